@@ -1,0 +1,64 @@
+"""Which implementations of flow_step can run here, and why the others cannot."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from attributor._errors import ImplementationError
+
+__all__ = ["IMPLEMENTATIONS", "Availability", "availability", "choose"]
+
+IMPLEMENTATIONS = ("cuda", "triton", "cpu", "reference")  # best first
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether one implementation can run here.
+
+    Attributes:
+        name: one of ``IMPLEMENTATIONS``.
+        usable: True when calls with ``impl=name`` can run.
+        reason: what was found when usable, what is missing when not.
+    """
+
+    name: str
+    usable: bool
+    reason: str
+
+
+def _core() -> Availability:
+    try:
+        from attributor import _core
+    except ImportError as error:
+        return Availability("cpu", False, f"the C++ extension is not installed ({error}); pip install . with a C++ compiler")
+    return Availability("cpu", True, f"C++, {_core.isa()} of {', '.join(_core.isas())}")
+
+
+def availability() -> tuple[Availability, ...]:
+    """One entry an implementation, best first."""
+    return (
+        Availability("cuda", False, "this version has no CUDA C++ kernel"),
+        Availability("triton", False, "this version has no Triton kernel"),
+        _core(),
+        Availability("reference", True, f"pure torch {torch.__version__}, any device"),
+    )
+
+
+def choose(impl: str | None, device: torch.device) -> str:
+    """The implementation that a call on `device` uses: `impl`, else ``ATTRIBUTOR_IMPL``, else the best usable one.
+
+    Raises:
+        ImplementationError: a named implementation is unknown, not usable here, or cannot run on `device`.
+    """
+    asked = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
+    found = {entry.name: entry for entry in availability()}
+    if asked is None:
+        return "cpu" if device.type == "cpu" and found["cpu"].usable else "reference"
+    if asked not in found:
+        raise ImplementationError(f"unknown implementation {asked!r}; there are {', '.join(IMPLEMENTATIONS)}")
+    if not found[asked].usable:
+        raise ImplementationError(f"implementation {asked!r} cannot be used here: {found[asked].reason}")
+    if asked == "cpu" and device.type != "cpu":
+        raise ImplementationError(f"implementation 'cpu' needs tensors on the CPU, got {device}; use impl='reference'")
+    return asked

@@ -1,0 +1,117 @@
+"""flow_step: one layer of the recurrence, checked at the door and handed to one implementation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from attributor._backend import choose
+from attributor._errors import InputError
+from attributor.kernels.flow_step import reference
+
+__all__ = ["flow_step"]
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def flow_step(
+    rows: Tensor,
+    query: Tensor,
+    key: Tensor,
+    row_bias: Tensor,
+    key_bias: Tensor | None = None,
+    *,
+    scale: float,
+    kv_index: Tensor | None = None,
+    power: float = 1.0,
+    window: int | None = None,
+    softcap: float | None = None,
+    impl: str | None = None,
+) -> Tensor:
+    """Multiply rows by a weighted sum of attention matrices that are never formed.
+
+        Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
+
+    over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed through
+    ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives rows @ mean-head attention.
+
+    Args:
+        rows: (O, N) float, the rows to multiply.
+        query: (H, N, D) float, after rotary embedding; any strides with a contiguous last dimension.
+        key: (G, N, D), the dtype of `query`, one head a KV head, not repeated.
+        row_bias: (H, N) float, natural logarithm; -inf leaves a row out.
+        key_bias: (H, N) float, natural logarithm; -inf leaves a key out.
+        scale: what the model multiplies q.k with, usually ``D ** -0.5``.
+        kv_index: (H,) integer, the KV head of each query head; default: neighbours share, ``h // (H // G)``.
+        power: the exponent of every attention weight, > 0.
+        window: how many positions, its own included, a query sees; None for all before it.
+        softcap: the cap of the model's logits, > 0; None for no cap.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here.
+
+    Returns:
+        (O, N), float32, or float64 where the reference is given float64.
+
+    Raises:
+        InputError: shapes, dtypes or devices that do not go together.
+        ImplementationError: `impl` is unknown or not usable here.
+
+    Equivalent to::
+
+        logit = scale * query @ key[kv_index].mT                      # (H, N, N)
+        weight = (power * logit + row_bias[:, :, None] + key_bias[:, None, :]).exp()
+        return rows @ (weight * causal_and_window).sum(0)
+    """
+    O, N = _shape("rows", rows, ("O", "N"), {})
+    H, _, D = _shape("query", query, ("H", "N", "D"), {"N": N})
+    G, _, _ = _shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
+    _shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
+    if key_bias is not None:
+        _shape("key_bias", key_bias, ("H", "N"), {"H": H, "N": N})
+    if key.dtype != query.dtype:
+        raise InputError(f"query and key need one dtype, got {query.dtype} and {key.dtype}")
+    for name, tensor in (("query", query), ("key", key), ("row_bias", row_bias), ("key_bias", key_bias)):
+        if tensor is not None and tensor.device != rows.device:
+            raise InputError(f"all tensors must be on one device, got rows on {rows.device} and {name} on {tensor.device}")
+    if not (math.isfinite(scale) and math.isfinite(power) and power > 0):
+        raise InputError(f"scale must be finite and power finite and > 0, got scale={scale} and power={power}")
+    if window is not None and window < 1:
+        raise InputError(f"window counts the query's own position and must be >= 1 or None, got {window}")
+    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
+        raise InputError(f"softcap must be finite and > 0 or None, got {softcap}")
+    if kv_index is None:
+        if H % G:
+            raise InputError(f"{H} query heads cannot share {G} key heads evenly; pass kv_index")
+        kv_index = torch.arange(H, device=rows.device) // (H // G)
+    else:
+        _kv_index(kv_index, H, G)
+
+    chosen = choose(impl, rows.device)
+    options = {"scale": scale, "kv_index": kv_index, "power": power, "window": window, "softcap": softcap}
+    if chosen == "cpu":
+        from attributor import _cpu
+
+        return _cpu.flow_step(rows, query, key, row_bias, key_bias, **options)
+    return reference.flow_step(rows, query, key, row_bias, key_bias, **options)
+
+
+def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str, int]) -> tuple[int, ...]:
+    """The tensor's sizes, once they are known to fit: ``query: (H, N, D)``."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"{name} must be a tensor of shape ({', '.join(letters)}), got {type(tensor).__name__}")
+    wanted = ", ".join(f"{letter}={known[letter]}" if letter in known else letter for letter in letters)
+    shape = tuple(tensor.shape)
+    if len(shape) != len(letters) or any(known.get(x, size) != size for x, size in zip(letters, shape, strict=True)):
+        raise InputError(f"{name} must be ({wanted}), got {shape}")
+    if 0 in shape:
+        raise InputError(f"{name} must not be empty, got {shape}")
+    if tensor.dtype not in FLOATS:
+        raise InputError(f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
+    return shape
+
+
+def _kv_index(kv_index: Tensor, H: int, G: int) -> None:
+    if kv_index.shape != (H,) or kv_index.dtype not in (torch.int32, torch.int64):
+        raise InputError(f"kv_index must be ({H},) int32 or int64, got {tuple(kv_index.shape)} {kv_index.dtype}")
+    low, high = int(kv_index.min()), int(kv_index.max())
+    if low < 0 or high >= G:
+        raise InputError(f"kv_index names KV heads 0 to {G - 1}, got {low} to {high}")
