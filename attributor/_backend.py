@@ -45,20 +45,23 @@ def availability() -> tuple[Availability, ...]:
     )
 
 
-def choose(impl: str | None, device: torch.device) -> str:
-    """The implementation that a call on `device` uses: `impl`, else ``ATTRIBUTOR_IMPL``, else the best usable one.
+def choose(impl: str | None, device: torch.device, dtype: torch.dtype) -> str:
+    """The implementation for queries of `dtype` on `device`: `impl`, else ``ATTRIBUTOR_IMPL``, else the best usable one.
 
     Raises:
-        ImplementationError: a named implementation is unknown, not usable here, or cannot run on `device`.
+        ImplementationError: a named implementation is unknown, not usable here, or cannot run on `device` or `dtype`.
     """
     asked = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
     found = {entry.name: entry for entry in availability()}
     if asked is None:
-        return "cpu" if device.type == "cpu" and found["cpu"].usable else "reference"
+        native = device.type == "cpu" and dtype != torch.float64 and found["cpu"].usable
+        return "cpu" if native else "reference"
     if asked not in found:
         raise ImplementationError(f"unknown implementation {asked!r}; there are {', '.join(IMPLEMENTATIONS)}")
     if not found[asked].usable:
         raise ImplementationError(f"implementation {asked!r} cannot be used here: {found[asked].reason}")
     if asked == "cpu" and device.type != "cpu":
         raise ImplementationError(f"implementation 'cpu' needs tensors on the CPU, got {device}; use impl='reference'")
+    if asked == "cpu" and dtype == torch.float64:
+        raise ImplementationError("implementation 'cpu' computes in float32; float64 queries need impl='reference'")
     return asked

@@ -85,7 +85,7 @@ def flow_step(
     else:
         _kv_index(kv_index, H, G)
 
-    chosen = choose(impl, rows.device)
+    chosen = choose(impl, rows.device, query.dtype)
     options = {"scale": scale, "kv_index": kv_index, "power": power, "window": window, "softcap": softcap}
     if chosen == "cpu":
         from attributor import _cpu
