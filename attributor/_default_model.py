@@ -173,7 +173,7 @@ def _convert(source: Path, target: Path, stages: "Stages") -> Path:
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with quiet():
+    with quiet(gguf=True):
         stages.start("Converting the tokenizer, once")
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         # The file says `pre = smollm`: digits stand alone, then GPT-2's pattern. transformers reads the second half
@@ -246,10 +246,13 @@ class Stages:
 
 
 @contextlib.contextmanager
-def quiet(downloads: bool = False) -> Iterator[None]:
-    """Silence transformers and the hub's client, bars and warnings; `downloads` keeps the bars of downloads."""
+def quiet(*, downloads: bool = False, gguf: bool = False) -> Iterator[None]:
+    """Silence transformers and the hub's client, bars and warnings.
+
+    `downloads` keeps the bars of downloads; `gguf` silences the GGUF reader too, whose import takes half a second.
+    """
     hub: Any = importlib.import_module("huggingface_hub.utils")
-    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils") if gguf else None
     chatter: Any = importlib.import_module("transformers.utils.logging")
     client = logging.getLogger("huggingface_hub")
 
@@ -261,7 +264,7 @@ def quiet(downloads: bool = False) -> Iterator[None]:
     client.setLevel(logging.ERROR)
     if downloads and hub_bars:
         hub.enable_progress_bars()
-    if tqdm is not None:  # the GGUF reader's own bar heeds no setting
+    if tqdm is not None:  # this bar heeds no setting
         reader.tqdm = lambda items, **_: items
     try:
         yield

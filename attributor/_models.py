@@ -60,10 +60,10 @@ def load_model(
     """
     dtype = _dtype(dtype)
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise ModelLoadError(f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[gguf]'")
+        raise ModelLoadError(f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[device-map]'")
     name = os.fspath(name)
     place = _locate(name, revision, progress)
-    with quiet(downloads=progress and place.network):
+    with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
         try:
             model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code)
         except ModelLoadError:

@@ -1,0 +1,73 @@
+# `make demo` and `make test` work on a fresh clone: they make .venv, install into it, and install again when needed.
+#
+#   PYTHON=python3.12 make test     another interpreter (3.10 or later)
+#   ATTRIBUTOR_PURE=1 make test     no C++ compiler: the reference in plain torch only, slower
+#   make demo WEIGHTS=mean          the plain definition instead of the default model's retrieval heads
+#   make test ARGS="-k record -x"   arguments for pytest; likewise `make bench ARGS=...`
+
+PYTHON ?= python3
+WEIGHTS ?= retrieval
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+BIN := .venv/bin
+NATIVE := $(if $(ATTRIBUTOR_PURE),,$(wildcard CMakeLists.txt csrc/*.* csrc/*/*.*))
+# An editable install knows the packages that it was made with, so the stamp's name holds their list and the mode.
+PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*.py | cksum | cut -d ' ' -f 1)
+INSTALLED := .venv/.installed-$(PACKAGES)
+CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
+
+.PHONY: help install demo test bench lint format clean
+help:
+	@echo "make demo    the whole thing on one question, in the terminal and in out/demo.html"
+	@echo "make test    every test"
+	@echo "make bench   the benchmarks, each beside its baseline"
+	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
+	@echo "make clean   what was built; the virtual environment stays (remove .venv to start over)"
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	@mkdir -p out
+	$(BIN)/attributor demo --weights $(WEIGHTS) --html out/demo.html
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pytest bench $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(CPP),$(BIN)/clang-format --dry-run --Werror $(CPP))
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(CPP),$(BIN)/clang-format -i $(CPP))
+
+clean:
+	rm -rf build dist out .venv/.installed-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find attributor kernels eval bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: apt-get install python3, or PYTHON=/path/to/python make ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "Python 3.10 or later is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); PYTHON=python3.12 make ..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(INSTALLED): pyproject.toml constraints.txt $(NATIVE) | .venv/bin/python
+ifndef ATTRIBUTOR_PURE
+	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+		echo "No C++ compiler: apt-get install g++, or ATTRIBUTOR_PURE=1 make ... for the slower plain torch"; exit 1; }
+	@$(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { \
+		echo "No Python headers: apt-get install python3-dev, or ATTRIBUTOR_PURE=1 make ... for the slower plain torch"; exit 1; }
+endif
+	@rm -f .venv/.installed-*
+	@echo "Installing into .venv; the first time this takes a few minutes, most of it for torch"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
