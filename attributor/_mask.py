@@ -1,0 +1,165 @@
+"""What a query may see, as one number a query: the first key of the interval [first, own position].
+
+Causal attention, sliding windows, chunks and padding are all such intervals. A mask function or a mask tensor is read
+element by element, block by block, and refused when it is anything else, so that nothing is silently left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attributor._errors import UnsupportedModelError
+
+__all__ = ["Band", "Mask", "band", "causal", "from_function", "from_tensor"]
+
+BLOCK = 1 << 22  # elements of the mask looked at at once: bounds the working set to a few dozen MB
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The mask of one forward call, in cache positions; stands where transformers would put a 4-D tensor.
+
+    Attributes:
+        start: the position of the call's first query.
+        keys_from: the position of the first key that the layer is handed (> 0 where a cache has dropped keys).
+        first: (B, Q) int64, the first position that each query sees; -1 where the query is padding.
+    """
+
+    start: int
+    keys_from: int
+    first: Tensor
+
+    ndim = 4  # transformers passes a prepared mask through when it is not two-dimensional
+
+    def contiguous(self) -> "Mask":
+        """Itself: generate() asks every mask that it prepares."""
+        return self
+
+
+@dataclass(frozen=True)
+class Band:
+    """What `first` means for a whole sequence: at most one of a window and chunks.
+
+    Attributes:
+        window: positions that a query sees, its own included; None for all before it.
+        chunks: the bounds (start, stop) of blocks that do not see each other; one block where there are no chunks.
+    """
+
+    window: int | None
+    chunks: tuple[tuple[int, int], ...]
+
+
+def causal(batch: int, length: int, start: int, keys_from: int, device: torch.device | str) -> Mask:
+    """Every query sees all keys from position 0 to its own."""
+    return Mask(start, keys_from, torch.zeros(batch, length, dtype=torch.int64, device=device))
+
+
+def from_function(
+    function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    padding: Tensor | None,  # (B, K') bool, by position
+    *,
+    batch: int,
+    length: int,
+    start: int,
+    keys_from: int,
+    keys: int,
+    device: torch.device | str,
+) -> Mask:
+    """Read the mask function of (batch, head, query, key) positions that transformers composes for a layer type."""
+    rows = torch.arange(batch, device=device)[:, None, None, None]
+    head = torch.zeros(1, 1, 1, 1, dtype=torch.int64, device=device)
+    # a static cache has room for keys that are not yet written; no query can see past the last one
+    key = torch.arange(keys_from, min(keys_from + keys, start + length), device=device)
+    real = None
+    if padding is not None:
+        room = max(0, start + length - padding.shape[1])
+        real = torch.nn.functional.pad(padding.to(device=device, dtype=torch.bool), (0, room))
+
+    def allowed(low: int, high: int) -> Tensor:
+        query = torch.arange(start + low, start + high, device=device)
+        seen = function(rows, head, query[None, None, :, None], key[None, None, None, :])
+        seen = seen.expand(batch, 1, high - low, key.numel())[:, 0]
+        return seen if real is None else seen & real[:, None, key]
+
+    alive = None if real is None else real[:, start : start + length]
+    return _read(allowed, alive, batch=batch, length=length, start=start, keys_from=keys_from, key=key)
+
+
+def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
+    """Read a 4-D mask that the caller gave to the model: True or 0 where a key is seen, False or very negative where not."""
+    if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != length or mask.shape[3] < keys:
+        raise UnsupportedModelError(
+            f"attention masks must be (B, 1, {length}, {keys}), the same for all heads; got {tuple(mask.shape)}"
+        )
+    if mask.dtype == torch.bool:
+        seen = mask[:, 0, :, :keys]
+    else:
+        low = mask[:, 0, :, :keys] <= torch.finfo(mask.dtype).min / 2
+        if not bool((low | (mask[:, 0, :, :keys] == 0)).all()):
+            raise UnsupportedModelError(
+                "an attention mask with values between 0 and minus infinity is a bias, not a mask"
+            )
+        seen = ~low
+    start = keys - length
+    key = torch.arange(keys, device=mask.device)
+    return _read(
+        lambda low, high: seen[:, low:high],
+        seen[:, torch.arange(length), torch.arange(start, keys)],  # a query that does not see itself is padding
+        batch=mask.shape[0],
+        length=length,
+        start=start,
+        keys_from=0,
+        key=key,
+    )
+
+
+def _read(
+    allowed: Callable[[int, int], Tensor],
+    alive: Tensor | None,  # (B, Q) bool
+    *,
+    batch: int,
+    length: int,
+    start: int,
+    keys_from: int,
+    key: Tensor,  # (K,) positions
+) -> Mask:
+    first = torch.empty(batch, length, dtype=torch.int64, device=key.device)
+    step = max(1, BLOCK // max(1, batch * key.numel()))
+    for low in range(0, length, step):
+        high = min(low + step, length)
+        seen = allowed(low, high)  # [B, BQ, K]
+        query = torch.arange(start + low, start + high, device=key.device)
+        begin = key[seen.to(torch.uint8).argmax(-1)]  # [B, BQ] the first key that is seen
+        interval = (key >= begin[..., None]) & (key <= query[:, None])
+        wrong = (seen != interval).any(-1)
+        padded = torch.zeros_like(wrong) if alive is None else ~alive[:, low:high]
+        if bool((wrong & ~padded).any()):
+            row = int((wrong & ~padded).nonzero()[0, 1]) + start + low
+            raise UnsupportedModelError(
+                f"the attention mask of position {row} is not one unbroken run of keys that ends at its own position; "
+                "causal, window, chunk and padding masks can be recorded, packed or bidirectional ones cannot"
+            )
+        first[:, low:high] = begin.masked_fill(padded, -1)
+    return Mask(start, keys_from, first)
+
+
+def band(first: Tensor) -> Band:
+    """Classify the intervals [first[i], i] of one sequence, (N,) with positions from 0.
+
+    Raises:
+        UnsupportedModelError: they are neither causal, nor a window, nor chunks.
+    """
+    N = first.numel()
+    position = torch.arange(N, device=first.device)
+    if bool((first == 0).all()):
+        return Band(None, ((0, N),))
+    window = int((position - first).max()) + 1
+    if bool((first == (position - window + 1).clamp(min=0)).all()):
+        return Band(window, ((0, N),))
+    starts = torch.unique(first)
+    if bool((first == starts[torch.searchsorted(starts, position, right=True) - 1]).all()):
+        bounds = [*starts.tolist(), N]
+        return Band(None, tuple(zip(bounds[:-1], bounds[1:], strict=True)))
+    raise UnsupportedModelError("the attention mask is neither causal, nor a sliding window, nor chunks")

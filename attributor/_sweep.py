@@ -1,0 +1,112 @@
+"""The recurrence over a recording, from the last layer to the first, for the rows that are asked for."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from attributor._backend import choose
+from attributor._errors import NumericsError
+from attributor._mask import band
+from attributor._step import flow_step
+from attributor._tape import Layer, Tape
+from attributor._weights import Weights
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    tapes: dict[int, Tape],
+    weights: Weights,
+    positions: Tensor,
+    *,
+    row: int,
+    start: int,
+    stop: int,
+    normalize: bool = True,
+    impl: str | None = None,
+    release: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Tensor, str]:
+    """R_0 = R_L X_L for the rows of the identity at `positions`.
+
+        R_(l-1) = (R_l + R_l sum_h w[l, h] P[l, h]^power c_h) / (1 + sum_h w[l, h])
+
+    Args:
+        tapes: the recorded layers, those with a chosen head.
+        weights: resolved, so that `weights.heads` is (L, H).
+        positions: (O,) int64, where the rows begin, counted in the real positions of the sequence.
+        row: which sequence of the recorded batch.
+        start: its first real position in the cache.
+        stop: one past its last position that is needed.
+        normalize: False multiplies by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
+        impl: an implementation of flow_step.
+        release: forget every tape once it is used.
+        progress: told ("sweep", layers done, layers to do).
+
+    Returns:
+        (O, stop - start) float32 (float64 for a float64 recording) on the CPU, and the implementation that was used.
+
+    Raises:
+        NumericsError: NaN or infinity, with the layer where it appeared.
+    """
+    heads = weights.heads
+    assert isinstance(heads, Tensor)
+    N = stop - start
+    rows = torch.zeros(positions.numel(), N)
+    rows[torch.arange(positions.numel()), positions] = 1
+    used = ""
+    growth = 1.0
+    order = sorted(tapes, reverse=True)
+    for done, index in enumerate(order):
+        layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop)
+        if not bool(torch.isfinite(layer.lse).all()):
+            raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
+        if layer.lse.dtype == torch.float64:
+            rows = rows.double()
+        rows = rows.to(layer.query.device)
+        w = heads[index][heads[index] > 0].to(layer.lse)
+        flowed = _step(rows, layer, w, weights, impl)
+        rows = (rows + flowed) / (1 + w.sum())
+        growth *= 1 + float(w.sum())
+        if not bool(torch.isfinite(rows).all()):
+            raise NumericsError(
+                f"layer {index}: the flow is not finite; the model's attention holds NaN, or weights with value norms "
+                "grew past float32 (give the heads smaller weights)"
+            )
+        used = choose(impl, layer.query.device, layer.query.dtype)
+        if progress is not None:
+            progress("sweep", done + 1, len(order))
+    return (rows if normalize else rows * growth).cpu(), used
+
+
+def _step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | None) -> Tensor:
+    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked."""
+    row_bias = w.log()[:, None] - weights.power * layer.lse
+    key_bias = layer.log_value
+    if weights.sink == "drop":
+        key_bias = torch.zeros_like(row_bias) if key_bias is None else key_bias.clone()
+        key_bias[:, 0] = float("-inf")
+    shape = band(layer.first)
+    parts = []
+    for low, high in shape.chunks:
+        span = slice(low, high)
+        if not bool(rows[:, span].any()):
+            parts.append(torch.zeros_like(rows[:, span]))
+            continue
+        parts.append(
+            flow_step(
+                rows[:, span],
+                layer.query[:, span],
+                layer.key[:, span],
+                row_bias[:, span],
+                None if key_bias is None else key_bias[:, span],
+                scale=layer.scale,
+                kv_index=layer.kv_index,
+                power=weights.power,
+                window=shape.window,
+                softcap=layer.softcap,
+                impl=impl,
+            )
+        )
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

@@ -1,0 +1,151 @@
+"""What is kept of one layer's attention: enough to rebuild any of its weights, and no more."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from attributor._errors import RecordingError
+from attributor._mask import Mask
+
+__all__ = ["Layer", "Tape"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of one sequence, ready for flow_step.
+
+    Attributes:
+        query: (H, N, D), the chosen heads, after rotary embedding.
+        key: (G, N, D), the KV heads that the chosen heads read.
+        kv_index: (H,) int64, the KV head of each chosen head.
+        lse: (H, N) natural logarithm of the softmax's denominator, the sink's share included.
+        first: (N,) int64, the first position that each query sees.
+        log_value: (H, N) log of the norm of each key's projected value, or None.
+    """
+
+    query: Tensor
+    key: Tensor
+    kv_index: Tensor
+    lse: Tensor
+    first: Tensor
+    log_value: Tensor | None
+    scale: float
+    softcap: float | None
+
+
+class Held:
+    """A tensor kept by reference where that wastes no memory, by copy otherwise; notices a later change in place."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        wasteful = tensor.untyped_storage().nbytes() > 2 * tensor.numel() * tensor.element_size()
+        self.tensor = tensor.clone() if wasteful or tensor.is_inference() else tensor
+        self.version = 0 if self.tensor.is_inference() else self.tensor._version
+
+    def get(self) -> Tensor:
+        if not self.tensor.is_inference() and self.tensor._version != self.version:
+            raise RecordingError(
+                "a recorded tensor was changed in place after it was recorded (a static cache that was used again?); "
+                "call recording.flow() before reusing the cache"
+            )
+        return self.tensor
+
+
+@dataclass
+class Tape:
+    """The recorded calls of one layer, in order of position. All positions are cache positions of the padded batch."""
+
+    heads: tuple[int, ...]  # the chosen query heads
+    groups: int  # query heads a KV head
+    scale: float
+    softcap: float | None
+    length: int = 0
+    query: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, Q, D)
+    lse: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, Q)
+    first: list[tuple[int, Held]] = field(default_factory=list)  # (B, Q)
+    key: list[tuple[int, Held]] = field(default_factory=list)  # (B, G, K, D)
+    log_value: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, K)
+
+    @property
+    def kv_heads(self) -> tuple[int, ...]:
+        """The KV heads that the chosen heads read, in order."""
+        return tuple(sorted({head // self.groups for head in self.heads}))
+
+    def add(self, query: Tensor, key: Tensor, lse: Tensor, log_value: Tensor | None, mask: Mask) -> None:
+        """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer was handed."""
+        Q, start = query.shape[2], mask.start
+        self.truncate(start)
+        if start != self.length:
+            raise RecordingError(
+                f"{start} positions were read into the cache before recording began, of which {self.length} are known; "
+                "start the recording before the first token is read"
+            )
+        chosen = list(self.heads)
+        every = len(chosen) == query.shape[1]
+        self.query.append((start, Held(query if every else query[:, chosen])))
+        self.lse.append((start, Held(lse if every else lse[:, chosen])))
+        self.first.append((start, Held(mask.first)))
+        if log_value is not None:
+            self.log_value.append((start, Held(log_value)))
+        kv = list(self.kv_heads)
+        stop = start + Q
+        if len(kv) == key.shape[1] and mask.keys_from == 0 and key.shape[2] == stop:
+            self.key = [(0, Held(key))]  # the layer was handed every key so far: this one tensor holds them all
+        else:
+            new = key[:, :, start - mask.keys_from : stop - mask.keys_from]
+            # a copy, so that a growing cache's old tensors are let go
+            self.key.append((start, Held(new[:, kv] if len(kv) < key.shape[1] else new.clone())))
+        self.length = stop
+
+    def truncate(self, length: int) -> None:
+        """Forget positions from `length` on: the cache was cropped (assisted generation, an edited turn)."""
+        if length >= self.length:
+            return
+        self.query = _cut(self.query, length, 2)
+        self.lse = _cut(self.lse, length, 2)
+        self.first = _cut(self.first, length, 1)
+        self.key = _cut(self.key, length, 2)
+        self.log_value = _cut(self.log_value, length, 2)
+        self.length = length
+
+    def layer(self, row: int, start: int, stop: int) -> Layer:
+        """The real positions [start, stop) of sequence `row`."""
+        where = {head: index for index, head in enumerate(self.kv_heads)}
+        first = _slice(self.first, row, start, stop, 0)
+        return Layer(
+            query=_slice(self.query, row, start, stop, 1),
+            key=_slice(self.key, row, start, stop, 1),
+            kv_index=torch.tensor([where[head // self.groups] for head in self.heads], device=first.device),
+            lse=_slice(self.lse, row, start, stop, 1),
+            first=first - start,
+            log_value=_slice(self.log_value, row, start, stop, 1) if self.log_value else None,
+            scale=self.scale,
+            softcap=self.softcap,
+        )
+
+    def nbytes(self) -> int:
+        """Bytes that the tape keeps alive."""
+        lists = (self.query, self.lse, self.first, self.key, self.log_value)
+        return sum(held.tensor.untyped_storage().nbytes() for parts in lists for _, held in parts)
+
+
+def _cut(parts: list[tuple[int, Held]], length: int, dim: int) -> list[tuple[int, Held]]:
+    kept = []
+    for start, held in parts:
+        tensor = held.get()
+        if start + tensor.shape[dim] <= length:
+            kept.append((start, held))
+        elif start < length:
+            kept.append((start, Held(tensor.narrow(dim, 0, length - start))))
+    return kept
+
+
+def _slice(parts: list[tuple[int, Held]], row: int, start: int, stop: int, dim: int) -> Tensor:
+    """Positions [start, stop) of one sequence, without a copy where one call recorded them all."""
+    found = []
+    for begin, held in parts:
+        tensor = held.get()[row]
+        low, high = max(start, begin), min(stop, begin + tensor.shape[dim])
+        if low < high:
+            found.append(tensor.narrow(dim, low - begin, high - low))
+    return found[0] if len(found) == 1 else torch.cat(found, dim)

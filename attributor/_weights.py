@@ -1,0 +1,183 @@
+"""Which heads count how much in the flow: a small value object, its presets and its file form."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from attributor._errors import FileFormatError, InputError, OutputError
+
+__all__ = ["Weights"]
+
+FORMAT, VERSION = "attributor.weights", 1
+PRESETS = ("mean", "output_norm", "retrieval")
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """How much every head counts against the residual's 1, and how its attention is read.
+
+        X_l = (X_(l-1) + sum_h w[l, h] P[l, h]^power c_h X_(l-1)) / (1 + sum_h w[l, h])
+
+    Heads with weight 0 are neither recorded nor computed; a layer without heads is skipped.
+
+    Attributes:
+        heads: (L, H) float, finite and >= 0, w above; or the name of a rule that is resolved for each model: "mean"
+            (1/H: the plain definition), "output_norm" (in proportion to the Frobenius norm of each head's slice of the
+            output projection, summing to 1 a layer), "retrieval" (the weights file shipped for the model).
+        power: the exponent of every attention weight, > 0; above 1 favours heads that look somewhere in particular.
+        value_norms: multiply what key j gives by c_h[j] = ||W_O^h v_j^h|| (Kobayashi et al. 2020), which takes the
+            attention sink out by its own mechanics.
+        sink: "keep", or "drop": attention to the first position is not followed, in any layer. Nothing is put in its
+            place; what it took is part of `missing_mass`.
+        note: where the weights come from, one line.
+
+    Raises:
+        InputError: a field that is out of its range.
+    """
+
+    heads: Tensor | str = "mean"
+    power: float = 1.0
+    value_norms: bool = False
+    sink: str = "keep"
+    note: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field, so that a Weights that exists can be used."""
+        if isinstance(self.heads, str):
+            if self.heads not in PRESETS:
+                raise InputError(
+                    f"weights are a preset ({', '.join(PRESETS)}), a file or an (L, H) tensor, got {self.heads!r}"
+                )
+        else:
+            heads = torch.as_tensor(self.heads).detach().to("cpu", torch.float32).clone()
+            if heads.ndim != 2 or not heads.numel():
+                raise InputError(f"head weights must be (L, H), got {tuple(heads.shape)}")
+            if not bool(torch.isfinite(heads).all()) or bool((heads < 0).any()):
+                raise InputError(f"head weights must be finite and >= 0, got {heads.min():g} to {heads.max():g}")
+            if not bool((heads > 0).any()):
+                raise InputError("every head weight is 0, so nothing could flow; give at least one head a weight > 0")
+            object.__setattr__(self, "heads", heads)
+        if not (0 < self.power < float("inf")):
+            raise InputError(f"power must be finite and > 0, got {self.power}")
+        if self.sink not in ("keep", "drop"):
+            raise InputError(f"sink must be 'keep' or 'drop', got {self.sink!r}")
+
+    @property
+    def name(self) -> str:
+        """The rule's name, or "custom" for a tensor, for people to read."""
+        return self.heads if isinstance(self.heads, str) else self.meta.get("name", "custom")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether every row of the weighted attention sums to 1 but for what a sink took: missing mass is then known."""
+        return self.power == 1 and not self.value_norms
+
+    @classmethod
+    def of(cls, given: "Weights | Tensor | str | Path") -> "Weights":
+        """What a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file."""
+        if isinstance(given, Weights):
+            return given
+        if isinstance(given, str) and given in PRESETS:
+            return cls(given)
+        if isinstance(given, (str, Path)):
+            path = Path(given)
+            if not path.exists():
+                raise InputError(f"unknown weights {str(given)!r}: neither a preset ({', '.join(PRESETS)}) nor a file")
+            return cls.load(path)
+        return cls(torch.as_tensor(given))
+
+    @classmethod
+    def of_heads(cls, shape: tuple[int, int], heads: Mapping[tuple[int, int], float], **fields: Any) -> "Weights":
+        """Weights of a few named heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H)."""
+        tensor = torch.zeros(shape)
+        for (layer, head), weight in heads.items():
+            if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
+                raise InputError(
+                    f"head ({layer}, {head}) is not one of a model with {shape[0]} layers of {shape[1]} heads"
+                )
+            tensor[layer, head] = weight
+        return cls(tensor, **fields)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: tensor ``heads`` (L, H) float32, the other fields in the metadata.
+
+        Raises:
+            InputError: the weights are a rule, which needs no file.
+            OutputError: the file cannot be written.
+        """
+        if isinstance(self.heads, str):
+            raise InputError(f"weights {self.heads!r} are a rule, not numbers; pass the name itself as weights=")
+        fields = {"power": self.power, "value_norms": self.value_norms, "sink": self.sink, "note": self.note}
+        fields["meta"] = dict(self.meta)
+        metadata = {"format": FORMAT, "version": str(VERSION), "fields": json.dumps(fields)}
+        try:
+            Path(path).write_bytes(to_bytes({"heads": self.heads}, metadata))
+        except OSError as error:
+            raise OutputError(f"cannot write weights to {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Weights":
+        """Read a file written by `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FileFormatError: it is no weights file, is damaged, or comes from a newer version.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no weights file at {path}")
+        try:
+            with safetensors.safe_open(str(path), "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise FileFormatError(
+                        f"{path} is not a weights file (format {metadata.get('format')!r}, not {FORMAT!r})"
+                    )
+                if int(metadata["version"]) > VERSION:
+                    raise FileFormatError(
+                        f"{path} is a weights file of version {metadata['version']}; this attributor reads up to {VERSION}: "
+                        "upgrade attributor"
+                    )
+                fields = json.loads(metadata["fields"])
+                return cls(file.get_tensor("heads"), **fields)
+        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise FileFormatError(f"{path} is not a readable weights file: {error}") from error
+        except (ValueError, OSError) as error:
+            if isinstance(error, FileFormatError):
+                raise
+            raise FileFormatError(f"{path} holds weights that cannot be used: {error}") from error
+
+    def shipped(self, model_id: str) -> "Weights":
+        """The weights file that comes with attributor for `model_id`, for the rule "retrieval".
+
+        Raises:
+            InputError: there is none for this model; the message names those that there are.
+        """
+        path = SHIPPED / f"{model_id.rsplit('/', 1)[-1]}.safetensors"
+        if not model_id or not path.exists():
+            known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+            raise InputError(
+                f"no retrieval heads are shipped for {model_id or 'a model without a name'} (there are: {known}); "
+                "use weights='mean', or your own (L, H) tensor"
+            )
+        found = Weights.load(path)
+        return replace(found, power=self.power, value_norms=self.value_norms, sink=self.sink)
+
+    def __repr__(self) -> str:
+        """Short: the rule or the counts, and what differs from the default."""
+        if isinstance(self.heads, str):
+            what = repr(self.heads)
+        else:
+            L, H = self.heads.shape
+            what = f"{int((self.heads > 0).sum())} of {L} x {H} heads"
+        extra = [f"power={self.power:g}"] * (self.power != 1) + ["value_norms"] * self.value_norms
+        extra += ["sink='drop'"] * (self.sink == "drop") + [repr(self.note)] * bool(self.note)
+        return f"Weights({', '.join([what, *extra])})"
