@@ -1,0 +1,140 @@
+"""Where each token lies in the decoded text, for any tokenizer."""
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+
+__all__ = ["token_offsets"]
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what bytes that are not yet, or never, a whole character decode to
+LONGEST_GROUP = 8  # tokens: a character has at most four bytes, so a longer group is not waiting for the end of one
+SEARCH = 64  # characters to look ahead where the text and a piece of it differ
+
+
+def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
+    """Decode ids and say which characters each token gave.
+
+    The text is ``tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)``. Spans come in
+    order and cover it: white space that a tokenizer leaves out belongs to the token after it. Tokens that are bytes of
+    one character all span that character. A token that gives no characters spans none.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer; anything with `decode`.
+        ids: (n,) token ids.
+
+    Returns:
+        The text and (n, 2) int64 character offsets, [start, stop).
+
+    Raises:
+        InputError: ids that are not one-dimensional, or that the tokenizer cannot decode.
+    """
+    numbers = _as_list(ids)
+    text = _decode(tokenizer, numbers)
+    spans = _by_encoding(tokenizer, numbers, text) or _by_decoding(tokenizer, numbers, text)
+    return text, torch.tensor(_cover(spans, len(text)), dtype=torch.int64).reshape(-1, 2)
+
+
+def _as_list(ids: Any) -> list[int]:
+    tensor = torch.as_tensor(ids)
+    if tensor.ndim != 1 or tensor.is_floating_point():
+        raise InputError(f"ids must be (n,) integers, got shape {tuple(tensor.shape)} of {tensor.dtype}")
+    return [int(i) for i in tensor.tolist()]
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    try:
+        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    except (OverflowError, IndexError, KeyError, TypeError) as error:
+        raise InputError(f"the tokenizer cannot decode these ids: {error}; are they from this tokenizer?") from error
+
+
+def _by_encoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]] | None:
+    """The tokenizer's own offsets, if encoding the text gives back the same ids; else None. Fast."""
+    if not getattr(tokenizer, "is_fast", False):
+        return None
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    if list(encoded["input_ids"]) != ids:
+        return None
+    spans = [(int(start), int(stop)) for start, stop in encoded["offset_mapping"]]
+    in_order = all(a[0] <= b[0] and a[1] <= b[1] for a, b in itertools.pairwise(spans))
+    in_range = all(0 <= start <= stop <= len(text) for start, stop in spans)
+    return spans if in_order and in_range else None
+
+
+def _by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]]:
+    """Decode a few tokens at a time and see what each one adds; O(n) short decodes.
+
+    Tokens wait in a group until what they decode to is whole: bytes of one character need each other.
+    """
+    spans: list[tuple[int, int]] = []
+    position = 0  # characters of the text that closed groups have given
+    # ids[prefix:read] is the last closed group. It is decoded again: decoders drop a space in front of the first token.
+    prefix = read = 0
+    known = ""  # what it decodes to
+    views: list[str] = []  # what ids[prefix:i + 1] decodes to, for each token i of the open group
+    for i in range(len(ids)):
+        view = _decode(tokenizer, ids[prefix : i + 1])
+        views.append(view)
+        whole = view.startswith(known) and not view.endswith(REPLACEMENT)
+        if whole or len(views) >= LONGEST_GROUP or i + 1 == len(ids):
+            begin, position = _locate(text, position, view[len(known) :])
+            spans += _divide(views, len(known), begin, position)
+            prefix, read, views = read, i + 1, []
+            known = _decode(tokenizer, ids[prefix:read])
+    return spans
+
+
+def _divide(views: list[str], known: int, begin: int, end: int) -> list[tuple[int, int]]:
+    """The spans of a group's tokens inside text[begin:end], from what was seen after each of them."""
+    spans = []
+    whole = 0  # characters that the group's tokens so far have finished
+    for view in views:
+        start = whole
+        whole = max(_common_prefix(view, views[-1]) - known, whole)
+        stop = whole
+        if len(view) - known > whole:
+            stop = whole + 1  # part of the next character
+        elif start == stop and view.endswith(REPLACEMENT) and start > 0:
+            start -= 1  # another byte of a character that never became whole
+        spans.append((min(begin + start, end), min(begin + stop, end)))
+    return [*spans[:-1], (spans[-1][0], end)]
+
+
+def _common_prefix(a: str, b: str) -> int:
+    if b.startswith(a):
+        return len(a)
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n
+
+
+def _locate(text: str, position: int, piece: str) -> tuple[int, int]:
+    """The span of the piece that a group gave; decoded by itself it may differ from the text in its spaces."""
+    if text.startswith(piece, position):
+        return position, position + len(piece)
+    stripped = piece.strip()
+    at = text.find(stripped, position, position + len(piece) + SEARCH) if stripped else -1
+    if at >= 0:
+        return position, at + len(stripped)
+    return position, min(position + len(piece), len(text))
+
+
+def _cover(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """Make the spans monotone and close the gaps: a gap goes to the token after it, the last one to the last token."""
+    covered: list[tuple[int, int]] = []
+    last_start = last_stop = 0
+    for start, stop in spans:
+        start = min(max(start, last_start), last_stop) if stop > start else last_stop
+        stop = max(stop, last_stop)
+        covered.append((start, stop))
+        last_start, last_stop = start, stop
+    if covered and last_stop < length:
+        covered[-1] = (covered[-1][0], length)
+    return covered
