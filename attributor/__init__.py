@@ -1,4 +1,4 @@
-"""Which tokens, sentences and documents did a language model's answer come from? Exact attention flow, at any length."""
+"""Which tokens, sentences and documents did a model's answer come from? Exact attention flow, at any length."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

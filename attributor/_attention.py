@@ -1,8 +1,8 @@
 """Fused attention that also returns the log-sum-exp of every query, from which any attention weight can be rebuilt."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import pad
 
 from attributor._mask import Mask
 
@@ -50,7 +50,7 @@ def _sequence(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask, first: Tensor, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
     """Attention of sequences that share one row of `first`, (Q,)."""
-    B, H, Q, _ = query.shape
+    Q = query.shape[2]
     start, base = mask.start, mask.keys_from
     if Q == 1:
         low = int(first[0])
@@ -88,7 +88,7 @@ def _sequence(
 
 
 def _block_end(first: list[int], begin: int, start: int) -> int:
-    """Where the block of queries ends that starts at `begin`: a whole run from its own first key, else BLOCK queries."""
+    """Where the block of queries ends that starts at `begin`: a run from its own first key, else BLOCK queries."""
     if first[begin] == start + begin:  # the block's keys start with the block: causal, no mask is formed
         end = begin
         while end < len(first) and first[end] == first[begin]:
@@ -111,8 +111,8 @@ def _fused(
         return _plain(query, key, value, seen, scale, softcap)
     D, Dv = query.shape[-1], value.shape[-1]
     if Dv != D:  # the fused kernels want one head size; zeros change neither q.k nor the output's first Dv
-        query, key = (F.pad(x, (0, max(D, Dv) - D)) for x in (query, key))
-        value = F.pad(value, (0, max(D, Dv) - Dv))
+        query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
+        value = pad(value, (0, max(D, Dv) - Dv))
     is_causal = seen is None and query.shape[2] > 1
     if query.device.type == "cpu":
         bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, float("-inf"))

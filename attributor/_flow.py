@@ -49,12 +49,12 @@ def flow(
         model: a transformers decoder-only model, on any devices. It comes back as it was, also after an error.
         ids: (n,), (1, n) or (B, n) integer tensor or list: the prompt and its answer; or the prompt alone, for what
             feeds the next token.
-        prompt_length: tokens of the prompt, padding not counted; one for all rows or one a row. None: `ids` is a prompt.
+        prompt_length: tokens of the prompt, padding not counted; one for all rows or one a row; None: all of `ids`.
         attention_mask: (B, n), 1 where `ids` is a token and 0 where it is padding, on either side.
         weights: "mean" (1/H each, the definition), "output_norm", "retrieval", a `Weights`, an (L, H) tensor or a file.
         normalize: False multiplies the scores by prod(1 + sum w), 2^L for the mean.
         tokenizer: adds texts and character offsets to the result.
-        documents: the documents of the prompt, as strings that occur in it or (start, stop) characters; needs `tokenizer`.
+        documents: the prompt's documents, as strings that occur in it or (start, stop) characters; needs `tokenizer`.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
         progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer.
@@ -123,8 +123,8 @@ class Recording:
 
     def __repr__(self) -> str:
         """How much was recorded."""
-        layers = len(self._recorder.tapes)
-        return f"Recording({self._recorder.length} positions, {layers} layers with chosen heads, {self.nbytes / 1e6:.1f} MB)"
+        length, layers = self._recorder.length, len(self._recorder.tapes)
+        return f"Recording({length} positions, {layers} layers with chosen heads, {self.nbytes / 1e6:.1f} MB)"
 
     @torch.no_grad()
     def flow(
@@ -205,15 +205,12 @@ class Recording:
         if recorder.length < total - 1 or not torch.equal(read[: min(total, recorder.length)], ids[: recorder.length]):
             raise RecordingError(
                 f"the ids given ({total}) are not what the model read ({recorder.length}) in this recording: pass what "
-                "generate() returned, prompt included, before recording another sequence; beam search cannot be recorded"
+                "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
             )
-        if prompt_length is None:
-            prompt = self._answer_begins()
-        else:
-            prompt = start + prompt_length
+        prompt = self._answer_begins() if prompt_length is None else start + prompt_length
         if not start < prompt <= total:
             raise InputError(
-                f"prompt_length must be 1 to {total - start} for a sequence of {total - start} tokens, got {prompt_length}"
+                f"prompt_length must be 1 to {total - start}, the tokens of the sequence, got {prompt_length}"
             )
         stop = prompt + _inputs.answer_length(ids[prompt:], self._model)
         return ids[start:stop], start, prompt - start
@@ -332,8 +329,8 @@ def _check_complete(model: Any, recorder: Recorder) -> None:
     missing = recorder.missing()
     if missing:
         raise UnsupportedModelError(
-            f"{type(model).__name__}: the attention of {layer_names(missing)} did not pass through the recorder (hybrid or "
-            "own attention code), so a flow without them would be wrong"
+            f"{type(model).__name__}: the attention of {layer_names(missing)} did not pass through the recorder (a hybrid "
+            "or its own attention code), so a flow without them would be wrong"
         )
 
 

@@ -6,6 +6,7 @@ element by element, block by block, and refused when it is anything else, so tha
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -88,7 +89,7 @@ def from_function(
 
 
 def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
-    """Read a 4-D mask that the caller gave to the model: True or 0 where a key is seen, False or very negative where not."""
+    """Read a 4-D mask that the caller gave to the model: a key is seen where it is True, or 0 in a float mask."""
     if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != length or mask.shape[3] < keys:
         raise UnsupportedModelError(
             f"attention masks must be (B, 1, {length}, {keys}), the same for all heads; got {tuple(mask.shape)}"
@@ -161,5 +162,5 @@ def band(first: Tensor) -> Band:
     starts = torch.unique(first)
     if bool((first == starts[torch.searchsorted(starts, position, right=True) - 1]).all()):
         bounds = [*starts.tolist(), N]
-        return Band(None, tuple(zip(bounds[:-1], bounds[1:], strict=True)))
+        return Band(None, tuple(pairwise(bounds)))
     raise UnsupportedModelError("the attention mask is neither causal, nor a sliding window, nor chunks")

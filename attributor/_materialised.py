@@ -1,4 +1,4 @@
-"""The flow from attention matrices that are really there: the definition, and the way for models that cannot be recorded."""
+"""The flow from attention matrices that are really there: for models that cannot be recorded."""
 
 from contextlib import contextmanager
 from typing import Any

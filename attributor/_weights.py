@@ -78,7 +78,7 @@ class Weights:
 
     @property
     def stochastic(self) -> bool:
-        """Whether every row of the weighted attention sums to 1 but for what a sink took: missing mass is then known."""
+        """Whether rows of the weighted attention sum to 1, but for what a sink took: missing mass is then known."""
         return self.power == 1 and not self.value_norms
 
     @classmethod
@@ -143,8 +143,8 @@ class Weights:
                     )
                 if int(metadata["version"]) > VERSION:
                     raise FileFormatError(
-                        f"{path} is a weights file of version {metadata['version']}; this attributor reads up to {VERSION}: "
-                        "upgrade attributor"
+                        f"{path} is a weights file of version {metadata['version']}; this attributor reads up to "
+                        f"{VERSION}: upgrade attributor"
                     )
                 fields = json.loads(metadata["fields"])
                 return cls(file.get_tensor("heads"), **fields)
