@@ -1,0 +1,83 @@
+"""flow_step in C++: tensors in, addresses to attributor._core, the instruction set chosen in one place."""
+
+import os
+
+import torch
+from torch import Tensor
+
+from attributor import _core
+from attributor._errors import ImplementationError, InputError
+
+__all__ = ["flow_step", "isa"]
+
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+
+
+def isa() -> str:
+    """The instruction set that a call uses now: ``ATTRIBUTOR_ISA``, else the best one usable here.
+
+    Raises:
+        ImplementationError: ``ATTRIBUTOR_ISA`` names one that is unknown or not usable here.
+    """
+    asked = os.environ.get("ATTRIBUTOR_ISA") or _core.isa()
+    if asked not in _core.isas():
+        raise ImplementationError(f"ATTRIBUTOR_ISA={asked!r} is not usable here; there are {', '.join(_core.isas())}")
+    return asked
+
+
+def flow_step(
+    rows: Tensor,  # (O, N)
+    query: Tensor,  # (H, N, D)
+    key: Tensor,  # (G, N, D)
+    row_bias: Tensor,  # (H, N)
+    key_bias: Tensor | None,  # (H, N)
+    *,
+    scale: float,
+    kv_index: Tensor,  # (H,)
+    power: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:  # (O, N) float32
+    """On as many threads as torch uses; the same bits for any number of them. Ctrl-C ends it within a second.
+
+    Raises:
+        InputError: query and key are not float32, bfloat16 or float16.
+    """
+    if query.dtype not in _DTYPES:
+        raise InputError(
+            f"impl='cpu' computes with float32, bfloat16 or float16 query and key, got {query.dtype}; "
+            "use impl='reference'"
+        )
+    (O, N), (H, _, D), G = rows.shape, query.shape, key.shape[0]
+    # Names, not temporaries: the tensors must outlive the call that reads their addresses.
+    rows, row_bias = _float32(rows), _float32(row_bias)
+    key_bias = None if key_bias is None else _float32(key_bias)
+    query, key = _rows_contiguous(query), _rows_contiguous(key)
+    kv_index = kv_index.to(device="cpu", dtype=torch.int64).contiguous()
+    result = torch.empty(O, N, dtype=torch.float32)
+    _core.flow_step(
+        sizes=(O, N, H, G, D),
+        dtype=_DTYPES[query.dtype],
+        rows=rows.data_ptr(),
+        query=(query.data_ptr(), query.stride(0), query.stride(1)),
+        key=(key.data_ptr(), key.stride(0), key.stride(1)),
+        row_bias=row_bias.data_ptr(),
+        key_bias=0 if key_bias is None else key_bias.data_ptr(),
+        kv_index=kv_index.data_ptr(),
+        result=result.data_ptr(),
+        scale=scale,
+        power=power,
+        window=N if window is None else min(window, N),
+        softcap=softcap or 0.0,
+        threads=torch.get_num_threads(),
+        isa=isa(),
+    )
+    return result
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(torch.float32).contiguous()
+
+
+def _rows_contiguous(tensor: Tensor) -> Tensor:
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -1,0 +1,122 @@
+// AVX-512 pieces that the AVX-512, BF16 and AMX kernels share. Every function names its instruction set in an attribute
+// and lives in an anonymous namespace: with a -m flag for the file, an inline library function compiled for AVX-512
+// could win at link time and crash an older machine.
+#pragma once
+
+#include <immintrin.h>
+
+#include "exponential.h"
+#include "kernels.h"
+
+#define ATTRIBUTOR_AVX512 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")))
+#define ATTRIBUTOR_AVX512_INLINE inline __attribute__((always_inline)) ATTRIBUTOR_AVX512
+
+namespace attributor::cpu {
+namespace {
+
+// 2^x: 0 for -inf, infinity above the range, NaN for NaN.
+ATTRIBUTOR_AVX512_INLINE __m512 exp2_avx512(__m512 x) {
+    const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+    __m512 p = _mm512_set1_ps(kExp2[4]);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[3]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[2]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[1]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[0]));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, x);  // p 2^floor(x)
+}
+
+ATTRIBUTOR_AVX512_INLINE __m512 tanh_avx512(__m512 u) {
+    const __m512 limit = _mm512_set1_ps(kTanhLimit);
+    u = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), _mm512_min_ps(limit, u));  // NaN comes second: kept
+    const __m512 x = _mm512_mul_ps(u, _mm512_set1_ps(kTwoLog2e));
+    const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 f = _mm512_sub_ps(x, n);
+    __m512 p = _mm512_set1_ps(kExp2m1[5]);
+    for (int k = 4; k >= 0; --k) p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2m1[k]));
+    const __m512 power = _mm512_scalef_ps(_mm512_set1_ps(1.0f), n);
+    const __m512 less_one = _mm512_fmadd_ps(_mm512_mul_ps(p, f), power, _mm512_sub_ps(power, _mm512_set1_ps(1.0f)));
+    return _mm512_div_ps(less_one, _mm512_add_ps(less_one, _mm512_set1_ps(2.0f)));
+}
+
+// The keys of the panel that row r sees.
+ATTRIBUTOR_AVX512_INLINE uint64_t visible_keys(const Tile& tile, int r) {
+    const int64_t last = r + tile.offset, before = last - tile.window;  // keys in (before, last]
+    if (last < 0 || before >= kKeys - 1) return 0;
+    const uint64_t causal = last >= kKeys - 1 ? ~uint64_t{0} : (uint64_t{2} << last) - 1;
+    return before < 0 ? causal : causal & ~((uint64_t{2} << before) - 1);
+}
+
+// Adds the weights of 16 products of row r to the tile; v counts 16 keys.
+template <class V>
+ATTRIBUTOR_AVX512_INLINE void add_weights(const Tile& tile, const Head& head, bool add, int r, int v, __m512 s,
+                                          uint64_t visible) {
+    const __m512 bias = _mm512_set1_ps(head.row_bias[r]);
+    __m512 x;
+    if (V::capped)
+        x = _mm512_fmadd_ps(tanh_avx512(_mm512_mul_ps(s, _mm512_set1_ps(tile.cap_in))), _mm512_set1_ps(tile.gain),
+                            bias);
+    else
+        x = _mm512_fmadd_ps(s, _mm512_set1_ps(tile.gain), bias);
+    if (V::key_bias) x = _mm512_add_ps(x, _mm512_loadu_ps(head.key_bias + 16 * v));
+    x = exp2_avx512(x);
+    if (V::masked) x = _mm512_maskz_mov_ps(static_cast<__mmask16>(visible >> (16 * v)), x);
+    float* weights = tile.weights + r * kKeys + 16 * v;
+    if (add) x = _mm512_add_ps(x, _mm512_load_ps(weights));
+    _mm512_store_ps(weights, x);
+}
+
+// Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers.
+template <int Rows>
+ATTRIBUTOR_AVX512_INLINE void multiply_rows(const Product& product, int64_t o) {
+    const float* x = product.rows + o * product.stride;
+    float* y = product.result + o * kKeys;
+    __m512 sum[Rows][4];
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_load_ps(y + r * kKeys + 16 * v);
+    for (int i = product.begin; i < product.end; ++i) {
+        const float* w = product.weights + i * kKeys;
+        const __m512 w0 = _mm512_load_ps(w), w1 = _mm512_load_ps(w + 16);
+        const __m512 w2 = _mm512_load_ps(w + 32), w3 = _mm512_load_ps(w + 48);
+#pragma GCC unroll 6
+        for (int r = 0; r < Rows; ++r) {
+            const __m512 xi = _mm512_set1_ps(x[r * product.stride + i]);
+            sum[r][0] = _mm512_fmadd_ps(xi, w0, sum[r][0]);
+            sum[r][1] = _mm512_fmadd_ps(xi, w1, sum[r][1]);
+            sum[r][2] = _mm512_fmadd_ps(xi, w2, sum[r][2]);
+            sum[r][3] = _mm512_fmadd_ps(xi, w3, sum[r][3]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) _mm512_store_ps(y + r * kKeys + 16 * v, sum[r][v]);
+}
+
+ATTRIBUTOR_AVX512 void multiply_avx512(const Product& product) {
+    int64_t o = 0;
+    for (; o + 6 <= product.O; o += 6) multiply_rows<6>(product, o);
+    switch (product.O - o) {
+        case 5: return multiply_rows<5>(product, o);
+        case 4: return multiply_rows<4>(product, o);
+        case 3: return multiply_rows<3>(product, o);
+        case 2: return multiply_rows<2>(product, o);
+        case 1: return multiply_rows<1>(product, o);
+    }
+}
+
+template <class Element>
+ATTRIBUTOR_AVX512 void pack_query_float32(const Source& source, int64_t depth, uint32_t* packed) {
+    pack_float32<Element>(source, kRows, depth, packed);
+}
+
+template <class Element>
+ATTRIBUTOR_AVX512 void pack_key_float32(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
+    pack_float32<Element>(source, kKeys, depth, scratch);
+    transpose(scratch, kKeys, depth, packed);
+}
+
+}  // namespace
+}  // namespace attributor::cpu

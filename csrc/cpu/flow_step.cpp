@@ -1,0 +1,367 @@
+// The driver: cuts the work into tiles, skips those that are known to be zero, and deals key panels to threads.
+//
+// A task is a group of neighbouring key panels, which owns its columns of Y. Within a task: for each block of queries
+// that sees the group and has a non-zero row of R, pack the heads' queries once, and for each panel sum the weights of
+// all heads in an L1-resident tile and multiply R by it. What a panel adds up, and in which order, depends neither on
+// the grouping nor on the threads: the bits are always the same.
+#include "../flow_step.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <numeric>
+#include <thread>
+
+#include "kernels.h"
+
+#ifdef ATTRIBUTOR_X86
+#include <xmmintrin.h>
+#endif
+
+namespace attributor {
+namespace {
+
+using cpu::kKeys;
+using cpu::kRows;
+
+constexpr double kLog2e = 1.44269504088896340736;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int64_t kQueryBytes = 512 << 10;  // of packed queries and
+constexpr int64_t kPanelBytes = 768 << 10;  // of packed keys and Y, that a task keeps in the L2 cache
+constexpr int64_t kMaxPanels = 4;           // a task; more would save no more memory traffic
+constexpr double kFlopPerThread = 4e6;      // below this, starting a thread costs more than it brings
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Uninitialised memory on cache-line boundaries.
+template <class T>
+class Buffer {
+  public:
+    explicit Buffer(int64_t size)
+        : data_(static_cast<T*>(std::aligned_alloc(64, std::max<int64_t>(64, divide_up(size * sizeof(T), 64) * 64)))) {
+        if (!data_) throw std::bad_alloc();
+    }
+    operator T*() const { return data_.get(); }
+
+  private:
+    struct Free {
+        void operator()(T* p) const { std::free(p); }
+    };
+    std::unique_ptr<T, Free> data_;
+};
+
+// A thread's floating-point state while it computes: results too small for a normal float32 become 0, because
+// arithmetic on subnormal numbers is a hundred times slower; and what the kernels' own hooks set up.
+class Entered {
+  public:
+    explicit Entered(const cpu::Kernels& kernels) : leave_(kernels.leave) {
+#ifdef ATTRIBUTOR_X86
+        saved_ = _mm_getcsr();
+        _mm_setcsr(saved_ | _MM_FLUSH_ZERO_ON);
+#endif
+        if (kernels.enter) kernels.enter();
+    }
+    ~Entered() {
+        if (leave_) leave_();
+#ifdef ATTRIBUTOR_X86
+        _mm_setcsr(saved_);
+#endif
+    }
+    Entered(const Entered&) = delete;
+    Entered& operator=(const Entered&) = delete;
+
+  private:
+    void (*leave_)();
+#ifdef ATTRIBUTOR_X86
+    unsigned saved_;
+#endif
+};
+
+// Whether to go on; only the calling thread asks, and not more often than it would notice.
+class Stop {
+  public:
+    explicit Stop(Interrupt interrupt) : interrupt_(interrupt), caller_(std::this_thread::get_id()), asked_(Clock::now()) {}
+    bool requested() {
+        if (!stop_.load(std::memory_order_relaxed) && std::this_thread::get_id() == caller_ && interrupt_.asked) {
+            const auto now = Clock::now();
+            if (now - asked_ > std::chrono::milliseconds(200)) {
+                asked_ = now;
+                if (interrupt_.asked(interrupt_.context)) request();
+            }
+        }
+        return stop_.load(std::memory_order_relaxed);
+    }
+    void request() { stop_.store(true, std::memory_order_relaxed); }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    Interrupt interrupt_;
+    std::thread::id caller_;
+    Clock::time_point asked_;
+    std::atomic<bool> stop_{false};
+};
+
+// Runs work() on `threads` threads, the calling one among them; the first exception of any of them comes out here.
+template <class Work>
+void run_on(int threads, const cpu::Kernels& kernels, Stop& stop, const Work& work) {
+    std::exception_ptr error;
+    std::mutex guard;
+    auto body = [&] {
+        try {
+            Entered entered(kernels);
+            work();
+        } catch (...) {
+            stop.request();
+            std::lock_guard<std::mutex> lock(guard);
+            if (!error) error = std::current_exception();
+        }
+    };
+    std::vector<std::thread> others;
+    try {
+        others.reserve(threads);
+        for (int t = 1; t < threads; ++t) others.emplace_back(body);
+    } catch (const std::exception&) {
+        // The system gives no more threads: those that started, and this one, do the work.
+    }
+    body();
+    for (std::thread& other : others) other.join();
+    if (error) std::rethrow_exception(error);
+}
+
+// One block of queries: what of it is worth computing.
+struct Block {
+    int first, last;  // its non-zero rows of R lie in [first, last); equal: none
+};
+
+class Run {
+  public:
+    Run(const FlowStep& step, const cpu::Kernels& kernels, Interrupt interrupt)
+        : step_(step),
+          kernels_(kernels),
+          stop_(interrupt),
+          depth_(kernels.format.depth(step.D)),
+          query_words_(kernels.format.parts * depth_ * kRows),
+          key_words_(kernels.format.parts * depth_ * kKeys),
+          panels_(divide_up(step.N, kKeys)),
+          blocks_(divide_up(step.N, kRows)) {
+        order_heads();
+        choose_base();
+        const double flop = double(step.N) * std::min(step.N, step.window) * (step.H * step.D + step.O);
+        threads_ = int(std::clamp<double>(flop / kFlopPerThread, 1, std::max(1, step.threads)));
+        const int64_t bytes = used_heads_ * key_words_ * 4 + step.O * kKeys * 4;
+        const int64_t fitting = std::clamp<int64_t>(kPanelBytes / bytes, 1, kMaxPanels);
+        group_ = std::clamp<int64_t>(panels_ / (threads_ * 4), 1, fitting);
+        chunk_ = std::clamp<int64_t>(kQueryBytes / (query_words_ * 4), 1, step.H);
+        packed_bytes_ = kernels.packed_rows_bytes ? kernels.packed_rows_bytes(step.O) : 0;
+    }
+
+    bool operator()() {
+        Buffer<uint8_t> packed(blocks_ * packed_bytes_);
+        packed_ = packed;
+        ranges_.resize(blocks_);
+        std::atomic<int64_t> next{0};
+        run_on(threads_, kernels_, stop_, [&] {
+            for (int64_t b; (b = next++) < blocks_ && !stop_.requested();) prepare(b);
+        });
+        next = 0;  // the first panels are seen by the most queries: longest task first
+        run_on(threads_, kernels_, stop_, [&] {
+            Task task(*this);
+            for (int64_t p; (p = next.fetch_add(group_)) < panels_ && !stop_.requested();)
+                task(p, std::min(p + group_, panels_));
+        });
+        return !stop_.requested();
+    }
+
+  private:
+    // The memory of one thread.
+    struct Task {
+        explicit Task(const Run& run);
+        void operator()(int64_t first, int64_t last);
+        void pack_keys(int64_t first, int64_t last);
+        void pack_queries(int64_t block, int64_t head, int64_t heads);
+        void panel(int64_t panel, int slot, int64_t block, int64_t head, int64_t heads);
+
+        Run& run;
+        Buffer<uint32_t> key, query, scratch;  // [group][used heads][key words], [chunk][query words]
+        Buffer<float> row_bias, key_bias;      // [chunk][kRows], [group][H][kKeys]
+        Buffer<float> weights, result;         // [group][kRows][kKeys], [group][O rounded up][kKeys]
+        std::vector<cpu::Head> heads;
+    };
+
+    // Heads that share a KV head become neighbours: its keys stay in the cache.
+    void order_heads() {
+        order_.resize(step_.H);
+        std::iota(order_.begin(), order_.end(), int64_t{0});
+        std::stable_sort(order_.begin(), order_.end(),
+                         [&](int64_t a, int64_t b) { return step_.kv_index[a] < step_.kv_index[b]; });
+        slot_.resize(step_.H);
+        for (int64_t h = 0; h < step_.H; ++h) {
+            const int64_t g = step_.kv_index[order_[h]];
+            if (used_.empty() || used_.back() != g) used_.push_back(g);
+            slot_[h] = used_.size() - 1;
+        }
+        used_heads_ = used_.size();
+    }
+
+    // Exponents are base 2, and logits are multiplied by float(power * scale * log2(e)). The biases are multiplied by
+    // the log2(e) that this rounding amounts to: what it does to a logit and to its log-sum-exp then cancels.
+    void choose_base() {
+        const double exact = step_.power * (step_.softcap > 0 ? step_.softcap : step_.scale);
+        gain_ = float(exact * kLog2e);
+        log2e_ = exact != 0 ? gain_ / exact : kLog2e;
+    }
+
+    // Which rows of a block have anything in R, and R in the kernel's own form.
+    void prepare(int64_t b) {
+        const int64_t i0 = b * kRows;
+        const int valid = int(std::min<int64_t>(kRows, step_.N - i0));
+        bool any[kRows] = {};
+        for (int64_t o = 0; o < step_.O; ++o) {
+            const float* x = step_.rows + o * step_.N + i0;
+            for (int r = 0; r < valid; ++r) any[r] |= x[r] != 0.0f;
+        }
+        int first = 0, last = valid;
+        while (last > 0 && !any[last - 1]) --last;
+        while (first < last && !any[first]) ++first;
+        ranges_[b] = {first, last};
+        if (packed_bytes_ && first < last)
+            kernels_.pack_rows(step_.rows + i0, step_.N, step_.O, valid, packed_ + b * packed_bytes_);
+    }
+
+    const FlowStep& step_;
+    const cpu::Kernels& kernels_;
+    Stop stop_;
+    int64_t depth_, query_words_, key_words_, panels_, blocks_;
+    int64_t used_heads_, group_, chunk_, packed_bytes_;
+    int threads_;
+    float gain_;
+    double log2e_;
+    uint8_t* packed_ = nullptr;
+    std::vector<int64_t> order_, slot_, used_;  // head of each place; place -> its KV head among those used; those used
+    std::vector<Block> ranges_;
+};
+
+Run::Task::Task(const Run& r)
+    : run(const_cast<Run&>(r)),
+      key(r.group_ * r.used_heads_ * r.key_words_),
+      query(r.chunk_ * r.query_words_),
+      scratch(r.depth_ * kKeys),
+      row_bias(r.chunk_ * kRows),
+      key_bias(r.step_.key_bias ? r.group_ * r.step_.H * kKeys : 0),
+      weights(r.group_ * kRows * kKeys),
+      result(r.group_ * divide_up(r.step_.O, 16) * 16 * kKeys),
+      heads(r.chunk_) {}
+
+void Run::Task::operator()(int64_t first, int64_t last) {
+    const FlowStep& step = run.step_;
+    const int64_t padded = divide_up(step.O, 16) * 16 * kKeys;
+    std::fill_n(static_cast<float*>(result), (last - first) * padded, 0.0f);
+    bool packed = false;
+    // No query at or beyond `end` sees a key of this group.
+    const int64_t end = step.window >= step.N ? step.N : std::min(step.N, last * kKeys + step.window - 1);
+    for (int64_t b = first * kKeys / kRows; b * kRows < end; ++b) {
+        if (run.ranges_[b].first == run.ranges_[b].last) continue;
+        if (run.stop_.requested()) return;
+        if (!packed) pack_keys(first, last);
+        packed = true;
+        for (int64_t h = 0; h < step.H; h += run.chunk_) {
+            const int64_t count = std::min(run.chunk_, step.H - h);
+            pack_queries(b, h, count);
+            for (int64_t p = first; p < last; ++p) panel(p, int(p - first), b, h, count);
+        }
+    }
+    for (int64_t p = first; p < last; ++p) {
+        const int64_t j0 = p * kKeys, columns = std::min<int64_t>(kKeys, step.N - j0);
+        for (int64_t o = 0; o < step.O; ++o)
+            std::copy_n(result + (p - first) * padded + o * kKeys, columns, step.result + o * step.N + j0);
+    }
+}
+
+void Run::Task::pack_keys(int64_t first, int64_t last) {
+    const FlowStep& step = run.step_;
+    const int64_t width = step.type == Type::float32 ? 4 : 2;
+    for (int64_t p = first; p < last; ++p) {
+        const int64_t j0 = p * kKeys;
+        const int valid = int(std::min<int64_t>(kKeys, step.N - j0));
+        for (int64_t u = 0; u < run.used_heads_; ++u) {
+            const auto* data = static_cast<const uint8_t*>(step.key.data) +
+                               (run.used_[u] * step.key.head + j0 * step.key.row) * width;
+            run.kernels_.pack_key({data, step.key.row, step.D, valid}, run.depth_,
+                                  key + ((p - first) * run.used_heads_ + u) * run.key_words_, scratch);
+        }
+        if (!step.key_bias) continue;
+        for (int64_t h = 0; h < step.H; ++h) {
+            const float* bias = step.key_bias + run.order_[h] * step.N + j0;
+            float* to = key_bias + ((p - first) * step.H + h) * kKeys;
+            for (int c = 0; c < kKeys; ++c) to[c] = c < valid ? float(bias[c] * run.log2e_) : -kInfinity;
+        }
+    }
+}
+
+void Run::Task::pack_queries(int64_t block, int64_t head, int64_t count) {
+    const FlowStep& step = run.step_;
+    const int64_t width = step.type == Type::float32 ? 4 : 2;
+    const int64_t i0 = block * kRows;
+    const int valid = int(std::min<int64_t>(kRows, step.N - i0));
+    for (int64_t h = 0; h < count; ++h) {
+        const int64_t from = run.order_[head + h];
+        const auto* data =
+            static_cast<const uint8_t*>(step.query.data) + (from * step.query.head + i0 * step.query.row) * width;
+        run.kernels_.pack_query({data, step.query.row, step.D, valid}, run.depth_, query + h * run.query_words_);
+        const float* bias = step.row_bias + from * step.N + i0;
+        float* to = row_bias + h * kRows;
+        for (int r = 0; r < kRows; ++r) to[r] = r < valid ? float(bias[r] * run.log2e_) : -kInfinity;
+    }
+}
+
+void Run::Task::panel(int64_t panel, int slot, int64_t block, int64_t head, int64_t count) {
+    const FlowStep& step = run.step_;
+    const int64_t i0 = block * kRows, j0 = panel * kKeys, offset = i0 - j0;
+    const int64_t last_key = std::min(j0 + kKeys, step.N) - 1;
+    const Block range = run.ranges_[block];
+    const int64_t visible_end = step.window >= step.N ? kRows : last_key + step.window - i0;
+    const int begin = int(std::max<int64_t>(range.first, -offset));
+    const int end = int(std::min<int64_t>(range.last, visible_end));
+    if (begin >= end) return;
+
+    for (int64_t h = 0; h < count; ++h) {
+        const uint32_t* keys = key + (slot * run.used_heads_ + run.slot_[head + h]) * run.key_words_;
+        heads[h] = {query + h * run.query_words_, keys, row_bias + h * kRows,
+                    step.key_bias ? key_bias + (slot * step.H + head + h) * kKeys : nullptr};
+    }
+    const int row_step = run.kernels_.row_step;
+    cpu::Tile tile{};
+    tile.heads = heads.data();
+    tile.count = int(count);
+    tile.depth = run.depth_;
+    tile.weights = weights + slot * kRows * kKeys;
+    tile.begin = begin / row_step * row_step;
+    tile.end = int(divide_up(end, row_step)) * row_step;
+    tile.add = head > 0;
+    tile.masked = tile.begin + offset < kKeys - 1 || tile.end - 1 + offset >= step.window;
+    tile.offset = offset;
+    tile.window = step.window;
+    tile.capped = step.softcap > 0;
+    tile.gain = run.gain_;
+    tile.cap_in = tile.capped ? float(step.scale / step.softcap) : 1.0f;
+    run.kernels_.weigh(tile);
+    if (head + count < step.H) return;
+    const int64_t padded = divide_up(step.O, 16) * 16 * kKeys;
+    run.kernels_.multiply({step.rows + i0, step.N, run.packed_bytes_ ? run.packed_ + block * run.packed_bytes_ : nullptr,
+                           step.O, tile.weights, begin, end, result + slot * padded});
+}
+
+}  // namespace
+
+bool flow_step(const FlowStep& step, const std::string& isa, Interrupt interrupt) {
+    return Run(step, cpu::kernels(isa, step.type), interrupt)();
+}
+
+}  // namespace attributor

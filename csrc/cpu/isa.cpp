@@ -1,0 +1,76 @@
+// Finds out which kernels this machine can run.
+#include <stdexcept>
+
+#include "kernels.h"
+
+#ifdef ATTRIBUTOR_X86
+#include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
+namespace attributor {
+namespace {
+
+struct Isa {
+    const char* name;
+    bool (*usable)();
+    const cpu::Kernels& (*kernels)(Type);
+};
+
+bool always() { return true; }
+
+#ifdef ATTRIBUTOR_X86
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
+// Tile registers are state that Linux hands out on request only: 8 KiB more in every signal frame.
+bool has_amx() {
+#ifdef __linux__
+    static const bool usable = [] {
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        constexpr unsigned tile_and_bf16 = (1u << 24) | (1u << 22);
+        if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & tile_and_bf16) != tile_and_bf16) return false;
+        constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+        return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    }();
+    return usable && has_avx512_bf16();
+#else
+    return false;
+#endif
+}
+#endif
+
+constexpr Isa kIsas[] = {
+#ifdef ATTRIBUTOR_X86
+    {"avx512", has_avx512, cpu::avx512_kernels},
+#endif
+    {"scalar", always, cpu::scalar_kernels},
+};
+
+}  // namespace
+
+std::vector<std::string> usable_isas() {
+    std::vector<std::string> names;
+    for (const Isa& isa : kIsas)
+        if (isa.usable()) names.push_back(isa.name);
+    return names;
+}
+
+const cpu::Kernels& cpu::kernels(const std::string& name, Type type) {
+    for (const Isa& isa : kIsas)
+        if (name == isa.name && isa.usable()) return isa.kernels(type);
+    throw std::invalid_argument("no kernels named '" + name + "' are usable here");
+}
+
+}  // namespace attributor

@@ -1,0 +1,77 @@
+// Plain C++ for any machine: loops over contiguous keys that a compiler turns into whatever vectors there are.
+#include "exponential.h"
+#include "kernels.h"
+
+namespace attributor::cpu {
+namespace {
+
+constexpr Format kFormat{1, 1, 1};
+
+void weigh_head(const Tile& tile, const Head& head, bool add) {
+    const auto* query = reinterpret_cast<const float*>(head.query);
+    const auto* key = reinterpret_cast<const float*>(head.key);
+    for (int r = tile.begin; r < tile.end; ++r) {
+        float s[kKeys] = {};
+        for (int64_t d = 0; d < tile.depth; ++d) {
+            const float q = query[r * tile.depth + d];
+            const float* k = key + d * kKeys;
+            for (int c = 0; c < kKeys; ++c) s[c] += q * k[c];
+        }
+        const float bias = head.row_bias[r];
+        if (tile.capped)
+            for (int c = 0; c < kKeys; ++c) s[c] = tile.gain * tanh_portable(tile.cap_in * s[c]) + bias;
+        else
+            for (int c = 0; c < kKeys; ++c) s[c] = tile.gain * s[c] + bias;
+        if (head.key_bias)
+            for (int c = 0; c < kKeys; ++c) s[c] += head.key_bias[c];
+        for (int c = 0; c < kKeys; ++c) s[c] = exp2_portable(s[c]);
+        if (tile.masked) {
+            for (int c = 0; c < kKeys; ++c) {
+                const int64_t distance = r + tile.offset - c;
+                s[c] = distance >= 0 && distance < tile.window ? s[c] : 0.0f;
+            }
+        }
+        float* weights = tile.weights + r * kKeys;
+        for (int c = 0; c < kKeys; ++c) weights[c] = add ? weights[c] + s[c] : s[c];
+    }
+}
+
+void weigh(const Tile& tile) {
+    for (int h = 0; h < tile.count; ++h) weigh_head(tile, tile.heads[h], tile.add || h > 0);
+}
+
+void multiply(const Product& product) {
+    for (int64_t o = 0; o < product.O; ++o) {
+        float* y = product.result + o * kKeys;
+        for (int r = product.begin; r < product.end; ++r) {
+            const float x = product.rows[o * product.stride + r];
+            const float* w = product.weights + r * kKeys;
+            for (int c = 0; c < kKeys; ++c) y[c] += x * w[c];
+        }
+    }
+}
+
+template <class Element>
+void pack_query(const Source& source, int64_t depth, uint32_t* packed) {
+    pack_float32<Element>(source, kRows, depth, packed);
+}
+
+template <class Element>
+void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
+    pack_float32<Element>(source, kKeys, depth, scratch);
+    transpose(scratch, kKeys, depth, packed);
+}
+
+template <class Element>
+constexpr Kernels kernels_of{kFormat, 1,       pack_query<Element>, pack_key<Element>, weigh, multiply,
+                             nullptr, nullptr, nullptr,             nullptr};
+
+}  // namespace
+
+const Kernels& scalar_kernels(Type type) {
+    return type == Type::float32    ? kernels_of<Float32>
+           : type == Type::bfloat16 ? kernels_of<BFloat16>
+                                    : kernels_of<Float16>;
+}
+
+}  // namespace attributor::cpu
