@@ -55,12 +55,16 @@ def load_model(
 
     Raises:
         ModelLoadError: not found, gated, no network, a file that is corrupt, or not a decoder-only model.
-        InputError: `dtype` is not one.
+        InputError: `name` or `dtype` is not one.
         OutputError: the default model cannot be kept in the cache folder.
     """
     dtype = _dtype(dtype)
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise ModelLoadError(f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[device-map]'")
+        raise ModelLoadError(
+            f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[device-map]'"
+        )
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise InputError(f"name must be a hub id, a folder or a .gguf file, got {name!r}")
     name = os.fspath(name)
     place = _locate(name, revision, progress)
     with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):

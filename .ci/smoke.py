@@ -1,0 +1,53 @@
+"""What an installed wheel must do, run outside the checkout: `python smoke.py compiled|pure`."""
+
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import attributor
+
+kind = sys.argv[1]
+package = Path(attributor.__file__).parent
+assert package.is_relative_to(sysconfig.get_path("platlib")), f"{package} is not the installed package"
+assert (package / "py.typed").is_file()
+assert (package / "kernels" / "flow_step" / "reference.py").is_file()
+assert not (package / "kernels" / "__init__.py").exists()
+assert (importlib.util.find_spec("attributor._core") is not None) == (kind == "compiled"), f"_core in a {kind} wheel"
+
+torch.manual_seed(0)
+config = LlamaConfig(
+    vocab_size=101,
+    hidden_size=64,
+    intermediate_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+model = LlamaForCausalLM(config).eval()
+ids = torch.randint(0, 101, (1, 70))
+flow = attributor.flow(model, ids, prompt_length=64)
+assert flow.scores.shape == (6, 64), flow.scores.shape
+with attributor.record(model) as recording:
+    out = model.generate(ids[:, :64], max_new_tokens=4, do_sample=False, pad_token_id=0)
+assert recording.flow(out).scores.shape == (4, 64)
+
+# The forward recurrence on materialised attentions: the definition.
+model.set_attn_implementation("eager")
+with torch.no_grad():
+    attentions = model(ids, output_attentions=True).attentions
+X = torch.eye(70)
+for A in attentions:
+    X = (A[0].mean(0) @ X + X) / 2
+worst = float((flow.scores - X[63:69, :64]).abs().max())
+assert worst < 2e-6, worst
+
+info = subprocess.run(
+    [Path(sys.executable).with_name("attributor"), "info"], capture_output=True, text=True, check=True
+)
+assert "torch" in info.stdout, info.stdout
+print(f"smoke test of the {kind} wheel: scores within {worst:.1e} of the definition")
