@@ -178,7 +178,7 @@ def test_names_that_lead_nowhere(name, message):
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_a_name_that_is_none(name):
-    with pytest.raises(InputError, match="name must be a hub id, a folder or a .gguf file, got"):
+    with pytest.raises(InputError, match=r"name must be a hub id, a folder or a \.gguf file, got"):
         load_model(name)
 
 

@@ -1,0 +1,146 @@
+"""The arrows of the architecture: what may import what, read from the source.
+
+The groups stand from the top down. A module may import from its own group and from the groups that its group names;
+nothing points up. A new module is added to a group here, by whoever decided where it belongs.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import attributor
+
+ROOT = Path(__file__).parents[1]
+
+# group: (its modules, the groups that it may import, the packages that it may import besides torch and numpy)
+GROUPS: dict[str, tuple[str, str, str]] = {
+    "command line": (
+        "cli _answer _demo _info _progress _sources _terminal",
+        "flow models prompt record result step errors",
+        "rich typer transformers psutil",
+    ),
+    "flow": ("_flow", "record result step errors", ""),
+    "record": (
+        "_attention _inputs _mask _materialised _projection _record _sweep _tape _weights",
+        "step kernels errors",
+        "transformers safetensors",
+    ),
+    "step": ("_backend _cpu _step", "kernels errors core", ""),
+    "core": ("_core", "", ""),
+    "kernels": ("kernels", "", "triton"),
+    "models": (
+        "_default_model _models",
+        "errors",
+        "filelock huggingface_hub platformdirs rich tokenizers transformers",
+    ),
+    "prompt": ("_encode _prompt", "result errors", ""),
+    "result": (
+        "_fields _file _grouped _html _offsets _plot _result _segments",
+        "errors",
+        "matplotlib pandas safetensors sentencesplit",
+    ),
+    "errors": ("_errors", "", ""),
+}
+HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("attributor/**/*.py"), *ROOT.glob("kernels/**/*.py")])
+
+
+def module_of(path: Path) -> str:
+    """The first part of a path inside the package: ``_flow``, ``kernels``, ``cli``."""
+    parts = path.relative_to(ROOT).parts
+    return "kernels" if parts[0] == "kernels" else parts[1].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Every module that is imported, anywhere; names taken from the package itself count as its modules."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            if node.module == "attributor":
+                found |= {f"attributor.{alias.name}" for alias in node.names}
+            else:
+                found.add(str(node.module))
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    module = module_of(path)
+    if module == "__init__":
+        return  # the front door names everything
+    assert module in HOME, f"{module} is in no group of {Path(__file__).name}"
+    _, groups, packages = GROUPS[HOME[module]]
+    for name in imports(ast.parse(path.read_text("utf-8"))):
+        package, _, rest = name.partition(".")
+        if package == "attributor":
+            target = rest.split(".")[0]
+            assert target in HOME, f"{module} imports {name}, which is in no group of {Path(__file__).name}"
+            assert HOME[target] in (HOME[module], *groups.split()), f"{module} must not import {name}"
+        elif package not in sys.stdlib_module_names:
+            assert package in ("torch", "numpy", *packages.split()), f"{module} must not import {package}"
+
+
+def test_kernels_need_torch_and_triton_only():
+    for path in ROOT.glob("kernels/**/*.py"):
+        for name in imports(ast.parse(path.read_text("utf-8"))):
+            known = name.split(".")[0] in {"torch", "triton", *sys.stdlib_module_names}
+            assert known or name.startswith("attributor.kernels"), f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_the_errors_and_the_core_import_nothing_of_ours():
+    assert not {name for name in imports(ast.parse((ROOT / "attributor/_errors.py").read_text("utf-8"))) if "." in name}
+    outside = re.compile(r"#\s*include\s*[<\"](torch|ATen|c10)\b")
+    python = re.compile(r"#\s*include\s*[<\"](Python\.h|pybind11)")
+    for path in [p for p in ROOT.glob("csrc/**/*") if p.is_file()]:
+        text = path.read_text("utf-8")
+        assert not outside.search(text), f"{path.relative_to(ROOT)} knows torch"
+        assert path.name == "bindings.cpp" or not python.search(text), f"{path.relative_to(ROOT)} knows Python"
+
+
+def test_one_file_knows_transformers_attention_interface():
+    knowing = {path.name for path in sources() if "AttentionInterface" in path.read_text("utf-8")}
+    assert knowing == {"_record.py"}
+
+
+@pytest.mark.parametrize("path", ["kernels/__init__.py", "tests/__init__.py"])
+def test_files_that_must_not_exist(path):
+    assert not (ROOT / path).exists(), "see DESIGN: a package on PyPI is called kernels too; pytest imports by path"
+
+
+def test_files_stay_small():
+    code = [p for top in ("attributor", "kernels", "csrc", "eval") for p in ROOT.glob(f"{top}/**/*")]
+    endings = {".py", ".pyi", ".cpp", ".h", ".cu", ".cuh"}
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in code
+        if path.suffix in endings and (lines := len(path.read_text("utf-8").splitlines())) > 400
+    }
+    assert not long, "two reasons to change means two files"
+
+
+def test_public_names_are_sorted_and_there():
+    assert attributor.__all__ == sorted(attributor.__all__)
+    assert len(attributor.__all__) == len(set(attributor.__all__))
+    for name in attributor.__all__:
+        assert getattr(attributor, name).__doc__, f"attributor.{name} has no docstring"
+    assert set(attributor.__all__) <= set(dir(attributor))
+    with pytest.raises(AttributeError, match="no attribute 'flows'"):
+        attributor.flows  # noqa: B018
+
+
+def test_the_import_checker_sees_what_it_should():
+    tree = ast.parse(
+        "import a.b\ndef f():\n    from attributor import _flow, _step\n    from attributor._tape import Tape"
+    )
+    assert imports(tree) == {"a.b", "attributor._flow", "attributor._step", "attributor._tape"}
+    with pytest.raises(AssertionError, match="relative"):
+        imports(ast.parse("from . import _flow"))
