@@ -15,10 +15,9 @@ if TYPE_CHECKING:
         RecordingError,
         UnsupportedModelError,
     )
-    from attributor._file import load
     from attributor._flow import Recording, flow, record
     from attributor._models import load_model
-    from attributor._result import Flow
+    from attributor._result import Flow, load
     from attributor._segments import Segment
     from attributor._step import flow_step
     from attributor._weights import Weights
@@ -52,7 +51,7 @@ _HOMES = {
     "Weights": "_weights",
     "flow": "_flow",
     "flow_step": "_step",
-    "load": "_file",
+    "load": "_result",
     "load_model": "_models",
     "record": "_flow",
 }

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 # group: (its modules, the groups that it may import, the packages that it may import besides torch and numpy)
 GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
-        "cli _answer _demo _info _progress _sources _terminal",
-        "flow models prompt record result step errors",
+        "cli _answer _demo _info _progress _report _sources _terminal",
+        "flow models prompt record result step core errors",
         "rich typer transformers psutil",
     ),
     "flow": ("_flow", "record result step errors", ""),
@@ -34,7 +34,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     "models": (
         "_default_model _models",
         "errors",
-        "filelock huggingface_hub platformdirs rich tokenizers transformers",
+        "filelock gguf huggingface_hub platformdirs rich tokenizers transformers",
     ),
     "prompt": ("_encode _prompt", "result errors", ""),
     "result": (
