@@ -20,7 +20,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
         "cli _answer _demo _info _progress _report _sources _terminal",
         "flow models prompt record result step core errors",
-        "rich typer transformers psutil",
+        "psutil rich transformers triton typer",
     ),
     "flow": ("_flow", "record result step errors", ""),
     "record": (
