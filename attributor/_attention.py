@@ -41,7 +41,7 @@ def attention(
     if sink is not None:
         # the sink joins the denominator and carries no value: the output shrinks by exp(lse - lse')
         joined = torch.logaddexp(lse, sink.to(lse.dtype)[None, :, None].expand(B, H, Q))
-        output = output * (lse - joined).exp()[..., None].to(output.dtype)
+        output = (output * (lse - joined).exp()[..., None]).to(output.dtype)
         lse = joined
     return output, lse
 

@@ -197,7 +197,7 @@ class Recording:
     def _sequence(self, ids: Tensor, row: int, prompt_length: int | None) -> tuple[Tensor, int, int]:
         """The real ids of one row, where they start in the cache, and how many of them are the prompt."""
         recorder = self._recorder
-        start, _ = recorder.real(row)
+        start, high = recorder.real(row)
         read = recorder.tokens(row)
         if read is None:
             raise RecordingError("the model was given embeddings instead of ids, so the answer cannot be checked")
@@ -207,6 +207,9 @@ class Recording:
                 f"the ids given ({total}) are not what the model read ({recorder.length}) in this recording: pass what "
                 "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
             )
+        if high < recorder.length:  # padding on the right
+            total = min(total, high)
+            ids = ids[:total]
         prompt = self._answer_begins() if prompt_length is None else start + prompt_length
         if not start < prompt <= total:
             raise InputError(

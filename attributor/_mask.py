@@ -140,7 +140,7 @@ def _read(
             row = int((wrong & ~padded).nonzero()[0, 1]) + start + low
             raise UnsupportedModelError(
                 f"the attention mask of position {row} is not one unbroken run of keys that ends at its own position; "
-                "causal, window, chunk and padding masks can be recorded, packed or bidirectional ones cannot"
+                "causal, window, chunk, packing and padding masks can be recorded, bidirectional and custom ones cannot"
             )
         first[:, low:high] = begin.masked_fill(padded, -1)
     return Mask(start, keys_from, first)
