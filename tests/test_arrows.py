@@ -20,7 +20,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
         "cli _answer _demo _info _progress _report _sources _terminal",
         "flow models prompt record result step core errors",
-        "psutil rich transformers triton typer",
+        "huggingface_hub psutil rich transformers triton typer",
     ),
     "flow": ("_flow", "record result step errors", ""),
     "record": (
@@ -38,7 +38,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "prompt": ("_encode _prompt", "result errors", ""),
     "result": (
-        "_fields _file _grouped _html _offsets _plot _result _segments",
+        "_fields _file _grouped _html _offsets _plot _result _segments _units",
         "errors",
         "matplotlib pandas safetensors sentencesplit",
     ),
