@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,7 +18,7 @@ from attributor._errors import FileFormatError, InputError, OutputError
 from attributor._result import Flow
 from attributor._segments import Segment
 
-__all__ = ["FORMAT", "VERSION", "read_flow", "read_header", "write_atomically", "write_flow"]
+__all__ = ["FORMAT", "VERSION", "load", "read_header", "write_atomically", "write_flow"]
 
 FORMAT = "attributor.flow"
 VERSION = 1
@@ -61,7 +62,7 @@ def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
         ("answer", flow.answer, flow.answer_offsets),
     ):
         if text is not None and offsets is not None:
-            tensors[name] = torch.frombuffer(bytearray(text.encode("utf-8")), dtype=torch.uint8)
+            tensors[name] = torch.from_numpy(np.frombuffer(text.encode("utf-8"), dtype=np.uint8).copy())
             tensors["offsets" if name == "text" else "answer_offsets"] = offsets.to(torch.int32)
     metadata = {
         "format": FORMAT,
@@ -104,8 +105,13 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 SAVE_AGAIN = "flow.save(path) writes one, and copies of it must be whole"
 
 
-def read_flow(path: str | os.PathLike[str]) -> Flow:
-    """Read a flow; see `attributor.load`."""
+def load(path: str | os.PathLike[str]) -> Flow:
+    """Read a file that `Flow.save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileFormatError: the file is of another kind, corrupt, truncated, or from a newer version.
+    """
     metadata = read_header(path).get("__metadata__")
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         kind = metadata.get("format") if isinstance(metadata, dict) else None

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
     from matplotlib.axes import Axes
 
-__all__ = ["Flow", "Grouped", "Hit", "load"]
+__all__ = ["Flow", "Grouped", "Hit"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -273,18 +273,6 @@ class Flow:
         inside = assign_tokens(self.offsets.numpy(), self.documents)
         spans = zip(self.offsets.tolist(), inside.tolist(), strict=True)
         return tuple(Segment(a, b, self.text[a:b], None, d if d >= 0 else None) for (a, b), d in spans)
-
-
-def load(path: str | os.PathLike[str]) -> Flow:
-    """Read a file that `Flow.save` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FileFormatError: the file is of another kind, corrupt, truncated, or from a newer version.
-    """
-    from attributor._file import read_flow
-
-    return read_flow(path)
 
 
 def _pieces(text: str | None, offsets: Tensor | None) -> tuple[str, ...] | None:
