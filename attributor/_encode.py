@@ -23,7 +23,7 @@ def encode(
     Args:
         tokenizer: a Hugging Face tokenizer.
         text: n characters.
-        quoted: spans of `text` whose control tokens (``<|im_end|>``, ``</s>``) are text that somebody wrote, not control tokens.
+        quoted: spans of `text` that somebody wrote: ``<|im_end|>`` in them is text and not a control token.
         add_special_tokens: let the tokenizer put its start token before the text.
 
     Returns:
@@ -54,10 +54,12 @@ def encode(
 def _tokens(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list[Span]]:
     if not getattr(tokenizer, "is_fast", False):
         ids = list(tokenizer(text, **options)["input_ids"])
-        decoded, offsets = token_offsets(tokenizer, torch.tensor(ids))
+        decoded, found = token_offsets(tokenizer, torch.tensor(ids))
         if decoded != text:
-            raise InputError("this tokenizer changes the text that it reads, so tokens have no place in it; use a fast tokenizer")
-        return ids, [(int(a), int(b)) for a, b in offsets.tolist()]
+            raise InputError(
+                "this tokenizer changes the text that it reads, so tokens have no place in it; use a fast tokenizer"
+            )
+        return ids, [(int(a), int(b)) for a, b in found.tolist()]
     encoded = tokenizer(text, return_offsets_mapping=True, **options)
     ids, offsets = list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
     if options.get("add_special_tokens") and ids and ids[-1] == tokenizer.eos_token_id and offsets[-1] == (0, 0):
@@ -81,8 +83,9 @@ def _reread(
 ) -> tuple[list[int], list[Span]]:
     """The tokens of one section of the text, which ends at the template's own control tokens, read as plain text.
 
-    A tokenizer reads the stretches between control tokens one by one, so a section can be read alone, with special tokens split
-    into plain pieces. That holds for byte-level tokenizers but not for all, so it is first tried on harmless text of the same shape.
+    A tokenizer reads the stretches between control tokens one by one, so a section can be read alone, with special
+    tokens split into plain pieces. That holds for byte-level tokenizers but not for all, so it is first tried on
+    harmless text of the same shape.
     """
     start, stop = section
     if not getattr(tokenizer, "is_fast", False):

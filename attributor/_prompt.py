@@ -1,8 +1,8 @@
 """From documents and a question, or from chat messages, to token ids with character spans.
 
-The chat template renders the text once and the tokenizer reads that text once; where a document lies is known by arithmetic on
-characters, never by searching tokens. Document text cannot write control tokens: a document that contains ``<|im_end|>``
-is read as those eight characters.
+The chat template renders the text once and the tokenizer reads that text once; where a document lies is known by
+arithmetic on characters, never by searching tokens. Document text cannot write control tokens: a document that contains
+``<|im_end|>`` is read as those ten characters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,8 @@ def build_prompt(
         instruction: the line after the question that says how to answer; "" for none.
 
     Raises:
-        InputError: an empty document or question, a template that refuses the messages or hides their text, text that the
-            tokenizer can only read as control tokens.
+        InputError: an empty document or question, a template that refuses the messages or hides their text, text that
+            the tokenizer can only read as control tokens.
     """
     question = _clean("the question", question)
     content = ""
@@ -85,7 +85,9 @@ def build_prompt(
     contents = _locate(tokenizer, messages, text)
     start, stop = contents[-1]
     if text[start:stop] != content:
-        raise InputError("the model's chat template rewrites the text of the user's turn, so its documents cannot be located")
+        raise InputError(
+            "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
+        )
     return _prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
 
 
@@ -94,7 +96,7 @@ def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prom
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        messages: ``{"role": ..., "content": text}`` each; every message with text is one document, labelled by its role.
+        messages: ``{"role": ..., "content": text}`` each; each one with text is a document, labelled by its role.
 
     Raises:
         InputError: no messages, messages without role or text, no chat template, a template that refuses them.
@@ -111,7 +113,9 @@ def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prom
     if not any((message.get("content") or "").strip() for message in checked):
         raise InputError("the messages hold no text; give at least one user message")
     if not getattr(tokenizer, "chat_template", None):
-        raise InputError("this model's tokenizer has no chat template; give the whole prompt as text instead of messages")
+        raise InputError(
+            "this model's tokenizer has no chat template; give the whole prompt as text instead of messages"
+        )
     text = _render(tokenizer, checked)
     contents = _locate(tokenizer, checked, text)
     seen: dict[str, int] = {}
@@ -172,7 +176,9 @@ def _clean(what: str, text: str | None, *, empty: bool = False) -> str:
     try:
         stripped.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"{what} holds half a character (a lone surrogate) at {error.start}; it is not valid text") from None
+        raise InputError(
+            f"{what} holds half a character (a lone surrogate) at {error.start}; it is not valid text"
+        ) from None
     return stripped
 
 
@@ -211,8 +217,8 @@ def _render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
 def _locate(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
     """The span of each message's content in the rendered text; (0, 0) for a message without content.
 
-    The template is rendered a second time with a placeholder for each content: what stands between the placeholders is the
-    template's own text, so the contents' places follow by counting, also when a content is as short as "a".
+    The template is rendered a second time with a placeholder for each content: what stands between the placeholders is
+    the template's own text, so the contents' places follow by counting, also when a content is as short as "a".
     """
     slots = {i: f"attributor{i}placeholder" for i, m in enumerate(messages) if isinstance(m.get("content"), str)}
     if not slots:

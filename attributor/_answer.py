@@ -1,0 +1,175 @@
+"""A source in, a model's answer and its flow out: what `attributor flow` and `attributor demo` run."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor import _flow, _models
+from attributor._backend import choose
+from attributor._errors import InputError
+from attributor._progress import Stages
+from attributor._prompt import Prompt, encode_answer
+from attributor._result import Flow
+from attributor._sources import Source
+from attributor._weights import Weights
+
+__all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]
+
+MAX_NEW_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which model, and how it is read: the options that `attributor flow` and `attributor demo` share."""
+
+    model: str
+    dtype: str = "auto"
+    device_map: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    weights: str = "mean"
+    power: float | None = None
+    impl: str | None = None
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, its flow, and what should be said about them.
+
+    Attributes:
+        flow: with the text and the documents of the prompt that was built, and the answer.
+        weights: as they were asked for, with their note.
+        written: whether the model wrote the answer; False where it was given.
+        notes: sentences for the user.
+        seconds: by stage.
+    """
+
+    flow: Flow
+    weights: Weights
+    written: bool
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def check_settings(settings: Settings) -> Weights:
+    """Everything that can be known to be wrong before a model is loaded; returns the weights.
+
+    Raises:
+        InputError: unknown weights, a power that is not > 0.
+        ImplementationError: an implementation that is unknown or missing here.
+    """
+    if settings.impl is not None:
+        choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.float32)
+    weights = Weights.of(settings.weights)
+    return weights if settings.power is None else replace(weights, power=settings.power)
+
+
+def describe(answered: Answered) -> str:
+    """Which weights were used, in words."""
+    weights, meta = answered.weights, answered.flow.meta
+    used, heads = int(meta["heads_used"]), int(meta["layers"]) * int(meta["heads"])
+    some = f"{used} of {heads} heads"
+    words = {
+        "mean": f"mean: every one of the {heads} heads counts the same, the plain definition",
+        "output_norm": f"output_norm: {heads} heads by the norm of their output projections",
+        "retrieval": f"retrieval: {some}, found without labels and shipped for {meta['model'].rpartition('/')[2]}; "
+        "--weights mean shows the plain definition",
+    }
+    said = words.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
+    return said if weights.power == 1 else f"{said}; attention to the power {weights.power:g}"
+
+
+def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
+    """Load the model, have it answer (or take the given answer), and follow its attention back to the prompt."""
+    weights = check_settings(settings)
+    stages.begin("load")
+    model, tokenizer = _models.load_model(
+        settings.model,
+        dtype=settings.dtype,
+        device_map=settings.device_map,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    resolved = _flow.resolve(weights, model)  # a model without such heads is told before it reads anything
+    stages.begin("tokenize")
+    prompt = source.prompt(tokenizer)
+    notes = [prompt.note] if prompt.note else []
+    if source.answer is not None:
+        ids = torch.cat([prompt.ids, encode_answer(tokenizer, source.answer)])
+        found = _flow.flow(
+            model, ids, prompt_length=len(prompt.ids), weights=resolved, impl=settings.impl, progress=stages
+        )
+    else:
+        found = _generate(model, tokenizer, prompt, resolved, settings, stages, notes)
+    stages.finish()
+    found = found.with_text(tokenizer)
+    # The prompt's own text and spans in place of the decoded ones: decoding may lose a space and knows no documents.
+    found = replace(found, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents)
+    return Answered(found, resolved, source.answer is None, tuple(notes), dict(stages.seconds))
+
+
+def _generate(
+    model: Any, tokenizer: Any, prompt: Prompt, weights: Weights, settings: Settings, stages: Stages, notes: list[str]
+) -> Flow:
+    """Write the answer greedily while recording: no second forward pass."""
+    k, count = len(prompt.ids), settings.max_new_tokens
+    limit = getattr(_flow.text_config(model), "max_position_embeddings", None)
+    if limit is not None and k + 1 > limit:
+        raise InputError(f"the prompt has {k:,} tokens, the model {limit:,} positions; give fewer or shorter documents")
+    if limit is not None and k + count > limit:
+        count = limit - k
+        notes.append(f"the model has {limit:,} positions, so the answer was kept to {count} tokens")
+    ids = prompt.ids[None].to(model.get_input_embeddings().weight.device)
+    with _flow.record(model, weights=weights, progress=stages) as recording:
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=count,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=_pad(tokenizer, model),
+            streamer=_Counter(stages, count),
+        )
+    sequence, ended = _without_end(out[0].cpu(), k, model)
+    if not ended and sequence.numel() - k >= count:
+        notes.append(f"the answer was cut off after {count} tokens; --max-new-tokens N allows more")
+    return recording.flow(sequence, prompt_length=k, impl=settings.impl, progress=stages)  # type: ignore[no-any-return]
+
+
+def _without_end(sequence: Tensor, k: int, model: Any) -> tuple[Tensor, bool]:
+    """The sequence without its end token, unless that is all of the answer; and whether there was one."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    stops = [] if ends is None else torch.as_tensor(ends).reshape(-1).tolist()
+    if sequence.numel() > k and int(sequence[-1]) in stops:
+        return (sequence[:-1] if sequence.numel() > k + 1 else sequence), True
+    return sequence, False
+
+
+def _pad(tokenizer: Any, model: Any) -> int | None:
+    """A padding id, so that generate() does not print that it chose one; nothing is padded here."""
+    pad = getattr(tokenizer, "pad_token_id", None)
+    ends = model.generation_config.eos_token_id
+    if pad is not None or ends is None:
+        return pad
+    return int(torch.as_tensor(ends).reshape(-1)[0])
+
+
+class _Counter:
+    """A streamer for generate() that only counts."""
+
+    def __init__(self, stages: Stages, total: int) -> None:
+        self._stages, self._total, self._done = stages, total, -1  # the first call brings the prompt
+
+    def put(self, _: Tensor) -> None:
+        self._done += 1
+        if self._done > 0:
+            self._stages("answer", self._done, self._total)
+
+    def end(self) -> None:
+        """Nothing is left to show."""

@@ -1,0 +1,191 @@
+"""What the command line reads its prompt from: documents and a question, chat messages, or one text."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attributor._errors import InputError
+
+if TYPE_CHECKING:
+    from attributor._prompt import Prompt
+
+__all__ = ["Source", "UsageError", "example", "read_source"]
+
+STDIN = Path("-")
+TEXT_FILES = (".txt", ".md")
+
+
+class UsageError(Exception):
+    """Options that do not go together: exit status 2."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user asked about, read from its files; no model is needed yet.
+
+    Exactly one of `documents`, `messages` and `text` is given.
+
+    Attributes:
+        documents: (title, text) pairs.
+        question: what is asked about them.
+        instruction: how to answer, the line after the question; None takes the default one.
+        messages: chat messages without the answer.
+        text: one prompt.
+        chat: whether `text` is the user's turn of a chat; None: where the model has a chat template.
+        system: the system turn's text.
+        answer: an answer to attribute; None has the model write one.
+    """
+
+    documents: tuple[tuple[str, str], ...] = ()
+    question: str | None = None
+    instruction: str | None = None
+    messages: tuple[dict[str, Any], ...] = ()
+    text: str | None = None
+    chat: bool | None = None
+    system: str | None = None
+    answer: str | None = None
+
+    def prompt(self, tokenizer: Any) -> "Prompt":
+        """The prompt for one model's tokenizer."""
+        from attributor._prompt import INSTRUCTION, build_prompt, from_messages, from_text
+
+        if self.messages:
+            system = [{"role": "system", "content": self.system}] if self.system is not None else []
+            return from_messages(tokenizer, [*system, *self.messages])
+        if self.text is not None:
+            return from_text(tokenizer, self.text, chat=self.chat, system=self.system)
+        instruction = INSTRUCTION if self.instruction is None else self.instruction
+        return build_prompt(tokenizer, self.documents, self.question or "", self.system, instruction=instruction)
+
+
+def read_source(
+    *,
+    documents: Sequence[Path] = (),
+    question: str | None = None,
+    instruction: str | None = None,
+    messages: Path | None = None,
+    prompt_file: Path | None = None,
+    chat: bool | None = None,
+    system: str | None = None,
+    answer: str | None = None,
+    max_new_tokens: int | None = None,
+) -> Source:
+    """Check that the options go together and read their files.
+
+    Raises:
+        UsageError: no source of a prompt, more than one, or an option that does not go with it.
+        InputError: a file that cannot be read, is empty, or is not what it should be.
+    """
+    given = [
+        name
+        for name, value in (("--document", documents), ("--messages", messages), ("--prompt-file", prompt_file))
+        if value
+    ]
+    if not given:
+        raise UsageError(
+            "no prompt: give --document FILE (repeated) with --question, --messages FILE, or --prompt-file FILE"
+        )
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are different sources of the prompt; give one of them")
+    if documents and question is None:
+        raise UsageError("--document needs --question")
+    for name, value, wanted in (("--question", question, "--document"), ("--instruction", instruction, "--document")):
+        if value is not None and not documents:
+            raise UsageError(f"{name} goes with {wanted}, not with {given[0]}; write it into the prompt instead")
+    if chat is not None and not prompt_file:
+        raise UsageError(f"--chat and --raw go with --prompt-file, not with {given[0]}")
+    if chat is False and system is not None:
+        raise UsageError("--system needs a chat; with --raw write it into the prompt file")
+    if answer is not None and max_new_tokens is not None:
+        raise UsageError("--answer is taken as given, so --max-new-tokens does not go with it")
+    if [*documents, messages, prompt_file].count(STDIN) > 1:
+        raise UsageError("standard input (-) can be read only once")
+
+    if documents:
+        return Source(_documents(documents), question, instruction, system=system, answer=answer)
+    if messages:
+        turns = _messages(messages)
+        if turns[-1]["role"] == "assistant" and isinstance(turns[-1].get("content"), str):
+            if answer is not None or max_new_tokens is not None:
+                raise UsageError(
+                    "the last message is the assistant's answer; --answer and --max-new-tokens do not go with it"
+                )
+            answer, turns = turns[-1]["content"], turns[:-1]
+            if not turns:
+                raise InputError(f"{messages}: the only message is the answer; there is no prompt before it")
+        return Source(messages=tuple(turns), system=system, answer=answer)
+    assert prompt_file is not None
+    return Source(text=_read(prompt_file), chat=chat, system=system, answer=answer)
+
+
+def example(answer: str | None = None) -> Source:
+    """The documents and the question that come with attributor: notes on an island that does not exist."""
+    folder = resources.files("attributor") / "examples"
+    files = sorted((entry for entry in folder.iterdir() if entry.name[0].isdigit()), key=lambda entry: entry.name)
+    documents = tuple(_titled(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
+    return Source(documents, (folder / "question.txt").read_text("utf-8").strip(), answer=answer)
+
+
+def _documents(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in TEXT_FILES and file.is_file())
+            if not inside:
+                raise InputError(f"{path} is a folder without {' or '.join(TEXT_FILES)} files")
+            files += inside
+        else:
+            files.append(path)
+    return tuple(_titled(_read(file), file) for file in files)
+
+
+def _titled(text: str, path: Path) -> tuple[str, str]:
+    """Title and text: the first line where it ends in a colon and more follows, else the file's name."""
+    first, _, rest = text.strip().partition("\n")
+    if first.rstrip().endswith(":") and rest.strip():
+        return first.rstrip()[:-1], rest.strip()
+    return ("document" if path == STDIN else path.stem.replace("_", " ")), text.strip()
+
+
+def _messages(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(_read(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply to be chat messages") from None
+    if isinstance(found, dict):
+        found = found.get("messages")
+    shape = '[{"role": "user", "content": "..."}, ...], or an object with such a list as "messages"'
+    if not isinstance(found, list) or not found:
+        raise InputError(f"{path} must hold {shape}")
+    for number, message in enumerate(found, 1):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InputError(f"{path}: message {number} has no role; the file must hold {shape}")
+        content = message.get("content")
+        if content is not None and not isinstance(content, str):
+            raise InputError(
+                f"{path}: the content of message {number} must be text, got a JSON {type(content).__name__}"
+            )
+    return found
+
+
+def _read(path: Path) -> str:
+    name = "standard input" if path == STDIN else str(path)
+    try:
+        data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); convert it first"
+        ) from None
+    if not text.strip():
+        raise InputError(f"{name} is empty")
+    return text.replace("\r\n", "\n")
