@@ -107,15 +107,65 @@ ATTRIBUTOR_AVX512 void multiply_avx512(const Product& product) {
     }
 }
 
+// 16 rows of 16 words, each given as a register, to 16 columns.
+ATTRIBUTOR_AVX512_INLINE void transpose_registers(__m512i (&r)[16]) {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+// As transpose() in pack.h.
+template <int Columns>
+ATTRIBUTOR_AVX512 void transpose_avx512(const uint32_t* from, int64_t depth, uint32_t* to) {
+    for (int c = 0; c < kKeys; c += 16) {
+        uint32_t* columns = to + c / Columns * Columns * depth + c % Columns;
+        for (int64_t d = 0; d < depth; d += 16) {
+            const int words = static_cast<int>(depth - d < 16 ? depth - d : 16);
+            const __mmask16 inside = static_cast<__mmask16>((1u << words) - 1);
+            __m512i r[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) r[i] = _mm512_maskz_loadu_epi32(inside, from + (c + i) * depth + d);
+            transpose_registers(r);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i)
+                if (i < words) _mm512_storeu_si512(columns + (d + i) * Columns, r[i]);
+        }
+    }
+}
+
 template <class Element>
 ATTRIBUTOR_AVX512 void pack_query_float32(const Source& source, int64_t depth, uint32_t* packed) {
     pack_float32<Element>(source, kRows, depth, packed);
 }
 
-template <class Element>
+template <class Element, int Columns>
 ATTRIBUTOR_AVX512 void pack_key_float32(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
     pack_float32<Element>(source, kKeys, depth, scratch);
-    transpose(scratch, kKeys, depth, packed);
+    transpose_avx512<Columns>(scratch, depth, packed);
 }
 
 }  // namespace

@@ -252,7 +252,7 @@ Run::Task::Task(const Run& r)
     : run(const_cast<Run&>(r)),
       key(r.group_ * r.used_heads_ * r.key_words_),
       query(r.chunk_ * r.query_words_),
-      scratch(r.depth_ * kKeys),
+      scratch(r.key_words_),
       row_bias(r.chunk_ * kRows),
       key_bias(r.step_.key_bias ? r.group_ * r.step_.H * kKeys : 0),
       weights(r.group_ * kRows * kKeys),

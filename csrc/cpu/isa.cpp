@@ -53,7 +53,10 @@ bool has_amx() {
 
 constexpr Isa kIsas[] = {
 #ifdef ATTRIBUTOR_X86
+    {"amx", has_amx, cpu::amx_kernels},
+    {"avx512_bf16", has_avx512_bf16, cpu::avx512_bf16_kernels},
     {"avx512", has_avx512, cpu::avx512_kernels},
+    {"avx2", has_avx2, cpu::avx2_kernels},
 #endif
     {"scalar", always, cpu::scalar_kernels},
 };

@@ -59,7 +59,7 @@ void pack_query(const Source& source, int64_t depth, uint32_t* packed) {
 template <class Element>
 void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
     pack_float32<Element>(source, kKeys, depth, scratch);
-    transpose(scratch, kKeys, depth, packed);
+    transpose<kKeys>(scratch, depth, packed);
 }
 
 template <class Element>

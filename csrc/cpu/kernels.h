@@ -14,7 +14,7 @@ constexpr int kRows = 96;  // a multiple of every kernel's row_step: 6 (register
 constexpr int kKeys = 64;  // four 512-bit registers of float32
 
 // How a kernel wants query and key. A packed row is `parts` x depth(D) 32-bit words: float32 values (width 1) or
-// bfloat16 pairs (width 2), zero beyond D. Parts add up to the value: see kernel_amx.cpp.
+// bfloat16 pairs (width 2), zero beyond D. The parts add up to the value: see kernel_amx.cpp.
 struct Format {
     int parts;
     int width;
@@ -32,7 +32,7 @@ struct Source {
 
 struct Head {
     const uint32_t* query;  // [parts][kRows][depth]
-    const uint32_t* key;    // [parts][depth][kKeys]
+    const uint32_t* key;    // parts x depth x kKeys words, in the kernel's own order
     const float* row_bias;  // [kRows], base-2 logarithm; -inf beyond N
     const float* key_bias;  // [kKeys], base-2 logarithm, or null
 };

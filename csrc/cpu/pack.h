@@ -59,11 +59,22 @@ ATTRIBUTOR_INLINE void pack_float32(const Source& source, int count, int64_t dep
     }
 }
 
-// [count][depth] words to [depth][count], in blocks that the cache holds.
-ATTRIBUTOR_INLINE void transpose(const uint32_t* from, int count, int64_t depth, uint32_t* to) {
-    for (int64_t first = 0; first < depth; first += 16)
-        for (int r = 0; r < count; ++r)
-            for (int64_t d = first; d < depth && d < first + 16; ++d) to[d * count + r] = from[r * depth + d];
+// [count][depth] words of two bfloat16 each; bits as they come.
+ATTRIBUTOR_INLINE void pack_bf16_pairs(const Source& source, int count, int64_t depth, uint32_t* packed) {
+    for (int r = 0; r < count; ++r, packed += depth) {
+        const int64_t bytes = r < source.valid ? source.D * 2 : 0;
+        if (bytes) std::memcpy(packed, static_cast<const uint16_t*>(source.data) + r * source.stride, bytes);
+        std::memset(reinterpret_cast<char*>(packed) + bytes, 0, depth * 4 - bytes);
+    }
+}
+
+// [kKeys][depth] words to [kKeys / Columns][depth][Columns]: what one pass over a head's queries reads is contiguous.
+template <int Columns>
+ATTRIBUTOR_INLINE void transpose(const uint32_t* from, int64_t depth, uint32_t* to) {
+    for (int r = 0; r < kKeys; ++r) {
+        uint32_t* column = to + r / Columns * Columns * depth + r % Columns;
+        for (int64_t d = 0; d < depth; ++d) column[d * Columns] = from[r * depth + d];
+    }
 }
 
 }  // namespace

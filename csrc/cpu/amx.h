@@ -1,0 +1,212 @@
+// AMX pieces: numbers split into bfloat16 parts, the tile registers' state, and R . W in split form.
+#pragma once
+
+#include "avx512.h"
+
+#define ATTRIBUTOR_AMX \
+    __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
+#define ATTRIBUTOR_AMX_INLINE inline __attribute__((always_inline)) ATTRIBUTOR_AMX
+
+namespace attributor::cpu {
+namespace {
+
+// Which part of the left factor meets which of the right one; neighbours differ in one, which saves loading the other.
+struct Pair {
+    int a, b;
+};
+template <int Parts>
+constexpr int kPairs = Parts == 1 ? 1 : Parts == 2 ? 4 : 6;
+template <int Parts>
+constexpr Pair kPairsOf[6] = {};
+template <>
+constexpr Pair kPairsOf<1>[6] = {{0, 0}};
+template <>
+constexpr Pair kPairsOf<2>[6] = {{1, 1}, {1, 0}, {0, 0}, {0, 1}};
+template <>
+constexpr Pair kPairsOf<3>[6] = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}};
+
+// Takes the value rounded to bfloat16 off x and returns it, as float32.
+ATTRIBUTOR_AVX512_INLINE __m512 take_part(__m512& x) {
+    const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+    const __m512 part = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+    x = _mm512_sub_ps(x, part);
+    return part;
+}
+
+// The upper halves of a's words, then of b's: 32 bfloat16.
+ATTRIBUTOR_AVX512_INLINE __m512i upper_halves(__m512 a, __m512 b) {
+    alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                     33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    return _mm512_permutex2var_epi16(_mm512_castps_si512(a), _mm512_load_si512(odd), _mm512_castps_si512(b));
+}
+
+// How 16 elements become float32, and how many parts they need.
+struct LoadFloat32 {
+    static constexpr int parts = 3, bytes = 4;
+    static ATTRIBUTOR_AVX512_INLINE __m512 load(const void* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+};
+struct LoadFloat16 {
+    static constexpr int parts = 2, bytes = 2;
+    static ATTRIBUTOR_AVX512_INLINE __m512 load(const void* p, __mmask16 m) {
+        return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p));
+    }
+};
+struct LoadBFloat16 {
+    static constexpr int parts = 1, bytes = 2;
+};
+
+// [parts][count][depth] words.
+template <class Loader>
+ATTRIBUTOR_AVX512_INLINE void pack_parts(const Source& source, int count, int64_t depth, uint32_t* packed) {
+    if constexpr (Loader::parts == 1) {
+        pack_bf16_pairs(source, count, depth, packed);
+    } else {
+        for (int r = 0; r < count; ++r) {
+            const char* row = static_cast<const char*>(source.data) + r * source.stride * Loader::bytes;
+            for (int64_t w = 0; w < depth; w += 16) {
+                const int64_t left = r < source.valid ? source.D - 2 * w : 0;
+                const uint32_t inside = left >= 32 ? ~0u : left <= 0 ? 0u : (1u << left) - 1;
+                __m512 a = Loader::load(row + 2 * w * Loader::bytes, static_cast<__mmask16>(inside));
+                __m512 b = Loader::load(row + (2 * w + 16) * Loader::bytes, static_cast<__mmask16>(inside >> 16));
+                for (int part = 0; part < Loader::parts; ++part) {
+                    const __m512 upper_a = take_part(a), upper_b = take_part(b);
+                    _mm512_storeu_si512(packed + (part * count + r) * depth + w, upper_halves(upper_a, upper_b));
+                }
+            }
+        }
+    }
+}
+
+// The compiler does not know that tile instructions read memory: what they read must have been written by here.
+ATTRIBUTOR_INLINE void finish_writes() { __asm__ volatile("" ::: "memory"); }
+
+ATTRIBUTOR_AMX void configure_tiles() {
+    struct alignas(64) {
+        uint8_t palette = 1, start = 0, reserved[14] = {};
+        uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } config;
+    finish_writes();
+    _tile_loadconfig(&config);
+}
+
+ATTRIBUTOR_AMX void release_tiles() { _tile_release(); }
+
+ATTRIBUTOR_AMX_INLINE void zero_tiles() {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+constexpr int kRowTiles = 16;               // rows of R to a tile
+constexpr int kBlockWords = kRows / 2;      // pairs of queries in a block
+constexpr int kPart = kRowTiles * kBlockWords;  // words of one part of 16 rows of R for one block
+constexpr int64_t kFewRows = 12;            // below this, splitting W costs more than fused multiply-adds
+
+// [O / 16][3][16][kBlockWords]
+int64_t packed_rows_bytes(int64_t O) {
+    return O < kFewRows ? 0 : (O + kRowTiles - 1) / kRowTiles * 3 * kPart * int64_t{sizeof(uint32_t)};
+}
+
+ATTRIBUTOR_AVX512 void pack_rows(const float* rows, int64_t stride, int64_t O, int valid, void* packed) {
+    auto* to = static_cast<uint32_t*>(packed);
+    for (int64_t o = 0; o < O; o += kRowTiles, to += 3 * kPart) {
+        const int count = static_cast<int>(O - o < kRowTiles ? O - o : kRowTiles);
+        pack_parts<LoadFloat32>({rows + o * stride, stride, valid, count}, kRowTiles, kBlockWords, to);
+    }
+}
+
+// W, rows [begin, end), as [3][kBlockWords][kKeys] words: the pairs of rows that a tile product wants side by side.
+ATTRIBUTOR_AVX512_INLINE void split_weights(const float* weights, int begin, int end, uint32_t* split) {
+    for (int r = begin; r < end; r += 2)
+        for (int c = 0; c < kKeys; c += 16) {
+            __m512 even = _mm512_load_ps(weights + r * kKeys + c), odd = _mm512_load_ps(weights + (r + 1) * kKeys + c);
+            for (int part = 0; part < 3; ++part) {
+                const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(take_part(even)), 16);
+                const __m512i pair = _mm512_or_si512(_mm512_castps_si512(take_part(odd)), low);
+                _mm512_store_si512(split + (part * kBlockWords + r / 2) * kKeys + c, pair);
+            }
+        }
+}
+
+// 32 rows of Y x 32 keys, as in the products of query and key.
+ATTRIBUTOR_AMX_INLINE void multiply_square(const uint32_t* rows, const uint32_t* split, int begin, int end, float* y) {
+    constexpr int y_stride = kKeys * 4, row_stride = kBlockWords * 4;
+    _tile_loadd(0, y, y_stride);
+    _tile_loadd(1, y + 16, y_stride);
+    _tile_loadd(2, y + 16 * kKeys, y_stride);
+    _tile_loadd(3, y + 16 * kKeys + 16, y_stride);
+    for (int w = begin / 2; w < end / 2; w += 16) {
+#pragma GCC unroll 6
+        for (int pair = 0; pair < 6; ++pair) {
+            constexpr const Pair* pairs = kPairsOf<3>;
+            if (pair == 0 || pairs[pair].a != pairs[pair - 1].a) {
+                _tile_loadd(4, rows + pairs[pair].a * kPart + w, row_stride);
+                _tile_loadd(5, rows + (3 + pairs[pair].a) * kPart + w, row_stride);
+            }
+            if (pair == 0 || pairs[pair].b != pairs[pair - 1].b) {
+                const uint32_t* b = split + (pairs[pair].b * kBlockWords + w) * kKeys;
+                _tile_loadd(6, b, y_stride);
+                _tile_loadd(7, b + 16, y_stride);
+            }
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, y, y_stride);
+    _tile_stored(1, y + 16, y_stride);
+    _tile_stored(2, y + 16 * kKeys, y_stride);
+    _tile_stored(3, y + 16 * kKeys + 16, y_stride);
+}
+
+// 16 rows of Y x 64 keys: what is left over.
+ATTRIBUTOR_AMX_INLINE void multiply_strip(const uint32_t* rows, const uint32_t* split, int begin, int end, float* y) {
+    constexpr int y_stride = kKeys * 4, row_stride = kBlockWords * 4;
+    _tile_loadd(0, y, y_stride);
+    _tile_loadd(1, y + 16, y_stride);
+    _tile_loadd(2, y + 32, y_stride);
+    _tile_loadd(3, y + 48, y_stride);
+    for (int w = begin / 2; w < end / 2; w += 16) {
+#pragma GCC unroll 6
+        for (int pair = 0; pair < 6; ++pair) {
+            constexpr const Pair* pairs = kPairsOf<3>;
+            const uint32_t* b = split + (pairs[pair].b * kBlockWords + w) * kKeys;
+            if (pair == 0 || pairs[pair].a != pairs[pair - 1].a)
+                _tile_loadd(4, rows + pairs[pair].a * kPart + w, row_stride);
+            _tile_loadd(5, b, y_stride);
+            _tile_loadd(6, b + 16, y_stride);
+            _tile_loadd(7, b + 32, y_stride);
+            _tile_dpbf16ps(0, 4, 5);
+            _tile_loadd(5, b + 48, y_stride);
+            _tile_dpbf16ps(1, 4, 6);
+            _tile_dpbf16ps(2, 4, 7);
+            _tile_dpbf16ps(3, 4, 5);
+        }
+    }
+    _tile_stored(0, y, y_stride);
+    _tile_stored(1, y + 16, y_stride);
+    _tile_stored(2, y + 32, y_stride);
+    _tile_stored(3, y + 48, y_stride);
+}
+
+ATTRIBUTOR_AMX void multiply_amx(const Product& product) {
+    if (!product.packed) return multiply_avx512(product);
+    const int begin = product.begin / 32 * 32, end = (product.end + 31) / 32 * 32;
+    alignas(64) uint32_t split[3 * kBlockWords * kKeys];
+    split_weights(product.weights, begin, end, split);
+    finish_writes();
+    const auto* rows = static_cast<const uint32_t*>(product.packed);
+    const int64_t padded = (product.O + kRowTiles - 1) / kRowTiles * kRowTiles;
+    int64_t o = 0;
+    for (; o + 32 <= padded; o += 32, rows += 6 * kPart) {
+        multiply_square(rows, split, begin, end, product.result + o * kKeys);
+        multiply_square(rows, split + 32, begin, end, product.result + o * kKeys + 32);
+    }
+    if (o < padded) multiply_strip(rows, split, begin, end, product.result + o * kKeys);
+}
+
+}  // namespace
+}  // namespace attributor::cpu

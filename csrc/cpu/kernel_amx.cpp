@@ -1,0 +1,164 @@
+// Products by AMX: 16 x 16 float32 tiles of bfloat16 pairs, four at a time (32 queries x 32 keys), for every type.
+//
+// A float32 is the exact sum of three bfloat16 (8 + 8 + 8 bits of mantissa, each rounded to nearest), a float16 of two.
+// The product of two float32 is then the sum of six bfloat16 products; the three that are left out are below 2^-25 of
+// it, the rounding of float32 itself. Six AMX products take half the time of one by fused multiply-adds.
+//
+// The tile unit and the vector unit run side by side: while four tiles multiply, the exponential of the four before
+// them is computed, a few rows between every two groups of tile instructions.
+#include "amx.h"
+
+namespace attributor::cpu {
+namespace {
+
+constexpr int kUnit = 32;  // a unit: 32 queries x 32 keys of one head, in tile registers 0 to 3
+constexpr int kStepWords = 16;
+
+struct Unit {
+    const Head* head;
+    int row, column;
+    bool add;
+};
+
+// The units of a tile in order, without those that no query sees.
+struct Cursor {
+    int head = 0, row, column = -kUnit;
+
+    template <class V>
+    ATTRIBUTOR_AMX_INLINE bool next(const Tile& tile, Unit& unit) {
+        for (;;) {
+            column += kUnit;
+            if (column == kKeys) column = 0, row += kUnit;
+            if (row >= tile.end) row = tile.begin, ++head;
+            if (head == tile.count) return false;
+            const bool add = tile.add || head > 0;
+            if (V::masked && row + kUnit - 1 + tile.offset < column) {
+                if (!add) clear(tile);
+                continue;
+            }
+            unit = {tile.heads + head, row, column, add};
+            return true;
+        }
+    }
+
+    ATTRIBUTOR_AMX_INLINE void clear(const Tile& tile) const {
+        for (int r = 0; r < kUnit; ++r) {
+            float* weights = tile.weights + (row + r) * kKeys + column;
+            _mm512_store_ps(weights, _mm512_setzero_ps());
+            _mm512_store_ps(weights + 16, _mm512_setzero_ps());
+        }
+    }
+};
+
+// The weights of row r of a unit, from its products.
+template <class V>
+ATTRIBUTOR_AMX_INLINE void add_row(const Tile& tile, const Unit& unit, const float* products, int r) {
+    const uint64_t visible = V::masked ? visible_keys(tile, unit.row + r) : 0;
+    const float* s = products + r * kUnit;
+    const int v = unit.column / 16;
+    add_weights<V>(tile, *unit.head, unit.add, unit.row + r, v, _mm512_load_ps(s), visible);
+    add_weights<V>(tile, *unit.head, unit.add, unit.row + r, v + 1, _mm512_load_ps(s + 16), visible);
+}
+
+// Computes the products of `unit` and, meanwhile, the weights of `previous` (null for none) from its products `done`.
+template <class V, int Parts>
+ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Unit& unit, float* products, const Unit* previous,
+                                         const float* done) {
+    const int64_t depth = tile.depth;
+    const uint32_t* query = unit.head->query + unit.row * depth;
+    const uint32_t* key = unit.head->key + unit.column / kUnit * depth * kUnit;
+    const int steps = static_cast<int>(depth / kStepWords) * kPairs<Parts>;
+    int step = 0, row = 0;
+    zero_tiles();
+    for (int64_t d = 0; d < depth; d += kStepWords) {
+#pragma GCC unroll 6
+        for (int pair = 0; pair < kPairs<Parts>; ++pair) {
+            constexpr const Pair* pairs = kPairsOf<Parts>;
+            if (pair == 0 || pairs[pair].a != pairs[pair - 1].a) {
+                const uint32_t* a = query + pairs[pair].a * kRows * depth + d;
+                _tile_loadd(4, a, depth * 4);
+                _tile_loadd(5, a + 16 * depth, depth * 4);
+            }
+            if (pair == 0 || pairs[pair].b != pairs[pair - 1].b) {
+                const uint32_t* b = key + pairs[pair].b * kKeys * depth + d * kUnit;
+                _tile_loadd(6, b, kUnit * 4);
+                _tile_loadd(7, b + 16, kUnit * 4);
+            }
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+            ++step;
+            if (previous)
+                for (const int until = step * kUnit / steps; row < until; ++row) add_row<V>(tile, *previous, done, row);
+        }
+    }
+    _tile_stored(0, products, kUnit * 4);
+    _tile_stored(1, products + 16, kUnit * 4);
+    _tile_stored(2, products + 16 * kUnit, kUnit * 4);
+    _tile_stored(3, products + 16 * kUnit + 16, kUnit * 4);
+}
+
+template <class V, int Parts>
+ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
+    alignas(64) float products[2][kUnit * kUnit];
+    Unit units[2];
+    Cursor cursor{0, tile.begin};
+    if (!cursor.next<V>(tile, units[0])) return;
+    multiply_unit<V, Parts>(tile, units[0], products[0], nullptr, nullptr);
+    int now = 0;
+    while (cursor.next<V>(tile, units[now ^ 1])) {
+        multiply_unit<V, Parts>(tile, units[now ^ 1], products[now ^ 1], &units[now], products[now]);
+        now ^= 1;
+    }
+    for (int r = 0; r < kUnit; ++r) add_row<V>(tile, units[now], products[now], r);
+}
+
+template <class V> void weigh_1(const Tile& tile) { weigh_parts<V, 1>(tile); }
+template <class V> void weigh_2(const Tile& tile) { weigh_parts<V, 2>(tile); }
+template <class V> void weigh_3(const Tile& tile) { weigh_parts<V, 3>(tile); }
+
+void weigh_bfloat16(const Tile& tile) {
+    static constexpr void (*variants[])(const Tile&) = ATTRIBUTOR_VARIANTS(weigh_1);
+    variants[variant_of(tile)](tile);
+}
+
+void weigh_float16(const Tile& tile) {
+    static constexpr void (*variants[])(const Tile&) = ATTRIBUTOR_VARIANTS(weigh_2);
+    variants[variant_of(tile)](tile);
+}
+
+void weigh_float32(const Tile& tile) {
+    static constexpr void (*variants[])(const Tile&) = ATTRIBUTOR_VARIANTS(weigh_3);
+    variants[variant_of(tile)](tile);
+}
+
+template <class Loader>
+ATTRIBUTOR_AMX void pack_query(const Source& source, int64_t depth, uint32_t* packed) {
+    pack_parts<Loader>(source, kRows, depth, packed);
+}
+
+template <class Loader>
+ATTRIBUTOR_AMX void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
+    pack_parts<Loader>(source, kKeys, depth, scratch);
+    for (int part = 0; part < Loader::parts; ++part)
+        transpose_avx512<kUnit>(scratch + part * kKeys * depth, depth, packed + part * kKeys * depth);
+}
+
+template <class Loader>
+constexpr Kernels kernels_of(void (*weigh)(const Tile&)) {
+    return {{Loader::parts, 2, kStepWords}, kUnit,     pack_query<Loader>, pack_key<Loader>, weigh, multiply_amx,
+            packed_rows_bytes,              pack_rows, configure_tiles,    release_tiles};
+}
+
+constexpr Kernels kFloat32 = kernels_of<LoadFloat32>(weigh_float32);
+constexpr Kernels kBFloat16 = kernels_of<LoadBFloat16>(weigh_bfloat16);
+constexpr Kernels kFloat16 = kernels_of<LoadFloat16>(weigh_float16);
+
+}  // namespace
+
+const Kernels& amx_kernels(Type type) {
+    return type == Type::float32 ? kFloat32 : type == Type::bfloat16 ? kBFloat16 : kFloat16;
+}
+
+}  // namespace attributor::cpu
