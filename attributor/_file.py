@@ -18,7 +18,7 @@ from attributor._errors import FileFormatError, InputError, OutputError
 from attributor._result import Flow
 from attributor._segments import Segment
 
-__all__ = ["FORMAT", "VERSION", "load", "read_header", "write_atomically", "write_flow"]
+__all__ = ["FORMAT", "VERSION", "read_flow", "read_header", "write_atomically", "write_flow"]
 
 FORMAT = "attributor.flow"
 VERSION = 1
@@ -32,11 +32,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]
         OutputError: the folder is missing, read-only or full, or `path` is not a regular file.
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"cannot write {target}: it is a folder; give the name of a file in it")
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise OutputError(f"cannot write {target}: it is not a regular file")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"cannot write {target}: there is no folder {target.parent}; make it first")
     temporary = target.with_name(f".attributor-{secrets.token_hex(6)}.tmp")
     try:
@@ -105,13 +105,8 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 SAVE_AGAIN = "flow.save(path) writes one, and copies of it must be whole"
 
 
-def load(path: str | os.PathLike[str]) -> Flow:
-    """Read a file that `Flow.save` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FileFormatError: the file is of another kind, corrupt, truncated, or from a newer version.
-    """
+def read_flow(path: str | os.PathLike[str]) -> Flow:
+    """Read a flow; see `attributor.load`."""
     metadata = read_header(path).get("__metadata__")
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         kind = metadata.get("format") if isinstance(metadata, dict) else None

@@ -106,7 +106,7 @@ class Grouped:
 
     def __repr__(self) -> str:
         rows, columns = self.scores.shape
-        best = "".join(f"\n  top: {hit.share:.1%} {shorten(hit.text)!r}" for hit in self.top(1))
+        best = "".join(f"\n  top: {hit.share:.3g} {shorten(hit.text)!r}" for hit in self.top(1))
         return f"Grouped({columns} segments x {rows} answer token{'s' * (rows != 1)}, how={self.how!r}){best}"
 
 

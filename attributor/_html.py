@@ -141,7 +141,7 @@ def _summary(flow: Flow) -> str:
 def _table(flow: Flow) -> str:
     kind = "document" if flow.documents else "sentence" if flow.text is not None and flow.sentences else "token"
     rows = "".join(
-        f"<tr><td style='text-align:right'>{hit.share:.1%}</td>"
+        f"<tr><td style='text-align:right'>{hit.share:{'.1%' if flow.normalized else '.3g'}}</td>"
         f"<td style='text-align:left'>{html.escape(visible(hit.label or shorten(hit.text, 160)))}</td></tr>"
         for hit in flow.top(10, by=kind)
     )

@@ -37,20 +37,22 @@ def draw(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
         _, ax = pyplot.subplots(figsize=size, layout="constrained")
     assert ax is not None
     if kind == "bars":
-        _bars(grouped, by, ax)
+        _bars(flow, grouped, by, ax)
     else:
         _heat(flow, grouped, by, ax)
     return ax
 
 
-def _bars(grouped: Grouped, by: str, ax: Axes) -> None:
+def _bars(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
     hits = grouped.top(MOST_BARS)[::-1]
     positions = np.arange(len(hits))
-    ax.barh(positions, [100 * hit.share for hit in hits], color="#d86a26", height=0.62)
+    unit = 100 if flow.normalized else 1
+    ax.barh(positions, [unit * hit.share for hit in hits], color="#d86a26", height=0.62)
     ax.set_yticks(positions, [_plain(hit.label or hit.text, 52) for hit in hits])
     for position, hit in zip(positions, hits, strict=True):
-        ax.annotate(f"{hit.share:.1%}", (100 * hit.share, position), (4, 0), textcoords="offset points", va="center")
-    ax.set_xlabel("share of the answer's flow, %")
+        value = f"{hit.share:.1%}" if flow.normalized else f"{hit.share:.3g}"
+        ax.annotate(value, (unit * hit.share, position), (4, 0), textcoords="offset points", va="center")
+    ax.set_xlabel("share of the answer's flow, %" if flow.normalized else "score")
     ax.set_title(f"Top {by}s", loc="left")
     ax.margins(x=0.12)
     ax.tick_params(axis="y", length=0)
@@ -59,7 +61,7 @@ def _bars(grouped: Grouped, by: str, ax: Axes) -> None:
 
 
 def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
-    values = 100 * grouped.scores.double().numpy()
+    values = grouped.scores.double().numpy() * (100 if flow.normalized else 1)
     values = _coarsen(_coarsen(values, MOST_ROWS, axis=0, mean=True), MOST_COLUMNS, axis=1, mean=False)
     rows, columns = values.shape
     # A sink (a first token that takes a third of everything) would leave all else white: the scale may end below it.
@@ -68,7 +70,7 @@ def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
     top = high if clipped else most
     image = ax.imshow(values, aspect="auto", cmap="Oranges", interpolation="nearest", vmin=0, vmax=top or 1)
     bar = ax.figure.colorbar(image, ax=ax, pad=0.01, extend="max" if clipped else "neither")
-    bar.set_label("share of the row's flow, %")
+    bar.set_label("share of the row's flow, %" if flow.normalized else "score")
     bar.outline.set_visible(False)
     tokens = flow.answer_tokens
     if tokens and len(tokens) == rows <= MOST_LABELS:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
     from matplotlib.axes import Axes
 
-__all__ = ["Flow", "Grouped", "Hit"]
+__all__ = ["Flow", "Grouped", "Hit", "load"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -114,9 +114,14 @@ class Flow:
         return split_sentences(self._need_text('by="sentence"')[0], tuple(self.documents))
 
     @property
+    def normalized(self) -> bool:
+        """Whether scores are shares of a whole of 1; False for a run with ``normalize=False``."""
+        return self.meta.get("normalize", "true").lower() != "false"
+
+    @property
     def on_answer(self) -> Tensor | None:
         """What stayed on earlier answer tokens: (o,) float32; None where rows do not sum to 1 or nobody knows."""
-        if self.missing_mass is None or self.meta.get("normalize", "true").lower() in ("false", "0", "no"):
+        if self.missing_mass is None or not self.normalized:
             return None
         reached = self.scores.sum(dim=1, dtype=torch.float64) + self.missing_mass
         return (1.0 - reached).clamp(min=0.0).float()
@@ -256,7 +261,7 @@ class Flow:
             lines.append(f"  answer: {shorten(self.answer)!r}")
         kind = "sentence" if self.text is not None and self.sentences else "token"
         for hit in self.top(1, by=kind):
-            lines.append(f"  top {kind}: {hit.share:.1%} {shorten(hit.text)!r}")
+            lines.append(f"  top {kind}: {hit.share:{'.1%' if self.normalized else '.3g'}} {shorten(hit.text)!r}")
         return "\n".join(lines)
 
     def _need_text(self, what: str) -> tuple[str, Tensor]:
@@ -273,6 +278,18 @@ class Flow:
         inside = assign_tokens(self.offsets.numpy(), self.documents)
         spans = zip(self.offsets.tolist(), inside.tolist(), strict=True)
         return tuple(Segment(a, b, self.text[a:b], None, d if d >= 0 else None) for (a, b), d in spans)
+
+
+def load(path: str | os.PathLike[str]) -> Flow:
+    """Read a file that `Flow.save` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileFormatError: the file is of another kind, corrupt, truncated, or from a newer version.
+    """
+    from attributor._file import read_flow
+
+    return read_flow(path)
 
 
 def _pieces(text: str | None, offsets: Tensor | None) -> tuple[str, ...] | None:

@@ -105,7 +105,7 @@ def _find_one(text: str, segment: Any, name: str) -> Segment:
         try:
             start, stop = (int(bound) for bound in segment)
         except (TypeError, ValueError):
-            got = _shorten(repr(segment))
+            got = repr(segment)[:60]
             raise InputError(f"{name} must be a Segment, a string or (start, stop), got {got}") from None
         label = document = None
     if not 0 <= start < stop <= len(text):
@@ -197,9 +197,19 @@ def _split(block: str) -> list[tuple[int, int]]:
         starts = []
     # Only the starts are used: a sentence runs to the next start, so nothing of the text can get lost between them.
     starts = sorted(set(starts))
+    starts = [
+        a
+        for a, b in itertools.pairwise([*starts, len(block)])
+        if a == 0 or block[a - 1] == "\n" or _has_words(block[a:b])
+    ]
     if not starts or starts[-1] >= len(block):
         starts = [0, *(m.end() for m in re.finditer(r"\n", block) if m.end() < len(block))]
     return list(zip(starts, [*starts[1:], len(block)], strict=True))
+
+
+def _has_words(piece: str) -> bool:
+    """Whether a sentence is more than marks, which the rules sometimes part from their sentence: ``.. .``."""
+    return any(c.isalnum() for c in piece)
 
 
 _SEGMENTERS: dict[str, Any] = {}

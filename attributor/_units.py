@@ -63,7 +63,7 @@ def to_units(flow: Flow, room: int) -> Units:
     document = assign_tokens(unit_spans, flow.documents)
     kind, notes = "token", []
 
-    if (len(first) > MOST_UNITS or 2 * o * len(first) > room) and sentences:
+    if (len(first) > MOST_UNITS or o * len(first) > room) and sentences:
         keep = _starts(np.stack([sentence, document], axis=1))
         first, ends, sentence, document = first[keep], _last(ends, keep), sentence[keep], document[keep]
         kind = "piece"
