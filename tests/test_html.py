@@ -241,3 +241,58 @@ def test_the_page_draws_itself_in_a_browser(tmp_path):
     best = flow.top(1, by="sentence")[0]
     level = re.search(r'<span class="u h(\d+)"[^>]*>[^<]*' + re.escape(best.text.split()[-1].rstrip(".")), drawn)
     assert level[1] == "10"  # the top sentence has the strongest colour
+
+
+USE = """
+const report = {}, all = (q) => [...document.querySelectorAll(q)], fire = (node, type, props = {}) =>
+  node.dispatchEvent(Object.assign(new Event(type, { bubbles: true }), props));
+const title = () => document.getElementById("selection").textContent;
+const sum = () => Math.round(10 * all(".share").reduce((s, n) => s + parseFloat(n.textContent), 0)) / 10;
+const words = all("#strip span"), marked = () => all(".context .on").map((n) => n.textContent).join("");
+report.start = title();
+fire(words[1], "mouseover"); report.hover = title(); report.hoverSum = sum();
+fire(document.getElementById("strip"), "mouseleave"); report.left = title();
+fire(words[2], "click"); report.pin = title(); report.selected = words.map((w) => w.getAttribute("aria-selected"));
+fire(words[2], "keydown", { key: "ArrowRight" }); report.focus = words.indexOf(document.activeElement);
+fire(words[3], "keydown", { key: "Enter" }); report.enter = title();
+fire(document, "keydown", { key: "Escape" }); report.escape = title();
+for (const kind of ["document", "sentence", "token"]) {
+  document.querySelector(`[data-value="${kind}"]`).click();
+  report[kind] = [all(".bars .name").length, sum(), all("[aria-pressed='true']").length];
+}
+document.querySelector("[data-value='sqrt']").click(); report.sqrt = all(".context .h10").length;
+document.querySelector("[data-value='sentence']").click();
+all(".bars button")[0].click(); report.picked = marked(); report.lit = all("#strip .h10").length;
+report.focusKept = document.activeElement === all(".bars button")[0];
+report.name = all(".bars .name")[0].textContent;
+fire(document, "keydown", { key: "Escape" }); report.unpicked = marked();
+document.documentElement.dataset.report = JSON.stringify(report);
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.skipif(sys.platform != "linux", reason="the flags were tried on Linux only")
+def test_the_page_in_use(tmp_path):
+    flow = example()
+    text = re.sub(r"<meta http-equiv[^>]*>", "", flow.to_html()).replace("</body>", f"<script>{USE}</script></body>")
+    path = tmp_path / "page.html"
+    path.write_text(text, encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    report = json.loads(html.unescape(re.search(r'data-report="([^"]*)"', done.stdout)[1]))
+    whole = "Sources of the whole answer (4 tokens)"
+    assert (report["start"], report["left"], report["escape"]) == (whole, whole, whole)
+    assert report["hover"] == "Sources of answer token 2:  a"
+    assert report["pin"] == "Sources of answer token 3:  day (kept)"
+    assert report["selected"] == ["false", "false", "true", "false"]
+    assert report["focus"] == 3
+    assert report["enter"] == "Sources of answer token 4: . (kept)"
+    assert report["hoverSum"] == 100.0
+    assert report["document"] == [2 + 3, 100.0, 2]
+    assert report["sentence"] == [4 + 3, 100.0, 2]
+    assert report["token"] == [10 + 1 + 3, 100.0, 2]
+    assert report["sqrt"] >= 1
+    assert report["picked"].strip() == report["name"] == flow.top(1, by="sentence")[0].text
+    assert report["lit"] == 1
+    assert report["focusKept"]
+    assert report["unpicked"] == ""
