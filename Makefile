@@ -52,7 +52,7 @@ clean:
 	rm -rf build dist out .venv/.installed-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find attributor kernels eval bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/bin/python:
+.venv/bin/pip:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: apt-get install python3, or PYTHON=/path/to/python make ..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "Python 3.10 or later is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); PYTHON=python3.12 make ..."; exit 1; }
@@ -60,7 +60,7 @@ clean:
 		echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-$(INSTALLED): pyproject.toml constraints.txt $(NATIVE) | .venv/bin/python
+$(INSTALLED): pyproject.toml constraints.txt $(NATIVE) | .venv/bin/pip
 ifndef ATTRIBUTOR_PURE
 	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
 		echo "No C++ compiler: apt-get install g++, or ATTRIBUTOR_PURE=1 make ... for the slower plain torch"; exit 1; }

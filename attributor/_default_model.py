@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -72,7 +72,7 @@ def prepare(progress: bool = True) -> Path:
     _needs_gguf()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_suffix(".lock")):
+        with Stages(progress) as stages, _alone(target, stages):
             if done := converted():  # another process was first
                 return done
             for left in target.parent.glob(f".{target.name}-*"):  # of a process that was killed: we hold the lock
@@ -83,10 +83,7 @@ def prepare(progress: bool = True) -> Path:
                     f"the default model needs {DISK_BYTES / 1e9:.1f} GB in {target.parent}, where {free / 1e9:.1f} GB "
                     "are free; set ATTRIBUTOR_CACHE to a folder with more room"
                 )
-            with (
-                tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work,
-                Stages(progress) as stages,
-            ):
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
                 made = _convert(_verify(_download(Path(work), stages), stages), Path(work) / "model", stages)
                 if target.exists():
                     shutil.rmtree(target)
@@ -98,6 +95,21 @@ def prepare(progress: bool = True) -> Path:
             f"the default model cannot be written to {target}: {error}; set ATTRIBUTOR_CACHE to a folder that can be"
         ) from error
     return target
+
+
+@contextlib.contextmanager
+def _alone(target: Path, stages: "Stages") -> Iterator[None]:
+    """Hold the lock of `target`; says so while another process has it."""
+    lock = FileLock(target.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        stages.start("Waiting for another process that fetches the same model")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _needs_gguf() -> None:
