@@ -23,6 +23,8 @@ from attributor._sources import Source, UsageError
 if TYPE_CHECKING:
     from attributor._answer import Answered
 
+STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
+
 __all__ = ["View", "check_outputs", "guarded", "make_folder", "run"]
 
 
@@ -165,9 +167,22 @@ def _print(console: Console, source: Source, answered: "Answered", view: View, f
     head.add_row("Weights", Text(safe(describe(answered)), "dim"))
     console.print(head)
     console.print(heat_view(console, flow, by=view.by, how=view.how, top=view.top))
-    for note in answered.notes:
+    for note in (*answered.notes, *_tips(answered)):
         console.print(Text(f"Note: {safe(note)}.", "yellow"))
     for path in files.values():
         console.print(Text(f"Wrote {safe(path)}", "dim"))
-    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in answered.seconds.items() if seconds >= 0.05)
-    console.print(Text(f"Time: {spent}", "dim"))
+    spent = ", ".join(f"{STAGES[name]} {s:.2f}" for name, s in answered.seconds.items() if name in STAGES)
+    console.print(Text(f"Seconds: {spent}", "dim"))
+
+
+def _tips(answered: "Answered") -> list[str]:
+    """What a person who looks at this should know, and a program need not."""
+    from attributor._weights import SHIPPED
+
+    meta = answered.flow.meta
+    shipped = (SHIPPED / f"{meta.get('model', '').rpartition('/')[2]}.safetensors").exists()
+    if meta.get("weights") == "mean" and shipped:
+        return [
+            "most of the plain mean ends in the first token; --weights retrieval follows the heads that look facts up"
+        ]
+    return []

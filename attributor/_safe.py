@@ -1,6 +1,6 @@
 """Text that others wrote, made safe for a terminal."""
 
-__all__ = ["safe"]
+__all__ = ["one_line", "safe", "shorten"]
 
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 _INVISIBLE = [*range(0x80, 0xA0), *range(0xD800, 0xE000), *range(0xE0000, 0xE0080), *range(0x202A, 0x202F)]
@@ -11,3 +11,13 @@ _SAFE = _PICTURES | dict.fromkeys(_INVISIBLE, 0xFFFD)
 def safe(text: str) -> str:
     """The text with control, bidi and tag characters shown as visible ones; every character keeps its place."""
     return text.translate(_SAFE)
+
+
+def one_line(text: str) -> str:
+    """The text with every run of white space made one space."""
+    return " ".join(text.split())
+
+
+def shorten(text: str, width: int) -> str:
+    """The text, cut to `width` characters with three dots where it is longer."""
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."
