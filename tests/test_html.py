@@ -149,7 +149,7 @@ def test_the_notebook_frame_is_sandboxed():
     assert html.unescape(match[1]) == example().to_html()
 
 
-@pytest.mark.parametrize(("k", "o", "text"), [(100_000, 128, True), (60_000, 40, False), (300, 20_000, True)])
+@pytest.mark.parametrize(("k", "o", "text"), [(50_000, 256, True), (60_000, 40, False), (300, 20_000, True)])
 def test_long_flows_stay_small(k, o, text):
     flow = long_flow(k, o, text)
     written = flow.to_html()

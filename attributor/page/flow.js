@@ -122,7 +122,7 @@
     if (from < u) block.hidden = true;  // white space only
     else {  // no blank lines at the edges of a block
       for (let i = u; i < from; i++) spans[i].textContent = "";
-      spans[from].textContent = data.units[from].replace(/^\s*\n/, "");
+      spans[from].textContent = data.units[from].replace(/^(\s*\n)? ?/, "");
       spans[end - 1].textContent = spans[end - 1].textContent.trimEnd();
     }
     block.append(...spans.slice(u, end));
