@@ -53,17 +53,25 @@ def encode(
 
 def _tokens(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list[Span]]:
     if not getattr(tokenizer, "is_fast", False):
-        ids = list(tokenizer(text, **options)["input_ids"])
-        decoded, found = token_offsets(tokenizer, torch.tensor(ids))
-        if decoded != text:
-            raise InputError(
-                "this tokenizer changes the text that it reads, so tokens have no place in it; use a fast tokenizer"
-            )
-        return ids, [(int(a), int(b)) for a, b in found.tolist()]
+        return _slow(tokenizer, text, options.get("add_special_tokens", False))
     encoded = tokenizer(text, return_offsets_mapping=True, **options)
     ids, offsets = list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
     if options.get("add_special_tokens") and ids and ids[-1] == tokenizer.eos_token_id and offsets[-1] == (0, 0):
         del ids[-1], offsets[-1]  # an end token after the prompt would close the text that the model is to continue
+    return ids, offsets
+
+
+def _slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[list[int], list[Span]]:
+    """A tokenizer in Python knows no offsets: they come from decoding, which must give the text back."""
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    decoded, found = token_offsets(tokenizer, torch.tensor(ids, dtype=torch.int64))
+    if decoded != text:
+        raise InputError("this tokenizer changes the text that it reads, so tokens have no place in it; use a fast one")
+    offsets = [(int(a), int(b)) for a, b in found.tolist()]
+    if add_special_tokens:
+        whole = list(tokenizer(text)["input_ids"])
+        if whole[1 : len(ids) + 1] == ids:  # a start token
+            return [whole[0], *ids], [(0, 0), *offsets]
     return ids, offsets
 
 

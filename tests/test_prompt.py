@@ -154,6 +154,19 @@ def test_an_end_token_that_the_tokenizer_adds_does_not_close_the_prompt():
     assert end not in ids
 
 
+def test_a_tokenizer_in_python_gets_its_offsets_from_decoding():
+    from transformers import ByT5Tokenizer
+
+    made = ByT5Tokenizer()
+    assert not made.is_fast
+    prompt = build_prompt(made, ["Café."], "Which?")
+    assert prompt.text.startswith("Café.\n\nWhich?")
+    assert made.eos_token_id not in prompt.ids.tolist()
+    assert prompt.offsets[4].tolist() == [3, 4], "the character's second and last byte"
+    with pytest.raises(InputError, match="contains </s>"):
+        build_prompt(made, ["Café </s>."], "Which?")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
