@@ -1,0 +1,367 @@
+"""The command line without a model: options, files, errors, what is printed where, what is imported."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from example_flow import example
+from typer.testing import CliRunner
+
+import attributor._answer
+import attributor._models
+from attributor import cli
+from attributor._answer import Answered
+from attributor._errors import ModelLoadError
+from attributor._weights import Weights
+
+RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+@pytest.fixture
+def doc(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("The harbour was built in 1931.", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Replaces the model by a flow made by hand, and keeps what it was asked."""
+    seen = {}
+    meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8", "normalize": "true"}
+
+    def answer(source, settings, stages):
+        seen.update(source=source, settings=settings)
+        flow = example(meta=meta)
+        return Answered(
+            flow, Weights(), source.answer is None, ("the answer was cut off",), {"load": 1.0, "sweep": 0.5}
+        )
+
+    monkeypatch.setattr(attributor._answer, "answer", answer)
+    return seen
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Fails the test if a model is loaded: the error had to come before."""
+
+    def load_model(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(attributor._models, "load_model", load_model)
+
+
+def run(*args, **more):
+    return RUNNER.invoke(cli.app, [str(arg) for arg in args], **more)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("", "no prompt: give --document FILE"),
+        ("-d DOC", "--document needs --question"),
+        ("--question Q", "no prompt"),
+        ("-d DOC -q Q --messages DOC", "--document and --messages are different sources"),
+        ("--prompt-file DOC --messages DOC", "--messages and --prompt-file are different sources"),
+        ("--prompt-file DOC -q Q", "--question goes with --document, not with --prompt-file"),
+        ("--messages DOC --instruction Q", "--instruction goes with --document, not with --messages"),
+        ("-d DOC -q Q --raw", "--chat and --raw go with --prompt-file"),
+        ("--prompt-file DOC --raw --system S", "--system needs a chat"),
+        ("-d DOC -q Q --answer A --max-new-tokens 3", "--max-new-tokens does not go with it"),
+        ("-d DOC -q Q --how median", "--how must be sum, mean, max or topK"),
+        ("-d DOC -q Q --how top0", "--how must be sum, mean, max or topK"),
+        ("-d DOC -q Q --by word", "--by"),
+        ("-d DOC -q Q --max-new-tokens 0", "--max-new-tokens"),
+        ("-d DOC -q Q --top -1", "--top"),
+        ("-d DOC -q Q --power x", "--power"),
+        ("-d DOC -q Q --nonsense", "--nonsense"),
+        ("-d - -d - -q Q", "standard input (-) can be read only once"),
+        ("-d DOC -q Q --html out.html --save out.html", "--html and --save both name out.html"),
+    ],
+)
+def test_wrong_options_exit_2_with_a_sentence(args, message, doc, no_model):
+    result = run("flow", *[doc if arg == "DOC" else arg for arg in args.split()])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+
+
+def write(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("option", "data", "message"),
+    [
+        ("-d", None, "cannot read"),
+        ("-d", b"", "is empty"),
+        ("-d", b" \n\t\n", "is empty"),
+        ("-d", b"caf\xe9", "is not UTF-8 text (byte 3 is 0xe9)"),
+        ("--prompt-file", b"", "is empty"),
+        ("--messages", b"{", "is not JSON"),
+        ("--messages", b"[" * 100_000, "is n"),  # "is nested too deeply", or "is not JSON" where Python copes
+        ("--messages", b"[]", "must hold"),
+        ("--messages", b'{"turns": []}', "must hold"),
+        ("--messages", b'["hello"]', "message 1 has no role"),
+        ("--messages", b'[{"role": "user", "content": 3}]', "content of message 1 must be text"),
+        ("--messages", b'[{"role": "assistant", "content": "Yes."}]', "there is no prompt before it"),
+    ],
+)
+def test_files_that_cannot_be_used_exit_1_before_a_model_is_loaded(option, data, message, tmp_path, no_model):
+    path = tmp_path / "input" if data is None else write(tmp_path, "input", data)
+    result = run("flow", option, path, *(["-q", "Q"] if option == "-d" else []))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+@pytest.mark.parametrize("option", ["--html", "--save"])
+def test_outputs_are_checked_before_a_model_is_loaded(option, doc, tmp_path, no_model):
+    for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "out", "there is no folder")):
+        result = run("flow", "-d", doc, "-q", "Q", option, place)
+        assert result.exit_code == 1
+        assert message in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"], "checking leaves nothing behind"
+
+
+def test_a_folder_that_cannot_be_written_to(doc, tmp_path, no_model, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    result = run("flow", "-d", doc, "-q", "Q", "--html", tmp_path / "out.html")
+    assert result.exit_code == 1
+    assert "Permission denied" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weights", "nonsense"], "unknown weights 'nonsense'"),
+        (["--power", "-1"], "power must be finite and > 0"),
+        (["--impl", "fortran"], "unknown implementation 'fortran'"),
+        (["--impl", "cuda"], "implementation 'cuda' cannot be used here"),
+    ],
+)
+def test_settings_are_checked_before_a_model_is_loaded(options, message, doc, no_model):
+    result = run("flow", "-d", doc, "-q", "Q", *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
+    (tmp_path / "more").mkdir()
+    write(tmp_path, "ferry_times.txt", b"\xef\xbb\xbfTwice a day.\r\nNot on Sundays.\n")
+    write(tmp_path / "more", "b.md", b"B:\nsecond")
+    write(tmp_path / "more", "a.txt", b"first:")
+    write(tmp_path / "more", "c.pdf", b"%PDF")
+    result = run("flow", "-d", tmp_path / "ferry_times.txt", "-d", tmp_path / "more", "-q", "When?")
+    assert result.exit_code == 0, result.stderr
+    assert asked["source"].documents == (
+        ("ferry times", "Twice a day.\nNot on Sundays."),
+        ("a", "first:"),
+        ("B", "second"),
+    )
+    (tmp_path / "none").mkdir()
+    assert "is a folder without .txt or .md files" in run("flow", "-d", tmp_path / "none", "-q", "Q").stderr
+
+
+def test_standard_input(asked):
+    assert run("flow", "-d", "-", "-q", "Q", input="Some text.\n").exit_code == 0
+    assert asked["source"].documents == (("document", "Some text."),)
+    assert run("flow", "--prompt-file", "-", input="Some text.\n").exit_code == 0
+    assert asked["source"].text == "Some text.\n"
+
+
+def test_the_assistants_last_message_is_the_answer(asked, tmp_path):
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The keeper."}]
+    path = write(tmp_path, "chat.json", json.dumps({"messages": turns}).encode())
+    assert run("flow", "--messages", path).exit_code == 0
+    assert asked["source"].answer == "The keeper."
+    assert asked["source"].messages == (turns[0],)
+    result = run("flow", "--messages", path, "--answer", "Nobody.")
+    assert result.exit_code == 2
+    assert "the last message is the assistant's answer" in result.stderr
+
+
+def test_options_with_dashes_and_with_underscores(asked, doc):
+    spelled = ["--max-new-tokens=7", "--device-map", "cpu", "--trust-remote-code"]
+    for options in (spelled, [option.replace("-", "_").replace("__", "--", 1) for option in spelled]):
+        asked.clear()
+        result = run("flow", "-d", doc, "-q", "Q", *options)
+        assert result.exit_code == 0, result.stderr
+        settings = asked["settings"]
+        assert (settings.max_new_tokens, settings.device_map, settings.trust_remote_code) == (7, "cpu", True)
+
+
+def test_every_option_reaches_the_model(asked, doc):
+    run("flow", "-d", doc, "-q", "Q", "-mM", "--dtype=bfloat16", "--revision=r", "--weights=output_norm")
+    settings = asked["settings"]
+    assert (settings.model, settings.dtype, settings.revision) == ("M", "bfloat16", "r")
+    assert (settings.weights, settings.max_new_tokens, settings.power) == ("output_norm", 64, None)
+    more = ["--power=2", "--impl=reference", "--instruction=I", "--system=S", "--answer=A"]
+    run("flow", "-d", doc, "-q", "Q", *more)
+    assert (asked["settings"].power, asked["settings"].impl) == (2.0, "reference")
+    source = asked["source"]
+    assert (source.question, source.instruction, source.system, source.answer) == ("Q", "I", "S", "A")
+
+
+@pytest.mark.parametrize("by", ["token", "sentence", "document"])
+def test_json_is_alone_on_stdout_and_its_shares_make_up_everything(by, asked, doc):
+    result = run("flow", "-d", doc, "-q", "Q", "--json", "--top", "0", "--by", by)
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert set(found) == {
+        "version", "question", "answer", "answer_written_by_model", "prompt_tokens", "answer_tokens", "by", "how",
+        "top", "documents", "rest", "meta", "notes", "seconds", "files",
+    }  # fmt: skip
+    assert set(found["top"][0]) == {"rank", "share", "text", "start", "stop", "index", "document", "title"}
+    shares = [hit["share"] for hit in found["top"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) + sum(found["rest"].values()) == pytest.approx(1, abs=1e-5)
+    assert [hit["rank"] for hit in found["top"]] == list(range(1, len(shares) + 1))
+    flow = example()
+    for hit in found["top"]:
+        assert flow.text[hit["start"] : hit["stop"]] == hit["text"]
+    assert found["answer"] == flow.answer
+    assert found["notes"] == ["the answer was cut off"]
+    assert not result.stderr
+
+
+def test_json_of_other_sums_and_fewer_pieces(asked, doc):
+    found = json.loads(run("flow", "-d", doc, "-q", "Q", "--json", "--top", "2", "--how", "top3").stdout)
+    assert len(found["top"]) == 2
+    assert found["rest"]["prompt"] is None
+    assert (found["by"], found["how"]) == ("sentence", "top3")
+
+
+def test_files_are_written_and_named(asked, doc, tmp_path):
+    page, saved = tmp_path / "out.html", tmp_path / "out.safetensors"
+    result = run("flow", "-d", doc, "-q", "Q", "--html", page, "--save", saved)
+    assert result.exit_code == 0
+    assert "<html" in page.read_text("utf-8")
+    assert attributor.load(saved).answer == example().answer
+    assert "out.html" in result.stdout.replace("\n", "")
+    found = json.loads(run("flow", "-d", doc, "-q", "Q", "--html", page, "--json").stdout)
+    assert found["files"] == {"html": str(page)}
+
+
+def test_the_view_names_question_answer_weights_and_notes(asked, doc):
+    out = run("flow", "-d", doc, "-q", "How often does the ferry cross?").stdout
+    for words in ("How often does the ferry cross?", "Twice a day.", "tiny", "the plain definition", "cut off"):
+        assert words in out
+    assert "Given" in run("flow", "-d", doc, "-q", "Q", "--answer", "Twice.").stdout
+
+
+def test_an_error_is_one_sentence_and_debug_shows_the_traceback(monkeypatch, doc):
+    def load_model(*_, **__):
+        raise ModelLoadError("M: no such model \x1b[31m[bold]")
+
+    monkeypatch.setattr(attributor._models, "load_model", load_model)
+    result = run("flow", "-d", doc, "-q", "Q")
+    assert result.exit_code == 1
+    assert result.stderr == "error: M: no such model ␛[31m[bold]\n", "neither a control sequence nor markup"
+    result = run("flow", "-d", doc, "-q", "Q", "--debug")
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "load_model" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "words"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (MemoryError(), 1, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 1, "out of memory"),
+    ],
+)
+def test_interruption_and_exhaustion(raised, status, words, monkeypatch, doc):
+    def answer(*_):
+        raise raised
+
+    monkeypatch.setattr(attributor._answer, "answer", answer)
+    result = run("flow", "-d", doc, "-q", "Q")
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert bool(result.stderr) == bool(words), "an interruption is quiet"
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unexpected_error_is_not_hidden(monkeypatch, doc):
+    def answer(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(attributor._answer, "answer", answer)
+    assert isinstance(run("flow", "-d", doc, "-q", "Q").exception, RuntimeError)
+
+
+def test_help_teaches():
+    result = run("flow", "--help")
+    assert result.exit_code == 0
+    words = " ".join(result.stdout.replace("│", " ").split())
+    for needed in ("Examples", "attributor flow -d notes.txt", "Exit status", "[default: mean]", "[default: sentence]"):
+        assert needed in words
+    top = run("--help").stdout
+    assert all(command in top for command in ("flow", "demo", "info"))
+    assert run("--version").stdout.startswith("attributor 0")
+
+
+def test_the_demo_uses_the_shipped_documents(asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("demo")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "out" / "demo.html").exists()
+    source, settings = asked["source"], asked["settings"]
+    assert len(source.documents) == 10
+    assert all(title and body for title, body in source.documents)
+    assert any(title == "The lighthouse" and "164 steps" in body for title, body in source.documents)
+    assert source.question.endswith("?")
+    assert settings.weights == "retrieval"
+    assert run("demo", "--question", "Who bakes?", "--weights", "mean", "--html", "x/y.html").exit_code == 0
+    assert (asked["source"].question, asked["settings"].weights) == ("Who bakes?", "mean")
+    assert run("demo", "--answer", "A", "--max-new-tokens", "3").exit_code == 2
+    write(tmp_path, "file", b"")
+    assert "cannot make the folder file" in run("demo", "--html", "file/demo.html").stderr
+
+
+def test_info():
+    found = json.loads(run("info", "--json").stdout)
+    assert {"versions", "cpu", "implementations", "memory", "cache", "default_model"} <= set(found)
+    assert found["versions"]["attributor"]
+    assert [entry["name"] for entry in found["implementations"]] == ["cuda", "triton", "cpu", "reference"]
+    assert all(entry["reason"] for entry in found["implementations"])
+    shown = run("info").stdout
+    for words in ("torch", "ISA", "memory", "reference", "SmolLM2-135M-Instruct"):
+        assert words in shown
+
+
+def fresh(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+
+
+def test_help_starts_without_torch_and_info_without_transformers():
+    code = "import sys; from attributor.cli import app; app({}, standalone_mode=False); print({} & set(sys.modules))"
+    assert fresh(code.format(["flow", "--help"], {"torch", "transformers", "numpy"})).stdout.endswith("set()\n")
+    assert fresh(code.format(["info"], {"transformers"})).stdout.endswith("set()\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_reader_who_leaves_and_a_full_disk():
+    command = [sys.executable, "-m", "attributor.cli", "info", "--json"]
+    read, written = os.pipe()
+    os.close(read)
+    try:
+        gone = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    finally:
+        os.close(written)
+    assert gone.returncode == 1
+    assert not gone.stderr
