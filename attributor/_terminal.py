@@ -5,7 +5,7 @@ sentences) and without Unicode (bars of #). Nothing from a document reaches the 
 """
 
 from rich.console import Console, Group
-from rich.padding import Padding
+from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +22,7 @@ BAR = 14  # columns
 NEWLINE = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 
 
-def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = "sum", top: int = 10) -> Group:
+def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = "sum", top: int = 10) -> Constrain:
     """The documents with what the answer used tinted, then the `top` pieces with their shares.
 
     Args:
@@ -39,7 +39,7 @@ def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = 
     heat = Heat(flow, tinted, look, by != "token", top)
     heading = Text("\nWhere the answer came from", "bold")
     parts = [Text(), *heat.panels(), heading, _table(heat, listed, hits, by), Text()]
-    return Group(*(Padding(part, (0, max(0, console.width - WIDTH), 0, 0)) for part in parts))
+    return Constrain(Group(*parts), min(WIDTH, console.width))
 
 
 def _table(heat: Heat, listed: Grouped, hits: list[Hit], by: str) -> Table:
@@ -86,7 +86,8 @@ def _rest(flow: Flow, listed: Grouped, hits: list[Hit], by: str) -> list[tuple[f
         left = float(listed.total().double().sum()) - sum(hit.share for hit in hits)
         rows.append((left, f"{others} other {by}{'s' * (others != 1)}"))
     if by != "token":
-        rows.append((float(listed.rest.mean()), "question and template"))
+        outside = "question, template and line breaks" if by == "sentence" else "question and template"
+        rows.append((float(listed.rest.mean()), outside))
     if flow.on_answer is not None:
         rows.append((float(flow.on_answer.mean()), "the answer's own earlier tokens"))
     if flow.missing_mass is not None and (missing := float(flow.missing_mass.mean())) >= 0.0005:
