@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor import _flow, _models
+from attributor import _flow, _models, _record, _resolve
 from attributor._backend import choose
 from attributor._errors import InputError
 from attributor._progress import Stages
@@ -93,7 +93,7 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    resolved = _flow.resolve(weights, model)  # a model without such heads is told before it reads anything
+    resolved = _resolve.resolve(weights, model)  # a model without such heads is told before it reads anything
     stages.begin("tokenize")
     prompt = source.prompt(tokenizer)
     notes = [prompt.note] if prompt.note else []
@@ -116,7 +116,7 @@ def _generate(
 ) -> Flow:
     """Write the answer greedily while recording: no second forward pass."""
     k, count = len(prompt.ids), settings.max_new_tokens
-    limit = getattr(_flow.text_config(model), "max_position_embeddings", None)
+    limit = getattr(_record.text_config(model), "max_position_embeddings", None)
     if limit is not None and k + 1 > limit:
         raise InputError(f"the prompt has {k:,} tokens, the model {limit:,} positions; give fewer or shorter documents")
     if limit is not None and k + count > limit:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch import Tensor
 from attributor import _inputs
 from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
 from attributor._materialised import materialised_flow
-from attributor._projection import output_norm
-from attributor._record import Recorder, attached, attention_modules, check_model, layer_names, text_config
+from attributor._record import attached, check_model, layer_names, text_config
+from attributor._recorder import Recorder
+from attributor._resolve import model_id, resolve
 from attributor._result import Flow
 from attributor._sweep import sweep
 from attributor._weights import Weights
@@ -67,7 +67,7 @@ def flow(
         UnsupportedModelError: attention that cannot be recorded, naming the layers.
         NumericsError: NaN or infinity in the model.
     """
-    check_input_model(model, impl)
+    recordable = _recordable(model, impl)
     config = text_config(model)
     sequences, single = _inputs.sequences(ids, attention_mask)
     lengths = _inputs.prompt_lengths(prompt_length, sequences)
@@ -80,7 +80,7 @@ def flow(
         began = time.perf_counter()
         read = sequence[:-1] if k < sequence.numel() else sequence  # nothing is predicted from the last answer token
         positions = torch.arange(k - 1, read.numel())
-        if impl == "reference" and not _recordable(model):
+        if not recordable:
             rows = materialised_flow(model, read, resolved, positions, normalize=normalize)
             seconds, used, kept = {"seconds": f"{time.perf_counter() - began:.3f}"}, "reference (eager attentions)", 0
         else:
@@ -253,48 +253,13 @@ def record(model: Any, *, weights: Any = "mean", progress: Progress | None = Non
         yield Recording(model, resolved, recorder)
 
 
-def resolve(weights: Any, model: Any) -> Weights:
-    """`weights` as numbers for this model: `heads` is an (L, H) tensor.
-
-    Raises:
-        InputError: the shape does not fit the model, or the preset does not exist for it.
-    """
-    found = Weights.of(weights)
-    config = text_config(model)
-    L, H = config.num_hidden_layers, config.num_attention_heads
-    if isinstance(found.heads, str):
-        name = found.heads
-        if name == "retrieval":
-            found = found.shipped(model_id(model))
-        elif name == "output_norm":
-            found = replace(found, heads=_output_norms(model, L, H))
-        else:
-            found = replace(found, heads=torch.full((L, H), 1 / H))
-        found = replace(found, meta=dict(found.meta) | {"name": name})
-    assert isinstance(found.heads, Tensor)
-    if tuple(found.heads.shape) != (L, H):
-        raise InputError(f"weights are for {tuple(found.heads.shape)} layers x heads, the model has ({L}, {H})")
-    return found
-
-
-def model_id(model: Any) -> str:
-    """The hub id or folder that a model was loaded from, "" where it was made from a configuration."""
-    return str(getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "")
-
-
-def check_input_model(model: Any, impl: str | None) -> None:
-    """check_model, but for impl="reference", which also takes eager attention matrices."""
+def _recordable(model: Any, impl: str | None) -> bool:
+    """Whether the model can be recorded; where it cannot, only the reference goes on, with eager attention matrices."""
     try:
         check_model(model)
     except UnsupportedModelError:
         if impl != "reference" or getattr(model.config, "is_encoder_decoder", False):
             raise
-
-
-def _recordable(model: Any) -> bool:
-    try:
-        check_model(model)
-    except UnsupportedModelError:
         return False
     return True
 
@@ -302,16 +267,6 @@ def _recordable(model: Any) -> bool:
 def _recorder(model: Any, weights: Weights, progress: Progress | None) -> Recorder:
     assert isinstance(weights.heads, Tensor)
     return Recorder(weights.heads, values=weights.value_norms, progress=progress)
-
-
-def _output_norms(model: Any, L: int, H: int) -> Tensor:
-    modules = attention_modules(model)
-    if sorted(modules) != list(range(L)):
-        raise UnsupportedModelError(
-            f"{type(model).__name__}: attention modules were found for {len(modules)} of {L} layers"
-        )
-    norms = torch.stack([output_norm(modules[layer], H).cpu() for layer in range(L)])
-    return norms / norms.sum(1, keepdim=True)
 
 
 @torch.no_grad()
@@ -332,8 +287,8 @@ def _check_complete(model: Any, recorder: Recorder) -> None:
     missing = recorder.missing()
     if missing:
         raise UnsupportedModelError(
-            f"{type(model).__name__}: the attention of {layer_names(missing)} did not pass through the recorder (a hybrid "
-            "or its own attention code), so a flow without them would be wrong"
+            f"{type(model).__name__}: the attention of {layer_names(missing)} did not pass through the recorder "
+            "(a hybrid, or attention code of its own), so a flow without them would be wrong"
         )
 
 

@@ -1,6 +1,7 @@
 """flow_step: one layer of the recurrence, checked at the door and handed to one implementation."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,12 +87,13 @@ def flow_step(
         _kv_index(kv_index, H, G)
 
     chosen = choose(impl, rows.device, query.dtype)
-    options = {"scale": scale, "kv_index": kv_index, "power": power, "window": window, "softcap": softcap}
+    options: dict[str, Any] = {"scale": scale, "kv_index": kv_index, "power": power, "window": window, "softcap": softcap}
     if chosen == "cpu":
         from attributor import _cpu
 
         return _cpu.flow_step(rows, query, key, row_bias, key_bias, **options)
-    return reference.flow_step(rows, query, key, row_bias, key_bias, **options)
+    result: Tensor = reference.flow_step(rows, query, key, row_bias, key_bias, **options)
+    return result
 
 
 def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str, int]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "flow": ("_flow", "record result step errors", ""),
     "record": (
-        "_attention _inputs _mask _materialised _projection _record _sweep _tape _weights",
+        "_attention _inputs _mask _materialised _projection _record _recorder _resolve _sweep _tape _weights",
         "step kernels errors",
         "transformers safetensors",
     ),

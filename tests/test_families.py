@@ -7,7 +7,8 @@ from families import RECORDED, VOCABULARY, tiny
 
 from attributor import UnsupportedModelError, Weights, flow, record
 from attributor._materialised import eager_attentions
-from attributor._record import Recorder, attached
+from attributor._record import attached
+from attributor._recorder import Recorder
 
 N, K = 71, 60
 

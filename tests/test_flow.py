@@ -8,7 +8,7 @@ from families import VOCABULARY, tiny
 from transformers import StaticCache
 
 from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError, Weights, flow, record
-from attributor._record import Recorder
+from attributor._recorder import Recorder
 
 K = 40
 

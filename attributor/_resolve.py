@@ -1,0 +1,53 @@
+"""Weights as numbers for one model: presets by name, shapes checked."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError, UnsupportedModelError
+from attributor._projection import output_norm
+from attributor._record import attention_modules, text_config
+from attributor._weights import Weights
+
+__all__ = ["model_id", "resolve"]
+
+
+def resolve(weights: Any, model: Any) -> Weights:
+    """`weights` as numbers for this model: `heads` is an (L, H) tensor.
+
+    Raises:
+        InputError: the shape does not fit the model, or the preset does not exist for it.
+    """
+    found = Weights.of(weights)
+    config = text_config(model)
+    L, H = config.num_hidden_layers, config.num_attention_heads
+    if isinstance(found.heads, str):
+        name = found.heads
+        if name == "retrieval":
+            found = found.shipped(model_id(model))
+        elif name == "output_norm":
+            found = replace(found, heads=_output_norms(model, L, H))
+        else:
+            found = replace(found, heads=torch.full((L, H), 1 / H))
+        found = replace(found, meta=dict(found.meta) | {"name": name})
+    assert isinstance(found.heads, Tensor)
+    if tuple(found.heads.shape) != (L, H):
+        raise InputError(f"weights are for {tuple(found.heads.shape)} layers x heads, the model has ({L}, {H})")
+    return found
+
+
+def model_id(model: Any) -> str:
+    """The hub id or folder that a model was loaded from, "" where it was made from a configuration."""
+    return str(getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "")
+
+
+def _output_norms(model: Any, L: int, H: int) -> Tensor:
+    modules = attention_modules(model)
+    if sorted(modules) != list(range(L)):
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: attention modules were found for {len(modules)} of {L} layers"
+        )
+    norms = torch.stack([output_norm(modules[layer], H).cpu() for layer in range(L)])
+    return norms / norms.sum(1, keepdim=True)

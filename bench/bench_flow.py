@@ -1,0 +1,118 @@
+"""The whole job on SmolLM2-135M in float32: flow() against one plain forward and against the materialised route.
+
+Every round times the baseline right before the variant, so that a machine whose speed drifts does not tilt the ratio:
+`ratio` in extra_info is the median over rounds of variant / baseline, `memory_ratio` that of the peak resident memory
+of a process that runs nothing else.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+import attributor
+from variants import O, VARIANTS, materialised, setting, weights_of
+
+LENGTHS = [1024, 2048, 4096, 8192]
+ROUNDS = {1024: 5, 2048: 5, 4096: 3, 8192: 2}
+
+
+def bench_pair(benchmark, variant, baseline, tokens, check):
+    """Time `variant` with `baseline` before each of its rounds; `check` sees the answer that was timed."""
+    try:
+        model, ids = setting(tokens)
+    except attributor.ModelLoadError as error:
+        pytest.skip(f"the default model cannot be loaded: {error}")
+    base: list[float] = []
+
+    def before():
+        began = time.perf_counter()
+        VARIANTS[baseline](model, ids)
+        base.append(time.perf_counter() - began)
+
+    answer = benchmark.pedantic(VARIANTS[variant], args=(model, ids), setup=before, rounds=ROUNDS[tokens], warmup_rounds=1)
+    check(model, ids, answer)
+    times = benchmark.stats.stats.data
+    base = base[-len(times) :]
+    peaks = {name: peak(name, tokens) for name in (variant, baseline)}
+    benchmark.extra_info |= {
+        "tokens": tokens,
+        "baseline": baseline,
+        "baseline_seconds": statistics.median(base),
+        "ratio": statistics.median(t / b for t, b in zip(times, base, strict=True)),
+        "peak_bytes": peaks[variant],
+        "memory_ratio": peaks[variant] / peaks[baseline],
+    }
+
+
+PEAKS: dict[tuple[str, int], int] = {}
+
+
+def peak(variant: str, tokens: int) -> int:
+    """Peak resident memory of a fresh process that runs the variant once."""
+    if (variant, tokens) not in PEAKS:
+        command = [sys.executable, str(Path(__file__).parent / "_peak.py"), variant, str(tokens)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        PEAKS[variant, tokens] = json.loads(done.stdout.splitlines()[-1])["peak"]
+    return PEAKS[variant, tokens]
+
+
+def right(name: str):
+    """The timed flow: rows sum to 1, and agree with the pure-torch implementation where that is affordable."""
+
+    def check(model, ids, flow):
+        assert flow.scores.shape == (O, ids.numel() - O)
+        assert flow.missing_mass.abs().max() < 1e-4
+        if name == "sixteen" or ids.numel() < 2000:
+            expected = attributor.flow(
+                model, flow.ids, prompt_length=flow.prompt_length, weights=weights_of(name), impl="reference"
+            )
+            torch.testing.assert_close(flow.scores, expected.scores, rtol=0, atol=2e-6)
+
+    return check
+
+
+@pytest.mark.parametrize("tokens", LENGTHS)
+@pytest.mark.parametrize("heads", ["all", "16"])
+def bench_flow(benchmark, heads, tokens):
+    """flow() against one plain forward over the same tokens."""
+    benchmark.group = f"flow() at {tokens} tokens"
+    name = "all" if heads == "all" else "sixteen"
+    bench_pair(benchmark, f"flow, {heads} heads", "plain forward", tokens, right(name))
+
+
+@pytest.mark.parametrize("tokens", LENGTHS[:3])
+def bench_materialised(benchmark, tokens):
+    """output_attentions=True and matrix products, against one plain forward."""
+    benchmark.group = f"flow() at {tokens} tokens"
+    needed = 270 * (tokens + O) ** 2 * 4 * 1.1 + 3e9
+    if psutil.virtual_memory().available < needed:
+        pytest.skip(f"the attention matrices of {tokens} tokens need {needed / 1e9:.1f} GB")
+
+    def check(model, ids, scores):
+        flow = attributor.flow(model, ids, prompt_length=ids.numel() - O)
+        torch.testing.assert_close(scores, flow.scores, rtol=0, atol=2e-6)
+
+    bench_pair(benchmark, "materialised", "plain forward", tokens, check)
+
+
+@pytest.mark.parametrize("tokens", LENGTHS[:3])
+@pytest.mark.parametrize("heads", ["all", "16"])
+def bench_record(benchmark, heads, tokens):
+    """Generation inside record() and its flow, against plain generation of the same tokens."""
+    benchmark.group = f"record() at {tokens} tokens"
+    name = "all" if heads == "all" else "sixteen"
+    bench_pair(benchmark, f"record, {heads} heads", "generate", tokens, right(name))
+
+
+def test_materialised_is_the_same_definition():
+    """The baseline computes what the flow computes."""
+    model, ids = setting(200)
+    flow = attributor.flow(model, ids, prompt_length=200)
+    torch.testing.assert_close(materialised(model, ids), flow.scores, rtol=0, atol=2e-6)
