@@ -9,7 +9,6 @@ import sys
 import time
 
 import torch
-
 from variants import VARIANTS, setting
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from variants import VARIANTS, O, materialised, setting, weights_of
 
 import attributor
-from variants import O, VARIANTS, materialised, setting, weights_of
 
 LENGTHS = [1024, 2048, 4096, 8192]
 ROUNDS = {1024: 5, 2048: 5, 4096: 3, 8192: 2}
@@ -36,7 +36,9 @@ def bench_pair(benchmark, variant, baseline, tokens, check):
         VARIANTS[baseline](model, ids)
         base.append(time.perf_counter() - began)
 
-    answer = benchmark.pedantic(VARIANTS[variant], args=(model, ids), setup=before, rounds=ROUNDS[tokens], warmup_rounds=1)
+    answer = benchmark.pedantic(
+        VARIANTS[variant], args=(model, ids), setup=before, rounds=ROUNDS[tokens], warmup_rounds=1
+    )
     check(model, ids, answer)
     times = benchmark.stats.stats.data
     base = base[-len(times) :]

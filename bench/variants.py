@@ -35,7 +35,7 @@ def weights_of(name: str) -> attributor.Weights:
 
 @torch.no_grad()
 def plain(model: Any, ids: Tensor) -> Tensor:
-    """One SDPA forward over the tokens that the flow reads, as generate() reads a prompt: one row of logits, a cache."""
+    """One SDPA forward over what the flow reads, as generate() reads a prompt: one row of logits, a cache."""
     return model(input_ids=ids[None, :-1], logits_to_keep=1).logits
 
 
@@ -55,7 +55,9 @@ def materialised(model: Any, ids: Tensor) -> Tensor:
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
-        attentions = model(input_ids=ids[None, :-1], use_cache=False, logits_to_keep=1, output_attentions=True).attentions
+        attentions = model(
+            input_ids=ids[None, :-1], use_cache=False, logits_to_keep=1, output_attentions=True
+        ).attentions
     finally:
         model.set_attn_implementation(before)
     rows = torch.eye(ids.numel() - 1)[-O:]
