@@ -1,6 +1,7 @@
 """A source in, a model's answer and its flow out: what `attributor flow` and `attributor demo` run."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from attributor import _flow, _models, _record, _resolve
 from attributor._backend import choose
+from attributor._default_model import converted
 from attributor._errors import InputError
 from attributor._progress import Stages
 from attributor._prompt import Prompt, encode_answer
@@ -85,7 +87,7 @@ def describe(answered: Answered) -> str:
 def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
     """Load the model, have it answer (or take the given answer), and follow its attention back to the prompt."""
     weights = check_settings(settings)
-    stages.begin("load")
+    stages.begin("load", f"Loading {settings.model}" if _here(settings) else None)
     model, tokenizer = _models.load_model(
         settings.model,
         dtype=settings.dtype,
@@ -109,6 +111,18 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
     # The prompt's own text and spans in place of the decoded ones: decoding may lose a space and knows no documents.
     found = replace(found, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents)
     return Answered(found, resolved, source.answer is None, tuple(notes), dict(stages.seconds))
+
+
+def _here(settings: Settings) -> bool:
+    """Whether nothing needs fetching; where something does, load_model shows bars of its own."""
+    name = settings.model
+    if Path(name).exists():
+        return True
+    try:
+        cached = _models._in_hub_cache(name, settings.revision)
+    except ValueError:  # not the name of a model; load_model will say so
+        return True
+    return cached or (name == _models.DEFAULT_MODEL and converted() is not None)
 
 
 def _generate(

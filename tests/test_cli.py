@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import typer
 from example_flow import example
 from typer.testing import CliRunner
 
@@ -365,3 +366,15 @@ def test_a_reader_who_leaves_and_a_full_disk():
         os.close(written)
     assert gone.returncode == 1
     assert not gone.stderr
+
+
+def test_the_documentation_is_complete(asked, doc):
+    text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text("utf-8")
+    group = typer.main.get_command(cli.app)
+    for command in group.commands.values():
+        for parameter in command.params:
+            named = [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--")]
+            assert any(f"`{name}" in text for name in named), f"{command.name} {named}"
+    found = json.loads(run("flow", "-d", doc, "-q", "Q", "--json").stdout)
+    for key in (*found, *found["top"][0], *found["documents"][0], *found["rest"]):
+        assert f"`{key}`" in text, key
