@@ -111,13 +111,24 @@ def _memory() -> tuple[int | None, int | None]:
     try:
         with open("/proc/meminfo", encoding="utf-8") as file:
             fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemTotal"].split()[0]) * 1024, int(fields["MemAvailable"].split()[0]) * 1024
+        total, available = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+        limit = _container_limit()
+        return (total, available) if limit is None else (min(total, limit), min(available, limit))
     except (OSError, KeyError, ValueError):
         pass
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None
     except (AttributeError, OSError, ValueError):  # Windows
         return None, None
+
+
+def _container_limit() -> int | None:
+    """The bytes that a container may use, where it is limited."""
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="utf-8") as file:
+            return int(file.read())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
 
 
 def _gigabytes(count: int | None) -> str:

@@ -163,7 +163,7 @@ def test_a_tokenizer_in_python_gets_its_offsets_from_decoding():
     assert prompt.text.startswith("Café.\n\nWhich?")
     assert made.eos_token_id not in prompt.ids.tolist()
     assert prompt.offsets[4].tolist() == [3, 4], "the character's second and last byte"
-    with pytest.raises(InputError, match="contains </s>|changes the text"):
+    with pytest.raises(InputError, match=r"contains </s>|changes the text"):
         build_prompt(made, ["Café </s>."], "Which?")
 
 
