@@ -37,16 +37,19 @@ test: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest bench $(ARGS)
 
-lint: $(INSTALLED)
+lint: $(BIN)/ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(if $(CPP),$(BIN)/clang-format --dry-run --Werror $(CPP))
 
-format: $(INSTALLED)
+format: $(BIN)/ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(if $(CPP),$(BIN)/clang-format -i $(CPP))
+
+$(BIN)/ruff:  # the linters read the source: no need to compile what they complain about
+	$(MAKE) install
 
 clean:
 	rm -rf build dist out .venv/.installed-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
