@@ -31,7 +31,9 @@ def _core() -> Availability:
     try:
         from attributor import _core
     except ImportError as error:
-        return Availability("cpu", False, f"the C++ extension is not installed ({error}); pip install . with a C++ compiler")
+        return Availability(
+            "cpu", False, f"the C++ extension is not installed ({error}); pip install . with a C++ compiler"
+        )
     return Availability("cpu", True, f"C++, {_core.isa()} of {', '.join(_core.isas())}")
 
 
@@ -46,7 +48,7 @@ def availability() -> tuple[Availability, ...]:
 
 
 def choose(impl: str | None, device: torch.device, dtype: torch.dtype) -> str:
-    """The implementation for queries of `dtype` on `device`: `impl`, else ``ATTRIBUTOR_IMPL``, else the best usable one.
+    """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
 
     Raises:
         ImplementationError: a named implementation is unknown, not usable here, or cannot run on `device` or `dtype`.

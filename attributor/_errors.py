@@ -1,14 +1,14 @@
 """Every exception that attributor raises on purpose.
 
-    AttributorError
-    ├── InputError (ValueError)         ids, shapes, dtypes, devices, options: what was got and what would work
-    ├── UnsupportedModelError           attention that cannot be recorded, with the layers that cannot
-    ├── ModelLoadError (OSError)        a model that could not be found, fetched or read
-    ├── ImplementationError             an implementation of flow_step that is unknown or not usable here
-    ├── RecordingError                  a recording that does not hold the asked-for sequence
-    ├── NumericsError (ArithmeticError) NaN or infinity where a number was due
-    ├── OutputError (OSError)           a place that cannot be written to
-    └── FileFormatError (ValueError)    a file that is corrupt, truncated, or from a newer version
+AttributorError
+├── InputError (ValueError)         ids, shapes, dtypes, devices, options: what was got and what would work
+├── UnsupportedModelError           attention that cannot be recorded, with the layers that cannot
+├── ModelLoadError (OSError)        a model that could not be found, fetched or read
+├── ImplementationError             an implementation of flow_step that is unknown or not usable here
+├── RecordingError                  a recording that does not hold the asked-for sequence
+├── NumericsError (ArithmeticError) NaN or infinity where a number was due
+├── OutputError (OSError)           a place that cannot be written to
+└── FileFormatError (ValueError)    a file that is corrupt, truncated, or from a newer version
 """
 
 __all__ = [

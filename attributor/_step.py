@@ -33,8 +33,8 @@ def flow_step(
 
         Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
-    over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed through
-    ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives rows @ mean-head attention.
+    over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed
+    through ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives rows @ mean-head attention.
 
     Args:
         rows: (O, N) float, the rows to multiply.
@@ -62,7 +62,7 @@ def flow_step(
         weight = (power * logit + row_bias[:, :, None] + key_bias[:, None, :]).exp()
         return rows @ (weight * causal_and_window).sum(0)
     """
-    O, N = _shape("rows", rows, ("O", "N"), {})
+    _, N = _shape("rows", rows, ("O", "N"), {})
     H, _, D = _shape("query", query, ("H", "N", "D"), {"N": N})
     G, _, _ = _shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
     _shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
@@ -72,7 +72,9 @@ def flow_step(
         raise InputError(f"query and key need one dtype, got {query.dtype} and {key.dtype}")
     for name, tensor in (("query", query), ("key", key), ("row_bias", row_bias), ("key_bias", key_bias)):
         if tensor is not None and tensor.device != rows.device:
-            raise InputError(f"all tensors must be on one device, got rows on {rows.device} and {name} on {tensor.device}")
+            raise InputError(
+                f"all tensors must be on one device, got rows on {rows.device} and {name} on {tensor.device}"
+            )
     if not (math.isfinite(scale) and math.isfinite(power) and power > 0):
         raise InputError(f"scale must be finite and power finite and > 0, got scale={scale} and power={power}")
     if window is not None and window < 1:
@@ -87,7 +89,13 @@ def flow_step(
         _kv_index(kv_index, H, G)
 
     chosen = choose(impl, rows.device, query.dtype)
-    options: dict[str, Any] = {"scale": scale, "kv_index": kv_index, "power": power, "window": window, "softcap": softcap}
+    options: dict[str, Any] = {
+        "scale": scale,
+        "kv_index": kv_index,
+        "power": power,
+        "window": window,
+        "softcap": softcap,
+    }
     if chosen == "cpu":
         from attributor import _cpu
 

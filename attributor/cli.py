@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from attributor import _options as opt
+from attributor._cli import options as opt
+from attributor._cli.execute import View, check_outputs, guarded, make_folder, run
+from attributor._cli.sources import UsageError, example, read_source
 from attributor._default_model import DEFAULT_MODEL
-from attributor._execute import View, check_outputs, guarded, make_folder, run
-from attributor._sources import UsageError, example, read_source
 
 __all__ = ["app", "main"]
 
@@ -147,13 +147,13 @@ def info(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
     with guarded("info", debug):
         from rich.console import Console
 
-        from attributor import _info
+        from attributor._cli.info import gather, show
 
-        found = _info.gather()
+        found = gather()
         if as_json:
             print(json.dumps(found, indent=2))
         else:
-            _info.show(Console(), found)
+            show(Console(), found)
 
 
 def main() -> None:

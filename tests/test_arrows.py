@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # group: (its modules, the groups that it may import, the packages that it may import besides torch and numpy)
 GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
-        "cli _answer _execute _heat _info _options _progress _report _safe _sources _terminal",
+        "cli _cli",
         "flow models prompt record result step core errors",
         "huggingface_hub psutil rich transformers triton typer",
     ),

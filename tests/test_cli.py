@@ -12,10 +12,10 @@ import typer
 from example_flow import example
 from typer.testing import CliRunner
 
-import attributor._answer
+import attributor._cli.answer
 import attributor._models
 from attributor import cli
-from attributor._answer import Answered
+from attributor._cli.answer import Answered
 from attributor._errors import ModelLoadError
 from attributor._weights import Weights
 
@@ -42,7 +42,7 @@ def asked(monkeypatch):
             flow, Weights(), source.answer is None, ("the answer was cut off",), {"load": 1.0, "sweep": 0.5}
         )
 
-    monkeypatch.setattr(attributor._answer, "answer", answer)
+    monkeypatch.setattr(attributor._cli.answer, "answer", answer)
     return seen
 
 
@@ -289,7 +289,7 @@ def test_interruption_and_exhaustion(raised, status, words, monkeypatch, doc):
     def answer(*_):
         raise raised
 
-    monkeypatch.setattr(attributor._answer, "answer", answer)
+    monkeypatch.setattr(attributor._cli.answer, "answer", answer)
     result = run("flow", "-d", doc, "-q", "Q")
     assert result.exit_code == status
     assert words in result.stderr
@@ -301,7 +301,7 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch, doc):
     def answer(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(attributor._answer, "answer", answer)
+    monkeypatch.setattr(attributor._cli.answer, "answer", answer)
     assert isinstance(run("flow", "-d", doc, "-q", "Q").exception, RuntimeError)
 
 

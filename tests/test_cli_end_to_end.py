@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import attributor
 from attributor import cli
-from attributor._answer import _without_end
+from attributor._cli.answer import _without_end
 from attributor._default_model import DEFAULT_MODEL, converted
 
 RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb", "HF_HUB_OFFLINE": "1"})

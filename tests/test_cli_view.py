@@ -8,13 +8,13 @@ import torch
 from example_flow import FERRY, HARBOUR, TEXT, example
 from rich.console import Console
 
-from attributor._heat import INK, SCALE, Look
-from attributor._info import gather, show
-from attributor._progress import Stages
+from attributor._cli.heat import INK, SCALE, Look
+from attributor._cli.info import gather, show
+from attributor._cli.progress import Stages
+from attributor._cli.safe import safe
+from attributor._cli.terminal import heat_view
 from attributor._result import Flow
-from attributor._safe import safe
 from attributor._segments import Segment
-from attributor._terminal import heat_view
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from attributor import _flow, _models, _record, _resolve
 from attributor._backend import choose
+from attributor._cli.progress import Stages
+from attributor._cli.sources import Source
 from attributor._default_model import converted
 from attributor._errors import InputError
-from attributor._progress import Stages
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
-from attributor._sources import Source
 from attributor._weights import Weights
 
 __all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]

@@ -10,9 +10,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from attributor._cli.safe import one_line, safe, shorten
 from attributor._grouped import Grouped
 from attributor._result import Flow
-from attributor._safe import one_line, safe, shorten
 from attributor._segments import Segment
 
 __all__ = ["WIDTH", "Heat", "Look"]

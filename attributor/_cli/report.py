@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attributor._answer import Answered
+from attributor._cli.answer import Answered
 
 __all__ = ["VERSION", "report"]
 

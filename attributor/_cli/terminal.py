@@ -9,10 +9,10 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
+from attributor._cli.heat import WIDTH, Heat, Look
+from attributor._cli.safe import one_line, safe, shorten
 from attributor._grouped import Grouped, Hit
-from attributor._heat import WIDTH, Heat, Look
 from attributor._result import Flow
-from attributor._safe import one_line, safe, shorten
 
 __all__ = ["heat_view"]
 

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from attributor._cli.sources import Source, UsageError
 from attributor._errors import AttributorError, OutputError
-from attributor._sources import Source, UsageError
 
 if TYPE_CHECKING:
-    from attributor._answer import Answered
+    from attributor._cli.answer import Answered
 
 STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
 
@@ -78,7 +78,7 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _fail(message: str) -> None:
-    from attributor._safe import safe
+    from attributor._cli.safe import safe
 
     console = Console(stderr=True, soft_wrap=True)
     console.print(Text.assemble(("error: ", "bold red"), safe(message)))
@@ -123,7 +123,7 @@ def run(source: Source, view: View, *, max_new_tokens: int | None = None, **sett
     stages = _stages()
     if stages.shown:
         stages.begin("import", "Starting")
-    from attributor._answer import MAX_NEW_TOKENS, Settings, answer
+    from attributor._cli.answer import MAX_NEW_TOKENS, Settings, answer
 
     with stages:
         asked = Settings(max_new_tokens=max_new_tokens or MAX_NEW_TOKENS, **settings)
@@ -134,7 +134,7 @@ def run(source: Source, view: View, *, max_new_tokens: int | None = None, **sett
     if view.save is not None:
         answered.flow.save(view.save)
     if view.as_json:
-        from attributor._report import report
+        from attributor._cli.report import report
 
         found = report(answered, question=source.question, by=view.by, how=view.how, top=view.top, files=files)
         print(json.dumps(found, indent=2, allow_nan=False), flush=True)
@@ -143,15 +143,15 @@ def run(source: Source, view: View, *, max_new_tokens: int | None = None, **sett
 
 
 def _stages() -> Any:
-    from attributor._progress import Stages
+    from attributor._cli.progress import Stages
 
     return Stages()
 
 
 def _print(console: Console, source: Source, answered: "Answered", view: View, files: dict[str, str]) -> None:
-    from attributor._answer import describe
-    from attributor._safe import safe
-    from attributor._terminal import heat_view
+    from attributor._cli.answer import describe
+    from attributor._cli.safe import safe
+    from attributor._cli.terminal import heat_view
 
     flow = answered.flow
     tokens = f"{flow.prompt_length:,} prompt and {len(flow.scores):,} answer tokens"
