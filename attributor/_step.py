@@ -34,7 +34,8 @@ def flow_step(
         Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
     over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed
-    through ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives rows @ mean-head attention.
+    through ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives
+    rows @ mean-head attention.
 
     Args:
         rows: (O, N) float, the rows to multiply.
