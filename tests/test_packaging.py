@@ -1,5 +1,6 @@
 """What is shipped, and what the files around the code promise."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -56,6 +57,20 @@ def test_every_dependency_is_pinned_for_the_tests_within_its_bounds():
         (pin,) = pins[name].specifier
         assert pin.operator == "=="
         assert pin.version in requirement.specifier, f"{pins[name]} is outside {requirement}"
+
+
+def test_every_imported_package_is_declared():
+    project = PROJECT["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    declared |= {"attributor", "tokenizers", "triton"}  # of transformers; where a GPU's torch brings it
+    ours = {path.stem for path in ROOT.glob("bench/*.py")}
+    for path in [p for top in ("attributor", "kernels", "eval", "bench") for p in ROOT.glob(f"{top}/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - ours:
+                assert canonicalize_name(name) in declared, f"{path.name} imports {name}, which pyproject.toml lacks"
 
 
 def test_the_dev_extra_takes_in_the_others():
