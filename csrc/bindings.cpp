@@ -62,7 +62,8 @@ PYBIND11_MODULE(_core, m) {
     m.doc() = "flow_step in C++ for the CPU; see attributor/_cpu.py";
     m.def("isas", &attributor::usable_isas, "Instruction sets with kernels that run here, best first.");
     m.def(
-        "isa", [] { return attributor::usable_isas().front(); }, "The instruction set that is used unless one is forced.");
+        "isa", [] { return attributor::usable_isas().front(); },
+        "The instruction set that is used unless one is forced.");
     m.def("flow_step", &flow_step, py::kw_only(), py::arg("sizes"), py::arg("dtype"), py::arg("rows"), py::arg("query"),
           py::arg("key"), py::arg("row_bias"), py::arg("key_bias"), py::arg("kv_index"), py::arg("result"),
           py::arg("scale"), py::arg("power"), py::arg("window"), py::arg("softcap"), py::arg("threads"), py::arg("isa"),

@@ -14,18 +14,6 @@
 namespace attributor::cpu {
 namespace {
 
-// 2^x: 0 for -inf, infinity above the range, NaN for NaN.
-ATTRIBUTOR_AVX512_INLINE __m512 exp2_avx512(__m512 x) {
-    const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
-    __m512 p = _mm512_set1_ps(kExp2[4]);
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[3]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[2]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[1]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[0]));
-    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(p, x);  // p 2^floor(x)
-}
-
 ATTRIBUTOR_AVX512_INLINE __m512 tanh_avx512(__m512 u) {
     const __m512 limit = _mm512_set1_ps(kTanhLimit);
     u = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), _mm512_min_ps(limit, u));  // NaN comes second: kept
@@ -47,24 +35,42 @@ ATTRIBUTOR_AVX512_INLINE uint64_t visible_keys(const Tile& tile, int r) {
     return before < 0 ? causal : causal & ~((uint64_t{2} << before) - 1);
 }
 
-// Adds the weights of 16 products of row r to the tile; v counts 16 keys.
-template <class V>
-ATTRIBUTOR_AVX512_INLINE void add_weights(const Tile& tile, const Head& head, bool add, int r, int v, __m512 s,
-                                          uint64_t visible) {
-    const __m512 bias = _mm512_set1_ps(head.row_bias[r]);
-    __m512 x;
-    if (V::capped)
-        x = _mm512_fmadd_ps(tanh_avx512(_mm512_mul_ps(s, _mm512_set1_ps(tile.cap_in))), _mm512_set1_ps(tile.gain),
-                            bias);
-    else
-        x = _mm512_fmadd_ps(s, _mm512_set1_ps(tile.gain), bias);
-    if (V::key_bias) x = _mm512_add_ps(x, _mm512_loadu_ps(head.key_bias + 16 * v));
-    x = exp2_avx512(x);
-    if (V::masked) x = _mm512_maskz_mov_ps(static_cast<__mmask16>(visible >> (16 * v)), x);
-    float* weights = tile.weights + r * kKeys + 16 * v;
-    if (add) x = _mm512_add_ps(x, _mm512_load_ps(weights));
-    _mm512_store_ps(weights, x);
-}
+// 2^x by a polynomial on [0, 1): 9 instructions, all for the ports that multiply. 0 for -inf, NaN for NaN.
+struct Polynomial {
+    ATTRIBUTOR_AVX512_INLINE __m512 operator()(__m512 x) const {
+        const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+        __m512 p = _mm512_set1_ps(kExp2[4]);
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[3]));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[2]));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[1]));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[0]));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+        return _mm512_scalef_ps(p, x);  // p 2^floor(x)
+    }
+};
+
+// What every exponential of a tile needs, in registers.
+template <class Exp2>
+struct Weigher {
+    __m512 gain, cap_in;
+    Exp2 exp2;
+
+    ATTRIBUTOR_AVX512_INLINE explicit Weigher(const Tile& tile)
+        : gain(_mm512_set1_ps(tile.gain)), cap_in(_mm512_set1_ps(tile.cap_in)) {}
+
+    // Adds (or writes) the weights of 16 products of one row; the pointers and `visible` begin at the first of 16 keys.
+    template <class V>
+    ATTRIBUTOR_AVX512_INLINE void add(__m512 s, __m512 row_bias, const float* key_bias, uint64_t visible,
+                                      bool to_weights, float* weights) const {
+        if (V::capped) s = tanh_avx512(_mm512_mul_ps(s, cap_in));
+        __m512 x = _mm512_fmadd_ps(s, gain, row_bias);
+        if (V::key_bias) x = _mm512_add_ps(x, _mm512_load_ps(key_bias));
+        x = exp2(x);
+        if (V::masked) x = _mm512_maskz_mov_ps(static_cast<__mmask16>(visible), x);
+        if (to_weights) x = _mm512_add_ps(x, _mm512_load_ps(weights));
+        _mm512_store_ps(weights, x);
+    }
+};
 
 // Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers.
 template <int Rows>
@@ -99,11 +105,16 @@ ATTRIBUTOR_AVX512 void multiply_avx512(const Product& product) {
     int64_t o = 0;
     for (; o + 6 <= product.O; o += 6) multiply_rows<6>(product, o);
     switch (product.O - o) {
-        case 5: return multiply_rows<5>(product, o);
-        case 4: return multiply_rows<4>(product, o);
-        case 3: return multiply_rows<3>(product, o);
-        case 2: return multiply_rows<2>(product, o);
-        case 1: return multiply_rows<1>(product, o);
+        case 5:
+            return multiply_rows<5>(product, o);
+        case 4:
+            return multiply_rows<4>(product, o);
+        case 3:
+            return multiply_rows<3>(product, o);
+        case 2:
+            return multiply_rows<2>(product, o);
+        case 1:
+            return multiply_rows<1>(product, o);
     }
 }
 

@@ -12,7 +12,7 @@ namespace {
 constexpr float kExp2[5] = {0x1.62e4bap-1f, 0x1.ebdb56p-3f, 0x1.c91ce6p-5f, 0x1.277854p-7f, 0x1.e974fcp-10f};
 
 // 2^f - 1 on [-1/2, 1/2]: f (c[0] + f (c[1] + ...)). Relative error 1.1e-8: tanh near 0 needs it relative.
-constexpr float kExp2m1[6] = {0.6931471879267088f,  0.24022649794964934f,  0.05550357433555323f,
+constexpr float kExp2m1[6] = {0.6931471879267088f,  0.24022649794964934f,   0.05550357433555323f,
                               0.00961823749379134f, 0.0013390735520835578f, 0.00015403512802138276f};
 
 constexpr float kTwoLog2e = 2.88539008177792681472f;

@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <exception>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -32,13 +31,15 @@ using cpu::kKeys;
 using cpu::kRows;
 
 constexpr double kLog2e = 1.44269504088896340736;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNothing = -1e30f;  // 2^kNothing is 0, and stays finite when a few are added: no inf - inf in a kernel
 constexpr int64_t kQueryBytes = 512 << 10;  // of packed queries and
 constexpr int64_t kPanelBytes = 768 << 10;  // of packed keys and Y, that a task keeps in the L2 cache
 constexpr int64_t kMaxPanels = 4;           // a task; more would save no more memory traffic
 constexpr double kFlopPerThread = 4e6;      // below this, starting a thread costs more than it brings
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 // Uninitialised memory on cache-line boundaries.
 template <class T>
@@ -87,7 +88,8 @@ class Entered {
 // Whether to go on; only the calling thread asks, and not more often than it would notice.
 class Stop {
   public:
-    explicit Stop(Interrupt interrupt) : interrupt_(interrupt), caller_(std::this_thread::get_id()), asked_(Clock::now()) {}
+    explicit Stop(Interrupt interrupt)
+        : interrupt_(interrupt), caller_(std::this_thread::get_id()), asked_(Clock::now()) {}
     bool requested() {
         if (!stop_.load(std::memory_order_relaxed) && std::this_thread::get_id() == caller_ && interrupt_.asked) {
             const auto now = Clock::now();
@@ -218,6 +220,11 @@ class Run {
         log2e_ = exact != 0 ? gain_ / exact : kLog2e;
     }
 
+    float base2(float bias) const {
+        const float value = float(bias * log2e_);
+        return value < kNothing ? kNothing : value;
+    }
+
     // Which rows of a block have anything in R, and R in the kernel's own form.
     void prepare(int64_t b) {
         const int64_t i0 = b * kRows;
@@ -291,8 +298,8 @@ void Run::Task::pack_keys(int64_t first, int64_t last) {
         const int64_t j0 = p * kKeys;
         const int valid = int(std::min<int64_t>(kKeys, step.N - j0));
         for (int64_t u = 0; u < run.used_heads_; ++u) {
-            const auto* data = static_cast<const uint8_t*>(step.key.data) +
-                               (run.used_[u] * step.key.head + j0 * step.key.row) * width;
+            const auto* data =
+                static_cast<const uint8_t*>(step.key.data) + (run.used_[u] * step.key.head + j0 * step.key.row) * width;
             run.kernels_.pack_key({data, step.key.row, step.D, valid}, run.depth_,
                                   key + ((p - first) * run.used_heads_ + u) * run.key_words_, scratch);
         }
@@ -300,7 +307,7 @@ void Run::Task::pack_keys(int64_t first, int64_t last) {
         for (int64_t h = 0; h < step.H; ++h) {
             const float* bias = step.key_bias + run.order_[h] * step.N + j0;
             float* to = key_bias + ((p - first) * step.H + h) * kKeys;
-            for (int c = 0; c < kKeys; ++c) to[c] = c < valid ? float(bias[c] * run.log2e_) : -kInfinity;
+            for (int c = 0; c < kKeys; ++c) to[c] = c < valid ? run.base2(bias[c]) : kNothing;
         }
     }
 }
@@ -317,7 +324,7 @@ void Run::Task::pack_queries(int64_t block, int64_t head, int64_t count) {
         run.kernels_.pack_query({data, step.query.row, step.D, valid}, run.depth_, query + h * run.query_words_);
         const float* bias = step.row_bias + from * step.N + i0;
         float* to = row_bias + h * kRows;
-        for (int r = 0; r < kRows; ++r) to[r] = r < valid ? float(bias[r] * run.log2e_) : -kInfinity;
+        for (int r = 0; r < kRows; ++r) to[r] = r < valid ? run.base2(bias[r]) : kNothing;
     }
 }
 
@@ -354,8 +361,9 @@ void Run::Task::panel(int64_t panel, int slot, int64_t block, int64_t head, int6
     run.kernels_.weigh(tile);
     if (head + count < step.H) return;
     const int64_t padded = divide_up(step.O, 16) * 16 * kKeys;
-    run.kernels_.multiply({step.rows + i0, step.N, run.packed_bytes_ ? run.packed_ + block * run.packed_bytes_ : nullptr,
-                           step.O, tile.weights, begin, end, result + slot * padded});
+    run.kernels_.multiply({step.rows + i0, step.N,
+                           run.packed_bytes_ ? run.packed_ + block * run.packed_bytes_ : nullptr, step.O, tile.weights,
+                           begin, end, result + slot * padded});
 }
 
 }  // namespace

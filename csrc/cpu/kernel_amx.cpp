@@ -50,73 +50,119 @@ struct Cursor {
     }
 };
 
-// The weights of row r of a unit, from its products.
-template <class V>
-ATTRIBUTOR_AMX_INLINE void add_row(const Tile& tile, const Unit& unit, const float* products, int r) {
-    const uint64_t visible = V::masked ? visible_keys(tile, unit.row + r) : 0;
-    const float* s = products + r * kUnit;
-    const int v = unit.column / 16;
-    add_weights<V>(tile, *unit.head, unit.add, unit.row + r, v, _mm512_load_ps(s), visible);
-    add_weights<V>(tile, *unit.head, unit.add, unit.row + r, v + 1, _mm512_load_ps(s + 16), visible);
-}
+enum class Meanwhile { nothing, write, add };
 
-// Computes the products of `unit` and, meanwhile, the weights of `previous` (null for none) from its products `done`.
-template <class V, int Parts>
-ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Unit& unit, float* products, const Unit* previous,
-                                         const float* done) {
+// Turns the products of a unit into weights, row by row.
+template <class V, Meanwhile M>
+struct Rows {
+    const Tile& tile;
+    const Weigher<Table>& weigher;
+    const Unit& unit;
+    const float* products;  // [kUnit][kUnit]
+    float* weights;
+    int row = 0;
+
+    ATTRIBUTOR_AMX_INLINE Rows(const Tile& tile_, const Weigher<Table>& weigher_, const Unit& unit_,
+                               const float* products_)
+        : tile(tile_),
+          weigher(weigher_),
+          unit(unit_),
+          products(products_),
+          weights(tile.weights + unit.row * kKeys + unit.column) {}
+
+    ATTRIBUTOR_AMX_INLINE void advance(int until) {
+        if (M == Meanwhile::nothing) return;
+        for (; row < until; ++row, products += kUnit, weights += kKeys) {
+            const uint64_t visible = V::masked ? visible_keys(tile, unit.row + row) >> unit.column : 0;
+            const __m512 bias = _mm512_set1_ps(unit.head->row_bias[unit.row + row]);
+            const float* key_bias = unit.head->key_bias + unit.column;
+            constexpr bool add = M == Meanwhile::add;
+            weigher.template add<V>(_mm512_load_ps(products), bias, key_bias, visible, add, weights);
+            weigher.template add<V>(_mm512_load_ps(products + 16), bias, key_bias + 16, visible >> 16, add,
+                                    weights + 16);
+        }
+    }
+};
+
+// Computes the products of `unit` and, meanwhile, the weights of `previous` from its products `done`.
+template <class V, int Parts, Meanwhile M>
+ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Weigher<Table>& weigher, const Unit& unit,
+                                         float* products, const Unit& previous, const float* done) {
     const int64_t depth = tile.depth;
     const uint32_t* query = unit.head->query + unit.row * depth;
     const uint32_t* key = unit.head->key + unit.column / kUnit * depth * kUnit;
-    const int steps = static_cast<int>(depth / kStepWords) * kPairs<Parts>;
-    int step = 0, row = 0;
+    // A few rows after each tile instruction: the out-of-order window is too short to mix what lies further apart.
+    const int slots = 4 * static_cast<int>(depth / kStepWords) * kPairs<Parts> + 4;  // products, stores
+    Rows<V, M> rows(tile, weigher, previous, done);
+    const unsigned pace = (kUnit << 16) / slots;
+    unsigned slot = 0;
     zero_tiles();
     for (int64_t d = 0; d < depth; d += kStepWords) {
 #pragma GCC unroll 6
         for (int pair = 0; pair < kPairs<Parts>; ++pair) {
             constexpr const Pair* pairs = kPairsOf<Parts>;
-            if (pair == 0 || pairs[pair].a != pairs[pair - 1].a) {
-                const uint32_t* a = query + pairs[pair].a * kRows * depth + d;
-                _tile_loadd(4, a, depth * 4);
-                _tile_loadd(5, a + 16 * depth, depth * 4);
-            }
-            if (pair == 0 || pairs[pair].b != pairs[pair - 1].b) {
-                const uint32_t* b = key + pairs[pair].b * kKeys * depth + d * kUnit;
-                _tile_loadd(6, b, kUnit * 4);
-                _tile_loadd(7, b + 16, kUnit * 4);
-            }
+            const bool next_a = pair == 0 || pairs[pair].a != pairs[pair - 1].a;
+            const bool next_b = pair == 0 || pairs[pair].b != pairs[pair - 1].b;
+            const uint32_t* a = query + pairs[pair].a * kRows * depth + d;
+            const uint32_t* b = key + pairs[pair].b * kKeys * depth + d * kUnit;
+            if (next_a) _tile_loadd(4, a, depth * 4);
+            if (next_b) _tile_loadd(6, b, kUnit * 4);
             _tile_dpbf16ps(0, 4, 6);
+            rows.advance((slot += pace) >> 16);
+            if (next_b) _tile_loadd(7, b + 16, kUnit * 4);
             _tile_dpbf16ps(1, 4, 7);
+            rows.advance((slot += pace) >> 16);
+            if (next_a) _tile_loadd(5, a + 16 * depth, depth * 4);
             _tile_dpbf16ps(2, 5, 6);
+            rows.advance((slot += pace) >> 16);
             _tile_dpbf16ps(3, 5, 7);
-            ++step;
-            if (previous)
-                for (const int until = step * kUnit / steps; row < until; ++row) add_row<V>(tile, *previous, done, row);
+            rows.advance((slot += pace) >> 16);
         }
     }
     _tile_stored(0, products, kUnit * 4);
+    rows.advance((slot += pace) >> 16);
     _tile_stored(1, products + 16, kUnit * 4);
+    rows.advance((slot += pace) >> 16);
     _tile_stored(2, products + 16 * kUnit, kUnit * 4);
+    rows.advance((slot += pace) >> 16);
     _tile_stored(3, products + 16 * kUnit + 16, kUnit * 4);
+    rows.advance(kUnit);
 }
 
 template <class V, int Parts>
 ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
     alignas(64) float products[2][kUnit * kUnit];
     Unit units[2];
+    const Weigher<Table> weigher(tile);
     Cursor cursor{0, tile.begin};
     if (!cursor.next<V>(tile, units[0])) return;
-    multiply_unit<V, Parts>(tile, units[0], products[0], nullptr, nullptr);
+    multiply_unit<V, Parts, Meanwhile::nothing>(tile, weigher, units[0], products[0], units[0], products[0]);
     int now = 0;
-    while (cursor.next<V>(tile, units[now ^ 1])) {
-        multiply_unit<V, Parts>(tile, units[now ^ 1], products[now ^ 1], &units[now], products[now]);
-        now ^= 1;
+    for (; cursor.next<V>(tile, units[now ^ 1]); now ^= 1) {
+        Unit &next = units[now ^ 1], &last = units[now];
+        if (last.add)
+            multiply_unit<V, Parts, Meanwhile::add>(tile, weigher, next, products[now ^ 1], last, products[now]);
+        else
+            multiply_unit<V, Parts, Meanwhile::write>(tile, weigher, next, products[now ^ 1], last, products[now]);
     }
-    for (int r = 0; r < kUnit; ++r) add_row<V>(tile, units[now], products[now], r);
+    if (units[now].add)
+        Rows<V, Meanwhile::add>(tile, weigher, units[now], products[now]).advance(kUnit);
+    else
+        Rows<V, Meanwhile::write>(tile, weigher, units[now], products[now]).advance(kUnit);
 }
 
-template <class V> void weigh_1(const Tile& tile) { weigh_parts<V, 1>(tile); }
-template <class V> void weigh_2(const Tile& tile) { weigh_parts<V, 2>(tile); }
-template <class V> void weigh_3(const Tile& tile) { weigh_parts<V, 3>(tile); }
+template <class V>
+void weigh_1(const Tile& tile) {
+    weigh_parts<V, 1>(tile);
+}
+template <class V>
+void weigh_2(const Tile& tile) {
+    weigh_parts<V, 2>(tile);
+}
+template <class V>
+void weigh_3(const Tile& tile) {
+    weigh_parts<V, 3>(tile);
+}
 
 void weigh_bfloat16(const Tile& tile) {
     static constexpr void (*variants[])(const Tile&) = ATTRIBUTOR_VARIANTS(weigh_1);
@@ -147,8 +193,16 @@ ATTRIBUTOR_AMX void pack_key(const Source& source, int64_t depth, uint32_t* pack
 
 template <class Loader>
 constexpr Kernels kernels_of(void (*weigh)(const Tile&)) {
-    return {{Loader::parts, 2, kStepWords}, kUnit,     pack_query<Loader>, pack_key<Loader>, weigh, multiply_amx,
-            packed_rows_bytes,              pack_rows, configure_tiles,    release_tiles};
+    return {{Loader::parts, 2, kStepWords},
+            kUnit,
+            pack_query<Loader>,
+            pack_key<Loader>,
+            weigh,
+            multiply_amx,
+            packed_rows_bytes,
+            pack_rows,
+            configure_tiles,
+            release_tiles};
 }
 
 constexpr Kernels kFloat32 = kernels_of<LoadFloat32>(weigh_float32);

@@ -17,8 +17,8 @@ constexpr int kColumns = 16;
 // 2^x: 0 below the normal range and for -inf, infinity above it, NaN for NaN.
 ATTRIBUTOR_AVX2_INLINE __m256 exp2_avx2(__m256 x) {
     const __m256 lowest = _mm256_set1_ps(-126.0f), one = _mm256_set1_ps(1.0f);
-    const __m256 normal = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);                         // or NaN
-    x = _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(lowest, x));                 // NaN comes second: kept
+    const __m256 normal = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);          // or NaN
+    x = _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(lowest, x));  // NaN comes second: kept
     const __m256 n = _mm256_floor_ps(x);
     const __m256 f = _mm256_sub_ps(x, n);
     __m256 p = _mm256_set1_ps(kExp2[4]);
@@ -58,8 +58,9 @@ ATTRIBUTOR_AVX2_INLINE void add_weights(const Tile& tile, const Head& head, bool
         const int64_t last = r + tile.offset - c, before = last - tile.window;
         const __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         const __m256i causal = _mm256_cmpgt_epi32(column, _mm256_set1_epi32(static_cast<int>(last < 8 ? last : 8)));
-        const __m256i inside =
-            _mm256_cmpgt_epi32(column, _mm256_set1_epi32(static_cast<int>(before < -1 ? -1 : before < 8 ? before : 8)));
+        const __m256i inside = _mm256_cmpgt_epi32(column, _mm256_set1_epi32(static_cast<int>(before < -1  ? -1
+                                                                                             : before < 8 ? before
+                                                                                                          : 8)));
         x = _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_andnot_si256(causal, inside)));
     }
     float* weights = tile.weights + r * kKeys + c;
@@ -151,8 +152,8 @@ ATTRIBUTOR_AVX2 void pack_key(const Source& source, int64_t depth, uint32_t* pac
 }
 
 template <class Element>
-constexpr Kernels kernels_of{{1, 1, 1}, kStep,   pack_query<Element>, pack_key<Element>, weigh, multiply,
-                             nullptr,   nullptr, nullptr,             nullptr};
+constexpr Kernels kernels_of{
+    {1, 1, 1}, kStep, pack_query<Element>, pack_key<Element>, weigh, multiply, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 

@@ -25,11 +25,15 @@ ATTRIBUTOR_AVX512_INLINE void weigh_rows(const Tile& tile, const Head& head, boo
             s[r][1] = _mm512_fmadd_ps(q, k1, s[r][1]);
         }
     }
+    const Weigher<Polynomial> weigher(tile);
+    const float* bias = head.key_bias + half * kColumns;
+    float* weights = tile.weights + first * kKeys + half * kColumns;
 #pragma GCC unroll 12
-    for (int r = 0; r < kStep; ++r) {
-        const uint64_t visible = V::masked ? visible_keys(tile, first + r) : 0;
-        add_weights<V>(tile, head, add, first + r, 2 * half, s[r][0], visible);
-        add_weights<V>(tile, head, add, first + r, 2 * half + 1, s[r][1], visible);
+    for (int r = 0; r < kStep; ++r, weights += kKeys) {
+        const __m512 row_bias = _mm512_set1_ps(head.row_bias[first + r]);
+        const uint64_t visible = V::masked ? visible_keys(tile, first + r) >> (half * kColumns) : 0;
+        weigher.add<V>(s[r][0], row_bias, bias, visible, add, weights);
+        weigher.add<V>(s[r][1], row_bias, bias + 16, visible >> 16, add, weights + 16);
     }
 }
 

@@ -36,19 +36,22 @@ ATTRIBUTOR_BF16_INLINE void weigh_rows(const Tile& tile, const Head& head, bool 
             s[r][3] = dot(s[r][3], q, k3);
         }
     }
+    const Weigher<Polynomial> weigher(tile);
+    float* weights = tile.weights + first * kKeys;
 #pragma GCC unroll 6
-    for (int r = 0; r < kStep; ++r) {
+    for (int r = 0; r < kStep; ++r, weights += kKeys) {
+        const __m512 row_bias = _mm512_set1_ps(head.row_bias[first + r]);
         const uint64_t visible = V::masked ? visible_keys(tile, first + r) : 0;
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) add_weights<V>(tile, head, add, first + r, v, s[r][v], visible);
+        for (int v = 0; v < 4; ++v)
+            weigher.add<V>(s[r][v], row_bias, head.key_bias + 16 * v, visible >> (16 * v), add, weights + 16 * v);
     }
 }
 
 template <class V>
 ATTRIBUTOR_BF16 void weigh_variant(const Tile& tile) {
     for (int h = 0; h < tile.count; ++h)
-        for (int r = tile.begin; r < tile.end; r += kStep)
-            weigh_rows<V>(tile, tile.heads[h], tile.add || h > 0, r);
+        for (int r = tile.begin; r < tile.end; r += kStep) weigh_rows<V>(tile, tile.heads[h], tile.add || h > 0, r);
 }
 
 void weigh(const Tile& tile) {
@@ -56,14 +59,16 @@ void weigh(const Tile& tile) {
     variants[variant_of(tile)](tile);
 }
 
-void pack_query(const Source& source, int64_t depth, uint32_t* packed) { pack_bf16_pairs(source, kRows, depth, packed); }
+void pack_query(const Source& source, int64_t depth, uint32_t* packed) {
+    pack_bf16_pairs(source, kRows, depth, packed);
+}
 
 void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
     pack_bf16_pairs(source, kKeys, depth, scratch);
     transpose_avx512<kKeys>(scratch, depth, packed);
 }
 
-constexpr Kernels kKernels{{1, 2, 1}, kStep,   pack_query, pack_key, weigh,
+constexpr Kernels kKernels{{1, 2, 1},       kStep,   pack_query, pack_key, weigh,
                            multiply_avx512, nullptr, nullptr,    nullptr,  nullptr};
 
 }  // namespace

@@ -63,8 +63,8 @@ void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* s
 }
 
 template <class Element>
-constexpr Kernels kernels_of{kFormat, 1,       pack_query<Element>, pack_key<Element>, weigh, multiply,
-                             nullptr, nullptr, nullptr,             nullptr};
+constexpr Kernels kernels_of{kFormat, 1,      pack_query<Element>, pack_key<Element>, weigh, multiply, nullptr, nullptr,
+                             nullptr, nullptr};
 
 }  // namespace
 

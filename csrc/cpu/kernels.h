@@ -33,8 +33,8 @@ struct Source {
 struct Head {
     const uint32_t* query;  // [parts][kRows][depth]
     const uint32_t* key;    // parts x depth x kKeys words, in the kernel's own order
-    const float* row_bias;  // [kRows], base-2 logarithm; -inf beyond N
-    const float* key_bias;  // [kKeys], base-2 logarithm, or null
+    const float* row_bias;  // [kRows], base-2 logarithm, finite; very negative beyond N
+    const float* key_bias;  // [kKeys], base-2 logarithm, finite; or null
 };
 
 // One tile of weights: for each head, W[r][c] (+)= 2^(gain * s + row_bias[r] + key_bias[c]) with s = query . key,
@@ -59,9 +59,9 @@ struct Variant {
 };
 
 // The eight cases of a kernel `template <class V> void f(const Tile&)`, and the one that a tile needs.
-#define ATTRIBUTOR_VARIANTS(f)                                                                            \
-    {f<Variant<false, false, false>>, f<Variant<true, false, false>>, f<Variant<false, true, false>>,     \
-     f<Variant<true, true, false>>,   f<Variant<false, false, true>>, f<Variant<true, false, true>>,      \
+#define ATTRIBUTOR_VARIANTS(f)                                                                        \
+    {f<Variant<false, false, false>>, f<Variant<true, false, false>>, f<Variant<false, true, false>>, \
+     f<Variant<true, true, false>>,   f<Variant<false, false, true>>, f<Variant<true, false, true>>,  \
      f<Variant<false, true, true>>,   f<Variant<true, true, true>>}
 
 inline int variant_of(const Tile& tile) {
@@ -70,8 +70,8 @@ inline int variant_of(const Tile& tile) {
 
 // Y[o][c] += sum over r in [begin, end) of R[o][r] W[r][c].
 struct Product {
-    const float* rows;  // R, at the tile's first query
-    int64_t stride;     // of R
+    const float* rows;   // R, at the tile's first query
+    int64_t stride;      // of R
     const void* packed;  // what pack_rows made of R for this block of queries, or null
     int64_t O;
     const float* weights;
@@ -86,7 +86,8 @@ struct Kernels {
     void (*pack_key)(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch);
     void (*weigh)(const Tile& tile);
     void (*multiply)(const Product& product);
-    // Optional (null): R in a form of its own, made once a call; bytes for one block of kRows queries, 0 = not for this O.
+    // Optional (null): R in a form of its own, made once a call; bytes for one block of kRows queries, 0 = not for this
+    // O.
     int64_t (*packed_rows_bytes)(int64_t O);
     void (*pack_rows)(const float* rows, int64_t stride, int64_t O, int valid, void* packed);
     void (*enter)();  // optional: state of a thread before its first and after its last tile
