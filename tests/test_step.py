@@ -1,0 +1,358 @@
+"""flow_step: every usable implementation and instruction set against the reference in float64, where kernels break.
+
+The budget of an error is measured: how far the reference in float32 lands from the reference in float64. Ours may be
+twice that, plus a floor for an exponential that is good to a few parts in a million.
+"""
+
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from attributor.kernels.flow_step import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attributor import ImplementationError, InputError, flow_step
+from attributor._backend import availability
+
+try:
+    from attributor import _core, _cpu
+except ImportError:  # a pure install
+    ISAS: list[str] = []
+else:
+    ISAS = _core.isas()
+
+ALL_ISAS = ["amx", "avx512_bf16", "avx512", "avx2", "scalar"]
+FLOOR = 3e-6
+USABLE = [entry.name for entry in availability() if entry.usable]
+
+
+def missing(isa):
+    return pytest.mark.skipif(isa not in ISAS, reason=f"this machine or install has no {isa} kernels")
+
+
+EVERY = ["reference"] + [pytest.param(f"cpu-{isa}", marks=missing(isa)) for isa in ALL_ISAS]
+NATIVE = EVERY[1:]
+
+
+@pytest.fixture
+def force(monkeypatch):
+    """force("cpu-avx2") -> keyword arguments that choose it."""
+
+    def choose(name):
+        impl, _, isa = name.partition("-")
+        if isa:
+            monkeypatch.setenv("ATTRIBUTOR_ISA", isa)
+        return {"impl": impl}
+
+    return choose
+
+
+def case(N, D=64, H=4, G=2, O=5, dtype=torch.float32, *, window=None, softcap=None, power=1.0, key_bias=False, seed=0):
+    """Arguments whose attention is sharp, with the log-sum-exp in the row bias, so that sums are of order 1."""
+    g = torch.Generator().manual_seed(seed)
+    # the sharper half of the heads has logits of up to about 30
+    query = (torch.randn(H, N, D, generator=g) * torch.linspace(1, 4, H)[:, None, None]).to(dtype)
+    key = torch.randn(G, N, D, generator=g).to(dtype)
+    rows = torch.rand(O, N, generator=g)
+    scale = D**-0.5
+    kv_index = torch.randint(0, G, (H,), generator=g) if H % G else None
+    index = torch.arange(H) // (H // G) if kv_index is None else kv_index
+    logit = scale * query.double() @ key.double()[index].mT
+    if softcap is not None:
+        logit = softcap * torch.tanh(logit / softcap)
+    position = torch.arange(N)
+    gap = position[:, None] - position[None, :]
+    hidden = (gap < 0) | (gap >= (window or N))
+    row_bias = -power * logit.masked_fill(hidden, float("-inf")).logsumexp(-1) - torch.log(torch.tensor(float(H)))
+    bias = torch.randn(H, N, generator=g) if key_bias else None
+    options = {"scale": scale, "kv_index": kv_index, "power": power, "window": window, "softcap": softcap}
+    return (rows, query, key, row_bias.float(), bias), options
+
+
+def error(got, true):
+    return float((got.double() - true).abs().sum() / true.abs().sum().clamp(min=1e-30))
+
+
+def check(args, options, choice):
+    """The answer of one implementation, within the budget."""
+    rows, query, key, row_bias, key_bias = args
+    exact = flow_step(rows.double(), query.double(), key.double(), row_bias.double(), _double(key_bias), **options)
+    budget = error(flow_step(*args, **options, impl="reference"), exact)
+    got = flow_step(*args, **options, **choice)
+    assert got.dtype == torch.float32
+    assert torch.isfinite(got).all()
+    assert error(got, exact) <= 2 * budget + FLOOR
+    # also where the values are small: no element is off by more than the largest of its row allows
+    assert ((got.double() - exact).abs() <= 1e-4 * exact.abs().amax(1, keepdim=True) + 1e-12).all()
+    return got
+
+
+def _double(tensor):
+    return None if tensor is None else tensor.double()
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("N", [1, 2, 63, 64, 65, 257, 1003])
+def test_lengths(name, dtype, N, force):
+    check(*case(N, dtype=dtype), force(name))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("D", [1, 8, 16, 36, 40, 60, 80, 96, 128, 192, 256, 300])
+def test_head_sizes(name, dtype, D, force):
+    check(*case(150, D, dtype=dtype), force(name))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("O", [1, 2, 16, 17, 128, 513, 2000])
+def test_numbers_of_rows(name, O, force):
+    check(*case(131, 32, O=O), force(name))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("H", "G"), [(1, 1), (9, 3), (8, 1), (3, 3), (5, 3), (32, 8)])
+def test_grouped_heads(name, dtype, H, G, force):
+    check(*case(130, 32, H, G, dtype=dtype), force(name))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("window", [1, 2, 17, 63, 64, 65, 200, 399, 400, 10_000])
+def test_windows(name, dtype, window, force):
+    check(*case(400, 32, dtype=dtype, window=window), force(name))
+
+
+OPTIONS = {
+    "softcap": {"softcap": 5.0},
+    "power 3": {"power": 3.0},
+    "power one half": {"power": 0.5},
+    "key bias": {"key_bias": True},
+    "all at once": {"softcap": 20.0, "power": 2.0, "key_bias": True, "window": 70},
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("which", OPTIONS)
+def test_options(name, dtype, which, force):
+    args, options = case(300, 40, 6, 2, dtype=dtype, **OPTIONS[which])
+    got = check(args, options, force(name))
+    if which != "all at once":  # the option changes the answer
+        plain = {"softcap": None, "power": 1.0}
+        without = flow_step(*args[:4], None, **options | plain, impl="reference")
+        assert error(got, without.double()) > 1e-2
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_bias_of_minus_infinity_leaves_out(name, dtype, force):
+    args, options = case(200, 32, dtype=dtype, key_bias=True)
+    args[3][:, 70] = float("-inf")  # a query
+    args[3][1, 100:140] = float("-inf")  # some of one head
+    args[4][:, 0] = float("-inf")  # the sink's key
+    args[4][2, 30:50] = float("-inf")
+    got = check(args, options, force(name))
+    assert not got[:, 0].any()
+    args[3][:] = float("-inf")
+    assert not flow_step(*args, **options, **force(name)).any()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_rows_that_are_zero_are_exact_zeros(name, force):
+    args, options = case(300, 32)
+    args[0][:, :170] = 0
+    args[0][2] = 0
+    got = check(args, options, force(name))
+    assert not got[2].any()
+    args[0][:] = 0
+    args[0][:, 40] = 1  # nothing beyond the row's own position
+    got = check(args, options, force(name))
+    assert not got[:, 41:].any()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_signed_rows(name, force):
+    args, options = case(200, 32)
+    signed = (args[0] - 0.5, *args[1:])
+    exact = flow_step(*(None if x is None else x.double() for x in signed), **options)
+    got = flow_step(*signed, **options, **force(name))
+    torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_inputs_that_are_not_contiguous(name, force):
+    (rows, query, key, row_bias, _), options = case(120, 32, 4, 2)
+    expected = flow_step(rows, query, key, row_bias, **options, **force(name))
+    spread = torch.full((120, 4, 3, 32), float("nan"))
+    spread[:, :, 1] = query.transpose(0, 1)  # as a fused projection of q, k and v leaves it
+    transposed = key.mT.contiguous().mT  # the last dimension is not contiguous
+    wide = torch.full((5, 400), float("nan"))
+    wide[:, 30:150] = rows
+    got = flow_step(
+        wide[:, 30:150],
+        spread[:, :, 1].transpose(0, 1),
+        transposed,
+        row_bias.T.contiguous().T,
+        **options,
+        **force(name),
+    )
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("O", [1, 40])
+def test_the_same_bits_for_any_number_of_threads(name, dtype, O, force):
+    args, options = case(1003, 64, 6, 2, O=O, dtype=dtype)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            results.append(flow_step(*args, **options, **force(name)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.skipif(not ISAS, reason="a pure install")
+def test_the_forced_instruction_set_is_the_one_that_runs(monkeypatch):
+    """They round differently, so their bits tell them apart."""
+    args, options = case(300, 128, dtype=torch.bfloat16)
+    results = {}
+    for isa in ISAS:
+        monkeypatch.setenv("ATTRIBUTOR_ISA", isa)
+        results[isa] = flow_step(*args, **options, impl="cpu")
+    assert set(ISAS) <= set(ALL_ISAS)
+    assert "scalar" in ISAS
+    for isa, result in results.items():
+        if isa != "scalar":
+            assert not torch.equal(result, results["scalar"])
+    monkeypatch.delenv("ATTRIBUTOR_ISA")
+    assert torch.equal(flow_step(*args, **options), results[_core.isa()])
+
+
+@pytest.mark.skipif(not ISAS, reason="a pure install")
+def test_an_instruction_set_that_is_not_there(monkeypatch):
+    args, options = case(10)
+    monkeypatch.setenv("ATTRIBUTOR_ISA", "sse9")
+    with pytest.raises(ImplementationError, match=r"sse9.*scalar"):
+        flow_step(*args, **options, impl="cpu")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_shape(data):
+    N, D = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 130))
+    G = data.draw(st.integers(1, 3))
+    H, O = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 40))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
+    window = data.draw(st.none() | st.integers(1, N + 2))
+    softcap = data.draw(st.none() | st.floats(2, 50))
+    power = data.draw(st.floats(0.25, 4))
+    key_bias, seed = data.draw(st.booleans()), data.draw(st.integers(0, 99))
+    args, options = case(
+        N, D, H, G, O, dtype, window=window, softcap=softcap, power=power, key_bias=key_bias, seed=seed
+    )
+    for impl in USABLE:
+        check(args, options, {"impl": impl})
+
+
+def test_float64_goes_to_the_reference():
+    args, options = case(30)
+    double = tuple(None if x is None else x.double() for x in args)
+    assert flow_step(*double, **options).dtype == torch.float64
+    if "cpu" in USABLE:
+        with pytest.raises(ImplementationError, match="float64"):
+            flow_step(*double, **options, impl="cpu")
+
+
+@pytest.mark.skipif(not ISAS, reason="a pure install")
+def test_the_call_releases_the_interpreter():
+    args, options = case(3000, 64, 8, 8)
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    began = time.perf_counter()
+    for _ in range(3):
+        flow_step(*args, **options, impl="cpu")
+    ended = time.perf_counter()
+    stop.set()
+    thread.join()
+    assert sum(began < t < ended for t in ticks) >= 3
+
+
+@pytest.mark.skipif(not ISAS, reason="a pure install")
+def test_ctrl_c_ends_a_long_call(monkeypatch):
+    monkeypatch.setenv("ATTRIBUTOR_ISA", "scalar")  # minutes, were it not for the interrupt
+    O, N, H, D = 1, 20_000, 8, 128
+    args = (torch.ones(O, N), torch.randn(H, N, D), torch.randn(H, N, D), torch.full((H, N), -20.0))
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    began = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        flow_step(*args, scale=0.01, impl="cpu")
+    assert time.perf_counter() - began < 30
+    assert torch.isfinite(flow_step(*(x[..., :50, :] if x.ndim == 3 else x[..., :50] for x in args), scale=0.01)).all()
+
+
+good, how = case(12, 8, 4, 2, O=3)
+BAD = {
+    "rows of one dimension": ({0: torch.ones(12)}, {}, r"rows must be \(O, N\)"),
+    "no rows": ({0: torch.ones(0, 12)}, {}, "rows must not be empty"),
+    "rows no tensor": ({0: [[1.0]]}, {}, "rows must be a tensor"),
+    "rows integer": ({0: torch.ones(3, 12, dtype=torch.long)}, {}, "float"),
+    "query of another length": ({1: torch.ones(4, 11, 8)}, {}, r"query must be \(H, N=12, D\), got \(4, 11, 8\)"),
+    "key of another size": ({2: torch.ones(2, 12, 9)}, {}, r"key must be \(G, N=12, D=8\)"),
+    "row_bias of other heads": ({3: torch.ones(2, 12)}, {}, r"row_bias must be \(H=4, N=12\)"),
+    "key_bias of other heads": ({4: torch.ones(2, 12)}, {}, r"key_bias must be \(H=4, N=12\)"),
+    "two dtypes": ({2: torch.ones(2, 12, 8, dtype=torch.bfloat16)}, {}, "one dtype"),
+    "two devices": ({2: torch.ones(2, 12, 8, device="meta")}, {}, "one device"),
+    "heads that do not divide": ({2: torch.ones(3, 12, 8)}, {}, "kv_index"),
+    "kv_index too short": ({}, {"kv_index": torch.tensor([0, 1])}, r"\(4,\)"),
+    "kv_index of floats": ({}, {"kv_index": torch.zeros(4)}, "int32 or int64"),
+    "kv_index out of range": ({}, {"kv_index": torch.tensor([0, 1, 2, 0])}, "0 to 1, got 0 to 2"),
+    "scale nan": ({}, {"scale": float("nan")}, "scale"),
+    "power 0": ({}, {"power": 0.0}, "power"),
+    "window 0": ({}, {"window": 0}, "window"),
+    "softcap 0": ({}, {"softcap": 0.0}, "softcap"),
+}
+
+
+@pytest.mark.parametrize("which", BAD)
+def test_bad_arguments(which):
+    changed, options, match = BAD[which]
+    args = [changed.get(i, value) for i, value in enumerate(good)]
+    with pytest.raises(InputError, match=match):
+        flow_step(*args, **how | options)
+
+
+def test_implementations_that_cannot_run():
+    with pytest.raises(ImplementationError, match="unknown implementation 'gpu'"):
+        flow_step(*good, **how, impl="gpu")
+    for name in {"cuda", "triton"} - set(USABLE):
+        with pytest.raises(ImplementationError, match="cannot be used here"):
+            flow_step(*good, **how, impl=name)
+
+
+def test_one_implementation_for_a_whole_run(monkeypatch):
+    monkeypatch.setenv("ATTRIBUTOR_IMPL", "reference")
+    expected = flow_step(*good, **how)
+    monkeypatch.setattr(reference, "flow_step", lambda *_, **__: "the reference was called")
+    assert flow_step(*good, **how) == "the reference was called"
+    monkeypatch.setenv("ATTRIBUTOR_IMPL", "fastest")
+    with pytest.raises(ImplementationError, match="fastest"):
+        flow_step(*good, **how)
+    assert torch.isfinite(expected).all()
