@@ -23,7 +23,7 @@ LENGTHS = [1024, 2048, 4096, 8192]
 ROUNDS = {1024: 5, 2048: 5, 4096: 3, 8192: 2}
 
 
-def bench_pair(benchmark, variant, baseline, tokens, check):
+def compare(benchmark, variant, baseline, tokens, check):
     """Time `variant` with `baseline` before each of its rounds; `check` sees the answer that was timed."""
     try:
         model, ids = setting(tokens)
@@ -86,7 +86,7 @@ def bench_flow(benchmark, heads, tokens):
     """flow() against one plain forward over the same tokens."""
     benchmark.group = f"flow() at {tokens} tokens"
     name = "all" if heads == "all" else "sixteen"
-    bench_pair(benchmark, f"flow, {heads} heads", "plain forward", tokens, right(name))
+    compare(benchmark, f"flow, {heads} heads", "plain forward", tokens, right(name))
 
 
 @pytest.mark.parametrize("tokens", LENGTHS[:3])
@@ -101,7 +101,7 @@ def bench_materialised(benchmark, tokens):
         flow = attributor.flow(model, ids, prompt_length=ids.numel() - O)
         torch.testing.assert_close(scores, flow.scores, rtol=0, atol=2e-6)
 
-    bench_pair(benchmark, "materialised", "plain forward", tokens, check)
+    compare(benchmark, "materialised", "plain forward", tokens, check)
 
 
 @pytest.mark.parametrize("tokens", LENGTHS[:3])
@@ -110,7 +110,7 @@ def bench_record(benchmark, heads, tokens):
     """Generation inside record() and its flow, against plain generation of the same tokens."""
     benchmark.group = f"record() at {tokens} tokens"
     name = "all" if heads == "all" else "sixteen"
-    bench_pair(benchmark, f"record, {heads} heads", "generate", tokens, right(name))
+    compare(benchmark, f"record, {heads} heads", "generate", tokens, right(name))
 
 
 def test_materialised_is_the_same_definition():

@@ -18,7 +18,7 @@ from attributor import ImplementationError, InputError, flow_step
 from attributor._backend import availability
 
 try:
-    from attributor import _core, _cpu
+    from attributor import _core
 except ImportError:  # a pure install
     ISAS: list[str] = []
 else:
@@ -39,7 +39,7 @@ NATIVE = EVERY[1:]
 
 @pytest.fixture
 def force(monkeypatch):
-    """force("cpu-avx2") -> keyword arguments that choose it."""
+    """Turn a name such as cpu-avx2 into keyword arguments that choose it."""
 
     def choose(name):
         impl, _, isa = name.partition("-")
