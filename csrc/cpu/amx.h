@@ -72,14 +72,14 @@ ATTRIBUTOR_AVX512_INLINE __m512i upper_halves(__m512 a, __m512 b) {
     return _mm512_permutex2var_epi16(_mm512_castps_si512(a), _mm512_load_si512(odd), _mm512_castps_si512(b));
 }
 
-// How 16 elements become float32, and how many parts they need.
+// Two times 16 elements of a row as float32, and how many parts they need.
 struct LoadFloat32 {
     static constexpr int parts = 3, bytes = 4;
-    static ATTRIBUTOR_AVX512_INLINE __m512 load(const void* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+    static ATTRIBUTOR_AVX512_INLINE __m512 load(const char* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
 };
 struct LoadFloat16 {
     static constexpr int parts = 2, bytes = 2;
-    static ATTRIBUTOR_AVX512_INLINE __m512 load(const void* p, __mmask16 m) {
+    static ATTRIBUTOR_AVX512_INLINE __m512 load(const char* p, __mmask16 m) {
         return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, p));
     }
 };
@@ -87,22 +87,26 @@ struct LoadBFloat16 {
     static constexpr int parts = 1, bytes = 2;
 };
 
-// [parts][count][depth] words.
+constexpr int kTileWords = 256;  // 16 rows of 16 words
+constexpr int kTileBytes = 64;   // from one row to the next
+
+// [parts][count / 16][depth / 16] tiles of 16 x 16 words.
 template <class Loader>
 ATTRIBUTOR_AVX512_INLINE void pack_parts(const Source& source, int count, int64_t depth, uint32_t* packed) {
-    if constexpr (Loader::parts == 1) {
-        pack_bf16_pairs(source, count, depth, packed);
-    } else {
-        for (int r = 0; r < count; ++r) {
-            const char* row = static_cast<const char*>(source.data) + r * source.stride * Loader::bytes;
-            for (int64_t w = 0; w < depth; w += 16) {
-                const int64_t left = r < source.valid ? source.D - 2 * w : 0;
-                const uint32_t inside = left >= 32 ? ~0u : left <= 0 ? 0u : (1u << left) - 1;
-                __m512 a = Loader::load(row + 2 * w * Loader::bytes, static_cast<__mmask16>(inside));
-                __m512 b = Loader::load(row + (2 * w + 16) * Loader::bytes, static_cast<__mmask16>(inside >> 16));
+    for (int r = 0; r < count; ++r) {
+        const char* row = static_cast<const char*>(source.data) + r * source.stride * Loader::bytes;
+        uint32_t* to = packed + r / 16 * 16 * depth + r % 16 * 16;
+        for (int64_t w = 0; w < depth; w += 16, to += kTileWords, row += 32 * Loader::bytes) {
+            const int64_t left = r < source.valid ? source.D - 2 * w : 0;
+            const uint32_t inside = left >= 32 ? ~0u : left <= 0 ? 0u : (1u << left) - 1;
+            if constexpr (Loader::parts == 1) {
+                _mm512_store_si512(to, _mm512_maskz_loadu_epi16(inside, row));
+            } else {
+                __m512 a = Loader::load(row, static_cast<__mmask16>(inside));
+                __m512 b = Loader::load(row + 16 * Loader::bytes, static_cast<__mmask16>(inside >> 16));
                 for (int part = 0; part < Loader::parts; ++part) {
                     const __m512 upper_a = take_part(a), upper_b = take_part(b);
-                    _mm512_storeu_si512(packed + (part * count + r) * depth + w, upper_halves(upper_a, upper_b));
+                    _mm512_store_si512(to + part * count * depth, upper_halves(upper_a, upper_b));
                 }
             }
         }
@@ -140,7 +144,7 @@ constexpr int kBlockWords = kRows / 2;          // pairs of queries in a block
 constexpr int kPart = kRowTiles * kBlockWords;  // words of one part of 16 rows of R for one block
 constexpr int64_t kFewRows = 12;                // below this, splitting W costs more than fused multiply-adds
 
-// [O / 16][3][16][kBlockWords]
+// [O / 16][3] times kBlockWords / 16 tiles
 int64_t packed_rows_bytes(int64_t O) {
     return O < kFewRows ? 0 : (O + kRowTiles - 1) / kRowTiles * 3 * kPart * int64_t{sizeof(uint32_t)};
 }
@@ -168,7 +172,7 @@ ATTRIBUTOR_AVX512_INLINE void split_weights(const float* weights, int begin, int
 
 // 32 rows of Y x 32 keys, as in the products of query and key.
 ATTRIBUTOR_AMX_INLINE void multiply_square(const uint32_t* rows, const uint32_t* split, int begin, int end, float* y) {
-    constexpr int y_stride = kKeys * 4, row_stride = kBlockWords * 4;
+    constexpr int y_stride = kKeys * 4;
     _tile_loadd(0, y, y_stride);
     _tile_loadd(1, y + 16, y_stride);
     _tile_loadd(2, y + 16 * kKeys, y_stride);
@@ -178,8 +182,8 @@ ATTRIBUTOR_AMX_INLINE void multiply_square(const uint32_t* rows, const uint32_t*
         for (int pair = 0; pair < 6; ++pair) {
             constexpr const Pair* pairs = kPairsOf<3>;
             if (pair == 0 || pairs[pair].a != pairs[pair - 1].a) {
-                _tile_loadd(4, rows + pairs[pair].a * kPart + w, row_stride);
-                _tile_loadd(5, rows + (3 + pairs[pair].a) * kPart + w, row_stride);
+                _tile_loadd(4, rows + pairs[pair].a * kPart + w * 16, kTileBytes);
+                _tile_loadd(5, rows + (3 + pairs[pair].a) * kPart + w * 16, kTileBytes);
             }
             if (pair == 0 || pairs[pair].b != pairs[pair - 1].b) {
                 const uint32_t* b = split + (pairs[pair].b * kBlockWords + w) * kKeys;
@@ -200,7 +204,7 @@ ATTRIBUTOR_AMX_INLINE void multiply_square(const uint32_t* rows, const uint32_t*
 
 // 16 rows of Y x 64 keys: what is left over.
 ATTRIBUTOR_AMX_INLINE void multiply_strip(const uint32_t* rows, const uint32_t* split, int begin, int end, float* y) {
-    constexpr int y_stride = kKeys * 4, row_stride = kBlockWords * 4;
+    constexpr int y_stride = kKeys * 4;
     _tile_loadd(0, y, y_stride);
     _tile_loadd(1, y + 16, y_stride);
     _tile_loadd(2, y + 32, y_stride);
@@ -211,7 +215,7 @@ ATTRIBUTOR_AMX_INLINE void multiply_strip(const uint32_t* rows, const uint32_t* 
             constexpr const Pair* pairs = kPairsOf<3>;
             const uint32_t* b = split + (pairs[pair].b * kBlockWords + w) * kKeys;
             if (pair == 0 || pairs[pair].a != pairs[pair - 1].a)
-                _tile_loadd(4, rows + pairs[pair].a * kPart + w, row_stride);
+                _tile_loadd(4, rows + pairs[pair].a * kPart + w * 16, kTileBytes);
             _tile_loadd(5, b, y_stride);
             _tile_loadd(6, b + 16, y_stride);
             _tile_loadd(7, b + 32, y_stride);

@@ -20,17 +20,18 @@ struct Unit {
     bool add;
 };
 
-// The units of a tile in order, without those that no query sees.
+// The units of a tile in order, without those that no query sees. All heads of 32 queries, then the next 32: their
+// weights (8 KiB) stay in the L1 cache beside the keys, which neighbouring heads share, while the queries stream by.
 struct Cursor {
-    int head = 0, row, column = -kUnit;
+    int row, head = 0, column = -kUnit;
 
     template <class V>
     ATTRIBUTOR_AMX_INLINE bool next(const Tile& tile, Unit& unit) {
         for (;;) {
             column += kUnit;
-            if (column == kKeys) column = 0, row += kUnit;
-            if (row >= tile.end) row = tile.begin, ++head;
-            if (head == tile.count) return false;
+            if (column == kKeys) column = 0, ++head;
+            if (head == tile.count) head = 0, row += kUnit;
+            if (row >= tile.end) return false;
             const bool add = tile.add || head > 0;
             if (V::masked && row + kUnit - 1 + tile.offset < column) {
                 if (!add) clear(tile);
@@ -84,71 +85,106 @@ struct Rows {
     }
 };
 
-// Computes the products of `unit` and, meanwhile, the weights of `previous` from its products `done`.
-template <class V, int Parts, Meanwhile M>
+// One step: 32 queries x 32 keys x 32 of D, and rows() after each tile product. What a step's neighbour left in the
+// operand tiles is not loaded again.
+template <class R>
+ATTRIBUTOR_AMX_INLINE void step(R& rows, const int (&until)[4], const uint32_t* a, int64_t next_a, const uint32_t* b,
+                                int64_t next_b, bool load_a, bool load_b) {
+    if (load_a) _tile_loadd(4, a, kTileBytes);
+    if (load_b) _tile_loadd(6, b, kTileBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    rows.advance(until[0]);
+    if (load_b) _tile_loadd(7, b + next_b, kTileBytes);
+    _tile_dpbf16ps(1, 4, 7);
+    rows.advance(until[1]);
+    if (load_a) _tile_loadd(5, a + next_a, kTileBytes);
+    _tile_dpbf16ps(2, 5, 6);
+    rows.advance(until[2]);
+    _tile_dpbf16ps(3, 5, 7);
+    rows.advance(until[3]);
+}
+
+// Computes the products of `unit` and, meanwhile, the weights of `previous` from its products `done`. Steps is the
+// number of steps along D where it is known when compiling, else 0.
+template <class V, int Parts, int Steps, Meanwhile M>
 ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Weigher<Table>& weigher, const Unit& unit,
                                          float* products, const Unit& previous, const float* done) {
-    const int64_t depth = tile.depth;
-    const uint32_t* query = unit.head->query + unit.row * depth;
-    const uint32_t* key = unit.head->key + unit.column / kUnit * depth * kUnit;
+    const int64_t strip = tile.depth * 16;  // words of 16 packed rows
+    const uint32_t* query = unit.head->query + unit.row / 16 * strip;
+    const uint32_t* key = unit.head->key + unit.column / 16 * strip;
     // A few rows after each tile instruction: the out-of-order window is too short to mix what lies further apart.
-    const int slots = 4 * static_cast<int>(depth / kStepWords) * kPairs<Parts> + 4;  // products, stores
     Rows<V, M> rows(tile, weigher, previous, done);
-    const unsigned pace = (kUnit << 16) / slots;
-    unsigned slot = 0;
     zero_tiles();
-    for (int64_t d = 0; d < depth; d += kStepWords) {
-#pragma GCC unroll 6
-        for (int pair = 0; pair < kPairs<Parts>; ++pair) {
-            constexpr const Pair* pairs = kPairsOf<Parts>;
-            const bool next_a = pair == 0 || pairs[pair].a != pairs[pair - 1].a;
-            const bool next_b = pair == 0 || pairs[pair].b != pairs[pair - 1].b;
-            const uint32_t* a = query + pairs[pair].a * kRows * depth + d;
-            const uint32_t* b = key + pairs[pair].b * kKeys * depth + d * kUnit;
-            if (next_a) _tile_loadd(4, a, depth * 4);
-            if (next_b) _tile_loadd(6, b, kUnit * 4);
-            _tile_dpbf16ps(0, 4, 6);
-            rows.advance((slot += pace) >> 16);
-            if (next_b) _tile_loadd(7, b + 16, kUnit * 4);
-            _tile_dpbf16ps(1, 4, 7);
-            rows.advance((slot += pace) >> 16);
-            if (next_a) _tile_loadd(5, a + 16 * depth, depth * 4);
-            _tile_dpbf16ps(2, 5, 6);
-            rows.advance((slot += pace) >> 16);
-            _tile_dpbf16ps(3, 5, 7);
-            rows.advance((slot += pace) >> 16);
+    if constexpr (Steps > 0) {
+        constexpr int slots = 4 * Steps + 4;
+#pragma GCC unroll 4
+        for (int k = 0; k < Steps; ++k) {
+            const int done_slots = 4 * k;
+            const int until[4] = {(done_slots + 1) * kUnit / slots, (done_slots + 2) * kUnit / slots,
+                                  (done_slots + 3) * kUnit / slots, (done_slots + 4) * kUnit / slots};
+            step(rows, until, query + k * kTileWords, Steps * kTileWords, key + k * kTileWords, Steps * kTileWords,
+                 true, true);
         }
+        _tile_stored(0, products, kUnit * 4);
+        rows.advance((slots - 3) * kUnit / slots);
+        _tile_stored(1, products + 16, kUnit * 4);
+        rows.advance((slots - 2) * kUnit / slots);
+        _tile_stored(2, products + 16 * kUnit, kUnit * 4);
+        rows.advance((slots - 1) * kUnit / slots);
+    } else {
+        const int slots = 4 * static_cast<int>(strip / kTileWords) * kPairs<Parts> + 4;
+        const int pace = (kUnit << 16) / slots;
+        int slot = 0;
+        for (int64_t d = 0; d < strip; d += kTileWords) {
+#pragma GCC unroll 6
+            for (int pair = 0; pair < kPairs<Parts>; ++pair) {
+                constexpr const Pair* pairs = kPairsOf<Parts>;
+                const int until[4] = {(slot + pace) >> 16, (slot + 2 * pace) >> 16, (slot + 3 * pace) >> 16,
+                                      (slot + 4 * pace) >> 16};
+                slot += 4 * pace;
+                step(rows, until, query + pairs[pair].a * (kRows / 16) * strip + d, strip,
+                     key + pairs[pair].b * (kKeys / 16) * strip + d, strip,
+                     pair == 0 || pairs[pair].a != pairs[pair - 1].a, pair == 0 || pairs[pair].b != pairs[pair - 1].b);
+            }
+        }
+        _tile_stored(0, products, kUnit * 4);
+        _tile_stored(1, products + 16, kUnit * 4);
+        _tile_stored(2, products + 16 * kUnit, kUnit * 4);
     }
-    _tile_stored(0, products, kUnit * 4);
-    rows.advance((slot += pace) >> 16);
-    _tile_stored(1, products + 16, kUnit * 4);
-    rows.advance((slot += pace) >> 16);
-    _tile_stored(2, products + 16 * kUnit, kUnit * 4);
-    rows.advance((slot += pace) >> 16);
     _tile_stored(3, products + 16 * kUnit + 16, kUnit * 4);
     rows.advance(kUnit);
 }
 
-template <class V, int Parts>
-ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
+template <class V, int Parts, int Steps>
+ATTRIBUTOR_AMX void weigh_steps(const Tile& tile) {
     alignas(64) float products[2][kUnit * kUnit];
     Unit units[2];
     const Weigher<Table> weigher(tile);
-    Cursor cursor{0, tile.begin};
+    Cursor cursor{tile.begin};
     if (!cursor.next<V>(tile, units[0])) return;
-    multiply_unit<V, Parts, Meanwhile::nothing>(tile, weigher, units[0], products[0], units[0], products[0]);
+    multiply_unit<V, Parts, 0, Meanwhile::nothing>(tile, weigher, units[0], products[0], units[0], products[0]);
     int now = 0;
     for (; cursor.next<V>(tile, units[now ^ 1]); now ^= 1) {
         Unit &next = units[now ^ 1], &last = units[now];
         if (last.add)
-            multiply_unit<V, Parts, Meanwhile::add>(tile, weigher, next, products[now ^ 1], last, products[now]);
+            multiply_unit<V, Parts, Steps, Meanwhile::add>(tile, weigher, next, products[now ^ 1], last, products[now]);
         else
-            multiply_unit<V, Parts, Meanwhile::write>(tile, weigher, next, products[now ^ 1], last, products[now]);
+            multiply_unit<V, Parts, 0, Meanwhile::write>(tile, weigher, next, products[now ^ 1], last, products[now]);
     }
     if (units[now].add)
         Rows<V, Meanwhile::add>(tile, weigher, units[now], products[now]).advance(kUnit);
     else
         Rows<V, Meanwhile::write>(tile, weigher, units[now], products[now]).advance(kUnit);
+}
+
+template <class V, int Parts>
+ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
+    // The depths that nearly all models have, unrolled: D = 64 and 128 in bfloat16.
+    if constexpr (Parts == 1 && !V::masked && !V::capped) {
+        if (tile.depth == 2 * kStepWords) return weigh_steps<V, Parts, 2>(tile);
+        if (tile.depth == 4 * kStepWords) return weigh_steps<V, Parts, 4>(tile);
+    }
+    weigh_steps<V, Parts, 0>(tile);
 }
 
 template <class V>
@@ -184,11 +220,18 @@ ATTRIBUTOR_AMX void pack_query(const Source& source, int64_t depth, uint32_t* pa
     pack_parts<Loader>(source, kRows, depth, packed);
 }
 
+// A tile of keys is that of rows, transposed.
 template <class Loader>
-ATTRIBUTOR_AMX void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch) {
-    pack_parts<Loader>(source, kKeys, depth, scratch);
-    for (int part = 0; part < Loader::parts; ++part)
-        transpose_avx512<kUnit>(scratch + part * kKeys * depth, depth, packed + part * kKeys * depth);
+ATTRIBUTOR_AMX void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t*) {
+    pack_parts<Loader>(source, kKeys, depth, packed);
+    for (int64_t tile = 0; tile < Loader::parts * kKeys / 16 * (depth / 16); ++tile, packed += kTileWords) {
+        __m512i r[16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) r[i] = _mm512_load_si512(packed + 16 * i);
+        transpose_registers(r);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) _mm512_store_si512(packed + 16 * i, r[i]);
+    }
 }
 
 template <class Loader>
