@@ -17,11 +17,12 @@ PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*.py | cks
 INSTALLED := .venv/.installed-$(PACKAGES)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: help install demo test bench lint format clean
+.PHONY: help install demo test bench bench-results lint format clean
 help:
 	@echo "make demo    the whole thing on one question, in the terminal and in out/demo.html"
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks, each beside its baseline"
+	@echo "make bench-results   the same, kept in bench/results and shown in README.md; on an idle machine"
 	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
 	@echo "make clean   what was built; the virtual environment stays (remove .venv to start over)"
 
@@ -36,6 +37,11 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest bench $(ARGS)
+
+bench-results: $(INSTALLED)
+	@mkdir -p build
+	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json $(ARGS)
+	$(BIN)/python bench/table.py build/bench.json
 
 lint: $(BIN)/ruff
 	$(BIN)/ruff check .

@@ -27,17 +27,17 @@ def attention(
     windows, and several queries behind a cache, form a mask, a block of queries at a time. Padding rows return 0.
     """
     B, H, Q, _ = query.shape
-    one = B == 1 or bool((mask.first == mask.first[:1]).all())  # the whole batch sees the same positions
-    parts = (
-        [_sequence(query, key, value, mask, mask.first[0], scale, softcap)]
-        if one
-        else [
-            _sequence(query[b : b + 1], key[b : b + 1], value[b : b + 1], mask, mask.first[b], scale, softcap)
-            for b in range(B)
-        ]
-    )
-    output = parts[0][0] if one else torch.cat([part[0] for part in parts])
-    lse = parts[0][1] if one else torch.cat([part[1] for part in parts])
+    if mask.plain and mask.keys_from == 0 and (Q == 1 or mask.start == 0):  # most calls: nothing to look at
+        stop = mask.start + Q
+        if key.shape[2] > stop:  # a static cache
+            key, value = key[:, :, :stop], value[:, :, :stop]
+        output, lse = _fused(query, key, value, None, scale, softcap)
+    elif B == 1 or bool((mask.first == mask.first[:1]).all()):  # the whole batch sees the same positions
+        output, lse = _sequence(query, key, value, mask, mask.first[0], scale, softcap)
+    else:
+        rows = [slice(b, b + 1) for b in range(B)]
+        parts = [_sequence(query[b], key[b], value[b], mask, mask.first[b][0], scale, softcap) for b in rows]
+        output, lse = (torch.cat(part) for part in zip(*parts, strict=True))
     if sink is not None:
         # the sink joins the denominator and carries no value: the output shrinks by exp(lse - lse')
         joined = torch.logaddexp(lse, sink.to(lse.dtype)[None, :, None].expand(B, H, Q))

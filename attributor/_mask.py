@@ -26,11 +26,13 @@ class Mask:
         start: the position of the call's first query.
         keys_from: the position of the first key that the layer is handed (> 0 where a cache has dropped keys).
         first: (B, Q) int64, the first position that each query sees; -1 where the query is padding.
+        plain: known to be causal without padding, so that `first`, all zeros, need not be looked at.
     """
 
     start: int
     keys_from: int
     first: Tensor
+    plain: bool = False
 
     ndim = 4  # transformers passes a prepared mask through when it is not two-dimensional
 
@@ -54,7 +56,7 @@ class Band:
 
 def causal(batch: int, length: int, start: int, keys_from: int, device: torch.device | str) -> Mask:
     """Every query sees all keys from position 0 to its own."""
-    return Mask(start, keys_from, torch.zeros(batch, length, dtype=torch.int64, device=device))
+    return Mask(start, keys_from, torch.zeros(batch, length, dtype=torch.int64, device=device), plain=True)
 
 
 def from_function(

@@ -7,6 +7,7 @@ embedding, and gets back the output of a fused attention whose log-sum-exp is ke
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def _attend(
     else:
         raise UnsupportedModelError(f"{name} attends without a mask from {Q} queries to {K} keys, which is not causal")
     if mask.first.device != query.device:
-        mask = _mask.Mask(mask.start, mask.keys_from, mask.first.to(query.device))
+        mask = replace(mask, first=mask.first.to(query.device))
     output = recorder.layer(
         module,
         query,

@@ -27,6 +27,7 @@ class Recorder:
     def __init__(self, weights: Tensor, *, values: bool, progress: Callable[[str, int, int], None] | None) -> None:
         self.weights = weights
         self.values = values
+        self.chosen = [row.nonzero()[:, 0].tolist() for row in weights]  # by layer
         self.progress = progress
         self.tapes: dict[int, Tape] = {}
         self.ids: list[tuple[int, Tensor]] = []
@@ -117,7 +118,7 @@ class Recorder:
             self.begin(mask)
         self.seen.add(index)
         output, lse = attention(query, key, value, mask, scale=scale, softcap=softcap, sink=sink)
-        chosen = [int(h) for h in self.weights[index].nonzero()[:, 0]]
+        chosen = self.chosen[index]
         if chosen:
             tape = self.tapes.get(index)
             if tape is None:

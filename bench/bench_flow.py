@@ -45,6 +45,7 @@ def compare(benchmark, variant, baseline, tokens, check):
     peaks = {name: peak(name, tokens) for name in (variant, baseline)}
     benchmark.extra_info |= {
         "tokens": tokens,
+        "variant": variant,
         "baseline": baseline,
         "baseline_seconds": statistics.median(base),
         "ratio": statistics.median(t / b for t, b in zip(times, base, strict=True)),

@@ -1,0 +1,129 @@
+"""Keep a benchmark run and show it: python bench/table.py RUN.json writes bench/results/ and the table of the README.
+
+RUN.json is what `pytest bench --benchmark-json=RUN.json` writes. Without an argument the README's table is made again
+from the newest file of bench/results.
+"""
+
+import json
+import re
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+BEGIN, END = re.compile(r"<!-- table:[^>]*-->\n"), "<!-- end of table -->"
+
+
+def keep(run: Path) -> Path:
+    """Store one run as results/DATE-DEVICE-COMMIT.json, without what identifies the host."""
+    data = json.loads(run.read_text())
+    machine = data["machine_info"]["attributor"]
+    commit = data["commit_info"]
+    kept = {
+        "datetime": data["datetime"],
+        "commit": commit.get("id"),
+        "dirty": commit.get("dirty"),
+        "machine": machine,
+        "benchmarks": [
+            {"name": b["name"], "group": b["group"], "seconds": _seconds(b["stats"]), **b["extra_info"]}
+            for b in data["benchmarks"]
+        ],
+    }
+    device = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
+    date = datetime.fromisoformat(data["datetime"]).date().isoformat()
+    path = RESULTS / f"{date}-{device}-{str(commit.get('id'))[:9]}.json"
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    return path
+
+
+def _seconds(stats: dict[str, float]) -> dict[str, float]:
+    return {name: stats[name] for name in ("median", "min", "max", "rounds")}
+
+
+def table(path: Path) -> str:
+    """The README's table of one results file."""
+    run = json.loads(path.read_text())
+    machine, rows = run["machine"], run["benchmarks"]
+    cpu = machine["implementations"]["cpu"]
+    lines = [
+        f"{machine['cpu']}, {machine['threads']} threads, {cpu}; torch {machine['torch']}, transformers "
+        f"{machine['transformers']}; {path.relative_to(ROOT)}. Ratios are medians over rounds that time the baseline "
+        "right before.",
+        "",
+    ]
+    whole = [b for b in rows if "variant" in b]
+    lines += _flows([b for b in whole if b["baseline"] == "plain forward"])
+    lines += _records([b for b in whole if b["baseline"] == "generate"])
+    lines += _steps([b for b in rows if "rate_ratio" in b])
+    return "\n".join(lines)
+
+
+def _flows(rows: list[dict[str, Any]]) -> list[str]:
+    out = [
+        "Whole `flow()` on SmolLM2-135M, float32, 16 answer tokens, as multiples of one plain forward pass (prefill):",
+        "",
+        "| prompt tokens | plain forward | all 270 heads: time, memory | 16 heads: time, memory | attention matrices |",
+        "|---|---|---|---|---|",
+    ]
+    for tokens, mine in _by_length(rows):
+        cells = [
+            f"{mine[name]['ratio']:.2f}x, {mine[name]['memory_ratio']:.2f}x" if name in mine else "does not fit"
+            for name in ("flow, all heads", "flow, 16 heads", "materialised")
+        ]
+        out.append(f"| {tokens:,} | {mine['flow, all heads']['baseline_seconds']:.2f} s | {' | '.join(cells)} |")
+    return [*out, ""]
+
+
+def _records(rows: list[dict[str, Any]]) -> list[str]:
+    out = [
+        "`record()` around `generate()` of 16 tokens, and the flow, as multiples of plain generation:",
+        "",
+        "| prompt tokens | generation | all heads | 16 heads |",
+        "|---|---|---|---|",
+    ]
+    for tokens, mine in _by_length(rows):
+        cells = [f"{mine[name]['ratio']:.2f}x" for name in ("record, all heads", "record, 16 heads")]
+        out.append(f"| {tokens:,} | {mine['record, all heads']['baseline_seconds']:.2f} s | {' | '.join(cells)} |")
+    return [*out, ""]
+
+
+def _by_length(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, dict[str, Any]]]]:
+    """(tokens, {variant: row}), shortest first."""
+    lengths = sorted({b["tokens"] for b in rows})
+    return [(tokens, {b["variant"]: b for b in rows if b["tokens"] == tokens}) for tokens in lengths]
+
+
+def _steps(rows: list[dict[str, Any]]) -> list[str]:
+    out = [
+        "The kernel, `flow_step` of 8 heads: GF/s of Q K^T on all threads; its rate as a multiple of that of SDPA's",
+        "forward (which computes two such products); seconds of the gradient of SDPA with respect to V over ours:",
+        "",
+        "| dtype | D | N | O = 1 | O = 16 | O = 128 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key in sorted({(b["dtype"], b["D"], b["N"]) for b in rows}, reverse=True):
+        mine = {b["O"]: b for b in rows if (b["dtype"], b["D"], b["N"]) == key}
+        cells = [
+            f"{b['gflops']:.0f} GF/s, {b['rate_ratio']:.2f}x, {b['gradient_ratio']:.1f}x"
+            for _, b in sorted(mine.items())
+        ]
+        out.append(f"| {key[0]} | {key[1]} | {key[2]:,} | {' | '.join(cells)} |")
+    return [*out, ""]
+
+
+def main() -> None:
+    """Keep the run that is given, then write the README's table."""
+    newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(RESULTS.glob("*.json"))
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    begin, end = BEGIN.search(text), text.find(END)
+    if begin is None or end < begin.end():
+        sys.exit(f"{readme} has lost the comments that mark its table")
+    readme.write_text(text[: begin.end()] + "\n" + table(newest) + text[end:])
+    print(f"{newest.relative_to(ROOT)} -> README.md")
+
+
+if __name__ == "__main__":
+    main()
