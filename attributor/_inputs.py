@@ -1,15 +1,17 @@
 """What users hand in as ids, lengths and masks, checked and brought to one form: unpadded sequences."""
 
 import inspect
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._history import Turn
 
-__all__ = ["accepts", "answer_length", "check_documents", "check_ids", "per_row", "prompt_lengths", "sequences"]
+__all__ = ["accepts", "answer_length", "check_ids", "check_tokenizer", "per_row", "prompt_lengths", "sequences"]
 
 
 def sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
@@ -36,7 +38,12 @@ def sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
     single = batch.shape[0] == 1
     if attention_mask is None:
         return list(batch), single
-    mask = torch.as_tensor(attention_mask).detach().cpu()
+    try:
+        mask = torch.as_tensor(attention_mask).detach().cpu()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"attention_mask must be 0 and 1 in the shape of ids, {tuple(batch.shape)}: {error}"
+        ) from error
     mask = mask[None] if mask.ndim == 1 else mask
     if mask.shape != batch.shape:
         raise InputError(f"attention_mask must have the shape of ids, {tuple(batch.shape)}, got {tuple(mask.shape)}")
@@ -51,17 +58,26 @@ def sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
     return found, single
 
 
-def per_row(value: int | Sequence[int] | None, rows: int) -> list[int | None]:
-    """One prompt length a row."""
-    if value is None or isinstance(value, int):
-        return [value] * rows
-    given = [int(length) for length in value]
+def per_row(value: Any, rows: int) -> list[int | None]:
+    """One prompt length a row.
+
+    Raises:
+        InputError: not whole numbers, or not one a row.
+    """
+    if value is None:
+        return [None] * rows
+    given = list(value) if isinstance(value, (list, tuple)) or int(getattr(value, "ndim", 0)) else [value] * rows
     if len(given) != rows:
         raise InputError(f"prompt_length must be one number or one a row ({rows}), got {len(given)}")
-    return list(given)
+    try:
+        if any(isinstance(length, (bool, str)) for length in given):
+            raise TypeError
+        return [operator.index(length) for length in given]
+    except TypeError:
+        raise InputError(f"prompt_length must be a whole number, or one a row, got {value!r}") from None
 
 
-def prompt_lengths(value: int | Sequence[int] | None, rows: list[Tensor]) -> list[int]:
+def prompt_lengths(value: Any, rows: list[Tensor]) -> list[int]:
     """The prompt's length of every row, the row's own length where none is given.
 
     Raises:
@@ -89,26 +105,26 @@ def check_ids(ids: Tensor, vocabulary: int, config: Any) -> None:
         raise InputError(f"{ids.numel()} tokens are more than the model's {limit} positions; shorten the prompt")
 
 
-def check_documents(documents: Any, tokenizer: Any) -> None:
-    """Documents are found in the text, which needs a tokenizer."""
-    if documents is not None and tokenizer is None:
-        raise InputError("documents are found in the prompt's text, so pass tokenizer= as well")
+def check_tokenizer(tokenizer: Any, documents: Any) -> None:
+    """Raise InputError for a tokenizer that is none, or documents without one."""
+    if tokenizer is None:
+        if documents is not None:
+            raise InputError("documents are found in the prompt's text, so pass tokenizer= as well")
+    elif not hasattr(tokenizer, "decode"):
+        raise InputError(f"tokenizer must be the model's tokenizer, got {type(tokenizer).__name__}")
 
 
-def answer_length(answer: Tensor, model: Any) -> int:
+def answer_length(answer: Tensor, turn: Turn | None) -> int:
     """How many of the generated ids are the answer: up to and with the first end token, where padding follows it."""
-    generation = getattr(model, "generation_config", None)
-    ends = getattr(generation, "eos_token_id", None)
-    if ends is None:
+    if turn is None or not turn.ends:
         return int(answer.numel())
-    ends = torch.as_tensor(ends).reshape(-1).cpu()
+    ends = torch.tensor(turn.ends)
     hits = torch.isin(answer, ends).nonzero()
     if not hits.numel():
         return int(answer.numel())
     stop = int(hits[0]) + 1
     rest = answer[stop:]
-    pad = getattr(generation, "pad_token_id", None)
-    padding = torch.isin(rest, ends) if pad is None else (rest == pad) | torch.isin(rest, ends)
+    padding = torch.isin(rest, ends) if turn.pad is None else (rest == turn.pad) | torch.isin(rest, ends)
     return stop if bool(padding.all()) else int(answer.numel())
 
 

@@ -7,6 +7,7 @@ element by element, block by block, and refused when it is anything else, so tha
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ __all__ = ["Band", "Mask", "band", "causal", "from_function", "from_tensor"]
 BLOCK = 1 << 22  # elements of the mask looked at at once: bounds the working set to a few dozen MB
 
 
+class MaskTouchedError(UnsupportedModelError, AttributeError):
+    """An AttributeError too, so that hasattr() answers no."""
+
+
 @dataclass(frozen=True)
 class Mask:
     """The mask of one forward call, in cache positions; stands where transformers would put a 4-D tensor.
@@ -26,12 +31,14 @@ class Mask:
         start: the position of the call's first query.
         keys_from: the position of the first key that the layer is handed (> 0 where a cache has dropped keys).
         first: (B, Q) int64, the first position that each query sees; -1 where the query is padding.
+        keys: how many keys the layer is handed, where that is known.
         plain: known to be causal without padding, so that `first`, all zeros, need not be looked at.
     """
 
     start: int
     keys_from: int
     first: Tensor
+    keys: int | None = None
     plain: bool = False
 
     ndim = 4  # transformers passes a prepared mask through when it is not two-dimensional
@@ -39,6 +46,14 @@ class Mask:
     def contiguous(self) -> "Mask":
         """Itself: generate() asks every mask that it prepares."""
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        """A model that treats its mask as the tensor that it would otherwise be computes something else with it."""
+        raise MaskTouchedError(f"the model looks at its attention mask itself (.{name}), so it cannot be recorded")
+
+    def __getitem__(self, index: Any) -> Any:
+        """As __getattr__."""
+        raise MaskTouchedError("the model cuts its attention mask itself, so it cannot be recorded")
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,9 @@ class Band:
     chunks: tuple[tuple[int, int], ...]
 
 
-def causal(batch: int, length: int, start: int, keys_from: int, device: torch.device | str) -> Mask:
+def causal(batch: int, length: int, start: int, keys_from: int, keys: int, device: torch.device | str) -> Mask:
     """Every query sees all keys from position 0 to its own."""
-    return Mask(start, keys_from, torch.zeros(batch, length, dtype=torch.int64, device=device), plain=True)
+    return Mask(start, keys_from, torch.zeros(batch, length, dtype=torch.int64, device=device), keys, plain=True)
 
 
 def from_function(
@@ -87,7 +102,8 @@ def from_function(
         return seen if real is None else seen & real[:, None, key]
 
     alive = None if real is None else real[:, start : start + length]
-    return _read(allowed, alive, batch=batch, length=length, start=start, keys_from=keys_from, key=key)
+    first = _read(allowed, alive, batch=batch, length=length, start=start, key=key)
+    return Mask(start, keys_from, first, keys)
 
 
 def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
@@ -107,15 +123,15 @@ def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
         seen = ~low
     start = keys - length
     key = torch.arange(keys, device=mask.device)
-    return _read(
+    first = _read(
         lambda low, high: seen[:, low:high],
         seen[:, torch.arange(length), torch.arange(start, keys)],  # a query that does not see itself is padding
         batch=mask.shape[0],
         length=length,
         start=start,
-        keys_from=0,
         key=key,
     )
+    return Mask(start, 0, first, keys)
 
 
 def _read(
@@ -125,9 +141,8 @@ def _read(
     batch: int,
     length: int,
     start: int,
-    keys_from: int,
     key: Tensor,  # (K,) positions
-) -> Mask:
+) -> Tensor:  # (B, Q)
     first = torch.empty(batch, length, dtype=torch.int64, device=key.device)
     step = max(1, BLOCK // max(1, batch * key.numel()))
     for low in range(0, length, step):
@@ -145,7 +160,7 @@ def _read(
                 "causal, window, chunk, packing and padding masks can be recorded, bidirectional and custom ones cannot"
             )
         first[:, low:high] = begin.masked_fill(padded, -1)
-    return Mask(start, keys_from, first)
+    return first
 
 
 def band(first: Tensor) -> Band:

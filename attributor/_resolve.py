@@ -30,7 +30,7 @@ def resolve(weights: Any, model: Any) -> Weights:
         elif name == "output_norm":
             found = replace(found, heads=_output_norms(model, L, H))
         else:
-            found = replace(found, heads=torch.full((L, H), 1 / H))
+            found = replace(found, heads=torch.full((L, H), 1 / H, dtype=torch.float32, device="cpu"))
         found = replace(found, meta=dict(found.meta) | {"name": name})
     assert isinstance(found.heads, Tensor)
     if tuple(found.heads.shape) != (L, H):

@@ -53,7 +53,7 @@ def sweep(
     heads = weights.heads
     assert isinstance(heads, Tensor)
     N = stop - start
-    rows = torch.zeros(positions.numel(), N)
+    rows = torch.zeros(positions.numel(), N, dtype=torch.float32, device="cpu")
     rows[torch.arange(positions.numel()), positions] = 1
     used = ""
     growth = 1.0

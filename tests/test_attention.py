@@ -81,7 +81,7 @@ def test_values_of_another_size(D, Dv):
 
 def test_float64_stays_float64():
     q, k, v = tensors(n=100, dtype=torch.float64)
-    output, lse = attention(q, k, v, _mask.causal(1, 100, 0, 0, "cpu"), scale=0.2)
+    output, lse = attention(q, k, v, _mask.causal(1, 100, 0, 0, 100, "cpu"), scale=0.2)
     expected, sums = defined(q, k, v, torch.ones(1, 100, 100, dtype=torch.bool).tril(), 0.2)
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(lse, sums, rtol=0, atol=1e-12)

@@ -49,6 +49,19 @@ def test_recording_generation_gives_the_same_scores(family):
     assert got.prompt_length == 40
 
 
+@pytest.mark.parametrize("family", RECORDED)
+def test_recording_does_not_change_what_the_model_computes(family):
+    model = tiny(family)
+    model.set_attn_implementation("eager")  # gpt_oss and capped logits have no SDPA
+    with torch.no_grad():
+        plain = model(ids_of()[None], use_cache=False).logits
+        with record(model):
+            recorded = model(ids_of()[None], use_cache=False).logits
+        again = model(ids_of()[None], use_cache=False).logits
+    torch.testing.assert_close(recorded, plain, rtol=1e-4, atol=1e-4)
+    assert torch.equal(again, plain)
+
+
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gpt_oss", "llama4_text", "qwen2", "gemma3_text"])
 def test_the_window_is_reached(family):
     """The parity above would prove nothing about windows and chunks if every query saw every key."""
@@ -80,6 +93,7 @@ def test_sixteen_bit_models_stay_within_the_error_budget(family, dtype):
 
 
 OWN_CODE = {
+    "falcon_h1": {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_d_state": 8, "mamba_n_groups": 1},
     "bloom": {"n_head": 4, "n_layer": 2},
     "xglm": {"d_model": 48, "ffn_dim": 64, "attention_heads": 4, "num_layers": 2},
     "falcon": {"new_decoder_architecture": False, "head_dim": None},

@@ -363,9 +363,8 @@ def test_nan_weights_raise(where):
         flow(model, ids_of(), prompt_length=K)
     with record(model) as recording, torch.no_grad():
         model(ids_of()[None])
-    if "down_proj" not in where:  # after the last attention nothing flows any more
-        with pytest.raises(NumericsError, match="layer"):
-            recording.flow(ids_of(), prompt_length=K)
+    with pytest.raises(NumericsError, match="finite"):  # also where no chosen head would show it
+        recording.flow(ids_of(), prompt_length=K)
 
 
 BAD = {
