@@ -47,16 +47,17 @@ def availability() -> tuple[Availability, ...]:
     )
 
 
-def choose(impl: str | None, device: torch.device, dtype: torch.dtype) -> str:
+def choose(impl: str | None, device: torch.device, dtype: torch.dtype, *, gradient: bool = False) -> str:
     """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
 
     Raises:
-        ImplementationError: a named implementation is unknown, not usable here, or cannot run on `device` or `dtype`.
+        ImplementationError: a named implementation is unknown, not usable here, cannot run on `device` or `dtype`, or
+            has no `gradient` where one is needed.
     """
     asked = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
     found = {entry.name: entry for entry in availability()}
     if asked is None:
-        native = device.type == "cpu" and dtype != torch.float64 and found["cpu"].usable
+        native = device.type == "cpu" and dtype != torch.float64 and not gradient and found["cpu"].usable
         return "cpu" if native else "reference"
     if asked not in found:
         raise ImplementationError(f"unknown implementation {asked!r}; there are {', '.join(IMPLEMENTATIONS)}")
@@ -66,4 +67,8 @@ def choose(impl: str | None, device: torch.device, dtype: torch.dtype) -> str:
         raise ImplementationError(f"implementation 'cpu' needs tensors on the CPU, got {device}; use impl='reference'")
     if asked == "cpu" and dtype == torch.float64:
         raise ImplementationError("implementation 'cpu' computes in float32; float64 queries need impl='reference'")
+    if asked == "cpu" and gradient:
+        raise ImplementationError(
+            "implementation 'cpu' has no gradient; use impl='reference', or call it under torch.no_grad()"
+        )
     return asked

@@ -76,7 +76,7 @@ def load_model(
             raise
         except Exception as error:  # transformers, safetensors and gguf raise many kinds for a broken file
             if not (_is_default(name, revision) and _disconnected(error, place)):
-                raise ModelLoadError(f"{name}: {_reason(error, name, place)}") from error
+                raise ModelLoadError(f"{name}: {_reason(error, name, place, device_map)}") from error
         place = _Place(str(prepare(progress)), stands_for=name)  # the hub answered at first, then did not deliver
     if place.stands_for:
         model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = place.stands_for
@@ -239,7 +239,17 @@ def _disconnected(error: BaseException, place: _Place) -> bool:
     return place.network and _caused_by(error, *kinds)
 
 
-def _reason(error: BaseException, name: str, place: _Place) -> str:
+def _unreadable(error: BaseException, folder: str) -> bool:
+    """Whether the error comes from a file in the folder: damaged, not what it should be, or not there."""
+    from safetensors import SafetensorError
+
+    # transformers says OSError where a file is missing or is no JSON, and other things where there is no tokenizer
+    kinds = (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError)
+    needed = ("config.json", "tokenizer.json", "model.safetensors")
+    return _caused_by(error, *kinds) or not all((Path(folder) / file).is_file() for file in needed)
+
+
+def _reason(error: BaseException, name: str, place: _Place, device_map: Any) -> str:
     """What went wrong, in a sentence that says what would work."""
     from huggingface_hub import errors as hub
 
@@ -254,8 +264,9 @@ def _reason(error: BaseException, name: str, place: _Place) -> str:
     if _disconnected(error, place):
         return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
     first = (str(error).strip().splitlines() or [""])[0]
-    if place.stands_for:
+    if place.stands_for and _unreadable(error, place.target):
         return f"the converted copy in {place.target} cannot be read ({first}); delete the folder to have it made anew"
     if place.gguf_file:
         return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(error).__name__}: {first})"
-    return f"{type(error).__name__}: {first}"
+    placed = "" if device_map is None else f" (device_map={device_map!r}; 'auto' takes the devices that there are)"
+    return f"{type(error).__name__}: {first}{placed}"

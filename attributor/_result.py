@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from attributor._checks import check_path
 from attributor._errors import InputError
 from attributor._fields import check_floats, check_integers, check_offsets
 from attributor._grouped import Grouped, Hit, aggregate, import_extra, largest, shorten
@@ -23,6 +24,7 @@ from attributor._segments import (
     assign_tokens,
     find_documents,
     find_segments,
+    is_list,
     split_sentences,
     token_offsets,
 )
@@ -115,8 +117,12 @@ class Flow:
 
     @property
     def normalized(self) -> bool:
-        """Whether scores are shares of a whole of 1; False for a run with ``normalize=False``."""
-        return self.meta.get("normalize", "true").lower() != "false"
+        """Whether scores are shares of a whole of 1, with `missing_mass` and what stayed on the answer.
+
+        False for a run with ``normalize=False``, and where `missing_mass` is None: with a power other than 1 or value
+        norms rows sum to nothing in particular.
+        """
+        return self.missing_mass is not None and self.meta.get("normalize", "true").lower() != "false"
 
     @property
     def on_answer(self) -> Tensor | None:
@@ -170,14 +176,16 @@ class Flow:
         Raises:
             InputError: no text or documents yet, spans that overlap or leave the text, strings found never or twice.
         """
-        if isinstance(segments, str) and segments == "token":
+        name = segments if isinstance(segments, str) else None
+        if name == "token":
             return Grouped.of_tokens(self.scores, self._token_segments, how)
-        if isinstance(segments, str) and segments not in ("sentence", "document"):
+        if name not in ("sentence", "document") and not is_list(segments):
             raise InputError(f'segments must be "token", "sentence", "document" or a list, got {segments!r}')
-        text, offsets = self._need_text(f"by={segments!r}" if isinstance(segments, str) else "by()")
-        if segments == "sentence":
-            found: Sequence[Segment] = self.sentences
-        elif segments == "document":
+        text, offsets = self._need_text(f"by={name!r}" if name else "by()")
+        found: Sequence[Segment]
+        if name == "sentence":
+            found = self.sentences
+        elif name == "document":
             found = self.documents
             if not found:
                 raise InputError(
@@ -190,7 +198,7 @@ class Flow:
 
     def top(self, k: int = 5, by: str | Sequence[SegmentLike] = "token") -> list[Hit]:
         """The k tokens (or other pieces, see `by`) that the answer took most from, largest first."""
-        if by != "token":
+        if not (isinstance(by, str) and by == "token"):
             return self.by(by).top(k)
         total, segments = self.total(), self._token_segments
         return [
@@ -214,11 +222,12 @@ class Flow:
         """Write a safetensors file (docs/flow-file.md); an old file of that name is replaced in one step.
 
         Raises:
+            InputError: the path is neither text nor a Path.
             OutputError: the file cannot be written.
         """
         from attributor._file import write_flow
 
-        write_flow(self, path)
+        write_flow(self, check_path(path))
 
     def plot(self, kind: str = "heat", by: str = "sentence", ax: Axes | None = None) -> Axes:
         """Draw with matplotlib: "heat", answer tokens x segments, or "bars", the top segments. Returns the axes.
@@ -234,13 +243,15 @@ class Flow:
         """One standalone page that works offline; also written to `path` where given.
 
         Raises:
+            InputError: the path is neither text nor a Path.
             OutputError: the file cannot be written.
         """
         from attributor._html import page, write_page
 
+        target = None if path is None else check_path(path)
         html = page(self)
-        if path is not None:
-            write_page(html, path)
+        if target is not None:
+            write_page(html, target)
         return html
 
     def _repr_html_(self) -> str:
@@ -284,12 +295,13 @@ def load(path: str | os.PathLike[str]) -> Flow:
     """Read a file that `Flow.save` wrote.
 
     Raises:
+        InputError: the path is neither text nor a Path.
         FileNotFoundError: there is no such file.
         FileFormatError: the file is of another kind, corrupt, truncated, or from a newer version.
     """
     from attributor._file import read_flow
 
-    return read_flow(path)
+    return read_flow(check_path(path))
 
 
 def _pieces(text: str | None, offsets: Tensor | None) -> tuple[str, ...] | None:

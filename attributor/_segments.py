@@ -5,7 +5,7 @@ A character is a Unicode code point, as Python counts them; spans are half-open,
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "assign_tokens",
     "find_documents",
     "find_segments",
+    "is_list",
     "split_sentences",
     "token_offsets",
 ]
@@ -70,8 +71,8 @@ def find_segments(
     Raises:
         InputError: a string that is not found or found twice, a span that is empty, out of range or overlaps another.
     """
-    if isinstance(segments, (str, bytes)):
-        raise InputError(f"{what}s must be a list, got the string {_shorten(str(segments))}")
+    if not is_list(segments):
+        raise InputError(f"{what}s must be a list, got {_shorten(segments)}")
     found = [_find_one(text, segment, f"{what} {index}") for index, segment in enumerate(segments)]
     order = sorted(range(len(found)), key=lambda i: found[i].start)
     for i, j in itertools.pairwise(order):
@@ -127,8 +128,13 @@ def _document_of(segment: Segment, documents: Sequence[Segment]) -> int | None:
     return None
 
 
-def _shorten(text: str, width: int = 60) -> str:
-    return repr(text if len(text) <= width else text[: width - 1] + "…")
+def is_list(segments: Any) -> bool:
+    """Whether it can be a list of segments: text alone and numbers cannot."""
+    return isinstance(segments, Iterable) and not isinstance(segments, (str, bytes))
+
+
+def _shorten(what: Any, width: int = 60) -> str:
+    return repr(what if not isinstance(what, str) or len(what) <= width else what[: width - 1] + "…")
 
 
 def split_sentences(text: str, documents: Sequence[Segment] = ()) -> tuple[Segment, ...]:

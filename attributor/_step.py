@@ -1,12 +1,13 @@
 """flow_step: one layer of the recurrence, checked at the door and handed to one implementation."""
 
-import math
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from attributor._backend import choose
+from attributor._checks import check_number
 from attributor._errors import InputError
 from attributor.kernels.flow_step import reference
 
@@ -48,14 +49,15 @@ def flow_step(
         power: the exponent of every attention weight, > 0.
         window: how many positions, its own included, a query sees; None for all before it.
         softcap: the cap of the model's logits, > 0; None for no cap.
-        impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here. Only the reference
+            has a gradient, so None takes it where one is asked for (an input requires it, outside of torch.no_grad).
 
     Returns:
         (O, N), float32, or float64 where the reference is given float64.
 
     Raises:
         InputError: shapes, dtypes or devices that do not go together.
-        ImplementationError: `impl` is unknown or not usable here.
+        ImplementationError: `impl` is unknown or not usable here, or has no gradient where one is asked for.
 
     Equivalent to::
 
@@ -76,27 +78,28 @@ def flow_step(
             raise InputError(
                 f"all tensors must be on one device, got rows on {rows.device} and {name} on {tensor.device}"
             )
-    if not (math.isfinite(scale) and math.isfinite(power) and power > 0):
-        raise InputError(f"scale must be finite and power finite and > 0, got scale={scale} and power={power}")
-    if window is not None and window < 1:
-        raise InputError(f"window counts the query's own position and must be >= 1 or None, got {window}")
-    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
-        raise InputError(f"softcap must be finite and > 0 or None, got {softcap}")
+    if rows.device.type == "meta":
+        raise InputError("the tensors are on the device meta, which holds no numbers; move them to a CPU or a GPU")
+    if window is not None and (not isinstance(window, Integral) or isinstance(window, bool) or window < 1):
+        raise InputError(
+            f"window counts the query's own position and must be a whole number >= 1 or None, got {window!r}"
+        )
     if kv_index is None:
         if H % G:
             raise InputError(f"{H} query heads cannot share {G} key heads evenly; pass kv_index")
         kv_index = torch.arange(H, device=rows.device) // (H // G)
     else:
-        _kv_index(kv_index, H, G)
-
-    chosen = choose(impl, rows.device, query.dtype)
+        _kv_index(kv_index, H, G, rows.device)
     options: dict[str, Any] = {
-        "scale": scale,
+        "scale": check_number("scale", scale),
         "kv_index": kv_index,
-        "power": power,
-        "window": window,
-        "softcap": softcap,
+        "power": check_number("power", power, positive=True),
+        "window": None if window is None else int(window),
+        "softcap": None if softcap is None else check_number("softcap", softcap, positive=True, optional=True),
     }
+    floats = (rows, query, key, row_bias, key_bias)
+    gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
+    chosen = choose(impl, rows.device, query.dtype, gradient=gradient)
     if chosen == "cpu":
         from attributor import _cpu
 
@@ -120,9 +123,13 @@ def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str,
     return shape
 
 
-def _kv_index(kv_index: Tensor, H: int, G: int) -> None:
+def _kv_index(kv_index: Tensor, H: int, G: int, device: torch.device) -> None:
+    if not isinstance(kv_index, Tensor):
+        raise InputError(f"kv_index must be a tensor ({H},) of int32 or int64, got {type(kv_index).__name__}")
     if kv_index.shape != (H,) or kv_index.dtype not in (torch.int32, torch.int64):
         raise InputError(f"kv_index must be ({H},) int32 or int64, got {tuple(kv_index.shape)} {kv_index.dtype}")
+    if kv_index.device != device:
+        raise InputError(f"all tensors must be on one device, got rows on {device} and kv_index on {kv_index.device}")
     low, high = int(kv_index.min()), int(kv_index.max())
     if low < 0 or high >= G:
         raise InputError(f"kv_index names KV heads 0 to {G - 1}, got {low} to {high}")

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from attributor._checks import check_number, check_path
 from attributor._errors import FileFormatError, InputError, OutputError
 
-__all__ = ["Weights"]
+__all__ = ["Weights", "shipped_models"]
 
 FORMAT, VERSION = "attributor.weights", 1
 PRESETS = ("mean", "output_norm", "retrieval")
-SHIPPED = Path(__file__).parent / "weights"
+WANTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +55,18 @@ class Weights:
         """Check every field, so that a Weights that exists can be used."""
         if isinstance(self.heads, str):
             if self.heads not in PRESETS:
-                raise InputError(
-                    f"weights are a preset ({', '.join(PRESETS)}), a file or an (L, H) tensor, got {self.heads!r}"
-                )
+                raise InputError(f"{WANTED}, got {self.heads!r}")
         else:
-            heads = torch.as_tensor(self.heads).detach().to("cpu", torch.float32).clone()
-            if heads.ndim != 2 or not heads.numel():
-                raise InputError(f"head weights must be (L, H), got {tuple(heads.shape)}")
+            heads = _numbers(self.heads)
             if not bool(torch.isfinite(heads).all()) or bool((heads < 0).any()):
                 raise InputError(f"head weights must be finite and >= 0, got {heads.min():g} to {heads.max():g}")
             if not bool((heads > 0).any()):
                 raise InputError("every head weight is 0, so nothing could flow; give at least one head a weight > 0")
             object.__setattr__(self, "heads", heads)
-        if not (0 < self.power < float("inf")):
-            raise InputError(f"power must be finite and > 0, got {self.power}")
-        if self.sink not in ("keep", "drop"):
+        object.__setattr__(self, "power", check_number("power", self.power, positive=True))
+        if not isinstance(self.value_norms, bool):
+            raise InputError(f"value_norms must be True or False, got {self.value_norms!r}")
+        if not isinstance(self.sink, str) or self.sink not in ("keep", "drop"):
             raise InputError(f"sink must be 'keep' or 'drop', got {self.sink!r}")
 
     @property
@@ -83,7 +81,12 @@ class Weights:
 
     @classmethod
     def of(cls, given: "Weights | Tensor | str | Path") -> "Weights":
-        """What a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file."""
+        """What a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file.
+
+        Raises:
+            InputError: none of these, or numbers that cannot be weights.
+            FileFormatError: the file is no weights file.
+        """
         if isinstance(given, Weights):
             return given
         if isinstance(given, str) and given in PRESETS:
@@ -93,12 +96,12 @@ class Weights:
             if not path.exists():
                 raise InputError(f"unknown weights {str(given)!r}: neither a preset ({', '.join(PRESETS)}) nor a file")
             return cls.load(path)
-        return cls(torch.as_tensor(given))
+        return cls(given)
 
     @classmethod
     def of_heads(cls, shape: tuple[int, int], heads: Mapping[tuple[int, int], float], **fields: Any) -> "Weights":
         """Weights of a few named heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H)."""
-        tensor = torch.zeros(shape)
+        tensor = torch.zeros(shape, dtype=torch.float32, device="cpu")
         for (layer, head), weight in heads.items():
             if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
                 raise InputError(
@@ -111,7 +114,7 @@ class Weights:
         """Write a safetensors file: tensor ``heads`` (L, H) float32, the other fields in the metadata.
 
         Raises:
-            InputError: the weights are a rule, which needs no file.
+            InputError: the weights are a rule, which needs no file; or the path is neither text nor a Path.
             OutputError: the file cannot be written.
         """
         if isinstance(self.heads, str):
@@ -119,8 +122,9 @@ class Weights:
         fields = {"power": self.power, "value_norms": self.value_norms, "sink": self.sink, "note": self.note}
         fields["meta"] = dict(self.meta)
         metadata = {"format": FORMAT, "version": str(VERSION), "fields": json.dumps(fields)}
+        path = check_path(path)
         try:
-            Path(path).write_bytes(to_bytes({"heads": self.heads}, metadata))
+            path.write_bytes(to_bytes({"heads": self.heads}, metadata))
         except OSError as error:
             raise OutputError(f"cannot write weights to {path}: {error.strerror or error}") from error
 
@@ -132,7 +136,8 @@ class Weights:
             FileNotFoundError: there is no such file.
             FileFormatError: it is no weights file, is damaged, or comes from a newer version.
         """
-        if not Path(path).exists():
+        path = check_path(path)
+        if not path.exists():
             raise FileNotFoundError(f"no weights file at {path}")
         try:
             with safetensors.safe_open(str(path), "pt") as file:
@@ -158,15 +163,20 @@ class Weights:
     def shipped(self, model_id: str) -> "Weights":
         """The weights file that comes with attributor for `model_id`, for the rule "retrieval".
 
+        Args:
+            model_id: the full hub id that the file was made for. A fine-tune, or a copy in a folder, has other heads or
+                another name: pass the object that this returns as ``weights=`` to use them there on purpose.
+
         Raises:
             InputError: there is none for this model; the message names those that there are.
         """
-        path = SHIPPED / f"{model_id.rsplit('/', 1)[-1]}.safetensors"
-        if not model_id or not path.exists():
-            known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors")))
+        shipped = shipped_models()
+        path = shipped.get(model_id)
+        if path is None:
             raise InputError(
-                f"no retrieval heads are shipped for {model_id or 'a model without a name'} (there are: {known}); "
-                "use weights='mean', or your own (L, H) tensor"
+                f"no retrieval heads are shipped for {model_id or 'a model without a name'} (there are: "
+                f"{', '.join(shipped)}); use weights='mean', your own (L, H) tensor, or, for a copy of the same model, "
+                f"weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
             )
         found = Weights.load(path)
         return replace(found, power=self.power, value_norms=self.value_norms, sink=self.sink)
@@ -181,3 +191,30 @@ class Weights:
         extra = [f"power={self.power:g}"] * (self.power != 1) + ["value_norms"] * self.value_norms
         extra += ["sink='drop'"] * (self.sink == "drop") + [repr(self.note)] * bool(self.note)
         return f"Weights({', '.join([what, *extra])})"
+
+
+def shipped_models() -> dict[str, Path]:
+    """The weights files that come with attributor, by the full id of the model that each was made for."""
+    found = {}
+    for path in sorted((Path(__file__).parent / "weights").glob("*.safetensors")):
+        found[Weights.load(path).meta["model"]] = path
+    return found
+
+
+def _numbers(heads: Any) -> Tensor:
+    """(L, H) float32 on the CPU, a copy; that the numbers are in range is not checked here.
+
+    Raises:
+        InputError: not a matrix of real numbers.
+    """
+    if not (isinstance(heads, (Tensor, list, tuple)) or hasattr(heads, "__array__")):
+        raise InputError(f"{WANTED}, got {type(heads).__name__}")
+    try:
+        given = torch.as_tensor(heads).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{WANTED}, got a {type(heads).__name__} that is none ({error})") from error
+    if given.is_complex() or given.device.type == "meta":
+        raise InputError(f"{WANTED}, got a tensor of {given.dtype} on {given.device}")
+    if given.ndim != 2 or not given.numel():
+        raise InputError(f"head weights must be (L, H), got {tuple(given.shape)}")
+    return given.to("cpu", torch.float32).clone()

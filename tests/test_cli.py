@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import typer
 from example_flow import example
+from tiny_chat import save
 from typer.testing import CliRunner
 
 import attributor._cli.answer
 import attributor._models
-from attributor import cli
 from attributor._cli.answer import Answered
+from attributor._cli.commands import app
 from attributor._errors import ModelLoadError
 from attributor._weights import Weights
 
@@ -27,6 +28,11 @@ def doc(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("The harbour was built in 1931.", encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ def no_model(monkeypatch):
 
 
 def run(*args, **more):
-    return RUNNER.invoke(cli.app, [str(arg) for arg in args], **more)
+    return RUNNER.invoke(app, [str(arg) for arg in args], **more)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,7 @@ def test_a_folder_that_cannot_be_written_to(doc, tmp_path, no_model, monkeypatch
     ("options", "message"),
     [
         (["--weights", "nonsense"], "unknown weights 'nonsense'"),
-        (["--power", "-1"], "power must be finite and > 0"),
+        (["--power", "-1"], "power must be a finite number > 0, got -1.0"),
         (["--impl", "fortran"], "unknown implementation 'fortran'"),
         (["--impl", "cuda"], "implementation 'cuda' cannot be used here"),
     ],
@@ -243,6 +249,29 @@ def test_json_of_other_sums_and_fewer_pieces(asked, doc):
     assert len(found["top"]) == 2
     assert found["rest"]["prompt"] is None
     assert (found["by"], found["how"]) == ("sentence", "top3")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_a_flow_on_a_full_disk(options, folder, doc):
+    command = [sys.executable, "-m", "attributor.cli", "flow", "-m", folder, "-d", doc, "-q", "Q", "-a", "A", *options]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "error: cannot write to standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("by", ["token", "sentence", "document"])
+def test_scores_that_are_no_shares_are_not_shown_as_percentages(by, monkeypatch, doc):
+    def answer(source, settings, stages):
+        meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8"}
+        flow = example(meta=meta, missing_mass=None)
+        return Answered(flow, Weights(power=2), False, (), {})
+
+    monkeypatch.setattr(attributor._cli.answer, "answer", answer)
+    shown = run("flow", "-d", doc, "-q", "Q", "--by", by).stdout
+    best = example().top(1, by=by)[0].share
+    assert "%" not in shown
+    assert f"{best:.3g}" in shown
 
 
 def test_files_are_written_and_named(asked, doc, tmp_path):
@@ -350,14 +379,40 @@ def fresh(code: str) -> subprocess.CompletedProcess:
 
 
 def test_help_starts_without_torch_and_info_without_transformers():
-    code = "import sys; from attributor.cli import app; app({}, standalone_mode=False); print({} & set(sys.modules))"
+    code = "import sys; from attributor._cli.commands import app\napp({}, standalone_mode=False)\n"
+    code += "print({} & set(sys.modules))"
     assert fresh(code.format(["flow", "--help"], {"torch", "transformers", "numpy"})).stdout.endswith("set()\n")
     assert fresh(code.format(["info"], {"transformers"})).stdout.endswith("set()\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_reader_who_leaves_and_a_full_disk():
-    command = [sys.executable, "-m", "attributor.cli", "info", "--json"]
+@pytest.mark.parametrize("options", [["info"], ["info", "--json"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_on_a_full_disk(options, unbuffered):
+    command = [sys.executable, "-m", "attributor.cli", *options]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False, env=environment
+        )
+    assert (ran.returncode, ran.stderr) == (1, "error: cannot write to standard output: No space left on device\n")
+
+
+def test_an_interruption_while_it_starts_is_quiet(tmp_path):
+    (tmp_path / "typer.py").write_text(
+        "import os, signal, time\nprint('importing')\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "attributor.cli", "info"], env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "importing\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [["info"], ["info", "--json"]])
+def test_a_reader_who_leaves(options):
+    command = [sys.executable, "-m", "attributor.cli", *options]
     read, written = os.pipe()
     os.close(read)
     try:
@@ -370,7 +425,7 @@ def test_a_reader_who_leaves_and_a_full_disk():
 
 def test_the_documentation_is_complete(asked, doc):
     text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text("utf-8")
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(app)
     for command in group.commands.values():
         for parameter in command.params:
             named = [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--")]

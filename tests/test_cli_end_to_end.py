@@ -13,8 +13,8 @@ from tiny_chat import save, tokenizer
 from typer.testing import CliRunner
 
 import attributor
-from attributor import cli
 from attributor._cli.answer import _without_end
+from attributor._cli.commands import app
 from attributor._default_model import DEFAULT_MODEL, converted
 
 RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb", "HF_HUB_OFFLINE": "1"})
@@ -34,7 +34,7 @@ def documents(tmp_path_factory):
 
 
 def run(*args, **more):
-    return RUNNER.invoke(cli.app, [str(arg) for arg in args], **more)
+    return RUNNER.invoke(app, [str(arg) for arg in args], **more)
 
 
 def found(*args):
@@ -42,6 +42,10 @@ def found(*args):
     assert result.exit_code == 0, result.output
     assert not result.stderr
     return json.loads(result.stdout)
+
+
+def count(*args):
+    return found(*args)["prompt_tokens"]
 
 
 def test_an_answer_that_the_model_writes(folder, documents, tmp_path):
@@ -139,6 +143,12 @@ def test_what_does_not_fit_into_the_model(documents, tmp_path):
     assert long.exit_code == 1
     assert "120 positions" in long.stderr
     assert "120 positions" in run("flow", "-m", small, "-d", documents, "-q", "Who? " * 60, "-a", "x").stderr
+    exact = count("flow", "-m", small, "-d", fitting, "-q", "Who?", "--instruction", "x", "--answer", "y")
+    full = save(tmp_path / "full", positions=exact)
+    one = found("flow", "-m", full, "-d", fitting, "-q", "Who?", "--instruction", "x")
+    assert one["answer_tokens"] == 1, "the last position's own token is written, and never read"
+    less = save(tmp_path / "less", positions=exact - 1)
+    assert f"{exact - 1} positions" in run("flow", "-m", less, "-d", fitting, "-q", "Who?", "--instruction", "x").stderr
     tight = ["flow", "-m", small, "-d", fitting, "-q", "Who?", "--instruction", "Simply provide the answer."]
     assert "120 positions, so the answer was kept to" in run(*tight, "--max-new-tokens", "500").stdout
 

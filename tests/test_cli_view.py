@@ -156,8 +156,8 @@ def test_small_shares_get_more_digits():
     start = TEXT.index(HARBOUR)
     out = printed(flow_on(TEXT, {(start, start + 5): 0.00031, (0, 3): 0.9}), by="sentence", how="max", top=1)
     assert "%" in out
-    assert Look.of(Console(), 0.0005).percent(0.0005) == "0.050%"
-    assert Look.of(Console(), 0.5).percent(0.5) == "50.0%"
+    assert Look.of(Console(), 0.0005).share(0.0005) == "0.050%"
+    assert Look.of(Console(), 0.5).share(0.5) == "50.0%"
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "top2"])

@@ -379,6 +379,40 @@ def test_a_converted_copy_that_is_broken_says_what_to_delete(wheel, cache):
         load_model()
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "junk"])
+def test_every_broken_file_of_a_converted_copy_is_told(name, damage, wheel, cache):
+    load_model(progress=False)
+    path = cache / "smollm2-135m-instruct" / name
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xff\x00junk{")
+    elif name == "tokenizer_config.json":
+        return  # transformers does without
+    with pytest.raises(ModelLoadError, match=r"the converted copy in .* cannot be read .*; delete the folder"):
+        load_model(device_map="cpu")
+
+
+@pytest.mark.parametrize("device_map", ["bogus", {"": "cuda:99"}])
+def test_a_wrong_device_map_does_not_cost_the_converted_copy(device_map, wheel, cache):
+    load_model(progress=False)
+    with pytest.raises(ModelLoadError, match=r"^HuggingFaceTB/.*device_map=.*(bogus|99).*'auto'") as caught:
+        load_model(device_map=device_map)
+    assert "delete" not in str(caught.value)
+
+
+def test_other_errors_do_not_cost_the_converted_copy_either(wheel, cache, monkeypatch):
+    load_model(progress=False)
+
+    def fail(*_):
+        raise RuntimeError("a bug of another library")
+
+    monkeypatch.setattr(_models, "_read", fail)
+    with pytest.raises(ModelLoadError, match=r"RuntimeError: a bug of another library$"):
+        load_model()
+
+
 def test_a_hub_that_answers_but_does_not_deliver(wheel, cache, folder, monkeypatch):
     read = _models._read
 

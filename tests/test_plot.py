@@ -38,8 +38,9 @@ def test_heat_is_the_scores():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Twice", "a", "day", "."]
 
 
-def test_scores_that_are_no_shares_are_not_called_so():
-    flow = example(meta={"normalize": "false"})
+@pytest.mark.parametrize("changes", [{"meta": {"normalize": "false"}}, {"missing_mass": None}], ids=["raw", "power"])
+def test_scores_that_are_no_shares_are_not_called_so(changes):
+    flow = example(**changes)
     axes = flow.plot("bars", by="document")
     assert axes.get_xlabel() == "score"
     assert max(bar.get_width() for bar in axes.patches) == pytest.approx(flow.top(1, by="document")[0].share)
@@ -48,7 +49,7 @@ def test_scores_that_are_no_shares_are_not_called_so():
 def test_a_sink_does_not_bleach_the_rest():
     scores = torch.rand(4, 500) / 1000
     scores[:, 0] = 0.5
-    axes = Flow(scores=scores, ids=torch.arange(504)).plot("heat", by="token")
+    axes = Flow(scores=scores, ids=torch.arange(504), missing_mass=torch.zeros(4)).plot("heat", by="token")
     assert axes.images[0].get_clim()[1] < 1.0  # of 100; the sink alone has 50
 
 
@@ -62,7 +63,7 @@ def test_odd_text_is_drawn(kind, by):
 
 
 def test_long_flows_and_flows_without_text_are_drawn():
-    flow = Flow(scores=torch.rand(900, 3_100), ids=torch.arange(4_000))
+    flow = Flow(scores=torch.rand(900, 3_100), ids=torch.arange(4_000), missing_mass=torch.zeros(900))
     image = flow.plot().images[0].get_array()
     assert image.shape[0] <= 400
     assert image.shape[1] <= 1000

@@ -99,6 +99,23 @@ def test_what_stayed_on_the_answer_is_unknown_without_a_known_whole():
     assert example(meta={"normalize": "false"}).on_answer is None
 
 
+def test_sums_are_shares_only_where_the_whole_is_known():
+    assert example().normalized
+    for changes in ({"missing_mass": None}, {"meta": {"normalize": "false"}}):  # power, value norms; normalize=False
+        flow = example(**changes)
+        assert not flow.normalized
+        assert "%" not in repr(flow)
+        assert f"{flow.top(1, by='sentence')[0].share:.3g}" in repr(flow)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"flow"])
+def test_a_path_that_is_none(path):
+    calls = [example().save, attributor.load] + [example().to_html] * (path is not None)
+    for call in calls:
+        with pytest.raises(InputError, match=f"path must be a file name, a str or a Path, got {path!r}"):
+            call(path)
+
+
 def test_total_is_the_mean_over_the_answer():
     flow = example()
     assert torch.allclose(flow.total(), flow.scores.mean(0), atol=1e-7)
@@ -215,6 +232,13 @@ def test_sentences_are_those_of_the_documents():
         (lambda f: f.by("token", "median"), '"topK" such as "top5", got .median.'),
         (lambda f: f.by("sentence", "top0"), "top0"),
         (lambda f: f.by("sentence", None), "None"),
+        (lambda f: f.by(None), '"token", "sentence", "document" or a list, got None'),
+        (lambda f: f.by(5), '"token", "sentence", "document" or a list, got 5'),
+        (lambda f: f.by(b"token"), '"document" or a list, got b'),
+        (lambda f: f.by([5]), "segment 0 must be a Segment, a string or .start, stop., got 5"),
+        (lambda f: f.top(3, by=None), "or a list, got None"),
+        (lambda f: f.with_documents(5), "documents must be a list, got 5"),
+        (lambda f: f.with_documents("the"), "documents must be a list, got 'the'"),
         (lambda f: f.by([(0, 5), (4, 8)]), "overlap"),
         (lambda f: f.by([(0, 10_000)]), "spans characters 0 to 10000"),
         (lambda f: f.by(["no such words"]), "segment 0 is not in the text"),

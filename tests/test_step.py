@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 
+import numpy
 import pytest
 import torch
 from attributor.kernels.flow_step import reference
@@ -324,6 +325,16 @@ BAD = {
     "kv_index too short": ({}, {"kv_index": torch.tensor([0, 1])}, r"\(4,\)"),
     "kv_index of floats": ({}, {"kv_index": torch.zeros(4)}, "int32 or int64"),
     "kv_index out of range": ({}, {"kv_index": torch.tensor([0, 1, 2, 0])}, "0 to 1, got 0 to 2"),
+    "kv_index a list": ({}, {"kv_index": [0, 0, 1, 1]}, r"kv_index must be a tensor .*, got list"),
+    "kv_index elsewhere": ({}, {"kv_index": torch.zeros(4, dtype=torch.int64, device="meta")}, "kv_index on meta"),
+    "scale None": ({}, {"scale": None}, "scale must be a finite number, got None"),
+    "scale text": ({}, {"scale": "x"}, "scale must be a finite number, got 'x'"),
+    "scale True": ({}, {"scale": True}, "scale must be a finite number, got True"),
+    "power text": ({}, {"power": "a"}, "power must be a finite number > 0, got 'a'"),
+    "power True": ({}, {"power": True}, "power must be a finite number > 0, got True"),
+    "window 2.5": ({}, {"window": 2.5}, "window .* >= 1 or None, got 2.5"),
+    "window True": ({}, {"window": True}, "window .* >= 1 or None, got True"),
+    "softcap text": ({}, {"softcap": "50"}, "softcap must be a finite number > 0, or None, got '50'"),
     "scale nan": ({}, {"scale": float("nan")}, "scale"),
     "power 0": ({}, {"power": 0.0}, "power"),
     "window 0": ({}, {"window": 0}, "window"),
@@ -337,6 +348,45 @@ def test_bad_arguments(which):
     args = [changed.get(i, value) for i, value in enumerate(good)]
     with pytest.raises(InputError, match=match):
         flow_step(*args, **how | options)
+
+
+@pytest.mark.parametrize("impl", [None, *USABLE])
+def test_tensors_without_numbers(impl):
+    with pytest.raises(InputError, match="meta"):
+        flow_step(*(tensor.to("meta") for tensor in good[:4]), **how, impl=impl)
+
+
+def test_numbers_of_numpy_will_do():
+    expected = flow_step(*good, **how | {"window": 3, "softcap": 2.0})
+    scale, window, softcap = numpy.float64(how["scale"]), numpy.int64(3), numpy.float32(2)
+    assert torch.equal(flow_step(*good, scale=scale, window=window, softcap=softcap), expected)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_gradients_flow_where_they_are_asked_for(which):
+    args = [tensor.double() for tensor in good[:4]]
+    args[which].requires_grad_()
+    flow_step(*(tensor.float() for tensor in args), **how).square().sum().backward()
+    got, args[which].grad = args[which].grad, None
+    assert got is not None
+    assert got.abs().sum() > 0
+    logit = how["scale"] * args[1] @ args[2].repeat_interleave(2, 0).mT
+    weight = (logit + args[3][:, :, None]).exp().tril()
+    (args[0] @ weight.sum(0)).square().sum().backward()
+    torch.testing.assert_close(got, args[which].grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif("cpu" not in USABLE, reason="needs the C++ extension")
+def test_the_kernel_has_no_gradient_and_says_so(monkeypatch):
+    rows = good[0].clone().requires_grad_()
+    args = (rows, *good[1:])
+    with pytest.raises(ImplementationError, match=r"'cpu' has no gradient; use impl='reference'.*torch.no_grad"):
+        flow_step(*args, **how, impl="cpu")
+    with torch.no_grad():
+        assert torch.equal(flow_step(*args, **how, impl="cpu"), flow_step(*args, **how))
+    monkeypatch.setenv("ATTRIBUTOR_IMPL", "cpu")
+    with pytest.raises(ImplementationError, match="no gradient"):
+        flow_step(*args, **how)
 
 
 def test_implementations_that_cannot_run():

@@ -119,6 +119,55 @@ BAD = {
 }
 
 
+NO_WEIGHTS = {
+    "nothing": (None, "NoneType"),
+    "a dict": ({"heads": HEADS}, "dict"),
+    "bytes": (b"mean", "bytes"),
+    "a number": (1.0, "float"),
+    "a ragged list": ([[1.0], [1.0, 2.0]], "list"),
+    "a list of words": ([["a"]], "list"),
+    "complex": (HEADS * 1j, "complex64"),
+    "meta": (HEADS.to("meta"), "meta"),
+}
+
+
+@pytest.mark.parametrize("case", NO_WEIGHTS)
+@pytest.mark.parametrize("make", [Weights.of, Weights])
+def test_what_is_no_weights(make, case):
+    given, got = NO_WEIGHTS[case]
+    with pytest.raises(InputError, match=rf"\(mean, output_norm, retrieval\).* \(L, H\) tensor.* got .*{got}"):
+        make(given)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("power", "a"), ("power", True), ("power", None), ("power", torch.tensor(2.0)), ("power", 10**400),
+        ("value_norms", "yes"), ("value_norms", 1), ("sink", None), ("sink", True),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type(field, value):
+    with pytest.raises(InputError, match=f"^{field} must be .*, got "):
+        Weights("mean", **{field: value})
+
+
+def test_what_is_like_a_matrix_of_numbers():
+    for given in (HEADS.tolist(), HEADS.numpy(), HEADS.double(), tuple(map(tuple, HEADS.tolist()))):
+        assert torch.equal(Weights.of(given).heads, HEADS)
+    assert torch.equal(Weights(torch.tensor([[2, 0]])).heads, torch.tensor([[2.0, 0.0]]))
+    assert type(Weights(power=HEADS.numpy().max()).power) is float
+
+
+def test_named_heads_are_float32_whatever_torch_makes_by_default():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        weights = Weights.of_heads((2, 2), {(1, 0): 0.1})
+    finally:
+        torch.set_default_dtype(before)
+    assert weights.heads[1, 0] == torch.tensor(0.1)
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_weights(case):
     with pytest.raises(InputError):
@@ -185,5 +234,21 @@ def test_the_shipped_heads_of_the_default_model():
     }  # fmt: skip
     assert set(weights.heads[weights.heads > 0].tolist()) == {0.125}
     assert weights.note
-    with pytest.raises(InputError, match="SmolLM2-135M-Instruct"):
-        Weights("retrieval").shipped("someone/another-model")
+    other = Weights("retrieval", power=2.0, sink="drop").shipped("HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert (other.power, other.sink) == (2.0, "drop")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "someone/another-model",
+        "someone/SmolLM2-135M-Instruct",
+        "/models/SmolLM2-135M-Instruct",
+        "SmolLM2-135M-Instruct",
+        "",
+    ],
+)
+def test_the_shipped_heads_are_for_one_model(name):
+    with pytest.raises(InputError, match=r"no retrieval heads are shipped for") as caught:
+        Weights("retrieval").shipped(name)
+    assert "weights=Weights('retrieval').shipped('HuggingFaceTB/SmolLM2-135M-Instruct')" in str(caught.value)

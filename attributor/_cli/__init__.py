@@ -1,1 +1,1 @@
-"""What the command line is made of; attributor/cli.py holds the commands."""
+"""What the command line is made of; commands.py holds the commands."""

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor import _flow, _models, _record, _resolve
+from attributor import _flow, _inputs, _models, _record, _resolve
 from attributor._backend import choose
 from attributor._cli.progress import Stages
 from attributor._cli.sources import Source
 from attributor._default_model import converted
-from attributor._errors import InputError
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
 from attributor._weights import Weights
@@ -77,7 +76,8 @@ def describe(answered: Answered) -> str:
     words = {
         "mean": f"mean: every one of the {heads} heads counts the same, the plain definition",
         "output_norm": f"output_norm: {heads} heads by the norm of their output projections",
-        "retrieval": f"retrieval: {some}, found without labels and shipped for {meta['model'].rpartition('/')[2]}; "
+        "retrieval": f"retrieval: {some}, found without labels and shipped for "
+        f"{weights.meta.get('model', meta['model']).rpartition('/')[2]}; "
         "--weights mean shows the plain definition",
     }
     said = words.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
@@ -130,12 +130,12 @@ def _generate(
 ) -> Flow:
     """Write the answer greedily while recording: no second forward pass."""
     k, count = len(prompt.ids), settings.max_new_tokens
-    limit = getattr(_record.text_config(model), "max_position_embeddings", None)
-    if limit is not None and k + 1 > limit:
-        raise InputError(f"the prompt has {k:,} tokens, the model {limit:,} positions; give fewer or shorter documents")
+    config = _record.text_config(model)
+    _inputs.check_ids(prompt.ids, model.get_input_embeddings().num_embeddings, config)
+    limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and k + count > limit:
-        count = limit - k
-        notes.append(f"the model has {limit:,} positions, so the answer was kept to {count} tokens")
+        count = max(limit - k, 1)  # one token always: the last of an answer is never read, so it needs no position
+        notes.append(f"the model has {limit:,} positions, so the answer was kept to {count} token{'s' * (count != 1)}")
     ids = prompt.ids[None].to(model.get_input_embeddings().weight.device)
     with _flow.record(model, weights=weights, progress=stages) as recording:
         out = model.generate(
@@ -152,8 +152,9 @@ def _generate(
         )
     sequence, ended = _without_end(out[0].cpu(), k, model)
     if not ended and sequence.numel() - k >= count:
-        notes.append(f"the answer was cut off after {count} tokens; --max-new-tokens N allows more")
-    return recording.flow(sequence, prompt_length=k, impl=settings.impl, progress=stages)  # type: ignore[no-any-return]
+        notes.append(f"the answer was cut off after {count} token{'s' * (count != 1)}; --max-new-tokens N allows more")
+    found: Flow = recording.flow(sequence, prompt_length=k, impl=settings.impl, progress=stages)
+    return found
 
 
 def _without_end(sequence: Tensor, k: int, model: Any) -> tuple[Tensor, bool]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
 
-__all__ = ["View", "check_outputs", "guarded", "make_folder", "run"]
+__all__ = ["View", "check_outputs", "guarded", "make_folder", "run", "standard_output"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,36 @@ def guarded(command: str, debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:  # whoever read our output has gone, `| head` for one
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         raise typer.Exit(1) from None
     except (MemoryError, RuntimeError) as error:
         if debug or not _out_of_memory(error):
             raise
         _fail("out of memory: give a shorter prompt, fewer heads (--weights), --dtype bfloat16, or a smaller model")
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Around whatever prints the result: all of it has been written at the end, or it is an error.
+
+    Raises:
+        OutputError: standard output cannot be written to, on a full disk for one.
+    """
+    try:
+        yield
+        if sys.stdout is not None:  # it is, where the program was started with it closed
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def _give_up_output() -> None:
+    """Let the rest of the buffer go nowhere: Python writes it at exit, and would complain once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -137,9 +160,12 @@ def run(source: Source, view: View, *, max_new_tokens: int | None = None, **sett
         from attributor._cli.report import report
 
         found = report(answered, question=source.question, by=view.by, how=view.how, top=view.top, files=files)
-        print(json.dumps(found, indent=2, allow_nan=False), flush=True)
+        text = json.dumps(found, indent=2, allow_nan=False)
+        with standard_output():
+            print(text)
     else:
-        _print(Console(highlight=False), source, answered, view, files)
+        with standard_output():
+            _print(Console(highlight=False), source, answered, view, files)
 
 
 def _stages() -> Any:
@@ -177,11 +203,10 @@ def _print(console: Console, source: Source, answered: "Answered", view: View, f
 
 def _tips(answered: "Answered") -> list[str]:
     """What a person who looks at this should know, and a program need not."""
-    from attributor._weights import SHIPPED
+    from attributor._weights import shipped_models
 
     meta = answered.flow.meta
-    shipped = (SHIPPED / f"{meta.get('model', '').rpartition('/')[2]}.safetensors").exists()
-    if meta.get("weights") == "mean" and shipped:
+    if meta.get("weights") == "mean" and meta.get("model") in shipped_models():
         return [
             "most of the plain mean ends in the first token; --weights retrieval follows the heads that look facts up"
         ]

@@ -29,23 +29,24 @@ Piece = tuple[int, int, float]  # start, stop, share
 
 @dataclass(frozen=True)
 class Look:
-    """What a console can show, and with how many digits shares are written."""
+    """What a console can show, and how shares are written: in percent with so many digits, or as they are."""
 
     colour: bool
     ascii: bool
     width: int = WIDTH
     digits: int = 1
+    percents: bool = True
 
     @classmethod
-    def of(cls, console: Console, peak: float) -> "Look":
+    def of(cls, console: Console, peak: float, percents: bool = True) -> "Look":
         """The look for one console; small shares get more digits, so that they can be told apart."""
         colour = console.color_system is not None and not console.no_color
         digits = next((n for n, least in ((1, 0.01), (2, 0.001), (3, 0.0001)) if peak >= least), 4)
-        return cls(colour, console.options.ascii_only, min(WIDTH, console.width), digits)
+        return cls(colour, console.options.ascii_only, min(WIDTH, console.width), digits, percents)
 
-    def percent(self, share: float) -> str:
-        """A share for people to read."""
-        return f"{share:.{self.digits}%}"
+    def share(self, share: float) -> str:
+        """A share, or a score that is none, for people to read."""
+        return f"{share:.{self.digits}%}" if self.percents else f"{share:.3g}"
 
     def tint(self, strength: float) -> Style:
         """The background for a share relative to the largest one, 0 to 1."""
@@ -132,12 +133,12 @@ class Heat:
                 start = self.body_start(span)
                 beginning = one_line(self.text[start : min(span.stop, start + 400)])
                 room = max(self.look.width - widest - 12, 16)
-                lines.add_row(self.look.percent(share), title, Text(shorten(beginning, room)))
+                lines.add_row(self.look.share(share), title, Text(shorten(beginning, room)))
             else:
                 if lines.row_count:
                     parts.append(lines)
                     lines = _lines(widest)
-                heading = Text.assemble((title, "bold default"), (f"  {self.look.percent(share)}", "default"))
+                heading = Text.assemble((title, "bold default"), (f"  {self.look.share(share)}", "default"))
                 border = "bright_black" if self.look.colour else "none"
                 body = self.body(d, None if whole else used)
                 parts.append(Panel(body, title=heading, title_align="left", border_style=border, padding=(0, 1)))
@@ -145,7 +146,7 @@ class Heat:
             parts.append(lines)
         if hidden:
             what = "document is" if len(hidden) == 1 else "documents are"
-            parts.append(Text(f"{len(hidden)} more {what} not shown: {self.look.percent(sum(hidden))} in all.", "dim"))
+            parts.append(Text(f"{len(hidden)} more {what} not shown: {self.look.share(sum(hidden))} in all.", "dim"))
         return parts
 
     def body_start(self, span: Segment) -> int:
@@ -183,7 +184,7 @@ class Heat:
             if strength < TINTED:
                 body.append(piece)
             elif self.marks:
-                mark = self.look.percent(share)
+                mark = self.look.share(share)
                 body.append(piece, self.look.tint(strength))
                 body.append(f" {mark}" if self.look.colour else f" [{mark}]", "bold" if strength > 0.5 else "dim")
             else:

@@ -100,8 +100,7 @@ def read_source(
         raise UsageError(f"--chat and --raw go with --prompt-file, not with {given[0]}")
     if chat is False and system is not None:
         raise UsageError("--system needs a chat; with --raw write it into the prompt file")
-    if answer is not None and max_new_tokens is not None:
-        raise UsageError("--answer is taken as given, so --max-new-tokens does not go with it")
+    _check_answer(answer, max_new_tokens)
     if [*documents, messages, prompt_file].count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
 
@@ -122,12 +121,24 @@ def read_source(
     return Source(text=_read(prompt_file), chat=chat, system=system, answer=answer)
 
 
-def example(answer: str | None = None) -> Source:
-    """The documents and the question that come with attributor: notes on an island that does not exist."""
+def _check_answer(answer: str | None, max_new_tokens: int | None) -> None:
+    if answer is not None and max_new_tokens is not None:
+        raise UsageError("--answer is taken as given, so --max-new-tokens does not go with it")
+
+
+def example(question: str | None = None, answer: str | None = None, max_new_tokens: int | None = None) -> Source:
+    """The documents that come with attributor, notes on an island that does not exist, and their question or yours.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    _check_answer(answer, max_new_tokens)
     folder = resources.files("attributor") / "examples"
     files = sorted((entry for entry in folder.iterdir() if entry.name[0].isdigit()), key=lambda entry: entry.name)
     documents = tuple(_titled(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
-    return Source(documents, (folder / "question.txt").read_text("utf-8").strip(), answer=answer)
+    if question is None:
+        question = (folder / "question.txt").read_text("utf-8").strip()
+    return Source(documents, question, answer=answer)
 
 
 def _documents(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:

@@ -35,7 +35,7 @@ def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = 
     listed = flow.by(by, how)
     tinted = listed if by == "token" else flow.by("sentence", how)
     hits = listed.top(top or len(listed))
-    look = Look.of(console, max((hit.share for hit in hits), default=1.0))
+    look = Look.of(console, max((hit.share for hit in hits), default=1.0), flow.normalized)
     heat = Heat(flow, tinted, look, by != "token", top)
     heading = Text("\nWhere the answer came from", "bold")
     parts = [Text(), *heat.panels(), heading, _table(heat, listed, hits, by), Text()]
@@ -51,9 +51,9 @@ def _table(heat: Heat, listed: Grouped, hits: list[Hit], by: str) -> Table:
     table.add_column(overflow="fold", ratio=1)
     peak = max((hit.share for hit in hits), default=0.0) or 1.0
     for hit in hits:
-        table.add_row(look.percent(hit.share), look.bar(hit.share / peak, BAR), _quote(heat, listed, hit, by))
+        table.add_row(look.share(hit.share), look.bar(hit.share / peak, BAR), _quote(heat, listed, hit, by))
     for share, what in _rest(heat.flow, listed, hits, by):
-        table.add_row(Text(look.percent(share), "dim"), "", Text(what, "dim"))
+        table.add_row(Text(look.share(share), "dim"), "", Text(what, "dim"))
     return table
 
 

@@ -1,0 +1,40 @@
+"""Arguments of plain kinds, checked: numbers and paths."""
+
+import math
+import os
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from attributor._errors import InputError
+
+__all__ = ["check_number", "check_path"]
+
+
+def check_number(name: str, value: Any, *, positive: bool = False, optional: bool = False) -> float:
+    """The value as a float.
+
+    Raises:
+        InputError: no number, True or False, not finite, or, with `positive`, not above 0. `optional` only says in the
+            message that None would do.
+    """
+    try:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number) and (number > 0 or not positive):
+                return number
+    except OverflowError:  # an integer beyond every float
+        pass
+    wanted = f"a finite number{' > 0' * positive}{', or None' * optional}"
+    raise InputError(f"{name} must be {wanted}, got {repr(value)[:60]}")
+
+
+def check_path(path: Any) -> Path:
+    """The path with ~ expanded.
+
+    Raises:
+        InputError: neither text nor a path.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InputError(f"path must be a file name, a str or a Path, got {path!r}")
+    return Path(path).expanduser()
