@@ -157,17 +157,19 @@ ATTRIBUTOR_AVX512 void pack_rows(const float* rows, int64_t stride, int64_t O, i
     }
 }
 
-// W, rows [begin, end), as [3][kBlockWords][kKeys] words: the pairs of rows that a tile product wants side by side.
-ATTRIBUTOR_AVX512_INLINE void split_weights(const float* weights, int begin, int end, uint32_t* split) {
-    for (int r = begin; r < end; r += 2)
-        for (int c = 0; c < kKeys; c += 16) {
-            __m512 even = _mm512_load_ps(weights + r * kKeys + c), odd = _mm512_load_ps(weights + (r + 1) * kKeys + c);
-            for (int part = 0; part < 3; ++part) {
-                const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(take_part(even)), 16);
-                const __m512i pair = _mm512_or_si512(_mm512_castps_si512(take_part(odd)), low);
-                _mm512_store_si512(split + (part * kBlockWords + r / 2) * kKeys + c, pair);
-            }
+// Two rows of W side by side, as a tile product wants them, in three parts: word `pair` of [3][words][kKeys].
+ATTRIBUTOR_AVX512_INLINE void split_pair(const float* weights, int64_t words, int64_t pair, uint32_t* split) {
+#pragma GCC unroll 4
+    for (int c = 0; c < kKeys; c += 16) {
+        __m512 even = _mm512_load_ps(weights + c), odd = _mm512_load_ps(weights + kKeys + c);
+#pragma GCC unroll 3
+        for (int part = 0; part < 3; ++part) {
+            // What is left for the last part has no more than the bits of a bfloat16.
+            const __m512 a = part < 2 ? take_part(even) : even, b = part < 2 ? take_part(odd) : odd;
+            const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(a), 16);
+            _mm512_store_si512(split + (part * words + pair) * kKeys + c, _mm512_or_si512(_mm512_castps_si512(b), low));
         }
+    }
 }
 
 // 32 rows of Y x 32 keys, as in the products of query and key.
@@ -202,29 +204,38 @@ ATTRIBUTOR_AMX_INLINE void multiply_square(const uint32_t* rows, const uint32_t*
     _tile_stored(3, y + 16 * kKeys + 16, y_stride);
 }
 
-// 16 rows of Y x 64 keys: what is left over.
-ATTRIBUTOR_AMX_INLINE void multiply_strip(const uint32_t* rows, const uint32_t* split, int begin, int end, float* y) {
+// Up to 16 rows of Y x 64 keys: each 32 rows of W are split while those before them multiply.
+ATTRIBUTOR_AMX void multiply_strip(const uint32_t* rows, const float* weights, int begin, int end, float* y) {
     constexpr int y_stride = kKeys * 4;
+    alignas(64) uint32_t split[2][3 * 16 * kKeys];
+    for (int pair = 0; pair < 16; ++pair) split_pair(weights + (begin + 2 * pair) * kKeys, 16, pair, split[0]);
+    finish_writes();
+    int now = 0;
     _tile_loadd(0, y, y_stride);
     _tile_loadd(1, y + 16, y_stride);
     _tile_loadd(2, y + 32, y_stride);
     _tile_loadd(3, y + 48, y_stride);
-    for (int w = begin / 2; w < end / 2; w += 16) {
+    for (int i = begin; i < end; i += 32, now ^= 1) {
+        const float* next = weights + (i + 32) * kKeys;
+        int row = i + 32 < end ? 0 : 32;
 #pragma GCC unroll 6
         for (int pair = 0; pair < 6; ++pair) {
             constexpr const Pair* pairs = kPairsOf<3>;
-            const uint32_t* b = split + (pairs[pair].b * kBlockWords + w) * kKeys;
+            const uint32_t* b = split[now] + pairs[pair].b * 16 * kKeys;
             if (pair == 0 || pairs[pair].a != pairs[pair - 1].a)
-                _tile_loadd(4, rows + pairs[pair].a * kPart + w * 16, kTileBytes);
+                _tile_loadd(4, rows + pairs[pair].a * kPart + i * 8, kTileBytes);
             _tile_loadd(5, b, y_stride);
             _tile_loadd(6, b + 16, y_stride);
-            _tile_loadd(7, b + 32, y_stride);
             _tile_dpbf16ps(0, 4, 5);
-            _tile_loadd(5, b + 48, y_stride);
+            _tile_loadd(7, b + 32, y_stride);
             _tile_dpbf16ps(1, 4, 6);
+            _tile_loadd(5, b + 48, y_stride);
             _tile_dpbf16ps(2, 4, 7);
             _tile_dpbf16ps(3, 4, 5);
+            for (; row < 6 * (pair + 1) && row < 32; row += 2)
+                split_pair(next + row * kKeys, 16, row / 2, split[now ^ 1]);
         }
+        finish_writes();
     }
     _tile_stored(0, y, y_stride);
     _tile_stored(1, y + 16, y_stride);
@@ -235,17 +246,18 @@ ATTRIBUTOR_AMX_INLINE void multiply_strip(const uint32_t* rows, const uint32_t* 
 ATTRIBUTOR_AMX void multiply_amx(const Product& product) {
     if (!product.packed) return multiply_avx512(product);
     const int begin = product.begin / 32 * 32, end = (product.end + 31) / 32 * 32;
-    alignas(64) uint32_t split[3 * kBlockWords * kKeys];
-    split_weights(product.weights, begin, end, split);
-    finish_writes();
     const auto* rows = static_cast<const uint32_t*>(product.packed);
-    const int64_t padded = (product.O + kRowTiles - 1) / kRowTiles * kRowTiles;
-    int64_t o = 0;
-    for (; o + 32 <= padded; o += 32, rows += 6 * kPart) {
-        multiply_square(rows, split, begin, end, product.result + o * kKeys);
-        multiply_square(rows, split + 32, begin, end, product.result + o * kKeys + 32);
+    const int64_t squares = product.O / 32 + (product.O % 32 > 16);
+    if (squares) {
+        alignas(64) uint32_t split[3 * kBlockWords * kKeys];
+        for (int r = begin; r < end; r += 2) split_pair(product.weights + r * kKeys, kBlockWords, r / 2, split);
+        finish_writes();
+        for (int c = 0; c < kKeys; c += 32)
+            for (int64_t s = 0; s < squares; ++s)
+                multiply_square(rows + s * 6 * kPart, split + c, begin, end, product.result + s * 32 * kKeys + c);
     }
-    if (o < padded) multiply_strip(rows, split, begin, end, product.result + o * kKeys);
+    if (squares * 32 < product.O)
+        multiply_strip(rows + squares * 6 * kPart, product.weights, begin, end, product.result + squares * 32 * kKeys);
 }
 
 }  // namespace

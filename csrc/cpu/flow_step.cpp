@@ -32,10 +32,11 @@ using cpu::kRows;
 
 constexpr double kLog2e = 1.44269504088896340736;
 constexpr float kNothing = -1e30f;  // 2^kNothing is 0, and stays finite when a few are added: no inf - inf in a kernel
-constexpr int64_t kQueryBytes = 512 << 10;  // of packed queries and
-constexpr int64_t kPanelBytes = 768 << 10;  // of packed keys and Y, that a task keeps in the L2 cache
-constexpr int64_t kMaxPanels = 4;           // a task; more would save no more memory traffic
-constexpr double kFlopPerThread = 4e6;      // below this, starting a thread costs more than it brings
+constexpr int64_t kQueryBytes =
+    1 << 20;  // of packed queries, that stay in the L2 cache while the panels of a task pass
+constexpr int64_t kPanelBytes = 16 << 20;  // of packed keys and Y in a task: what a thread may occupy
+constexpr int64_t kMaxPanels = 16;         // a task: packing a block of queries then costs a sixteenth
+constexpr double kFlopPerThread = 4e6;     // below this, starting a thread costs more than it brings
 
 int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
@@ -193,9 +194,12 @@ class Run {
         Run& run;
         Buffer<uint32_t> key, query, scratch;  // [group][used heads][key words], [chunk][query words]
         Buffer<float> row_bias, key_bias;      // [chunk][kRows], [group][H][kKeys]
-        Buffer<float> weights, result;         // [group][kRows][kKeys], [group][O rounded up][kKeys]
+        Buffer<float> weights, result;         // [tiles][kRows][kKeys], [group][O rounded up][kKeys]
         std::vector<cpu::Head> heads;
     };
+
+    // Tiles of weights that are under way at once: one in the L1 cache, unless the heads take turns for all panels.
+    int64_t tiles() const { return chunk_ < step_.H ? group_ : 1; }
 
     // Heads that share a KV head become neighbours: its keys stay in the cache.
     void order_heads() {
@@ -262,7 +266,7 @@ Run::Task::Task(const Run& r)
       scratch(r.key_words_),
       row_bias(r.chunk_ * kRows),
       key_bias(r.step_.key_bias ? r.group_ * r.step_.H * kKeys : 0),
-      weights(r.group_ * kRows * kKeys),
+      weights(r.tiles() * kRows * kKeys),
       result(r.group_ * divide_up(r.step_.O, 16) * 16 * kKeys),
       heads(r.chunk_) {}
 
@@ -348,7 +352,7 @@ void Run::Task::panel(int64_t panel, int slot, int64_t block, int64_t head, int6
     tile.heads = heads.data();
     tile.count = int(count);
     tile.depth = run.depth_;
-    tile.weights = weights + slot * kRows * kKeys;
+    tile.weights = weights + slot % run.tiles() * kRows * kKeys;
     tile.begin = begin / row_step * row_step;
     tile.end = int(divide_up(end, row_step)) * row_step;
     tile.add = head > 0;

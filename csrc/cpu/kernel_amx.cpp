@@ -85,106 +85,71 @@ struct Rows {
     }
 };
 
-// One step: 32 queries x 32 keys x 32 of D, and rows() after each tile product. What a step's neighbour left in the
-// operand tiles is not loaded again.
-template <class R>
-ATTRIBUTOR_AMX_INLINE void step(R& rows, const int (&until)[4], const uint32_t* a, int64_t next_a, const uint32_t* b,
-                                int64_t next_b, bool load_a, bool load_b) {
-    if (load_a) _tile_loadd(4, a, kTileBytes);
-    if (load_b) _tile_loadd(6, b, kTileBytes);
-    _tile_dpbf16ps(0, 4, 6);
-    rows.advance(until[0]);
-    if (load_b) _tile_loadd(7, b + next_b, kTileBytes);
-    _tile_dpbf16ps(1, 4, 7);
-    rows.advance(until[1]);
-    if (load_a) _tile_loadd(5, a + next_a, kTileBytes);
-    _tile_dpbf16ps(2, 5, 6);
-    rows.advance(until[2]);
-    _tile_dpbf16ps(3, 5, 7);
-    rows.advance(until[3]);
-}
-
-// Computes the products of `unit` and, meanwhile, the weights of `previous` from its products `done`. Steps is the
-// number of steps along D where it is known when compiling, else 0.
-template <class V, int Parts, int Steps, Meanwhile M>
+// Computes the products of `unit` and, meanwhile, the weights of `previous` from its products `done`: a few rows after
+// each tile instruction, because the out-of-order window is too short to mix what lies further apart.
+template <class V, int Parts, Meanwhile M>
 ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Weigher<Table>& weigher, const Unit& unit,
                                          float* products, const Unit& previous, const float* done) {
     const int64_t strip = tile.depth * 16;  // words of 16 packed rows
     const uint32_t* query = unit.head->query + unit.row / 16 * strip;
     const uint32_t* key = unit.head->key + unit.column / 16 * strip;
-    // A few rows after each tile instruction: the out-of-order window is too short to mix what lies further apart.
+    const int slots = 4 * static_cast<int>(strip / kTileWords) * kPairs<Parts> + 4;  // products, stores
+    const int pace = (kUnit << 16) / slots;                                          // rows a slot, in 16.16 bits
+    int due = 0;
     Rows<V, M> rows(tile, weigher, previous, done);
     zero_tiles();
-    if constexpr (Steps > 0) {
-        constexpr int slots = 4 * Steps + 4;
-#pragma GCC unroll 4
-        for (int k = 0; k < Steps; ++k) {
-            const int done_slots = 4 * k;
-            const int until[4] = {(done_slots + 1) * kUnit / slots, (done_slots + 2) * kUnit / slots,
-                                  (done_slots + 3) * kUnit / slots, (done_slots + 4) * kUnit / slots};
-            step(rows, until, query + k * kTileWords, Steps * kTileWords, key + k * kTileWords, Steps * kTileWords,
-                 true, true);
-        }
-        _tile_stored(0, products, kUnit * 4);
-        rows.advance((slots - 3) * kUnit / slots);
-        _tile_stored(1, products + 16, kUnit * 4);
-        rows.advance((slots - 2) * kUnit / slots);
-        _tile_stored(2, products + 16 * kUnit, kUnit * 4);
-        rows.advance((slots - 1) * kUnit / slots);
-    } else {
-        const int slots = 4 * static_cast<int>(strip / kTileWords) * kPairs<Parts> + 4;
-        const int pace = (kUnit << 16) / slots;
-        int slot = 0;
-        for (int64_t d = 0; d < strip; d += kTileWords) {
+    for (int64_t d = 0; d < strip; d += kTileWords) {
 #pragma GCC unroll 6
-            for (int pair = 0; pair < kPairs<Parts>; ++pair) {
-                constexpr const Pair* pairs = kPairsOf<Parts>;
-                const int until[4] = {(slot + pace) >> 16, (slot + 2 * pace) >> 16, (slot + 3 * pace) >> 16,
-                                      (slot + 4 * pace) >> 16};
-                slot += 4 * pace;
-                step(rows, until, query + pairs[pair].a * (kRows / 16) * strip + d, strip,
-                     key + pairs[pair].b * (kKeys / 16) * strip + d, strip,
-                     pair == 0 || pairs[pair].a != pairs[pair - 1].a, pair == 0 || pairs[pair].b != pairs[pair - 1].b);
-            }
+        for (int pair = 0; pair < kPairs<Parts>; ++pair) {
+            constexpr const Pair* pairs = kPairsOf<Parts>;
+            const bool next_a = pair == 0 || pairs[pair].a != pairs[pair - 1].a;
+            const bool next_b = pair == 0 || pairs[pair].b != pairs[pair - 1].b;
+            const uint32_t* a = query + pairs[pair].a * (kRows / 16) * strip + d;
+            const uint32_t* b = key + pairs[pair].b * (kKeys / 16) * strip + d;
+            if (next_a) _tile_loadd(4, a, kTileBytes);
+            if (next_b) _tile_loadd(6, b, kTileBytes);
+            _tile_dpbf16ps(0, 4, 6);
+            rows.advance((due += pace) >> 16);
+            if (next_b) _tile_loadd(7, b + strip, kTileBytes);
+            _tile_dpbf16ps(1, 4, 7);
+            rows.advance((due += pace) >> 16);
+            if (next_a) _tile_loadd(5, a + strip, kTileBytes);
+            _tile_dpbf16ps(2, 5, 6);
+            rows.advance((due += pace) >> 16);
+            _tile_dpbf16ps(3, 5, 7);
+            rows.advance((due += pace) >> 16);
         }
-        _tile_stored(0, products, kUnit * 4);
-        _tile_stored(1, products + 16, kUnit * 4);
-        _tile_stored(2, products + 16 * kUnit, kUnit * 4);
     }
+    _tile_stored(0, products, kUnit * 4);
+    rows.advance((due += pace) >> 16);
+    _tile_stored(1, products + 16, kUnit * 4);
+    rows.advance((due += pace) >> 16);
+    _tile_stored(2, products + 16 * kUnit, kUnit * 4);
+    rows.advance((due += pace) >> 16);
     _tile_stored(3, products + 16 * kUnit + 16, kUnit * 4);
     rows.advance(kUnit);
 }
 
-template <class V, int Parts, int Steps>
-ATTRIBUTOR_AMX void weigh_steps(const Tile& tile) {
+template <class V, int Parts>
+ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
     alignas(64) float products[2][kUnit * kUnit];
     Unit units[2];
     const Weigher<Table> weigher(tile);
     Cursor cursor{tile.begin};
     if (!cursor.next<V>(tile, units[0])) return;
-    multiply_unit<V, Parts, 0, Meanwhile::nothing>(tile, weigher, units[0], products[0], units[0], products[0]);
+    multiply_unit<V, Parts, Meanwhile::nothing>(tile, weigher, units[0], products[0], units[0], products[0]);
     int now = 0;
     for (; cursor.next<V>(tile, units[now ^ 1]); now ^= 1) {
         Unit &next = units[now ^ 1], &last = units[now];
         if (last.add)
-            multiply_unit<V, Parts, Steps, Meanwhile::add>(tile, weigher, next, products[now ^ 1], last, products[now]);
+            multiply_unit<V, Parts, Meanwhile::add>(tile, weigher, next, products[now ^ 1], last, products[now]);
         else
-            multiply_unit<V, Parts, 0, Meanwhile::write>(tile, weigher, next, products[now ^ 1], last, products[now]);
+            multiply_unit<V, Parts, Meanwhile::write>(tile, weigher, next, products[now ^ 1], last, products[now]);
     }
     if (units[now].add)
         Rows<V, Meanwhile::add>(tile, weigher, units[now], products[now]).advance(kUnit);
     else
         Rows<V, Meanwhile::write>(tile, weigher, units[now], products[now]).advance(kUnit);
-}
-
-template <class V, int Parts>
-ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
-    // The depths that nearly all models have, unrolled: D = 64 and 128 in bfloat16.
-    if constexpr (Parts == 1 && !V::masked && !V::capped) {
-        if (tile.depth == 2 * kStepWords) return weigh_steps<V, Parts, 2>(tile);
-        if (tile.depth == 4 * kStepWords) return weigh_steps<V, Parts, 4>(tile);
-    }
-    weigh_steps<V, Parts, 0>(tile);
 }
 
 template <class V>
