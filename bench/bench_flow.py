@@ -37,7 +37,7 @@ def compare(benchmark, variant, baseline, tokens, check):
         base.append(time.perf_counter() - began)
 
     answer = benchmark.pedantic(
-        VARIANTS[variant], args=(model, ids), setup=before, rounds=ROUNDS[tokens], warmup_rounds=1
+        VARIANTS[variant], args=(model, ids), setup=before, rounds=ROUNDS[tokens], warmup_rounds=int(tokens < 8192)
     )
     check(model, ids, answer)
     times = benchmark.stats.stats.data
