@@ -18,5 +18,6 @@ def flow_step(
     window: int,
     softcap: float,
     threads: int,
+    team: int,
     isa: str,
 ) -> None: ...

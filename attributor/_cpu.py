@@ -1,6 +1,9 @@
 """flow_step in C++: tensors in, addresses to attributor._core, the instruction set chosen in one place."""
 
+import ctypes
+import functools
 import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -70,9 +73,31 @@ def flow_step(
         window=N if window is None else min(window, N),
         softcap=softcap or 0.0,
         threads=torch.get_num_threads(),
+        team=_team(),
         isa=isa(),
     )
     return result
+
+
+@functools.cache
+def _team() -> int:
+    """The address of GOMP_parallel in the OpenMP runtime that torch brought along, 0 where there is none.
+
+    Its threads spin for milliseconds after every parallel operation of torch; threads of our own would have to share
+    the cores with them, and two threads were no faster than one.
+    """
+    package = Path(torch.__file__).parent
+    no_load = getattr(os, "RTLD_NOLOAD", None)
+    if no_load is None:
+        return 0
+    for folder in (package / "lib", package.parent / "torch.libs"):
+        for path in sorted(folder.glob("lib*omp*.so*")):
+            try:
+                function = ctypes.CDLL(str(path), mode=no_load | os.RTLD_NOW).GOMP_parallel
+            except (OSError, AttributeError):
+                continue
+            return ctypes.cast(function, ctypes.c_void_p).value or 0
+    return 0
 
 
 def _float32(tensor: Tensor) -> Tensor:

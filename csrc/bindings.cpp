@@ -32,7 +32,7 @@ using Matrices = std::tuple<std::uintptr_t, int64_t, int64_t>;
 void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows, const Matrices& query,
                const Matrices& key, std::uintptr_t row_bias, std::uintptr_t key_bias, std::uintptr_t kv_index,
                std::uintptr_t result, double scale, double power, int64_t window, double softcap, int threads,
-               const std::string& isa) {
+               std::uintptr_t team, const std::string& isa) {
     attributor::FlowStep step{};
     std::tie(step.O, step.N, step.H, step.G, step.D) = sizes;
     step.type = type_named(dtype);
@@ -48,6 +48,7 @@ void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows
     step.window = window;
     step.softcap = softcap;
     step.threads = threads;
+    step.team = reinterpret_cast<decltype(step.team)>(team);
     bool done;
     {
         py::gil_scoped_release release;
@@ -66,6 +67,7 @@ PYBIND11_MODULE(_core, m) {
         "The instruction set that is used unless one is forced.");
     m.def("flow_step", &flow_step, py::kw_only(), py::arg("sizes"), py::arg("dtype"), py::arg("rows"), py::arg("query"),
           py::arg("key"), py::arg("row_bias"), py::arg("key_bias"), py::arg("kv_index"), py::arg("result"),
-          py::arg("scale"), py::arg("power"), py::arg("window"), py::arg("softcap"), py::arg("threads"), py::arg("isa"),
+          py::arg("scale"), py::arg("power"), py::arg("window"), py::arg("softcap"), py::arg("threads"),
+          py::arg("team"), py::arg("isa"),
           "Fill `result` (O, N); sizes are (O, N, H, G, D), query and key (address, head stride, row stride).");
 }

@@ -31,6 +31,9 @@ struct FlowStep {
     int64_t window;  // positions that a query sees, its own included; >= N for all
     double softcap;  // 0 for none
     int threads;
+    // Where the threads come from: GOMP_parallel of the OpenMP runtime that the caller uses already, or null to start
+    // some. A runtime's idle threads spin for milliseconds and would compete with ours for the cores.
+    void (*team)(void (*work)(void*), void* context, unsigned threads, unsigned flags);
 };
 
 // Asked by the calling thread about every fifth of a second: true ends the call early.

@@ -8,135 +8,28 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <cmath>
-#include <cstdlib>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <new>
 #include <numeric>
-#include <thread>
+#include <vector>
 
 #include "kernels.h"
-
-#ifdef ATTRIBUTOR_X86
-#include <xmmintrin.h>
-#endif
+#include "threads.h"
 
 namespace attributor {
 namespace {
 
+using cpu::Buffer;
+using cpu::divide_up;
 using cpu::kKeys;
 using cpu::kRows;
+using cpu::run_on;
+using cpu::Stop;
 
 constexpr double kLog2e = 1.44269504088896340736;
 constexpr float kNothing = -1e30f;  // 2^kNothing is 0, and stays finite when a few are added: no inf - inf in a kernel
-constexpr int64_t kQueryBytes =
-    1 << 20;  // of packed queries, that stay in the L2 cache while the panels of a task pass
+constexpr int64_t kQueryBytes = 1 << 20;   // of packed queries, which stay in the L2 cache
 constexpr int64_t kPanelBytes = 16 << 20;  // of packed keys and Y in a task: what a thread may occupy
 constexpr int64_t kMaxPanels = 16;         // a task: packing a block of queries then costs a sixteenth
 constexpr double kFlopPerThread = 4e6;     // below this, starting a thread costs more than it brings
-
-int64_t divide_up(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-// Uninitialised memory on cache-line boundaries.
-template <class T>
-class Buffer {
-  public:
-    explicit Buffer(int64_t size)
-        : data_(static_cast<T*>(std::aligned_alloc(64, std::max<int64_t>(64, divide_up(size * sizeof(T), 64) * 64)))) {
-        if (!data_) throw std::bad_alloc();
-    }
-    operator T*() const { return data_.get(); }
-
-  private:
-    struct Free {
-        void operator()(T* p) const { std::free(p); }
-    };
-    std::unique_ptr<T, Free> data_;
-};
-
-// A thread's floating-point state while it computes: results too small for a normal float32 become 0, because
-// arithmetic on subnormal numbers is a hundred times slower; and what the kernels' own hooks set up.
-class Entered {
-  public:
-    explicit Entered(const cpu::Kernels& kernels) : leave_(kernels.leave) {
-#ifdef ATTRIBUTOR_X86
-        saved_ = _mm_getcsr();
-        _mm_setcsr(saved_ | _MM_FLUSH_ZERO_ON);
-#endif
-        if (kernels.enter) kernels.enter();
-    }
-    ~Entered() {
-        if (leave_) leave_();
-#ifdef ATTRIBUTOR_X86
-        _mm_setcsr(saved_);
-#endif
-    }
-    Entered(const Entered&) = delete;
-    Entered& operator=(const Entered&) = delete;
-
-  private:
-    void (*leave_)();
-#ifdef ATTRIBUTOR_X86
-    unsigned saved_;
-#endif
-};
-
-// Whether to go on; only the calling thread asks, and not more often than it would notice.
-class Stop {
-  public:
-    explicit Stop(Interrupt interrupt)
-        : interrupt_(interrupt), caller_(std::this_thread::get_id()), asked_(Clock::now()) {}
-    bool requested() {
-        if (!stop_.load(std::memory_order_relaxed) && std::this_thread::get_id() == caller_ && interrupt_.asked) {
-            const auto now = Clock::now();
-            if (now - asked_ > std::chrono::milliseconds(200)) {
-                asked_ = now;
-                if (interrupt_.asked(interrupt_.context)) request();
-            }
-        }
-        return stop_.load(std::memory_order_relaxed);
-    }
-    void request() { stop_.store(true, std::memory_order_relaxed); }
-
-  private:
-    using Clock = std::chrono::steady_clock;
-    Interrupt interrupt_;
-    std::thread::id caller_;
-    Clock::time_point asked_;
-    std::atomic<bool> stop_{false};
-};
-
-// Runs work() on `threads` threads, the calling one among them; the first exception of any of them comes out here.
-template <class Work>
-void run_on(int threads, const cpu::Kernels& kernels, Stop& stop, const Work& work) {
-    std::exception_ptr error;
-    std::mutex guard;
-    auto body = [&] {
-        try {
-            Entered entered(kernels);
-            work();
-        } catch (...) {
-            stop.request();
-            std::lock_guard<std::mutex> lock(guard);
-            if (!error) error = std::current_exception();
-        }
-    };
-    std::vector<std::thread> others;
-    try {
-        others.reserve(threads);
-        for (int t = 1; t < threads; ++t) others.emplace_back(body);
-    } catch (const std::exception&) {
-        // The system gives no more threads: those that started, and this one, do the work.
-    }
-    body();
-    for (std::thread& other : others) other.join();
-    if (error) std::rethrow_exception(error);
-}
 
 // One block of queries: what of it is worth computing.
 struct Block {
@@ -170,11 +63,11 @@ class Run {
         packed_ = packed;
         ranges_.resize(blocks_);
         std::atomic<int64_t> next{0};
-        run_on(threads_, kernels_, stop_, [&] {
+        run_on(threads_, step_, kernels_, stop_, [&] {
             for (int64_t b; (b = next++) < blocks_ && !stop_.requested();) prepare(b);
         });
         next = 0;  // the first panels are seen by the most queries: longest task first
-        run_on(threads_, kernels_, stop_, [&] {
+        run_on(threads_, step_, kernels_, stop_, [&] {
             Task task(*this);
             for (int64_t p; (p = next.fetch_add(group_)) < panels_ && !stop_.requested();)
                 task(p, std::min(p + group_, panels_));
