@@ -12,7 +12,7 @@ namespace {
 
 // 2^x by a table of 2^(k/32) and a quadratic on [-1/64, 1/64]: 5 instructions for each of two kinds of ports. While AMX
 // is in use (and for about a microsecond after), the multiplying half of one of the two 512-bit ports is off: measured
-// on Sapphire Rapids' successors, fma, mul, reduce and scalef fall to one a cycle, add and permute do not. x must be
+// on one Intel machine with AMX, fma, mul, reduce and scalef fall to one a cycle, add and permute do not. x must be
 // finite or NaN; error 5.4e-8 before rounding.
 struct Table {
     __m512 low, high;
