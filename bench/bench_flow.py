@@ -1,6 +1,7 @@
 """The whole job on SmolLM2-135M in float32: flow() against one plain forward and against the materialised route.
 
 Every round times the baseline right before the variant, so that a machine whose speed drifts does not tilt the ratio:
+Scores agree to 2e-5 relative: the float noise of 30 layers, which missing_mass shows too, is about 5e-6 of a score.
 `ratio` in extra_info is the median over rounds of variant / baseline, `memory_ratio` that of the peak resident memory
 of a process that runs nothing else.
 """
@@ -76,7 +77,7 @@ def right(name: str):
             expected = attributor.flow(
                 model, flow.ids, prompt_length=flow.prompt_length, weights=weights_of(name), impl="reference"
             )
-            torch.testing.assert_close(flow.scores, expected.scores, rtol=0, atol=2e-6)
+            torch.testing.assert_close(flow.scores, expected.scores, rtol=2e-5, atol=2e-6)
 
     return check
 
@@ -100,7 +101,7 @@ def bench_materialised(benchmark, tokens):
 
     def check(model, ids, scores):
         flow = attributor.flow(model, ids, prompt_length=ids.numel() - O)
-        torch.testing.assert_close(scores, flow.scores, rtol=0, atol=2e-6)
+        torch.testing.assert_close(scores, flow.scores, rtol=2e-5, atol=2e-6)
 
     compare(benchmark, "materialised", "plain forward", tokens, check)
 
@@ -118,4 +119,4 @@ def test_materialised_is_the_same_definition():
     """The baseline computes what the flow computes."""
     model, ids = setting(200)
     flow = attributor.flow(model, ids, prompt_length=200)
-    torch.testing.assert_close(materialised(model, ids), flow.scores, rtol=0, atol=2e-6)
+    torch.testing.assert_close(materialised(model, ids), flow.scores, rtol=2e-5, atol=2e-6)
