@@ -9,7 +9,7 @@ from torch import Tensor
 import attributor
 
 O = 16  # answer tokens
-# the first sixteen retrieval heads of SmolLM2-135M-Instruct and their neighbours, spread over six layers
+# the first sixteen retrieval heads of SmolLM2-135M-Instruct and their neighbours, spread over seven layers
 SIXTEEN = [(17, 4), (18, 6), (17, 3), (23, 8), (23, 7), (23, 2), (21, 8), (18, 7), (23, 0), (14, 3), (22, 7), (15, 6)]
 SIXTEEN += [(14, 0), (15, 1), (21, 2), (22, 3)]
 
