@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from attributor._arena import Arena
 from attributor._attention import attention
 from attributor._errors import UnsupportedModelError
 from attributor._history import History, Turn
@@ -32,6 +33,7 @@ class Recorder:
         self.chosen = [row.nonzero()[:, 0].tolist() for row in weights]  # by layer
         self.tapes: dict[int, Tape] = {}
         self.history = History()
+        self.arena = Arena()
         self.finite = torch.tensor(True)
         self.turn: Turn | None = None  # while generate() runs
         self.sink = False  # whether a learned sink takes a share of the attention
@@ -58,6 +60,7 @@ class Recorder:
             self.tapes.clear()
             self._seen.clear()
             self.history = History()
+            self.arena = Arena()
             self.finite = torch.tensor(True)
         self.history.turn = self.turn or self.history.turn
         self.history.add(mask, self._pending)
@@ -96,7 +99,7 @@ class Recorder:
         if chosen:
             tape = self.tapes.get(index)
             if tape is None:
-                tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap)
+                tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap, self.arena)
             norms = self._log_norms(module, index, chosen, value, mask) if self.values else None
             tape.add(query.detach(), key.detach(), lse.detach(), norms, mask)
         if self.progress is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from attributor._arena import Arena
 from attributor._errors import RecordingError
 from attributor._mask import Mask
 
@@ -35,15 +36,24 @@ class Layer:
 
 
 class Held:
-    """A tensor kept by reference where that wastes no memory, by copy otherwise; notices a later change in place."""
+    """A tensor kept by reference where that wastes no memory, by copy otherwise; notices a later change in place.
 
-    def __init__(self, tensor: Tensor) -> None:
-        wasteful = tensor.untyped_storage().nbytes() > 2 * tensor.numel() * tensor.element_size()
-        self.tensor = tensor.clone() if wasteful or tensor.is_inference() else tensor
-        self.version = 0 if self.tensor.is_inference() else self.tensor._version
+    With an arena a large tensor is copied there, and the allocation that it came in is free again.
+    """
+
+    def __init__(self, tensor: Tensor, arena: Arena | None = None) -> None:
+        copy = arena.copy(tensor) if arena is not None else None
+        self.nbytes = tensor.numel() * tensor.element_size()
+        self.version: int | None = None  # of a tensor that somebody else can change
+        if copy is None:
+            wasteful = tensor.untyped_storage().nbytes() > 2 * self.nbytes
+            copy = tensor.clone() if wasteful or tensor.is_inference() else tensor
+            self.nbytes = copy.untyped_storage().nbytes()
+            self.version = None if copy.is_inference() else copy._version
+        self.tensor = copy
 
     def get(self) -> Tensor:
-        if not self.tensor.is_inference() and self.tensor._version != self.version:
+        if self.version is not None and self.tensor._version != self.version:
             raise RecordingError(
                 "a recorded tensor was changed in place after it was recorded (a static cache that was used again?); "
                 "call recording.flow() before reusing the cache"
@@ -59,6 +69,7 @@ class Tape:
     groups: int  # query heads a KV head
     scale: float
     softcap: float | None
+    arena: Arena
     length: int = 0
     query: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, Q, D)
     lse: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, Q)
@@ -82,8 +93,8 @@ class Tape:
             )
         chosen = list(self.heads)
         every = len(chosen) == query.shape[1]
-        self.query.append((start, Held(query if every else query[:, chosen])))
-        self.lse.append((start, Held(lse if every else lse[:, chosen])))
+        self.query.append((start, Held(query if every else query[:, chosen], self.arena)))
+        self.lse.append((start, Held(lse if every else lse[:, chosen], self.arena)))
         self.first.append((start, Held(mask.first)))
         if log_value is not None:
             self.log_value.append((start, Held(log_value)))
@@ -126,7 +137,7 @@ class Tape:
     def nbytes(self) -> int:
         """Bytes that the tape keeps alive."""
         lists = (self.query, self.lse, self.first, self.key, self.log_value)
-        return sum(held.tensor.untyped_storage().nbytes() for parts in lists for _, held in parts)
+        return sum(held.nbytes for parts in lists for _, held in parts)
 
 
 def _cut(parts: list[tuple[int, Held]], length: int, dim: int) -> list[tuple[int, Held]]:

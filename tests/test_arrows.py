@@ -24,7 +24,8 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "flow": ("_flow _outcome _recording", "record result step errors", ""),
     "record": (
-        "_attention _history _inputs _mask _materialised _projection _record _recorder _resolve _sweep _tape _weights",
+        "_arena _attention _history _inputs _mask _materialised _projection _record _recorder _resolve _sweep _tape "
+        "_weights",
         "step kernels errors",
         "transformers safetensors",
     ),
