@@ -12,8 +12,9 @@ from attributor._errors import InputError, NumericsError, RecordingError, Unsupp
 from attributor._outcome import complete, describe, draft
 from attributor._record import layer_names
 from attributor._recorder import Recorder
+from attributor._resolve import resolve
 from attributor._result import Flow
-from attributor._sweep import sweep
+from attributor._sweep import attention_rows, sweep
 from attributor._weights import Weights
 
 __all__ = ["Recording"]
@@ -43,6 +44,7 @@ class Recording:
         out: Any,
         *,
         prompt_length: int | Sequence[int] | None = None,
+        weights: Any = None,
         normalize: bool = True,
         tokenizer: Any = None,
         documents: Sequence[Any] | None = None,
@@ -56,6 +58,8 @@ class Recording:
                 Checked against what the model really read.
             prompt_length: tokens before the answer, padding not counted, one for all rows or one a row; default: what
                 the last ``generate`` was given, or all that was read where the model was called once by itself.
+            weights: other weights than those that `record` was given, of the heads that they chose; so one reading
+                gives the flows of several.
             normalize: as in `attributor.flow`.
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.
@@ -73,6 +77,7 @@ class Recording:
         """
         check(self._model, self._recorder)
         _inputs.check_tokenizer(tokenizer, documents)
+        followed = self._weights if weights is None else self._other(weights)
         batch = self._recorder.history.batch
         ids, single = self._ids(out, batch)
         found = [self._sequence(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
@@ -85,7 +90,7 @@ class Recording:
                 swept(
                     self._model,
                     self._recorder,
-                    self._weights,
+                    followed,
                     drafted,
                     row=row,
                     start=start,
@@ -96,6 +101,65 @@ class Recording:
                 )
             )
         return flows[0] if single else flows
+
+    @torch.no_grad()
+    def attention(
+        self,
+        layer: int,
+        heads: Tensor,
+        positions: Tensor,
+        *,
+        power: float = 1.0,
+        value_norms: bool = False,
+        sink: str = "keep",
+        row: int = 0,
+        impl: str | None = None,
+    ) -> Tensor:
+        """Some rows of one layer's attention, as the model's answer tokens paid it: nothing is composed over layers.
+
+            Y[i, j] = sum_h heads[h] P[h, i, j]^power c_h[j]
+
+        Args:
+            layer: counted from 0.
+            heads: (H,) float >= 0, of the heads that were recorded.
+            positions: (O,) int64, the queries, counted in the real positions of the sequence.
+            power: as in `Weights`.
+            value_norms: as in `Weights`.
+            sink: as in `Weights`.
+            row: which sequence of the recorded batch.
+            impl: as in `attributor.flow`.
+
+        Returns:
+            (O, N) float32 on the CPU, N the real positions that were read.
+
+        Raises:
+            RecordingError: the layer or a head of it was not recorded.
+        """
+        check(self._model, self._recorder)
+        start, stop = self._recorder.history.real(row)
+        tape = self._recorder.tapes.get(layer)
+        chosen = heads.nonzero()[:, 0].tolist()
+        if tape is None or not set(chosen) <= set(tape.heads):
+            raise RecordingError(f"heads {chosen} of layer {layer} were not all recorded")
+        if value_norms and not tape.log_value:
+            raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
+        wanted = Weights(torch.ones(1, 1), power=power, value_norms=value_norms, sink=sink)
+        return attention_rows(tape.layer(row, start, stop, chosen), heads[chosen], positions, wanted, impl)
+
+    def _other(self, weights: Any) -> Weights:
+        """Weights that were not recorded with, once it is known that what they need was recorded."""
+        found = resolve(weights, self._model)
+        assert isinstance(found.heads, Tensor)
+        lost = ((found.heads > 0) & (self._recorder.weights == 0)).nonzero().tolist()
+        if lost:
+            layer, head = lost[0]
+            raise RecordingError(
+                f"weights {found.name!r} need {len(lost)} heads that were not recorded, (layer {layer}, head {head}) "
+                "for one; give record() weights that choose every head needed later"
+            )
+        if found.value_norms and not self._recorder.values:
+            raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
+        return found
 
     def _ids(self, out: Any, batch: int) -> tuple[Tensor, bool]:
         """(B, n) int64 on the CPU, and whether it is one sequence."""

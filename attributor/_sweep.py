@@ -12,7 +12,7 @@ from attributor._step import flow_step
 from attributor._tape import Layer, Tape
 from attributor._weights import Weights
 
-__all__ = ["sweep"]
+__all__ = ["attention_rows", "sweep"]
 
 
 def sweep(
@@ -33,7 +33,7 @@ def sweep(
         R_(l-1) = (R_l + R_l sum_h w[l, h] P[l, h]^power c_h) / (1 + sum_h w[l, h])
 
     Args:
-        tapes: the recorded layers, those with a chosen head.
+        tapes: the recorded layers; heads that were recorded and have weight 0 are left out.
         weights: resolved, so that `weights.heads` is (L, H).
         positions: (O,) int64, where the rows begin, counted in the real positions of the sequence.
         row: which sequence of the recorded batch.
@@ -57,9 +57,10 @@ def sweep(
     rows[torch.arange(positions.numel()), positions] = 1
     used = ""
     growth = 1.0
-    order = sorted(tapes, reverse=True)
+    order = [index for index in sorted(tapes, reverse=True) if bool(heads[index].any())]
     for done, index in enumerate(order):
-        layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop)
+        chosen = heads[index].nonzero()[:, 0].tolist()
+        layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop, chosen)
         if not bool(torch.isfinite(layer.lse).all()):
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
         if layer.lse.dtype == torch.float64:
@@ -80,10 +81,20 @@ def sweep(
     return (rows if normalize else rows * growth).cpu(), used
 
 
+def attention_rows(layer: Layer, w: Tensor, positions: Tensor, weights: Weights, impl: str | None) -> Tensor:
+    """sum_h w_h P_h^power c_h of one layer for the queries at `positions`: (O, N) float32 on the CPU.
+
+    One step of the same kernel from rows of the identity, which skips every query that no row asks for.
+    """
+    rows = torch.zeros(positions.numel(), layer.query.shape[1], dtype=torch.float32, device=layer.query.device)
+    rows[torch.arange(positions.numel()), positions] = 1
+    return _step(rows, layer, w.to(layer.lse), weights, impl).float().cpu()
+
+
 def _step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | None) -> Tensor:
     """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked."""
     row_bias = w.log()[:, None] - weights.power * layer.lse
-    key_bias = layer.log_value
+    key_bias = layer.log_value if weights.value_norms else None
     if weights.sink == "drop":
         key_bias = torch.zeros_like(row_bias) if key_bias is None else key_bias.clone()
         key_bias[:, 0] = float("-inf")

@@ -1,5 +1,6 @@
 """What is kept of one layer's attention: enough to rebuild any of its weights, and no more."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -119,17 +120,22 @@ class Tape:
         self.log_value = _cut(self.log_value, length, 2)
         self.length = length
 
-    def layer(self, row: int, start: int, stop: int) -> Layer:
-        """The real positions [start, stop) of sequence `row`."""
+    def layer(self, row: int, start: int, stop: int, heads: Sequence[int] | None = None) -> Layer:
+        """The real positions [start, stop) of sequence `row`; of all recorded heads, or of some of them."""
+        picked = None if heads is None or tuple(heads) == self.heads else [self.heads.index(head) for head in heads]
         where = {head: index for index, head in enumerate(self.kv_heads)}
         first = _slice(self.first, row, start, stop, 0)
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor if picked is None else tensor[picked]
+
         return Layer(
-            query=_slice(self.query, row, start, stop, 1),
+            query=pick(_slice(self.query, row, start, stop, 1)),
             key=_slice(self.key, row, start, stop, 1),
-            kv_index=torch.tensor([where[head // self.groups] for head in self.heads], device=first.device),
-            lse=_slice(self.lse, row, start, stop, 1),
+            kv_index=pick(torch.tensor([where[head // self.groups] for head in self.heads], device=first.device)),
+            lse=pick(_slice(self.lse, row, start, stop, 1)),
             first=first - start,
-            log_value=_slice(self.log_value, row, start, stop, 1) if self.log_value else None,
+            log_value=pick(_slice(self.log_value, row, start, stop, 1)) if self.log_value else None,
             scale=self.scale,
             softcap=self.softcap,
         )

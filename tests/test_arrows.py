@@ -19,10 +19,24 @@ ROOT = Path(__file__).parents[1]
 GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
         "cli _cli",
-        "flow models prompt record result step core errors",
+        "eval methods flow models prompt record result step core errors",
         "huggingface_hub psutil rich transformers triton typer",
     ),
-    "flow": ("_flow _outcome _recording", "record result step errors", ""),
+    "eval": (
+        "eval",
+        "methods flow models prompt record result step errors",
+        "accelerate datasets httpx matplotlib psutil rich scipy transformers",
+    ),
+    "methods": (
+        "methods",
+        "flow prompt record result step errors",
+        "scipy sentence_transformers sklearn transformers",
+    ),
+    "flow": (
+        "_calibration _flow _outcome _recording",
+        "models prompt record result step errors",
+        "filelock platformdirs transformers",
+    ),
     "record": (
         "_arena _attention _history _inputs _mask _materialised _projection _record _recorder _resolve _sweep _tape "
         "_weights",
@@ -49,13 +63,13 @@ HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in
 
 
 def sources() -> list[Path]:
-    return sorted([*ROOT.glob("attributor/**/*.py"), *ROOT.glob("kernels/**/*.py")])
+    return sorted(path for top in ("attributor", "kernels", "eval") for path in ROOT.glob(f"{top}/**/*.py"))
 
 
 def module_of(path: Path) -> str:
-    """The first part of a path inside the package: ``_flow``, ``kernels``, ``cli``."""
+    """The first part of a path inside the package: ``_flow``, ``kernels``, ``eval``, ``cli``."""
     parts = path.relative_to(ROOT).parts
-    return "kernels" if parts[0] == "kernels" else parts[1].removesuffix(".py")
+    return parts[0] if parts[0] in ("kernels", "eval") else parts[1].removesuffix(".py")
 
 
 def imports(tree: ast.AST) -> set[str]:

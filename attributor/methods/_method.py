@@ -1,0 +1,45 @@
+"""What an attribution method is: a name, what it needs recorded, and scores for a prompt's tokens or segments."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from attributor.methods._reading import Reading
+
+__all__ = ["Method", "Needs"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method needs of the one recorded forward pass that all methods of a run share.
+
+    Attributes:
+        heads: (L, H) bool, the heads that must be recorded; None for a method that reads no attention.
+        values: whether the norms of their projected values must be recorded too.
+    """
+
+    heads: Tensor | None = None
+    values: bool = False
+
+
+class Method(Protocol):
+    """One way to say where an answer came from. Implementations are frozen dataclasses, one file each.
+
+    Attributes:
+        source: the paper or page that the method comes from, or "" for a plain baseline.
+        by: "token" for (k,) scores of the prompt's tokens, "segment" for (S,) scores of its segments.
+    """
+
+    source: ClassVar[str]
+    by: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """What it is called in results: "flow:retrieval"."""
+
+    def needs(self, model: Any) -> Needs:
+        """What must be recorded for it."""
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """Scores, higher for what the answer took more from: (k,) or (S,) float on the CPU, as `by` says."""

@@ -1,0 +1,141 @@
+"""One prompt and its answer, read once by a model: what every attribution method is given."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+from attributor._flow import record
+from attributor._inputs import accepts
+from attributor._prompt import Prompt
+from attributor._recording import Recording
+from attributor._segments import Segment, assign_tokens
+from attributor._weights import Weights
+
+__all__ = ["Reading"]
+
+Ablate = Callable[[Tensor], Tensor]
+
+
+class Reading:
+    """A prompt of k tokens in S segments, an answer of a tokens, and the model's attention over both, recorded once.
+
+    Attributes:
+        model: the model, as it was.
+        tokenizer: its tokenizer.
+        prompt: text, ids and offsets of the prompt.
+        answer: (a,) int64, the answer's tokens.
+        segments: S spans of the prompt's text; what a segment method scores.
+        question: the question's text, for methods that compare texts.
+        answer_text: the answer's text.
+        log_probs: (a,) float64, log p of each answer token given everything before it.
+        seconds: of the recorded forward pass.
+        ablate: (M, S) bool, which segments are kept -> (M,) float64, log p of the whole answer without the others.
+            How they are left out (by text or by attention mask) is the run's convention.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompt: Prompt,
+        answer: Tensor,
+        segments: Sequence[Segment],
+        recording: Recording,
+        *,
+        log_probs: Tensor,
+        seconds: float,
+        question: str = "",
+        answer_text: str = "",
+        ablate: Ablate | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.answer = answer
+        self.segments = tuple(segments)
+        self.question = question
+        self.answer_text = answer_text
+        self.log_probs = log_probs
+        self.seconds = seconds
+        self._recording = recording
+        self._ablate = ablate
+
+    @classmethod
+    @torch.no_grad()
+    def read(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        prompt: Prompt,
+        answer: Tensor,
+        segments: Sequence[Segment],
+        weights: Any,
+        **more: Any,
+    ) -> "Reading":
+        """Read prompt and answer once, recording the heads that `weights` choose.
+
+        Args:
+            model: a transformers decoder-only model.
+            tokenizer: its tokenizer.
+            prompt: k tokens.
+            answer: (a,) int64, a >= 1.
+            segments: S spans of the prompt's text.
+            weights: whatever `attributor.record` takes; every head that a method will ask for needs a weight > 0.
+            more: question, answer_text, ablate.
+        """
+        if not answer.numel():
+            raise InputError("the answer has no tokens, so it has no source")
+        ids = torch.cat([prompt.ids, answer])
+        embedding = model.get_input_embeddings().weight
+        device = embedding.device if embedding.device.type != "meta" else model.device
+        a = answer.numel()
+        options = {"logits_to_keep": a} if accepts(model.forward, "logits_to_keep") else {}
+        began = time.perf_counter()
+        with record(model, weights=weights) as recording:
+            logits = model(input_ids=ids[None, :-1].to(device), use_cache=False, **options).logits[0, -a:]
+        log_probs = logits.double().log_softmax(-1).cpu()[torch.arange(a), answer]
+        seconds = time.perf_counter() - began
+        return cls(model, tokenizer, prompt, answer, segments, recording, log_probs=log_probs, seconds=seconds, **more)
+
+    @property
+    def ids(self) -> Tensor:
+        """(k + a,) int64: prompt and answer."""
+        return torch.cat([self.prompt.ids, self.answer])
+
+    @property
+    def positions(self) -> Tensor:
+        """(a,) int64: the positions that predict the answer's tokens, k - 1 to k + a - 2."""
+        k = len(self.prompt.ids)
+        return torch.arange(k - 1, k - 1 + self.answer.numel())
+
+    @cached_property
+    def segment_of(self) -> Tensor:
+        """(k,) int64: the segment of each prompt token, -1 for tokens of none."""
+        return torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), self.segments))
+
+    def flow(self, weights: Weights) -> Tensor:
+        """(a, k) float32: the flow through `weights`, of heads that were recorded."""
+        found: Tensor = self._recording.flow(self.ids, prompt_length=len(self.prompt.ids), weights=weights).scores
+        return found
+
+    def attention(self, layer: int, heads: Tensor, **options: Any) -> Tensor:
+        """(a, k) float32: what the answer's positions attended to in one layer, sum_h heads[h] P[h]^power c[h].
+
+        `heads` is (H,); options are those of `Recording.attention`.
+        """
+        return self._recording.attention(layer, heads, self.positions, **options)[:, : len(self.prompt.ids)]
+
+    def ablate(self, kept: Tensor) -> Tensor:
+        """(M, S) bool, the segments that are kept -> (M,) float64, the log-probability of the answer.
+
+        Raises:
+            InputError: this run has no way to ablate.
+        """
+        if self._ablate is None:
+            raise InputError("this reading was made without a way to leave segments out; give it ablate=")
+        return self._ablate(kept)

@@ -1,0 +1,43 @@
+"""A question with its documents and the pieces of them that are known to be needed: what every data set becomes."""
+
+from dataclasses import dataclass
+
+__all__ = ["Document", "Question"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A titled text in pieces, as its data set divides it: sentences, or one paragraph.
+
+    Attributes:
+        title: may be "".
+        pieces: as they follow each other in the text; a piece begins with the white space that separates it.
+    """
+
+    title: str
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of a data set.
+
+    Attributes:
+        id: unique in its data set; what a resumed run goes by.
+        text: the question.
+        answer: the expected answer.
+        aliases: other answers that count as right.
+        documents: in the order in which the model reads them.
+        gold: (document, piece) of the evidence, both counted from 0; never an empty piece.
+        kind: "bridge", "comparison" ..., as the data set has it, or "".
+        level: "easy", "medium", "hard", or "".
+    """
+
+    id: str
+    text: str
+    answer: str
+    documents: tuple[Document, ...]
+    gold: frozenset[tuple[int, int]]
+    aliases: tuple[str, ...] = ()
+    kind: str = ""
+    level: str = ""
