@@ -1,0 +1,44 @@
+"""Exact match and F1 of a written answer, as HotPotQA's official evaluation counts them (Yang et al. 2018)."""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+__all__ = ["exact_match", "f1", "normalise"]
+
+CLOSED = frozenset({"yes", "no", "noanswer"})  # these are right or wrong, never partly right
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalise(answer: str) -> str:
+    """Lower case, without ASCII punctuation, without the words a, an and the, single spaces.
+
+    In this order, which matters: punctuation goes without leaving a space, so "the-end" is the word "theend".
+    """
+    return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
+    """1 where the normalised answer is the expected one or one of its aliases, else 0."""
+    return int(normalise(answer) in {normalise(text) for text in (expected, *aliases)})
+
+
+def f1(answer: str, expected: str, aliases: Sequence[str] = ()) -> float:
+    """F1 of the words that the normalised answer shares with the expected one, counted with repetition; 0 to 1.
+
+    With aliases, the best of them. Where one of the two is yes, no or noanswer and the other is not the same, 0.
+    """
+    return max(_f1(normalise(answer), normalise(text)) for text in (expected, *aliases))
+
+
+def _f1(answer: str, expected: str) -> float:
+    if answer != expected and (answer in CLOSED or expected in CLOSED):
+        return 0.0
+    written, wanted = answer.split(), expected.split()
+    shared = (Counter(written) & Counter(wanted)).total()
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(written), shared / len(wanted)
+    return 2 * precision * recall / (precision + recall)

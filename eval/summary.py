@@ -1,0 +1,196 @@
+"""A run in numbers: means over rows with intervals, by stratum, paired differences, faithfulness and costs."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals, median_interval
+from attributor.eval.metrics import MAIN, METRICS, measure
+from attributor.eval.scored import DROPS, Scored, are_indices, main_aggregation, score_cases, usable
+
+__all__ = ["SECONDARY", "VERSION", "Running", "strata", "summarize", "summary_of"]
+
+VERSION = 1  # of the keys
+SECONDARY = 1_000  # resamples at most, for all but the main metrics by sentence over all rows
+MOST_KINDS = 12  # strata of kinds, the most frequent ones
+
+Floats = npt.NDArray[np.float64]
+
+
+def summarize(
+    cases: Sequence[Mapping[str, Any]], *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Any]:
+    """Everything that a run says, ready for JSON (no NaN); README.md describes the keys.
+
+    Args:
+        cases: records of a run, in any order; a later record does not replace an earlier one of the same id here.
+        main: the aggregation of token methods that differences, curves and tables use.
+        resamples: of the main metrics' intervals; the others take at most SECONDARY.
+        seed: of the resamples.
+    """
+    return summary_of(score_cases(cases, main), main=main, resamples=resamples, seed=seed)
+
+
+def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Any]:
+    """`summarize` for cases whose metrics are computed already."""
+    groups = strata(scored)
+    fewer = min(resamples, SECONDARY)
+    methods: dict[str, Any] = {
+        name: {"main": how, "best": how, "sentence": {}, "document": {}} for name, how in scored.methods.items()
+    }
+    for stratum, rows in groups.items():
+        for unit in ("sentence", "document"):
+            primary = stratum == "all" and unit == "sentence"
+            for metric in METRICS if stratum == "all" else MAIN:
+                count = resamples if primary and metric in MAIN else fewer
+                wanted = [i for i, column in enumerate(scored.columns) if column.unit == unit]
+                found = mean_intervals(scored.values[metric][rows][:, wanted], count, seed)
+                for i, interval in zip(wanted, found, strict=True):
+                    column = scored.columns[i]
+                    by = methods[column.method][unit].setdefault(column.aggregation, {})
+                    by.setdefault(stratum, {})[metric] = interval.as_dict()
+    costs, faithful = _costs(scored, fewer, seed), _faithfulness(scored, resamples, seed)
+    for name, found_method in methods.items():
+        found_method["best"] = _best(found_method)
+        found_method["costs"], found_method["faithfulness"] = costs[name], faithful.get(name)
+    own = mean_intervals(np.stack([scored.em, scored.f1], axis=1), fewer, seed)
+    return {
+        "version": VERSION,
+        "counts": dict(scored.counts),
+        "settings": {
+            "main": main,
+            "interval": "95% percentile bootstrap over rows",
+            "resamples": resamples,
+            "secondary_resamples": fewer,
+            "seed": seed,
+        },
+        "strata": {name: int(rows.sum()) for name, rows in groups.items()},
+        "answers": {"em": own[0].as_dict(), "f1": own[1].as_dict()},
+        "methods": methods,
+        "differences": _differences(scored, methods, resamples, seed),
+        "ablations": [dict(zip(("convention", "masks", "seed"), how, strict=True)) for how in scored.ablations],
+        "peak_bytes": scored.peak_bytes,
+    }
+
+
+def strata(scored: Scored) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows by name, (n,) each: all, by kind, and by whether the model's own answer was an exact match."""
+    found = {"all": np.ones(len(scored.ids), bool)}
+    kinds = np.array(scored.kind, dtype=object)
+    names, sizes = np.unique(scored.kind, return_counts=True)
+    for i in np.argsort(-sizes, kind="stable")[:MOST_KINDS]:
+        if names[i]:
+            found[f"kind:{names[i]}"] = np.asarray(kinds == names[i], bool)
+    if not np.isnan(scored.em).all():
+        found |= {"answer:right": scored.em == 1, "answer:wrong": scored.em == 0}
+    return found
+
+
+def _best(method: Mapping[str, Any]) -> str:
+    """The aggregation with the highest AP; chosen on these very rows, so its number flatters."""
+    by = method["sentence"]
+    known = {how: by[how]["all"]["ap"]["value"] for how in by if by[how]["all"]["ap"]["value"] is not None}
+    return max(known, key=lambda how: (known[how], how == method["main"])) if known else str(method["main"])
+
+
+def _costs(scored: Scored, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    found = {}
+    for i, name in enumerate(scored.methods):
+        own, total, passes = mean_intervals(
+            np.stack([scored.seconds[:, i], scored.total[:, i], scored.passes[:, i]], axis=1), resamples, seed
+        )
+        found[name] = {
+            "reads": scored.reads.get(name, False),
+            "seconds": own.as_dict(),
+            "seconds_with_read": total.as_dict(),
+            "forwards": median_interval(scored.multiple[:, i], resamples, seed).as_dict(),
+            "passes": passes.as_dict(),
+        }
+    return found
+
+
+def _faithfulness(scored: Scored, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """By method, for those that were measured."""
+    found = {}
+    for i, name in enumerate(scored.methods):
+        table = np.concatenate([scored.drops[:, i], scored.lds[:, i, None]], axis=1)
+        if np.isnan(table).all():
+            continue
+        names = [*(f"drop@{k}" for k in DROPS), "lds"]
+        intervals = mean_intervals(table, resamples, seed)
+        found[name] = {key: interval.as_dict() for key, interval in zip(names, intervals, strict=True)}
+    return found
+
+
+def _differences(scored: Scored, methods: Mapping[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:
+    """Method minus other on the rows that both have, main aggregation; the one with the higher AP comes first."""
+
+    def quality(i: int) -> float:
+        value = methods[names[i]]["sentence"].get(scored.methods[names[i]], {}).get("all", {}).get("ap", {})
+        return -1.0 if value.get("value") is None else float(value["value"])
+
+    names = list(scored.methods)
+    order = sorted(range(len(names)), key=quality, reverse=True)
+    pairs = list(combinations(order, 2))
+    if not pairs or not scored.ids:
+        return []
+    tables = {metric: scored.main(metric) for metric in MAIN}
+    tables |= {f"drop@{k}": scored.drops[:, :, j] for j, k in enumerate(DROPS)} | {"lds": scored.lds}
+    labels, columns = [], []
+    for metric, table in tables.items():
+        for a, b in pairs:
+            labels.append((names[a], names[b], metric))
+            columns.append(table[:, a] - table[:, b])
+    found = mean_intervals(np.stack(columns, axis=1), resamples, seed)
+    return [
+        {"method": a, "other": b, "metric": metric, **interval.as_dict()}
+        for (a, b, metric), interval in zip(labels, found, strict=True)
+        if interval.n
+    ]
+
+
+class Running:
+    """Metrics so far, for a progress display: mean AP of each method over the cases that were added.
+
+    Attributes:
+        counts: cases by status.
+    """
+
+    def __init__(self, main: str = "sum") -> None:
+        """Begin with nothing; `main` as in `summarize`."""
+        self._main = main
+        self._sums: dict[str, list[float]] = {}
+        self._right: list[float] = []
+        self.counts = {"done": 0, "skipped": 0, "failed": 0}
+
+    def add(self, case: Mapping[str, Any]) -> None:
+        """Take in one record; one that cannot be ranked counts, and changes no mean."""
+        status = str(case.get("status"))
+        self.counts[status] = self.counts.get(status, 0) + 1
+        if status != "done":
+            return
+        if case.get("em") is not None:
+            self._right.append(float(case["em"]))
+        S, gold = len(case.get("segments") or ()), list(case.get("gold") or ())
+        if not (0 < len(gold) < S and are_indices(gold, S)):
+            return
+        for name, record in (case.get("methods") or {}).items():
+            scores = record.get("scores") or {}
+            row = scores.get(main_aggregation(scores, self._main), ())
+            total = self._sums.setdefault(name, [0.0, 0.0])
+            if not usable(row, S):
+                continue
+            total[0] += float(measure(row, gold, ("ap",))["ap"][0])
+            total[1] += 1
+
+    @property
+    def average_precision(self) -> dict[str, float]:
+        """Mean AP by method, for the methods that have a row."""
+        return {name: total / n for name, (total, n) in self._sums.items() if n}
+
+    @property
+    def exact_match(self) -> float | None:
+        """The share of the model's own answers that were right, where there are any."""
+        return float(np.mean(self._right)) if self._right else None
