@@ -19,7 +19,7 @@ from attributor._resolve import resolve
 from attributor._result import Flow
 from attributor._weights import Weights
 
-__all__ = ["Recording", "flow", "record"]
+__all__ = ["Recording", "flow", "forward", "record"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,13 +51,15 @@ def flow(
             feeds the next token.
         prompt_length: tokens of the prompt, padding not counted; one for all rows or one a row; None: all of `ids`.
         attention_mask: (B, n), 1 where `ids` is a token and 0 where it is padding, on either side.
-        weights: "mean" (1/H each, the definition), "output_norm", "retrieval", a `Weights`, an (L, H) tensor or a file.
+        weights: "mean" (1/H each, the definition), "output_norm", "retrieval" (the heads that look facts up; found once
+            for a model that none are shipped for), a `Weights`, an (L, H) tensor or a file.
         normalize: False multiplies the scores by prod(1 + sum w), 2^L for the mean.
-        tokenizer: adds texts and character offsets to the result.
+        tokenizer: adds texts and character offsets to the result; finding retrieval heads needs it, or loads it.
         documents: the prompt's documents, as strings that occur in it or (start, stop) characters; needs `tokenizer`.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
-        progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer.
+        progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer; before them
+            "calibrate", where retrieval heads have to be found.
 
     Returns:
         A Flow for (n,) and (1, n), a list of B flows for (B, n).
@@ -74,7 +76,7 @@ def flow(
     for sequence in sequences:
         _inputs.check_ids(sequence, model.get_input_embeddings().num_embeddings, text_config(model))
     _inputs.check_tokenizer(tokenizer, documents)
-    resolved = resolve(weights, model)
+    resolved = resolve(weights, model, tokenizer, progress=progress)
     drafts = [draft(sequence, k, tokenizer, documents) for sequence, k in zip(sequences, lengths, strict=True)]
     follow = _follow if recordable else _follow_materialised
     flows = [follow(model, drafted, resolved, normalize=normalize, impl=impl, progress=progress) for drafted in drafts]
@@ -82,7 +84,9 @@ def flow(
 
 
 @contextmanager
-def record(model: Any, *, weights: Any = "mean", progress: Progress | None = None) -> Iterator[Recording]:
+def record(
+    model: Any, *, weights: Any = "mean", tokenizer: Any = None, progress: Progress | None = None
+) -> Iterator[Recording]:
     """Record a model while it generates, for the flow without a second forward pass::
 
         with attributor.record(model) as recording:
@@ -95,6 +99,8 @@ def record(model: Any, *, weights: Any = "mean", progress: Progress | None = Non
     Args:
         model: a transformers decoder-only model.
         weights: as in `flow`; heads with weight 0 are not recorded.
+        tokenizer: only for "retrieval" on a model whose heads have to be found; None loads it from where the model was
+            loaded from.
         progress: called with ("prompt", layers done, layers) while the model reads.
 
     Raises:
@@ -103,7 +109,7 @@ def record(model: Any, *, weights: Any = "mean", progress: Progress | None = Non
     """
     check_decoder(model)
     check_recordable(model)
-    resolved = resolve(weights, model)
+    resolved = resolve(weights, model, tokenizer, progress=progress)
     recorder = _recorder(resolved, progress)
     with attached(model, recorder):
         yield Recording(model, resolved, recorder)
@@ -137,7 +143,7 @@ def _follow(
     began = time.perf_counter()
     ids, recorder = _read(drafted), _recorder(weights, progress)
     with attached(model, recorder):
-        _forward(model, ids)
+        forward(model, ids)
     check(model, recorder)
     return swept(
         model,
@@ -167,7 +173,7 @@ def _follow_materialised(
 
 
 @torch.no_grad()
-def _forward(model: Any, ids: Tensor) -> None:
+def forward(model: Any, ids: Tensor) -> None:
     """Read the ids (N,), computing one row of logits: enough to see that they are numbers."""
     embedding = model.get_input_embeddings().weight
     device = embedding.device if embedding.device.type != "meta" else model.device

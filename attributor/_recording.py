@@ -77,7 +77,7 @@ class Recording:
         """
         check(self._model, self._recorder)
         _inputs.check_tokenizer(tokenizer, documents)
-        followed = self._weights if weights is None else self._other(weights)
+        followed = self._weights if weights is None else self._other(weights, tokenizer)
         batch = self._recorder.history.batch
         ids, single = self._ids(out, batch)
         found = [self._sequence(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
@@ -146,9 +146,9 @@ class Recording:
         wanted = Weights(torch.ones(1, 1), power=power, value_norms=value_norms, sink=sink)
         return attention_rows(tape.layer(row, start, stop, chosen), heads[chosen], positions, wanted, impl)
 
-    def _other(self, weights: Any) -> Weights:
+    def _other(self, weights: Any, tokenizer: Any) -> Weights:
         """Weights that were not recorded with, once it is known that what they need was recorded."""
-        found = resolve(weights, self._model)
+        found = resolve(weights, self._model, tokenizer)
         assert isinstance(found.heads, Tensor)
         lost = ((found.heads > 0) & (self._recorder.weights == 0)).nonzero().tolist()
         if lost:

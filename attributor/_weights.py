@@ -32,7 +32,8 @@ class Weights:
     Attributes:
         heads: (L, H) float, finite and >= 0, w above; or the name of a rule that is resolved for each model: "mean"
             (1/H: the plain definition), "output_norm" (in proportion to the Frobenius norm of each head's slice of the
-            output projection, summing to 1 a layer), "retrieval" (the weights file shipped for the model).
+            output projection, summing to 1 a layer), "retrieval" (the heads that look facts up: shipped for
+            the model, or found in it once).
         power: the exponent of every attention weight, > 0; above 1 favours heads that look somewhere in particular.
         value_norms: multiply what key j gives by c_h[j] = ||W_O^h v_j^h|| (Kobayashi et al. 2020), which takes the
             attention sink out by its own mechanics.
@@ -161,7 +162,7 @@ class Weights:
             raise FileFormatError(f"{path} holds weights that cannot be used: {error}") from error
 
     def shipped(self, model_id: str) -> "Weights":
-        """The weights file that comes with attributor for `model_id`, for the rule "retrieval".
+        """The weights file that comes with attributor for `model_id`; the rule "retrieval" prefers it to finding heads.
 
         Args:
             model_id: the full hub id that the file was made for. A fine-tune, or a copy in a folder, has other heads or
@@ -175,8 +176,8 @@ class Weights:
         if path is None:
             raise InputError(
                 f"no retrieval heads are shipped for {model_id or 'a model without a name'} (there are: "
-                f"{', '.join(shipped)}); use weights='mean', your own (L, H) tensor, or, for a copy of the same model, "
-                f"weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
+                f"{', '.join(shipped)}); weights='retrieval' finds those of any model, once; or, for a copy of a model "
+                f"that there are some for, weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
             )
         found = Weights.load(path)
         return replace(found, power=self.power, value_norms=self.value_norms, sink=self.sink)

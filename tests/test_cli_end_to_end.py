@@ -102,7 +102,7 @@ def test_messages_and_prompt_files(folder, tmp_path):
     assert turn["prompt_tokens"] > raw["prompt_tokens"]
 
 
-def test_weights_from_a_file_and_power(folder, documents, tmp_path):
+def test_weights_from_a_file_and_power(folder, documents, tmp_path, monkeypatch):
     path = tmp_path / "weights.safetensors"
     attributor.Weights.of_heads((2, 4), {(1, 2): 0.5}, note="one head").save(path)
     ask = ["flow", "-m", folder, "-d", documents, "-q", "Who?", "--answer", "The keeper."]
@@ -112,7 +112,9 @@ def test_weights_from_a_file_and_power(folder, documents, tmp_path):
     sharp = found(*ask, "--power", "2")
     assert (sharp["meta"]["power"], sharp["rest"]["missing"], sharp["rest"]["answer"]) == ("2", None, None)
     assert run(*ask, "--power", "2").exit_code == 0
-    assert "no retrieval heads are shipped" in run(*ask, "--weights", "retrieval").stderr
+    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path))
+    assert found(*ask, "--weights", "retrieval")["meta"]["weights"] == "retrieval"  # none are shipped: found now
+    assert len(list((tmp_path / "heads").glob("*.safetensors"))) == 1
     attributor.Weights.of_heads((3, 4), {(1, 2): 0.5}).save(path)
     assert "(3, 4)" in run(*ask, "--weights", path).stderr
 

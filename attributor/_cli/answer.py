@@ -76,8 +76,8 @@ def describe(answered: Answered) -> str:
     words = {
         "mean": f"mean: every one of the {heads} heads counts the same, the plain definition",
         "output_norm": f"output_norm: {heads} heads by the norm of their output projections",
-        "retrieval": f"retrieval: {some}, found without labels and shipped for "
-        f"{weights.meta.get('model', meta['model']).rpartition('/')[2]}; "
+        "retrieval": f"retrieval: {some}, found without labels in "
+        f"{weights.meta.get('model', meta['model']).rstrip('/').rpartition('/')[2]}; "
         "--weights mean shows the plain definition",
     }
     said = words.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
@@ -95,7 +95,8 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    resolved = _resolve.resolve(weights, model)  # a model without such heads is told before it reads anything
+    # finding the heads of a model may take minutes: with a bar of this command's, or a line where there is no terminal
+    resolved = _resolve.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
     prompt = source.prompt(tokenizer)
     notes = [prompt.note] if prompt.note else []

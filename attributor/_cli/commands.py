@@ -1,4 +1,4 @@
-"""The commands: `attributor flow`, `attributor demo`, `attributor info`."""
+"""The commands: `attributor flow`, `attributor demo`, `attributor calibrate`, `attributor info`."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from attributor._cli import eval_commands
 from attributor._cli import options as opt
+from attributor._cli.calibrate import CALIBRATE_HELP, calibrate
 from attributor._cli.execute import View, check_outputs, guarded, make_folder, run, standard_output
 from attributor._cli.sources import Source, example, read_source
 from attributor._default_model import DEFAULT_MODEL
@@ -28,6 +30,7 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("_", "-"),  # --device_map is --device-map
     },
 )
+app.add_typer(eval_commands.app)
 
 
 def _version(asked: bool) -> None:
@@ -134,6 +137,9 @@ def demo(
 
     with guarded("demo", debug):
         _attribute(context.params, read)
+
+
+app.command(help=CALIBRATE_HELP)(calibrate)
 
 
 @app.command(help=opt.INFO_HELP)

@@ -124,7 +124,7 @@ Weights = Annotated[
     _option(
         FLOW,
         "How much each head counts: mean (all the same: the plain definition), output_norm, retrieval (heads that look "
-        "facts up; shipped for the default model), or a weights file.",
+        "facts up; found once where none are shipped, see attributor calibrate), or a weights file.",
         "--weights",
         "-w",
         metavar="NAME|FILE",

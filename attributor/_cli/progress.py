@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 __all__ = ["Stages"]
 
 NAMES = {
+    "calibrate": ("Finding the heads that retrieve", "layers"),
     "prompt": ("Reading the prompt", "layers"),
     "answer": ("Writing the answer", "tokens"),
     "sweep": ("Following the attention", "layers"),

@@ -1,0 +1,215 @@
+"""How well every head of a model finds the sentences that were planted in generated prompts."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from attributor._calibration.layout import Layout, lay_out
+from attributor._calibration.prompts import Case
+from attributor._calibration.ranking import average_precision, chance, share
+from attributor._checks import check_path
+from attributor._errors import FileFormatError, InputError, OutputError
+from attributor._flow import forward, record
+from attributor._inputs import check_ids
+from attributor._record import check_decoder, text_config
+from attributor._recording import Recording
+from attributor._resolve import model_id
+
+__all__ = ["HeadScores", "head_scores"]
+
+FORMAT, VERSION = "attributor.head_scores", 1
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadScores:
+    """One number a case and head, from straight attention: nothing is composed over layers.
+
+    "ap" is the average precision of the planted sentences under the attention that a head's rows pay to each sentence,
+    summed over rows and tokens; "mass" is the share of its attention to all sentences that the planted ones get. What
+    does not apply to a case is NaN.
+
+    Attributes:
+        kinds: the kind of each of the C cases.
+        ap, mass: (C, L, H) float32, from the rows that predict the answer.
+        question_ap, question_mass: (C, L, H), from the rows of the question's tokens.
+        hop_ap, hop_mass: (C, 2, L, H), from the answer's rows, each planted sentence alone, in the order in which they
+            are needed; the other one is left out. Of cases with two planted sentences.
+        link_ap, link_mass: (C, L, H), from the rows of the later planted sentence to the earlier one, among the
+            sentences before it. Of cases with two planted sentences.
+        link_from: (C,) int64, which planted sentence stands later: 1, 2, or 0 where there is one only.
+        chance: (C,) float32, the expected ap of a random order.
+        meta: the model, the prompts, versions and seconds.
+    """
+
+    kinds: tuple[str, ...]
+    ap: Tensor
+    mass: Tensor
+    question_ap: Tensor
+    question_mass: Tensor
+    hop_ap: Tensor
+    hop_mass: Tensor
+    link_ap: Tensor
+    link_mass: Tensor
+    link_from: Tensor
+    chance: Tensor
+    meta: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(L, H) of the model."""
+        return int(self.ap.shape[1]), int(self.ap.shape[2])
+
+    def by_kind(self, name: str = "ap") -> dict[str, Tensor]:
+        """One field's mean over the cases of each kind, NaN where it applies to none of them: {kind: (..., L, H)}."""
+        values = getattr(self, name)
+        which = {kind: [case for case, of in enumerate(self.kinds) if of == kind] for kind in dict.fromkeys(self.kinds)}
+        return {kind: values[cases].nanmean(0) for kind, cases in which.items()}
+
+    def mean(self, name: str = "ap", kinds: Sequence[str] | None = None) -> Tensor:
+        """(..., L, H): the mean over kinds of the mean over their cases, so that every kind counts the same."""
+        found = self.by_kind(name)
+        if lost := set(kinds or ()) - set(found):
+            raise InputError(f"no cases of kind {', '.join(sorted(lost))}; there are {', '.join(found)}")
+        return torch.stack([values for kind, values in found.items() if kinds is None or kind in kinds]).nanmean(0)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: the tensors by their names; kinds and meta in the metadata.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        path = check_path(path)
+        tensors = {name: getattr(self, name).contiguous() for name in _tensors()}
+        metadata = {"format": FORMAT, "version": str(VERSION), "kinds": json.dumps(self.kinds)}
+        try:
+            path.write_bytes(to_bytes(tensors, metadata | {"meta": json.dumps(self.meta)}))
+        except OSError as error:
+            raise OutputError(f"cannot write head scores to {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "HeadScores":
+        """Read a file written by `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FileFormatError: it is no such file, is damaged, or comes from a newer version.
+        """
+        path = check_path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no head scores at {path}")
+        try:
+            with safetensors.safe_open(str(path), "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT or int(metadata["version"]) > VERSION:
+                    raise FileFormatError(f"{path} holds no head scores of version {VERSION} or before")
+                tensors = {name: file.get_tensor(name) for name in _tensors()}
+            return cls(tuple(json.loads(metadata["kinds"])), **tensors, meta=json.loads(metadata["meta"]))
+        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise FileFormatError(f"{path} is not a readable file of head scores: {error}") from error
+
+
+def _tensors() -> list[str]:
+    return [entry.name for entry in fields(HeadScores) if entry.name not in ("kinds", "meta")]
+
+
+def head_scores(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Progress | None = None) -> HeadScores:
+    """Read every case once, and score every head by the sentences that it looks at: one forward pass a case.
+
+    Args:
+        model: a transformers decoder-only model of L layers with H heads.
+        tokenizer: its tokenizer.
+        cases: C >= 1 prompts with their answers.
+        progress: called with ("calibrate", done, total), total = C L layers.
+
+    Raises:
+        InputError: no cases, or one that is longer than the model's window.
+        UnsupportedModelError: attention that cannot be recorded.
+    """
+    check_decoder(model)
+    if not cases:
+        raise InputError("there are no cases to score the heads on")
+    began, config = time.perf_counter(), text_config(model)
+    layouts = [lay_out(tokenizer, case) for case in cases]
+    for layout in layouts:
+        check_ids(layout.ids, model.get_input_embeddings().num_embeddings, config)
+    L, found = config.num_hidden_layers, []
+    for done, layout in enumerate(layouts):
+
+        def tell(_: str, layer: int, __: int, before: int = done * L) -> None:
+            if progress is not None:
+                progress("calibrate", before + layer, len(layouts) * L)
+
+        found.append(_score(layout, *_attention(model, layout, tell)))
+    meta = {
+        "model": model_id(model) or type(model).__name__,
+        "tokens": str(sum(layout.ids.numel() for layout in layouts)),
+        "seconds": f"{time.perf_counter() - began:.1f}",
+        "attributor": version("attributor"),
+    }
+    stacked = {name: torch.stack([case[name] for case in found]) for name in _tensors()}
+    return HeadScores(tuple(case.kind for case in cases), **stacked, meta=meta)
+
+
+def _attention(model: Any, layout: Layout, tell: Progress) -> tuple[Tensor, Tensor | None]:
+    """What rows pay to each sentence: (2, L, H, S), the answer's and the question's; and the later planted one's."""
+    config = text_config(model)
+    L, H = config.num_hidden_layers, config.num_attention_heads
+    groups = [layout.answer, layout.question]
+    if len(layout.planted) == 2:
+        groups.append((layout.sentence_of == max(layout.planted)).nonzero()[:, 0])
+    with record(model, weights=torch.full((L, H), 1 / H), progress=tell) as recording:
+        forward(model, layout.ids[:-1])
+    sums = torch.zeros(len(groups), L, H, layout.sentences + 1)  # the last column: tokens of no sentence
+    columns = layout.sentence_of[:-1].where(layout.sentence_of[:-1] >= 0, torch.tensor(layout.sentences))
+    for layer in range(L):
+        for head in range(H):
+            sums[:, layer, head].index_add_(1, columns, _rows(recording, layer, head, H, groups))
+    return sums[:2, ..., :-1], sums[2, ..., :-1] if len(groups) == 3 else None
+
+
+def _rows(recording: Recording, layer: int, head: int, H: int, groups: list[Tensor]) -> Tensor:
+    """(groups, N): one head's attention, summed over the rows of each group."""
+    alone = torch.zeros(H)
+    alone[head] = 1
+    rows = recording.attention(layer, alone, torch.cat(groups))
+    return torch.stack([part.sum(0) for part in torch.split(rows, [group.numel() for group in groups])])
+
+
+def _score(layout: Layout, sums: Tensor, later: Tensor | None) -> dict[str, Tensor]:
+    """One case's entries of `HeadScores`."""
+    S, planted = layout.sentences, list(layout.planted)
+    wanted = _marked(S, planted)
+    ap, mass = average_precision(sums, wanted), share(sums, wanted)
+    nothing = torch.full(ap.shape, torch.nan)
+    scored = {"ap": ap[0], "mass": mass[0], "question_ap": ap[1], "question_mass": mass[1]}
+    scored |= {"hop_ap": nothing, "hop_mass": nothing, "link_ap": nothing[0], "link_mass": nothing[0]}
+    scored |= {"link_from": torch.tensor(0), "chance": torch.tensor(chance(S, len(planted)))}
+    if later is None:
+        return scored
+    alone = []
+    for hop, other in (planted, planted[::-1]):
+        kept = torch.arange(S) != other
+        alone.append((sums[0][..., kept], _marked(S, [hop])[kept]))
+    last = max(planted)
+    before, first = later[..., :last], _marked(last, [min(planted)])
+    return scored | {
+        "hop_ap": torch.stack([average_precision(*pair) for pair in alone]),
+        "hop_mass": torch.stack([share(*pair) for pair in alone]),
+        "link_ap": average_precision(before, first),
+        "link_mass": share(before, first),
+        "link_from": torch.tensor(planted.index(last) + 1),
+    }
+
+
+def _marked(S: int, sentences: list[int]) -> Tensor:
+    return torch.isin(torch.arange(S), torch.tensor(sentences))
