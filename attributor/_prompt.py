@@ -35,6 +35,8 @@ class Prompt:
         offsets: (k, 2) int64, the characters of `text` that each token stands for; (x, x) for a token without any.
         documents: the documents' spans in `text`, title line included, in order; may be empty.
         note: something the user should know about how the prompt was made, or None.
+        quoted: spans of `text` that somebody wrote, in which control tokens are text; the rest is the template's.
+        special: whether the tokenizer put its own start token before the text.
     """
 
     text: str
@@ -42,6 +44,8 @@ class Prompt:
     offsets: Tensor
     documents: tuple[Segment, ...] = ()
     note: str | None = None
+    quoted: tuple[Span, ...] = ()
+    special: bool = False
 
 
 def build_prompt(
@@ -267,4 +271,4 @@ def _prompt(
         Segment(start, stop, text[start:stop], label or None, index)
         for index, (start, stop, label) in enumerate(documents)
     )
-    return Prompt(text, ids, offsets, spans, note)
+    return Prompt(text, ids, offsets, spans, note, tuple(contents), add_special_tokens)

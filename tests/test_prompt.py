@@ -192,3 +192,16 @@ def test_the_answer_is_tokenised_as_it_stands():
     ids = encode_answer(TOKENIZER, " The island")
     assert ids.dtype == torch.int64
     assert TOKENIZER.decode(ids) == " The island"
+
+
+def test_a_prompt_knows_what_somebody_wrote_and_what_the_template_did():
+    prompt = build_prompt(TOKENIZER, DOCUMENTS, "Who keeps the light?", system="Be brief.")
+    assert prompt.text[slice(*prompt.quoted[0])] == "Be brief."
+    assert prompt.text[prompt.quoted[1][0] :].startswith("The harbour:\n")
+    assert len(prompt.quoted) == 2
+    assert not prompt.special
+    plain = build_prompt(tokenizer(None), DOCUMENTS, "Who keeps the light?")
+    assert plain.text[slice(*plain.quoted[0])] == plain.text.removesuffix("\nAnswer:")
+    assert plain.special
+    raw = from_text(TOKENIZER, "As it stands.", chat=False)
+    assert (raw.quoted, raw.special) == ((), True)

@@ -1,11 +1,14 @@
 """What an attribution method is: a name, what it needs recorded, and scores for a prompt's tokens or segments."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from attributor.methods._reading import Reading
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
 
 __all__ = ["Method", "Needs"]
 
@@ -29,17 +32,19 @@ class Method(Protocol):
     Attributes:
         source: the paper or page that the method comes from, or "" for a plain baseline.
         by: "token" for (k,) scores of the prompt's tokens, "segment" for (S,) scores of its segments.
+        reads: whether it uses the shared forward pass: its attention, or the answer's log-probability.
     """
 
     source: ClassVar[str]
     by: ClassVar[str]
+    reads: ClassVar[bool]
 
     @property
     def name(self) -> str:
         """What it is called in results: "flow:retrieval"."""
 
     def needs(self, model: Any) -> Needs:
-        """What must be recorded for it."""
+        """What must be recorded for it; called once before the first case, so what takes long is prepared here."""
 
     def __call__(self, reading: Reading) -> Tensor:
         """Scores, higher for what the answer took more from: (k,) or (S,) float on the CPU, as `by` says."""

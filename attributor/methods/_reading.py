@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor._errors import InputError
+from attributor._errors import InputError, RecordingError
 from attributor._flow import record
-from attributor._inputs import accepts
 from attributor._prompt import Prompt
 from attributor._recording import Recording
 from attributor._segments import Segment, assign_tokens
 from attributor._weights import Weights
+from attributor.methods._model import evaluating, token_log_probs
 
 __all__ = ["Reading"]
 
@@ -34,8 +34,7 @@ class Reading:
         answer_text: the answer's text.
         log_probs: (a,) float64, log p of each answer token given everything before it.
         seconds: of the recorded forward pass.
-        ablate: (M, S) bool, which segments are kept -> (M,) float64, log p of the whole answer without the others.
-            How they are left out (by text or by attention mask) is the run's convention.
+        passes: sequences that methods have had the model read since, beside the recorded one.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Reading:
         prompt: Prompt,
         answer: Tensor,
         segments: Sequence[Segment],
-        recording: Recording,
+        recording: Recording | None,
         *,
         log_probs: Tensor,
         seconds: float,
@@ -62,6 +61,7 @@ class Reading:
         self.answer_text = answer_text
         self.log_probs = log_probs
         self.seconds = seconds
+        self.passes = 0
         self._recording = recording
         self._ablate = ablate
 
@@ -85,20 +85,23 @@ class Reading:
             prompt: k tokens.
             answer: (a,) int64, a >= 1.
             segments: S spans of the prompt's text.
-            weights: whatever `attributor.record` takes; every head that a method will ask for needs a weight > 0.
+            weights: whatever `attributor.record` takes; every head that a method will ask for needs a weight > 0. None
+                records nothing, for methods that read no attention; see `union`.
             more: question, answer_text, ablate.
         """
-        if not answer.numel():
+        a, k = answer.numel(), len(prompt.ids)
+        if not a:
             raise InputError("the answer has no tokens, so it has no source")
-        ids = torch.cat([prompt.ids, answer])
-        embedding = model.get_input_embeddings().weight
-        device = embedding.device if embedding.device.type != "meta" else model.device
-        a = answer.numel()
-        options = {"logits_to_keep": a} if accepts(model.forward, "logits_to_keep") else {}
+        ids = torch.cat([prompt.ids, answer])[None, :-1]
+        rows = torch.arange(k - 1, k - 1 + a)[None]
+        recording = None
         began = time.perf_counter()
-        with record(model, weights=weights) as recording:
-            logits = model(input_ids=ids[None, :-1].to(device), use_cache=False, **options).logits[0, -a:]
-        log_probs = logits.double().log_softmax(-1).cpu()[torch.arange(a), answer]
+        if weights is None:
+            with evaluating(model):
+                log_probs = token_log_probs(model, ids, rows, answer)[0]
+        else:
+            with record(model, weights=weights) as recording:
+                log_probs = token_log_probs(model, ids, rows, answer)[0]
         seconds = time.perf_counter() - began
         return cls(model, tokenizer, prompt, answer, segments, recording, log_probs=log_probs, seconds=seconds, **more)
 
@@ -120,7 +123,7 @@ class Reading:
 
     def flow(self, weights: Weights) -> Tensor:
         """(a, k) float32: the flow through `weights`, of heads that were recorded."""
-        found: Tensor = self._recording.flow(self.ids, prompt_length=len(self.prompt.ids), weights=weights).scores
+        found: Tensor = self._recorded().flow(self.ids, prompt_length=len(self.prompt.ids), weights=weights).scores
         return found
 
     def attention(self, layer: int, heads: Tensor, **options: Any) -> Tensor:
@@ -128,14 +131,25 @@ class Reading:
 
         `heads` is (H,); options are those of `Recording.attention`.
         """
-        return self._recording.attention(layer, heads, self.positions, **options)[:, : len(self.prompt.ids)]
+        rows = self._recorded().attention(layer, heads, self.positions, **options)
+        return rows[:, : len(self.prompt.ids)]
 
     def ablate(self, kept: Tensor) -> Tensor:
-        """(M, S) bool, the segments that are kept -> (M,) float64, the log-probability of the answer.
+        """(M, S) bool, the segments that are kept -> (M,) float64, log p of the whole answer without the others.
+
+        How they are left out (by text or by attention mask) is the run's convention; see `Ablator`.
 
         Raises:
-            InputError: this run has no way to ablate.
+            InputError: this reading has no way to ablate.
         """
         if self._ablate is None:
             raise InputError("this reading was made without a way to leave segments out; give it ablate=")
-        return self._ablate(kept)
+        before = getattr(self._ablate, "passes", None)
+        found = self._ablate(kept)
+        self.passes += len(kept) if before is None else int(getattr(self._ablate, "passes", 0)) - before
+        return found
+
+    def _recorded(self) -> Recording:
+        if self._recording is None:
+            raise RecordingError("this reading was made without recording attention; read it with weights (see union)")
+        return self._recording

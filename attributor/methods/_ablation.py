@@ -1,0 +1,144 @@
+"""What a model makes of an answer once some segments are gone: the forward passes behind every ablation method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError, UnsupportedModelError
+from attributor._inputs import accepts
+from attributor._prompt import Prompt
+from attributor._segments import Segment, assign_tokens
+from attributor.methods._model import evaluating, token_log_probs
+from attributor.methods._without import without
+
+__all__ = ["CONVENTIONS", "Ablator"]
+
+CONVENTIONS = ("text", "mask")
+MOST_MASKED = 1 << 28  # elements of the (B, n, n) mask that transformers forms: long prompts are read fewer at once
+
+
+class Ablator:
+    """Which segments are kept -> log p of the whole answer; every distinct mask is computed once.
+
+    Two conventions, whose numbers are not the same thing. "text": the segments' characters are removed from the prompt
+    and what is left is tokenised again, so later text moves up; a document keeps its title. "mask": the same tokens at
+    the same positions, of which no later token can see those of the removed segments.
+
+    Attributes:
+        convention: "text" or "mask".
+        passes: sequences that the model has read so far; masks that were known already are not counted.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompt: Prompt,
+        answer: Tensor,
+        segments: Sequence[Segment],
+        convention: str = "text",
+        batch: int = 8,
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            model: a transformers decoder-only model; it reads with its own attention, in eval mode, and is left as it
+                was.
+            tokenizer: the one that the prompt was made with.
+            prompt: k tokens.
+            answer: (a,) int64, a >= 1.
+            segments: S spans of the prompt's text.
+            convention: how segments are left out.
+            batch: sequences that are read at once.
+
+        Raises:
+            InputError: an unknown convention, a batch below 1, an empty answer.
+            UnsupportedModelError: "mask", and a model that takes no position ids: its positions would move.
+        """
+        if convention not in CONVENTIONS:
+            raise InputError(f"an ablation's convention is 'text' or 'mask', got {convention!r}")
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch must be a whole number >= 1, got {batch!r}")
+        if not answer.numel():
+            raise InputError("the answer has no tokens, so leaving something out changes nothing")
+        if convention == "mask" and not accepts(model.forward, "position_ids"):
+            raise UnsupportedModelError(
+                f"{type(model).__name__} takes no position_ids, so masked tokens would move the others; ablate by text"
+            )
+        self.convention = convention
+        self.passes = 0
+        self._model, self._tokenizer, self._prompt, self._answer = model, tokenizer, prompt, answer
+        self._segments = tuple(segments)
+        self._batch = batch
+        self._segment_of = torch.from_numpy(assign_tokens(prompt.offsets.numpy(), self._segments))
+        self._known: dict[bytes, float] = {}
+
+    @torch.no_grad()
+    def __call__(self, kept: Tensor) -> Tensor:
+        """(M, S) bool, the segments that are kept -> (M,) float64, log p of the whole answer without the others.
+
+        Raises:
+            InputError: `kept` has another shape, or nothing at all of the prompt would be left.
+        """
+        S = len(self._segments)
+        if kept.ndim != 2 or kept.shape[1] != S or kept.dtype != torch.bool:
+            raise InputError(f"masks must be (M, {S}) bool, got {tuple(kept.shape)} of {kept.dtype}")
+        masks = kept.cpu()
+        keys = [row.numpy().tobytes() for row in masks]
+        new = {key: row for key, row in zip(keys, masks, strict=True) if key not in self._known}
+        read = self._by_text if self.convention == "text" else self._by_mask
+        with evaluating(self._model):
+            read(new)
+        return torch.tensor([self._known[key] for key in keys], dtype=torch.float64)
+
+    def _by_text(self, masks: dict[bytes, Tensor]) -> None:
+        """Sequences of about one length together, padded on the right, where causal attention never looks."""
+        prompts = [(self._without(mask), key) for key, mask in masks.items()]
+        prompts.sort(key=lambda found: (len(found[0]), found[1]))
+        a = self._answer.numel()
+        for low in range(0, len(prompts), self._batch):
+            part = prompts[low : low + self._batch]
+            n = len(part[-1][0]) + a - 1
+            ids = torch.zeros(len(part), n, dtype=torch.int64)
+            rows = torch.empty(len(part), a, dtype=torch.int64)
+            for i, (prompt, _) in enumerate(part):
+                k = len(prompt)
+                ids[i, : k + a - 1] = torch.cat([prompt, self._answer[:-1]])
+                ids[i, k + a - 1 :] = prompt[0]  # any token that the model knows
+                rows[i] = torch.arange(k - 1, k + a - 1)
+            self._read([key for _, key in part], ids, rows)
+
+    def _without(self, mask: Tensor) -> Tensor:
+        """(k',) int64: the prompt's ids without the segments that are not kept."""
+        spans = [(s.start, s.stop) for s, keep in zip(self._segments, mask.tolist(), strict=True) if not keep]
+        ids = without(self._tokenizer, self._prompt, spans).ids if spans else self._prompt.ids
+        if not len(ids):
+            raise InputError("without these segments nothing of the prompt is left, so nothing predicts the answer")
+        return ids
+
+    def _by_mask(self, masks: dict[bytes, Tensor]) -> None:
+        k, a = len(self._prompt.ids), self._answer.numel()
+        n = k + a - 1
+        sequence = torch.cat([self._prompt.ids, self._answer[:-1]])
+        rows = torch.arange(k - 1, n)
+        of = self._segment_of
+        items = list(masks.items())
+        size = max(1, min(self._batch, MOST_MASKED // (n * n)))
+        for low in range(0, len(items), size):
+            part = items[low : low + size]
+            B = len(part)
+            seen = torch.ones(B, n, dtype=torch.int64)
+            for i, (_, mask) in enumerate(part):
+                seen[i, :k] = torch.where(of >= 0, mask[of.clamp(min=0)], True).long()
+            device = self._model.device
+            options = {"attention_mask": seen.to(device), "position_ids": torch.arange(n, device=device).expand(B, n)}
+            self._read([key for key, _ in part], sequence.expand(B, n), rows.expand(B, a), **options)
+
+    def _read(self, keys: list[bytes], ids: Tensor, rows: Tensor, **options: Tensor) -> None:
+        found = token_log_probs(self._model, ids, rows, self._answer, **options).sum(1)
+        self.passes += len(keys)
+        self._known.update(zip(keys, found.tolist(), strict=True))

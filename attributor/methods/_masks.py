@@ -1,0 +1,56 @@
+"""Random sets of segments to keep, the same ones wherever they are drawn."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+
+__all__ = ["case_seed", "shared_masks"]
+
+
+def case_seed(seed: int, ids: Tensor) -> int:
+    """A seed of one prompt's own, from the run's seed and the prompt's ids: it does not depend on the rows before."""
+    return _derived(seed, ids.tolist())
+
+
+def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | None = None) -> Tensor:
+    """(M, S) bool, distinct sets of segments, each segment kept with probability 1/2.
+
+    The same arguments give the same masks on every machine. Where there are fewer distinct sets than were asked for
+    (2^S, less those to stay apart from), all of them are returned.
+
+    Args:
+        seed: any whole number; a measurement takes another one than the method that it measures.
+        masks: M.
+        segments: S.
+        apart_from: (M', S) bool, sets that must not come up, such as those that a method was fitted to.
+
+    Raises:
+        InputError: a negative count, or sets of another number of segments.
+    """
+    if masks < 0 or segments < 0:
+        raise InputError(f"masks and segments must be >= 0, got {masks} and {segments}")
+    taken: set[bytes] = set()
+    if apart_from is not None:
+        if apart_from.ndim != 2 or apart_from.shape[1] != segments:
+            raise InputError(f"apart_from must be (M, {segments}) bool, got {tuple(apart_from.shape)}")
+        taken = {row.tobytes() for row in apart_from.bool().cpu().numpy()}
+    wanted = min(masks, 2**segments - len(taken))
+    random = np.random.default_rng(_derived(seed, masks, segments))
+    found: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []
+    while len(found) < wanted:
+        row = random.random(segments) < 0.5
+        if row.tobytes() not in taken:
+            taken.add(row.tobytes())
+            found.append(row)
+    return torch.from_numpy(np.array(found, dtype=np.bool_).reshape(len(found), segments))
+
+
+def _derived(*parts: object) -> int:
+    """64 bits that depend on every part."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")

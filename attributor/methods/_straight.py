@@ -1,0 +1,38 @@
+"""Attention of the answer's rows summed over layers and heads, a layer at a time through the flow's own kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from attributor.methods._method import Needs
+from attributor.methods._model import head_shape
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["every_head", "total"]
+
+
+def every_head(model: Any, *, values: bool = False) -> Needs:
+    """All L x H heads must be recorded."""
+    return Needs(torch.ones(head_shape(model), dtype=torch.bool), values)
+
+
+def total(reading: Reading, weights: Tensor, **options: Any) -> Tensor:
+    """(k,) float64: sum over the answer's rows i, layers and heads of w[l, h] P[l, h, i, :]^power c[l, h, :].
+
+    One step of the kernel a layer, for the answer's rows alone: (a, k) numbers at a time.
+
+    Args:
+        reading: the recorded prompt and answer.
+        weights: (L, H) float >= 0; layers without weight are skipped.
+        options: power, value_norms, sink, as `Recording.attention` takes them.
+    """
+    scores = torch.zeros(len(reading.prompt.ids), dtype=torch.float64)
+    for layer, heads in enumerate(weights):
+        if bool(heads.any()):
+            scores += reading.attention(layer, heads, **options).sum(0, dtype=torch.float64)
+    return scores

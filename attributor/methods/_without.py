@@ -1,0 +1,90 @@
+"""A prompt from which pieces of text were taken out, tokenised again as the whole prompt was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from attributor._encode import encode
+from attributor._prompt import Prompt
+from attributor._segments import Segment
+
+__all__ = ["without"]
+
+Span = tuple[int, int]
+
+
+def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
+    """The prompt as it would have been made had the text at `spans` never been there.
+
+    Of the white space around a removed run the stretch with the most line breaks stays, so that neither double blanks
+    nor joined paragraphs are left; the template's own text is not touched. Documents keep what is left of them, such as
+    their title; one of which nothing is left is gone, and the others are numbered anew.
+
+    Args:
+        tokenizer: the one that the prompt was made with.
+        prompt: text and spans.
+        spans: [start, stop) characters of `prompt.text`, in any order, not overlapping.
+    """
+    edits = _edits(prompt.text, spans, prompt.quoted)
+    parts, at = [], 0
+    for start, stop, gap in edits:
+        parts += [prompt.text[at:start], gap]
+        at = stop
+    text = "".join([*parts, prompt.text[at:]])
+    quoted = tuple((a, b) for a, b in (_moved(span, edits) for span in prompt.quoted) if a < b)
+    ids, offsets = encode(tokenizer, text, quoted, add_special_tokens=prompt.special)
+    left = [(*_moved((d.start, d.stop), edits), d.label) for d in prompt.documents]
+    documents = tuple(
+        Segment(start, stop, text[start:stop], label, index)
+        for index, (start, stop, label) in enumerate((a, b, label) for a, b, label in left if a < b)
+    )
+    return Prompt(text, ids, offsets, documents, prompt.note, quoted, prompt.special)
+
+
+def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[tuple[int, int, str]]:
+    """(start, stop, what stands there instead), in order: each run of removed text with the white space around it."""
+    runs: list[list[Span]] = []  # removed pieces, without white space at their ends; those of a run touch
+    for start, stop in sorted(spans):
+        piece = text[start:stop]
+        core = (stop - len(piece.lstrip()), start + len(piece.rstrip()))
+        if core[0] >= core[1]:
+            continue
+        area = _area(core, quoted, len(text))
+        if runs and area[0] <= runs[-1][0][0] and not text[runs[-1][-1][1] : core[0]].strip():
+            runs[-1].append(core)
+        else:
+            runs.append([core])
+    edits = []
+    for run in runs:
+        (low, high), start, stop = _area(run[0], quoted, len(text)), run[0][0], run[-1][1]
+        left = len(text[low:start].rstrip()) + low
+        right = high - len(text[stop:high].lstrip())
+        gaps = [text[left:start], *(text[a[1] : b[0]] for a, b in pairwise(run)), text[stop:right]]
+        kept = max(gaps, key=lambda gap: (gap.count("\n"), len(gap) > 0))
+        edits.append((left, right, kept if low < left and right < high else ""))
+    return edits
+
+
+def _area(core: Span, quoted: Sequence[Span], length: int) -> Span:
+    """The stretch of text that somebody wrote around a removed piece: white space outside of it is the template's."""
+    around = [span for span in quoted or [(0, length)] if span[0] <= core[0] and core[1] <= span[1]]
+    return around[0] if around else core
+
+
+def _moved(span: Span, edits: Sequence[tuple[int, int, str]]) -> Span:
+    """Where a span of the old text lies in the new one; white space that replaced a removed run is outside of it."""
+    start, stop = span
+    shift_start = shift_stop = 0
+    for low, high, gap in edits:
+        change = len(gap) - (high - low)
+        if high <= start:
+            shift_start += change
+        elif low <= start:
+            start, shift_start = high, shift_start + change
+        if high <= stop:
+            shift_stop += change if high < stop else -(high - low)
+        elif low < stop:
+            stop = low
+    return start + shift_start, stop + shift_stop

@@ -1,0 +1,88 @@
+"""Gradient x input: one backward pass from the answer's log-probability to the prompt's embeddings."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from attributor._errors import InputError
+from attributor.methods._method import Needs
+from attributor.methods._model import evaluating, token_log_probs
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["GradientXInput"]
+
+REDUCTIONS = ("norm", "signed", "absolute")
+
+
+@dataclass(frozen=True)
+class GradientXInput:
+    """g_j * x_j of sum log p(answer), with x_j the embedding of token j, brought to one number a token.
+
+    Attributes:
+        reduction: "norm", the default: ||g_j * x_j||_2, as Inseq aggregates; "signed": sum_d g_jd x_jd, as Captum's
+            tutorials do: the first-order change of log p when the embedding grows; "absolute": |sum_d g_jd x_jd|.
+        name: "gradient-x-input", and the reduction where it is not the default.
+    """
+
+    reduction: str = "norm"
+    name: str = field(default="", compare=False)
+    source: ClassVar[str] = "https://arxiv.org/abs/1605.01713"
+    by: ClassVar[str] = "token"
+    reads: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the reduction."""
+        if self.reduction not in REDUCTIONS:
+            raise InputError(f"gradient-x-input takes {', '.join(REDUCTIONS)}, got {self.reduction!r}")
+        if not self.name:
+            shown = "" if self.reduction == "norm" else f":{self.reduction}"
+            object.__setattr__(self, "name", f"gradient-x-input{shown}")
+
+    def needs(self, model: Any) -> Needs:
+        """Nothing recorded."""
+        return Needs()
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(k,): one forward and one backward pass of the model with its own attention; it is left as it was."""
+        embedding, gradient = embedding_gradient(reading)
+        k = len(reading.prompt.ids)
+        product = (gradient.float() * embedding.float())[:k]
+        if self.reduction == "norm":
+            norms: Tensor = torch.linalg.vector_norm(product, dim=-1)
+            return norms.cpu()
+        summed = product.sum(-1).cpu()
+        return summed if self.reduction == "signed" else summed.abs()
+
+
+def embedding_gradient(reading: Reading) -> tuple[Tensor, Tensor]:
+    """(n, d) each, n = k + a - 1: what the embedding gave for each token, and the gradient of log p(answer) to it."""
+    model = reading.model
+    ids = reading.ids[None, :-1]
+    leaves: list[Tensor] = []
+
+    def begin_here(_: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        if leaves:
+            return None
+        leaves.append(output.detach().requires_grad_(True))
+        return leaves[0]
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(evaluating(model))
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                stack.callback(parameter.requires_grad_, True)
+                parameter.requires_grad_(False)
+        stack.callback(model.get_input_embeddings().register_forward_hook(begin_here).remove)
+        log_p = token_log_probs(model, ids, reading.positions[None], reading.answer).sum()
+        (gradient,) = torch.autograd.grad(log_p, leaves[0])
+    reading.passes += 1
+    return leaves[0].detach()[0], gradient[0]

@@ -1,0 +1,35 @@
+"""Leave-one-out: how much less likely the answer becomes without one segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from attributor.methods._method import Needs
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["LeaveOneOut"]
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """log p(answer | all) - log p(answer | all but s), by the run's way of leaving text out: S forward passes."""
+
+    name: ClassVar[str] = "leave-one-out"
+    source: ClassVar[str] = "https://arxiv.org/abs/1612.08220"
+    by: ClassVar[str] = "segment"
+    reads: ClassVar[bool] = True
+
+    def needs(self, model: Any) -> Needs:
+        """No attention; log p of the answer comes from the shared forward pass."""
+        return Needs()
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(S,): in nats."""
+        S = len(reading.segments)
+        return reading.log_probs.sum() - reading.ablate(~torch.eye(S, dtype=torch.bool))

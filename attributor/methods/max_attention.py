@@ -1,0 +1,41 @@
+"""The strongest attention of any head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from attributor.methods._method import Needs
+from attributor.methods._model import head_shape
+from attributor.methods._straight import every_head
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["MaxAttention"]
+
+
+@dataclass(frozen=True)
+class MaxAttention:
+    """max over l, h of P[l, h, i, j] for each answer row i and key j, summed over the rows."""
+
+    name: ClassVar[str] = "max-attention"
+    source: ClassVar[str] = ""
+    by: ClassVar[str] = "token"
+    reads: ClassVar[bool] = True
+
+    def needs(self, model: Any) -> Needs:
+        """All heads."""
+        return every_head(model)
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(k,): summed over the answer's tokens. One step of the kernel a head; (a, k) numbers are kept."""
+        L, H = head_shape(reading.model)
+        strongest = torch.zeros(reading.answer.numel(), len(reading.prompt.ids), dtype=torch.float32)
+        for layer in range(L):
+            for head in torch.eye(H, dtype=torch.float32):
+                torch.maximum(strongest, reading.attention(layer, head), out=strongest)
+        return strongest.sum(0, dtype=torch.float64)

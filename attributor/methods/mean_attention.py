@@ -1,0 +1,37 @@
+"""Attention averaged over all layers and heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from attributor.methods._method import Needs
+from attributor.methods._model import head_shape
+from attributor.methods._straight import every_head, total
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["MeanAttention"]
+
+
+@dataclass(frozen=True)
+class MeanAttention:
+    """1/(L H) sum_l sum_h P[l, h], summed over the answer's rows: where the model looks on average."""
+
+    name: ClassVar[str] = "mean-attention"
+    source: ClassVar[str] = "https://arxiv.org/abs/1906.04341"
+    by: ClassVar[str] = "token"
+    reads: ClassVar[bool] = True
+
+    def needs(self, model: Any) -> Needs:
+        """All heads."""
+        return every_head(model)
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(k,): summed over the answer's tokens."""
+        L, H = head_shape(reading.model)
+        return total(reading, torch.full((L, H), 1 / (L * H), dtype=torch.float32))

@@ -1,0 +1,48 @@
+"""Random scores: chance, measured on the same rows as everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attributor.methods._masks import case_seed
+from attributor.methods._method import Needs
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["Random"]
+
+
+@dataclass(frozen=True)
+class Random:
+    """Uniform numbers from a hash of the seed and the prompt's ids: the same prompt, the same numbers.
+
+    Attributes:
+        seed: another one gives other numbers.
+        name: "random", and the seed where it is not 0.
+    """
+
+    seed: int = 0
+    name: str = field(default="", compare=False)
+    source: ClassVar[str] = ""
+    by: ClassVar[str] = "segment"
+    reads: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Name it after its seed."""
+        if not self.name:
+            object.__setattr__(self, "name", f"random:{self.seed}" if self.seed else "random")
+
+    def needs(self, model: Any) -> Needs:
+        """Nothing recorded."""
+        return Needs()
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(S,): 0 to 1."""
+        generator = np.random.default_rng(case_seed(self.seed, reading.prompt.ids))
+        return torch.from_numpy(generator.random(len(reading.segments)))

@@ -1,0 +1,38 @@
+"""Attention to the fourth power, without the sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from attributor.methods._method import Needs
+from attributor.methods._model import head_shape
+from attributor.methods._straight import every_head, total
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["SharpenedAttention"]
+
+POWER = 4
+
+
+@dataclass(frozen=True)
+class SharpenedAttention:
+    """sum_l sum_h P[l, h]^4 without the first position: heads that look somewhere in particular count."""
+
+    name: ClassVar[str] = "sharpened-attention"
+    source: ClassVar[str] = ""
+    by: ClassVar[str] = "token"
+    reads: ClassVar[bool] = True
+
+    def needs(self, model: Any) -> Needs:
+        """All heads."""
+        return every_head(model)
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(k,): summed over the answer's tokens."""
+        return total(reading, torch.ones(head_shape(reading.model), dtype=torch.float32), power=POWER, sink="drop")

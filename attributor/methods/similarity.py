@@ -1,0 +1,73 @@
+"""Semantic similarity: which segments sound like the question and its answer. Knows nothing of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError, ModelLoadError
+from attributor.methods._method import Needs
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["Similarity"]
+
+DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """cos(e(question + " " + answer), e(segment)) with e a sentence-embedding model.
+
+    Attributes:
+        model: a hub id or a folder that sentence-transformers can load.
+        name: "similarity", and the model where it is not the default.
+    """
+
+    model: str = DEFAULT
+    name: str = field(default="", compare=False)
+    source: ClassVar[str] = "https://arxiv.org/abs/1908.10084"
+    by: ClassVar[str] = "segment"
+    reads: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Name it after its model."""
+        if not self.name:
+            object.__setattr__(self, "name", "similarity" if self.model == DEFAULT else f"similarity:{self.model}")
+
+    def needs(self, model: Any) -> Needs:
+        """Nothing recorded; the embedding model is loaded here, before the first case."""
+        _encoder(self.model)
+        return Needs()
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(S,): -1 to 1."""
+        query = f"{reading.question} {reading.answer_text}".strip()
+        if not query:
+            raise InputError("similarity compares texts; give the reading its question or answer_text")
+        texts = [query, *(segment.text for segment in reading.segments)]
+        found = _encoder(self.model).encode(texts, convert_to_numpy=True, show_progress_bar=False)
+        vectors = torch.from_numpy(np.asarray(found, dtype=np.float64))
+        return torch.nn.functional.cosine_similarity(vectors[1:], vectors[:1], dim=1)
+
+
+@lru_cache(maxsize=2)
+def _encoder(name: str) -> Any:
+    try:
+        from sentence_transformers import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+            SentenceTransformer,
+        )
+    except ImportError as error:
+        raise InputError(
+            "the method 'similarity' needs sentence-transformers; install it with: pip install 'attributor[similarity]'"
+        ) from error
+    try:
+        return SentenceTransformer(name)
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"no sentence-embedding model could be loaded from {name!r}: {error}") from error

@@ -1,0 +1,34 @@
+"""Straight attention of chosen heads: what the answer's positions looked at, not composed over the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from attributor.methods._straight import total
+from attributor.methods._weighted import Weighted
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["Straight"]
+
+
+@dataclass(frozen=True)
+class Straight(Weighted):
+    """sum_l sum_h w[l, h] P[l, h]^power c[l, h] over the answer's rows, with the weights' own power, norms and sink.
+
+    What flow through the same heads adds to this is the composition over layers.
+    """
+
+    weights: Any = "retrieval"
+    kind: ClassVar[str] = "straight"
+    source: ClassVar[str] = "https://arxiv.org/abs/2404.15574"
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(k,): summed over the answer's tokens."""
+        w = self.through(reading.model)
+        assert isinstance(w.heads, Tensor)
+        return total(reading, w.heads, power=w.power, value_norms=w.value_norms, sink=w.sink)

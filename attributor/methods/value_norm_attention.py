@@ -1,0 +1,36 @@
+"""Attention times the norm of what it moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from attributor.methods._method import Needs
+from attributor.methods._model import head_shape
+from attributor.methods._straight import every_head, total
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["ValueNormAttention"]
+
+
+@dataclass(frozen=True)
+class ValueNormAttention:
+    """sum_l sum_h P[l, h, i, j] c[l, h, j], with c = ||W_O^h v_j^h||: a sink has much attention and tiny values."""
+
+    name: ClassVar[str] = "value-norm-attention"
+    source: ClassVar[str] = "https://arxiv.org/abs/2004.10102"
+    by: ClassVar[str] = "token"
+    reads: ClassVar[bool] = True
+
+    def needs(self, model: Any) -> Needs:
+        """All heads, and the norms of their projected values."""
+        return every_head(model, values=True)
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(k,): summed over the answer's tokens."""
+        return total(reading, torch.ones(head_shape(reading.model), dtype=torch.float32), value_norms=True)
