@@ -1,0 +1,147 @@
+"""The rows of a local file: a JSON list, {"data": [...]}, or JSON lines, told apart by what the file begins with."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from attributor.eval.data._schema import FieldError
+
+from attributor._errors import InputError
+
+__all__ = ["read_rows"]
+
+CHUNK = 1 << 20  # characters of a JSON list that are read at once: a limit of rows need not read the whole file
+WHITE = re.compile(r"[ \t\r\n]*")
+BOM = b"\xef\xbb\xbf"
+WORKS = 'a .json file (a list of rows, or {"data": [...]}) or a .jsonl file (one row a line), in UTF-8'
+KNOWN = {
+    b"\x1f\x8b": "is compressed (gzip); unpack it first",
+    b"PK\x03\x04": "is a zip archive; unpack it first",
+    b"PAR1": "is a Parquet file",
+    b"\xff\xfe": "is not UTF-8 but looks like UTF-16",
+    b"\xfe\xff": "is not UTF-8 but looks like UTF-16",
+}
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(row number, row): the line of a .jsonl file, the place in a list, from 1; blank lines are no rows.
+
+    A row that cannot be read is given as the FieldError that says why, and the rest goes on; what follows the broken
+    place of a JSON list is lost, and said to be.
+
+    Raises:
+        InputError: no file, a folder, an empty file, or nothing that looks like rows.
+    """
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
+        found = f"; in it: {', '.join(inside[:5])}" if inside else ""
+        raise InputError(f"{path} is a folder; name {WORKS}{found}")
+    try:
+        head = _head(path)
+        for magic, what in KNOWN.items():
+            if head.startswith(magic):
+                raise InputError(f"{path} {what}; what works is {WORKS}")
+        head = head.removeprefix(BOM).lstrip()
+        if not head:
+            raise InputError(f"{path} is empty; name {WORKS}")
+        if head.startswith(b"["):
+            yield from _list(path)
+        elif path.suffix.lower() == ".jsonl" or head.startswith(b"{"):
+            yield from _objects(path)
+        else:
+            raise InputError(f"{path} begins with {head[:20]!r}, which is not JSON; name {WORKS}")
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}; name {WORKS}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _head(path: Path) -> bytes:
+    """What the file begins with, up to the first block that is more than white space."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+        while not head.removeprefix(BOM).strip() and (more := file.read(4096)):
+            head = more
+    return head
+
+
+def _list(path: Path) -> Iterator[tuple[int, Any]]:
+    """The elements of a JSON list, read piece by piece; bytes that are not UTF-8 become lone surrogates."""
+    decode = json.JSONDecoder().raw_decode
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        buffer, wanted, number = file.read(CHUNK), CHUNK, 1
+        at = buffer.find("[") + 1  # white space before it may fill the first piece
+        while not at:
+            buffer = file.read(CHUNK)
+            at = buffer.find("[") + 1
+        while True:
+            start = _skip(buffer, at)
+            try:
+                if number == 1 and buffer[start] == "]":
+                    return
+                row, stop = decode(buffer, start)
+                stop = _skip(buffer, stop)
+                mark = buffer[stop]
+                if mark not in ",]":
+                    raise json.JSONDecodeError("Expecting ',' delimiter", buffer, stop)
+            except (ValueError, IndexError, RecursionError) as error:  # broken, or not all of it is here yet
+                more = file.read(wanted)
+                if not more:
+                    what = "the file ends too early" if isinstance(error, IndexError) else _broken(error, start)
+                    yield number, FieldError("row", f"{what}; the rest of the list cannot be read")
+                    return
+                buffer, at, wanted = buffer[start:] + more, 0, 2 * wanted
+                continue
+            yield number, row
+            if mark == "]":
+                return
+            at, wanted, number = stop + 1, CHUNK, number + 1
+
+
+def _skip(buffer: str, at: int) -> int:
+    found = WHITE.match(buffer, at)
+    return found.end() if found else at
+
+
+def _objects(path: Path) -> Iterator[tuple[int, Any]]:
+    """JSON lines; or one object that holds the rows under "data"."""
+    first = [row for _, row in islice(_lines(path), 2)]
+    if len(first) == 1 and isinstance(first[0], dict) and isinstance(first[0].get("data"), list):
+        yield from enumerate(first[0]["data"], 1)
+    elif path.suffix.lower() == ".jsonl" or any(isinstance(row, dict) for row in first):
+        yield from _lines(path)
+    else:  # an object over several lines
+        try:
+            whole = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} cannot be read: {_broken(error)}; name {WORKS}") from None
+        rows = whole.get("data") if isinstance(whole, dict) else None
+        if not isinstance(rows, list):
+            raise InputError(f"{path} holds one object with {', '.join(whole)[:80]}; name {WORKS}")
+        yield from enumerate(rows, 1)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            line = line.removeprefix(BOM).strip() if number == 1 else line.strip()
+            if line:
+                yield number, _parse(line)
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return FieldError("row", f"is not UTF-8, at byte {error.start} of the line")
+    except (ValueError, RecursionError) as error:
+        return FieldError("row", _broken(error))
+
+
+def _broken(error: Exception, start: int = 0) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"is broken JSON, {error.pos - start} characters in ({error.msg})"
+    return f"is JSON that cannot be read ({error})"

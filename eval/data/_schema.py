@@ -1,0 +1,134 @@
+"""What a file of this folder has to give for its data set, and how the fields of a row are read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attributor.eval.question import Document, Question
+
+__all__ = ["FieldError", "Row", "Schema", "documents_of", "identifier", "items", "pairs", "text", "text_of"]
+
+Row = Mapping[str, Any]
+
+
+class FieldError(Exception):
+    """A field of a row that cannot be used, and what is wrong with it; never leaves this folder."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(f"{field}: {what}")
+        self.field = field
+        self.what = what
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How the rows of one data set become questions.
+
+    Attributes:
+        title: its name, for people to read.
+        fields: those that a row must have, for messages.
+        question: a row -> the question, and what was left out of it; raises FieldError if the row cannot be used.
+        recognises: whether a row is of this data set and of no other.
+        hub: (config, split, limit) -> its name for reports and its rows, where the data set has a public name.
+        home: where its files are found, for messages.
+    """
+
+    title: str
+    fields: tuple[str, ...]
+    question: Callable[[Row], tuple[Question, list[FieldError]]]
+    recognises: Callable[[Row], bool]
+    hub: Callable[[str, str, int | None], tuple[str, Iterator[Row]]] | None = None
+    home: str = ""
+
+
+def text(field: str, value: Any, *, empty: bool = False) -> str:
+    """The value, if it is text that can be encoded, with something in it or `empty`.
+
+    Raises:
+        FieldError: it is none.
+    """
+    if not isinstance(value, str):
+        raise FieldError(field, "is missing" if value is None else f"must be text, got {type(value).__name__}")
+    if not empty and not value.strip():
+        raise FieldError(field, "is empty")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise FieldError(field, f"holds a character that is no valid UTF-8, at {error.start}") from None
+    return value
+
+
+def text_of(row: Row, field: str, *, default: str | None = None) -> str:
+    """A field of the row without surrounding white space; `default`, if given, where it is missing, null or blank.
+
+    Raises:
+        FieldError: it is not text, or missing without a default.
+    """
+    value = row.get(field)
+    if default is not None and (value is None or (isinstance(value, str) and not value.strip())):
+        return default
+    return text(field, value).strip()
+
+
+def identifier(row: Row, *names: str) -> str:
+    """The row's id, under the first of the names that it has; a whole number counts as text.
+
+    Raises:
+        FieldError: there is none, or it is neither text nor a whole number.
+    """
+    name = next((name for name in names if row.get(name) is not None), names[0])
+    value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text(name, value).strip()
+
+
+def items(field: str, value: Any) -> list[Any]:
+    """The value, if it is a list.
+
+    Raises:
+        FieldError: it is none.
+    """
+    if not isinstance(value, list):
+        raise FieldError(field, "is missing" if value is None else f"must be a list, got {type(value).__name__}")
+    return value
+
+
+def pairs(row: Row, field: str, first: str, second: str) -> list[tuple[Any, Any]]:
+    """A field that is either {first: [...], second: [...]}, equally long, or a list of [first, second].
+
+    Raises:
+        FieldError: it is neither.
+    """
+    value = row.get(field)
+    if isinstance(value, dict):
+        left, right = (items(f"{field}.{name}", value.get(name)) for name in (first, second))
+        if len(left) != len(right):
+            raise FieldError(field, f"has {len(left)} of {first} but {len(right)} of {second}")
+        return list(zip(left, right, strict=True))
+    for number, item in enumerate(items(field, value)):
+        if not isinstance(item, list) or len(item) != 2:
+            raise FieldError(f"{field}[{number}]", f"must be [{first}, {second}], got {str(item)[:40]}")
+    return [(a, b) for a, b in items(field, value)]
+
+
+def documents_of(
+    field: str, paragraphs: list[tuple[str, tuple[str, ...]]], notes: list[FieldError]
+) -> tuple[tuple[Document, ...], list[int | None]]:
+    """The paragraphs that hold text, and each paragraph's place among them; None for one without text, which is noted.
+
+    Raises:
+        FieldError: none holds text.
+    """
+    documents: list[Document] = []
+    places: list[int | None] = []
+    for number, (title, pieces) in enumerate(paragraphs):
+        if any(piece.strip() for piece in pieces):
+            places.append(len(documents))
+            documents.append(Document(title, pieces))
+        else:
+            places.append(None)
+            notes.append(FieldError(f"{field}[{number}]", f"{title!r} has no text and was left out"))
+    if not documents:
+        raise FieldError(field, "has no paragraph with text")
+    return tuple(documents), places

@@ -1,0 +1,66 @@
+"""MuSiQue-Ans (Trivedi et al. 2022, https://arxiv.org/abs/2108.00573): twenty paragraphs, evidence by paragraph."""
+
+from attributor.eval.data._schema import FieldError, Row, Schema, documents_of, identifier, items, text, text_of
+from attributor.eval.question import Question
+
+__all__ = ["SCHEMA", "question"]
+
+
+def question(row: Row) -> tuple[Question, list[FieldError]]:
+    """A row of MuSiQue; a paragraph is one piece, and the kind ("2hop", "3hop1", ...) is what the id begins with.
+
+        {id, question, answer, answer_aliases[], answerable, paragraphs: [{title, paragraph_text, is_supporting}, ...]}
+
+    Raises:
+        FieldError: a field that cannot be used, a row that is marked unanswerable, or no supporting paragraph.
+    """
+    if row.get("answerable") is False:
+        raise FieldError("answerable", "is false, so no paragraph holds the evidence")
+    notes: list[FieldError] = []
+    paragraphs: list[tuple[str, tuple[str, ...]]] = []
+    supporting: list[int] = []
+    for i, paragraph in enumerate(items("paragraphs", row.get("paragraphs"))):
+        field = f"paragraphs[{i}]"
+        if not isinstance(paragraph, dict):
+            raise FieldError(field, f"must be an object, got {type(paragraph).__name__}")
+        title = text(f"{field}.title", paragraph.get("title"), empty=True)
+        body = text(f"{field}.paragraph_text", paragraph.get("paragraph_text"), empty=True)
+        marked = paragraph.get("is_supporting")
+        if not isinstance(marked, bool):
+            raise FieldError(f"{field}.is_supporting", f"must be true or false, got {str(marked)[:40]!r}")
+        paragraphs.append((title, (body,)))
+        if marked:
+            supporting.append(i)
+    documents, places = documents_of("paragraphs", paragraphs, notes)
+    gold = frozenset((place, 0) for place in (places[i] for i in supporting) if place is not None)
+    if not gold:
+        raise FieldError("paragraphs", "none with text is marked is_supporting")
+    name = identifier(row, "id")
+    aliases = items("answer_aliases", row.get("answer_aliases") or [])
+    return (
+        Question(
+            id=name,
+            text=text_of(row, "question"),
+            answer=text_of(row, "answer"),
+            documents=documents,
+            gold=gold,
+            aliases=tuple(text("answer_aliases", alias) for alias in aliases),
+            kind=name.partition("__")[0] if "hop" in name.partition("__")[0] else "",
+        ),
+        notes,
+    )
+
+
+def _recognises(row: Row) -> bool:
+    paragraphs = row.get("paragraphs")
+    first = paragraphs[0] if isinstance(paragraphs, list) and paragraphs else None
+    return isinstance(first, dict) and "paragraph_text" in first
+
+
+SCHEMA = Schema(
+    "MuSiQue",
+    ("id", "question", "answer", "paragraphs"),
+    question,
+    _recognises,
+    home="https://github.com/StonyBrookNLP/musique",
+)
