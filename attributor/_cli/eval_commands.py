@@ -1,0 +1,130 @@
+"""The commands below `attributor eval`: one a data set, all with the same options, and `report`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer import rich_utils
+from typer.core import TyperCommand
+
+from attributor._cli import eval_options as opt
+from attributor._cli import options as shared
+from attributor._cli.execute import guarded
+from attributor._default_model import DEFAULT_MODEL
+
+__all__ = ["app"]
+
+app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_markup_mode="rich")
+
+
+class _WithMethods(TyperCommand):
+    """A command whose help ends in a panel of the methods that there are, looked up when the help is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print typer's panels, then ours."""
+        super().format_help(ctx, formatter)
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.table import Table
+
+        from attributor.methods import describe
+
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="bold cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, summary, _ in describe():
+            table.add_row(name, summary)
+        Console(width=rich_utils.MAX_WIDTH).print(
+            Panel(table, title="Methods", title_align="left", border_style=rich_utils.STYLE_OPTIONS_PANEL_BORDER)
+        )
+
+
+def _hotpotqa(
+    context: typer.Context,
+    data: opt.Data = None,
+    config: opt.HubConfig = None,
+    split: opt.Split = None,
+    limit: opt.Limit = None,
+    max_tokens: opt.MaxTokens = None,
+    model: shared.Model = DEFAULT_MODEL,
+    dtype: shared.DtypeOption = shared.Dtype.auto,
+    device_map: shared.DeviceMap = None,
+    revision: shared.Revision = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    method: opt.MethodNames = None,
+    save_flows: opt.SaveFlows = False,
+    cost_rows: opt.CostRows = 8,
+    answer: opt.Answer = opt.AnswerKind.expected,
+    max_new_tokens: opt.MaxNewTokens = 32,
+    check_answer: opt.CheckAnswer = True,
+    verifier: opt.VerifierUrl = None,
+    verifier_model: opt.VerifierModel = None,
+    faithfulness: opt.Faithfulness = False,
+    ablation: opt.AblationKind = opt.Ablation.text,
+    masks: opt.Masks = 32,
+    mask_seed: opt.MaskSeed = 0,
+    ablation_batch: opt.AblationBatch = 8,
+    out: opt.Out = None,
+    overwrite: opt.Overwrite = False,
+    retry_failed: opt.RetryFailed = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """HotPotQA, or the shipped sample in its schema."""
+    _evaluate("hotpotqa", context.params)
+
+
+def _file(
+    context: typer.Context,
+    data: opt.DataFile,
+    limit: opt.Limit = None,
+    max_tokens: opt.MaxTokens = None,
+    model: shared.Model = DEFAULT_MODEL,
+    dtype: shared.DtypeOption = shared.Dtype.auto,
+    device_map: shared.DeviceMap = None,
+    revision: shared.Revision = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    method: opt.MethodNames = None,
+    save_flows: opt.SaveFlows = False,
+    cost_rows: opt.CostRows = 8,
+    answer: opt.Answer = opt.AnswerKind.expected,
+    max_new_tokens: opt.MaxNewTokens = 32,
+    check_answer: opt.CheckAnswer = True,
+    verifier: opt.VerifierUrl = None,
+    verifier_model: opt.VerifierModel = None,
+    faithfulness: opt.Faithfulness = False,
+    ablation: opt.AblationKind = opt.Ablation.text,
+    masks: opt.Masks = 32,
+    mask_seed: opt.MaskSeed = 0,
+    ablation_batch: opt.AblationBatch = 8,
+    out: opt.Out = None,
+    overwrite: opt.Overwrite = False,
+    retry_failed: opt.RetryFailed = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """A data set without a public name here."""
+    _evaluate(str(context.info_name), context.params)
+
+
+def _evaluate(dataset: str, given: dict[str, Any]) -> None:
+    with guarded(f"eval {dataset}", given["debug"]):
+        from attributor._cli.evaluate import evaluate
+
+        evaluate(dataset, given)
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {"hotpotqa": _hotpotqa, "2wiki": _file, "musique": _file}
+for _name, _function in _COMMANDS.items():
+    app.command(_name, cls=_WithMethods, help=opt.dataset_help(_name), short_help=opt.SHORT[_name])(_function)
+
+
+@app.command(help=opt.REPORT_HELP)
+def report(
+    runs: opt.Runs, out: opt.ReportOut = None, as_json: opt.ReportJson = False, debug: shared.Debug = False
+) -> None:
+    """Tables and plots of runs."""
+    with guarded("eval report", debug):
+        from attributor._cli.evaluate import report as write_report
+
+        write_report(runs, out, as_json)

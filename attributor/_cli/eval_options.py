@@ -1,0 +1,174 @@
+"""The options of `attributor eval`: each with its help, in the panels that `--help` shows."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attributor._cli.options import _flowing, _option
+
+__all__ = ["EVAL_HELP", "REPORT_HELP", "SHORT", "dataset_help"]
+
+EVAL_HELP = _flowing("""How well does attribution find the evidence that people marked, and what the model really used?
+
+[bold]attributor eval hotpotqa[/] runs on questions that come with attributor, with the default model, and needs
+nothing else.""")
+
+DATA, METHODS, ANSWER, ABLATION, RUN = "The data", "The methods", "The answer", "Faithfulness", "The run"
+
+_EXAMPLES = {
+    "hotpotqa": """[cyan]attributor eval hotpotqa[/]  our own sample of two-hop questions
+
+[cyan]attributor eval hotpotqa --split validation --limit 200 --max-tokens 1900[/]
+
+[cyan]attributor eval hotpotqa hotpot_dev_distractor_v1.json --method flow,contextcite:32 --faithfulness[/]
+
+[cyan]attributor eval hotpotqa --split validation --model Qwen/Qwen2.5-7B-Instruct --dtype float16 --device-map cuda[/]
+
+[cyan]torchrun --nproc-per-node 8 -m attributor.cli eval hotpotqa --split validation --device-map cuda[/]""",
+    "2wiki": """[cyan]attributor eval 2wiki dev.json --limit 200[/]
+
+[cyan]attributor eval 2wiki dev.json --answer generated --method flow:retrieval,contextcite:64[/]""",
+    "musique": """[cyan]attributor eval musique musique_ans_v1.0_dev.jsonl --limit 200[/]
+
+[cyan]attributor eval musique dev.jsonl --answer generated --method flow:retrieval,contextcite:64[/]""",
+}
+
+_DATA = {
+    "hotpotqa": """HotPotQA: ten paragraphs a question, evidence by sentence. Without DATA it is our own sample of such
+questions; with --config or --split the public data set, hotpotqa/hotpot_qa. DATA is a .json or .jsonl file, in the
+official schema or in the hub's.""",
+    "2wiki": "2WikiMultihopQA: ten paragraphs a question, evidence by sentence. DATA is its .json or .jsonl file.",
+    "musique": "MuSiQue: twenty paragraphs a question, evidence by paragraph. DATA is its .jsonl file.",
+}
+
+
+SHORT = {
+    "hotpotqa": "HotPotQA, or our own sample of two-hop questions: evidence by sentence.",
+    "2wiki": "2WikiMultihopQA: evidence by sentence.",
+    "musique": "MuSiQue: evidence by paragraph.",
+}
+
+
+def dataset_help(name: str) -> str:
+    """The help of one data set's command; the methods are added when it is shown."""
+    return _flowing(f"""Have a model answer questions, attribute the answers by several methods, and compare with the
+evidence that people marked.
+
+{_DATA[name]}
+
+Every method scores the same answers; those that read attention share one recorded forward pass a question. Each
+question is written to the run's folder as it is done: a run that was interrupted, or killed, goes on where it was when
+the same command is given again.
+
+[bold]Examples[/]
+
+{_EXAMPLES[name]}
+
+Exit status: 0 done; 1 an error, or rows that failed; 2 wrong options; 130 interrupted.""")
+
+
+REPORT_HELP = _flowing("""Show what runs found: a table here; Markdown, CSV and a page with plots in a folder.
+
+Several runs of the same rows are compared, with intervals.
+
+[bold]Examples[/]
+
+[cyan]attributor eval report runs/sample-SmolLM2-135M-Instruct[/]
+
+[cyan]attributor eval report runs/a runs/b --out comparison[/]""")
+
+
+class AnswerKind(str, Enum):
+    """Which answer is attributed."""
+
+    expected = "expected"
+    generated = "generated"
+
+
+class Ablation(str, Enum):
+    """How segments are left out."""
+
+    text = "text"
+    mask = "mask"
+
+
+def _number(panel: str, text: str, low: int = 1) -> Any:
+    return _option(panel, text, min=low, metavar="N")
+
+
+Data = Annotated[Path | None, typer.Argument(metavar="DATA", help="A .json or .jsonl file.", show_default=False)]
+DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="A .json or .jsonl file.", show_default=False)]
+HubConfig = Annotated[
+    str | None, _option(DATA, "Of the public data set: distractor or fullwiki.", "--config", metavar="NAME")
+]
+Split = Annotated[str | None, _option(DATA, "Of the public data set: train, validation.", metavar="NAME")]
+Limit = Annotated[int | None, _number(DATA, "Only the first N rows.")]
+MaxTokens = Annotated[
+    int | None,
+    _number(DATA, "Skip prompts of more tokens; those that do not fit the model are skipped always. Nothing is cut."),
+]
+
+MethodNames = Annotated[
+    str | None,
+    _option(
+        METHODS,
+        "Names with commas between them, see below.  [dim]\\[default: flow, mean-attention, max-attention, length, "
+        "random, and flow:retrieval where heads are shipped for the model][/]",
+        "--method",
+        "--methods",
+        metavar="NAMES",
+    ),
+]
+SaveFlows = Annotated[bool, _option(METHODS, "Keep every token's score of the first flow method.", "--save-flows")]
+CostRows = Annotated[int, _number(METHODS, "On so many rows, also time a plain forward pass.", 0)]
+
+Answer = Annotated[
+    AnswerKind, _option(ANSWER, "Attribute the data set's answer, or the one that the model writes.", "--answer")
+]
+MaxNewTokens = Annotated[int, _number(ANSWER, "The longest answer that the model writes.")]
+CheckAnswer = Annotated[
+    bool,
+    _option(ANSWER, "With the expected answer, have the model write its own too, to see whether it is right."),
+]
+VerifierUrl = Annotated[
+    str | None,
+    _option(
+        ANSWER,
+        "Base URL of an OpenAI-compatible endpoint that judges written answers. Its key comes from the environment: "
+        "ATTRIBUTOR_VERIFIER_KEY or OPENAI_API_KEY.",
+        "--verifier",
+        metavar="URL",
+    ),
+]
+VerifierModel = Annotated[str | None, _option(ANSWER, "The model that judges.", metavar="NAME")]
+
+Faithfulness = Annotated[
+    bool,
+    _option(ABLATION, "Also measure what leaving segments out does to the answer: drops and LDS.", "--faithfulness"),
+]
+AblationKind = Annotated[
+    Ablation, _option(ABLATION, "How segments are left out, by every method that does so too.", "--ablation")
+]
+Masks = Annotated[int, _number(ABLATION, "Random ablations that LDS is measured with.", 3)]
+MaskSeed = Annotated[int, _option(ABLATION, "What they are drawn from.", metavar="N")]
+AblationBatch = Annotated[int, _number(ABLATION, "Ablations that are read at once.")]
+
+Out = Annotated[
+    Path | None,
+    _option(RUN, "The run's folder.  [dim]\\[default: runs/DATA-MODEL-ROWS][/]", "--out", "-o", metavar="FOLDER"),
+]
+Overwrite = Annotated[bool, _option(RUN, "Start anew, removing the run that the folder holds.", "--overwrite")]
+RetryFailed = Annotated[bool, _option(RUN, "Run rows again that failed before.", "--retry-failed")]
+Json = Annotated[bool, _option(RUN, "Print run.json on stdout and nothing else.", "--json")]
+Debug = Annotated[bool, _option(RUN, "Show the tracebacks of errors, also of rows that failed.", "--debug")]
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)]
+ReportOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="FOLDER", help="Where the files go.  [dim]\\[default: the first run's folder][/]"
+    ),
+]
+ReportJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON; write no files.")]

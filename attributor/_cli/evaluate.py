@@ -1,0 +1,198 @@
+"""What `attributor eval` does: options -> settings, the run, its table; and reports of runs."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from attributor._cli.execute import standard_output
+from attributor._cli.safe import safe
+from attributor._cli.sources import UsageError
+from attributor._errors import InputError
+
+if TYPE_CHECKING:
+    from attributor.eval.config import Config
+    from attributor.eval.runner import Outcome
+
+__all__ = ["default_folder", "evaluate", "report", "settings"]
+
+DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
+SAMPLE = (
+    "these are the questions that come with attributor; for HotPotQA itself give --split validation (fetched from the "
+    "hub once) or the name of its file"
+)
+STRAIGHT = {  # what the settings are called, where the option has another name
+    "max_tokens",
+    "max_new_tokens",
+    "check_answer",
+    "faithfulness",
+    "masks",
+    "mask_seed",
+    "ablation_batch",
+    "save_flows",
+    "verifier",
+    "verifier_model",
+    "cost_rows",
+    "limit",
+    "model",
+    "device_map",
+    "revision",
+    "trust_remote_code",
+}
+
+
+def settings(dataset: str, given: dict[str, Any]) -> "Config":
+    """The settings that the options ask for.
+
+    Raises:
+        UsageError: options that do not go together, or an unknown method.
+    """
+    from attributor.eval.config import Config
+
+    data, config, split = given["data"], given.get("config"), given.get("split")
+    if data is not None and (config is not None or split is not None):
+        raise UsageError(f"--config and --split are for the public data set, and {data} is a file; give one of them")
+    if dataset == "hotpotqa" and data is None:
+        if config is None and split is None:
+            dataset = "sample"
+        else:
+            config, split = config or "distractor", split or "validation"
+    names = given["method"]
+    try:
+        return Config(
+            dataset=dataset,
+            source=None if data is None else str(data),
+            config=config,
+            split=split,
+            dtype=given["dtype"].value,
+            answer=given["answer"].value,
+            ablation=given["ablation"].value,
+            methods=_methods(given["model"]) if names is None else _checked(names),
+            **{name: given[name] for name in STRAIGHT},
+        )
+    except InputError as error:
+        raise UsageError(str(error)) from None
+
+
+def _methods(model: str) -> tuple[str, ...]:
+    """The default ones: with the retrieval heads where some are shipped for the model."""
+    from attributor._weights import shipped_models
+
+    first, *rest = DEFAULT
+    return (first, "flow:retrieval", *rest) if model in shipped_models() else DEFAULT
+
+
+def _checked(names: str) -> tuple[str, ...]:
+    from attributor.methods import parse
+
+    parse(names)
+    return tuple(name.strip() for name in names.split(","))
+
+
+def default_folder(config: "Config") -> Path:
+    """runs/DATA-MODEL-ROWS, made of letters that every file system takes."""
+    data = config.dataset if config.source is None else Path(config.source).stem
+    parts = [data if config.split is None else f"{data}-{config.config}-{config.split}"]
+    parts.append(Path(config.model).name or config.model)
+    if config.answer == "generated":
+        parts.append("generated")
+    if config.limit is not None:
+        parts.append(str(config.limit))
+    return Path("runs") / re.sub(r"[^\w.-]+", "_", "-".join(parts)).strip("._")
+
+
+def evaluate(dataset: str, given: dict[str, Any]) -> None:
+    """Run, or go on with, an evaluation; show its table, or run.json.
+
+    Raises:
+        UsageError: options that do not go together.
+        AttributorError: whatever keeps the run from being done.
+        typer.Exit: 1 where rows failed, 130 where the run was interrupted.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    config = settings(dataset, given)
+    out = given["out"] or default_folder(config)
+    first = _first_process()
+    if first and not given["as_json"]:
+        errors.print(Text(f"Run: {safe(str(out))}", "bold"))
+        if config.dataset == "sample":
+            errors.print(Text(f"Note: {SAMPLE}.", "yellow"))
+    from attributor._cli.eval_progress import Display
+    from attributor.eval.runner import run
+    from attributor.eval.shards import ElsewhereError
+
+    try:
+        outcome = run(
+            config,
+            out,
+            overwrite=given["overwrite"],
+            retry_failed=given["retry_failed"],
+            watcher=Display(),
+            debug=(lambda text: errors.print(Text(text, "dim"))) if given["debug"] else None,
+        )
+    except KeyboardInterrupt:
+        if first:
+            said = f"Interrupted. What was done is kept in {safe(str(out))}; the same command goes on from there."
+            errors.print(Text(said))
+        raise
+    except ElsewhereError as error:
+        if first:
+            raise
+        raise typer.Exit(1) from error
+    if not outcome.main:
+        raise typer.Exit(1 if outcome.failed else 0)
+    with standard_output():
+        if given["as_json"]:
+            print(json.dumps(outcome.run, indent=2, allow_nan=False))
+        else:
+            _show(outcome, errors)
+    if outcome.failed:
+        retry = "" if given["retry_failed"] else "; --retry-failed runs them again"
+        errors.print(
+            Text.assemble(
+                ("error: ", "bold red"),
+                f"{outcome.failed} of {outcome.run['counts']['rows']} rows failed; cases.jsonl says why{retry}",
+            )
+        )
+        raise typer.Exit(1)
+
+
+def _first_process() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _show(outcome: "Outcome", errors: Console) -> None:
+    from attributor.eval.reporting import build_report, read_run, show
+
+    if outcome.already:
+        errors.print(Text("This run is complete; --overwrite runs it again.", "yellow"))
+    show(Console(highlight=False), build_report([read_run(outcome.folder)]))
+    errors.print(
+        Text(
+            f"{safe(str(outcome.folder))} holds the cases; attributor eval report {safe(str(outcome.folder))} "
+            "writes tables and plots.",
+            "dim",
+        )
+    )
+
+
+def report(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
+    """Print the report of runs, and write its files."""
+    from attributor.eval.reporting import build_report, read_run, show, write
+
+    found = build_report([read_run(path) for path in runs])
+    with standard_output():
+        if as_json:
+            print(json.dumps(found, indent=2, allow_nan=False))
+            return
+        show(Console(highlight=False), found)
+    files = write(found, out or runs[0])
+    print(files, file=sys.stderr)

@@ -1,0 +1,124 @@
+"""The settings of a run: what run.json keeps, and what a resumed run must share with the run that it goes on with."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from attributor._default_model import DEFAULT_MODEL
+from attributor._errors import FileFormatError, InputError
+
+__all__ = ["MAX_NEW_TOKENS", "Config"]
+
+ANSWERS = ("expected", "generated")
+CONVENTIONS = ("text", "mask")
+MAX_NEW_TOKENS = 32  # the answers of these data sets are short, and exact match wants nothing behind them
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run computes; where it is written to is no part of it.
+
+    Attributes:
+        dataset: "hotpotqa", "2wiki" or "musique".
+        source: a file of rows; None: the hub's data set where `config` or `split` is given, else the shipped sample.
+        config: of the hub's data set.
+        split: of the hub's data set.
+        limit: at most so many rows, the first ones.
+        model: hub id, folder or .gguf file.
+        dtype: what it is loaded as.
+        device_map: where it is put.
+        revision: of the hub's model.
+        trust_remote_code: whether code that comes with the model may run.
+        methods: names as `attributor.methods.parse` takes them.
+        max_tokens: prompts with more tokens are skipped; None: only those that do not fit the model's window.
+        answer: "expected": the data set's answer is forced; "generated": the model's own is attributed.
+        max_new_tokens: the longest answer that the model writes.
+        check_answer: with "expected", have the model write its own answer too, for exact match and F1.
+        faithfulness: measure log-probability drops and LDS by leaving segments out.
+        ablation: how segments are left out, in the methods that ablate and in `faithfulness`: "text" or "mask".
+        masks: how many random ablations LDS is measured with.
+        mask_seed: what they are drawn from, together with the case's id.
+        ablation_batch: how many ablations are read at once.
+        save_flows: keep the token-level flow of the first flow method of every case.
+        verifier: base URL of an OpenAI-compatible endpoint that is asked whether an answer is right, or None.
+        verifier_model: the name of its model.
+        cost_rows: on so many rows, the first ones, a plain forward pass is timed too.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    dataset: str = "hotpotqa"
+    source: str | None = None
+    config: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    model: str = DEFAULT_MODEL
+    dtype: str = "auto"
+    device_map: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    methods: tuple[str, ...] = ("flow", "mean-attention", "max-attention", "length", "random")
+    max_tokens: int | None = None
+    answer: str = "expected"
+    max_new_tokens: int = MAX_NEW_TOKENS
+    check_answer: bool = True
+    faithfulness: bool = False
+    ablation: str = "text"
+    masks: int = 32
+    mask_seed: int = 0
+    ablation_batch: int = 8
+    save_flows: bool = False
+    verifier: str | None = None
+    verifier_model: str | None = None
+    cost_rows: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, before anything is loaded."""
+        for name, known in (("answer", ANSWERS), ("ablation", CONVENTIONS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        least = {"limit": 1, "max_tokens": 1, "max_new_tokens": 1, "masks": 3, "ablation_batch": 1, "cost_rows": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise InputError(f"{name} must be at least {low}, got {value}")
+        if not self.methods:
+            raise InputError("no methods: name at least one")
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json holds it."""
+        return asdict(self) | {"methods": list(self.methods)}
+
+    @classmethod
+    def from_json(cls, found: Any) -> "Config":
+        """What `to_json` made; settings that were added later take their defaults.
+
+        Raises:
+            FileFormatError: not the settings of a run, or those of a newer version.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(found, Mapping) or not set(found) <= names:
+            unknown = sorted(set(found) - names) if isinstance(found, Mapping) else []
+            raise FileFormatError(
+                f"the settings of the run are not readable ({', '.join(unknown) or type(found).__name__}); was it "
+                "written by a newer attributor?"
+            )
+        try:
+            return cls(**{**found, "methods": tuple(found.get("methods", cls.methods))})
+        except TypeError as error:
+            raise FileFormatError(f"the settings of the run are not readable: {error}") from None
+
+    def differences(self, other: "Config") -> list[str]:
+        """What differs, a line each, with this run's value first: "limit: 30 there, 60 now"."""
+        mine, others = self.to_json(), other.to_json()
+        return [
+            f"{name}: {_shown(mine[name])} there, {_shown(others[name])} now"
+            for name in mine
+            if mine[name] != others[name]
+        ]
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else "none" if value is None else json.dumps(value)

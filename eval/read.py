@@ -1,0 +1,129 @@
+"""A model reads a prompt with an answer, or reads it and writes one: recorded, timed, with log-probabilities."""
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._flow import record
+from attributor._inputs import accepts
+from attributor._record import text_config
+from attributor._recording import Recording
+
+__all__ = ["Read", "force", "positions", "write", "write_behind"]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one recorded pass over a prompt and its answer gave.
+
+    Attributes:
+        answer: (a,) int64.
+        log_probs: (a,) float64, log p of each answer token.
+        seconds: of the pass.
+        recording: None where no heads were asked for.
+        cache: keys and values of what was read, where they were asked for.
+    """
+
+    answer: Tensor
+    log_probs: Tensor
+    seconds: float
+    recording: Recording | None
+    cache: Any = None
+
+
+def positions(model: Any) -> int | None:
+    """How many tokens the model can read, None where its configuration does not say."""
+    found = getattr(text_config(model), "max_position_embeddings", None)
+    return int(found) if isinstance(found, int) and found > 0 else None
+
+
+@torch.no_grad()
+def force(model: Any, prompt: Tensor, answer: Tensor, weights: Any, *, cache: bool = False) -> Read:
+    """Read the prompt (k,) with the answer (a,) behind it, recording the heads that `weights` choose (None: none)."""
+    ids = torch.cat([prompt, answer])[None, :-1].to(_device(model))
+    a = answer.numel()
+    options = {"logits_to_keep": a} if accepts(model.forward, "logits_to_keep") else {}
+    began = time.perf_counter()
+    with nullcontext() if weights is None else record(model, weights=weights) as recording:
+        out = model(input_ids=ids, use_cache=cache, **options)
+    log_probs = out.logits[0, -a:].double().log_softmax(-1).cpu()[torch.arange(a), answer]
+    seconds = time.perf_counter() - began
+    return Read(answer, log_probs, seconds, recording, getattr(out, "past_key_values", None) if cache else None)
+
+
+@torch.no_grad()
+def write(model: Any, prompt: Tensor, count: int, weights: Any) -> Read:
+    """Have the model write at most `count` tokens behind the prompt (k,), greedily, recording while it does.
+
+    The end token is no part of the answer, unless it is all of it.
+    """
+    began = time.perf_counter()
+    with nullcontext() if weights is None else record(model, weights=weights) as recording:
+        out = _generate(model, prompt, count, output_logits=True, return_dict_in_generate=True)
+    answer = _without_end(model, out.sequences[0, len(prompt) :].cpu())
+    rows = torch.stack([row[0] for row in out.logits[: len(answer)]]).double().log_softmax(-1).cpu()
+    return Read(answer, rows[torch.arange(len(answer)), answer], time.perf_counter() - began, recording)
+
+
+@torch.no_grad()
+def write_behind(model: Any, prompt: Tensor, count: int, cache: Any) -> Tensor:
+    """(a,) int64: what the model writes greedily behind the prompt (k,), from the cache of a pass that read it.
+
+    What the cache holds from the prompt's last token on is dropped; a cache that cannot be cut is not used.
+    """
+    kept = _cut(cache, len(prompt) - 1)
+    options = {} if kept is None else {"past_key_values": kept}
+    sequences: Tensor = _generate(model, prompt, count, **options)
+    return _without_end(model, sequences[0, len(prompt) :].cpu())
+
+
+def _device(model: Any) -> torch.device:
+    embedding = model.get_input_embeddings().weight
+    found: torch.device = embedding.device if embedding.device.type != "meta" else model.device
+    return found
+
+
+def _generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
+    ids = prompt[None].to(_device(model))
+    ends = _ends(model)
+    pad = getattr(model.generation_config, "pad_token_id", None)
+    return model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=ends[0] if pad is None and ends else pad,  # nothing is padded; without it, generate() talks
+        **options,
+    )
+
+
+def _ends(model: Any) -> list[int]:
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return [] if ends is None else [int(end) for end in torch.as_tensor(ends).reshape(-1)]
+
+
+def _without_end(model: Any, answer: Tensor) -> Tensor:
+    return answer[:-1] if answer.numel() > 1 and int(answer[-1]) in _ends(model) else answer
+
+
+def _cut(cache: Any, length: int) -> Any:
+    """The cache of the first `length` tokens, None where it cannot be had: sliding windows have thrown keys away."""
+    layers = getattr(cache, "layers", None)
+    if length < 1 or not layers or not hasattr(cache, "crop"):
+        return None
+    if any(getattr(layer, "is_sliding", True) or not hasattr(layer, "keys") for layer in layers):
+        return None
+    surplus = int(cache.get_seq_length()) - length
+    if surplus < 0:
+        return None
+    if surplus:
+        cache.crop(-surplus)
+    return cache

@@ -1,0 +1,311 @@
+"""The folder of a run: run.json, cases.jsonl, flows/. A killed run loses at most the case in flight."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from attributor.eval.config import Config
+
+from attributor._errors import FileFormatError, InputError, OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["CASES", "RUN", "CaseWriter", "Follower", "RunFolder", "write_json"]
+
+RUN, CASES, FLOWS, LOCK = "run.json", "cases.jsonl", "flows", ".lock"
+BLOCK = 1 << 16
+BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
+FORMAT, VERSION = "attributor.run", 1
+Record = dict[str, Any]
+
+
+class RunFolder:
+    """A run folder that belongs to this configuration.
+
+    cases.jsonl holds a record a line. A run of several processes writes a part each, cases.<rank>.jsonl, which the
+    first process merges; parts of a run that was killed are read like the rest, however many processes go on with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @property
+    def run(self) -> Record | None:
+        """What run.json holds; None where there is none.
+
+        Raises:
+            FileFormatError: it is not readable.
+        """
+        path = self.path / RUN
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise FileFormatError(f"{path} is not readable: {error}") from error
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise FileFormatError(f"{path} does not describe a run of attributor eval")
+        if found.get("version", 0) > VERSION:
+            raise FileFormatError(f"{path} is of version {found['version']}; this attributor reads up to {VERSION}")
+        return found
+
+    def open(self, config: Config, data: Mapping[str, Any], *, overwrite: bool = False) -> list[str]:
+        """Make the folder, or go on with it where it is of the same configuration and data; returns what to say.
+
+        Raises:
+            InputError: a folder of another run, or of something else.
+            OutputError: it cannot be written, or another process is writing it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take()
+            there = sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(f"cannot write to the folder {self.path}: {error.strerror or error}") from error
+        notes: list[str] = []
+        if there and RUN not in there:
+            raise InputError(f"{self.path} holds {there[0]} and no {RUN}: not the folder of a run; give another --out")
+        if there and overwrite:
+            self._clear()
+            notes.append(f"{self.path}: what an earlier run left there was removed")
+        elif there:
+            self._same(config, data)
+        found = self.run
+        if found is None:
+            found = {"format": FORMAT, "version": VERSION, "config": config.to_json(), "data": dict(data)}
+            write_json(self.path / RUN, found | {"status": "running"})
+        return notes + self._repair()
+
+    def _same(self, config: Config, data: Mapping[str, Any]) -> None:
+        found = self.run
+        assert found is not None
+        differences = Config.from_json(found.get("config")).differences(config)
+        if not differences and found.get("data") != dict(data):
+            differences = ["the rows of the data set are not those of then"]
+        if differences:
+            raise InputError(
+                f"{self.path} holds a run with other settings ({'; '.join(differences)}); give another --out, or "
+                "--overwrite to start anew there"
+            )
+
+    def _take(self) -> None:
+        """Hold the folder until this process ends, so that two runs do not write the same files."""
+        if sys.platform == "win32":
+            return
+        self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise OutputError(f"{self.path} is being written by another run that has not ended") from None
+        except OSError:  # a file system without locks
+            return
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _clear(self) -> None:
+        """Remove what runs write here, and nothing else."""
+        files = [self.path / CASES, *self.parts(), *(self.path / FLOWS).glob("*.safetensors")]
+        files.append(self.path / RUN)  # last: a folder without it would be taken for somebody else's
+        try:
+            for file in files:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {error.filename}: {error.strerror or error}") from error
+
+    def parts(self) -> list[Path]:
+        """The parts that processes of a shared run wrote and nobody merged yet."""
+        return sorted(self.path.glob("cases.*.jsonl"))
+
+    def _repair(self) -> list[str]:
+        """Cut off lines that were not finished, and merge what parts there are."""
+        notes = []
+        for file in (self.path / CASES, *self.parts()):
+            if file.exists() and (torn := _cut(file)):
+                notes.append(
+                    f"{file}: the last line was not finished ({torn} bytes) and was cut off; its case runs again"
+                )
+        if self.parts():
+            self.merge(None)
+        return notes
+
+    def records(self) -> dict[str, Record]:
+        """The last record of every case, by id, in the order of the file.
+
+        Raises:
+            FileFormatError: a line that is no record.
+        """
+        found: dict[str, Record] = {}
+        for file in (self.path / CASES, *self.parts()):
+            if file.exists():
+                found |= {record["id"]: record for record in _lines(file)}
+        return found
+
+    def merge(self, order: Sequence[str] | None) -> dict[str, Record]:
+        """Bring all records into cases.jsonl, one a case, in the order of `order` (None: as they stand).
+
+        Returns them. The parts go once the whole file is there.
+        """
+        found = self.records()
+        if order is not None:
+            found = {name: found[name] for name in order if name in found}
+        whole = b"".join(encoded(record) for record in found.values())
+        file = self.path / CASES
+        if not file.exists() or file.read_bytes() != whole:
+            _replace(file, whole)
+        for part in self.parts():
+            part.unlink()
+        return found
+
+    def finish(self, more: Mapping[str, Any]) -> Record:
+        """Write run.json anew with `more` in it."""
+        found = {**(self.run or {}), **more}
+        write_json(self.path / RUN, found)
+        return found
+
+    def flow_file(self, name: str) -> Path:
+        """Where the flow of a case goes; ids may hold anything, and file systems tell case apart or do not."""
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):02x}" for c in name)
+        folder = self.path / FLOWS
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        if len(plain) > 100 or plain != plain.lower():
+            import hashlib
+
+            plain = f"{plain[:80]}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+        return folder / f"{plain}.safetensors"
+
+
+class CaseWriter:
+    """Appends records to one file: each one is in the file when `write` returns, whole, or the file is as before."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
+        except OSError as error:
+            raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
+
+    def __enter__(self) -> "CaseWriter":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        os.close(self._handle)
+
+    def write(self, record: Record) -> None:
+        """Append one line.
+
+        Raises:
+            OutputError: it could not be written, the disk being full for one; what was written before is untouched.
+        """
+        data = memoryview(encoded(record))
+        before = os.fstat(self._handle).st_size
+        try:
+            while data:
+                data = data[os.write(self._handle, data) :]
+        except BaseException as error:  # Ctrl-C too leaves no half of a line
+            with suppress(OSError):
+                os.ftruncate(self._handle, before)
+            if isinstance(error, OSError):
+                raise OutputError(
+                    f"cannot write {self.file}: {error.strerror or error}. Every case before is kept; make room, run "
+                    "the same command again, and it goes on there"
+                ) from error
+            raise
+
+
+class Follower:
+    """Reads what other processes append to their parts, for the progress that the first one shows."""
+
+    def __init__(self, folder: RunFolder, own: Path) -> None:
+        self._folder, self._own = folder, own
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> list[Record]:
+        """The records that were finished since the last call."""
+        found: list[Record] = []
+        for part in self._folder.parts():
+            if part == self._own:
+                continue
+            with suppress(OSError, ValueError):
+                with part.open("rb") as file:
+                    file.seek(self._read.get(part, 0))
+                    data = file.read()
+                whole = data[: data.rfind(b"\n") + 1]
+                found += [json.loads(line) for line in whole.splitlines()]
+                self._read[part] = self._read.get(part, 0) + len(whole)
+        return found
+
+
+def encoded(record: Record) -> bytes:
+    """One line of ASCII, so that no reader finds other line breaks in it; NaN would not be JSON and is refused."""
+    return json.dumps(record, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    _replace(file, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def _replace(file: Path, data: bytes) -> None:
+    made = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with made.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())  # the rename must not reach the disk before the content
+        os.replace(made, file)
+    except BaseException as error:
+        with suppress(OSError):
+            made.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
+        raise
+
+
+def _cut(file: Path) -> int:
+    """Cut off what stands behind the last whole line; returns how many bytes that was."""
+    with file.open("rb+") as opened:
+        size = whole = opened.seek(0, os.SEEK_END)
+        while whole:
+            start = max(whole - BLOCK, 0)
+            opened.seek(start)
+            if (found := opened.read(whole - start).rfind(b"\n")) >= 0:
+                whole = start + found + 1
+                break
+            whole = start
+        if whole < size:
+            opened.truncate(whole)
+    return size - whole
+
+
+def _lines(file: Path) -> Iterator[Record]:
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+            raise FileFormatError(
+                f"{file}: line {number} is no record of a case; remove the line, and its case runs again"
+            )
+        yield record

@@ -1,0 +1,35 @@
+"""Rows in HotPotQA's schema, small enough for a random model to read many of them in a second."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+NAMES = ["Ada", "Bela", "Cleo", "Dora", "Emil", "Finn", "Gus", "Hedi", "Ines", "Jan", "Kai", "Lea"]
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    """One two-hop question over three paragraphs of two sentences; `changes` replace fields."""
+    name, other = NAMES[number % len(NAMES)], NAMES[(number + 5) % len(NAMES)]
+    titles = [f"{name} {number}", f"{other} {number}", "The harbour"]
+    sentences = [
+        [f"{name} keeps the light of tower {number}.", f" {name} writes the weather into a book."],
+        [f"Tower {number} was built by {other}.", " It stands on the cliff."],
+        ["The harbour is on the sheltered side.", " Fishing boats leave before dawn."],
+    ]
+    return {
+        "id": f"case-{number}",
+        "question": f"Who built the tower that {name} keeps?",
+        "answer": other,
+        "type": "bridge" if number % 3 else "comparison",
+        "level": "easy",
+        "context": {"title": titles, "sentences": sentences},
+        "supporting_facts": {"title": titles[:2], "sent_id": [0, 0]},
+        **changes,
+    }
+
+
+def write_rows(file: Path, rows: list[Any]) -> Path:
+    """The rows as JSON lines; what is text already is written as it stands."""
+    lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in rows]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file

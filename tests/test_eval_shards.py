@@ -1,0 +1,176 @@
+"""Rows shared out over processes: real ones, that speak through gloo on this machine."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from attributor.eval import runner
+from attributor.eval.config import Config
+from attributor.eval.shards import Shards
+from eval_rows import row, write_rows
+from test_eval_runner import METHODS, records, same
+from tiny_chat import model as tiny_model
+from tiny_chat import tokenizer as tiny_tokenizer
+
+from attributor import InputError
+
+HERE = Path(__file__).parent
+SECONDS = 120  # a process that takes longer hangs
+
+SCRIPT = """
+import json, os, sys, time
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+import tiny_chat
+from attributor import OutputError
+from attributor.eval import runner
+from attributor.eval.config import Config
+rank = int(os.environ["RANK"])
+whole = runner.run_case
+def case(question, setting, **options):
+    {before}
+    return whole(question, setting, **options)
+runner.run_case = case
+config = Config.from_json(json.loads({config!r}))
+tokenizer = tiny_chat.tokenizer()
+try:
+    out = runner.run(config, Path({out!r}), model=tiny_chat.model(len(tokenizer)), tokenizer=tokenizer)
+except Exception as error:
+    print(type(error).__name__, error)
+    sys.exit(1)
+print("main" if out.main else "other", out.run["counts"]["done"])
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [*(row(i) for i in range(7)), "{broken"])
+
+
+def config(source):
+    return Config(source=str(source), methods=METHODS, max_new_tokens=4, cost_rows=0)
+
+
+def alone(source, out):
+    tokenizer = tiny_tokenizer()
+    return runner.run(config(source), out, model=tiny_model(len(tokenizer)), tokenizer=tokenizer)
+
+
+def script(source, out, before="pass"):
+    filled = SCRIPT.format(
+        tests=str(HERE),
+        config=json.dumps(config(source).to_json()),
+        out=str(out),
+        before=textwrap.indent(before, "    ").strip(),
+    )
+    return textwrap.dedent(filled)
+
+
+def together(text, world=2):
+    """Runs `text` in processes without a launcher to look after them; returns their exit statuses and outputs."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    shared |= {"LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", text],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    deadline = time.monotonic() + SECONDS
+    try:
+        found = [process.communicate(timeout=max(deadline - time.monotonic(), 1)) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], [out for out, _ in found]
+
+
+def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, tmp_path):
+    (tmp_path / "run.py").write_text(script(rows, tmp_path / "two"), encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*launch, str(tmp_path / "run.py")],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == ["", "main 7", "other 7"]
+    state = json.loads((tmp_path / "two" / "run.json").read_text("utf-8"))
+    assert state["processes"] == 2
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [".lock", "cases.jsonl", "run.json"]
+    one = alone(rows, tmp_path / "one")
+    again = alone(rows, tmp_path / "two")
+    assert again.already
+    same(again, one)
+    assert [record["id"] for record in records(tmp_path / "two")] == [*(f"case-{i}" for i in range(7)), "row 8"]
+
+
+def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(rows, tmp_path):
+    before = "if question.id == 'case-3': raise OutputError('the disk is full')"
+    statuses, outputs = together(script(rows, tmp_path / "run", before))
+    assert statuses == [1, 1]
+    assert outputs[1] == "OutputError the disk is full\n"
+    assert outputs[0].startswith("ElsewhereError another process of this run has ended")
+    parts = sorted(path.name for path in (tmp_path / "run").glob("cases*"))
+    assert parts == ["cases.0.jsonl", "cases.1.jsonl"]
+    assert len((tmp_path / "run" / "cases.1.jsonl").read_bytes().splitlines()) == 1
+    same(alone(rows, tmp_path / "run"), alone(rows, tmp_path / "one"))
+
+
+def test_what_the_first_process_refuses_the_others_leave_quietly(rows, tmp_path):
+    alone(rows, tmp_path / "run")
+    other = write_rows(tmp_path / "other.jsonl", [row(1)])
+    statuses, outputs = together(script(other, tmp_path / "run"))
+    assert statuses == [1, 1]
+    assert outputs[0].startswith("InputError")
+    assert "other settings" in outputs[0]
+    assert outputs[1].startswith("ElsewhereError")
+
+
+def test_rows_are_dealt_out_and_each_has_one_owner():
+    rows = list(range(11))
+    parts = [Shards(rank, 3).mine(rows) for rank in range(3)]
+    assert sorted(entry for part in parts for entry in part) == rows
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert list(Shards().mine(rows)) == rows
+
+
+def test_every_process_of_a_machine_gets_its_own_gpu(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert Shards(6, 8, 2).device_map("cuda") == "cuda:2"
+    assert Shards(6, 8, 2).device_map("cpu") == "cpu"
+    assert Shards(6, 8, 2).device_map(None) is None
+    with pytest.raises(InputError, match="give --device-map cuda"):
+        Shards(6, 8, 2).device_map("auto")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert Shards(1, 2, 0).device_map("auto") == "auto", "a machine each: the model may have all of its GPUs"
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert Shards().device_map("auto") == "auto"
+    assert Shards().device_map("cuda") == "cuda"
+
+
+def test_a_world_that_nobody_launched_is_told(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not Shards.join().shared
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="start the run with torchrun or accelerate launch"):
+        Shards.join()
