@@ -76,7 +76,7 @@ def _same_rows(values: Floats, n: int, resamples: int, seed: int) -> Iterator[In
         yield from (Interval(float(mean), None, None, n) for mean in means)
         return
     drawn = np.concatenate([counts @ values for counts in _counts(n, resamples, seed)]) / n
-    low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
+    low, high = np.percentile(drawn.T, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=1)
     for column, mean in enumerate(means):
         yield Interval(float(mean), float(low[column]), float(high[column]), n)
 

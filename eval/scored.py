@@ -35,7 +35,7 @@ class Scored:
         ids: of the rows.
         gold: of the rows: the gold pieces, which tells whether two runs ranked the same thing.
         kind: of the rows, "" where unknown.
-        em, f1: (n,), of the model's own answer.
+        em, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
         methods: by name, with the main aggregation of each.
         columns: what was ranked.
         values: by metric, (n, columns).
@@ -54,6 +54,7 @@ class Scored:
     kind: list[str]
     em: Floats
     f1: Floats
+    verified: Floats
     methods: dict[str, str]
     columns: list[Column]
     values: dict[str, Floats]
@@ -115,6 +116,7 @@ def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored
         kind=[str(case.get("kind") or "") for case in done],
         em=np.array([_number(case.get("em")) for case in done], np.float64),
         f1=np.array([_number(case.get("f1")) for case in done], np.float64),
+        verified=np.array([_number(case.get("verified")) for case in done], np.float64),
         methods=methods,
         columns=columns,
         values={metric: nothing(len(columns)) for metric in METRICS},

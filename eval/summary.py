@@ -43,19 +43,16 @@ def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES,
     for stratum, rows in groups.items():
         for unit in ("sentence", "document"):
             primary = stratum == "all" and unit == "sentence"
-            for metric in METRICS if stratum == "all" else MAIN:
-                count = resamples if primary and metric in MAIN else fewer
-                wanted = [i for i, column in enumerate(scored.columns) if column.unit == unit]
-                found = mean_intervals(scored.values[metric][rows][:, wanted], count, seed)
-                for i, interval in zip(wanted, found, strict=True):
-                    column = scored.columns[i]
-                    by = methods[column.method][unit].setdefault(column.aggregation, {})
-                    by.setdefault(stratum, {})[metric] = interval.as_dict()
+            shown = METRICS if stratum == "all" else MAIN
+            if primary:
+                _fill(methods, scored, unit, stratum, rows, MAIN, resamples, seed)
+            others = [metric for metric in shown if not (primary and metric in MAIN)]
+            _fill(methods, scored, unit, stratum, rows, others, fewer, seed)
     costs, faithful = _costs(scored, fewer, seed), _faithfulness(scored, resamples, seed)
     for name, found_method in methods.items():
         found_method["best"] = _best(found_method)
         found_method["costs"], found_method["faithfulness"] = costs[name], faithful.get(name)
-    own = mean_intervals(np.stack([scored.em, scored.f1], axis=1), fewer, seed)
+    own = mean_intervals(np.stack([scored.em, scored.f1, scored.verified], axis=1), fewer, seed)
     return {
         "version": VERSION,
         "counts": dict(scored.counts),
@@ -67,12 +64,35 @@ def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES,
             "seed": seed,
         },
         "strata": {name: int(rows.sum()) for name, rows in groups.items()},
-        "answers": {"em": own[0].as_dict(), "f1": own[1].as_dict()},
+        "answers": {name: interval.as_dict() for name, interval in zip(("em", "f1", "verified"), own, strict=True)},
         "methods": methods,
         "differences": _differences(scored, methods, resamples, seed),
         "ablations": [dict(zip(("convention", "masks", "seed"), how, strict=True)) for how in scored.ablations],
         "peak_bytes": scored.peak_bytes,
     }
+
+
+def _fill(
+    methods: dict[str, Any],
+    scored: Scored,
+    unit: str,
+    stratum: str,
+    rows: npt.NDArray[np.bool_],
+    metrics: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> None:
+    """Put the intervals of some metrics where they belong: all columns at once, because drawing takes the time."""
+    wanted = [i for i, column in enumerate(scored.columns) if column.unit == unit]
+    if not wanted or not metrics:
+        return
+    table = np.concatenate([scored.values[metric][rows][:, wanted] for metric in metrics], axis=1)
+    found = iter(mean_intervals(table, resamples, seed))
+    for metric in metrics:
+        for i in wanted:
+            column = scored.columns[i]
+            by = methods[column.method][unit].setdefault(column.aggregation, {})
+            by.setdefault(stratum, {})[metric] = next(found).as_dict()
 
 
 def strata(scored: Scored) -> dict[str, npt.NDArray[np.bool_]]:
@@ -96,32 +116,34 @@ def _best(method: Mapping[str, Any]) -> str:
 
 
 def _costs(scored: Scored, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
-    found = {}
-    for i, name in enumerate(scored.methods):
-        own, total, passes = mean_intervals(
-            np.stack([scored.seconds[:, i], scored.total[:, i], scored.passes[:, i]], axis=1), resamples, seed
-        )
-        found[name] = {
+    names = list(scored.methods)
+    found = mean_intervals(np.concatenate([scored.seconds, scored.total, scored.passes], axis=1), resamples, seed)
+    own, total, passes = (found[k * len(names) : (k + 1) * len(names)] for k in range(3))
+    return {
+        name: {
             "reads": scored.reads.get(name, False),
-            "seconds": own.as_dict(),
-            "seconds_with_read": total.as_dict(),
+            "seconds": own[i].as_dict(),
+            "seconds_with_read": total[i].as_dict(),
             "forwards": median_interval(scored.multiple[:, i], resamples, seed).as_dict(),
-            "passes": passes.as_dict(),
+            "passes": passes[i].as_dict(),
         }
-    return found
+        for i, name in enumerate(names)
+    }
 
 
 def _faithfulness(scored: Scored, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
     """By method, for those that were measured."""
-    found = {}
-    for i, name in enumerate(scored.methods):
-        table = np.concatenate([scored.drops[:, i], scored.lds[:, i, None]], axis=1)
-        if np.isnan(table).all():
-            continue
-        names = [*(f"drop@{k}" for k in DROPS), "lds"]
-        intervals = mean_intervals(table, resamples, seed)
-        found[name] = {key: interval.as_dict() for key, interval in zip(names, intervals, strict=True)}
-    return found
+    names, keys = list(scored.methods), [*(f"drop@{k}" for k in DROPS), "lds"]
+    table = np.concatenate([scored.drops, scored.lds[:, :, None]], axis=2).reshape(
+        len(scored.ids), len(names) * len(keys)
+    )
+    found = iter(mean_intervals(table, resamples, seed))
+    measured = {name: {key: next(found) for key in keys} for name in names}
+    return {
+        name: {key: interval.as_dict() for key, interval in by.items()}
+        for name, by in measured.items()
+        if any(interval.n for interval in by.values())
+    }
 
 
 def _differences(scored: Scored, methods: Mapping[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:

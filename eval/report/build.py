@@ -1,0 +1,189 @@
+"""Runs in, everything that a report shows out, as numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals
+from attributor.eval.metrics import MAIN
+from attributor.eval.report.runs import Run, short
+from attributor.eval.scored import Scored, score_cases
+from attributor.eval.summary import summary_of
+
+from attributor._errors import InputError
+
+__all__ = ["Part", "Report", "build_report", "value_of"]
+
+VERSION = 1  # of the keys of `Report.to_json`
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of a report.
+
+    Attributes:
+        name: unique in the report.
+        run: as it was read.
+        scored: its cases as arrays.
+        summary: see `attributor.eval.summary.summarize`.
+        order: the methods, highest AP first.
+        against: by method, the one that it is compared with.
+    """
+
+    name: str
+    run: Run
+    scored: Scored
+    summary: dict[str, Any]
+    order: list[str]
+    against: dict[str, str]
+
+    def difference(self, method: str, other: str, metric: str) -> dict[str, Any] | None:
+        """Method minus other, with its interval; None where they have no row in common."""
+        for found in self.summary["differences"]:
+            if found["metric"] == metric and {found["method"], found["other"]} == {method, other}:
+                return dict(found) if found["method"] == method else _turned(found)
+        return None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Runs side by side.
+
+    Attributes:
+        parts: one a run.
+        baseline: what was asked for as baseline, or None: the best of the other methods.
+        across: the same method in two runs: later run minus the first, on the rows that both ranked.
+        notes: about the comparison.
+    """
+
+    parts: list[Part]
+    baseline: str | None
+    across: list[dict[str, Any]]
+    notes: list[str]
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method once, highest AP of the first run first."""
+        return list(dict.fromkeys(name for part in self.parts for name in part.order))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `attributor eval report --json` prints; no NaN."""
+        return {
+            "version": VERSION,
+            "baseline": self.baseline,
+            "notes": self.notes,
+            "runs": [
+                {
+                    "name": part.name,
+                    "finished": part.run.finished,
+                    "settings": part.run.settings,
+                    "notes": part.run.notes,
+                    "against": part.against,
+                    "metrics": part.summary,
+                }
+                for part in self.parts
+            ],
+            "across": self.across,
+        }
+
+
+def build_report(
+    runs: Sequence[Run],
+    *,
+    baseline: str | None = None,
+    main: str = "sum",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Report:
+    """Compute the metrics of every run anew, from its cases, and compare.
+
+    Args:
+        runs: one or more.
+        baseline: a method that all others are compared with; None: each with the best of the others, by AP.
+        main: the aggregation of token methods that tables and plots show first.
+        resamples: see `summarize`.
+        seed: of the resamples.
+
+    Raises:
+        InputError: no run, or a baseline that no run has.
+    """
+    if not runs:
+        raise InputError("nothing to report: give the folder of a run")
+    wanted = None if baseline is None else short(baseline)
+    parts = []
+    for name, run in zip(_names(runs), runs, strict=True):
+        scored = score_cases(run.cases, main)
+        summary = summary_of(scored, main=main, resamples=resamples, seed=seed)
+        order = sorted(scored.methods, key=lambda method: -(value_of(summary, method) or -1.0))
+        against = {}
+        for method in order:
+            others = [wanted] if wanted in order else [] if wanted else order
+            rivals = [other for other in others if other != method]
+            if rivals:
+                against[method] = str(rivals[0])
+        parts.append(Part(name, run, scored, summary, order, against))
+    known = sorted({method for part in parts for method in part.order})
+    if wanted is not None and wanted not in known:
+        raise InputError(f"no run has the baseline {baseline!r}; the methods are {', '.join(known) or 'none'}")
+    across, notes = _across(parts, resamples, seed)
+    return Report(parts, wanted, across, notes)
+
+
+def value_of(summary: dict[str, Any], method: str, metric: str = "ap", stratum: str = "all") -> float | None:
+    """The mean of a metric by sentence, main aggregation."""
+    found = summary["methods"][method]
+    by = found["sentence"].get(found["main"], {}).get(stratum, {}).get(metric)
+    return None if by is None else by["value"]
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The folders' names, with a number where two are the same."""
+    names: list[str] = []
+    for run in runs:
+        name, i = run.name, 2
+        while name in names:
+            name, i = f"{run.name} ({i})", i + 1
+        names.append(name)
+    return names
+
+
+def _across(parts: Sequence[Part], resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """The later runs minus the first."""
+    found, notes = [], []
+    for part in parts[1:]:
+        first = parts[0]
+        where = {name: i for i, name in enumerate(first.scored.ids)}
+        pairs = [(where[name], i) for i, name in enumerate(part.scored.ids) if name in where]
+        same = [(a, b) for a, b in pairs if first.scored.gold[a] == part.scored.gold[b]]
+        common = [method for method in part.order if method in first.scored.methods]
+        if not same or not common:
+            notes.append(f"{part.name} and {first.name} have no {'method' if same else 'row'} in common")
+            continue
+        if len(same) < len(pairs):
+            notes.append(
+                f"{len(pairs) - len(same)} rows of {part.name} have the id but not the gold pieces of {first.name}'s, "
+                "and are left out of the differences"
+            )
+        here, there = (np.array(rows) for rows in zip(*[(b, a) for a, b in same], strict=True))
+        labels, columns = [], []
+        for metric in MAIN:
+            mine, others = part.scored.main(metric), first.scored.main(metric)
+            for method in common:
+                i, j = list(part.scored.methods).index(method), list(first.scored.methods).index(method)
+                labels.append((method, metric))
+                columns.append(mine[here, i] - others[there, j])
+        for (method, metric), interval in zip(
+            labels, mean_intervals(np.stack(columns, axis=1), resamples, seed), strict=True
+        ):
+            if interval.n:
+                names = {"run": part.name, "other": first.name, "method": method, "metric": metric}
+                found.append(names | interval.as_dict())
+    return found, notes
+
+
+def _turned(found: dict[str, Any]) -> dict[str, Any]:
+    """The same difference the other way round."""
+    turned = {key: None if found[key] is None else -found[key] for key in ("value", "low", "high")}
+    low, high = turned["high"], turned["low"]
+    return found | {"method": found["other"], "other": found["method"], **turned, "low": low, "high": high}

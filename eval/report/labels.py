@@ -1,0 +1,81 @@
+"""Where the labels of a plot go so that none covers another."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["place", "spread"]
+
+Floats = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions as near to the wanted ones as they can be with `gap` between neighbours, inside low and high.
+
+    Where there is no room for the gap, the positions are spread evenly over all of it.
+    """
+    n = len(wanted)
+    if n and (n - 1) * gap > high - low:
+        gap = (high - low) / max(n - 1, 1)
+    order = sorted(range(n), key=lambda i: wanted[i])
+    # Neighbours that would be too close become a block around the mean of what its members want.
+    blocks: list[list[float]] = []  # each [sum of (wanted - place in the block), members]
+    for i in order:
+        blocks.append([wanted[i], 1])
+        while len(blocks) > 1 and _start(blocks[-2], gap, low, high) + blocks[-2][1] * gap > _start(
+            blocks[-1], gap, low, high
+        ):
+            total, members = blocks.pop()
+            blocks[-1][0] += total - members * blocks[-1][1] * gap
+            blocks[-1][1] += members
+    found = [0.0] * n
+    places = [_start(block, gap, low, high) + j * gap for block in blocks for j in range(int(block[1]))]
+    for i, place_ in zip(order, places, strict=True):
+        found[i] = place_
+    return found
+
+
+def _start(block: Sequence[float], gap: float, low: float, high: float) -> float:
+    total, members = block
+    return float(np.clip(total / members, low, max(high - (members - 1) * gap, low)))
+
+
+def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, margin: float = 3.0) -> Floats:
+    """Lower left corners (n, 2) for labels of `sizes` (n, 2) near their anchors (n, 2), all in the same unit.
+
+    Labels are placed one after the other, each where it covers least of the other labels, of `taken` and of the
+    anchors, inside the frame; of equally good places the nearest.
+    """
+    boxes: list[Box] = list(taken)
+    boxes += [(x - margin, y - margin, x + margin, y + margin) for x, y in anchors]
+    found = np.zeros_like(anchors)
+    for i in np.argsort(-anchors[:, 1]):
+        (x, y), (width, height) = anchors[i], sizes[i]
+        best = (float("inf"), 0.0, 0.0)
+        for distance in (8.0, 13.0, 20.0, 30.0, 44.0, 60.0, 80.0):
+            for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+                dx, dy = np.cos(angle) * distance, np.sin(angle) * distance
+                left = x + dx - (0 if dx > 1 else width if dx < -1 else width / 2)
+                bottom = y + dy - height / 2
+                box = (left - 1, bottom - 1, left + width + 1, bottom + height + 1)
+                cost = sum(_shared(box, other) for other in boxes) + 10 * _outside(box, frame) + distance / 4
+                cost += 0.5 * (dx < -1)  # to the right, where one reads on
+                if cost < best[0]:
+                    best = (cost, left, bottom)
+        found[i] = best[1:]
+        boxes.append((best[1], best[2], best[1] + width, best[2] + height))
+    return found
+
+
+def _shared(a: Box, b: Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def _outside(box: Box, frame: Box) -> float:
+    return sum(
+        max(over, 0.0) for over in (frame[0] - box[0], frame[1] - box[1], box[2] - frame[2], box[3] - frame[3])
+    ) * (box[3] - box[1])

@@ -1,0 +1,174 @@
+"""Run folders as the report reads them: also unfinished, killed and slightly damaged ones."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attributor.eval.scored import are_indices
+
+from attributor._errors import FileFormatError, InputError
+
+__all__ = ["Run", "read_run", "short"]
+
+# Of a case, all that numbers are made from. Whatever holds text of a data set stays behind.
+KEPT = ("id", "status", "kind", "em", "f1", "verified", "tokens", "answer_tokens", "gold", "gold_documents")
+MEASURED = ("methods", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness")
+FORMAT, VERSION = "attributor.run", 1
+PATH = re.compile(r"(?:(?<=:)|^)(?:~|\.{1,2}|[A-Za-z]:)?[\\/](?:.*[\\/])?([^\\/]+)[\\/]?$", re.DOTALL)
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Attributes:
+        folder: where it lies.
+        name: of the folder.
+        settings: what run.json says about the model, the data and the options; paths are cut to their last part.
+        cases: the records without text, one a case.
+        notes: what was not as it should be.
+        finished: whether run.json says so.
+    """
+
+    folder: Path
+    name: str
+    settings: dict[str, Any]
+    cases: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+    finished: bool = True
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder: cases.jsonl, the parts of a shared run that nobody merged, and run.json where there is one.
+
+    A last line that was not finished is left out and noted, as is a missing run.json. Of several records of one case
+    the last counts.
+
+    Raises:
+        InputError: there is no such folder.
+        FileFormatError: it is not the folder of a run, or a record in it is not readable; names the line.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        inside = f"; give its folder, {path.parent}" if path.name in ("run.json", "cases.jsonl") else ""
+        what = "is a file, not the folder of a run" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}{inside}")
+    run = Run(path, path.resolve().name, {}, [])
+    _read_settings(run)
+    files = [file for file in (path / "cases.jsonl", *sorted(path.glob("cases.*.jsonl"))) if file.is_file()]
+    if not files:
+        raise FileFormatError(f"{path} holds no cases.jsonl: not the folder of a run, or of one that has just begun")
+    cases: dict[str, dict[str, Any]] = {}
+    for file in files:
+        for record in _records(file, run.notes):
+            cases[record["id"]] = record
+    run.cases = list(cases.values())
+    if len(files) > 1:
+        run.notes.append(f"{len(files) - 1} parts of a shared run were not merged yet; they are read all the same")
+    return run
+
+
+def _read_settings(run: Run) -> None:
+    file = run.folder / "run.json"
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        run.finished = False
+        run.notes.append("there is no run.json: the run was stopped, and its settings are not known")
+        return
+    except (OSError, ValueError) as error:
+        run.finished = False
+        run.notes.append(f"run.json is not readable, so the settings are not known ({_one_line(error)})")
+        return
+    if not isinstance(found, dict) or found.get("format", FORMAT) != FORMAT:
+        raise FileFormatError(f"{file} does not describe a run of attributor eval")
+    version = found.get("version", VERSION)
+    if not isinstance(version, int) or version > VERSION:
+        raise FileFormatError(f"{file} is of version {version}; this attributor reads up to {VERSION}")
+    if found.get("status", "done") != "done":
+        run.finished = False
+        run.notes.append("the run has not ended")
+    config = found.get("config")
+    settings = dict(config) if isinstance(config, Mapping) else {}
+    settings |= {name: found[name] for name in ("device", "processes") if name in found}
+    run.settings = {str(name): _shortened(value) for name, value in settings.items()}
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return short(value)
+    return [_shortened(item) for item in value] if isinstance(value, list) else value
+
+
+def short(text: str) -> str:
+    """The text with a path in it (or at its end) cut to its last part: a report should not tell where things lay."""
+    if text.startswith(("http://", "https://")):
+        return text
+    return PATH.sub(lambda found: str(found[1]), text)
+
+
+def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    if not line.endswith(b"\n"):  # only the last line can be without an end: the run was killed there
+                        notes.append(f"the last line of {file.name} was not finished; that case is left out")
+                        return
+                    raise FileFormatError(f"{file}, line {number}: not JSON ({_one_line(error)})") from error
+                yield _kept(record, f"{file}, line {number}")
+    except OSError as error:
+        raise FileFormatError(f"{file} is not readable: {error.strerror or error}") from error
+
+
+def _kept(record: Any, where: str) -> dict[str, Any]:
+    """The numbers of a record.
+
+    Raises:
+        FileFormatError: it is none; names the field.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+        raise FileFormatError(f"{where}: not the record of a case: an object with an id is due")
+    if record.get("status") not in ("done", "skipped", "failed"):
+        raise FileFormatError(f"{where}: status must be done, skipped or failed, got {record.get('status')!r}")
+    kept = {name: record.get(name) for name in KEPT + MEASURED}
+    for name in ("segments", "documents"):
+        spans = record.get(name) or []
+        if not isinstance(spans, list):
+            raise FileFormatError(f"{where}: {name} must be a list, got {type(spans).__name__}")
+        kept[name] = [None] * len(spans)  # how many; the titles are text
+    for name in ("gold", "gold_documents"):
+        if not isinstance(kept[name] or [], list) or not are_indices(kept[name] or [], 2**31):
+            raise FileFormatError(f"{where}: {name} must be a list of different indices")
+    kept["methods"] = _methods(kept["methods"] or {}, where)
+    measured = kept["faithfulness"]
+    if measured is not None:
+        fits = isinstance(measured, dict) and all(isinstance(measured.get(k) or {}, dict) for k in ("drops", "lds"))
+        if not fits:
+            raise FileFormatError(f"{where}: faithfulness must be null or hold the objects drops and lds")
+        kept["faithfulness"] = measured | {
+            key: {short(name): value for name, value in (measured.get(key) or {}).items()} for key in ("drops", "lds")
+        }
+    return kept
+
+
+def _methods(found: Any, where: str) -> dict[str, Any]:
+    fits = isinstance(found, dict) and all(
+        isinstance(record, dict) and all(isinstance(record.get(key) or {}, dict) for key in ("scores", "documents"))
+        for record in found.values()
+    )
+    if not fits:
+        raise FileFormatError(f"{where}: methods must hold an object with scores and documents for every method")
+    named = {short(name): record for name, record in found.items()}
+    return named if len(named) == len(found) else found  # two files of one name in two folders
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,299 @@
+"""What a report shows in tables, as plain cells: the terminal, the Markdown and the page draw the same ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attributor.eval.metrics import MAIN
+from attributor.eval.report.build import Part, Report
+from attributor.eval.scored import DROPS
+
+__all__ = ["NAMES", "Cell", "Table", "across_table", "facts", "part_tables"]
+
+NAMES = {
+    "ap": "AP",
+    "auroc": "AUROC",
+    "first_is_gold": "First is gold",
+    "r_precision": "R-precision",
+    "full_support@5": "Full support@5",
+    "mrr": "MRR",
+    **{f"drop@{k}": f"Drop, top {k}" for k in DROPS},
+    "lds": "LDS",
+}
+SETTINGS = ("model", "dtype", "device", "dataset", "source", "config", "split", "limit", "answer", "ablation", "masks")
+SETTINGS_MORE = ("mask_seed", "max_tokens", "processes")
+COMPARED = ("ap", "auroc", "first_is_gold", "full_support@5")  # more do not fit beside each other
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: the number or the name.
+        sub: its interval, or "".
+        strong: to be drawn in bold.
+    """
+
+    text: str
+    sub: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        title: above it.
+        header: a name a column.
+        rows: of as many cells.
+        note: below it, or "".
+        first: whether it belongs to what is seen at first, and not to the details.
+        names: how many columns from the left hold names; the others hold numbers.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell]]
+    note: str = ""
+    first: bool = False
+    names: int = 1
+
+
+def facts(part: Part) -> list[tuple[str, str]]:
+    """What was run, and on how much of it, as names and values."""
+    counts, summary = part.summary["counts"], part.summary
+    settings = part.run.settings
+    found = [(name, _plain(settings[name])) for name in SETTINGS + SETTINGS_MORE if settings.get(name) is not None]
+    cases = f"{counts['done']:,} done, {counts['skipped']:,} skipped, {counts['failed']:,} failed"
+    found.append(("cases", cases))
+    left_out = [
+        f"{counts[key]:,} {words}"
+        for key, words in (
+            ("no_gold", "without gold evidence"),
+            ("all_gold", "with nothing but gold"),
+            ("unusable", "with scores that cannot be ranked"),
+        )
+        if counts[key]
+    ]
+    if left_out:
+        found.append(("left out of the metrics", ", ".join(left_out)))
+    for name, words in (("em", "own answers, exact match"), ("f1", "own answers, F1"), ("verified", "verified")):
+        if summary["answers"][name]["n"]:
+            cell = _cell(summary["answers"][name])
+            found.append((words, f"{cell.text} ({cell.sub}), n = {summary['answers'][name]['n']:,}"))
+    if summary["peak_bytes"]:
+        found.append(("peak memory of the whole run", f"{summary['peak_bytes'] / 1e9:.2f} GB"))
+    return found
+
+
+def part_tables(part: Part) -> list[Table]:
+    """The tables of one run, those that have rows."""
+    tables = [
+        _main(part, "sentence"),
+        _differences(part, COMPARED),
+        _faithfulness(part),
+        _differences(part, (*(f"drop@{k}" for k in DROPS), "lds")),
+        _costs(part),
+        _main(part, "document"),
+        _aggregations(part),
+        _strata(part),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def across_table(report: Report) -> Table | None:
+    """The same methods in all runs; None for one run."""
+    if len(report.parts) < 2:
+        return None
+    changes = {(c["run"], c["method"]): c for c in report.across if c["metric"] == "ap"}
+    header = ["Method", report.parts[0].name]
+    for part in report.parts[1:]:
+        header += [part.name, "minus the first"]
+    rows = []
+    for method in report.methods:
+        row = [Cell(method)]
+        for i, part in enumerate(report.parts):
+            here = method in part.scored.methods
+            row.append(_cell(_main_interval(part, method, "ap")) if here else Cell("–"))
+            if i:
+                row.append(_change(changes.get((part.name, method)), n=True))
+        rows.append(row)
+    note = (
+        "Mean AP by sentence, main aggregation, over all rows of each run; differences over the n rows that both runs "
+        "have, with paired 95% intervals; bold where the interval leaves out 0."
+    )
+    return Table("The same methods in every run: AP", header, rows, note, first=True)
+
+
+def _main(part: Part, unit: str) -> Table:
+    methods = part.summary["methods"]
+    rows = []
+    for name in part.order:
+        method = methods[name]
+        by = method[unit].get(method["main"], {}).get("all")
+        if by is None:
+            continue
+        row = [Cell(name), *(_cell(by[metric]) for metric in MAIN)]
+        if unit == "sentence":
+            best = method["best"]
+            row.append(Cell("–") if len(method[unit]) < 2 else Cell(best, _cell(method[unit][best]["all"]["ap"]).text))
+        rows.append([*row, Cell(f"{by['ap']['n']:,}")])
+    for column in range(1, len(MAIN) + 1):
+        _embolden(rows, column)
+    header = ["Method", *(NAMES[metric] for metric in MAIN), *(["Best by AP"] if unit == "sentence" else []), "n"]
+    main = part.summary["settings"]["main"]
+    note = f"Token methods with the aggregation {main!r}; 95% bootstrap intervals over rows; bold is the highest."
+    if unit == "sentence":
+        note += " The best aggregation was chosen on these rows, so its AP flatters."
+    return Table(f"Finding the evidence, by {unit}", header, rows, note, first=unit == "sentence")
+
+
+def _differences(part: Part, metrics: Sequence[str]) -> Table:
+    rows = []
+    for name in part.order:
+        other = part.against.get(name)
+        found = [None if other is None else part.difference(name, other, metric) for metric in metrics]
+        if other is None or not any(found):
+            continue
+        count = max(change["n"] for change in found if change is not None)
+        rows.append([Cell(name), Cell(other), *(_change(change) for change in found), Cell(f"{count:,}")])
+    ablation = metrics[0].startswith("drop")
+    title = "Paired differences, faithfulness" if ablation else "Paired differences, finding the evidence"
+    note = "Method minus other on the n rows that both have; bold where the 95% interval leaves out 0."
+    return Table(title, ["Method", "Minus", *(NAMES[m] for m in metrics), "n"], rows, note, not ablation, names=2)
+
+
+def _faithfulness(part: Part) -> Table:
+    keys = [*(f"drop@{k}" for k in DROPS), "lds"]
+    rows = []
+    for name in part.order:
+        found = part.summary["methods"][name]["faithfulness"]
+        if found:
+            rows.append([Cell(name), *(_cell(found[key]) for key in keys), Cell(f"{found['lds']['n']:,}")])
+    for column in range(1, len(keys) + 1):
+        _embolden(rows, column)
+    how = "; ".join(f"{a['convention']}, {a['masks']} masks, seed {a['seed']}" for a in part.summary["ablations"])
+    note = (
+        f"Segments left out by: {how}. Drop: log-probability that the answer loses without the method's top segments. "
+        "LDS: rank correlation of predicted and measured effects. Another question than finding the evidence."
+    )
+    return Table("Faithfulness to the model", ["Method", *(NAMES[key] for key in keys), "n"], rows, note, first=True)
+
+
+def _costs(part: Part) -> Table:
+    rows = []
+    for name in part.order:
+        costs = part.summary["methods"][name]["costs"]
+        rows.append(
+            [
+                Cell(name),
+                Cell(_seconds(costs["seconds"]["value"])),
+                Cell(_seconds(costs["seconds_with_read"]["value"])),
+                _forwards(costs["forwards"]),
+                Cell("–" if costs["passes"]["value"] is None else f"{costs['passes']['value']:.4g}"),
+            ]
+        )
+    header = ["Method", "Own time a row", "With the shared read", "Plain forwards", "Extra passes"]
+    note = (
+        "Plain forwards: the time with the shared read over one unrecorded pass of the same row, median over the rows "
+        "where that was timed. The shared read records what all methods of the run need together."
+    )
+    return Table("Costs", header, rows, note, first=True)
+
+
+def _aggregations(part: Part) -> Table:
+    methods = part.summary["methods"]
+    names = [name for name in part.order if len(methods[name]["sentence"]) > 1]
+    hows = list(dict.fromkeys(how for name in names for how in methods[name]["sentence"]))
+    rows = []
+    for name in names:
+        by = methods[name]["sentence"]
+        row = [Cell(name), *(_cell(by[how]["all"]["ap"]) if how in by else Cell("–") for how in hows)]
+        best = max(range(1, len(row)), key=lambda i: row[i].text)
+        row[best] = Cell(row[best].text, row[best].sub, strong=True)
+        rows.append(row)
+    return Table("Aggregation of tokens: AP by sentence", ["Method", *hows], rows, "Bold is the method's highest.")
+
+
+def _strata(part: Part) -> Table:
+    strata = {name: n for name, n in part.summary["strata"].items() if n and name != "all"}
+    rows = []
+    for name in part.order if strata else []:
+        method = part.summary["methods"][name]
+        by = method["sentence"].get(method["main"], {})
+        rows.append([Cell(name), *(_cell(by[s]["ap"]) if s in by else Cell("–") for s in ("all", *strata))])
+    header = ["Method", f"all ({part.summary['strata']['all']:,})", *(f"{name} ({n:,})" for name, n in strata.items())]
+    for column in range(1, len(header)):
+        _embolden(rows, column)
+    note = "Rows of each stratum in brackets; answer:right are the rows whose own answer is an exact match."
+    return Table("By question and by own answer: AP by sentence", header, rows, note)
+
+
+def _main_interval(part: Part, method: str, metric: str) -> Mapping[str, Any]:
+    found = part.summary["methods"][method]
+    by = found["sentence"].get(found["main"], {}).get("all", {})
+    return dict(by.get(metric, {"value": None, "low": None, "high": None, "n": 0}))
+
+
+def _cell(interval: Mapping[str, Any]) -> Cell:
+    if interval["value"] is None:
+        return Cell("–")
+    sub = "" if interval["low"] is None else f"{_number(interval['low'], 2)}–{_number(interval['high'], 2)}"
+    if interval["low"] is not None and interval["low"] < 0:
+        sub = f"{_number(interval['low'], 2)} to {_number(interval['high'], 2)}"
+    return Cell(_number(interval["value"], 3), sub)
+
+
+def _change(found: Mapping[str, Any] | None, n: bool = False) -> Cell:
+    if found is None or found["value"] is None:
+        return Cell("–")
+    sub = "" if found["low"] is None else f"{_number(found['low'], 2, '+')} to {_number(found['high'], 2, '+')}"
+    apart = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+    if n:
+        sub = f"{sub}, n = {found['n']:,}" if sub else f"n = {found['n']:,}"
+    return Cell(_number(found["value"], 3, "+"), sub, strong=apart)
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    text = f"{value:{sign}.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+
+
+def _forwards(found: Mapping[str, Any]) -> Cell:
+    if found["value"] is None:
+        return Cell("–")
+    if found["value"] < 0.005:
+        return Cell("< 0.01×")
+    digits = 2 if found["value"] < 10 else 1
+    known = found["low"] is not None
+    return Cell(
+        f"{found['value']:.{digits}f}×", f"{found['low']:.{digits}f}–{found['high']:.{digits}f}" if known else ""
+    )
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms" if value >= 1e-4 else "< 0.1 ms"
+
+
+def _embolden(rows: list[list[Cell]], column: int) -> None:
+    """Mark the highest number of a column."""
+    values = [_value(row[column].text) for row in rows]
+    if len(rows) > 1 and (most := max(values)) > float("-inf"):
+        for row, value in zip(rows, values, strict=True):
+            if value == most:
+                row[column] = Cell(row[column].text, row[column].sub, strong=True)
+
+
+def _value(text: str) -> float:
+    try:
+        return float(text.replace("−", "-"))
+    except ValueError:
+        return float("-inf")
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
