@@ -136,7 +136,7 @@ def test_nothing_to_report_is_said(folder):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("flow:/home/someone/heads.safetensors", "flow:heads.safetensors"),
+        ("flow:/data/someone/heads.safetensors", "flow:heads.safetensors"),
         ("/a/b/", "b"),
         ("~/rows.jsonl", "rows.jsonl"),
         (r"flow:C:\x\heads", "flow:heads"),
