@@ -207,9 +207,12 @@ def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[
 
 def _plain(case: CasePrompt, forced: Tensor | None, setting: Setting) -> float:
     """Seconds of the same pass without recording."""
+    ids = case.prompt.ids
     if forced is None:
-        return read.write(setting.model, case.prompt.ids, setting.config.max_new_tokens, None).seconds
-    return read.force(setting.model, case.prompt.ids, forced, None).seconds
+        found = read.write(setting.model, ids, setting.config.max_new_tokens, None)
+    else:
+        found = read.force(setting.model, ids, forced, None)
+    return float(found.seconds)
 
 
 def _decoded(tokenizer: Any, ids: Tensor) -> str:

@@ -65,10 +65,8 @@ def unusable(loaded: Loaded) -> list[Record]:
 def notes(loaded: Loaded) -> list[str]:
     """What to say about the data, in short."""
     found = []
-    for what, problems in (
-        ("rows cannot be used", loaded.problems),
-        ("rows are used with something left out", loaded.notes),
-    ):
+    for what, problems in (("cannot be used", loaded.problems), ("used with something left out", loaded.notes)):
         if problems:
-            found.append(f"{loaded.source}: {len({p.row for p in problems})} {what}, the first: {problems[0]}")
+            count = len({problem.row for problem in problems})
+            found.append(f"{loaded.source}: {count} row{'s' * (count > 1)} {what}: {problems[0]}{' ...' * (count > 1)}")
     return found

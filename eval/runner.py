@@ -162,9 +162,6 @@ def _run(
                     watcher.case(record)
 
             writer = stack.enter_context(CaseWriter(own))
-            for record in problems if shards.main else ():
-                writer.write(record)
-                watcher.case(record)
             for number, (index, question) in enumerate(shards.mine(rows)):
                 assert setting is not None
                 timed = index < config.cost_rows
@@ -173,6 +170,9 @@ def _run(
                 watcher.case(record)
                 if shards.main and shards.shared:
                     others()
+            for record in problems if shards.main else ():
+                writer.write(record)
+                watcher.case(record)
         shards.wait(others if shards.main else None)
     except KeyboardInterrupt:
         if shards.main:
@@ -225,7 +225,8 @@ def _attempt(
 ) -> Record:
     """One case; whatever is wrong with this row alone is written into its record."""
     try:
-        return run_case(question, setting, timed=timed, warm=warm)
+        record: Record = run_case(question, setting, timed=timed, warm=warm)
+        return record
     except HOPELESS:
         raise
     except Exception as error:
@@ -240,14 +241,14 @@ def _finish(folder: RunFolder, order: Sequence[str], seconds: float) -> Record:
     """Merge, compute the metrics, write run.json."""
     cases = list(folder.merge(order).values())
     counts = {status: sum(case["status"] == status for case in cases) for status in ("done", "skipped", "failed")}
-    return folder.finish(
-        {
-            "status": "done",
-            "counts": {"rows": len(order), **counts},
-            "metrics": summarize(cases),
-            "seconds": {"last_session": seconds, "cases": sum(case.get("seconds") or 0.0 for case in cases)},
-        }
-    )
+    more: Record = {
+        "status": "done",
+        "counts": {"rows": len(order), **counts},
+        "metrics": summarize(cases),
+        "seconds": {"last_session": seconds, "cases": sum(case.get("seconds") or 0.0 for case in cases)},
+    }
+    found: Record = folder.finish(more)
+    return found
 
 
 def _surroundings(setting: Setting, shards: Shards) -> Record:

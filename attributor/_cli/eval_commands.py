@@ -121,10 +121,14 @@ for _name, _function in _COMMANDS.items():
 
 @app.command(help=opt.REPORT_HELP)
 def report(
-    runs: opt.Runs, out: opt.ReportOut = None, as_json: opt.ReportJson = False, debug: shared.Debug = False
+    runs: opt.Runs,
+    out: opt.ReportOut = None,
+    baseline: opt.Baseline = None,
+    as_json: opt.ReportJson = False,
+    debug: shared.Debug = False,
 ) -> None:
     """Tables and plots of runs."""
     with guarded("eval report", debug):
         from attributor._cli.evaluate import report as write_report
 
-        write_report(runs, out, as_json)
+        write_report(runs, out, baseline, as_json)

@@ -168,7 +168,16 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of r
 ReportOut = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", metavar="FOLDER", help="Where the files go.  [dim]\\[default: the first run's folder][/]"
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        help="Where the files go.  [dim]\\[default: report, or compared, in the first run's folder][/]",
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD", help="Compare every method with this one.  [dim]\\[default: the best of the others][/]"
     ),
 ]
 ReportJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON; write no files.")]

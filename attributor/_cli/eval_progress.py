@@ -18,6 +18,7 @@ from attributor.eval.summary import Running
 __all__ = ["Display"]
 
 EVERY = 30.0  # seconds between two lines in a log
+SHOWN = 5  # failures that are told one by one
 
 
 class Display:
@@ -31,6 +32,7 @@ class Display:
         self._running = Running()
         self._total = self._done = self._before = 0
         self._began = self._spoke = 0.0
+        self._failed = 0
 
     def say(self, text: str) -> None:
         """A note, which stays."""
@@ -65,8 +67,11 @@ class Display:
         """One more row."""
         self._running.add(record)
         self._done += 1
-        if record["status"] == "failed":
-            self._console.print(Text(safe(f"Row {record['id']} failed: {_short(record.get('reason'))}"), "red"))
+        if record["status"] == "failed" and record.get("question"):  # the note on the data has told of the others
+            self._failed += 1
+            if self._failed <= SHOWN:
+                more = "; further failures are only counted" if self._failed == SHOWN else ""
+                self._console.print(Text(safe(f"{record['id']} failed: {_short(record.get('reason'))}{more}"), "red"))
         if self._live is None:
             now = self._clock()
             if self._done in (self._before + 1, self._total) or now - self._spoke >= EVERY:

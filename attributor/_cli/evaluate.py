@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,15 +183,20 @@ def _show(outcome: "Outcome", errors: Console) -> None:
     )
 
 
-def report(runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
+def report(runs: Sequence[Path], out: Path | None, baseline: str | None, as_json: bool) -> None:
     """Print the report of runs, and write its files."""
     from attributor.eval.reporting import build_report, read_run, show, write
 
-    found = build_report([read_run(path) for path in runs])
+    found = build_report([read_run(path) for path in runs], baseline=baseline)
     with standard_output():
         if as_json:
-            print(json.dumps(found, indent=2, allow_nan=False))
+            print(json.dumps(found.to_json(), indent=2, allow_nan=False))
             return
         show(Console(highlight=False), found)
-    files = write(found, out or runs[0])
-    print(files, file=sys.stderr)
+    folder = out or runs[0] / ("report" if len(runs) == 1 else "compared")
+    files, notes = write(found, folder)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for note in notes:
+        errors.print(Text(f"Note: {safe(note)}.", "yellow"))
+    names = [path.name for path in files if path.suffix in (".html", ".md", ".csv")]
+    errors.print(Text(f"Wrote {', '.join(names)} and {len(files) - len(names)} plots to {safe(str(folder))}", "dim"))
