@@ -58,7 +58,7 @@ NAMES: dict[str, tuple[str, str, str]] = {  # kind: (form, first parts, second p
     "town": (
         "{0}{1}",
         "Ald Brin Corr Dusk Esk Fenn Grell Hov Ister Kell Lunn Mort Ness Osk Prenn Rav Skell Torv Ulf Vess Wyr Yarn",
-        "bury comb den fell gate holm ling march ness ombe port quay rick stead thorpe umber vale wold yard zell "
+        "bury comb den fell gate holm ling moor ness ombe port quay rick stead thorpe umber vale wold yard zell "
         "croft mouth",
     ),
     "ship": (
@@ -299,7 +299,7 @@ HOUSE = Thing(
         Fact(
             "year",
             ("{s} opened in {v}.", "{s} opened with a small party in {v}."),
-            ("In which year did {n} open?", "When did {n} open?"),
+            ("In which year was {n} opened?", "When was {n} opened?"),
             ("Since when has {n} been in trade?", "How far back does {n} date?"),
             sooner="Which opened earlier, {a} or {b}?",
         ),
