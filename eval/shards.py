@@ -128,6 +128,8 @@ class Shards:
                     meanwhile()
                 time.sleep(every)
             work.wait()
+            if meanwhile is not None:
+                meanwhile()
         except RuntimeError as error:
             raise ElsewhereError(f"another process of this run has ended: {error}") from error
 

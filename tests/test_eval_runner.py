@@ -21,6 +21,7 @@ from attributor.eval.faithfulness import case_seed
 from attributor.eval.faithfulness import measure as faithful
 from attributor.eval.store import CaseWriter, Follower, RunFolder
 from eval_rows import row, write_rows
+from families import VOCABULARY, tiny
 from tiny_chat import model as tiny_model
 from tiny_chat import tokenizer as tiny_tokenizer
 
@@ -179,6 +180,21 @@ def test_the_models_own_answer_is_written_from_the_cache(go, rows, model, tokeni
     prompt = torch.tensor(tokenizer(record["text"])["input_ids"])
     out = model.generate(prompt[None], max_new_tokens=4, do_sample=False, pad_token_id=0)[0, k:]
     assert record["generated"] == tokenizer.decode(out, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mistral", "qwen2", "gpt2", "deepseek_v3", "gpt_oss"])
+def test_writing_behind_a_cache_is_writing_anew(family):
+    """Also where a window slides: such a cache cannot be cut, and is not used."""
+    other = tiny(family)
+    ids = torch.randint(3, VOCABULARY, (43,), generator=torch.Generator().manual_seed(3))
+    prompt, answer = ids[:40], ids[40:]
+    found = read.force(other, prompt, answer, "mean", cache=True)
+    plain = read.force(other, prompt, answer, None)
+    torch.testing.assert_close(found.log_probs, plain.log_probs, rtol=0, atol=1e-5)
+    flow = found.recording.flow(ids, prompt_length=40).scores
+    written = read.write_behind(other, prompt, 6, found.cache)
+    assert written.tolist() == read.write(other, prompt, 6, None).answer.tolist()
+    torch.testing.assert_close(flow, found.recording.flow(ids, prompt_length=40).scores, rtol=0, atol=0)
 
 
 def test_prompts_that_are_too_long_are_skipped_and_counted(go, rows, tokenizer, tmp_path):

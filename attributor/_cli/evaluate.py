@@ -1,7 +1,9 @@
 """What `attributor eval` does: options -> settings, the run, its table; and reports of runs."""
 
 import json
+import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,9 +145,10 @@ def evaluate(dataset: str, given: dict[str, Any]) -> None:
     except ElsewhereError as error:
         if first:
             raise
+        time.sleep(1)  # a launcher stops all as soon as one has failed, and the first one still has to say why
         raise typer.Exit(1) from error
     if not outcome.main:
-        raise typer.Exit(1 if outcome.failed else 0)
+        return  # the first one has the exit status that counts: it may still be printing
     with standard_output():
         if given["as_json"]:
             print(json.dumps(outcome.run, indent=2, allow_nan=False))
@@ -162,9 +165,15 @@ def evaluate(dataset: str, given: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-def _first_process() -> bool:
-    import os
+def _wide() -> Console:
+    """Standard output, wide enough for the tables where it is a file or a pipe and nobody said how wide that is."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 140
+    return console
 
+
+def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -173,11 +182,11 @@ def _show(outcome: "Outcome", errors: Console) -> None:
 
     if outcome.already:
         errors.print(Text("This run is complete; --overwrite runs it again.", "yellow"))
-    show(Console(highlight=False), build_report([read_run(outcome.folder)]))
+    show(_wide(), build_report([read_run(outcome.folder)]))
     errors.print(
         Text(
-            f"{safe(str(outcome.folder))} holds the cases; attributor eval report {safe(str(outcome.folder))} "
-            "writes tables and plots.",
+            f"The cases are in {safe(str(outcome.folder))}; attributor eval report {safe(str(outcome.folder))} writes "
+            "tables and plots.",
             "dim",
         )
     )
@@ -192,7 +201,7 @@ def report(runs: Sequence[Path], out: Path | None, baseline: str | None, as_json
         if as_json:
             print(json.dumps(found.to_json(), indent=2, allow_nan=False))
             return
-        show(Console(highlight=False), found)
+        show(_wide(), found)
     folder = out or runs[0] / ("report" if len(runs) == 1 else "compared")
     files, notes = write(found, folder)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
