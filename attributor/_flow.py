@@ -17,6 +17,7 @@ from attributor._recorder import Recorder
 from attributor._recording import Recording, check, swept
 from attributor._resolve import resolve
 from attributor._result import Flow
+from attributor._start import question_per_row, question_tokens, start_rows
 from attributor._weights import Weights
 
 __all__ = ["Recording", "flow", "forward", "record"]
@@ -34,6 +35,7 @@ def flow(
     normalize: bool = True,
     tokenizer: Any = None,
     documents: Sequence[Any] | None = None,
+    question: Any = None,
     impl: str | None = None,
     progress: Progress | None = None,
 ) -> "Flow | Any":
@@ -56,6 +58,9 @@ def flow(
         normalize: False multiplies the scores by prod(1 + sum w), 2^L for the mean.
         tokenizer: adds texts and character offsets to the result; finding retrieval heads needs it, or loads it.
         documents: the prompt's documents, as strings that occur in it or (start, stop) characters; needs `tokenizer`.
+        question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
+            does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
+            positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
         progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer; before them
@@ -79,7 +84,14 @@ def flow(
     resolved = resolve(weights, model, tokenizer, progress=progress)
     drafts = [draft(sequence, k, tokenizer, documents) for sequence, k in zip(sequences, lengths, strict=True)]
     follow = _follow if recordable else _follow_materialised
-    flows = [follow(model, drafted, resolved, normalize=normalize, impl=impl, progress=progress) for drafted in drafts]
+    asked = [
+        question_tokens(one, drafted, resolved)
+        for one, drafted in zip(question_per_row(question, len(drafts)), drafts, strict=True)
+    ]
+    flows = [
+        follow(model, drafted, resolved, question=tokens, normalize=normalize, impl=impl, progress=progress)
+        for drafted, tokens in zip(drafts, asked, strict=True)
+    ]
     return flows[0] if single else flows
 
 
@@ -137,7 +149,14 @@ def _read(drafted: Flow) -> Tensor:
 
 
 def _follow(
-    model: Any, drafted: Flow, weights: Weights, *, normalize: bool, impl: str | None, progress: Progress | None
+    model: Any,
+    drafted: Flow,
+    weights: Weights,
+    *,
+    question: Tensor | None,
+    normalize: bool,
+    impl: str | None,
+    progress: Progress | None,
 ) -> Flow:
     """One forward pass and one sweep."""
     began = time.perf_counter()
@@ -153,6 +172,7 @@ def _follow(
         row=0,
         start=0,
         stop=ids.numel(),
+        question=question,
         normalize=normalize,
         impl=impl,
         progress=progress,
@@ -162,13 +182,21 @@ def _follow(
 
 
 def _follow_materialised(
-    model: Any, drafted: Flow, weights: Weights, *, normalize: bool, impl: str | None, progress: Progress | None
+    model: Any,
+    drafted: Flow,
+    weights: Weights,
+    *,
+    question: Tensor | None,
+    normalize: bool,
+    impl: str | None,
+    progress: Progress | None,
 ) -> Flow:
     """Through attention matrices, for a model that cannot be recorded."""
     ids = _read(drafted)
     positions = torch.arange(drafted.prompt_length - 1, ids.numel())
-    rows = materialised_flow(model, ids, weights, positions, normalize=normalize)
-    meta = describe(model, weights, "reference (eager attentions)", normalize)
+    start = start_rows(positions, ids.numel(), question, weights.question)
+    rows = materialised_flow(model, ids, weights, start, normalize=normalize)
+    meta = describe(model, weights, "reference (eager attentions)", normalize, question)
     return complete(drafted, rows, weights, normalize, meta, exact_sums=None)
 
 

@@ -34,8 +34,8 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
     return torch.stack([a[0, ..., : ids.numel()].to("cpu") for a in attentions])
 
 
-def materialised_flow(model: Any, ids: Tensor, weights: Weights, positions: Tensor, *, normalize: bool) -> Tensor:
-    """R_0 for the rows at `positions`, (O, N), through (L, H, N, N) matrices: 4 L H N^2 bytes.
+def materialised_flow(model: Any, ids: Tensor, weights: Weights, rows: Tensor, *, normalize: bool) -> Tensor:
+    """R_0 for the rows R_L, (O, N) both, through (L, H, N, N) matrices: 4 L H N^2 bytes.
 
     Raises:
         InputError: value norms, which need the recorded values.
@@ -48,7 +48,5 @@ def materialised_flow(model: Any, ids: Tensor, weights: Weights, positions: Tens
         attentions[..., 0] = 0
     heads = weights.heads
     assert isinstance(heads, Tensor)
-    rows = torch.zeros(positions.numel(), ids.numel(), dtype=torch.float32)
-    rows[torch.arange(positions.numel()), positions] = 1
     flow: Tensor = adjoint(attentions, heads, rows)
     return flow if normalize else flow * float((1 + heads.sum(1)).prod())

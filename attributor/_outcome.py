@@ -58,7 +58,9 @@ def complete(
     return replace(drafted, scores=rows[:, : drafted.prompt_length].float(), missing_mass=missing, meta=meta)
 
 
-def describe(model: Any, weights: Weights, used: str, normalize: bool) -> dict[str, str]:
+def describe(
+    model: Any, weights: Weights, used: str, normalize: bool, question: Tensor | None = None
+) -> dict[str, str]:
     """What a Flow's meta says of how it was computed."""
     assert isinstance(weights.heads, Tensor)
     L, H = weights.heads.shape
@@ -72,6 +74,7 @@ def describe(model: Any, weights: Weights, used: str, normalize: bool) -> dict[s
         "power": f"{weights.power:g}",
         "value_norms": str(weights.value_norms).lower(),
         "sink": weights.sink,
+        "question": f"{0.0 if question is None else weights.question:g}",
         "normalize": str(normalize).lower(),
         "implementation": used,
         "attributor": version("attributor"),

@@ -6,7 +6,7 @@ arithmetic on characters, never by searching tokens. Document text cannot write 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Prompt:
         note: something the user should know about how the prompt was made, or None.
         quoted: spans of `text` that somebody wrote, in which control tokens are text; the rest is the template's.
         special: whether the tokenizer put its own start token before the text.
+        question: the question's characters in `text`, where the prompt has one.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Prompt:
     note: str | None = None
     quoted: tuple[Span, ...] = ()
     special: bool = False
+    question: Span | None = None
 
 
 def build_prompt(
@@ -79,9 +81,10 @@ def build_prompt(
         shown = f"{title}:\n{body}" if title else body
         spans.append((len(content), len(content) + len(shown), title or f"document {number}"))
         content += shown + "\n\n"
+    asked = (len(content), len(content) + len(question))
     content += f"{question}\n{instruction.strip()}".rstrip()
     if not getattr(tokenizer, "chat_template", None):
-        return _plain(tokenizer, content, spans, system)
+        return _plain(tokenizer, content, spans, asked, system)
     messages = [{"role": "user", "content": content}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -92,7 +95,8 @@ def build_prompt(
         raise InputError(
             "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
         )
-    return _prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
+    made = _prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
+    return replace(made, question=(start + asked[0], start + asked[1]))
 
 
 def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:
@@ -202,12 +206,13 @@ def _paragraphs(text: str) -> list[tuple[int, int, str]]:
     return blocks
 
 
-def _plain(tokenizer: Any, content: str, spans: list[tuple[int, int, str]], system: str | None) -> Prompt:
+def _plain(tokenizer: Any, content: str, spans: list[tuple[int, int, str]], asked: Span, system: str | None) -> Prompt:
     head = f"{_clean('the system text', system)}\n\n" if system is not None else ""
     text = f"{head}{content}\nAnswer:"
     moved = [(start + len(head), stop + len(head), label) for start, stop, label in spans]
     inside = (0, len(head) + len(content))
-    return _prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
+    made = _prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
+    return replace(made, question=(asked[0] + len(head), asked[1] + len(head)))
 
 
 def _render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from attributor._record import layer_names
 from attributor._recorder import Recorder
 from attributor._resolve import resolve
 from attributor._result import Flow
+from attributor._start import question_per_row, question_tokens, start_rows
 from attributor._sweep import attention_rows, sweep
 from attributor._weights import Weights
 
@@ -48,6 +49,7 @@ class Recording:
         normalize: bool = True,
         tokenizer: Any = None,
         documents: Sequence[Any] | None = None,
+        question: Any = None,
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Flow | Any":
@@ -63,6 +65,7 @@ class Recording:
             normalize: as in `attributor.flow`.
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.
+            question: as in `attributor.flow`.
             impl: as in `attributor.flow`.
             progress: as in `attributor.flow`.
 
@@ -82,8 +85,12 @@ class Recording:
         ids, single = self._ids(out, batch)
         found = [self._sequence(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
         drafts = [draft(sequence, k, tokenizer, documents) for sequence, _, k in found]
+        asked = [
+            question_tokens(one, drafted, followed)
+            for one, drafted in zip(question_per_row(question, batch), drafts, strict=True)
+        ]
         flows = []
-        for row, ((sequence, start, k), drafted) in enumerate(zip(found, drafts, strict=True)):
+        for row, ((sequence, start, k), drafted, tokens) in enumerate(zip(found, drafts, asked, strict=True)):
             # the last token of an answer is written but never read
             stop = start + sequence.numel() - (1 if k < sequence.numel() else 0)
             flows.append(
@@ -95,6 +102,7 @@ class Recording:
                     row=row,
                     start=start,
                     stop=stop,
+                    question=tokens,
                     normalize=normalize,
                     impl=impl,
                     progress=progress,
@@ -246,6 +254,7 @@ def swept(
     row: int,
     start: int,
     stop: int,
+    question: Tensor | None,
     normalize: bool,
     impl: str | None,
     progress: Callable[[str, int, int], None] | None,
@@ -258,7 +267,7 @@ def swept(
     rows, used = sweep(
         recorder.tapes,
         weights,
-        torch.arange(drafted.prompt_length - 1, stop - start),
+        start_rows(torch.arange(drafted.prompt_length - 1, stop - start), stop - start, question, weights.question),
         row=row,
         start=start,
         stop=stop,
@@ -267,7 +276,7 @@ def swept(
         release=release,
         progress=progress,
     )
-    meta = describe(model, weights, used, normalize) | (seconds or {})
+    meta = describe(model, weights, used, normalize, question) | (seconds or {})
     meta |= {"seconds_sweep": f"{time.perf_counter() - began:.3f}", "recorded_bytes": str(kept)}
     leaks = recorder.sink or weights.sink == "drop"
     return complete(drafted, rows, weights, normalize, meta, exact_sums=None if leaks else model.dtype)

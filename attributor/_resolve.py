@@ -57,7 +57,7 @@ def _retrieval(rule: Weights, model: Any, tokenizer: Any, progress: Callable[[st
     from attributor._calibration.cache import cached_weights  # here: it records, and recording resolves weights
 
     found = cached_weights(model, tokenizer, progress=progress)
-    return replace(found, power=rule.power, value_norms=rule.value_norms, sink=rule.sink)
+    return rule.over(found)
 
 
 def model_id(model: Any) -> str:

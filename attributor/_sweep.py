@@ -18,7 +18,7 @@ __all__ = ["attention_rows", "sweep"]
 def sweep(
     tapes: dict[int, Tape],
     weights: Weights,
-    positions: Tensor,
+    rows: Tensor,
     *,
     row: int,
     start: int,
@@ -28,14 +28,14 @@ def sweep(
     release: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Tensor, str]:
-    """R_0 = R_L X_L for the rows of the identity at `positions`.
+    """R_0 = R_L X_L for some rows R_L, such as those of the identity where the answer is predicted.
 
         R_(l-1) = (R_l + R_l sum_h w[l, h] P[l, h]^power c_h) / (1 + sum_h w[l, h])
 
     Args:
         tapes: the recorded layers; heads that were recorded and have weight 0 are left out.
         weights: resolved, so that `weights.heads` is (L, H).
-        positions: (O,) int64, where the rows begin, counted in the real positions of the sequence.
+        rows: (O, stop - start) float, R_L over the real positions of the sequence.
         row: which sequence of the recorded batch.
         start: its first real position in the cache.
         stop: one past its last position that is needed.
@@ -52,9 +52,6 @@ def sweep(
     """
     heads = weights.heads
     assert isinstance(heads, Tensor)
-    N = stop - start
-    rows = torch.zeros(positions.numel(), N, dtype=torch.float32, device="cpu")
-    rows[torch.arange(positions.numel()), positions] = 1
     used = ""
     growth = 1.0
     order = [index for index in sorted(tapes, reverse=True) if bool(heads[index].any())]

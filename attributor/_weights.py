@@ -39,6 +39,9 @@ class Weights:
             attention sink out by its own mechanics.
         sink: "keep", or "drop": attention to the first position is not followed, in any layer. Nothing is put in its
             place; what it took is part of `missing_mass`.
+        question: 0 to 1, the share of every answer token's row that starts on the question's tokens instead of the
+            answer's own, where `attributor.flow` is told which they are: a model looks facts up while it reads the
+            question, behind its documents, and not only while it writes.
         note: where the weights come from, one line.
 
     Raises:
@@ -49,6 +52,7 @@ class Weights:
     power: float = 1.0
     value_norms: bool = False
     sink: str = "keep"
+    question: float = 0.0
     note: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
 
@@ -69,6 +73,9 @@ class Weights:
             raise InputError(f"value_norms must be True or False, got {self.value_norms!r}")
         if not isinstance(self.sink, str) or self.sink not in ("keep", "drop"):
             raise InputError(f"sink must be 'keep' or 'drop', got {self.sink!r}")
+        object.__setattr__(self, "question", check_number("question", self.question))
+        if not 0 <= self.question < 1:
+            raise InputError(f"question is a share, 0 or more and less than 1, got {self.question:g}")
 
     @property
     def name(self) -> str:
@@ -121,6 +128,7 @@ class Weights:
         if isinstance(self.heads, str):
             raise InputError(f"weights {self.heads!r} are a rule, not numbers; pass the name itself as weights=")
         fields = {"power": self.power, "value_norms": self.value_norms, "sink": self.sink, "note": self.note}
+        fields["question"] = self.question
         fields["meta"] = dict(self.meta)
         metadata = {"format": FORMAT, "version": str(VERSION), "fields": json.dumps(fields)}
         path = check_path(path)
@@ -180,7 +188,14 @@ class Weights:
                 f"that there are some for, weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
             )
         found = Weights.load(path)
-        return replace(found, power=self.power, value_norms=self.value_norms, sink=self.sink)
+        return self.over(found)
+
+    def over(self, found: "Weights") -> "Weights":
+        """What was found for this rule, with the fields that the rule sets otherwise than by default."""
+        changed = {"power": 1.0, "value_norms": False, "sink": "keep", "question": 0.0}
+        return replace(
+            found, **{name: getattr(self, name) for name, value in changed.items() if getattr(self, name) != value}
+        )
 
     def __repr__(self) -> str:
         """Short: the rule or the counts, and what differs from the default."""
@@ -190,7 +205,8 @@ class Weights:
             L, H = self.heads.shape
             what = f"{int((self.heads > 0).sum())} of {L} x {H} heads"
         extra = [f"power={self.power:g}"] * (self.power != 1) + ["value_norms"] * self.value_norms
-        extra += ["sink='drop'"] * (self.sink == "drop") + [repr(self.note)] * bool(self.note)
+        extra += ["sink='drop'"] * (self.sink == "drop") + [f"question={self.question:g}"] * (self.question > 0)
+        extra += [repr(self.note)] * bool(self.note)
         return f"Weights({', '.join([what, *extra])})"
 
 

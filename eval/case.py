@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from attributor import methods as registry
+from attributor._errors import InputError
+from attributor._prompt import encode_answer
 from attributor.eval import faithfulness, read
 from attributor.eval.answers import exact_match, f1
 from attributor.eval.config import Config
@@ -15,11 +20,6 @@ from attributor.eval.memory import peak_bytes
 from attributor.eval.prompts import CasePrompt, case_prompt
 from attributor.eval.question import Question
 from attributor.eval.verifier import Verifier
-from torch import Tensor
-
-from attributor import methods as registry
-from attributor._errors import InputError
-from attributor._prompt import encode_answer
 from attributor.methods._method import Method
 from attributor.methods._reading import Reading
 from attributor.methods.contextcite import ContextCite
@@ -76,7 +76,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
     began = time.perf_counter()
     case = case_prompt(setting.tokenizer, question)
     record = _empty(question) | _prompt_fields(case)
-    forced = encode_answer(setting.tokenizer, question.answer) if setting.config.answer == "expected" else None
+    forced = _forced(question, setting) if setting.config.answer == "expected" else None
     reason = _too_long(len(case.prompt.ids), forced, setting)
     if reason:
         return record | {"status": "skipped", "reason": reason, "seconds": time.perf_counter() - began}
@@ -150,6 +150,15 @@ def release(model: Any) -> None:
         torch.cuda.empty_cache()
 
 
+def _forced(question: Question, setting: Setting) -> Tensor:
+    """(a,) int64: the expected answer, and the token that ends it where there is one and it is asked for."""
+    answer = encode_answer(setting.tokenizer, question.answer)
+    end = getattr(setting.tokenizer, "eos_token_id", None)
+    if not setting.config.end_token or end is None:
+        return answer
+    return torch.cat([answer, torch.tensor([end])])
+
+
 def _empty(question: Question) -> Record:
     return {
         "id": question.id,
@@ -194,7 +203,7 @@ def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[
     """The recorded pass over prompt and answer, and the text of the model's own answer where there is one."""
     ids, config = case.prompt.ids, setting.config
     if forced is None:
-        found = read.write(setting.model, ids, config.max_new_tokens, setting.weights)
+        found = read.write(setting.model, ids, config.max_new_tokens, setting.weights, end=config.end_token)
         return found, _decoded(setting.tokenizer, found.answer)
     found = read.force(setting.model, ids, forced, setting.weights, cache=config.check_answer)
     if not config.check_answer:

@@ -33,6 +33,7 @@ class Config:
         methods: names as `attributor.methods.parse` takes them.
         max_tokens: prompts with more tokens are skipped; None: only those that do not fit the model's window.
         answer: "expected": the data set's answer is forced; "generated": the model's own is attributed.
+        end_token: attribute the token that ends an answer, too: what its row looked up is the answer, read whole.
         max_new_tokens: the longest answer that the model writes.
         check_answer: with "expected", have the model write its own answer too, for exact match and F1.
         faithfulness: measure log-probability drops and LDS by leaving segments out.
@@ -62,6 +63,7 @@ class Config:
     methods: tuple[str, ...] = ("flow", "mean-attention", "max-attention", "length", "random")
     max_tokens: int | None = None
     answer: str = "expected"
+    end_token: bool = True
     max_new_tokens: int = MAX_NEW_TOKENS
     check_answer: bool = True
     faithfulness: bool = False

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from attributor.eval.metrics import linear_datamodeling_score
-from attributor.eval.scored import DROPS, main_aggregation
 from torch import Tensor
 
 from attributor import methods as registry
+from attributor.eval.metrics import linear_datamodeling_score
+from attributor.eval.scored import DROPS, main_aggregation
 
 __all__ = ["case_seed", "measure"]
 

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from attributor.eval.question import Question
-
 from attributor._errors import InputError
 from attributor._prompt import Prompt, build_prompt
 from attributor._segments import Segment
+from attributor.eval.question import Question
 
 __all__ = ["CasePrompt", "case_prompt"]
 

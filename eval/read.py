@@ -56,15 +56,16 @@ def force(model: Any, prompt: Tensor, answer: Tensor, weights: Any, *, cache: bo
 
 
 @torch.no_grad()
-def write(model: Any, prompt: Tensor, count: int, weights: Any) -> Read:
+def write(model: Any, prompt: Tensor, count: int, weights: Any, *, end: bool = False) -> Read:
     """Have the model write at most `count` tokens behind the prompt (k,), greedily, recording while it does.
 
-    The end token is no part of the answer, unless it is all of it.
+    The end token is a part of the answer where it is all of it, or `end` asks for it.
     """
     began = time.perf_counter()
     with nullcontext() if weights is None else record(model, weights=weights) as recording:
         out = _generate(model, prompt, count, output_logits=True, return_dict_in_generate=True)
-    answer = _without_end(model, out.sequences[0, len(prompt) :].cpu())
+    answer = out.sequences[0, len(prompt) :].cpu()
+    answer = answer if end else _without_end(model, answer)
     rows = torch.stack([row[0] for row in out.logits[: len(answer)]]).double().log_softmax(-1).cpu()
     return Read(answer, rows[torch.arange(len(answer)), answer], time.perf_counter() - began, recording)
 

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from attributor import methods as registry
+from attributor._errors import ImplementationError, InputError, OutputError, UnsupportedModelError
+from attributor._models import load_model, model_source
+from attributor._prompt import build_prompt
 from attributor.eval import rows as rows_of
 from attributor.eval.case import Setting, failed_record, release, run_case
 from attributor.eval.config import Config
@@ -20,11 +25,6 @@ from attributor.eval.store import CASES, CaseWriter, Follower, RunFolder
 from attributor.eval.summary import summarize
 from attributor.eval.verifier import Verifier
 from attributor.eval.watcher import Silent, Watcher
-
-from attributor import methods as registry
-from attributor._errors import ImplementationError, InputError, OutputError, UnsupportedModelError
-from attributor._models import load_model, model_source
-from attributor._prompt import build_prompt
 from attributor.methods.flow import Flow
 
 __all__ = ["Outcome", "run"]

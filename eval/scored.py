@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from attributor.eval.metrics import LEVELS, METRICS, Ranking, precision_recall
 
 __all__ = ["BINS", "DROPS", "Column", "Scored", "are_indices", "main_aggregation", "score_cases", "usable"]

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from attributor.eval.config import Config
-
 from attributor._errors import FileFormatError, InputError, OutputError
+from attributor.eval.config import Config
 
 if sys.platform != "win32":
     import fcntl

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals, median_interval
 from attributor.eval.metrics import MAIN, METRICS, measure
 from attributor.eval.scored import DROPS, Scored, are_indices, main_aggregation, score_cases, usable

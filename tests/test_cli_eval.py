@@ -10,9 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from attributor.eval import runner
-from attributor.eval.case import run_case
-from attributor.eval.config import Config
 from eval_rows import row, write_rows
 from rich.console import Console
 from tiny_chat import save
@@ -24,6 +21,9 @@ from attributor._cli.eval_progress import EVERY, SHOWN, Display
 from attributor._cli.evaluate import default_folder, settings
 from attributor._cli.options import Dtype
 from attributor._default_model import DEFAULT_MODEL
+from attributor.eval import runner
+from attributor.eval.case import run_case
+from attributor.eval.config import Config
 from attributor.methods import describe
 
 ROOT = Path(__file__).parents[1]

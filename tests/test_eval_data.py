@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from attributor._errors import InputError
 from attributor.eval import data
 from attributor.eval.data import NAMES, Problem, load
 from attributor.eval.question import Document
-
-from attributor._errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SAMPLE = Path(data.__file__).parent / "sample.jsonl"

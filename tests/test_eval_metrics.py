@@ -6,6 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from fake_cases import AGGREGATIONS, METHODS, case, cases
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attributor import InputError
 from attributor.eval import answers
 from attributor.eval.intervals import mean_intervals, median_interval
 from attributor.eval.metrics import (
@@ -19,11 +24,6 @@ from attributor.eval.metrics import (
 )
 from attributor.eval.scored import BINS, score_cases
 from attributor.eval.summary import SECONDARY, Running, summarize, summary_of
-from fake_cases import AGGREGATIONS, METHODS, case, cases
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from attributor import InputError
 
 SCORES = [0.9, 0.1, 0.8, 0.3, 0.5, 0.2]  # ranks 1, 6, 2, 4, 3, 5
 GOLD = [0, 3]  # at ranks 1 and 4

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from attributor.eval.data import load
-from attributor.eval.prompts import case_prompt
-from attributor.eval.question import Document, Question
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_chat import SPECIAL, TEMPLATE, TRIMMING, tokenizer
@@ -16,6 +13,9 @@ from tiny_chat import SPECIAL, TEMPLATE, TRIMMING, tokenizer
 from attributor._errors import InputError
 from attributor._prompt import INSTRUCTION, NO_TEMPLATE
 from attributor._segments import assign_tokens
+from attributor.eval.data import load
+from attributor.eval.prompts import case_prompt
+from attributor.eval.question import Document, Question
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TOKENIZERS = {"template": tokenizer(TEMPLATE), "trimming": tokenizer(TRIMMING), "plain": tokenizer(None)}

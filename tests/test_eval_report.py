@@ -9,6 +9,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from fake_cases import AGGREGATIONS, METHODS, cases, write_run
+from rich.console import Console
+
+from attributor import FileFormatError, InputError, OutputError
 from attributor.eval.report.build import value_of
 from attributor.eval.report.files import COLUMNS, guarded, to_csv, to_markdown
 from attributor.eval.report.labels import place, spread
@@ -16,10 +20,6 @@ from attributor.eval.report.page import page
 from attributor.eval.report.runs import short
 from attributor.eval.reporting import build_report, read_run, show, write
 from attributor.eval.summary import summarize
-from fake_cases import AGGREGATIONS, METHODS, cases, write_run
-from rich.console import Console
-
-from attributor import FileFormatError, InputError, OutputError
 
 CONFIG = {"model": "org/model", "dataset": "hotpotqa", "split": "validation", "source": "/somewhere/rows.jsonl"}
 HOSTILE = "=flow|<script>alert(1)</script>[x](y)`$a$b\u202e\x1b[31m"

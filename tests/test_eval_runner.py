@@ -14,12 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from attributor.eval import read, runner
-from attributor.eval.case import run_case
-from attributor.eval.config import Config
-from attributor.eval.faithfulness import case_seed
-from attributor.eval.faithfulness import measure as faithful
-from attributor.eval.store import CaseWriter, Follower, RunFolder
 from eval_rows import row, write_rows
 from families import VOCABULARY, tiny
 from tiny_chat import model as tiny_model
@@ -28,6 +22,12 @@ from tiny_chat import tokenizer as tiny_tokenizer
 import attributor
 from attributor import FileFormatError, InputError, OutputError, UnsupportedModelError
 from attributor._prompt import encode_answer
+from attributor.eval import read, runner
+from attributor.eval.case import run_case
+from attributor.eval.config import Config
+from attributor.eval.faithfulness import case_seed
+from attributor.eval.faithfulness import measure as faithful
+from attributor.eval.store import CaseWriter, Follower, RunFolder
 
 METHODS = ("flow", "max-attention", "length", "random")
 HERE = Path(__file__).parent

@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from attributor.eval import runner
-from attributor.eval.config import Config
-from attributor.eval.shards import Shards
 from eval_rows import row, write_rows
 from test_eval_runner import METHODS, records, same
 from tiny_chat import model as tiny_model
 from tiny_chat import tokenizer as tiny_tokenizer
 
 from attributor import InputError
+from attributor.eval import runner
+from attributor.eval.config import Config
+from attributor.eval.shards import Shards
 
 HERE = Path(__file__).parent
 SECONDS = 120  # a process that takes longer hangs

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from attributor.eval import runner, verifier
-from attributor.eval.config import Config
-from attributor.eval.verifier import Verifier
 from eval_rows import row, write_rows
 from test_eval_runner import records
 from tiny_chat import model as tiny_model
 from tiny_chat import tokenizer as tiny_tokenizer
 
 from attributor import InputError
+from attributor.eval import runner, verifier
+from attributor.eval.config import Config
+from attributor.eval.verifier import Verifier
 
 KEY = "sk-test-0123456789abcdef"
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from attributor.kernels.flow_step.reference import recurrence
 from families import RECORDED, VOCABULARY, tiny
 
 from attributor import UnsupportedModelError, Weights, flow, record
 from attributor._materialised import eager_attentions
 from attributor._record import attached
 from attributor._recorder import Recorder
+from attributor.kernels.flow_step.reference import recurrence
 
 N, K = 71, 60
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from attributor.kernels.flow_step.reference import BLOCK, adjoint, recurrence
 
 from attributor import flow_step
+from attributor.kernels.flow_step.reference import BLOCK, adjoint, recurrence
 
 
 def attentions(L=5, H=3, N=37, seed=0):

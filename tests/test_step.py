@@ -11,12 +11,12 @@ import time
 import numpy
 import pytest
 import torch
-from attributor.kernels.flow_step import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attributor import ImplementationError, InputError, flow_step
 from attributor._backend import availability
+from attributor.kernels.flow_step import reference
 
 try:
     from attributor import _core

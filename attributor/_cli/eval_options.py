@@ -132,6 +132,10 @@ CheckAnswer = Annotated[
     bool,
     _option(ANSWER, "With the expected answer, have the model write its own too, to see whether it is right."),
 ]
+EndToken = Annotated[
+    bool,
+    _option(ANSWER, "Attribute the token that ends the answer, too.", "--end-token/--no-end-token"),
+]
 VerifierUrl = Annotated[
     str | None,
     _option(

@@ -32,6 +32,7 @@ STRAIGHT = {  # what the settings are called, where the option has another name
     "max_tokens",
     "max_new_tokens",
     "check_answer",
+    "end_token",
     "faithfulness",
     "masks",
     "mask_seed",

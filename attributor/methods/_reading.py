@@ -110,6 +110,15 @@ class Reading:
         """(k + a,) int64: prompt and answer."""
         return torch.cat([self.prompt.ids, self.answer])
 
+    @cached_property
+    def question_tokens(self) -> Tensor | None:
+        """(Q,) int64: the prompt's tokens of the question; None where the prompt does not say where it stands."""
+        if self.prompt.question is None:
+            return None
+        span = Segment(*self.prompt.question, "")
+        found = torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), [span]) == 0).nonzero()[:, 0]
+        return found if found.numel() else None
+
     @property
     def positions(self) -> Tensor:
         """(a,) int64: the positions that predict the answer's tokens, k - 1 to k + a - 2."""
@@ -122,16 +131,19 @@ class Reading:
         return torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), self.segments))
 
     def flow(self, weights: Weights) -> Tensor:
-        """(a, k) float32: the flow through `weights`, of heads that were recorded."""
-        found: Tensor = self._recorded().flow(self.ids, prompt_length=len(self.prompt.ids), weights=weights).scores
+        """(a, k) float32: the flow through `weights`, of heads that were recorded, with their share of the question."""
+        question = self.question_tokens if weights.question else None
+        k = len(self.prompt.ids)
+        found: Tensor = self._recorded().flow(self.ids, prompt_length=k, weights=weights, question=question).scores
         return found
 
-    def attention(self, layer: int, heads: Tensor, **options: Any) -> Tensor:
+    def attention(self, layer: int, heads: Tensor, positions: Tensor | None = None, **options: Any) -> Tensor:
         """(a, k) float32: what the answer's positions attended to in one layer, sum_h heads[h] P[h]^power c[h].
 
-        `heads` is (H,); options are those of `Recording.attention`.
+        `heads` is (H,); `positions` (R,) asks for other rows than the answer's; options are those of
+        `Recording.attention`.
         """
-        rows = self._recorded().attention(layer, heads, self.positions, **options)
+        rows = self._recorded().attention(layer, heads, self.positions if positions is None else positions, **options)
         return rows[:, : len(self.prompt.ids)]
 
     def ablate(self, kept: Tensor) -> Tensor:

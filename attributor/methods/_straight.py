@@ -21,18 +21,25 @@ def every_head(model: Any, *, values: bool = False) -> Needs:
     return Needs(torch.ones(head_shape(model), dtype=torch.bool), values)
 
 
-def total(reading: Reading, weights: Tensor, **options: Any) -> Tensor:
+def total(reading: Reading, weights: Tensor, *, question: float = 0.0, **options: Any) -> Tensor:
     """(k,) float64: sum over the answer's rows i, layers and heads of w[l, h] P[l, h, i, :]^power c[l, h, :].
 
-    One step of the kernel a layer, for the answer's rows alone: (a, k) numbers at a time.
+    One step of the kernel a layer, for the rows that are asked for alone: (a, k) numbers at a time.
 
     Args:
         reading: the recorded prompt and answer.
         weights: (L, H) float >= 0; layers without weight are skipped.
+        question: the share of every row that is the mean row of the question's tokens, as `Weights.question`.
         options: power, value_norms, sink, as `Recording.attention` takes them.
     """
     scores = torch.zeros(len(reading.prompt.ids), dtype=torch.float64)
+    asked, a = reading.question_tokens if question else None, reading.answer.numel()
     for layer, heads in enumerate(weights):
-        if bool(heads.any()):
-            scores += reading.attention(layer, heads, **options).sum(0, dtype=torch.float64)
+        if not bool(heads.any()):
+            continue
+        rows = reading.attention(layer, heads, **options).sum(0, dtype=torch.float64)
+        if asked is not None:
+            looked = reading.attention(layer, heads, asked, **options).mean(0, dtype=torch.float64)
+            rows = (1 - question) * rows + a * question * looked
+        scores += rows
     return scores

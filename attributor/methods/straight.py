@@ -18,7 +18,8 @@ __all__ = ["Straight"]
 
 @dataclass(frozen=True)
 class Straight(Weighted):
-    """sum_l sum_h w[l, h] P[l, h]^power c[l, h] over the answer's rows, with the weights' own power, norms and sink.
+    """sum_l sum_h w[l, h] P[l, h]^power c[l, h] over the rows that the flow begins with: the weights' own share of
+    the question, power, norms and sink.
 
     What flow through the same heads adds to this is the composition over layers.
     """
@@ -31,4 +32,4 @@ class Straight(Weighted):
         """(k,): summed over the answer's tokens."""
         w = self.through(reading.model)
         assert isinstance(w.heads, Tensor)
-        return total(reading, w.heads, power=w.power, value_norms=w.value_norms, sink=w.sink)
+        return total(reading, w.heads, question=w.question, power=w.power, value_norms=w.value_norms, sink=w.sink)

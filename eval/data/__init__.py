@@ -6,13 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from attributor._checks import check_path
+from attributor._errors import InputError
 from attributor.eval.data import hotpotqa, musique, two_wiki
 from attributor.eval.data._rows import read_rows
 from attributor.eval.data._schema import FieldError, Schema
 from attributor.eval.question import Question
-
-from attributor._checks import check_path
-from attributor._errors import InputError
 
 __all__ = ["NAMES", "Loaded", "Problem", "load"]
 

@@ -7,9 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attributor.eval.data._schema import FieldError
-
 from attributor._errors import InputError
+from attributor.eval.data._schema import FieldError
 
 __all__ = ["read_rows"]
 

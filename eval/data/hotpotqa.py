@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from attributor._errors import InputError
 from attributor.eval.data._schema import FieldError, Row, Schema, documents_of, identifier, items, pairs, text, text_of
 from attributor.eval.question import Document, Question
-
-from attributor._errors import InputError
 
 __all__ = ["SCHEMA", "question"]
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from attributor._errors import InputError
 from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals
 from attributor.eval.metrics import MAIN
 from attributor.eval.report.runs import Run, short
 from attributor.eval.scored import Scored, score_cases
 from attributor.eval.summary import summary_of
-
-from attributor._errors import InputError
 
 __all__ = ["Part", "Report", "build_report", "value_of"]
 

@@ -3,10 +3,9 @@
 import textwrap
 from typing import TYPE_CHECKING
 
+from attributor._html import visible
 from attributor.eval.report.build import Report
 from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
-
-from attributor._html import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

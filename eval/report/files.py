@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attributor._errors import OutputError
+from attributor._file import write_atomically
+from attributor._html import visible
 from attributor.eval.metrics import METRICS
 from attributor.eval.report.build import Part, Report
 from attributor.eval.report.page import CAPTIONS, EXPLAINED, page
 from attributor.eval.report.plots import plots, to_png, to_svg
 from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
 from attributor.eval.scored import DROPS
-
-from attributor._errors import OutputError
-from attributor._file import write_atomically
-from attributor._html import visible
 
 __all__ = ["COLUMNS", "to_csv", "to_markdown", "write"]
 

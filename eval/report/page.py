@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
+from attributor._html import visible
 from attributor.eval.report.build import Report
 from attributor.eval.report.plots import INK, LINE, PAPER, SERIES, SOFT
 from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
-
-from attributor._html import visible
 
 __all__ = ["CAPTIONS", "EXPLAINED", "page"]
 

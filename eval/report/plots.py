@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from attributor._html import visible
 from attributor.eval.metrics import LEVELS
 from attributor.eval.report.build import Part, Report
 from attributor.eval.report.labels import place, spread
 from attributor.eval.scored import BINS
-
-from attributor._html import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attributor.eval.scored import are_indices
-
 from attributor._errors import FileFormatError, InputError
+from attributor.eval.scored import are_indices
 
 __all__ = ["Run", "read_run", "short"]
 

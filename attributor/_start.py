@@ -1,0 +1,77 @@
+"""Where the rows of a flow begin: where the answer is predicted, and for a share on the question's tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+from attributor._result import Flow
+from attributor._segments import assign_tokens, find_segments
+from attributor._weights import Weights
+
+__all__ = ["question_per_row", "question_tokens", "start_rows"]
+
+
+def start_rows(positions: Tensor, length: int, question: Tensor | None, share: float) -> Tensor:
+    """R_L: (O, N) float32, rows that sum to 1.
+
+        R_L[o] = (1 - share) e(positions[o]) + share / Q sum_q e(question[q])
+
+    Args:
+        positions: (O,) int64, where each answer token is predicted.
+        length: N, the positions of the sequence.
+        question: (Q,) int64, the question's tokens; None: the rows begin at `positions` alone.
+        share: from 0 up to 1.
+    """
+    rows = torch.zeros(positions.numel(), length, dtype=torch.float32, device="cpu")
+    rows[torch.arange(positions.numel()), positions] = 1.0 if question is None else 1 - share
+    if question is not None and share:
+        rows[:, question] += share / question.numel()
+    return rows
+
+
+def question_tokens(question: Any, drafted: Flow, weights: Weights) -> Tensor | None:
+    """(Q,) int64, the prompt tokens of the question, or None where none was given.
+
+    Args:
+        question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions.
+        drafted: ids of the prompt and, for a question as text or characters, its text.
+        weights: what the share is taken from.
+
+    Raises:
+        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for.
+    """
+    if question is None:
+        return None
+    if not weights.question:
+        raise InputError(
+            f"a question was given, but weights {weights.name!r} take no share from it; use weights='retrieval', or "
+            "Weights(..., question=0.5)"
+        )
+    k = drafted.prompt_length
+    if isinstance(question, Tensor):
+        found = question.detach().to("cpu")
+        if found.ndim != 1 or found.is_floating_point() or found.dtype == torch.bool:
+            raise InputError(f"question as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
+        found = found.long().unique()
+    else:
+        if drafted.text is None or drafted.offsets is None:
+            raise InputError("a question as text needs tokenizer=; or give its token positions as a tensor")
+        span = find_segments(drafted.text, [question], what="question")
+        found = torch.from_numpy(assign_tokens(drafted.offsets.numpy(), span) == 0).nonzero()[:, 0]
+    if not found.numel() or int(found[0]) < 0 or int(found[-1]) >= k:
+        raise InputError(f"the question must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
+    return found
+
+
+def question_per_row(question: Any, rows: int) -> Sequence[Any]:
+    """One question a sequence: a list of them for a batch, or one for all."""
+    if isinstance(question, list):
+        if len(question) != rows:
+            raise InputError(
+                f"{len(question)} questions were given for {rows} sequences; give one each, or one for all"
+            )
+        return question
+    return [question] * rows
