@@ -315,6 +315,10 @@ def test_a_log_gets_a_line_now_and_then():
     assert lines[3].startswith("6 of 20 rows (1 skipped); 0.1 rows/s, 2:20 left")
     assert lines[-1].startswith("20 of 20 rows (1 skipped); 0.1 rows/s, 0:00 left")
     assert len(lines) == 3 + 1 + 180 // EVERY - 1
+    display.begin(20, [])
+    clock.now += 40
+    display.case(record(0))
+    assert "0.025 rows/s (40 s each), 12:40 left" in out.getvalue().splitlines()[-1]
 
 
 def test_a_terminal_gets_lines_that_move():

@@ -102,6 +102,8 @@ class Display:
             return f"{_span(spent)} so far"
         rate = done / spent
         speed = f"{rate:.2g} rows/s" if rate < 10 else f"{rate:.0f} rows/s"
+        if rate < 0.095:
+            speed += f" ({1 / rate:.0f} s each)"
         return f"{speed}, {_span((self._total - self._done) / rate)} left"
 
     def _metrics(self) -> list[str]:
