@@ -48,5 +48,5 @@ def materialised_flow(model: Any, ids: Tensor, weights: Weights, rows: Tensor, *
         attentions[..., 0] = 0
     heads = weights.heads
     assert isinstance(heads, Tensor)
-    flow: Tensor = adjoint(attentions, heads, rows)
+    flow: Tensor = adjoint(attentions, heads, rows.to(attentions))
     return flow if normalize else flow * float((1 + heads.sum(1)).prod())

@@ -129,7 +129,7 @@ class Recording:
 
         Args:
             layer: counted from 0.
-            heads: (H,) float >= 0, of the heads that were recorded.
+            heads: (H,) float >= 0, not all 0, of the heads that were recorded.
             positions: (O,) int64, the queries, counted in the real positions of the sequence.
             power: as in `Weights`.
             value_norms: as in `Weights`.
@@ -141,10 +141,16 @@ class Recording:
             (O, N) float32 on the CPU, N the real positions that were read.
 
         Raises:
+            InputError: heads or positions of another shape or out of range.
             RecordingError: the layer or a head of it was not recorded.
         """
         check(self._model, self._recorder)
         start, stop = self._recorder.history.real(row)
+        H = self._recorder.weights.shape[1]
+        if heads.shape != (H,) or not bool((heads >= 0).all()) or not bool(heads.any()):
+            raise InputError(f"heads must be ({H},) numbers >= 0, not all 0, got {tuple(heads.shape)} {heads.tolist()}")
+        if positions.ndim != 1 or not bool(((positions >= 0) & (positions < stop - start)).all()):
+            raise InputError(f"positions must be (O,), each 0 to {stop - start - 1}, got {positions.tolist()}")
         tape = self._recorder.tapes.get(layer)
         chosen = heads.nonzero()[:, 0].tolist()
         if tape is None or not set(chosen) <= set(tape.heads):

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._result import Flow
-from attributor._segments import assign_tokens, find_segments
+from attributor._segments import Segment, assign_tokens, find_segments
 from attributor._weights import Weights
 
-__all__ = ["question_per_row", "question_tokens", "start_rows"]
+__all__ = ["question_per_row", "question_tokens", "span_tokens", "start_rows"]
 
 
 def start_rows(positions: Tensor, length: int, question: Tensor | None, share: float) -> Tensor:
-    """R_L: (O, N) float32, rows that sum to 1.
+    """R_L: (O, N) float64, rows that sum to 1.
 
         R_L[o] = (1 - share) e(positions[o]) + share / Q sum_q e(question[q])
 
@@ -25,7 +25,7 @@ def start_rows(positions: Tensor, length: int, question: Tensor | None, share: f
         question: (Q,) int64, the question's tokens; None: the rows begin at `positions` alone.
         share: from 0 up to 1.
     """
-    rows = torch.zeros(positions.numel(), length, dtype=torch.float32, device="cpu")
+    rows = torch.zeros(positions.numel(), length, dtype=torch.float64, device="cpu")
     rows[torch.arange(positions.numel()), positions] = 1.0 if question is None else 1 - share
     if question is not None and share:
         rows[:, question] += share / question.numel()
@@ -53,17 +53,28 @@ def question_tokens(question: Any, drafted: Flow, weights: Weights) -> Tensor | 
     k = drafted.prompt_length
     if isinstance(question, Tensor):
         found = question.detach().to("cpu")
-        if found.ndim != 1 or found.is_floating_point() or found.dtype == torch.bool:
+        if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
             raise InputError(f"question as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
-        found = found.long().unique()
+        found = torch.unique(found.long())
     else:
         if drafted.text is None or drafted.offsets is None:
             raise InputError("a question as text needs tokenizer=; or give its token positions as a tensor")
-        span = find_segments(drafted.text, [question], what="question")
-        found = torch.from_numpy(assign_tokens(drafted.offsets.numpy(), span) == 0).nonzero()[:, 0]
+        (span,) = find_segments(drafted.text, [question], what="question")
+        found = span_tokens(drafted.offsets, span.start, span.stop)
     if not found.numel() or int(found[0]) < 0 or int(found[-1]) >= k:
         raise InputError(f"the question must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
     return found
+
+
+def span_tokens(offsets: Tensor, start: int, stop: int) -> Tensor:
+    """(Q,) int64: the tokens that lie, with most of their characters, in characters `start` to `stop` of the text.
+
+    Args:
+        offsets: (k, 2) int64, the character span of each token.
+        start: the first character.
+        stop: one past the last.
+    """
+    return torch.from_numpy(assign_tokens(offsets.numpy(), [Segment(start, stop, "")]) == 0).nonzero()[:, 0]
 
 
 def question_per_row(question: Any, rows: int) -> Sequence[Any]:

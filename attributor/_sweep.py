@@ -60,9 +60,7 @@ def sweep(
         layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop, chosen)
         if not bool(torch.isfinite(layer.lse).all()):
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
-        if layer.lse.dtype == torch.float64:
-            rows = rows.double()
-        rows = rows.to(layer.query.device)
+        rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))
         w = heads[index][heads[index] > 0].to(layer.lse)
         flowed = _step(rows, layer, w, weights, impl)
         rows = (rows + flowed) / (1 + w.sum())

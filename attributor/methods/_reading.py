@@ -13,6 +13,7 @@ from attributor._flow import record
 from attributor._prompt import Prompt
 from attributor._recording import Recording
 from attributor._segments import Segment, assign_tokens
+from attributor._start import span_tokens
 from attributor._weights import Weights
 from attributor.methods._model import evaluating, token_log_probs
 
@@ -115,8 +116,7 @@ class Reading:
         """(Q,) int64: the prompt's tokens of the question; None where the prompt does not say where it stands."""
         if self.prompt.question is None:
             return None
-        span = Segment(*self.prompt.question, "")
-        found = torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), [span]) == 0).nonzero()[:, 0]
+        found = span_tokens(self.prompt.offsets, *self.prompt.question)
         return found if found.numel() else None
 
     @property
