@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attributor._calibration import calibrate
     from attributor._errors import (
         AttributorError,
         FileFormatError,
@@ -36,6 +37,7 @@ __all__ = [
     "Segment",
     "UnsupportedModelError",
     "Weights",
+    "calibrate",
     "flow",
     "flow_step",
     "load",
@@ -49,6 +51,7 @@ _HOMES = {
     "Recording": "_flow",
     "Segment": "_segments",
     "Weights": "_weights",
+    "calibrate": "_calibration",
     "flow": "_flow",
     "flow_step": "_step",
     "load": "_result",

@@ -208,7 +208,7 @@ def brute_force(model, tokenizer, case):
     documents = [(title, " ".join(sentences)) for title, sentences in case.documents]
     prompt = build_prompt(tokenizer, documents, case.question)
     answer = tokenizer(case.answer, add_special_tokens=False)["input_ids"]
-    k, ids = len(prompt.ids), torch.cat([prompt.ids, torch.tensor(answer)])[:-1]
+    k, ids = len(prompt.ids), torch.cat([prompt.ids, torch.tensor(answer)])  # and its end, which is never read
     attention = eager_attentions(model, ids)
     spans, at = [], 0
     for title, sentences in case.documents:
@@ -234,8 +234,10 @@ def brute_force(model, tokenizer, case):
     def mass(scores, wanted):
         return scores[..., wanted].sum(-1) / scores.sum(-1)
 
-    found = {"ap": by_sorting(answered, planted), "mass": mass(answered, planted)}
-    found |= {"question_ap": by_sorting(question, planted), "question_mass": mass(question, planted)}
+    both = 0.5 * answered / (len(ids) - k + 1) + 0.5 * question / len(asked)
+    found = {}
+    for name, scores in (("", both), ("answer_", answered), ("question_", question)):
+        found |= {f"{name}ap": by_sorting(scores, planted), f"{name}mass": mass(scores, planted)}
     if len(planted) == 2:
         first, last = min(planted), max(planted)
         link = of(tokens[last])[..., :last]
@@ -251,6 +253,9 @@ def brute_force(model, tokenizer, case):
     return found
 
 
+ROWS = ("", "answer", "question", "hop", "link")
+
+
 def test_scores_are_those_of_attention_matrices(tokenizer):
     model = tiny_chat.model(len(tokenizer), 2048)
     cases = make_cases(6, seed=1, kinds=KINDS, documents=4)
@@ -260,7 +265,7 @@ def test_scores_are_those_of_attention_matrices(tokenizer):
     for number, case in enumerate(cases):
         expected = brute_force(model, tokenizer, case)
         assert ("link_ap" in expected) == (case.kind in ("two_hop", "comparison"))
-        for name in ("ap", "mass", "question_ap", "question_mass", "hop_ap", "hop_mass", "link_ap", "link_mass"):
+        for name in [f"{rows}_{of}".strip("_") for rows in ROWS for of in ("ap", "mass")]:
             got = getattr(scores, name)[number]
             if name in expected:
                 torch.testing.assert_close(got, expected[name].float(), rtol=1e-4, atol=1e-5)
@@ -316,8 +321,8 @@ def test_a_tokenizer_without_a_template(model):
     plain = tiny_chat.tokenizer(None)
     case = make_cases(1, documents=2)[0]
     layout = lay_out(plain, case)
-    assert plain.decode(layout.ids).endswith(f"\nAnswer: {case.answer}")
-    assert plain.decode(layout.ids[layout.answer + 1]) == f" {case.answer}"
+    assert plain.decode(layout.ids).endswith(f"\nAnswer: {case.answer}<|end|>")
+    assert plain.decode(layout.ids[layout.answer + 1]) == f" {case.answer}<|end|>"
     assert plain.decode(layout.ids[layout.question]).strip() == case.question
     sentence = case.documents[case.planted[0][0]][1][case.planted[0][1]]
     assert plain.decode(layout.ids[layout.sentence_of == layout.planted[0]]).strip() == sentence
@@ -331,10 +336,12 @@ def made_up(ap, kinds=("fact",)):
     C, L, H = ap.shape
     blank = torch.full((C, L, H), torch.nan)
     hops = torch.full((C, 2, L, H), torch.nan)
-    zero = torch.zeros(C, dtype=torch.int64)
     return HeadScores(
-        kinds, ap, 1 - ap, blank, blank, hops, hops, blank, blank, zero, torch.full((C,), 0.1), {"model": "m"}
-    )
+        kinds=kinds, ap=ap, mass=1 - ap,
+        answer_ap=blank, answer_mass=blank, question_ap=blank, question_mass=blank,
+        hop_ap=hops, hop_mass=hops, link_ap=blank, link_mass=blank,
+        link_from=torch.zeros(C, dtype=torch.int64), chance=torch.full((C,), 0.1), meta={"model": "m"},
+    )  # fmt: skip
 
 
 def test_the_best_heads_get_equal_weights():
@@ -344,8 +351,11 @@ def test_the_best_heads_get_equal_weights():
     assert json.loads(weights.meta["heads"]) == [[0, 1, 0.9], [1, 2, 0.9], [1, 0, 0.8]]  # the earlier of equals first
     assert (weights.name, weights.meta["model"], weights.meta["chance"]) == ("retrieval", "m", "0.1000")
     assert "3 retrieval heads" in weights.note
-    assert choose(made_up(ap), heads=1, by="mass").heads.tolist() == [[1, 0, 0], [0, 0, 0]]
-    assert choose(made_up(ap)).heads.count_nonzero() == 6  # a model with fewer than eight
+    assert choose(made_up(ap), heads=1, total=1, by="mass").heads.tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert weights.question == 0.5
+    usual = choose(made_up(torch.rand(1, 3, 4)))
+    assert sorted(usual.heads.flatten().tolist()) == [0] * 6 + [1 / 16] * 6
+    assert choose(made_up(ap[..., :2])).heads.count_nonzero() == 4  # a model with fewer than six
     assert [head[:2] for head in ranked(made_up(ap))[:2]] == [(0, 1), (1, 2)]
 
 
@@ -376,6 +386,25 @@ def test_calibrate_is_deterministic_and_its_file_is_weights(model, tokenizer, tm
     assert first.meta["documents"] == "4"  # ten would be more than the model's 1,024 positions
     first.save(tmp_path / "w.safetensors")
     assert torch.equal(Weights.of(tmp_path / "w.safetensors").heads, first.heads)
+
+
+def test_the_share_of_the_question_goes_with_the_heads(model, tokenizer, quick):
+    ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
+    asked, options = torch.tensor([7, 8, 12]), {"prompt_length": 30, "tokenizer": tokenizer}
+    got = flow(model, ids, weights="retrieval", question=asked, **options)
+    assert got.meta["question"] == "0.5"
+    same = Weights(cache.cached_weights(model).heads, question=0.5)
+    torch.testing.assert_close(got.scores, flow(model, ids, weights=same, question=asked, **options).scores)
+    apart = flow(model, ids, weights="retrieval", **options).scores
+    assert (got.scores - apart).abs().max() > 1e-3
+    with record(model, weights="retrieval") as recording, torch.no_grad():
+        model(ids[None])
+    again = recording.flow(ids, prompt_length=30, question=asked)
+    torch.testing.assert_close(again.scores, got.scores, rtol=0, atol=2e-6)
+
+
+def test_the_public_name_is_the_one_that_is_tested():
+    assert attributor.calibrate is calibrate
 
 
 def test_a_window_that_is_too_short_for_any_prompt(tokenizer):
@@ -577,7 +606,7 @@ def test_the_command_prints_and_saves(folder, tmp_path):
     assert [tuple(map(int, line.split()[:2])) for line in lines[2:5]] == [
         tuple(head[:2]) for head in json.loads(weights.meta["heads"])
     ]
-    assert weights.heads.sum().item() == pytest.approx(1)
+    assert (weights.heads.sum(), weights.question) == (3 / 16, 0.5)
     assert f"Wrote {out}" in told.stdout
     before = out.read_bytes()
     refused = run("-m", folder, "--count", 1, "--out", out)
@@ -586,7 +615,7 @@ def test_the_command_prints_and_saves(folder, tmp_path):
     assert out.read_bytes() == before
     found = json.loads(run("-m", folder, "--count", 1, "--out", out, "--overwrite", "--seed", 3, "--json").stdout)
     assert (found["prompts"], found["seed"], found["file"]) == (1, 3, str(out))
-    assert [head["weight"] for head in found["heads"]] == [0.125] * 8
+    assert [head["weight"] for head in found["heads"]] == [1 / 16] * 6
     assert set(found["heads"][0]["ap"]) == {"mean", "fact"}
     assert out.read_bytes() != before
 

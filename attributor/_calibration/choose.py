@@ -4,14 +4,15 @@ import json
 
 import torch
 
-from attributor._calibration.scores import HeadScores
+from attributor._calibration.scores import QUESTION, HeadScores
 from attributor._checks import check_number
 from attributor._errors import InputError
 from attributor._weights import Weights
 
 __all__ = ["HEADS", "check_heads", "choose", "ranked"]
 
-HEADS = 8
+HEADS = 6
+WEIGHT = 1 / 16  # of each head against the residual's 1: with more, the flow mixes sentences, and finds fewer
 
 
 def ranked(scores: HeadScores, by: str = "ap") -> list[tuple[int, int, float]]:
@@ -25,7 +26,7 @@ def ranked(scores: HeadScores, by: str = "ap") -> list[tuple[int, int, float]]:
 
 
 def check_heads(heads: int | None, of: int) -> int:
-    """How many heads to take of a model with `of` of them; None: 8, or all of a model with fewer.
+    """How many heads to take of a model with `of` of them; None: 6, or all of a model with fewer.
 
     Raises:
         InputError: none, or more than there are.
@@ -37,13 +38,13 @@ def check_heads(heads: int | None, of: int) -> int:
     return heads
 
 
-def choose(scores: HeadScores, *, heads: int | None = None, total: float = 1.0, by: str = "ap") -> Weights:
-    """The best heads, with equal weights.
+def choose(scores: HeadScores, *, heads: int | None = None, total: float | None = None, by: str = "ap") -> Weights:
+    """The best heads, with equal weights, and the share of the question that they were ranked with.
 
     Args:
         scores: of all heads.
-        heads: how many to take, 1 to L H; None: 8, or all of a model with fewer.
-        total: what their weights add up to; a layer's residual counts 1.
+        heads: how many to take, 1 to L H; None: 6, or all of a model with fewer.
+        total: what their weights add up to; a layer's residual counts 1. None: 1/16 each.
         by: "ap", how high the planted sentences rank, or "mass", how much of the attention they get.
 
     Raises:
@@ -51,7 +52,7 @@ def choose(scores: HeadScores, *, heads: int | None = None, total: float = 1.0, 
     """
     L, H = scores.shape
     heads = check_heads(heads, L * H)
-    total = check_number("total", total, positive=True)
+    total = heads * WEIGHT if total is None else check_number("total", total, positive=True)
     best = ranked(scores, by)[:heads]
     count = len(scores.kinds)
     written = {
@@ -65,6 +66,7 @@ def choose(scores: HeadScores, *, heads: int | None = None, total: float = 1.0, 
     many = f"{heads} retrieval heads" if heads > 1 else "1 retrieval head"
     return Weights(
         _weights((L, H), best, total / heads),
+        question=QUESTION,
         note=f"{many} found without labels on {count} synthetic prompts; {total / heads:g} each",
         meta=written,
     )

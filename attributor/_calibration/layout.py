@@ -19,9 +19,10 @@ class Layout:
     """Tokens of one case.
 
     Attributes:
-        ids: (n,) int64, prompt and answer.
+        ids: (n,) int64, prompt and answer, and the token that ends it where the tokenizer has one.
         sentence_of: (n,) int64, the sentence of each token, counted through all documents; -1 for tokens of none.
-        answer: (a,) int64, the positions that predict the answer's tokens.
+        answer: (a,) int64, the positions that predict the answer's tokens, its end included: at the last of them the
+            whole answer has been read.
         question: (q,) int64, the positions of the question's tokens.
         planted: the planted sentences' numbers, in the order in which they are needed.
         sentences: how many there are, S.
@@ -47,6 +48,9 @@ def lay_out(tokenizer: Any, case: Case) -> Layout:
     answer = encode_answer(tokenizer, case.answer)
     if plain:
         answer = torch.tensor(tokenizer(" " + case.answer, add_special_tokens=False)["input_ids"], dtype=torch.int64)
+    end = getattr(tokenizer, "eos_token_id", None)
+    if end is not None:
+        answer = torch.cat([answer, torch.tensor([end])])
     k, n = len(prompt.ids), len(prompt.ids) + len(answer)
     spans: list[Segment] = []
     numbers: dict[tuple[int, int], int] = {}
@@ -58,8 +62,8 @@ def lay_out(tokenizer: Any, case: Case) -> Layout:
             at += len(sentence) + 1
     of = torch.full((n,), -1)
     of[:k] = _which(prompt.offsets, spans)
-    at = prompt.text.rindex(case.question)
-    question = _which(prompt.offsets, [Segment(at, at + len(case.question), case.question)])
+    assert prompt.question is not None
+    question = _which(prompt.offsets, [Segment(*prompt.question, case.question)])
     return Layout(
         ids=torch.cat([prompt.ids, answer]),
         sentence_of=of,

@@ -19,9 +19,9 @@ __all__ = ["CALIBRATE_HELP", "calibrate"]
 CALIBRATE_HELP = opt._flowing("""Find the heads of a model that look facts up, for [cyan]--weights retrieval[/].
 
 The model reads a few dozen prompts that are made up here: ten short documents about invented people, towns, ships and
-firms, and a question whose answer was planted in one sentence or two. A head is good if, from where the answer begins,
-it looks at the planted sentences. No data set and no labels are needed, and one forward pass a prompt: a minute or
-two for a small model on a CPU.
+firms, and a question whose answer was planted in one sentence or two. A head is good if it looks at the planted
+sentences while the model reads the question and while it answers. No data set and no labels are needed, and one forward
+pass a prompt: a minute or two for a small model on a CPU.
 
 Average precision (AP) says how high the planted sentences rank among all sentences by a head's attention, 1 is best;
 mass is the share of its attention to sentences that they get. fact: one fact is asked for; two_hop: one fact leads to
@@ -49,7 +49,7 @@ Overwrite = Annotated[bool, opt._option(opt.OUTPUT, "Replace --out if it is ther
 Count = Annotated[int, opt._option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
 Seed = Annotated[int, opt._option(HEADS_PANEL, "Another seed makes other prompts.", "--seed", metavar="S")]
 Heads = Annotated[
-    int | None, opt._option(HEADS_PANEL, r"How many to take.  [dim]\[default: 8][/]", "--heads", min=1, metavar="K")
+    int | None, opt._option(HEADS_PANEL, r"How many to take.  [dim]\[default: 6][/]", "--heads", min=1, metavar="K")
 ]
 
 
