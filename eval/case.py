@@ -259,8 +259,9 @@ def _save_flow(reading: Reading, found: read.Read, setting: Setting, name: str) 
     method = next((method for method in setting.methods if isinstance(method, Flow)), None)
     if method is None or found.recording is None or setting.flow_file is None:
         raise InputError("no method is a flow, so there is none to save")
-    k = len(reading.prompt.ids)
-    flow = found.recording.flow(reading.ids, prompt_length=k, weights=method.through(setting.model))
+    k, weights = len(reading.prompt.ids), method.through(setting.model)
+    question = reading.question_tokens if weights.question else None
+    flow = found.recording.flow(reading.ids, prompt_length=k, weights=weights, question=question)
     flow = flow.with_text(setting.tokenizer)
     prompt = reading.prompt
     replace(flow, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents).save(setting.flow_file(name))

@@ -43,7 +43,7 @@ class Shards:
         if world in ("", "0", "1"):
             return cls()
         try:
-            from accelerate import PartialState
+            from accelerate import PartialState  # type: ignore[import-untyped, unused-ignore]
         except ImportError:
             raise InputError(
                 f"WORLD_SIZE is {world}: sharing rows out needs the package accelerate; pip install 'attributor[eval]'"

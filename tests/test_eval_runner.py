@@ -107,9 +107,12 @@ def test_a_run_over_a_file(go, rows):
         assert outcome.run["metrics"]["methods"][method]["sentence"]
 
 
-def test_scores_are_those_of_the_plain_functions(go, rows, model, tokenizer):
-    record = records(go(settings(rows, limit=1)).folder)[0]
+@pytest.mark.parametrize("end_token", [True, False])
+def test_scores_are_those_of_the_plain_functions(go, rows, model, tokenizer, end_token):
+    record = records(go(settings(rows, limit=1, end_token=end_token)).folder)[0]
     answer = encode_answer(tokenizer, record["answer"])
+    if end_token:
+        answer = torch.cat([answer, torch.tensor([tokenizer.eos_token_id])])
     prompt = torch.tensor(tokenizer(record["text"])["input_ids"])
     assert record["tokens"] == len(prompt)
     assert record["answer_tokens"] == len(answer)
@@ -266,6 +269,19 @@ def test_flows_are_kept_under_names_that_every_file_system_takes(go, tmp_path):
     assert flow.by("document").scores.sum(0).tolist() == pytest.approx(
         record["methods"]["flow"]["documents"]["sum"], abs=1e-5
     )
+
+
+def test_a_flow_that_is_kept_has_the_share_of_its_question(go, rows, model, tmp_path):
+    weights = attributor.Weights(torch.full((2, 4), 0.25), question=0.5)
+    weights.save(tmp_path / "half.safetensors")
+    method = f"flow:{tmp_path / 'half.safetensors'}"
+    outcome = go(settings(rows, methods=(method, "flow"), limit=1, save_flows=True))
+    record = records(outcome.folder)[0]
+    kept = attributor.load(RunFolder(outcome.folder).flow_file(record["id"]))
+    assert kept.meta["question"] == "0.5"
+    of = {name: found["documents"]["sum"] for name, found in record["methods"].items()}
+    assert kept.by("document").scores.sum(0).tolist() == pytest.approx(of[method], abs=1e-5)
+    assert of[method] != pytest.approx(of["flow"], abs=1e-3)
 
 
 def test_what_a_case_has_read_is_let_go_of_at_once(go, rows, monkeypatch):
