@@ -14,6 +14,7 @@ from attributor._cli.sources import Source
 from attributor._default_model import converted
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
+from attributor._start import span_tokens
 from attributor._weights import Weights
 
 __all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]
@@ -81,6 +82,8 @@ def describe(answered: Answered) -> str:
         "--weights mean shows the plain definition",
     }
     said = words.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
+    if (share := float(meta["question"])) > 0:
+        said += f"; {share:.0%} of each row begins on the question"
     return said if weights.power == 1 else f"{said}; attention to the power {weights.power:g}"
 
 
@@ -100,13 +103,20 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
     stages.begin("tokenize")
     prompt = source.prompt(tokenizer)
     notes = [prompt.note] if prompt.note else []
+    question = _question(prompt, resolved, notes)
     if source.answer is not None:
         ids = torch.cat([prompt.ids, encode_answer(tokenizer, source.answer)])
         found = _flow.flow(
-            model, ids, prompt_length=len(prompt.ids), weights=resolved, impl=settings.impl, progress=stages
+            model,
+            ids,
+            prompt_length=len(prompt.ids),
+            weights=resolved,
+            question=question,
+            impl=settings.impl,
+            progress=stages,
         )
     else:
-        found = _generate(model, tokenizer, prompt, resolved, settings, stages, notes)
+        found = _generate(model, tokenizer, prompt, resolved, question, settings, stages, notes)
     stages.finish()
     found = found.with_text(tokenizer)
     # The prompt's own text and spans in place of the decoded ones: decoding may lose a space and knows no documents.
@@ -126,8 +136,29 @@ def _here(settings: Settings) -> bool:
     return cached or (name == _models.DEFAULT_MODEL and converted() is not None)
 
 
+def _question(prompt: Prompt, weights: Weights, notes: list[str]) -> Tensor | None:
+    """(Q,) the question's tokens, where the weights take a share from them and the prompt says where they stand."""
+    if not weights.question:
+        return None
+    if prompt.question is None:
+        notes.append(
+            f"these weights begin {weights.question:.0%} of each row on the question, and only --question says where "
+            "it stands; here all of it begins at the answer"
+        )
+        return None
+    found = span_tokens(prompt.offsets, *prompt.question)
+    return found if found.numel() else None
+
+
 def _generate(
-    model: Any, tokenizer: Any, prompt: Prompt, weights: Weights, settings: Settings, stages: Stages, notes: list[str]
+    model: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    weights: Weights,
+    question: Tensor | None,
+    settings: Settings,
+    stages: Stages,
+    notes: list[str],
 ) -> Flow:
     """Write the answer greedily while recording: no second forward pass."""
     k, count = len(prompt.ids), settings.max_new_tokens
@@ -154,7 +185,7 @@ def _generate(
     sequence, ended = _without_end(out[0].cpu(), k, model)
     if not ended and sequence.numel() - k >= count:
         notes.append(f"the answer was cut off after {count} token{'s' * (count != 1)}; --max-new-tokens N allows more")
-    found: Flow = recording.flow(sequence, prompt_length=k, impl=settings.impl, progress=stages)
+    found: Flow = recording.flow(sequence, prompt_length=k, question=question, impl=settings.impl, progress=stages)
     return found
 
 

@@ -124,7 +124,8 @@ Weights = Annotated[
     _option(
         FLOW,
         "How much each head counts: mean (all the same: the plain definition), output_norm, retrieval (heads that look "
-        "facts up; found once where none are shipped, see attributor calibrate), or a weights file.",
+        "facts up, from the answer and from the question; found once where none are shipped, see attributor "
+        "calibrate), or a weights file.",
         "--weights",
         "-w",
         metavar="NAME|FILE",
