@@ -82,7 +82,7 @@ def describe(answered: Answered) -> str:
         "--weights mean shows the plain definition",
     }
     said = words.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
-    if (share := float(meta["question"])) > 0:
+    if (share := float(meta.get("question", 0))) > 0:
         said += f"; {share:.0%} of each row begins on the question"
     return said if weights.power == 1 else f"{said}; attention to the power {weights.power:g}"
 
