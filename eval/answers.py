@@ -5,7 +5,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["exact_match", "f1", "normalise"]
+__all__ = ["exact_match", "f1", "normalise", "says"]
 
 CLOSED = frozenset({"yes", "no", "noanswer"})  # these are right or wrong, never partly right
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -23,6 +23,16 @@ def normalise(answer: str) -> str:
 def exact_match(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
     """1 where the normalised answer is the expected one or one of its aliases, else 0."""
     return int(normalise(answer) in {normalise(text) for text in (expected, *aliases)})
+
+
+def says(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
+    """1 where the normalised answer holds the expected one, or an alias, as whole words, else 0.
+
+    For models that answer in sentences, where an exact match is never reached. Yes and no have to come first.
+    """
+    written = normalise(answer)
+    wanted = [text for text in map(normalise, (expected, *aliases)) if text]
+    return int(any(written.split()[:1] == [w] if w in CLOSED else f" {w} " in f" {written} " for w in wanted))
 
 
 def f1(answer: str, expected: str, aliases: Sequence[str] = ()) -> float:

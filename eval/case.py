@@ -14,7 +14,7 @@ from attributor import methods as registry
 from attributor._errors import InputError
 from attributor._prompt import encode_answer
 from attributor.eval import faithfulness, read
-from attributor.eval.answers import exact_match, f1
+from attributor.eval.answers import exact_match, f1, says
 from attributor.eval.config import Config
 from attributor.eval.memory import peak_bytes
 from attributor.eval.prompts import CasePrompt, case_prompt
@@ -169,7 +169,7 @@ def _empty(question: Question) -> Record:
         "question": question.text,
         "expected": question.answer,
         "aliases": list(question.aliases),
-        **dict.fromkeys(("tokens", "answer_tokens", "answer", "log_prob", "generated", "em", "f1", "verified")),
+        **dict.fromkeys(("tokens", "answer_tokens", "answer", "log_prob", "generated", "em", "f1", "says", "verified")),
         **dict.fromkeys(("verifier_error", "text")),
         **{name: [] for name in ("segments", "documents", "gold", "gold_documents")},
         "methods": {},
@@ -235,6 +235,7 @@ def _judged(question: Question, generated: str | None, setting: Setting) -> Reco
         "generated": generated,
         "em": exact_match(generated, question.answer, question.aliases),
         "f1": f1(generated, question.answer, question.aliases),
+        "says": says(generated, question.answer, question.aliases),
     }
     if setting.verifier is not None:
         found["verified"], found["verifier_error"] = setting.verifier.ask(

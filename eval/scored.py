@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from attributor.eval.metrics import LEVELS, METRICS, Ranking, precision_recall
 
-__all__ = ["BINS", "DROPS", "Column", "Scored", "are_indices", "main_aggregation", "score_cases", "usable"]
+__all__ = ["BINS", "DROPS", "Column", "Scored", "are_indices", "main_aggregation", "says", "score_cases", "usable"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class Scored:
         ids: of the rows.
         gold: of the rows: the gold pieces, which tells whether two runs ranked the same thing.
         kind: of the rows, "" where unknown.
-        em, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
+        em, says, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
         methods: by name, with the main aggregation of each.
         columns: what was ranked.
         values: by metric, (n, columns).
@@ -54,6 +54,7 @@ class Scored:
     gold: list[tuple[int, ...]]
     kind: list[str]
     em: Floats
+    says: Floats
     f1: Floats
     verified: Floats
     methods: dict[str, str]
@@ -116,6 +117,7 @@ def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored
         gold=[tuple(sorted(case.get("gold") or ())) for case in done],
         kind=[str(case.get("kind") or "") for case in done],
         em=np.array([_number(case.get("em")) for case in done], np.float64),
+        says=np.array([_number(says(case)) for case in done], np.float64),
         f1=np.array([_number(case.get("f1")) for case in done], np.float64),
         verified=np.array([_number(case.get("verified")) for case in done], np.float64),
         methods=methods,
@@ -140,6 +142,12 @@ def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored
         _cost(scored, row, case)
         _ablate(scored, row, case)
     return scored
+
+
+def says(case: Mapping[str, Any]) -> float | None:
+    """Whether the model's own answer holds the expected one, as far as the record tells: else whether it is that."""
+    found = case.get("says")
+    return case.get("em") if found is None else found
 
 
 def _number(value: Any) -> float:

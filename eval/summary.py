@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals, median_interval
 from attributor.eval.metrics import MAIN, METRICS, measure
-from attributor.eval.scored import DROPS, Scored, are_indices, main_aggregation, score_cases, usable
+from attributor.eval.scored import DROPS, Scored, are_indices, main_aggregation, says, score_cases, usable
 
 __all__ = ["SECONDARY", "VERSION", "Running", "strata", "summarize", "summary_of"]
 
@@ -53,7 +53,7 @@ def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES,
     for name, found_method in methods.items():
         found_method["best"] = _best(found_method)
         found_method["costs"], found_method["faithfulness"] = costs[name], faithful.get(name)
-    own = mean_intervals(np.stack([scored.em, scored.f1, scored.verified], axis=1), fewer, seed)
+    own = mean_intervals(np.stack([scored.em, scored.says, scored.f1, scored.verified], axis=1), fewer, seed)
     return {
         "version": VERSION,
         "counts": dict(scored.counts),
@@ -65,7 +65,9 @@ def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES,
             "seed": seed,
         },
         "strata": {name: int(rows.sum()) for name, rows in groups.items()},
-        "answers": {name: interval.as_dict() for name, interval in zip(("em", "f1", "verified"), own, strict=True)},
+        "answers": {
+            name: interval.as_dict() for name, interval in zip(("em", "says", "f1", "verified"), own, strict=True)
+        },
         "methods": methods,
         "differences": _differences(scored, methods, resamples, seed),
         "ablations": [dict(zip(("convention", "masks", "seed"), how, strict=True)) for how in scored.ablations],
@@ -97,15 +99,15 @@ def _fill(
 
 
 def strata(scored: Scored) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows by name, (n,) each: all, by kind, and by whether the model's own answer was an exact match."""
+    """Rows by name, (n,) each: all, by kind, and by whether the model's own answer held the expected one."""
     found = {"all": np.ones(len(scored.ids), bool)}
     kinds = np.array(scored.kind, dtype=object)
     names, sizes = np.unique(scored.kind, return_counts=True)
     for i in np.argsort(-sizes, kind="stable")[:MOST_KINDS]:
         if names[i]:
             found[f"kind:{names[i]}"] = np.asarray(kinds == names[i], bool)
-    if not np.isnan(scored.em).all():
-        found |= {"answer:right": scored.em == 1, "answer:wrong": scored.em == 0}
+    if not np.isnan(scored.says).all():
+        found |= {"answer:right": scored.says == 1, "answer:wrong": scored.says == 0}
     return found
 
 
@@ -194,8 +196,8 @@ class Running:
         self.counts[status] = self.counts.get(status, 0) + 1
         if status != "done":
             return
-        if case.get("em") is not None:
-            self._right.append(float(case["em"]))
+        if (right := says(case)) is not None:
+            self._right.append(float(right))
         S, gold = len(case.get("segments") or ()), list(case.get("gold") or ())
         if not (0 < len(gold) < S and are_indices(gold, S)):
             return
@@ -214,6 +216,6 @@ class Running:
         return {name: total / n for name, (total, n) in self._sums.items() if n}
 
     @property
-    def exact_match(self) -> float | None:
+    def right(self) -> float | None:
         """The share of the model's own answers that were right, where there are any."""
         return float(np.mean(self._right)) if self._right else None

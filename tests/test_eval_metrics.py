@@ -378,13 +378,13 @@ def test_a_run_without_a_done_case_has_a_summary(records):
 def test_running_means_are_those_of_the_summary(many, summary):
     running = Running()
     assert running.average_precision == {}
-    assert running.exact_match is None
+    assert running.right is None
     for record in many:
         running.add(record)
     for name, value in running.average_precision.items():
         main = summary["methods"][name]["main"]
         assert value == pytest.approx(summary["methods"][name]["sentence"][main]["all"]["ap"]["value"], abs=1e-6)
-    assert running.exact_match == pytest.approx(summary["answers"]["em"]["value"], abs=1e-6)
+    assert running.right == pytest.approx(summary["answers"]["em"]["value"], abs=1e-6)
 
 
 def test_another_main_aggregation(many):
@@ -410,3 +410,20 @@ def test_curves_and_first_ranks_of_a_run(many):
     assert scored.first.shape == (40, len(METHODS), len(BINS) + 1)
     assert np.isnan(scored.first[20, list(METHODS).index("contextcite:32")]).all()
     assert scored.first[:, 0, 0] == pytest.approx(scored.main("first_is_gold")[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("written", "expected", "right"),
+    [
+        ('The answer is: "Animorphs", a series.', "Animorphs", 1),
+        ("It is in New York.", "York", 1),
+        ("It is in Yorkshire.", "York", 0),
+        ("Yes, both were.", "yes", 1),
+        ("No. Yes was said before.", "yes", 0),
+        ("", "York", 0),
+        ("anything", "the", 0),
+    ],
+)
+def test_an_answer_in_a_sentence(written, expected, right):
+    assert answers.says(written, expected) == right
+    assert answers.says(written, "something else", (expected,)) == right

@@ -109,8 +109,8 @@ class Display:
     def _metrics(self) -> list[str]:
         found = sorted(self._running.average_precision.items(), key=lambda item: -item[1])
         lines = [f"AP so far: {', '.join(f'{safe(name)} {value:.3f}' for name, value in found)}"] if found else []
-        if (match := self._running.exact_match) is not None:
-            lines.append(f"the model's own answers: {match:.0%} exact match")
+        if (match := self._running.right) is not None:
+            lines.append(f"the model's own answers: {match:.0%} hold the expected one")
         return lines
 
 

@@ -79,7 +79,12 @@ def facts(part: Part) -> list[tuple[str, str]]:
     ]
     if left_out:
         found.append(("left out of the metrics", ", ".join(left_out)))
-    for name, words in (("em", "own answers, exact match"), ("f1", "own answers, F1"), ("verified", "verified")):
+    for name, words in (
+        ("em", "own answers, exact match"),
+        ("says", "own answers that hold the expected one"),
+        ("f1", "own answers, F1"),
+        ("verified", "verified"),
+    ):
         if summary["answers"][name]["n"]:
             cell = _cell(summary["answers"][name])
             found.append((words, f"{cell.text} ({cell.sub}), n = {summary['answers'][name]['n']:,}"))
@@ -227,7 +232,7 @@ def _strata(part: Part) -> Table:
     header = ["Method", f"all ({part.summary['strata']['all']:,})", *(f"{name} ({n:,})" for name, n in strata.items())]
     for column in range(1, len(header)):
         _embolden(rows, column)
-    note = "Rows of each stratum in brackets; answer:right are the rows whose own answer is an exact match."
+    note = "Rows of each stratum in brackets; answer:right are the rows whose own answer holds the expected one."
     return Table("By question and by own answer: AP by sentence", header, rows, note)
 
 
