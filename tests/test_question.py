@@ -15,6 +15,7 @@ from attributor._materialised import eager_attentions
 from attributor._prompt import build_prompt, encode_answer, from_messages, from_text
 from attributor._start import span_tokens, start_rows
 from attributor.kernels.flow_step.reference import recurrence
+from attributor.methods import Flow, Reading, Straight, union
 
 N, K = 50, 40
 ASKED = torch.tensor([27, 28, 29, 31, 36])
@@ -325,6 +326,25 @@ def test_attention_that_was_not_recorded_or_cannot_be():
     for positions in (torch.tensor([N]), torch.tensor([-1]), torch.tensor(3)):
         with pytest.raises(InputError, match=r"positions must be \(O,\), each 0 to 49"):
             recording.attention(0, one[1], positions)
+
+
+# ---- the methods
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_methods_begin_their_rows_as_the_weights_say(chat, asked):
+    model, tokenizer, prompt, ids = chat
+    k, weights = len(prompt.ids), Weights(HEADS, question=0.3)
+    methods = [Flow(weights), Straight(weights)]
+    shown = prompt if asked else replace(prompt, question=None)
+    reading = Reading.read(model, tokenizer, shown, ids[k:], prompt.documents, union(methods, model))
+    tokens = span_tokens(prompt.offsets, *prompt.question)
+    assert torch.equal(reading.question_tokens, tokens) if asked else reading.question_tokens is None
+    share = 0.3 if asked else 0.0
+    close(methods[0](reading), mixed(model, ids, weights, tokens, share, k).sum(0), 5e-6)
+    straight = torch.einsum("lh,lhij->ij", HEADS.double(), eager_attentions(model, ids[:-1]).double())
+    rows = (1 - share) * straight[k - 1 :] + share * straight[tokens].mean(0)
+    close(methods[1](reading), rows.sum(0)[:k], 2e-5)
 
 
 # ---- weights with a share
