@@ -310,7 +310,7 @@ def test_a_log_gets_a_line_now_and_then():
     assert lines[:2] == ["Loading the model", "Going on: 2 of 20 rows were done before"]
     assert lines[2] == (
         "3 of 20 rows; 0.1 rows/s, 2:50 left; AP so far: flow 1.000, random 0.333; "
-        "the model's own answers: 33% exact match"
+        "the model's own answers: 33% hold the expected one"
     )
     assert lines[3].startswith("6 of 20 rows (1 skipped); 0.1 rows/s, 2:20 left")
     assert lines[-1].startswith("20 of 20 rows (1 skipped); 0.1 rows/s, 0:00 left")
