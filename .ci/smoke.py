@@ -17,7 +17,12 @@ assert package.is_relative_to(sysconfig.get_path("platlib")), f"{package} is not
 assert (package / "py.typed").is_file()
 assert (package / "kernels" / "flow_step" / "reference.py").is_file()
 assert not (package / "kernels" / "__init__.py").exists()
-for folder, pattern in [("examples", "*.txt"), ("weights", "*.safetensors"), ("page", "flow.*")]:
+for folder, pattern in [
+    ("examples", "*.txt"),
+    ("weights", "*.safetensors"),
+    ("page", "flow.*"),
+    ("eval/data", "*.jsonl"),
+]:
     assert list((package / folder).glob(pattern)), f"the wheel lacks attributor/{folder}"
 assert (importlib.util.find_spec("attributor._core") is not None) == (kind == "compiled"), f"_core in a {kind} wheel"
 

@@ -17,7 +17,7 @@ from attributor.eval.report.build import value_of
 from attributor.eval.report.files import COLUMNS, guarded, to_csv, to_markdown
 from attributor.eval.report.labels import place, spread
 from attributor.eval.report.page import page
-from attributor.eval.report.runs import short
+from attributor.eval.report.runs import method_name, short
 from attributor.eval.reporting import build_report, read_run, show, write
 from attributor.eval.summary import summarize
 
@@ -148,6 +148,13 @@ def test_nothing_to_report_is_said(folder):
 )
 def test_paths_are_cut_to_their_last_part(text, wanted):
     assert short(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["flow:eval/weights/heads.safetensors", "flow:heads.safetensors", r"flow:C:\x\heads.safetensors"]
+)
+def test_a_method_is_called_by_its_file(name):
+    assert method_name(name) == "flow:heads"
 
 
 def test_two_files_of_one_name_stay_two_methods(records, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 from attributor._errors import InputError
 from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals
 from attributor.eval.metrics import MAIN
-from attributor.eval.report.runs import Run, short
+from attributor.eval.report.runs import Run, method_name
 from attributor.eval.scored import Scored, score_cases
 from attributor.eval.summary import summary_of
 
@@ -110,7 +110,7 @@ def build_report(
     """
     if not runs:
         raise InputError("nothing to report: give the folder of a run")
-    wanted = None if baseline is None else short(baseline)
+    wanted = None if baseline is None else method_name(baseline)
     parts = []
     for name, run in zip(_names(runs), runs, strict=True):
         scored = score_cases(run.cases, main)

@@ -10,7 +10,7 @@ from typing import Any
 from attributor._errors import FileFormatError, InputError
 from attributor.eval.scored import are_indices
 
-__all__ = ["Run", "read_run", "short"]
+__all__ = ["Run", "method_name", "read_run", "short"]
 
 # Of a case, all that numbers are made from. Whatever holds text of a data set stays behind.
 KEPT = ("id", "status", "kind", "em", "says", "f1", "verified", "tokens", "answer_tokens", "gold", "gold_documents")
@@ -109,6 +109,14 @@ def short(text: str) -> str:
     return PATH.sub(lambda found: str(found[1]), text)
 
 
+def method_name(name: str) -> str:
+    """A method's name with a weights file in it cut to the file's stem: flow:runs/heads.safetensors -> flow:heads."""
+    kind, colon, argument = name.partition(":")
+    if argument.endswith(".safetensors"):
+        return kind + colon + argument.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors")
+    return short(name)
+
+
 def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
     try:
         with file.open("rb") as lines:
@@ -146,27 +154,31 @@ def _kept(record: Any, where: str) -> dict[str, Any]:
     for name in ("gold", "gold_documents"):
         if not isinstance(kept[name] or [], list) or not are_indices(kept[name] or [], 2**31):
             raise FileFormatError(f"{where}: {name} must be a list of different indices")
-    kept["methods"] = _methods(kept["methods"] or {}, where)
+    kept["methods"], names = _methods(kept["methods"] or {}, where)
     measured = kept["faithfulness"]
     if measured is not None:
         fits = isinstance(measured, dict) and all(isinstance(measured.get(k) or {}, dict) for k in ("drops", "lds"))
         if not fits:
             raise FileFormatError(f"{where}: faithfulness must be null or hold the objects drops and lds")
         kept["faithfulness"] = measured | {
-            key: {short(name): value for name, value in (measured.get(key) or {}).items()} for key in ("drops", "lds")
+            key: {names.get(name, name): value for name, value in (measured.get(key) or {}).items()}
+            for key in ("drops", "lds")
         }
     return kept
 
 
-def _methods(found: Any, where: str) -> dict[str, Any]:
+def _methods(found: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The methods by the names that the report uses, and which name became which."""
     fits = isinstance(found, dict) and all(
         isinstance(record, dict) and all(isinstance(record.get(key) or {}, dict) for key in ("scores", "documents"))
         for record in found.values()
     )
     if not fits:
         raise FileFormatError(f"{where}: methods must hold an object with scores and documents for every method")
-    named = {short(name): record for name, record in found.items()}
-    return named if len(named) == len(found) else found  # two files of one name in two folders
+    names = {name: method_name(name) for name in found}
+    if len(set(names.values())) < len(names):  # two files of one name in two folders
+        names = {name: name for name in found}
+    return {names[name]: record for name, record in found.items()}, names
 
 
 def _one_line(error: Exception) -> str:
