@@ -53,6 +53,12 @@ def table(path: Path) -> str:
         "right before.",
         "",
     ]
+    if earlier := {b["measured_at"]: None for b in rows if "measured_at" in b}:
+        names = {b["name"].partition("[")[0].removeprefix("bench_") for b in rows if "measured_at" in b}
+        lines += [
+            f"Measured earlier, at {', '.join(earlier)}, while the machine was not idle: {', '.join(sorted(names))}.",
+            "",
+        ]
     whole = [b for b in rows if "variant" in b]
     lines += _flows([b for b in whole if b["baseline"] == "plain forward"])
     if records := [b for b in whole if b["baseline"] == "generate"]:

@@ -12,6 +12,7 @@ from attributor._flow import record
 from attributor._inputs import accepts
 from attributor._record import text_config
 from attributor._recording import Recording
+from attributor.methods._model import device_of
 
 __all__ = ["Read", "force", "positions", "write", "write_behind"]
 
@@ -44,7 +45,7 @@ def positions(model: Any) -> int | None:
 @torch.no_grad()
 def force(model: Any, prompt: Tensor, answer: Tensor, weights: Any, *, cache: bool = False) -> Read:
     """Read the prompt (k,) with the answer (a,) behind it, recording the heads that `weights` choose (None: none)."""
-    ids = torch.cat([prompt, answer])[None, :-1].to(_device(model))
+    ids = torch.cat([prompt, answer])[None, :-1].to(device_of(model))
     a = answer.numel()
     options = {"logits_to_keep": a} if accepts(model.forward, "logits_to_keep") else {}
     began = time.perf_counter()
@@ -82,14 +83,8 @@ def write_behind(model: Any, prompt: Tensor, count: int, cache: Any) -> Tensor:
     return _without_end(model, sequences[0, len(prompt) :].cpu())
 
 
-def _device(model: Any) -> torch.device:
-    embedding = model.get_input_embeddings().weight
-    found: torch.device = embedding.device if embedding.device.type != "meta" else model.device
-    return found
-
-
 def _generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
-    ids = prompt[None].to(_device(model))
+    ids = prompt[None].to(device_of(model))
     ends = _ends(model)
     pad = getattr(model.generation_config, "pad_token_id", None)
     return model.generate(
