@@ -203,7 +203,5 @@ def _follow_materialised(
 @torch.no_grad()
 def forward(model: Any, ids: Tensor) -> None:
     """Read the ids (N,), computing one row of logits: enough to see that they are numbers."""
-    embedding = model.get_input_embeddings().weight
-    device = embedding.device if embedding.device.type != "meta" else model.device
     options = {"logits_to_keep": 1} if _inputs.accepts(model.forward, "logits_to_keep") else {}
-    model(input_ids=ids[None].to(device), use_cache=False, **options)
+    model(input_ids=ids[None].to(_inputs.device_of(model)), use_cache=False, **options)

@@ -11,7 +11,16 @@ from torch import Tensor
 from attributor._errors import InputError
 from attributor._history import Turn
 
-__all__ = ["accepts", "answer_length", "check_ids", "check_tokenizer", "per_row", "prompt_lengths", "sequences"]
+__all__ = [
+    "accepts",
+    "answer_length",
+    "check_ids",
+    "check_tokenizer",
+    "device_of",
+    "per_row",
+    "prompt_lengths",
+    "sequences",
+]
 
 
 def sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
@@ -126,6 +135,19 @@ def answer_length(answer: Tensor, turn: Turn | None) -> int:
     rest = answer[stop:]
     padding = torch.isin(rest, ends) if turn.pad is None else (rest == turn.pad) | torch.isin(rest, ends)
     return stop if bool(padding.all()) else int(answer.numel())
+
+
+def device_of(model: Any) -> torch.device:
+    """Where the model takes its ids: on the device of its input embedding.
+
+    Of an embedding that accelerate keeps elsewhere (on the disk, in CPU memory beside a GPU), only a placeholder is
+    there between two calls; its hook knows where it will be.
+    """
+    embedding = model.get_input_embeddings()
+    if embedding.weight.device.type != "meta":
+        return torch.device(embedding.weight.device)
+    planned = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return torch.device(model.device if planned is None else planned)
 
 
 def accepts(function: Callable[..., Any], name: str) -> bool:

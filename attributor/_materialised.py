@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
+from attributor._inputs import device_of
 from attributor._record import implementation, text_config
 from attributor._weights import Weights
 from attributor.kernels.flow_step.reference import adjoint
@@ -21,9 +22,7 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
         UnsupportedModelError: the model returns no attention matrix for some layer.
     """
     with implementation(model, "eager"):
-        output = model(
-            ids[None].to(model.get_input_embeddings().weight.device), output_attentions=True, use_cache=False
-        )
+        output = model(ids[None].to(device_of(model)), output_attentions=True, use_cache=False)
     attentions = getattr(output, "attentions", None) or ()
     expected = text_config(model).num_hidden_layers
     if len(attentions) != expected or any(a is None for a in attentions):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from attributor._flow import record
-from attributor._inputs import accepts
+from attributor._generate import generate, without_end
+from attributor._inputs import accepts, device_of
 from attributor._record import text_config
 from attributor._recording import Recording
-from attributor.methods._model import device_of
 
 __all__ = ["Read", "force", "positions", "write", "write_behind"]
 
@@ -64,9 +64,9 @@ def write(model: Any, prompt: Tensor, count: int, weights: Any, *, end: bool = F
     """
     began = time.perf_counter()
     with nullcontext() if weights is None else record(model, weights=weights) as recording:
-        out = _generate(model, prompt, count, output_logits=True, return_dict_in_generate=True)
+        out = generate(model, prompt, count, output_logits=True, return_dict_in_generate=True)
     answer = out.sequences[0, len(prompt) :].cpu()
-    answer = answer if end else _without_end(model, answer)
+    answer = answer if end else without_end(model, answer)[0]
     rows = torch.stack([row[0] for row in out.logits[: len(answer)]]).double().log_softmax(-1).cpu()
     return Read(answer, rows[torch.arange(len(answer)), answer], time.perf_counter() - began, recording)
 
@@ -79,35 +79,8 @@ def write_behind(model: Any, prompt: Tensor, count: int, cache: Any) -> Tensor:
     """
     kept = _cut(cache, len(prompt) - 1)
     options = {} if kept is None else {"past_key_values": kept}
-    sequences: Tensor = _generate(model, prompt, count, **options)
-    return _without_end(model, sequences[0, len(prompt) :].cpu())
-
-
-def _generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
-    ids = prompt[None].to(device_of(model))
-    ends = _ends(model)
-    pad = getattr(model.generation_config, "pad_token_id", None)
-    return model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=count,
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=ends[0] if pad is None and ends else pad,  # nothing is padded; without it, generate() talks
-        **options,
-    )
-
-
-def _ends(model: Any) -> list[int]:
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    return [] if ends is None else [int(end) for end in torch.as_tensor(ends).reshape(-1)]
-
-
-def _without_end(model: Any, answer: Tensor) -> Tensor:
-    return answer[:-1] if answer.numel() > 1 and int(answer[-1]) in _ends(model) else answer
+    sequences: Tensor = generate(model, prompt, count, **options)
+    return without_end(model, sequences[0, len(prompt) :].cpu())[0]
 
 
 def _cut(cache: Any, length: int) -> Any:

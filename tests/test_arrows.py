@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "scipy sentence_transformers sklearn transformers",
     ),
     "flow": (
-        "_calibration _flow _outcome _recording _resolve _start",
+        "_calibration _flow _generate _outcome _recording _resolve _start",
         "models prompt record result step errors",
         "filelock platformdirs rich safetensors transformers",
     ),

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from tiny_chat import save, tokenizer
 from typer.testing import CliRunner
 
 import attributor
-from attributor._cli.answer import _without_end
 from attributor._cli.commands import app
 from attributor._default_model import DEFAULT_MODEL, converted
 
@@ -65,18 +63,6 @@ def test_an_answer_that_the_model_writes(folder, documents, tmp_path):
     model, _ = attributor.load_model(folder)
     again = attributor.flow(model, flow.ids, prompt_length=flow.prompt_length)
     torch.testing.assert_close(flow.scores, again.scores, atol=2e-6, rtol=0)
-
-
-def test_the_end_token_is_no_part_of_the_answer_unless_it_is_all_of_it():
-    model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=[7, 9]))
-    for ids, want in (
-        ([1, 2, 3, 9], [1, 2, 3]),
-        ([1, 2, 3], [1, 2, 3]),
-        ([1, 2, 9], [1, 2, 9]),
-        ([1, 7, 3], [1, 7, 3]),
-    ):
-        kept, ended = _without_end(torch.tensor(ids), 2, model)
-        assert (kept.tolist(), ended) == (want, ids[-1] == 9)
 
 
 def test_a_given_answer_is_followed_from_the_positions_that_predict_it(folder, documents, tmp_path):

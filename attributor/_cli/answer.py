@@ -12,6 +12,7 @@ from attributor._backend import choose
 from attributor._cli.progress import Stages
 from attributor._cli.sources import Source
 from attributor._default_model import converted
+from attributor._generate import generate, without_end
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
 from attributor._start import span_tokens
@@ -116,7 +117,7 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
             progress=stages,
         )
     else:
-        found = _generate(model, tokenizer, prompt, resolved, question, settings, stages, notes)
+        found = _written(model, prompt, resolved, question, settings, stages, notes)
     stages.finish()
     found = found.with_text(tokenizer)
     # The prompt's own text and spans in place of the decoded ones: decoding may lose a space and knows no documents.
@@ -150,9 +151,8 @@ def _question(prompt: Prompt, weights: Weights, notes: list[str]) -> Tensor | No
     return found if found.numel() else None
 
 
-def _generate(
+def _written(
     model: Any,
-    tokenizer: Any,
     prompt: Prompt,
     weights: Weights,
     question: Tensor | None,
@@ -168,43 +168,14 @@ def _generate(
     if limit is not None and k + count > limit:
         count = max(limit - k, 1)  # one token always: the last of an answer is never read, so it needs no position
         notes.append(f"the model has {limit:,} positions, so the answer was kept to {count} token{'s' * (count != 1)}")
-    ids = prompt.ids[None].to(model.get_input_embeddings().weight.device)
     with _flow.record(model, weights=weights, progress=stages) as recording:
-        out = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=count,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=_pad(tokenizer, model),
-            streamer=_Counter(stages, count),
-        )
-    sequence, ended = _without_end(out[0].cpu(), k, model)
-    if not ended and sequence.numel() - k >= count:
+        out = generate(model, prompt.ids, count, streamer=_Counter(stages, count))
+    written, ended = without_end(model, out[0, k:].cpu())
+    if not ended and written.numel() >= count:
         notes.append(f"the answer was cut off after {count} token{'s' * (count != 1)}; --max-new-tokens N allows more")
+    sequence = torch.cat([prompt.ids, written])
     found: Flow = recording.flow(sequence, prompt_length=k, question=question, impl=settings.impl, progress=stages)
     return found
-
-
-def _without_end(sequence: Tensor, k: int, model: Any) -> tuple[Tensor, bool]:
-    """The sequence without its end token, unless that is all of the answer; and whether there was one."""
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    stops = [] if ends is None else torch.as_tensor(ends).reshape(-1).tolist()
-    if sequence.numel() > k and int(sequence[-1]) in stops:
-        return (sequence[:-1] if sequence.numel() > k + 1 else sequence), True
-    return sequence, False
-
-
-def _pad(tokenizer: Any, model: Any) -> int | None:
-    """A padding id, so that generate() does not print that it chose one; nothing is padded here."""
-    pad = getattr(tokenizer, "pad_token_id", None)
-    ends = model.generation_config.eos_token_id
-    if pad is not None or ends is None:
-        return pad
-    return int(torch.as_tensor(ends).reshape(-1)[0])
 
 
 class _Counter:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._inputs import accepts
+from attributor._inputs import accepts, device_of
 from attributor._prompt import Prompt
 from attributor._segments import Segment, assign_tokens
 from attributor.methods._model import evaluating, token_log_probs
@@ -134,7 +134,7 @@ class Ablator:
             seen = torch.ones(B, n, dtype=torch.int64)
             for i, (_, mask) in enumerate(part):
                 seen[i, :k] = torch.where(of >= 0, mask[of.clamp(min=0)], True).long()
-            device = self._model.device
+            device = device_of(self._model)
             options = {"attention_mask": seen.to(device), "position_ids": torch.arange(n, device=device).expand(B, n)}
             self._read([key for key, _ in part], sequence.expand(B, n), rows.expand(B, a), **options)
 

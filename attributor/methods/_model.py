@@ -8,21 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
+from attributor._inputs import device_of
 from attributor._record import text_config
 
-__all__ = ["device_of", "evaluating", "head_shape", "token_log_probs"]
+__all__ = ["evaluating", "head_shape", "token_log_probs"]
 
 
 def head_shape(model: Any) -> tuple[int, int]:
     """(L, H): the layers of a model and the query heads of each."""
     config = text_config(model)
     return config.num_hidden_layers, config.num_attention_heads
-
-
-def device_of(model: Any) -> torch.device:
-    """Where the model takes its ids."""
-    device: torch.device = model.get_input_embeddings().weight.device
-    return device if device.type != "meta" else torch.device(model.device)
 
 
 @contextmanager
