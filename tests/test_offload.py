@@ -1,4 +1,4 @@
-"""A model whose weights accelerate keeps elsewhere between two calls; placeholders on the meta device stand for them."""
+"""A model whose weights accelerate keeps elsewhere between two calls, with placeholders on the meta device."""
 
 import copy
 
