@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := .venv/bin
 NATIVE := $(if $(ATTRIBUTOR_PURE),,$(wildcard CMakeLists.txt csrc/*.* csrc/*/*.*))
 # An editable install knows the packages that it was made with, so the stamp's name holds their list and the mode.
-PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*.py | cksum | cut -d ' ' -f 1)
+PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*/ eval/*.py | cksum | cut -d ' ' -f 1)
 INSTALLED := .venv/.installed-$(PACKAGES)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 

@@ -16,6 +16,7 @@ from attributor._resolve import resolve
 from attributor._result import Flow
 from attributor._start import question_per_row, question_tokens, start_rows
 from attributor._sweep import attention_rows, sweep
+from attributor._tape import Layer
 from attributor._weights import Weights
 
 __all__ = ["Recording"]
@@ -159,6 +160,26 @@ class Recording:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
         wanted = Weights(torch.ones(1, 1), power=power, value_norms=value_norms, sink=sink)
         return attention_rows(tape.layer(row, start, stop, chosen), heads[chosen], positions, wanted, impl)
+
+    def layer(self, index: int, *, row: int = 0) -> Layer:
+        """What was recorded of one layer, for methods that are built on `flow_step` itself.
+
+        Args:
+            index: counted from 0.
+            row: which sequence of the recorded batch.
+
+        Returns:
+            Query, key and log-sum-exp of the heads that were recorded, at the real positions of the sequence.
+
+        Raises:
+            RecordingError: nothing of this layer was recorded.
+        """
+        check(self._model, self._recorder)
+        if index not in self._recorder.tapes:
+            raise RecordingError(
+                f"layer {index} was not recorded; there are {sorted(self._recorder.tapes)}, those with chosen heads"
+            )
+        return self._recorder.tapes[index].layer(row, *self._recorder.history.real(row))
 
     def _other(self, weights: Any, tokenizer: Any) -> Weights:
         """Weights that were not recorded with, once it is known that what they need was recorded."""

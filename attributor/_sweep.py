@@ -12,7 +12,7 @@ from attributor._step import flow_step
 from attributor._tape import Layer, Tape
 from attributor._weights import Weights
 
-__all__ = ["attention_rows", "sweep"]
+__all__ = ["attention_rows", "received", "step", "sweep"]
 
 
 def sweep(
@@ -62,7 +62,7 @@ def sweep(
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
         rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))
         w = heads[index][heads[index] > 0].to(layer.lse)
-        flowed = _step(rows, layer, w, weights, impl)
+        flowed = step(rows, layer, w, weights, impl)
         rows = (rows + flowed) / (1 + w.sum())
         growth *= 1 + float(w.sum())
         if not bool(torch.isfinite(rows).all()):
@@ -83,11 +83,19 @@ def attention_rows(layer: Layer, w: Tensor, positions: Tensor, weights: Weights,
     """
     rows = torch.zeros(positions.numel(), layer.query.shape[1], dtype=torch.float32, device=layer.query.device)
     rows[torch.arange(positions.numel()), positions] = 1
-    return _step(rows, layer, w.to(layer.lse), weights, impl).float().cpu()
+    return step(rows, layer, w.to(layer.lse), weights, impl).float().cpu()
 
 
-def _step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | None) -> Tensor:
-    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked."""
+def step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | None = None) -> Tensor:
+    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked.
+
+    Args:
+        rows: (O, N).
+        layer: with the H heads that `w` weighs.
+        w: (H,) > 0.
+        weights: power, value norms and sink; its heads are not looked at.
+        impl: an implementation of flow_step.
+    """
     row_bias = w.log()[:, None] - weights.power * layer.lse
     key_bias = layer.log_value if weights.value_norms else None
     if weights.sink == "drop":
@@ -116,3 +124,34 @@ def _step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | N
             )
         )
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def received(layer: Layer, values: Tensor, impl: str | None = None) -> Tensor:
+    """What every query of every head takes from `values`: (H, N), sum_j P[h, i, j] values[j].
+
+    The other side of `step`, and the gradient of a flow with respect to the head weights: read backwards, keys are
+    queries and queries are keys (j <= i becomes N-1-i <= N-1-j), so it is the same operation, a head at a time.
+
+    Args:
+        layer: of H heads and N positions.
+        values: (N,) float, of any sign.
+        impl: an implementation of flow_step.
+    """
+    shape = band(layer.first)
+    found = torch.zeros_like(layer.lse, dtype=torch.promote_types(layer.lse.dtype, torch.float32))
+    for low, high in shape.chunks:
+        given = values[low:high].flip(0)[None]
+        nothing = torch.zeros_like(given)
+        for head, kv in enumerate(layer.kv_index.tolist()):
+            found[head, low:high] = flow_step(
+                given,
+                layer.key[kv, low:high].flip(0)[None],
+                layer.query[head, low:high].flip(0)[None],
+                nothing,
+                -layer.lse[head, low:high].flip(0)[None],
+                scale=layer.scale,
+                window=shape.window,
+                softcap=layer.softcap,
+                impl=impl,
+            )[0].flip(0)
+    return found

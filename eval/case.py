@@ -25,7 +25,7 @@ from attributor.methods._reading import Reading
 from attributor.methods.contextcite import ContextCite
 from attributor.methods.flow import Flow
 
-__all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
+__all__ = ["Setting", "failed_record", "forced_answer", "release", "run_case", "unusable_record"]
 
 Record = dict[str, Any]
 
@@ -76,7 +76,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
     began = time.perf_counter()
     case = case_prompt(setting.tokenizer, question)
     record = _empty(question) | _prompt_fields(case)
-    forced = _forced(question, setting) if setting.config.answer == "expected" else None
+    forced = forced_answer(question, setting.tokenizer, setting.config) if setting.config.answer == "expected" else None
     reason = _too_long(len(case.prompt.ids), forced, setting)
     if reason:
         return record | {"status": "skipped", "reason": reason, "seconds": time.perf_counter() - began}
@@ -150,11 +150,11 @@ def release(model: Any) -> None:
         torch.cuda.empty_cache()
 
 
-def _forced(question: Question, setting: Setting) -> Tensor:
+def forced_answer(question: Question, tokenizer: Any, config: Config) -> Tensor:
     """(a,) int64: the expected answer, and the token that ends it where there is one and it is asked for."""
-    answer = encode_answer(setting.tokenizer, question.answer)
-    end = getattr(setting.tokenizer, "eos_token_id", None)
-    if not setting.config.end_token or end is None:
+    answer = encode_answer(tokenizer, question.answer)
+    end = getattr(tokenizer, "eos_token_id", None)
+    if not config.end_token or end is None:
         return answer
     return torch.cat([answer, torch.tensor([end])])
 

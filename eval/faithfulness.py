@@ -63,6 +63,11 @@ def measure(
             name: linear_datamodeling_score(values.numpy(), masks.numpy(), measured.numpy()) if len(masks) > 1 else None
             for name, values in ranked.items()
         },
+        "effects": {
+            "full": float(full),
+            "kept": ["".join("01"[keep] for keep in row) for row in masks.tolist()],
+            "log_probs": measured.tolist(),
+        },
     }
 
 
