@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     "eval": (
         "eval",
         "methods flow models prompt record result step errors",
-        "accelerate datasets httpx matplotlib psutil rich scipy transformers",
+        "accelerate datasets httpx matplotlib psutil rich scipy transformers typer",
     ),
     "methods": (
         "methods",

@@ -1,0 +1,109 @@
+"""The settings of the retrieval heads, varied one at a time: weights files for a run on train rows.
+
+python -m attributor.eval.variants runs/variants
+attributor eval hotpotqa train.jsonl --method "$(cat runs/variants/methods.txt)" --out runs/sweep
+
+What `weights="retrieval"` does was chosen this way; docs/quality.md has the numbers.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+
+from attributor._calibration.bar import Bar
+from attributor._calibration.choose import HEADS, choose
+from attributor._calibration.run import COUNT, SEED, measure
+from attributor._calibration.scores import HeadScores
+from attributor._default_model import DEFAULT_MODEL
+from attributor._models import load_model
+from attributor._weights import Weights
+
+__all__ = ["methods", "variants"]
+
+STRAIGHT = ("standard", "value-norms")  # which of them are also read without composition
+
+
+def variants(scores: HeadScores) -> dict[str, Weights]:
+    """By name: the standard choice, and others that differ from it in one thing.
+
+    Args:
+        scores: of all heads on generated prompts of all kinds.
+    """
+    standard = choose(scores)
+    found = {"standard": standard}
+    L, H = scores.shape
+    for heads in (count for count in (4, 8, 12, 20) if count <= L * H):
+        found[f"heads-{heads}"] = choose(scores, heads=heads)
+    for weight in (1 / 64, 1 / 8, 3 / 8):
+        found[f"weight-{weight:g}"] = choose(scores, total=HEADS * weight)
+    for share in (0.0, 0.25, 0.67, 0.8):
+        found[f"question-{share:g}"] = replace(standard, question=share)
+    for power in (0.7, 2.0):
+        found[f"power-{power:g}"] = replace(standard, power=power)
+    found["sink-drop"] = replace(standard, sink="drop")
+    # norms of projected values are of the order of 1 to 10 here: smaller weights keep the flow from mixing
+    found["value-norms"] = replace(_times(standard, lambda l, L: 1 / 4), value_norms=True)
+    found["by-mass"] = choose(scores, by="mass")
+    for kind in dict.fromkeys(scores.kinds):
+        found[f"only-{kind}"] = choose(_only(scores, kind))
+    # strength per layer, with the same sum: early layers act on what late ones have brought together, or the reverse
+    found["late-layers"] = _times(standard, lambda l, L: 2 * l / L)
+    found["early-layers"] = _times(standard, lambda l, L: 2 * (L - l) / L)
+    found["all-heads"] = _graded(scores, standard)
+    return found
+
+
+def methods(folder: Path, found: dict[str, Weights]) -> str:
+    """What `--method` takes: the flow through every variant, and straight attention for a few."""
+    names = [f"flow:{folder / name}.safetensors" for name in found]
+    return ",".join([*names, *(f"straight:{folder / name}.safetensors" for name in STRAIGHT), "max-attention"])
+
+
+def _times(weights: Weights, factor: Callable[[int, int], float]) -> Weights:
+    """Each layer's weights times factor(layer, layers)."""
+    assert isinstance(weights.heads, Tensor)
+    L = len(weights.heads)
+    factors = torch.tensor([factor(layer, L) for layer in range(L)], dtype=torch.float32)
+    return replace(weights, heads=weights.heads * factors[:, None])
+
+
+def _only(scores: HeadScores, kind: str) -> HeadScores:
+    """The scores of one kind of prompts."""
+    cases = [case for case, of in enumerate(scores.kinds) if of == kind]
+    tensors: dict[str, Any] = {name: value[cases] for name, value in vars(scores).items() if isinstance(value, Tensor)}
+    return replace(scores, kinds=(kind,) * len(cases), **tensors)
+
+
+def _graded(scores: HeadScores, standard: Weights) -> Weights:
+    """All heads above the median, by the fourth power of what their AP is above it, with the standard's sum."""
+    assert isinstance(standard.heads, Tensor)
+    ap = scores.mean("ap").nan_to_num(0).float()
+    above = (ap - ap.median()).clamp(min=0) ** 4
+    return replace(standard, heads=above / above.sum() * standard.heads.sum())
+
+
+def _write(
+    folder: Annotated[Path, typer.Argument(help="Where the weights files go.", show_default=False)],
+    model: Annotated[str, typer.Option(help="Hub id, folder or .gguf file.")] = DEFAULT_MODEL,
+    dtype: Annotated[str, typer.Option(help="What the model is loaded as.")] = "float32",
+    count: Annotated[int, typer.Option(min=1, help="How many generated prompts to read.")] = COUNT,
+    seed: Annotated[int, typer.Option(help="Of the prompts.")] = SEED,
+) -> None:
+    """Write weights files that differ from the retrieval heads of a model in one thing each, for a sweep."""
+    loaded, tokenizer = load_model(model, dtype=dtype)
+    with Bar(f"Reading {count} prompts") as bar:
+        found = variants(measure(loaded, tokenizer, count=count, seed=seed, progress=bar))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, weights in found.items():
+        weights.save(folder / f"{name}.safetensors")
+    (folder / "methods.txt").write_text(methods(folder, found) + "\n", encoding="utf-8")
+    typer.echo(f"Wrote {len(found)} weights files to {folder}, and methods.txt with their names for --method")
+
+
+if __name__ == "__main__":
+    typer.run(_write)
