@@ -13,6 +13,7 @@ import pytest
 from eval_rows import row, write_rows
 from rich.console import Console
 from tiny_chat import save
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import attributor._models
@@ -161,6 +162,30 @@ def test_help_names_every_option_of_the_documentation():
         for word in shown.replace("[", " ").replace(",", " ").split():
             if word.startswith("--") and word not in ("--help", "--methods"):
                 assert word in documented, f"{word} is not in docs/eval.md"
+
+
+def test_the_data_sets_commands_have_the_same_options():
+    public, *files = (
+        {option.name: option for option in get_command(app).commands["eval"].commands[name].params}
+        for name in ("hotpotqa", "2wiki", "musique")
+    )
+    for found in files:
+        assert public.keys() - found.keys() == {"config", "split"}
+        assert [name for name in public if name in found] == list(found)
+        for name, option in found.items():
+            assert option.required == (name == "data")
+            for what in ("opts", "secondary_opts", "help", "default", "min", "is_flag", "rich_help_panel", "metavar"):
+                assert getattr(option, what, None) == getattr(public[name], what, None), (name, what)
+
+
+def test_a_command_for_files_hands_over_what_was_given(rows):
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attributor._cli.evaluate.evaluate", lambda *given: seen.append(given))
+        assert run("musique", rows, "--limit", "3", "--answer", "generated").exit_code == 0
+    ((dataset, options),) = seen
+    assert (dataset, options["data"], options["limit"]) == ("musique", rows, 3)
+    assert settings(dataset, options).answer == "generated"
 
 
 # Runs
