@@ -17,7 +17,7 @@ from attributor._recorder import Recorder
 from attributor._recording import Recording, check, swept
 from attributor._resolve import resolve
 from attributor._result import Flow
-from attributor._start import question_per_row, question_tokens, start_rows
+from attributor._start import question_tokens, start_rows
 from attributor._weights import Weights
 
 __all__ = ["Recording", "flow", "forward", "record"]
@@ -84,10 +84,7 @@ def flow(
     resolved = resolve(weights, model, tokenizer, progress=progress)
     drafts = [draft(sequence, k, tokenizer, documents) for sequence, k in zip(sequences, lengths, strict=True)]
     follow = _follow if recordable else _follow_materialised
-    asked = [
-        question_tokens(one, drafted, resolved)
-        for one, drafted in zip(question_per_row(question, len(drafts)), drafts, strict=True)
-    ]
+    asked = question_tokens(question, drafts, resolved)
     flows = [
         follow(model, drafted, resolved, question=tokens, normalize=normalize, impl=impl, progress=progress)
         for drafted, tokens in zip(drafts, asked, strict=True)

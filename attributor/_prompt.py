@@ -76,18 +76,16 @@ def build_prompt(
     spans: list[tuple[int, int, str]] = []
     for number, document in enumerate(documents, 1):
         title, body = document if isinstance(document, tuple) else ("", document)
-        title = " ".join(title.split()).removesuffix(":")
+        title = _clean(f"the title of document {number}", " ".join(title.split()), empty=True).removesuffix(":")
         body = _clean(f"document {number}{f' ({title})' if title else ''}", body)
         shown = f"{title}:\n{body}" if title else body
         spans.append((len(content), len(content) + len(shown), title or f"document {number}"))
         content += shown + "\n\n"
     asked = (len(content), len(content) + len(question))
-    content += f"{question}\n{instruction.strip()}".rstrip()
+    content += f"{question}\n{_clean('the instruction', instruction, empty=True)}".rstrip()
     if not getattr(tokenizer, "chat_template", None):
         return _plain(tokenizer, content, spans, asked, system)
-    messages = [{"role": "user", "content": content}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
+    messages = _turns(content, system)
     text = _render(tokenizer, messages)
     contents = _locate(tokenizer, messages, text)
     start, stop = contents[-1]
@@ -156,9 +154,7 @@ def from_text(tokenizer: Any, text: str, *, chat: bool | None = None, system: st
         if system is not None:
             raise InputError("a system text needs a chat template; write it into the prompt instead")
         return _prompt(tokenizer, text, [], _paragraphs(text), add_special_tokens=True)
-    messages = [{"role": "user", "content": text}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
+    messages = _turns(text, system)
     rendered = _render(tokenizer, messages)
     contents = _locate(tokenizer, messages, rendered)
     start, stop = contents[-1]
@@ -215,12 +211,23 @@ def _plain(tokenizer: Any, content: str, spans: list[tuple[int, int, str]], aske
     return replace(made, question=(asked[0] + len(head), asked[1] + len(head)))
 
 
+def _turns(content: str, system: str | None) -> list[dict[str, str]]:
+    """The user's turn, behind the system's where there is one."""
+    user = {"role": "user", "content": content}
+    if system is None:
+        return [user]
+    _clean("the system text", system, empty=True)
+    return [{"role": "system", "content": system}, user]
+
+
 def _render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
     try:
-        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+        text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
     except Exception as error:  # jinja's errors, and whatever a template raises on purpose
         roles = ", ".join(str(message["role"]) for message in messages)
         raise InputError(f"the model's chat template refuses these messages ({roles}): {error}") from error
+    _clean("what the model's chat template makes of the messages", text, empty=True)  # roles, tool calls
+    return text
 
 
 def _locate(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:

@@ -14,7 +14,7 @@ from attributor._record import layer_names
 from attributor._recorder import Recorder
 from attributor._resolve import resolve
 from attributor._result import Flow
-from attributor._start import question_per_row, question_tokens, start_rows
+from attributor._start import question_tokens, start_rows
 from attributor._sweep import attention_rows, sweep
 from attributor._tape import Layer
 from attributor._weights import Weights
@@ -86,10 +86,7 @@ class Recording:
         ids, single = self._ids(out, batch)
         found = [self._sequence(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
         drafts = [draft(sequence, k, tokenizer, documents) for sequence, _, k in found]
-        asked = [
-            question_tokens(one, drafted, followed)
-            for one, drafted in zip(question_per_row(question, batch), drafts, strict=True)
-        ]
+        asked = question_tokens(question, drafts, followed)
         flows = []
         for row, ((sequence, start, k), drafted, tokens) in enumerate(zip(found, drafts, asked, strict=True)):
             # the last token of an answer is written but never read

@@ -20,6 +20,7 @@ __all__ = [
     "SegmentLike",
     "assign_tokens",
     "find_documents",
+    "find_segment",
     "find_segments",
     "is_list",
     "split_sentences",
@@ -73,7 +74,7 @@ def find_segments(
     """
     if not is_list(segments):
         raise InputError(f"{what}s must be a list, got {_shorten(segments)}")
-    found = [_find_one(text, segment, f"{what} {index}") for index, segment in enumerate(segments)]
+    found = [find_segment(text, segment, f"{what} {index}") for index, segment in enumerate(segments)]
     order = sorted(range(len(found)), key=lambda i: found[i].start)
     for i, j in itertools.pairwise(order):
         if found[j].start < found[i].stop:
@@ -86,7 +87,12 @@ def find_segments(
     return tuple(Segment(s.start, s.stop, s.text, s.label, _document_of(s, documents)) for s in found)
 
 
-def _find_one(text: str, segment: Any, name: str) -> Segment:
+def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
+    """One segment as a span of the text.
+
+    Raises:
+        InputError: as :func:`find_segments`; the message calls the segment by its name.
+    """
     if isinstance(segment, str):
         start = text.find(segment)
         if not segment or start < 0:

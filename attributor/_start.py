@@ -8,10 +8,10 @@ from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._result import Flow
-from attributor._segments import Segment, assign_tokens, find_segments
+from attributor._segments import Segment, assign_tokens, find_segment
 from attributor._weights import Weights
 
-__all__ = ["question_per_row", "question_tokens", "span_tokens", "start_rows"]
+__all__ = ["question_tokens", "span_tokens", "start_rows"]
 
 
 def start_rows(positions: Tensor, length: int, question: Tensor | None, share: float) -> Tensor:
@@ -32,17 +32,31 @@ def start_rows(positions: Tensor, length: int, question: Tensor | None, share: f
     return rows
 
 
-def question_tokens(question: Any, drafted: Flow, weights: Weights) -> Tensor | None:
-    """(Q,) int64, the prompt tokens of the question, or None where none was given.
+def question_tokens(question: Any, drafts: Sequence[Flow], weights: Weights) -> list[Tensor | None]:
+    """(Q,) int64 for each sequence, the prompt tokens of its question, or None where none was given.
 
     Args:
-        question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions.
-        drafted: ids of the prompt and, for a question as text or characters, its text.
+        question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions; one
+            for all sequences, or a list of one each.
+        drafts: of each sequence the prompt's ids and, for a question as text or characters, its text.
         weights: what the share is taken from.
 
     Raises:
-        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for.
+        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
+            more or fewer questions than sequences.
     """
+    rows = len(drafts)
+    if isinstance(question, list) and len(question) != rows:
+        said = f"{rows} sequence{'s' * (rows != 1)}"
+        raise InputError(f"{len(question)} questions were given for {said}; give one each, or one for all")
+    given = question if isinstance(question, list) else [question] * rows
+    return [
+        _question_tokens(one, drafted, weights, "the question" if rows == 1 else f"the question of row {row}")
+        for row, (one, drafted) in enumerate(zip(given, drafts, strict=True))
+    ]
+
+
+def _question_tokens(question: Any, drafted: Flow, weights: Weights, name: str) -> Tensor | None:
     if question is None:
         return None
     if not weights.question:
@@ -54,15 +68,15 @@ def question_tokens(question: Any, drafted: Flow, weights: Weights) -> Tensor | 
     if isinstance(question, Tensor):
         found = question.detach().to("cpu")
         if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-            raise InputError(f"question as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
+            raise InputError(f"{name} as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
         found = torch.unique(found.long())
     else:
         if drafted.text is None or drafted.offsets is None:
-            raise InputError("a question as text needs tokenizer=; or give its token positions as a tensor")
-        (span,) = find_segments(drafted.text, [question], what="question")
+            raise InputError(f"{name} as text needs tokenizer=; or give its token positions as a tensor")
+        span = find_segment(drafted.text, question, name)
         found = span_tokens(drafted.offsets, span.start, span.stop)
     if not found.numel() or int(found[0]) < 0 or int(found[-1]) >= k:
-        raise InputError(f"the question must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
+        raise InputError(f"{name} must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
     return found
 
 
@@ -75,14 +89,3 @@ def span_tokens(offsets: Tensor, start: int, stop: int) -> Tensor:
         stop: one past the last.
     """
     return torch.from_numpy(assign_tokens(offsets.numpy(), [Segment(start, stop, "")]) == 0).nonzero()[:, 0]
-
-
-def question_per_row(question: Any, rows: int) -> Sequence[Any]:
-    """One question a sequence: a list of them for a batch, or one for all."""
-    if isinstance(question, list):
-        if len(question) != rows:
-            raise InputError(
-                f"{len(question)} questions were given for {rows} sequences; give one each, or one for all"
-            )
-        return question
-    return [question] * rows

@@ -46,8 +46,6 @@ def case_prompt(tokenizer: Any, question: Question, *, system: str | None = None
     """
     if not question.documents:
         raise InputError(f"question {question.id} has no documents to attribute to")
-    for what, given in [("the system text", system or ""), *_titles(question)]:
-        _check_encodable(what, given)
     bodies = ["".join(document.pieces) for document in question.documents]
     titles = [document.title for document in question.documents]
     prompt = build_prompt(tokenizer, list(zip(titles, bodies, strict=True)), question.text, system)
@@ -81,17 +79,3 @@ def case_prompt(tokenizer: Any, question: Question, *, system: str | None = None
         gold_documents=tuple(sorted({d for d, _ in question.gold})),
         documents=prompt.documents,
     )
-
-
-def _titles(question: Question) -> list[tuple[str, str]]:
-    return [(f"the title of document {d}", document.title) for d, document in enumerate(question.documents, 1)]
-
-
-def _check_encodable(what: str, text: str) -> None:
-    """Raises InputError for text that no tokenizer takes; the prompt's maker looks at the bodies and the question."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} holds half a character (a lone surrogate) at {error.start}; it is not valid text"
-        ) from None

@@ -10,6 +10,7 @@ from attributor._errors import InputError
 from attributor._prompt import INSTRUCTION, NO_TEMPLATE, build_prompt, encode_answer, from_messages, from_text
 
 TOKENIZER = tokenizer()
+HALF = "half \ud83d"
 CONTROL = {TOKENIZER.convert_tokens_to_ids(token) for token in SPECIAL}
 DOCUMENTS = [("The harbour", "The harbour was built.\nBoats leave before dawn."), ("The light", " Who keeps it?\n")]
 
@@ -173,7 +174,14 @@ def test_a_tokenizer_in_python_gets_its_offsets_from_decoding():
         (lambda: build_prompt(TOKENIZER, ["text", " \n"], "Q?"), "document 2 is empty"),
         (lambda: build_prompt(TOKENIZER, [("Harbour", "")], "Q?"), r"document 1 \(Harbour\) is empty"),
         (lambda: build_prompt(TOKENIZER, ["text"], "  "), "the question is empty"),
-        (lambda: build_prompt(TOKENIZER, ["half \ud83d"], "Q?"), "document 1 holds half a character"),
+        (lambda: build_prompt(TOKENIZER, [HALF], "Q?"), "document 1 holds half a character"),
+        (lambda: build_prompt(TOKENIZER, [("\ud83d", "text")], "Q?"), "title of document 1 holds half a character"),
+        (lambda: build_prompt(TOKENIZER, ["text"], "Q?", HALF), "the system text holds half a character"),
+        (lambda: build_prompt(TOKENIZER, ["text"], "Q?", instruction=HALF), "the instruction holds half a character"),
+        (lambda: build_prompt(tokenizer(None), ["text"], "Q?", HALF), "the system text holds half a character"),
+        (lambda: from_text(TOKENIZER, "text", system=HALF), "the system text holds half a character"),
+        (lambda: from_messages(TOKENIZER, [{"role": HALF, "content": "x"}]), "of the messages holds half a character"),
+        (lambda: encode_answer(TOKENIZER, HALF), "the answer holds half a character"),
         (lambda: from_text(TOKENIZER, "\n"), "the prompt is empty"),
         (lambda: from_messages(TOKENIZER, []), "hold no text"),
         (lambda: from_messages(TOKENIZER, [{"role": "user"}]), "hold no text"),

@@ -209,11 +209,11 @@ def test_positions_that_are_none(case):
 
 
 TEXTS = {
-    "not there": ("Who was it?", "question 0 is not in the text: .* give its"),
-    "twice": ("The ", "more than once"),
-    "past the end": ((5, 100_000), "question 0"),
-    "empty": ((5, 5), "question 0"),
-    "a number": (7, "must be a Segment, a string or"),
+    "not there": ("Who was it?", "^the question is not in the text: .* give its"),
+    "twice": ("The ", "^the question is in the text more than once"),
+    "past the end": ((5, 100_000), "^the question spans characters 5 to 100000"),
+    "empty": ((5, 5), "^the question spans characters 5 to 5"),
+    "a number": (7, "^the question must be a Segment, a string or"),
 }
 
 
@@ -232,8 +232,10 @@ def test_other_questions_that_cannot_be_used():
         flow(model, ids_of(), prompt_length=K, weights=weights, question=QUESTION)
     with pytest.raises(InputError, match=r"weights 'mean' take no share from it; .*'retrieval', or Weights\(..., que"):
         flow(model, ids_of(), prompt_length=K, question=ASKED)
-    with pytest.raises(InputError, match="3 questions were given for 1 sequences; give one each, or one for all"):
+    with pytest.raises(InputError, match="3 questions were given for 1 sequence; give one each, or one for all"):
         flow(model, ids_of(), prompt_length=K, weights=weights, question=[ASKED] * 3)
+    with pytest.raises(InputError, match=r"^the question of row 1 must be tokens 0 to 39 of the prompt, got \[40\]"):
+        flow(model, ids_of().expand(2, -1), prompt_length=K, weights=weights, question=[ASKED, torch.tensor([K])])
     with record(model, weights=HEADS) as recording, torch.no_grad():
         model(ids_of()[None])
     with pytest.raises(InputError, match="weights 'custom' take no share"):
