@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from attributor import _routes
 from attributor._mask import Mask
 
 __all__ = ["attention"]
@@ -64,6 +65,8 @@ def _sequence(
     low, high = int(alive[0]), int(alive[-1]) + 1  # padding lies outside [low, high)
     output, lse = _nothing(query, value) if (low, high) != (0, Q) else (None, None)
     real = first[low:high].tolist()
+    if query.device.type != "cpu" and softcap is None and (found := _windowed(query, key, value, mask, real, scale)):
+        return found
     parts = []
     begin = low
     while begin < high:
@@ -87,6 +90,19 @@ def _sequence(
     return output, lse
 
 
+def _windowed(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, real: list[int], scale: float
+) -> tuple[Tensor, Tensor] | None:
+    """A whole prompt behind a sliding window in one call, where a kernel takes it: no masks, O(N window)."""
+    Q = query.shape[2]
+    window = Q - real[-1] if len(real) == Q else Q
+    if window == Q:  # padded, or causal: no window
+        return None
+    if mask.start or mask.keys_from or key.shape[2] != Q or real != [max(0, i - window + 1) for i in range(Q)]:
+        return None
+    return _routes.fused(query, key, value, causal=True, window=window, scale=scale, plain=_definition)
+
+
 def _block_end(first: list[int], begin: int, start: int) -> int:
     """Where the block of queries ends that starts at `begin`: a run from its own first key, else BLOCK queries."""
     if first[begin] == start + begin:  # the block's keys start with the block: causal, no mask is formed
@@ -107,30 +123,34 @@ def _fused(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
     """One fused call; `seen` is (Q, K) bool, None for causal where Q == K and for everything where Q == 1."""
-    if softcap is not None or (query.device.type != "cpu" and not _flash_takes(query, value, seen)):
+    is_causal = seen is None and query.shape[2] > 1
+    if softcap is None and query.device.type != "cpu" and seen is None:
+        found = _routes.fused(query, key, value, causal=is_causal, window=None, scale=scale, plain=_definition)
+        if found is not None:
+            return found
+    if softcap is not None or query.device.type != "cpu":
         return _plain(query, key, value, seen, scale, softcap)
     D, Dv = query.shape[-1], value.shape[-1]
     if Dv != D:  # the fused kernels want one head size; zeros change neither q.k nor the output's first Dv
         query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
         value = pad(value, (0, max(D, Dv) - Dv))
-    is_causal = seen is None and query.shape[2] > 1
-    if query.device.type == "cpu":
-        bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, float("-inf"))
-        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, is_causal, attn_mask=bias, scale=scale
-        )
-    else:
-        groups = query.shape[1] // key.shape[1]
-        key, value = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (key, value))
-        output, lse = torch.ops.aten._scaled_dot_product_flash_attention(
-            query, key, value, 0.0, is_causal, scale=scale
-        )[:2]
+    bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, float("-inf"))
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, is_causal, attn_mask=bias, scale=scale
+    )
     return output[..., :Dv], lse[..., : query.shape[2]]
 
 
-def _flash_takes(query: Tensor, value: Tensor, seen: Tensor | None) -> bool:
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    return query.device.type == "cuda" and half and seen is None and max(query.shape[-1], value.shape[-1]) <= 256
+def _definition(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """What a fused kernel should compute: (output, log-sum-exp)."""
+    seen = None
+    if window is not None:
+        gap = torch.arange(query.shape[2], device=query.device)
+        gap = gap[:, None] - gap[None, :]
+        seen = (gap >= 0) & (gap < window)
+    return _plain(query, key, value, seen, scale, None)
 
 
 def _plain(

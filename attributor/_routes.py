@@ -1,0 +1,171 @@
+"""Fused attention on a GPU that also returns the log-sum-exp: the fastest kernel that was seen to be right there.
+
+torch has several, each with head sizes, types, devices and shapes that it takes, and not all of them say no where they
+should. So before a kernel is used for a kind of call it computes a small one, which is compared with the definition;
+what was found is remembered for the life of the process.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+__all__ = ["ROUTES", "Call", "fused", "order"]
+
+HALF = (torch.float16, torch.bfloat16)
+LONG = 512  # queries from which building a plan for their number of keys is worth it
+PROBE = 200  # positions of the small call: no multiple of any tile
+TOLERANCE = 2e-2  # of outputs of order 1 at 16 bits, and of the log-sum-exp
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kind of call: what decides whether a kernel takes it.
+
+    Attributes:
+        device: where, "cuda:0".
+        dtype: of query, key and value.
+        size: D, of query and key.
+        value_size: Dv.
+        groups: query heads a KV head.
+        causal: as many keys as queries, each seeing those up to its own; else every query sees every key.
+        windowed: causal, within a window.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    size: int
+    value_size: int
+    groups: int
+    causal: bool
+    windowed: bool
+
+
+Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, bool, int | None, float], tuple[Tensor, Tensor]]
+_right: dict[tuple[str, Call], bool] = {}
+
+
+def fused(
+    query: Tensor,  # (B, H, Q, D)
+    key: Tensor,  # (B, G, K, D), not repeated
+    value: Tensor,  # (B, G, K, Dv)
+    *,
+    causal: bool,
+    window: int | None,
+    scale: float,
+    plain: Kernel,
+) -> tuple[Tensor, Tensor] | None:
+    """Output (B, H, Q, Dv) and log-sum-exp (B, H, Q) float32; None where no fused kernel takes such a call.
+
+    Args:
+        query: the queries.
+        key: the keys.
+        value: the values.
+        causal: as many keys as queries, each seeing those up to its own; False: every query sees every key.
+        window: of a causal call, how many positions a query sees, its own included; None for all before it.
+        scale: of the logits.
+        plain: the definition, which a small call is compared with.
+    """
+    groups = query.shape[1] // key.shape[1]
+    call = Call(query.device, query.dtype, query.shape[-1], value.shape[-1], groups, causal, window is not None)
+    for name in order(call, query.shape[2]):
+        if _is_right(name, call, plain):
+            return ROUTES[name](query, key, value, causal, window, scale)
+    return None
+
+
+def order(call: Call, queries: int) -> list[str]:
+    """The kernels to try for such a call of so many queries, the fastest first."""
+    if call.dtype not in HALF:
+        return ["efficient"] if call.dtype == torch.float32 and not call.windowed else []
+    found = ["flash"]
+    # twice as fast as flash on Hopper and later; it plans every number of keys anew, which decoding would pay each step
+    if call.causal and not call.windowed and queries >= LONG and _capability(call.device) >= (9, 0):
+        found.insert(0, "cudnn")
+    return found if call.windowed else [*found, "efficient"]
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    if device.type != "cuda" or torch.version.hip is not None:
+        return (0, 0)
+    return torch.cuda.get_device_capability(device)
+
+
+def _is_right(name: str, call: Call, plain: Kernel) -> bool:
+    """Whether the kernel computes such a call, found out once."""
+    known = _right.get((name, call))
+    if known is None:
+        known = _right[name, call] = _probe(ROUTES[name], call, plain)
+    return known
+
+
+def _probe(kernel: Kernel, call: Call, plain: Kernel) -> bool:
+    g = torch.Generator().manual_seed(0)  # of its own: the model's random numbers stay as they are
+    Q = PROBE if call.causal else 1
+    shapes = ((2 * call.groups, Q, call.size), (2, PROBE, call.size), (2, PROBE, call.value_size))
+    q, k, v = (torch.randn(1, *shape, generator=g).to(call.device, call.dtype) for shape in shapes)
+    window, scale = 37 if call.windowed else None, call.size**-0.5
+    try:
+        output, lse = kernel(q, k, v, call.causal, window, scale)
+        expected, sums = plain(q.float(), k.float(), v.float(), call.causal, window, scale)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError, TypeError):  # how kernels say that a call is not for them
+        return False
+    if output.shape != expected.shape or lse.shape != sums.shape:
+        return False
+    errors = [(mine.float() - true.float()).abs().max() for mine, true in ((output, expected), (lse, sums))]
+    return all(bool(error < TOLERANCE) for error in errors)  # NaN is not
+
+
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    D, Dv, Q = query.shape[-1], value.shape[-1], query.shape[2]
+    size = -(-max(D, Dv) // 8) * 8  # one size for all three, a multiple of 8: zeros change neither q.k nor the output
+    query, key, value = (_padded(x, size) for x in (query, key, value))
+    if window is None:
+        output, lse = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)[
+            :2
+        ]
+        return output[..., :Dv], lse[..., :Q]
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))  # this one wants (B, N, H, D)
+    output, lse = torch.ops.aten._flash_attention_forward(
+        q, k, v, None, None, Q, Q, 0.0, True, False, scale=scale, window_size_left=window - 1, window_size_right=0
+    )[:2]
+    return output.transpose(1, 2)[..., :Dv], lse[..., :Q]
+
+
+def _cudnn(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    if window is not None:
+        raise NotImplementedError
+    output, lse = torch.ops.aten._scaled_dot_product_cudnn_attention(
+        query, key, value, None, True, 0.0, causal, False, scale=scale
+    )[:2]
+    return output, (lse[..., 0] if lse.ndim == 4 else lse)[..., : query.shape[2]]
+
+
+def _efficient(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    if window is not None:
+        raise NotImplementedError
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:  # the only one that wants keys of its own for every query head
+        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+    output, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, None, True, 0.0, causal, scale=scale
+    )[:2]
+    return output, lse[..., : query.shape[2]]
+
+
+def _padded(tensor: Tensor, size: int) -> Tensor:
+    return tensor if tensor.shape[-1] == size else pad(tensor, (0, size - tensor.shape[-1]))
+
+
+ROUTES: dict[str, Kernel] = {"cudnn": _cudnn, "flash": _flash, "efficient": _efficient}
