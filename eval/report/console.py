@@ -1,6 +1,7 @@
 """The report in a terminal."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attributor._html import visible
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-__all__ = ["show"]
+__all__ = ["print_table", "show"]
+
+NARROW = 12  # names are not squeezed further
 
 
 def show(console: "Console", report: Report) -> None:
@@ -21,48 +24,110 @@ def show(console: "Console", report: Report) -> None:
 
     for part in report.parts:
         console.print(Text(visible(part.name), "bold underline"))
-        facts_line = Text(style="dim")
-        for name, value in facts(part):
-            facts_line.append(f"{visible(name)}: ").append(visible(value)).append("   ")
-        console.print(facts_line)
+        for line in _lines([f"{visible(name)}: {visible(value)}" for name, value in facts(part)], console.width):
+            console.print(Text(line, "dim"))
         for note in part.run.notes:
             console.print(Text(f"Note: {visible(note)}.", "yellow"))
         console.print()
         tables = [table for table in part_tables(part) if table.first]
         for table in tables:
-            _print(console, table)
+            print_table(console, table)
         if not tables:
             console.print(Text("No case is done, so there is nothing to measure.", "yellow"))
     across = across_table(report)
     if across is not None:
-        _print(console, across)
+        print_table(console, across)
     for note in report.notes:
         console.print(Text(f"Note: {visible(note)}.", "yellow"))
 
 
-def _print(console: "Console", table: Table) -> None:
+def print_table(console: "Console", table: Table) -> None:
+    """The table with as many of its columns as there is room for, and a line that names the others."""
     from rich.text import Text
 
-    console.print(_drawn(table))
+    width = console.width
+    shown, drawn = _fitted(console, table)
+    console.width = max(width, _needed(console, drawn))  # too narrow even so: lines run on, nothing is cut
+    try:
+        console.print(drawn)
+    finally:
+        console.width = width
     if table.note:
         console.print(Text(visible(table.note), "dim"))
+    left_out = [name for i, name in enumerate(table.header) if i not in shown]
+    if left_out:
+        while (needed := _needed(console, _drawn(table, range(len(table.header)), _most(table, width)))) > width:
+            width = needed  # where there is more room, names take more
+        console.print(
+            Text(
+                f"Left out for want of room: {visible(', '.join(left_out))}. A terminal of {width} columns shows all, "
+                "and so do the files that attributor eval report writes.",
+                "yellow",
+            )
+        )
     console.print()
 
 
-def _drawn(table: Table) -> "RichTable":
+def _lines(facts: Sequence[str], width: int) -> list[str]:
+    """Facts beside each other as long as there is room, so that none is broken that fits on a line."""
+    from rich.cells import cell_len
+
+    lines = [""]
+    for fact in facts:
+        joined = f"{lines[-1]}   {fact}" if lines[-1] else fact
+        if lines[-1] and cell_len(joined) > width:
+            lines.append(fact)
+        else:
+            lines[-1] = joined
+    return lines
+
+
+def _fitted(console: "Console", table: Table) -> tuple[list[int], "RichTable"]:
+    """The columns that fit beside each other, and the table of them.
+
+    They are ordered from the left; the number of rows always stays. Names break into lines before the last numbers go.
+    """
+    shown, most = list(range(len(table.header))), _most(table, console.width)
+    droppable = [i for i in range(table.names + 1, len(table.header)) if table.header[i] != "n"]
+    while True:
+        drawn = _drawn(table, shown, most)
+        if _needed(console, drawn) <= console.width:
+            return shown, drawn
+        if droppable:
+            shown.remove(droppable.pop())
+        elif most > NARROW:
+            most -= 1
+        else:
+            return shown, drawn
+
+
+def _most(table: Table, width: int) -> int:
+    """The widest that a column of names is without breaking, in a console of that width."""
+    return max(NARROW, width // (table.names + 1))
+
+
+def _needed(console: "Console", drawn: "RichTable") -> int:
+    """The width at which the table is drawn whole."""
+    from rich.measure import Measurement
+
+    return int(Measurement.get(console, console.options.update(width=100_000), drawn).maximum)
+
+
+def _drawn(table: Table, columns: Sequence[int], most: int) -> "RichTable":
+    """The table with some of its columns, and with names that break into lines where they are wider than `most`."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     drawn = RichTable(title=Text(table.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0))
-    for i, name in enumerate(table.header):
+    for i in columns:
+        name = visible(table.header[i])
         if i < table.names:
-            drawn.add_column(Text(visible(name)), overflow="fold", min_width=12)
+            drawn.add_column(Text(name), overflow="fold", max_width=most)
         else:
-            heading = "\n".join(textwrap.wrap(visible(name), 11))
-            drawn.add_column(Text(heading), justify="right", no_wrap=True)
+            drawn.add_column(Text("\n".join(textwrap.wrap(name, 11))), justify="right", no_wrap=True)
     for row in table.rows:
-        drawn.add_row(*(_text(cell) for cell in row))
+        drawn.add_row(*(_text(row[i]) for i in columns))
     return drawn
 
 

@@ -115,7 +115,7 @@ def across_table(report: Report) -> Table | None:
     changes = {(c["run"], c["method"]): c for c in report.across if c["metric"] == "ap"}
     header = ["Method", report.parts[0].name]
     for part in report.parts[1:]:
-        header += [part.name, "minus the first"]
+        header += [part.name, f"{part.name} minus the first"]
     rows = []
     for method in report.methods:
         row = [Cell(method)]
