@@ -23,9 +23,17 @@ from attributor._default_model import DEFAULT_MODEL
 from attributor._models import load_model
 from attributor._weights import Weights
 
-__all__ = ["methods", "variants"]
+__all__ = ["combined", "methods", "variants"]
 
-STRAIGHT = ("standard", "value-norms")  # which of them are also read without composition
+STRAIGHT = (
+    "standard",
+    "value-norms",
+    "all-4",
+    "all-4-power-2",
+    "all-4-value-norms",
+    "two_hop-4",
+    "two_hop-4-power-2",
+)  # which of them are also read without composition
 
 
 def variants(scores: HeadScores) -> dict[str, Weights]:
@@ -58,10 +66,30 @@ def variants(scores: HeadScores) -> dict[str, Weights]:
     return found
 
 
+def combined(scores: HeadScores) -> dict[str, Weights]:
+    """By name: what helped alone, together: fewer heads, those of two hops, sharpened, with value norms.
+
+    Args:
+        scores: as in `variants`.
+    """
+    found = {}
+    for source, of in (("all", scores), ("two_hop", _only(scores, "two_hop"))):
+        for heads in (3, 4, 5, 6):
+            plain = choose(of, heads=heads)
+            found[f"{source}-{heads}"] = plain
+            found[f"{source}-{heads}-power-2"] = replace(plain, power=2.0)
+    for name in ("all-4", "two_hop-4"):
+        found[f"{name}-question-0.67"] = replace(found[name], question=0.67)
+        found[f"{name}-value-norms"] = replace(_times(found[name], lambda l, L: 1 / 4), value_norms=True)
+        found[f"{name}-power-2-value-norms"] = replace(found[f"{name}-value-norms"], power=2.0)
+    return found
+
+
 def methods(folder: Path, found: dict[str, Weights]) -> str:
     """What `--method` takes: the flow through every variant, and straight attention for a few."""
     names = [f"flow:{folder / name}.safetensors" for name in found]
-    return ",".join([*names, *(f"straight:{folder / name}.safetensors" for name in STRAIGHT), "max-attention"])
+    straight = [f"straight:{folder / name}.safetensors" for name in found if name in STRAIGHT]
+    return ",".join([*names, *straight, "max-attention"])
 
 
 def _times(weights: Weights, factor: Callable[[int, int], float]) -> Weights:
@@ -93,11 +121,13 @@ def _write(
     dtype: Annotated[str, typer.Option(help="What the model is loaded as.")] = "float32",
     count: Annotated[int, typer.Option(min=1, help="How many generated prompts to read.")] = COUNT,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = SEED,
+    together: Annotated[bool, typer.Option("--combined", help="What helped alone, together, instead.")] = False,
 ) -> None:
     """Write weights files that differ from the retrieval heads of a model in one thing each, for a sweep."""
     loaded, tokenizer = load_model(model, dtype=dtype)
     with Bar(f"Reading {count} prompts") as bar:
-        found = variants(measure(loaded, tokenizer, count=count, seed=seed, progress=bar))
+        scores = measure(loaded, tokenizer, count=count, seed=seed, progress=bar)
+    found = combined(scores) if together else variants(scores)
     folder.mkdir(parents=True, exist_ok=True)
     for name, weights in found.items():
         weights.save(folder / f"{name}.safetensors")

@@ -1,11 +1,13 @@
 """The sweep's weights files: each differs from the standard in what its name says, and all can be run."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from attributor import Weights
 from attributor._calibration.scores import HeadScores
-from attributor.eval.variants import methods, variants
+from attributor.eval.variants import combined, methods, variants
 from attributor.methods import parse
 
 L, H, C = 6, 8, 12
@@ -45,6 +47,18 @@ def test_each_differs_in_one_thing(scores):
     assert graded.sum().item() == pytest.approx(standard.heads.sum().item())
     assert graded.flatten().argmax() == scores.mean("ap").flatten().argmax()
     assert int((graded > 0).sum()) < L * H
+
+
+def test_together(scores):
+    found = combined(scores)
+    assert torch.equal(found["all-4"].heads, variants(scores)["heads-4"].heads)
+    best = scores.mean("ap", ["two_hop"]).flatten().topk(5).indices
+    assert set(found["two_hop-5"].heads.flatten().nonzero()[:, 0].tolist()) == set(best.tolist())
+    assert (found["all-3-power-2"].power, found["all-3"].power) == (2, 1)
+    both = found["two_hop-4-power-2-value-norms"]
+    assert both.value_norms
+    assert both.power == 2
+    assert "straight:f/all-4.safetensors" in methods(Path("f"), found)
 
 
 def test_the_names_are_methods(scores, tmp_path):
