@@ -35,7 +35,7 @@ class Scored:
     Attributes:
         ids: of the rows.
         gold: of the rows: the gold pieces, which tells whether two runs ranked the same thing.
-        kind: of the rows, "" where unknown.
+        kind, level: of the rows, "" where unknown.
         em, says, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
         methods: by name, with the main aggregation of each.
         columns: what was ranked.
@@ -53,6 +53,7 @@ class Scored:
     ids: list[str]
     gold: list[tuple[int, ...]]
     kind: list[str]
+    level: list[str]
     em: Floats
     says: Floats
     f1: Floats
@@ -116,6 +117,7 @@ def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored
         ids=[str(case.get("id")) for case in done],
         gold=[tuple(sorted(case.get("gold") or ())) for case in done],
         kind=[str(case.get("kind") or "") for case in done],
+        level=[str(case.get("level") or "") for case in done],
         em=np.array([_number(case.get("em")) for case in done], np.float64),
         says=np.array([_number(says(case)) for case in done], np.float64),
         f1=np.array([_number(case.get("f1")) for case in done], np.float64),

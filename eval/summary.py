@@ -1,5 +1,6 @@
 """A run in numbers: means over rows with intervals, by stratum, paired differences, faithfulness and costs."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -15,7 +16,8 @@ __all__ = ["SECONDARY", "VERSION", "Running", "strata", "summarize", "summary_of
 
 VERSION = 1  # of the keys
 SECONDARY = 1_000  # resamples at most, for all but the main metrics by sentence over all rows
-MOST_KINDS = 12  # strata of kinds, the most frequent ones
+MOST_STRATA = 12  # of kinds, and of levels: the most frequent ones
+LEVELS = ("easy", "medium", "hard")  # in this order, and others behind them
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,13 +101,13 @@ def _fill(
 
 
 def strata(scored: Scored) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows by name, (n,) each: all, by kind, and by whether the model's own answer held the expected one."""
+    """Rows by name, (n,) each: all, by kind, by level, and by whether the model's own answer held the expected one."""
     found = {"all": np.ones(len(scored.ids), bool)}
-    kinds = np.array(scored.kind, dtype=object)
-    names, sizes = np.unique(scored.kind, return_counts=True)
-    for i in np.argsort(-sizes, kind="stable")[:MOST_KINDS]:
-        if names[i]:
-            found[f"kind:{names[i]}"] = np.asarray(kinds == names[i], bool)
+    kinds, levels = Counter(filter(None, sorted(scored.kind))), Counter(filter(None, sorted(scored.level)))
+    for name, _ in kinds.most_common(MOST_STRATA):
+        found[f"kind:{name}"] = np.array([kind == name for kind in scored.kind], bool)
+    for name in sorted(dict(levels.most_common(MOST_STRATA)), key=lambda name: (*map(name.__ne__, LEVELS), name)):
+        found[f"level:{name}"] = np.array([level == name for level in scored.level], bool)
     if not np.isnan(scored.says).all():
         found |= {"answer:right": scored.says == 1, "answer:wrong": scored.says == 0}
     return found

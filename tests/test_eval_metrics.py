@@ -284,13 +284,39 @@ def test_a_summary_by_hand():
     assert flow["sentence"]["sum"]["all"]["first_is_gold"]["value"] == 0.5
     assert flow["document"]["sum"]["all"]["ap"]["value"] == pytest.approx((1 + 1 / 2) / 2)
     assert flow["sentence"]["sum"]["kind:bridge"]["ap"] == {"value": 0.25, "low": None, "high": None, "n": 1}
-    assert got["strata"] == {"all": 2, "kind:bridge": 1, "kind:comparison": 1, "answer:right": 1, "answer:wrong": 0}
+    assert got["strata"] == {
+        "all": 2,
+        "kind:bridge": 1,
+        "kind:comparison": 1,
+        "level:hard": 2,
+        "answer:right": 1,
+        "answer:wrong": 0,
+    }
     assert got["answers"]["em"] == {"value": 1.0, "low": None, "high": None, "n": 1}
     assert flow["costs"]["seconds_with_read"]["value"] == 2.5
     assert flow["costs"]["forwards"]["value"] == 2.5
     assert (flow["main"], flow["best"]) == ("sum", "sum")
     assert got["differences"] == []
     assert flow["faithfulness"] is None
+
+
+def test_levels_are_strata_from_easy_to_hard_and_rows_without_one_are_in_none():
+    records = cases(14)
+    given = ["hard", "easy", "", "medium", None, "easy", *(f"odd {i}" for i in range(8))]
+    for record, level in zip(records, given, strict=True):
+        record["level"] = level
+    got = summarize(records)
+    assert {name: n for name, n in got["strata"].items() if name.startswith("level:")} == {
+        "level:easy": 2,
+        "level:medium": 1,
+        "level:hard": 1,
+        **{f"level:odd {i}": 1 for i in range(8)},
+    }
+    assert [name for name in got["strata"] if name.startswith("level:")][:3] == [
+        *("level:easy", "level:medium", "level:hard")
+    ]
+    easy = summarize([records[1], records[5]])["methods"]["flow"]["sentence"]["sum"]["all"]["ap"]["value"]
+    assert got["methods"]["flow"]["sentence"]["sum"]["level:easy"]["ap"]["value"] == pytest.approx(easy)
 
 
 @pytest.fixture(scope="module")

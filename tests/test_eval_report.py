@@ -18,6 +18,7 @@ from attributor.eval.report.files import COLUMNS, guarded, to_csv, to_markdown
 from attributor.eval.report.labels import place, spread
 from attributor.eval.report.page import page
 from attributor.eval.report.runs import method_name, short
+from attributor.eval.report.tables import part_tables
 from attributor.eval.reporting import build_report, read_run, show, write
 from attributor.eval.summary import summarize
 
@@ -175,6 +176,24 @@ def test_the_terminal_shows_the_best_first(report):
     assert "SECRET" not in text
     for line in printed(report, width=80).splitlines():
         assert len(line) <= 80
+
+
+def test_strata_are_columns_of_their_table_unless_they_are_all_rows(tmp_path):
+    records = cases(12)
+    for i, record in enumerate(records):
+        record["level"], record["kind"] = ("easy" if i < 5 else "hard"), "bridge"
+    report = build_report([read_run(write_run(tmp_path / "run", records))], resamples=FEW)
+    (table,) = (table for table in part_tables(report.parts[0]) if table.title.startswith("By question"))
+    right = sum(record["em"] for record in records)
+    assert table.header == [
+        *("Method", "all (12)", "level:easy (5)", "level:hard (7)"),
+        *(f"answer:right ({right})", f"answer:wrong ({12 - right})"),
+    ]
+    shown = {row[0].text: float(row[2].text) for row in table.rows}
+    for name, value in shown.items():
+        assert value == pytest.approx(value_of(report.parts[0].summary, name, stratum="level:easy"), abs=6e-4)
+    assert "level:easy (5)" in to_markdown(report)
+    assert {row["stratum"] for row in rows_of(report)} >= {"level:easy", "level:hard", "kind:bridge"}
 
 
 def test_a_baseline_is_what_all_are_compared_with(folder):

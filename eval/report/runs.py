@@ -13,7 +13,10 @@ from attributor.eval.scored import are_indices
 __all__ = ["Run", "method_name", "read_run", "short"]
 
 # Of a case, all that numbers are made from. Whatever holds text of a data set stays behind.
-KEPT = ("id", "status", "kind", "em", "says", "f1", "verified", "tokens", "answer_tokens", "gold", "gold_documents")
+KEPT = (
+    *("id", "status", "kind", "level", "em", "says", "f1", "verified"),
+    *("tokens", "answer_tokens", "gold", "gold_documents"),
+)
 MEASURED = ("methods", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness")
 FORMAT, VERSION = "attributor.run", 1
 PATH = re.compile(r"(?:(?<=:)|^)(?:~|\.{1,2}|[A-Za-z]:)?[\\/](?:.*[\\/])?([^\\/]+)[\\/]?$", re.DOTALL)

@@ -223,16 +223,20 @@ def _aggregations(part: Part) -> Table:
 
 
 def _strata(part: Part) -> Table:
-    strata = {name: n for name, n in part.summary["strata"].items() if n and name != "all"}
+    every = part.summary["strata"]["all"]
+    strata = {name: n for name, n in part.summary["strata"].items() if 0 < n < every}
     rows = []
     for name in part.order if strata else []:
         method = part.summary["methods"][name]
         by = method["sentence"].get(method["main"], {})
         rows.append([Cell(name), *(_cell(by[s]["ap"]) if s in by else Cell("–") for s in ("all", *strata))])
-    header = ["Method", f"all ({part.summary['strata']['all']:,})", *(f"{name} ({n:,})" for name, n in strata.items())]
+    header = ["Method", f"all ({every:,})", *(f"{name} ({n:,})" for name, n in strata.items())]
     for column in range(1, len(header)):
         _embolden(rows, column)
-    note = "Rows of each stratum in brackets; answer:right are the rows whose own answer holds the expected one."
+    note = (
+        "Rows of each stratum in brackets; answer:right are those whose own answer holds the expected one. A stratum "
+        "of all rows is not told twice."
+    )
     return Table("By question and by own answer: AP by sentence", header, rows, note)
 
 
