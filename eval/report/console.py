@@ -103,7 +103,8 @@ def _fitted(console: "Console", table: Table) -> tuple[list[int], "RichTable"]:
 
 def _most(table: Table, width: int) -> int:
     """The widest that a column of names is without breaking, in a console of that width."""
-    return max(NARROW, width // (table.names + 1))
+    names: int = table.names
+    return max(NARROW, width // (names + 1))
 
 
 def _needed(console: "Console", drawn: "RichTable") -> int:
