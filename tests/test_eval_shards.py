@@ -13,6 +13,7 @@ import pytest
 from eval_rows import row, write_rows
 from test_eval_runner import METHODS, records, same
 from tiny_chat import model as tiny_model
+from tiny_chat import save
 from tiny_chat import tokenizer as tiny_tokenizer
 
 from attributor import InputError
@@ -75,12 +76,15 @@ def script(source, out, before="pass"):
     return textwrap.dedent(filled)
 
 
-def together(text, world=2):
-    """Runs `text` in processes without a launcher to look after them; returns their exit statuses and outputs."""
+def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+        return found.getsockname()[1]
+
+
+def together(text, world=2):
+    """Runs `text` in processes without a launcher to look after them; returns their exit statuses and outputs."""
+    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     shared |= {"LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
@@ -121,6 +125,33 @@ def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, tmp_path
     assert again.already
     same(again, one)
     assert [record["id"] for record in records(tmp_path / "two")] == [*(f"case-{i}" for i in range(7)), "row 8"]
+
+
+def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_path):
+    """Without --cpu, with which accelerate starts one process only, however many it is asked for."""
+    source = write_rows(tmp_path / "rows.jsonl", [row(i) for i in range(5)])
+    folder = save(tmp_path / "model")
+    options = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch = ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options]
+    evaluation = ["--method", "flow,length", "--max_new_tokens", "3", "--dtype", "float32", "--cost_rows", "0"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", *launch, "--main_process_port", str(free_port())),
+            *(str(HERE.parent / "eval" / "hotpot_qa.py"), str(source), "--model", str(folder), *evaluation),
+            *("--out", str(tmp_path / "two"), "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    state = json.loads(done.stdout)
+    assert (state["processes"], state["counts"]["done"]) == (2, 5)
+    one = runner.run(Config.from_json(state["config"]), tmp_path / "one")
+    again = runner.run(Config.from_json(state["config"]), tmp_path / "two")
+    assert again.already
+    same(again, one)
 
 
 def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(rows, tmp_path):
