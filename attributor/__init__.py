@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from attributor._calibration import calibrate
     from attributor._errors import (
         AttributorError,
+        DeviceMemoryError,
         FileFormatError,
         ImplementationError,
         InputError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttributorError",
+    "DeviceMemoryError",
     "FileFormatError",
     "Flow",
     "ImplementationError",

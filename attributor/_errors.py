@@ -6,6 +6,7 @@ AttributorError
 ├── ModelLoadError (OSError)        a model that could not be found, fetched or read
 ├── ImplementationError             an implementation of flow_step that is unknown or not usable here
 ├── RecordingError                  a recording that does not hold the asked-for sequence
+├── DeviceMemoryError (MemoryError) a device that is too small: what was needed, and what would fit
 ├── NumericsError (ArithmeticError) NaN or infinity where a number was due
 ├── OutputError (OSError)           a place that cannot be written to
 └── FileFormatError (ValueError)    a file that is corrupt, truncated, or from a newer version
@@ -13,6 +14,7 @@ AttributorError
 
 __all__ = [
     "AttributorError",
+    "DeviceMemoryError",
     "FileFormatError",
     "ImplementationError",
     "InputError",
@@ -46,6 +48,10 @@ class ImplementationError(AttributorError):
 
 class RecordingError(AttributorError):
     """A recording that is empty, still running, or does not hold the asked-for sequence."""
+
+
+class DeviceMemoryError(AttributorError, MemoryError):
+    """A device ran out of memory; the message says what was needed and what would fit."""
 
 
 class NumericsError(AttributorError, ArithmeticError):

@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attributor import _inputs
+from attributor import _inputs, _memory
 from attributor._errors import UnsupportedModelError
 from attributor._materialised import materialised_flow
 from attributor._outcome import complete, describe, draft
+from attributor._park import Park
 from attributor._record import attached, check_decoder, check_recordable, text_config
 from attributor._recorder import Recorder
 from attributor._recording import Recording, check, swept
@@ -37,6 +39,7 @@ def flow(
     documents: Sequence[Any] | None = None,
     question: Any = None,
     impl: str | None = None,
+    keep: str = "auto",
     progress: Progress | None = None,
 ) -> "Flow | Any":
     """Follow the model's attention from an answer back to its prompt: one forward pass and one sweep.
@@ -63,6 +66,9 @@ def flow(
             positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
+        keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which
+            they come back while the layer above is computed; "auto" moves layers there as far as the rest of the
+            recording would not fit.
         progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer; before them
             "calibrate", where retrieval heads have to be found.
 
@@ -73,7 +79,9 @@ def flow(
         InputError: ids, lengths or options that cannot be used.
         UnsupportedModelError: attention that cannot be recorded, naming the layers.
         NumericsError: NaN or infinity in the model.
+        DeviceMemoryError: memory ran out; the message says what was needed. The model can be used as before.
     """
+    Park(keep)  # an unknown name is told now
     check_decoder(model)
     recordable = _recordable(model, impl)
     sequences, single = _inputs.sequences(ids, attention_mask)
@@ -85,8 +93,9 @@ def flow(
     drafts = [draft(sequence, k, tokenizer, documents) for sequence, k in zip(sequences, lengths, strict=True)]
     follow = _follow if recordable else _follow_materialised
     asked = question_tokens(question, drafts, resolved)
+    options = {"normalize": normalize, "impl": impl, "keep": keep, "progress": progress}
     flows = [
-        follow(model, drafted, resolved, question=tokens, normalize=normalize, impl=impl, progress=progress)
+        _within_memory(follow, model, drafted, resolved, question=tokens, **options)
         for drafted, tokens in zip(drafts, asked, strict=True)
     ]
     return flows[0] if single else flows
@@ -94,7 +103,12 @@ def flow(
 
 @contextmanager
 def record(
-    model: Any, *, weights: Any = "mean", tokenizer: Any = None, progress: Progress | None = None
+    model: Any,
+    *,
+    weights: Any = "mean",
+    tokenizer: Any = None,
+    keep: str = "auto",
+    progress: Progress | None = None,
 ) -> Iterator[Recording]:
     """Record a model while it generates, for the flow without a second forward pass::
 
@@ -110,6 +124,7 @@ def record(
         weights: as in `flow`; heads with weight 0 are not recorded.
         tokenizer: only for "retrieval" on a model whose heads have to be found; None loads it from where the model was
             loaded from.
+        keep: as in `flow`; of the prompt alone. What is written behind it is small.
         progress: called with ("prompt", layers done, layers) while the model reads.
 
     Raises:
@@ -119,7 +134,7 @@ def record(
     check_decoder(model)
     check_recordable(model)
     resolved = resolve(weights, model, tokenizer, progress=progress)
-    recorder = _recorder(resolved, progress)
+    recorder = _recorder(resolved, progress, keep)
     with attached(model, recorder):
         yield Recording(model, resolved, recorder)
 
@@ -135,9 +150,21 @@ def _recordable(model: Any, impl: str | None) -> bool:
     return True
 
 
-def _recorder(weights: Weights, progress: Progress | None) -> Recorder:
+def _recorder(weights: Weights, progress: Progress | None, keep: str) -> Recorder:
     assert isinstance(weights.heads, Tensor)
-    return Recorder(weights.heads, values=weights.value_norms, progress=progress)
+    return Recorder(weights.heads, values=weights.value_norms, progress=progress, keep=keep)
+
+
+def _within_memory(follow: Callable[..., Flow], model: Any, drafted: Flow, weights: Weights, **options: Any) -> Flow:
+    """One sequence's flow, or what would fit."""
+    try:
+        return follow(model, drafted, weights, **options)
+    except (RuntimeError, MemoryError) as error:
+        if not _memory.is_full(error):
+            raise
+    # out here, where the error's traceback no longer holds what was recorded
+    assert isinstance(weights.heads, Tensor)
+    raise _memory.too_small(model, weights.heads, _read(drafted).numel(), options["keep"])
 
 
 def _read(drafted: Flow) -> Tensor:
@@ -153,15 +180,19 @@ def _follow(
     question: Tensor | None,
     normalize: bool,
     impl: str | None,
+    keep: str,
     progress: Progress | None,
 ) -> Flow:
     """One forward pass and one sweep."""
+    gpus = _memory.devices(model)
+    for gpu in gpus:
+        torch.cuda.reset_peak_memory_stats(gpu)
     began = time.perf_counter()
-    ids, recorder = _read(drafted), _recorder(weights, progress)
+    ids, recorder = _read(drafted), _recorder(weights, progress, keep)
     with attached(model, recorder):
         forward(model, ids)
     check(model, recorder)
-    return swept(
+    found = swept(
         model,
         recorder,
         weights,
@@ -176,6 +207,9 @@ def _follow(
         release=True,
         seconds={"seconds_forward": f"{time.perf_counter() - began:.3f}"},
     )
+    if gpus:
+        found = replace(found, meta={**found.meta, "peak_bytes": str(_memory.peak(gpus))})
+    return found
 
 
 def _follow_materialised(
@@ -186,6 +220,7 @@ def _follow_materialised(
     question: Tensor | None,
     normalize: bool,
     impl: str | None,
+    keep: str,
     progress: Progress | None,
 ) -> Flow:
     """Through attention matrices, for a model that cannot be recorded."""

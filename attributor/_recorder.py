@@ -10,6 +10,7 @@ from attributor._attention import attention
 from attributor._errors import UnsupportedModelError
 from attributor._history import History, Turn
 from attributor._mask import Mask
+from attributor._park import Park
 from attributor._projection import gram
 from attributor._tape import Tape
 
@@ -26,7 +27,14 @@ class Recorder:
         finite: 0-dim bool, whether all logits so far were numbers.
     """
 
-    def __init__(self, weights: Tensor, *, values: bool, progress: Callable[[str, int, int], None] | None) -> None:
+    def __init__(
+        self,
+        weights: Tensor,
+        *,
+        values: bool,
+        progress: Callable[[str, int, int], None] | None,
+        keep: str = "auto",
+    ) -> None:
         self.weights = weights
         self.values = values
         self.progress = progress
@@ -34,6 +42,7 @@ class Recorder:
         self.tapes: dict[int, Tape] = {}
         self.history = History()
         self.arena = Arena()
+        self.park = Park(keep)
         self.finite = torch.tensor(True)
         self.turn: Turn | None = None  # while generate() runs
         self.sink = False  # whether a learned sink takes a share of the attention
@@ -101,7 +110,10 @@ class Recorder:
             if tape is None:
                 tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap, self.arena)
             norms = self._log_norms(module, index, chosen, value, mask) if self.values else None
-            tape.add(query.detach(), key.detach(), lse.detach(), norms, mask)
+            # what is read behind a cache is small, and its keys lie in the cache
+            ahead = sum(len(heads) for heads in self.chosen[index:])
+            out = mask.start == 0 and self.park.wanted(query, key, ahead)
+            tape.add(query.detach(), key.detach(), lse.detach(), norms, mask, self.park if out else None)
         if self.progress is not None:
             self.progress("prompt", len(layers), L)
         return output

@@ -58,6 +58,8 @@ def sweep(
     for done, index in enumerate(order):
         chosen = heads[index].nonzero()[:, 0].tolist()
         layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop, chosen)
+        if done + 1 < len(order):
+            tapes[order[done + 1]].fetch()
         if not bool(torch.isfinite(layer.lse).all()):
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
         rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))

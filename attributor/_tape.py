@@ -9,6 +9,7 @@ from torch import Tensor
 from attributor._arena import Arena
 from attributor._errors import RecordingError
 from attributor._mask import Mask
+from attributor._park import Park, Parked
 
 __all__ = ["Layer", "Tape"]
 
@@ -39,13 +40,18 @@ class Layer:
 class Held:
     """A tensor kept by reference where that wastes no memory, by copy otherwise; notices a later change in place.
 
-    With an arena a large tensor is copied there, and the allocation that it came in is free again.
+    With an arena a large tensor is copied there, and the allocation that it came in is free again; with a park it moves
+    out of its device until it is asked for.
     """
 
-    def __init__(self, tensor: Tensor, arena: Arena | None = None) -> None:
-        copy = arena.copy(tensor) if arena is not None else None
+    def __init__(self, tensor: Tensor, arena: Arena | None = None, park: Park | None = None) -> None:
         self.nbytes = tensor.numel() * tensor.element_size()
         self.version: int | None = None  # of a tensor that somebody else can change
+        self.parked: Parked | None = None
+        if park is not None:
+            self.parked, self.tensor = park.move(tensor), tensor.new_empty(0)
+            return
+        copy = arena.copy(tensor) if arena is not None else None
         if copy is None:
             wasteful = tensor.untyped_storage().nbytes() > 2 * self.nbytes
             copy = tensor.clone() if wasteful or tensor.is_inference() else tensor
@@ -53,7 +59,14 @@ class Held:
             self.version = None if copy.is_inference() else copy._version
         self.tensor = copy
 
+    def fetch(self) -> None:
+        """It will be asked for soon."""
+        if self.parked is not None:
+            self.parked.fetch()
+
     def get(self) -> Tensor:
+        if self.parked is not None:
+            return self.parked.get()
         if self.version is not None and self.tensor._version != self.version:
             raise RecordingError(
                 "a recorded tensor was changed in place after it was recorded (a static cache that was used again?); "
@@ -83,8 +96,19 @@ class Tape:
         """The KV heads that the chosen heads read, in order."""
         return tuple(sorted({head // self.groups for head in self.heads}))
 
-    def add(self, query: Tensor, key: Tensor, lse: Tensor, log_value: Tensor | None, mask: Mask) -> None:
-        """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer was handed."""
+    def add(
+        self,
+        query: Tensor,
+        key: Tensor,
+        lse: Tensor,
+        log_value: Tensor | None,
+        mask: Mask,
+        park: Park | None = None,
+    ) -> None:
+        """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer was handed.
+
+        With `park` its query and key move out of their device.
+        """
         Q, start = query.shape[2], mask.start
         self.truncate(start)
         if start != self.length:
@@ -94,7 +118,7 @@ class Tape:
             )
         chosen = list(self.heads)
         every = len(chosen) == query.shape[1]
-        self.query.append((start, Held(query if every else query[:, chosen], self.arena)))
+        self.query.append((start, Held(query if every else query[:, chosen], self.arena, park)))
         self.lse.append((start, Held(lse if every else lse[:, chosen], self.arena)))
         self.first.append((start, Held(mask.first)))
         if log_value is not None:
@@ -102,11 +126,11 @@ class Tape:
         kv = list(self.kv_heads)
         stop = start + Q
         if len(kv) == key.shape[1] and mask.keys_from == 0 and key.shape[2] == stop:
-            self.key = [(0, Held(key))]  # the layer was handed every key so far: this one tensor holds them all
+            self.key = [(0, Held(key, None, park))]  # every key so far: this one tensor holds them all
         else:
             new = key[:, :, start - mask.keys_from : stop - mask.keys_from]
             # a copy, so that a growing cache's old tensors are let go
-            self.key.append((start, Held(new[:, kv] if len(kv) < key.shape[1] else new.clone())))
+            self.key.append((start, Held(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, park)))
         self.length = stop
 
     def truncate(self, length: int) -> None:
@@ -139,6 +163,11 @@ class Tape:
             scale=self.scale,
             softcap=self.softcap,
         )
+
+    def fetch(self) -> None:
+        """The layer will be asked for soon: what moved out starts to come back."""
+        for _, held in (*self.query, *self.key):
+            held.fetch()
 
     def nbytes(self) -> int:
         """Bytes that the tape keeps alive."""

@@ -33,13 +33,13 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "scipy sentence_transformers sklearn transformers",
     ),
     "flow": (
-        "_calibration _flow _generate _outcome _recording _resolve _start",
+        "_calibration _flow _generate _memory _outcome _recording _resolve _start",
         "models prompt record result step errors",
         "filelock platformdirs rich safetensors transformers",
     ),
     "record": (
-        "_arena _attention _history _inputs _mask _materialised _projection _record _recorder _routes _sweep _tape "
-        "_weights",
+        "_arena _attention _history _inputs _mask _materialised _park _projection _record _recorder _routes _sweep "
+        "_tape _weights",
         "step kernels errors",
         "transformers safetensors",
     ),
