@@ -1,6 +1,9 @@
 """Which implementations of flow_step can run here, and why the others cannot."""
 
+import functools
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +13,7 @@ from attributor._errors import ImplementationError
 __all__ = ["IMPLEMENTATIONS", "Availability", "availability", "choose"]
 
 IMPLEMENTATIONS = ("cuda", "triton", "cpu", "reference")  # best first
+OLDEST = (8, 0)  # compute capability: what Triton and bfloat16 need
 
 
 @dataclass(frozen=True)
@@ -37,38 +41,102 @@ def _core() -> Availability:
     return Availability("cpu", True, f"C++, {_core.isa()} of {', '.join(_core.isas())}")
 
 
+@functools.cache
+def _triton() -> Availability:
+    """Asked once a process: it imports triton, and `TRITON_INTERPRET` counts only before that."""
+    found = functools.partial(Availability, "triton")
+    try:
+        import triton.language  # a folder of the name, without the package, passes `import triton`
+    except Exception as error:  # whatever a broken install raises, the others still work
+        return found(False, f"triton is not installed ({error}); pip install triton, on Linux")
+    version = triton.__version__
+    try:
+        from attributor.kernels.flow_step import fused
+    except Exception as error:
+        return found(False, f"triton {version} cannot read the kernel: {error}")
+    if fused.interpreted():
+        return found(True, f"triton {version}, interpreted on the CPU, for tests (TRITON_INTERPRET=1)")
+    if not torch.cuda.is_available():
+        return found(False, f"triton {version} is installed, but torch {torch.__version__} finds no GPU")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()) if _runs_triton(i)}
+    if not names:
+        return found(False, f"triton {version} needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} or later")
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return found(False, f"triton {version} needs a C compiler for its launcher; install gcc or set CC")
+    return found(True, f"triton {version} on {', '.join(sorted(names))}")
+
+
+def _interpreted() -> bool:
+    from attributor.kernels.flow_step import fused
+
+    return bool(fused.interpreted())
+
+
+def _runs_triton(device: torch.device | int | None) -> bool:
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= OLDEST
+
+
+PROBES: dict[str, Callable[[], Availability]] = {
+    "cuda": lambda: Availability("cuda", False, "this version has no CUDA C++ kernel"),
+    "triton": _triton,
+    "cpu": _core,
+    "reference": lambda: Availability("reference", True, f"pure torch {torch.__version__}, any device"),
+}
+
+
 def availability() -> tuple[Availability, ...]:
     """One entry an implementation, best first."""
-    return (
-        Availability("cuda", False, "this version has no CUDA C++ kernel"),
-        Availability("triton", False, "this version has no Triton kernel"),
-        _core(),
-        Availability("reference", True, f"pure torch {torch.__version__}, any device"),
-    )
+    return tuple(PROBES[name]() for name in IMPLEMENTATIONS)
 
 
-def choose(impl: str | None, device: torch.device, dtype: torch.dtype, *, gradient: bool = False) -> str:
+def choose(
+    impl: str | None, device: torch.device, dtype: torch.dtype, head_size: int = 1, *, gradient: bool = False
+) -> str:
     """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
 
+    Without a name it is `triton` on a GPU and `cpu` on a CPU, and the reference wherever those cannot: float64, a
+    gradient, heads of more than 256 elements on a GPU.
+
     Raises:
-        ImplementationError: a named implementation is unknown, not usable here, cannot run on `device` or `dtype`, or
-            has no `gradient` where one is needed.
+        ImplementationError: a named implementation is unknown, not usable here, cannot run on `device`, `dtype` or
+            `head_size`, or has no `gradient` where one is needed.
     """
     asked = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
-    found = {entry.name: entry for entry in availability()}
     if asked is None:
-        native = device.type == "cpu" and dtype != torch.float64 and not gradient and found["cpu"].usable
-        return "cpu" if native else "reference"
-    if asked not in found:
+        native = {"cpu": "cpu", "cuda": "triton"}.get(device.type)
+        if native is None or _refusal(native, device, dtype, head_size, gradient) or not PROBES[native]().usable:
+            return "reference"
+        return native
+    if asked not in PROBES:
         raise ImplementationError(f"unknown implementation {asked!r}; there are {', '.join(IMPLEMENTATIONS)}")
-    if not found[asked].usable:
-        raise ImplementationError(f"implementation {asked!r} cannot be used here: {found[asked].reason}")
-    if asked == "cpu" and device.type != "cpu":
-        raise ImplementationError(f"implementation 'cpu' needs tensors on the CPU, got {device}; use impl='reference'")
-    if asked == "cpu" and dtype == torch.float64:
-        raise ImplementationError("implementation 'cpu' computes in float32; float64 queries need impl='reference'")
-    if asked == "cpu" and gradient:
-        raise ImplementationError(
-            "implementation 'cpu' has no gradient; use impl='reference', or call it under torch.no_grad()"
-        )
+    found = PROBES[asked]()
+    if not found.usable:
+        raise ImplementationError(f"implementation {asked!r} cannot be used here: {found.reason}")
+    refusal = _refusal(asked, device, dtype, head_size, gradient)
+    if refusal:
+        raise ImplementationError(f"implementation {asked!r} {refusal}")
     return asked
+
+
+def _refusal(name: str, device: torch.device, dtype: torch.dtype, head_size: int, gradient: bool) -> str | None:
+    """Why the implementation cannot take such a call, and what would work; None where it can."""
+    if name == "reference":
+        return None
+    if name == "cpu" and device.type != "cpu":
+        return f"needs tensors on the CPU, got {device}; use impl='reference'"
+    if name == "triton":
+        from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE
+
+        if device.type == "cpu" and not _interpreted():
+            return f"needs tensors on a GPU, got {device}; use impl='cpu' or impl='reference'"
+        if device.type not in ("cpu", "cuda"):
+            return f"needs tensors on a GPU that torch calls cuda, got {device}; use impl='reference'"
+        if device.type == "cuda" and not _runs_triton(device):
+            return f"needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} or later; use impl='reference'"
+        if head_size > MAX_HEAD_SIZE:
+            return f"takes heads of up to {MAX_HEAD_SIZE} elements, got {head_size}; use impl='reference'"
+    if dtype == torch.float64:
+        return "computes in float32; float64 queries need impl='reference'"
+    if gradient:
+        return "has no gradient; use impl='reference', or call it under torch.no_grad()"
+    return None

@@ -99,12 +99,17 @@ def flow_step(
     }
     floats = (rows, query, key, row_bias, key_bias)
     gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
-    chosen = choose(impl, rows.device, query.dtype, gradient=gradient)
+    chosen = choose(impl, rows.device, query.dtype, D, gradient=gradient)
     if chosen == "cpu":
         from attributor import _cpu
 
         return _cpu.flow_step(rows, query, key, row_bias, key_bias, **options)
-    result: Tensor = reference.flow_step(rows, query, key, row_bias, key_bias, **options)
+    implementation: Any = reference
+    if chosen == "triton":
+        from attributor.kernels.flow_step import fused
+
+        implementation = fused
+    result: Tensor = implementation.flow_step(rows, query, key, row_bias, key_bias, **options)
     return result
 
 

@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "methods": (
         "methods",
-        "flow prompt record result step errors",
+        "flow models prompt record result step errors",
         "scipy sentence_transformers sklearn transformers",
     ),
     "flow": (
@@ -43,7 +43,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "step kernels errors",
         "transformers safetensors",
     ),
-    "step": ("_backend _cpu _step", "kernels errors core", ""),
+    "step": ("_backend _cpu _step", "kernels errors core", "triton"),
     "core": ("_core", "", ""),
     "kernels": ("kernels", "", "triton"),
     "models": (

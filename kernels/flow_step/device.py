@@ -1,0 +1,261 @@
+"""The device code of the Triton implementation; `fused.py` launches it and says how the work is laid out.
+
+    Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h 2^(gain s_h[i, j] + row_bias[h, i] + key_bias[h, j])
+
+Capital letters are sizes, B* block sizes, i_ indices of this program, p_ pointers, o_ offsets, b_ tiles.
+Conditions on capital letters are decided at compile time, which is why they are not joined with others by `and`.
+"""
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,no-any-return"
+# ruff: noqa: SIM102
+
+import triton
+import triton.language as tl
+
+__all__ = ["split_rows", "sweep"]
+
+
+@triton.jit
+def _power_of_two(largest):
+    """The exact scale that brings `largest` >= 0 into [2^14, 2^15), and its inverse.
+
+    Below fp16's 65504, and what is 2^40 times smaller is still seen by a low part. 127 is the bias of float32's
+    exponent; it is kept above -100, so that both scales are normal numbers also for 0, inf and NaN.
+    """
+    exponent = tl.maximum((largest.to(tl.int32, bitcast=True) >> 23) - 127, -100)
+    up = ((14 + 127 - exponent) << 23).to(tl.float32, bitcast=True)
+    down = ((exponent - 14 + 127) << 23).to(tl.float32, bitcast=True)
+    return up, down
+
+
+@triton.jit
+def _halves(x):
+    """Two fp16 whose sum is x: to 22 bits, or to an absolute 2^-25."""
+    high = x.to(tl.float16)
+    return high, (x - high.to(tl.float32)).to(tl.float16)
+
+
+@triton.jit
+def _tanh(x):
+    """To 1e-7 relative: 1 - 2 / (e^2x + 1) loses the small ones, which have an odd polynomial."""
+    u = x * x
+    p = ((((-0.00626912 * u + 0.02111096) * u - 0.05387395) * u + 0.13332915) * u - 0.3333333) * u
+    return tl.where(tl.abs(x) < 0.6, x + x * p, 1.0 - 2.0 / (tl.exp2(x * 2.8853900817779268) + 1.0))
+
+
+@triton.jit
+def _tile(source, head, first, stride_head, stride_row, N, D: tl.constexpr, B: tl.constexpr, BD: tl.constexpr,
+          DESCRIBED: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+    """Rows first .. first + B - 1 of one head, [B, BD]; zeros outside."""
+    if DESCRIBED:
+        tile = source.load([head, first, 0]).reshape(B, BD)
+    else:
+        o_row = tl.arange(0, B)
+        o_col = tl.arange(0, BD)
+        base = source + head.to(tl.int64) * stride_head + first.to(tl.int64) * stride_row
+        mask = (first + o_row < N)[:, None]
+        if D != BD:
+            mask = mask & (o_col < D)[None, :]
+        tile = tl.load(base + o_row[:, None] * stride_row + o_col[None, :], mask=mask, other=0.0)
+    if UPCAST:  # the interpreter has no bfloat16 arithmetic
+        tile = tile.to(tl.float32)
+    return tile
+
+
+@triton.jit(do_not_specialize=["O", "N"])
+def split_rows(p_rows, p_high, p_low, p_factor, p_active, O, N, BQ: tl.constexpr, BO: tl.constexpr):
+    """R as two fp16 parts a tile of queries, scaled a row and tile, and which tiles hold anything at all.
+
+    p_rows (O, N) float32 -> p_high, p_low (O', T BQ), p_factor (T, O'), p_active (T,), O' a multiple of BO.
+    """
+    i_tile = tl.program_id(0)
+    T = tl.num_programs(0)
+    OP = tl.cdiv(O, BO) * BO
+    o_query = i_tile * BQ + tl.arange(0, BQ)
+    seen = tl.zeros([BO, BQ], tl.int32)
+    for first in range(0, OP, BO):
+        o_row = first + tl.arange(0, BO)
+        mask = (o_row < O)[:, None] & (o_query < N)[None, :]
+        rows = tl.load(p_rows + o_row[:, None].to(tl.int64) * N + o_query[None, :], mask=mask, other=0.0)
+        seen = tl.maximum(seen, (rows != 0).to(tl.int32))
+        up, down = _power_of_two(tl.max(tl.abs(rows), axis=1))
+        high, low = _halves(rows * up[:, None])
+        o_out = o_row[:, None].to(tl.int64) * (T * BQ) + o_query[None, :]
+        tl.store(p_high + o_out, high)
+        tl.store(p_low + o_out, low)
+        tl.store(p_factor + i_tile.to(tl.int64) * OP + o_row, down)
+    tl.store(p_active + i_tile, tl.max(tl.max(seen, axis=1), axis=0))
+
+
+@triton.jit
+def _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, first_key,
+            BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr, HELD: tl.constexpr):  # fmt: skip
+    """Add R W of one tile of queries to Y: both as two fp16 parts; low times low would be below 2^-22 of it."""
+    o_q = i_tile * BQ + tl.arange(0, BQ)
+    up, down = _power_of_two(tl.max(tl.max(total, axis=1), axis=0))
+    high, low = _halves(total * up)
+    OP = tl.cdiv(O, BO) * BO
+    if HELD:
+        o_row = i_rows * BO + tl.arange(0, BO)
+        o_r = o_row[:, None].to(tl.int64) * (T * BQ) + o_q[None, :]
+        factor = tl.load(p_factor + i_tile.to(tl.int64) * OP + o_row) * down
+        r_high = tl.load(p_high + o_r)
+        y += tl.dot(r_high, low) * factor[:, None]
+        y += tl.dot(tl.load(p_low + o_r), high) * factor[:, None]
+        y += tl.dot(r_high, high) * factor[:, None]
+    else:
+        o_key = tl.arange(0, BK)
+        for first in tl.range(0, OP, BO, num_stages=1):
+            o_row = first + tl.arange(0, BO)
+            o_r = o_row[:, None].to(tl.int64) * (T * BQ) + o_q[None, :]
+            p_y = p_part + o_row[:, None].to(tl.int64) * N + o_key[None, :]
+            mask = (o_row < O)[:, None] & (first_key + o_key < N)[None, :]
+            factor = tl.load(p_factor + i_tile.to(tl.int64) * OP + o_row) * down
+            r_high = tl.load(p_high + o_r)
+            part = tl.load(p_y, mask=mask, other=0.0)
+            part += tl.dot(r_high, low) * factor[:, None]
+            part += tl.dot(tl.load(p_low + o_r), high) * factor[:, None]
+            part += tl.dot(r_high, high) * factor[:, None]
+            tl.store(p_y, part, mask=mask)
+    return y
+
+
+@triton.jit
+def _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ: tl.constexpr, BK: tl.constexpr,
+             KEY_BIAS: tl.constexpr, SOFTCAP: tl.constexpr):  # fmt: skip
+    """The exponents gain s + biases of one head, [BQ, BK]."""
+    bias = tl.load(p_row_bias + h * (T * BQ) + i_tile * BQ + tl.arange(0, BQ))
+    if SOFTCAP:
+        s = _tanh(s * inner)
+    x = s * gain + bias[:, None]
+    if KEY_BIAS:
+        x += tl.load(p_key_bias + h * NK + first_key + tl.arange(0, BK))[None, :]
+    return x
+
+
+@triton.jit
+def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
+         query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
+         O, N, H, GROUPS, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+         D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
+         SINGLE: tl.constexpr, HELD: tl.constexpr, HEADS: tl.constexpr, AHEAD: tl.constexpr, MASKED: tl.constexpr,
+         KEY_BIAS: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr,
+         UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Tiles number begin .. end - 1 of the list, last first, without the `skip` ones from number `skip_at` on."""
+    count = (end - begin - skip) * GROUPS
+    if AHEAD:  # the products of head i + 1 are on their way while head i is exponentiated
+        n = end - 1
+        n -= tl.where(n < skip_at + skip, skip, 0)
+        i_tile = tl.load(p_tiles + tl.maximum(n, 0))
+        h = tl.load(p_heads)
+        b_query = _tile(query, h, i_tile * BQ, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
+        b_key = _tile(key, tl.load(p_kv), first_key, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+        s = tl.dot(b_query, b_key.T, input_precision=PRECISION)
+    for i in range(count):
+        ahead = i
+        if AHEAD:
+            ahead = tl.minimum(i + 1, count - 1)
+        i_group = ahead % GROUPS
+        n = end - 1 - ahead // GROUPS
+        if MASKED:
+            n -= tl.where(n < skip_at + skip, skip, 0)
+        i_tile_ahead = tl.load(p_tiles + n)
+        b_key = _tile(key, tl.load(p_kv + i_group), first_key, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+        h_ahead = tl.load(p_heads + i_group * HEADS)
+        b_query = _tile(query, h_ahead, i_tile_ahead * BQ, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
+        s_ahead = tl.dot(b_query, b_key.T, input_precision=PRECISION)
+        if HEADS == 2:
+            h_second = tl.load(p_heads + i_group * HEADS + 1)
+            b_query = _tile(query, tl.minimum(h_second, H - 1), i_tile_ahead * BQ, stride_qh, stride_qn, N, D, BQ, BD,
+                            DESCRIBED, UPCAST)  # fmt: skip
+            s_second = tl.dot(b_query, b_key.T, input_precision=PRECISION)
+        if not AHEAD:
+            i_tile = i_tile_ahead
+            h = h_ahead
+            s = s_ahead
+
+        x = _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK, KEY_BIAS, SOFTCAP)
+        if MASKED:
+            gap = (i_tile * BQ + tl.arange(0, BQ))[:, None] - (first_key + tl.arange(0, BK))[None, :]
+            hidden = gap < 0
+            if WINDOW:
+                hidden = hidden | (gap >= window)
+            x = tl.where(hidden, float("-inf"), x)
+        if SINGLE:
+            rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
+            total += tl.exp2(x) * rows[:, None]
+        else:
+            total += tl.exp2(x)
+        if HEADS == 2:
+            x = _exponents(s_second, h_second, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK,
+                           KEY_BIAS, SOFTCAP)  # fmt: skip
+            if MASKED:
+                x = tl.where(hidden, float("-inf"), x)
+            if SINGLE:
+                total += tl.exp2(x) * rows[:, None]
+            else:
+                total += tl.exp2(x)
+        if not SINGLE:
+            if i % GROUPS == GROUPS - 1:
+                y = _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, first_key, BQ, BK, BO,
+                            HELD)  # fmt: skip
+                total = tl.zeros([BQ, BK], tl.float32)
+        if AHEAD:
+            s = s_ahead
+            h = h_ahead
+            i_tile = i_tile_ahead
+    return total, y
+
+
+@triton.jit(do_not_specialize=["O", "N", "H", "GROUPS", "T", "NK", "parts", "window"])
+def sweep(query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_before,
+          p_result, O, N, H, GROUPS, T, NK, parts, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+          D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
+          SINGLE: tl.constexpr, HELD: tl.constexpr, HEADS: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr,
+          WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
+          PRECISION: tl.constexpr):  # fmt: skip
+    """Y of one tile of keys from one part of the queries that see it; nobody else writes there."""
+    i_program = tl.program_id(0)
+    i_part = i_program % parts
+    i_rows = tl.program_id(1)
+    first_key = i_program // parts * BK
+
+    # Tiles that see some of the keys, and those of them that see all; in numbers of the list of active tiles.
+    first = first_key // BQ
+    first_inside = tl.minimum((first_key + BK - 2) // BQ + 1, T)
+    last = T
+    last_inside = T
+    if WINDOW:
+        last = tl.minimum((first_key + BK + window - 2) // BQ + 1, T)
+        last_inside = tl.minimum(tl.maximum((first_key + window) // BQ, first_inside), T)
+    begin = tl.load(p_before + first)
+    end = tl.load(p_before + last)
+    inside = tl.load(p_before + first_inside)
+    outside = tl.load(p_before + last_inside)
+    some = end - begin
+    stop = begin + (some * (i_part + 1)) // parts
+    start = begin + (some * i_part) // parts
+    inside = tl.minimum(tl.maximum(inside, start), stop)
+    outside = tl.minimum(tl.maximum(outside, inside), stop)
+
+    o_key = tl.arange(0, BK)
+    p_part = p_result + i_part.to(tl.int64) * O * N + first_key
+    total = tl.zeros([BQ, BK], tl.float32)
+    y = tl.zeros([BO, BK], tl.float32)
+    total, y = _run(
+        total, y, inside, outside, 0, 0, i_rows, first_key,
+        query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
+        O, N, H, GROUPS, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+        D, BD, BQ, BK, BO, SINGLE, HELD, HEADS, AHEAD, False, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
+    )  # fmt: skip
+    total, y = _run(
+        total, y, start, stop, inside, outside - inside, i_rows, first_key,
+        query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
+        O, N, H, GROUPS, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+        D, BD, BQ, BK, BO, SINGLE, HELD, HEADS, AHEAD, True, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
+    )  # fmt: skip
+    if SINGLE:
+        tl.store(p_part + o_key, tl.sum(total, axis=0), mask=first_key + o_key < N)
+    elif HELD:
+        o_row = i_rows * BO + tl.arange(0, BO)
+        mask = (o_row < O)[:, None] & (first_key + o_key < N)[None, :]
+        tl.store(p_part + o_row[:, None].to(tl.int64) * N + o_key[None, :], y, mask=mask)

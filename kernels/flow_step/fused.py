@@ -1,0 +1,171 @@
+"""flow_step in Triton: tensors in, the work laid out, two kernels launched.
+
+    Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
+
+A program owns a tile of keys, hence its columns of Y: no atomics, the same bits every time. It walks the tiles of
+queries that see them, from the last to the first, so that programs that run together read the same Q; inside, over the
+heads, whose weights are added up before the one product with R. See README.md.
+"""
+
+import functools
+import math
+import struct
+
+import torch
+import triton
+from torch import Tensor
+
+from attributor.kernels.flow_step.device import split_rows, sweep
+from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, Tile, choose_tile
+
+__all__ = ["flow_step", "interpreted"]
+
+PROGRAMS = 512  # at least so many where N allows: four a multiprocessor of the largest GPUs
+PART_BYTES = 1 << 28  # of partial results
+
+
+def interpreted() -> bool:
+    """True when Triton's interpreter runs the kernels, on CPU tensors: TRITON_INTERPRET=1 before the first import."""
+    return not isinstance(sweep, triton.JITFunction)
+
+
+def flow_step(
+    rows: Tensor,  # (O, N)
+    query: Tensor,  # (H, N, D)
+    key: Tensor,  # (G, N, D)
+    row_bias: Tensor,  # (H, N)
+    key_bias: Tensor | None,  # (H, N)
+    *,
+    scale: float,
+    kv_index: Tensor,  # (H,)
+    power: float,
+    window: int | None,
+    softcap: float | None,
+    tile: Tile | None = None,
+) -> Tensor:  # (O, N) float32
+    """On the GPU that holds the tensors; query and key float16, bfloat16 or float32, D <= 256. `tile`: for tuning."""
+    (O, N), (H, _, D) = rows.shape, query.shape
+    if D > MAX_HEAD_SIZE or query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise ValueError(f"the kernel takes 16 or 32 bit floats and D <= {MAX_HEAD_SIZE}, got {query.dtype}, D = {D}")
+    device = rows.device
+    kv = kv_index.tolist()
+    pairs = _groups(kv, H, 2)
+    if tile is None:
+        paired = 2 * len(pairs) <= 1.2 * H
+        tile = choose_tile(O, D, 8 * query.element_size(), paired=paired, capability=_capability(device))
+    BQ, BK = tile.queries, tile.keys
+    T, keys = triton.cdiv(N, BQ), triton.cdiv(N, BK)
+    groups = pairs if tile.heads == 2 else _groups(kv, H, 1)
+    heads = torch.tensor([head for group in groups for head in group], dtype=torch.int32, device=device)
+    kv_of_group = torch.tensor([kv[group[0]] for group in groups], dtype=torch.int32, device=device)
+
+    gain, inner, base = _base_two(scale, power, softcap)
+    row_bias = _padded_bias(row_bias, base, H + 1, T * BQ)
+    empty = torch.empty(1, dtype=torch.float32, device=device)
+    key_bias = empty if key_bias is None else _padded_bias(key_bias, base, H + 1, keys * BK)
+    rows = rows.detach().to(torch.float32)
+    single = tile.rows == 1
+    high = low = torch.empty(1, dtype=torch.float16, device=device)
+    factor = empty
+    if single:
+        padded = torch.zeros(T * BQ, dtype=torch.float32, device=device)
+        padded[:N] = rows[0]
+        rows, active = padded, (padded.view(T, BQ) != 0).any(1)
+        blocks = 1
+    else:
+        rows = rows.contiguous()
+        blocks = triton.cdiv(O, tile.rows)
+        high = torch.empty(blocks * tile.rows, T * BQ, dtype=torch.float16, device=device)
+        low = torch.empty_like(high)
+        factor = torch.empty(T, blocks * tile.rows, dtype=torch.float32, device=device)
+        active = torch.empty(T, dtype=torch.int32, device=device)
+        split_rows[(T,)](rows, high, low, factor, active, O, N, BQ=BQ, BO=tile.rows)
+    before = torch.zeros(T + 1, dtype=torch.int32, device=device)  # active tiles before each
+    torch.cumsum(active, 0, dtype=torch.int32, out=before[1:])
+    tiles = torch.argsort((active == 0).to(torch.uint8), stable=True).to(torch.int32)  # the active ones first, in order
+
+    parts = max(1, min(triton.cdiv(PROGRAMS, keys), 16, T, PART_BYTES // (4 * O * N)))
+    result = (torch.empty if single or tile.held else torch.zeros)(parts, O, N, dtype=torch.float32, device=device)
+    query, key = _readable(query, BQ, tile.described), _readable(key, BK, tile.described)
+    BD = max(16, triton.next_power_of_2(D))
+    with _on(device):
+        sweep[(keys * parts, blocks if tile.held else 1)](
+            _source(query, BQ, BD, tile.described),
+            _source(key, BK, BD, tile.described),
+            rows, high, low, factor, row_bias, key_bias, heads, kv_of_group, tiles, before, result,
+            O, N, H, len(groups), T, keys * BK, parts, min(window or 0, N), gain, inner,
+            query.stride(0), query.stride(1), key.stride(0), key.stride(1),
+            D=D, BD=BD, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, HEADS=tile.heads, AHEAD=tile.ahead,
+            KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N, SOFTCAP=softcap is not None,
+            DESCRIBED=tile.described, UPCAST=interpreted() and query.dtype == torch.bfloat16,
+            PRECISION="tf32x3" if torch.version.hip is None else "ieee",
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+    return result[0] if parts == 1 else result.sum(0)
+
+
+def _groups(kv: list[int], H: int, size: int) -> list[list[int]]:
+    """Query heads in groups of `size` with one key head; what a group lacks is head H, whose bias is -inf."""
+    by_key: dict[int, list[int]] = {}
+    for head, index in enumerate(kv):
+        by_key.setdefault(index, []).append(head)
+    groups = [heads[i : i + size] for heads in by_key.values() for i in range(0, len(heads), size)]
+    return [group + [H] * (size - len(group)) for group in groups]
+
+
+def _base_two(scale: float, power: float, softcap: float | None) -> tuple[float, float, float]:
+    """For 2^(gain f(inner s) + base bias) = exp(power logit + bias), f the hyperbolic tangent or nothing.
+
+    The kernel's gain is float32. The bias takes exactly the log2(e) that this rounding amounts to, so that logit and
+    log-sum-exp cancel as they should.
+    """
+    factor = power * (scale if softcap is None else softcap)
+    gain = _float32(factor * math.log2(math.e))
+    base = gain / factor if factor and math.isfinite(gain / factor) and gain else math.log2(math.e)
+    return gain, 0.0 if softcap is None else scale / softcap, base
+
+
+def _float32(x: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", x))[0])
+
+
+def _padded_bias(bias: Tensor, base: float, heads: int, length: int) -> Tensor:
+    """(H, N) -> (heads, length) float32 in base 2, -inf beyond."""
+    padded = torch.full((heads, length), float("-inf"), dtype=torch.float32, device=bias.device)
+    padded[: bias.shape[0], : bias.shape[1]] = bias.detach().double() * base
+    return padded
+
+
+def _readable(tensor: Tensor, block: int, described: bool) -> Tensor:
+    """The tensor, or a copy of it that the kernel can read: most need none."""
+    tensor = tensor.detach()
+    size, (heads, row, last) = tensor.element_size(), tensor.stride()
+    good = last == 1 and row > 0 and block * row < 2**31
+    if described:
+        good = good and heads > 0 and not (tensor.data_ptr() % 16 or heads * size % 16 or row * size % 16)
+    if good:
+        return tensor
+    H, N, D = tensor.shape
+    copy = torch.empty(H, N, -(-D // 8) * 8, dtype=tensor.dtype, device=tensor.device)[..., :D]
+    return copy.copy_(tensor)
+
+
+def _source(tensor: Tensor, block: int, BD: int, described: bool) -> object:
+    if not described:
+        return tensor
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, block, BD])
+
+
+def _on(device: torch.device) -> torch.cuda.device:
+    return torch.cuda.device(device if device.type == "cuda" else -1)  # -1: nothing to switch
+
+
+@functools.cache
+def _capability(device: torch.device) -> int:
+    """80, 90, 100 ... of an NVIDIA GPU, 0 of anything else."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
