@@ -344,6 +344,11 @@ def test_a_log_gets_a_line_now_and_then():
     clock.now += 40
     display.case(record(0))
     assert "0.025 rows/s (40 s each), 12:40 left" in out.getvalue().splitlines()[-1]
+    one = record(0)
+    one["methods"]["similarity:/some/where/a-model"] = one["methods"].pop("random")
+    display.begin(1, [])
+    display.case(one)
+    assert "similarity:a-model" in out.getvalue().splitlines()[-1], "names, not places"
 
 
 def test_a_terminal_gets_lines_that_move():

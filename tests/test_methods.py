@@ -316,6 +316,19 @@ def test_similarity_is_the_cosine_to_question_and_answer(sentence_transformers):
         method(reading_of_texts("a", question="", answer_text=""))
     with pytest.raises(OSError, match="'missing': not on the hub"):
         Similarity("missing").needs(None)
+    with pytest.raises(InputError, match="a hub id or a folder, got ''"):
+        Similarity("")
+
+
+def test_similarity_takes_a_model_from_a_folder(sentence_transformers, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    (method,) = parse("similarity:~/model")
+    method(reading_of_texts("a"))
+    assert FakeSentences.made == [str(tmp_path / "model")]
+    assert method.name == "similarity:~/model"
+    with pytest.raises(OSError, match=r"not on the hub \(similarity:FOLDER takes one from this machine\)$"):
+        Similarity("missing").needs(None)
 
 
 def test_similarity_says_which_extra_it_needs(monkeypatch):

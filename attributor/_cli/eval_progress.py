@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attributor._cli.safe import safe
+from attributor.eval.report.runs import method_name
 from attributor.eval.summary import Running
 
 __all__ = ["Display"]
@@ -108,7 +109,8 @@ class Display:
 
     def _metrics(self) -> list[str]:
         found = sorted(self._running.average_precision.items(), key=lambda item: -item[1])
-        lines = [f"AP so far: {', '.join(f'{safe(name)} {value:.3f}' for name, value in found)}"] if found else []
+        shown = ", ".join(f"{safe(method_name(name))} {value:.3f}" for name, value in found)
+        lines = [f"AP so far: {shown}"] if found else []
         if (match := self._running.right) is not None:
             lines.append(f"the model's own answers: {match:.0%} hold the expected one")
         return lines

@@ -106,7 +106,7 @@ REGISTRY: dict[str, Entry] = {
     ),
     "similarity": Entry(
         "similarity.Similarity",
-        "sentence embeddings of question and answer against each segment; similarity:MODEL; needs an extra",
+        "sentence embeddings of question and answer against each segment; similarity:ID|FOLDER; needs an extra",
         "https://arxiv.org/abs/1908.10084",
         "model",
     ),

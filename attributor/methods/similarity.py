@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attributor._default_model import quiet
 from attributor._errors import InputError, ModelLoadError
 from attributor.methods._method import Needs
 
@@ -37,7 +39,13 @@ class Similarity:
     reads: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Name it after its model."""
+        """Name it after its model.
+
+        Raises:
+            InputError: no model is named.
+        """
+        if not self.model:
+            raise InputError("similarity needs a sentence-embedding model: a hub id or a folder, got ''")
         if not self.name:
             object.__setattr__(self, "name", "similarity" if self.model == DEFAULT else f"similarity:{self.model}")
 
@@ -67,7 +75,11 @@ def _encoder(name: str) -> Any:
         raise InputError(
             "the method 'similarity' needs sentence-transformers; install it with: pip install 'attributor[similarity]'"
         ) from error
+    place = Path(name).expanduser()
+    here = place.exists()
     try:
-        return SentenceTransformer(name)
+        with quiet(downloads=not here):
+            return SentenceTransformer(str(place) if here else name)
     except (OSError, ValueError) as error:
-        raise ModelLoadError(f"no sentence-embedding model could be loaded from {name!r}: {error}") from error
+        said = f"no sentence-embedding model could be loaded from {name!r}: {' '.join(str(error).split())}"
+        raise ModelLoadError(said if here else f"{said} (similarity:FOLDER takes one from this machine)") from error
