@@ -45,7 +45,7 @@ def variants(scores: HeadScores) -> dict[str, Weights]:
     standard = choose(scores)
     found = {"standard": standard}
     L, H = scores.shape
-    for heads in (count for count in (4, 8, 12, 20) if count <= L * H):
+    for heads in (count for count in (3, 6, 8, 12, 20) if count <= L * H):
         found[f"heads-{heads}"] = choose(scores, heads=heads)
     for weight in (1 / 64, 1 / 8, 3 / 8):
         found[f"weight-{weight:g}"] = choose(scores, total=HEADS * weight)
@@ -78,6 +78,8 @@ def combined(scores: HeadScores) -> dict[str, Weights]:
             plain = choose(of, heads=heads)
             found[f"{source}-{heads}"] = plain
             found[f"{source}-{heads}-power-2"] = replace(plain, power=2.0)
+    for weight in (1 / 64, 1 / 4, 1.0):  # without early heads more weight may mean a second hop
+        found[f"all-4-weight-{weight:g}"] = choose(scores, heads=4, total=4 * weight)
     for name in ("all-4", "two_hop-4"):
         found[f"{name}-question-0.67"] = replace(found[name], question=0.67)
         found[f"{name}-value-norms"] = replace(_times(found[name], lambda l, L: 1 / 4), value_norms=True)

@@ -11,7 +11,7 @@ from attributor._weights import Weights
 
 __all__ = ["HEADS", "check_heads", "choose", "ranked"]
 
-HEADS = 6
+HEADS = 4
 WEIGHT = 1 / 16  # of each head against the residual's 1: with more, the flow mixes sentences, and finds fewer
 
 
@@ -26,7 +26,7 @@ def ranked(scores: HeadScores, by: str = "ap") -> list[tuple[int, int, float]]:
 
 
 def check_heads(heads: int | None, of: int) -> int:
-    """How many heads to take of a model with `of` of them; None: 6, or all of a model with fewer.
+    """How many heads to take of a model with `of` of them; None: 4, or all of a model with fewer.
 
     Raises:
         InputError: none, or more than there are.
@@ -43,7 +43,7 @@ def choose(scores: HeadScores, *, heads: int | None = None, total: float | None 
 
     Args:
         scores: of all heads.
-        heads: how many to take, 1 to L H; None: 6, or all of a model with fewer.
+        heads: how many to take, 1 to L H; None: 4, or all of a model with fewer.
         total: what their weights add up to; a layer's residual counts 1. None: 1/16 each.
         by: "ap", how high the planted sentences rank, or "mass", how much of the attention they get.
 

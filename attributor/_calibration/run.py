@@ -25,7 +25,7 @@ def calibrate(
     The model reads `count` generated prompts of about ten documents, in each of which we know the sentences that the
     answer comes from, because we planted them: a fact, two facts that lead to each other, a code to copy, a fact asked
     for in other words. A head's score is the average precision of the planted sentences under the attention that it
-    pays to each sentence, half from the rows of the answer and half from those of the question; the six best heads get
+    pays to each sentence, half from the rows of the answer and half from those of the question; the four best heads get
     1/16 each. No data set and no labels.
 
         weights = attributor.calibrate(model, tokenizer)

@@ -49,7 +49,7 @@ Overwrite = Annotated[bool, opt._option(opt.OUTPUT, "Replace --out if it is ther
 Count = Annotated[int, opt._option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
 Seed = Annotated[int, opt._option(HEADS_PANEL, "Another seed makes other prompts.", "--seed", metavar="S")]
 Heads = Annotated[
-    int | None, opt._option(HEADS_PANEL, r"How many to take.  [dim]\[default: 6][/]", "--heads", min=1, metavar="K")
+    int | None, opt._option(HEADS_PANEL, r"How many to take.  [dim]\[default: 4][/]", "--heads", min=1, metavar="K")
 ]
 
 
