@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from eval_rows import row, write_rows
-from test_eval_runner import METHODS, records, same
+from eval_runs import METHODS, records, same
 from tiny_chat import model as tiny_model
 from tiny_chat import save
 from tiny_chat import tokenizer as tiny_tokenizer

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from eval_rows import row, write_rows
-from test_eval_runner import records
+from eval_runs import records
 from tiny_chat import model as tiny_model
 from tiny_chat import tokenizer as tiny_tokenizer
 

@@ -1,22 +1,14 @@
-"""Attribution methods against what they are defined to be, on tiny models; the registry; what a score is made of."""
+"""Attribution methods against what they are defined to be, on tiny models."""
 
 import copy
-import subprocess
-import sys
-from types import SimpleNamespace
-from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
-from families import RECORDED, VOCABULARY, tiny
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from families import RECORDED, tiny
+from method_readings import HEADS, K, prompt_of, read
 
-from attributor import FileFormatError, InputError, NumericsError, RecordingError, Weights, flow
+from attributor import InputError, RecordingError, Weights, flow
 from attributor._materialised import eager_attentions
-from attributor._prompt import Prompt
-from attributor._segments import Segment
 from attributor.methods import (
     Flow,
     GradientXInput,
@@ -28,41 +20,13 @@ from attributor.methods import (
     Random,
     Reading,
     SharpenedAttention,
-    Similarity,
     Straight,
     ValueNormAttention,
-    describe,
     parse,
-    score,
     union,
 )
-from attributor.methods._registry import REGISTRY
-from attributor.methods._score import AGGREGATIONS, aggregate
 
-K, A = 41, 6
-HEADS = torch.zeros(4, 4)
-HEADS[1, 2], HEADS[3, 0], HEADS[3, 3] = 0.5, 1.5, 0.25
 FAMILIES = ["llama", "mistral", "gemma2", "gpt2"]  # grouped heads; a window; both and capped logits; neither
-
-
-def prompt_of(seed=1, k=K):
-    """Token i is the four characters "tii "; four tokens a segment from the third on, two documents."""
-    ids = torch.randint(3, VOCABULARY, (k,), generator=torch.Generator().manual_seed(seed))
-    text = "".join(f"t{i:02d} " for i in range(k))
-    offsets = torch.tensor([(4 * i, 4 * i + 4) for i in range(k)])
-    documents = (Segment(8, 72, text[8:72], "x", 0), Segment(76, 140, text[76:140], "y", 1))
-    return Prompt(text, ids, offsets, documents)
-
-
-def segments_of(prompt):
-    starts = [*range(12, 60, 16), *range(80, 128, 16)]
-    return [Segment(a, a + 15, prompt.text[a : a + 15]) for a in starts]
-
-
-def read(model, methods, **more):
-    prompt = prompt_of()
-    answer = torch.randint(3, VOCABULARY, (A,), generator=torch.Generator().manual_seed(2))
-    return Reading.read(model, None, prompt, answer, segments_of(prompt), union(methods, model), **more)
 
 
 def rows_of_attention(model, reading):
@@ -271,223 +235,3 @@ def test_length_position_and_random():
     other = Reading.read(model, None, prompt_of(seed=5), reading.answer, reading.segments, None)
     assert not torch.equal(Random()(other), drawn)
     assert len(set(drawn.tolist())) == 6
-
-
-class FakeSentences:
-    """Embeds a text by how often the letters a, b and c occur in it."""
-
-    made: ClassVar[list[str]] = []
-
-    def __init__(self, name):
-        if name == "missing":
-            raise OSError("not on the hub")
-        self.made.append(name)
-
-    def encode(self, texts, **options):
-        assert options == {"convert_to_numpy": True, "show_progress_bar": False}
-        return np.array([[text.count(letter) for letter in "abc"] for text in texts], dtype=np.float32)
-
-
-@pytest.fixture
-def sentence_transformers(monkeypatch):
-    from attributor.methods import similarity
-
-    similarity._encoder.cache_clear()
-    FakeSentences.made.clear()
-    fake = SimpleNamespace(SentenceTransformer=FakeSentences)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", fake)
-    yield fake
-    similarity._encoder.cache_clear()
-
-
-def reading_of_texts(*texts, question="aab?", answer_text="b"):
-    segments = [Segment(0, len(text), text) for text in texts]
-    return SimpleNamespace(segments=tuple(segments), question=question, answer_text=answer_text)
-
-
-def test_similarity_is_the_cosine_to_question_and_answer(sentence_transformers):
-    method = Similarity("some/model")
-    got = method(reading_of_texts("ab", "a", "c", "aabb aabb", "none: x"))
-    torch.testing.assert_close(got, torch.tensor([1.0, 0.5**0.5, 0, 1, 0], dtype=torch.float64), rtol=0, atol=1e-7)
-    assert method(reading_of_texts()).tolist() == []
-    method.needs(None)
-    assert FakeSentences.made == ["some/model"], "loaded once"
-    with pytest.raises(InputError, match="question or answer_text"):
-        method(reading_of_texts("a", question="", answer_text=""))
-    with pytest.raises(OSError, match="'missing': not on the hub"):
-        Similarity("missing").needs(None)
-    with pytest.raises(InputError, match="a hub id or a folder, got ''"):
-        Similarity("")
-
-
-def test_similarity_takes_a_model_from_a_folder(sentence_transformers, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "model").mkdir()
-    (method,) = parse("similarity:~/model")
-    method(reading_of_texts("a"))
-    assert FakeSentences.made == [str(tmp_path / "model")]
-    assert method.name == "similarity:~/model"
-    with pytest.raises(OSError, match=r"not on the hub \(similarity:FOLDER takes one from this machine\)$"):
-        Similarity("missing").needs(None)
-
-
-def test_similarity_says_which_extra_it_needs(monkeypatch):
-    from attributor.methods import similarity
-
-    similarity._encoder.cache_clear()
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"pip install 'attributor\[similarity\]'"):
-        Similarity().needs(None)
-
-
-# scores
-
-
-@given(
-    st.lists(st.tuples(st.integers(-1, 3), st.floats(-5, 5)), max_size=40),
-)
-@settings(max_examples=60, deadline=None)
-def test_aggregations_are_what_they_are_called(tokens):
-    owner = np.array([o for o, _ in tokens], dtype=np.int64)
-    values = np.array([v for _, v in tokens], dtype=np.float64)
-    got = aggregate(values, owner, 4)
-    assert tuple(got) == AGGREGATIONS
-    for o in range(4):
-        own = sorted((v for p, v in tokens if p == o), reverse=True)
-        expected = (sum(own), sum(own) / len(own), sum(own[:5]), own[0]) if own else (0, 0, 0, 0)
-        assert [float(got[name][o]) for name in AGGREGATIONS] == pytest.approx(expected, abs=1e-12)
-
-
-def test_a_score_by_tokens_has_four_aggregations_of_segments_and_documents():
-    model, method = tiny("llama"), MeanAttention()
-    reading = read(model, [method])
-    tokens = method(reading)
-    got = score(method, reading)
-    assert (got.name, got.reads, got.passes) == ("mean-attention", True, 0)
-    assert got.seconds > 0
-    segment = tokens[7:11]  # the second segment: characters 28 to 43
-    expected = {"sum": segment.sum(), "mean": segment.mean(), "top5": segment.sum(), "max": segment.max()}
-    for name, value in expected.items():
-        assert got.segments[name].dtype == torch.float64
-        assert float(got.segments[name][1]) == pytest.approx(float(value))
-    document = tokens[19:35]  # the second document, its title too: characters 76 to 140
-    assert float(got.documents["sum"][1]) == pytest.approx(float(document.sum()))
-    assert float(got.documents["top5"][1]) == pytest.approx(float(document.topk(5).values.sum()))
-    assert {len(values) for values in got.segments.values()} == {6}
-
-
-def test_a_score_by_segments_has_one_and_documents_sum_it():
-    got = score(Length(), read(tiny("llama"), []))
-    assert {name: values.tolist() for name, values in got.segments.items()} == {"segment": [4.0] * 6}
-    assert {name: values.tolist() for name, values in got.documents.items()} == {"segment": [12.0, 12.0]}
-    assert not got.reads
-
-
-def test_a_gradient_counts_its_pass():
-    got = score(GradientXInput(), read(tiny("llama"), []))
-    assert (got.passes, got.reads) == (1, False)
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_refused(bad):
-    reading = read(tiny("llama"), [])
-    method = SimpleNamespace(name="mine", by="segment", reads=False)
-    call = type("Mine", (), {"__call__": lambda self, r: torch.tensor([1.0, bad, 0, 0, 0, 0])})()
-    call.name, call.by, call.reads = method.name, method.by, method.reads
-    with pytest.raises(NumericsError, match="'mine': 1 of 6 scores"):
-        score(call, reading)
-    call.by = "token"
-    with pytest.raises(InputError, match=r"\(41,\) scores by token"):
-        score(call, reading)
-
-
-# the registry
-
-
-def test_methods_are_named_as_they_are_asked_for(tmp_path):
-    path = tmp_path / "mine.safetensors"
-    Weights(HEADS).save(path)
-    asked = f"flow, flow:retrieval,flow:{path},straight:retrieval,contextcite:16,gradient-x-input:signed,random:3"
-    methods = parse(asked)
-    assert [method.name for method in methods] == [name.strip() for name in asked.split(",")]
-    assert methods[0].weights == "mean"
-    assert methods[4].masks == 16
-    assert methods[6].seed == 3
-    assert [m.name for m in parse(["flow:mean", "contextcite"])] == ["flow:mean", "contextcite"]
-    reading = read(tiny("llama"), [Straight(HEADS)])
-    assert torch.equal(parse([f"straight:{path}"])[0](reading), Straight(HEADS)(reading))
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ("attention", r"unknown method 'attention'; did you mean .*last-attention.* there are: flow, straight"),
-        ("max_attention", "did you mean max-attention"),
-        ("xyz", "unknown method 'xyz'; there are: flow"),
-        ("", "empty"),
-        ("flow,,random", "empty"),
-        ([], "no method"),
-        ("flow:nothing", "unknown weights 'nothing'"),
-        ("flow:", "ends in a colon"),
-        ("length:3", "length takes nothing after a colon"),
-        ("contextcite:many", "masks must be a whole number, got 'many'"),
-        ("contextcite:1", "masks >= 2, got 1"),
-        ("gradient-x-input:best", "takes norm, signed, absolute, got 'best'"),
-        ("flow,flow:mean", r"'flow:mean' is asked for twice \(as 'flow'\)"),
-        ("random,random", "'random' is asked for twice"),
-        ("contextcite,contextcite:32", "twice"),
-    ],
-)
-def test_names_that_cannot_be_used(asked, message):
-    with pytest.raises(InputError, match=message):
-        parse(asked)
-
-
-def test_a_file_that_holds_no_weights_is_told_at_once(tmp_path):
-    path = tmp_path / "notes.txt"
-    path.write_text("no weights")
-    with pytest.raises(FileFormatError, match="weights file"):
-        parse(f"flow:{path}")
-
-
-def test_the_registry_and_the_classes_agree():
-    described = describe()
-    assert [name for name, _, _ in described] == list(REGISTRY)
-    for name, line, source in described:
-        (method,) = parse(name)
-        assert method.name == name
-        assert method.source == source
-        assert source == "" or source.startswith("https://")
-        assert method.by in ("token", "segment")
-        assert isinstance(method.reads, bool)
-        assert len(line) < 110
-        assert "\n" not in line
-        assert type(method).__doc__
-        assert type(method)() == method, "its defaults are those of the plain name"
-
-
-def test_every_method_has_its_line_in_the_documentation():
-    from pathlib import Path
-
-    page = (Path(__file__).parents[1] / "docs" / "methods.md").read_text("utf-8")
-    for name, _, source in describe():
-        line = next((line for line in page.splitlines() if line.startswith(f"| `{name}")), "")
-        assert line, name
-        assert source in line
-
-
-def test_public_names_are_there_and_naming_the_methods_imports_nothing_heavy():
-    import attributor.methods as package
-
-    assert package.__all__ == sorted(package.__all__)
-    for name in package.__all__:
-        assert getattr(package, name).__doc__, name
-    assert set(dir(package)) == set(package.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'flows'"):
-        package.flows  # noqa: B018
-    code = (
-        "import sys; from attributor.methods import describe; describe();"
-        "print([m for m in ('torch', 'transformers', 'sklearn', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -1,0 +1,100 @@
+"""The public data set: whole, streamed, from the cache, and what is said where it cannot be had."""
+
+import sys
+import types
+
+import pytest
+from eval_schemas import HUB, changed, write
+
+from attributor._errors import InputError
+from attributor.eval.data import load
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a file into `tmp_path`."""
+    return lambda content, name="rows.jsonl": write(tmp_path / name, content)
+
+
+class Hub(types.ModuleType):
+    """Stands in for the package datasets: rows, or an error, and what was asked for."""
+
+    def __init__(self, cache, rows):
+        super().__init__("datasets")
+        self.config = types.SimpleNamespace(HF_DATASETS_CACHE=str(cache))
+        self.rows, self.asked, self.given = rows, [], 0
+
+    def load_dataset(self, path, config, *, split, streaming):
+        self.asked.append((path, config, split, streaming))
+        if isinstance(self.rows, Exception):
+            raise self.rows
+        return self.give()
+
+    def give(self):
+        for row in self.rows:
+            if isinstance(row, Exception):
+                raise row
+            self.given += 1
+            yield row
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    made = Hub(tmp_path, [changed(HUB, id=str(i)) for i in range(9)])
+    monkeypatch.setitem(sys.modules, "datasets", made)
+    return made
+
+
+def test_the_public_data_set_whole_or_streamed(hub):
+    loaded = load("hotpotqa")
+    assert (len(loaded.questions), loaded.source) == (9, "hotpotqa/hotpot_qa, distractor, validation")
+    assert load("hotpotqa", config="fullwiki", split="train", limit=4).questions == loaded.questions[:4]
+    assert hub.given == 9 + 4
+    load("hotpotqa", split="train[:5]", limit=1)
+    assert hub.asked == [
+        ("hotpotqa/hotpot_qa", "distractor", "validation", False),
+        ("hotpotqa/hotpot_qa", "fullwiki", "train", True),
+        ("hotpotqa/hotpot_qa", "distractor", "train[:5]", False),
+    ]
+
+
+def test_what_the_cache_holds_is_not_streamed(hub, tmp_path):
+    (tmp_path / "hotpotqa___hotpot_qa" / "distractor").mkdir(parents=True)
+    assert len(load("hotpotqa", limit=2).questions) == 2
+    load("hotpotqa", config="fullwiki", limit=2)
+    assert [streaming for *_, streaming in hub.asked] == [False, True]
+
+
+@pytest.mark.parametrize("when", ["asked", "streaming"])
+def test_a_hub_that_cannot_be_reached_says_how_to_go_on(hub, when):
+    error = ConnectionError("Couldn't reach the Hub\nmore of it")
+    hub.rows = error if when == "asked" else [HUB, error]
+    with pytest.raises(InputError) as caught:
+        load("hotpotqa", limit=3)
+    assert str(caught.value) == (
+        "hotpotqa/hotpot_qa, distractor, validation cannot be loaded from the hub (Couldn't reach the Hub); "
+        "name a local .json or .jsonl file of it instead"
+    )
+
+
+def test_unknown_configurations_and_splits_ask_nobody(hub):
+    with pytest.raises(InputError, match=r"unknown configuration 'medium' of .*; there are distractor, fullwiki"):
+        load("hotpotqa", config="medium")
+    with pytest.raises(
+        InputError, match=r"unknown split 'test' of hotpotqa/hotpot_qa, distractor; there are train, val"
+    ):
+        load("hotpotqa", split="test")
+    assert hub.asked == []
+
+
+def test_a_split_without_answers_is_told(hub):
+    hub.rows = [changed(HUB, id=str(i), answer=None, supporting_facts=[]) for i in range(3)]
+    with pytest.raises(InputError, match=r"fullwiki, test can be used, 3 tried; row 1 \(id 0\): "):
+        load("hotpotqa", config="fullwiki", split="test")
+
+
+def test_without_the_package_a_file_still_works(monkeypatch, written):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"pip install 'attributor\[eval\]'; or name a local"):
+        load("hotpotqa")
+    assert load("hotpotqa", written([HUB])).problems == ()
