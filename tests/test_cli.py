@@ -1,17 +1,15 @@
-"""The command line without a model: options, files, errors, what is printed where, what is imported."""
+"""The command line without a model: what it asks for, what is printed where, and how it ends."""
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 import typer
+from cli_runs import run
 from example_flow import example
 from tiny_chat import save
-from typer.testing import CliRunner
 
 import attributor._cli.answer
 import attributor._models
@@ -19,8 +17,6 @@ from attributor._cli.answer import Answered
 from attributor._cli.commands import app
 from attributor._errors import ModelLoadError
 from attributor._weights import Weights
-
-RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"})
 
 
 @pytest.fixture
@@ -52,117 +48,10 @@ def asked(monkeypatch):
     return seen
 
 
-@pytest.fixture
-def no_model(monkeypatch):
-    """Fails the test if a model is loaded: the error had to come before."""
-
-    def load_model(*_, **__):
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(attributor._models, "load_model", load_model)
-
-
-def run(*args, **more):
-    return RUNNER.invoke(app, [str(arg) for arg in args], **more)
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ("", "no prompt: give --document FILE"),
-        ("-d DOC", "--document needs --question"),
-        ("--question Q", "no prompt"),
-        ("-d DOC -q Q --messages DOC", "--document and --messages are different sources"),
-        ("--prompt-file DOC --messages DOC", "--messages and --prompt-file are different sources"),
-        ("--prompt-file DOC -q Q", "--question goes with --document, not with --prompt-file"),
-        ("--messages DOC --instruction Q", "--instruction goes with --document, not with --messages"),
-        ("-d DOC -q Q --raw", "--chat and --raw go with --prompt-file"),
-        ("--prompt-file DOC --raw --system S", "--system needs a chat"),
-        ("-d DOC -q Q --answer A --max-new-tokens 3", "--max-new-tokens does not go with it"),
-        ("-d DOC -q Q --how median", "--how must be sum, mean, max or topK"),
-        ("-d DOC -q Q --how top0", "--how must be sum, mean, max or topK"),
-        ("-d DOC -q Q --by word", "--by"),
-        ("-d DOC -q Q --max-new-tokens 0", "--max-new-tokens"),
-        ("-d DOC -q Q --top -1", "--top"),
-        ("-d DOC -q Q --power x", "--power"),
-        ("-d DOC -q Q --nonsense", "--nonsense"),
-        ("-d - -d - -q Q", "standard input (-) can be read only once"),
-        ("-d DOC -q Q --html out.html --save out.html", "--html and --save both name out.html"),
-    ],
-)
-def test_wrong_options_exit_2_with_a_sentence(args, message, doc, no_model):
-    result = run("flow", *[doc if arg == "DOC" else arg for arg in args.split()])
-    assert result.exit_code == 2
-    assert message in " ".join(result.stderr.replace("│", " ").split())
-    assert "Traceback" not in result.stderr
-    assert not result.stdout
-
-
 def write(folder: Path, name: str, data: bytes) -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
-
-
-@pytest.mark.parametrize(
-    ("option", "data", "message"),
-    [
-        ("-d", None, "cannot read"),
-        ("-d", b"", "is empty"),
-        ("-d", b" \n\t\n", "is empty"),
-        ("-d", b"caf\xe9", "is not UTF-8 text (byte 3 is 0xe9)"),
-        ("--prompt-file", b"", "is empty"),
-        ("--messages", b"{", "is not JSON"),
-        ("--messages", b"[" * 100_000, "is n"),  # "is nested too deeply", or "is not JSON" where Python copes
-        ("--messages", b"[]", "must hold"),
-        ("--messages", b'{"turns": []}', "must hold"),
-        ("--messages", b'["hello"]', "message 1 has no role"),
-        ("--messages", b'[{"role": "user", "content": 3}]', "content of message 1 must be text"),
-        ("--messages", b'[{"role": "assistant", "content": "Yes."}]', "there is no prompt before it"),
-    ],
-)
-def test_files_that_cannot_be_used_exit_1_before_a_model_is_loaded(option, data, message, tmp_path, no_model):
-    path = tmp_path / "input" if data is None else write(tmp_path, "input", data)
-    result = run("flow", option, path, *(["-q", "Q"] if option == "-d" else []))
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.splitlines()) == 1
-    assert not result.stdout
-
-
-@pytest.mark.parametrize("option", ["--html", "--save"])
-def test_outputs_are_checked_before_a_model_is_loaded(option, doc, tmp_path, no_model):
-    for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "out", "there is no folder")):
-        result = run("flow", "-d", doc, "-q", "Q", option, place)
-        assert result.exit_code == 1
-        assert message in result.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"], "checking leaves nothing behind"
-
-
-def test_a_folder_that_cannot_be_written_to(doc, tmp_path, no_model, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    result = run("flow", "-d", doc, "-q", "Q", "--html", tmp_path / "out.html")
-    assert result.exit_code == 1
-    assert "Permission denied" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--weights", "nonsense"], "unknown weights 'nonsense'"),
-        (["--power", "-1"], "power must be a finite number > 0, got -1.0"),
-        (["--impl", "fortran"], "unknown implementation 'fortran'"),
-        (["--impl", "cuda"], "implementation 'cuda' cannot be used here"),
-    ],
-)
-def test_settings_are_checked_before_a_model_is_loaded(options, message, doc, no_model):
-    result = run("flow", "-d", doc, "-q", "Q", *options)
-    assert result.exit_code == 1
-    assert message in result.stderr
 
 
 def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
@@ -361,66 +250,6 @@ def test_the_demo_uses_the_shipped_documents(asked, tmp_path, monkeypatch):
     assert run("demo", "--answer", "A", "--max-new-tokens", "3").exit_code == 2
     write(tmp_path, "file", b"")
     assert "cannot make the folder file" in run("demo", "--html", "file/demo.html").stderr
-
-
-def test_info():
-    found = json.loads(run("info", "--json").stdout)
-    assert {"versions", "cpu", "implementations", "memory", "cache", "default_model"} <= set(found)
-    assert found["versions"]["attributor"]
-    assert [entry["name"] for entry in found["implementations"]] == ["cuda", "triton", "cpu", "reference"]
-    assert all(entry["reason"] for entry in found["implementations"])
-    shown = run("info").stdout
-    for words in ("torch", "ISA", "memory", "reference", "SmolLM2-135M-Instruct"):
-        assert words in shown
-
-
-def fresh(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-
-
-def test_help_starts_without_torch_and_info_without_transformers():
-    code = "import sys; from attributor._cli.commands import app\napp({}, standalone_mode=False)\n"
-    code += "print({} & set(sys.modules))"
-    assert fresh(code.format(["flow", "--help"], {"torch", "transformers", "numpy"})).stdout.endswith("set()\n")
-    assert fresh(code.format(["info"], {"transformers"})).stdout.endswith("set()\n")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("options", [["info"], ["info", "--json"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_standard_output_on_a_full_disk(options, unbuffered):
-    command = [sys.executable, "-m", "attributor.cli", *options]
-    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    with open("/dev/full", "w") as full:
-        ran = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False, env=environment
-        )
-    assert (ran.returncode, ran.stderr) == (1, "error: cannot write to standard output: No space left on device\n")
-
-
-def test_an_interruption_while_it_starts_is_quiet(tmp_path):
-    (tmp_path / "typer.py").write_text(
-        "import os, signal, time\nprint('importing')\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-m", "attributor.cli", "info"], env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "importing\n", "")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("options", [["info"], ["info", "--json"]])
-def test_a_reader_who_leaves(options):
-    command = [sys.executable, "-m", "attributor.cli", *options]
-    read, written = os.pipe()
-    os.close(read)
-    try:
-        gone = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
-    finally:
-        os.close(written)
-    assert gone.returncode == 1
-    assert not gone.stderr
 
 
 def test_the_documentation_is_complete(asked, doc):
