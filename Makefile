@@ -6,6 +6,7 @@
 #   make test ARGS="-k record -x"   arguments for pytest; likewise `make bench ARGS=...`
 
 PYTHON ?= python3
+GPU_PYTHON ?= python3
 WEIGHTS ?= retrieval
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,12 +18,13 @@ PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*/ eval/*.
 INSTALLED := .venv/.installed-$(PACKAGES)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: help install demo test bench bench-results lint format clean
+.PHONY: help install demo test bench bench-results gpu-check lint format clean
 help:
 	@echo "make demo    the whole thing on one question, in the terminal and in out/demo.html"
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks, each beside its baseline"
 	@echo "make bench-results   the same, kept in bench/results and shown in README.md; on an idle machine"
+	@echo "make gpu-check   on a machine with a GPU, in 8 minutes: builds, every GPU test, the GPU benchmarks; docs/gpu-bench.md"
 	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
 	@echo "make clean   what was built; the virtual environment stays (remove .venv to start over)"
 
@@ -42,6 +44,11 @@ bench-results: $(INSTALLED)
 	@mkdir -p build
 	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json $(ARGS)
 	$(BIN)/python bench/table.py build/bench.json
+
+gpu-check:  # installs into build/gpu, from what this Python has: the versions that a GPU's machine came with
+	@command -v $(GPU_PYTHON) >/dev/null || { \
+		echo "$(GPU_PYTHON) not found; GPU_PYTHON=/path/to/python with torch for this GPU: make gpu-check GPU_PYTHON=..."; exit 1; }
+	@$(GPU_PYTHON) bench/gpu_check.py $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 lint: $(BIN)/ruff
 	$(BIN)/ruff check .

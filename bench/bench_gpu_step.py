@@ -1,0 +1,23 @@
+"""flow_step on a GPU over N, O, D, key heads and chosen heads, each beside SDPA's forward and the stock gradient route.
+
+`extra_info["gpu"]` holds what CUDA events said: TF of Q K^T (2 H D N^2 / 2), and medians over rounds of ratios whose
+baseline ran right before: `rate_ratio` compares FLOP/s with SDPA's forward (two products), `ratio` compares seconds.
+The answer that was timed is asserted on some of its columns, against float64.
+"""
+
+import pytest
+from gpu_device import REHEARSAL, why_not
+from gpu_shapes import STEPS, smaller
+from gpu_step import measure
+
+if why_not():
+    pytest.skip(why_not(), allow_module_level=True)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def bench_gpu_step(benchmark, step):
+    """One layer's step."""
+    step = smaller(step) if REHEARSAL else step
+    benchmark.group = f"flow_step on a GPU, N {step.N}"
+    found = measure(step, benchmark)
+    assert found["seconds"] > 0

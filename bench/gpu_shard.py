@@ -1,0 +1,28 @@
+"""A pytest plugin for gpu_check.py: one part of the tests, and each outcome noted at once.
+
+Most of the time of the GPU tests goes into compiling, which takes a processor core each: several processes, each with
+every n-th test (ATTRIBUTOR_GPU_SHARD=2/6), share the compiler's cache and finish that much sooner.
+"""
+
+import os
+
+from gpu_log import note
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep every n-th test."""
+    index, _, count = os.environ.get("ATTRIBUTOR_GPU_SHARD", "0/1").partition("/")
+    others = [item for i, item in enumerate(items) if i % int(count) != int(index)]
+    items[:] = [item for i, item in enumerate(items) if i % int(count) == int(index)]
+    config.hook.pytest_deselected(items=others)
+
+
+def pytest_runtest_logreport(report):
+    """What became of each test; what it printed where it says which kernels are trusted."""
+    if report.when == "call" or report.outcome != "passed":
+        said = ""
+        if report.failed:
+            said = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr).strip()[-400:]
+        elif report.skipped:
+            said = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)[:200]
+        note("test", test=report.nodeid, outcome=report.outcome, when=report.when, seconds=report.duration, said=said)
