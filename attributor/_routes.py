@@ -18,6 +18,7 @@ __all__ = ["ROUTES", "Call", "fused", "order"]
 HALF = (torch.float16, torch.bfloat16)
 LONG = 512  # queries from which building a plan for their number of keys is worth it
 PROBE = 200  # positions of the small call: no multiple of any tile
+REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how kernels say that a call is not for them
 TOLERANCE = 2e-2  # of outputs of order 1 at 16 bits, and of the log-sum-exp
 
 
@@ -72,8 +73,14 @@ def fused(
     groups = query.shape[1] // key.shape[1]
     call = Call(query.device, query.dtype, query.shape[-1], value.shape[-1], groups, causal, window is not None)
     for name in order(call, query.shape[2]):
-        if _is_right(name, call, plain):
+        if not _is_right(name, call, plain):
+            continue
+        try:
             return ROUTES[name](query, key, value, causal, window, scale)
+        except torch.OutOfMemoryError:
+            raise
+        except REFUSALS:  # of this size or these strides, after all
+            _right[name, call] = False
     return None
 
 
@@ -105,15 +112,16 @@ def _is_right(name: str, call: Call, plain: Kernel) -> bool:
 def _probe(kernel: Kernel, call: Call, plain: Kernel) -> bool:
     g = torch.Generator().manual_seed(0)  # of its own: the model's random numbers stay as they are
     Q = PROBE if call.causal else 1
-    shapes = ((2 * call.groups, Q, call.size), (2, PROBE, call.size), (2, PROBE, call.value_size))
-    q, k, v = (torch.randn(1, *shape, generator=g).to(call.device, call.dtype) for shape in shapes)
+    shapes = ((Q, 2 * call.groups, call.size), (PROBE, 2, call.size), (PROBE, 2, call.value_size))
+    made = (torch.randn(1, *shape, generator=g).to(call.device, call.dtype) for shape in shapes)
+    q, k, v = (tensor.transpose(1, 2) for tensor in made)  # as models hand them over: a position's heads side by side
     window, scale = 37 if call.windowed else None, call.size**-0.5
     try:
         output, lse = kernel(q, k, v, call.causal, window, scale)
         expected, sums = plain(q.float(), k.float(), v.float(), call.causal, window, scale)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, NotImplementedError, TypeError):  # how kernels say that a call is not for them
+    except REFUSALS:
         return False
     if output.shape != expected.shape or lse.shape != sums.shape:
         return False

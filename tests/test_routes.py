@@ -75,6 +75,28 @@ def test_a_kernel_that_is_wrong_or_refuses_is_passed_over(routes, wrong):
     assert go(*tensors()) is None
 
 
+def test_a_kernel_that_refuses_after_all_is_passed_over(routes):
+    stand_in, called = routes
+
+    def sizes(output, lse):
+        if output.shape[2] != _routes.PROBE:
+            raise RuntimeError("not this size")
+        return output, lse
+
+    stand_in("flash", change=sizes)
+    for _ in range(2):
+        output, _ = go(*tensors())
+        torch.testing.assert_close(output, _definition(*tensors(), True, None, 0.25)[0])
+    names = [name for name, _ in called]
+    assert names == [
+        "flash",
+        "flash",
+        "efficient",
+        "efficient",
+        "efficient",
+    ]  # tried, refused, and then not asked again
+
+
 def test_running_out_of_memory_says_nothing_about_a_kernel(routes):
     stand_in, _ = routes
     stand_in("flash", error=torch.OutOfMemoryError("full"))
