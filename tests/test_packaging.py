@@ -47,9 +47,8 @@ def test_every_dependency_is_pinned_for_the_tests_within_its_bounds():
     pins = constraints()
     project = PROJECT["project"]
     lines = [*project["dependencies"], *PROJECT["build-system"]["requires"]]
-    for name, extra in project["optional-dependencies"].items():
-        if name != "similarity":  # no test installs it: they give the method another encoder
-            lines += extra
+    for extra in project["optional-dependencies"].values():
+        lines += extra
     for requirement in map(Requirement, lines):
         name = canonicalize_name(requirement.name)
         if name == "attributor":  # an extra that takes in the others
