@@ -57,7 +57,7 @@ print(json.dumps(found))
 def probe(python: str) -> dict[str, Any]:
     """What that Python finds: versions, and the GPU as torch sees it."""
     try:
-        ran = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=120)
+        ran = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=300)
         return json.loads(ran.stdout.splitlines()[-1])
     except (OSError, subprocess.TimeoutExpired, IndexError, json.JSONDecodeError) as error:
         return {"executable": python, "error": f"{python} could not be asked ({type(error).__name__})"}
@@ -108,7 +108,7 @@ def commit() -> tuple[str | None, bool | None]:
 
 def merge(found: list[dict[str, Any]]) -> dict[str, Any]:
     """The lines of the log, sorted by what they are about; of what was measured twice the later."""
-    kinds = ("ceiling", "step", "flow", "record", "keep", "stock", "matrices", "test", "sanitizer")
+    kinds = ("ceiling", "step", "flow", "record", "keep", "stock", "matrices", "test", "bench", "sanitizer")
     lists: dict[str, dict[Any, dict[str, Any]]] = {kind: {} for kind in kinds}
     for line in found:
         kind = line.pop("kind")
@@ -125,6 +125,7 @@ def merge(found: list[dict[str, Any]]) -> dict[str, Any]:
             "not passed": [test for test in tests if test["outcome"] != "passed"],
             "seconds": round(sum(test["seconds"] for test in tests), 1),
         },
+        "benchmarks that failed": [line for line in lists["bench"].values() if line["outcome"] == "failed"],
         "sanitizer": list(lists["sanitizer"].values()),
     }
 

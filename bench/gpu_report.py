@@ -39,6 +39,9 @@ def markdown(run: dict[str, Any]) -> str:
     lines += _tests(run.get("tests"), run.get("sanitizer", []))
     lines += _steps(run)
     lines += _flows(run)
+    if wrong := run.get("benchmarks that failed"):
+        lines += ["## Benchmarks that failed", ""]
+        lines += [f"- `{bench['test']}`: {' '.join(bench['said'].split())[:300]}" for bench in wrong] + [""]
     if missing := _missing(run):
         lines += ["## Not measured", "", *(f"- {line}" for line in missing), ""]
     return "\n".join(lines)

@@ -25,4 +25,5 @@ def pytest_runtest_logreport(report):
             said = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr).strip()[-400:]
         elif report.skipped:
             said = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)[:200]
-        note("test", test=report.nodeid, outcome=report.outcome, when=report.when, seconds=report.duration, said=said)
+        kind = "bench" if report.nodeid.startswith("bench") else "test"
+        note(kind, test=report.nodeid, outcome=report.outcome, when=report.when, seconds=report.duration, said=said)

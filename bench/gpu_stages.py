@@ -81,12 +81,9 @@ def pytest(*nodes: str, shards: int = 1) -> Callable[[Any, float], tuple[str, st
     """A stage that runs tests or benchmarks in this order; warnings of other versions of other packages pass."""
 
     def run(check: Any, limit: float) -> tuple[str, str]:
-        options = ["-W", "default", "-p", "no:cacheprovider", "-q", "-s"]
+        options = ["-W", "default", "-p", "no:cacheprovider", "-p", "gpu_shard", "-q", "-s"]
         command = [check.python, "-m", "pytest", *nodes, *options]
-        commands = [command]
-        if shards > 1:
-            commands = [[*command, "-p", "gpu_shard"]] * (1 if check.options.rehearse else shards)
-        codes = check.run(commands, limit, environment(check))
+        codes = check.run([command] * (1 if check.options.rehearse else shards), limit, environment(check))
         return outcome([0 if code == 5 and shards > 1 else code for code in codes], limit)  # 5: a shard without tests
 
     return run

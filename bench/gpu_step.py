@@ -120,7 +120,7 @@ def check(given: Inputs, answer: Tensor) -> dict[str, float]:
     return {"error": error, "budget": budget}
 
 
-def measure(step: Step, benchmark: Any) -> dict[str, Any]:
+def measure(step: Step, benchmark: Any, name: str) -> dict[str, Any]:
     """Time flow_step, each round right after SDPA's forward (flash, cuDNN) and the gradient route on the same inputs.
 
     Inputs rotate so that the second-level cache does not hold them. `benchmark` is pytest-benchmark's fixture; its own
@@ -137,23 +137,23 @@ def measure(step: Step, benchmark: Any) -> dict[str, Any]:
     a_round = timed(lambda: ours(sets[0]))[0]
     most = peak()
     missing = {}
-    for name, work in list(alive.items()):
+    for other, work in list(alive.items()):
         try:
-            baseline_seconds(name, work, sets[0])
-            a_round += baseline_seconds(name, work, sets[0])
+            baseline_seconds(other, work, sets[0])
+            a_round += baseline_seconds(other, work, sets[0])
         except REFUSALS as error:
-            missing[name] = reason(error)
-            del alive[name]
+            missing[other] = reason(error)
+            del alive[other]
             free()
-    times: dict[str, list[float]] = {name: [] for name in (*alive, "ours")}
+    times: dict[str, list[float]] = {other: [] for other in (*alive, "ours")}
     turn = itertools.cycle(sets)
     current = sets[0]
 
     def before() -> None:
         nonlocal current
         current = next(turn)
-        for name, work in alive.items():
-            times[name].append(baseline_seconds(name, work, current))
+        for other, work in alive.items():
+            times[other].append(baseline_seconds(other, work, current))
 
     def run() -> Tensor:
         seconds, result = timed(lambda: ours(current))
@@ -165,7 +165,7 @@ def measure(step: Step, benchmark: Any) -> dict[str, Any]:
     errors = check(current, answer)
     mine = times.pop("ours")
     found = {
-        "name": step.name,
+        "name": name,
         **asdict(step),
         "nbytes": step.nbytes,
         "rounds": len(mine),
@@ -174,17 +174,17 @@ def measure(step: Step, benchmark: Any) -> dict[str, Any]:
         "first_call_seconds": first_call,
         "peak_bytes": most,
         **errors,
-        "baselines": {name: {"missing": why} for name, why in missing.items()},
+        "baselines": {other: {"missing": why} for other, why in missing.items()},
     }
-    for name, others in times.items():
+    for other, others in times.items():
         baseline = {"seconds": statistics.median(others), "ratio": _median_ratio(others, mine)}
-        if name != "gradient":  # rates: the forward computes two products, ours one
+        if other != "gradient":  # rates: the forward computes two products, ours one
             baseline["tf"] = step.forward_flops / baseline["seconds"] / 1e12
             baseline["rate_ratio"] = baseline["ratio"] / 2
-        found["baselines"][name] = baseline
+        found["baselines"][other] = baseline
     benchmark.extra_info["gpu"] = note("step", **found)
     print(
-        f"    {step.name}: {found['tf']:.4g} TF, {found['seconds'] * 1e3:.4g} ms {_said(found['baselines'])}",
+        f"    {name}: {found['tf']:.4g} TF, {found['seconds'] * 1e3:.4g} ms {_said(found['baselines'])}",
         flush=True,
     )
     return found
