@@ -104,7 +104,7 @@ def choose(
     asked = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
     if asked is None:
         native = {"cpu": "cpu", "cuda": "triton"}.get(device.type)
-        if native is None or _refusal(native, device, dtype, head_size, gradient) or not PROBES[native]().usable:
+        if native is None or not PROBES[native]().usable or _refusal(native, device, dtype, head_size, gradient):
             return "reference"
         return native
     if asked not in PROBES:

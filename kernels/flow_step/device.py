@@ -43,22 +43,37 @@ def _tanh(x):
 
 
 @triton.jit
-def _tile(source, head, first, stride_head, stride_row, N, D: tl.constexpr, B: tl.constexpr, BD: tl.constexpr,
+def _tile(source, head, first, column, stride_head, stride_row, N, D: tl.constexpr, B: tl.constexpr, BD: tl.constexpr,
           DESCRIBED: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
-    """Rows first .. first + B - 1 of one head, [B, BD]; zeros outside."""
+    """Rows first .. first + B - 1 of one head, BD columns from `column` on, [B, BD]; zeros outside."""
     if DESCRIBED:
-        tile = source.load([head, first, 0]).reshape(B, BD)
+        tile = source.load([head, first, column]).reshape(B, BD)
     else:
         o_row = tl.arange(0, B)
-        o_col = tl.arange(0, BD)
+        o_col = column + tl.arange(0, BD)
         base = source + head.to(tl.int64) * stride_head + first.to(tl.int64) * stride_row
         mask = (first + o_row < N)[:, None]
-        if D != BD:
+        if D % BD != 0:
             mask = mask & (o_col < D)[None, :]
         tile = tl.load(base + o_row[:, None] * stride_row + o_col[None, :], mask=mask, other=0.0)
     if UPCAST:  # the interpreter has no bfloat16 arithmetic
         tile = tile.to(tl.float32)
     return tile
+
+
+@triton.jit
+def _products(query, key, h, kv, first_query, first_key, stride_qh, stride_qn, stride_kg, stride_kn, N,
+              D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, DESCRIBED: tl.constexpr,
+              UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Q K^T of one head, [BQ, BK], from BD columns at a time."""
+    b_query = _tile(query, h, first_query, 0, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
+    b_key = _tile(key, kv, first_key, 0, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+    s = tl.dot(b_query, b_key.T, input_precision=PRECISION)
+    for column in tl.static_range(BD, D, BD):
+        b_query = _tile(query, h, first_query, column, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
+        b_key = _tile(key, kv, first_key, column, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+        s = tl.dot(b_query, b_key.T, s, input_precision=PRECISION)
+    return s
 
 
 @triton.jit(do_not_specialize=["O", "N"])
@@ -91,31 +106,33 @@ def _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, 
             BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr, HELD: tl.constexpr):  # fmt: skip
     """Add R W of one tile of queries to Y: both as two fp16 parts; low times low would be below 2^-22 of it."""
     o_q = i_tile * BQ + tl.arange(0, BQ)
-    up, down = _power_of_two(tl.max(tl.max(total, axis=1), axis=0))
+    # [1, 1] and not a scalar: Triton 3.7 cannot compile a one-dimensional maximum of products for compute capability 10
+    up, down = _power_of_two(tl.max(tl.max(total, axis=1, keep_dims=True), axis=0, keep_dims=True))
     high, low = _halves(total * up)
     OP = tl.cdiv(O, BO) * BO
+    NQ = T * BQ
+    o_row = tl.arange(0, BO)
+    o_r = o_row[:, None] * NQ + o_q[None, :]  # beside a 64-bit base, 32 bits will do
+    p_factor += i_tile.to(tl.int64) * OP
     if HELD:
-        o_row = i_rows * BO + tl.arange(0, BO)
-        o_r = o_row[:, None].to(tl.int64) * (T * BQ) + o_q[None, :]
-        factor = tl.load(p_factor + i_tile.to(tl.int64) * OP + o_row) * down
-        r_high = tl.load(p_high + o_r)
-        y += tl.dot(r_high, low) * factor[:, None]
-        y += tl.dot(tl.load(p_low + o_r), high) * factor[:, None]
-        y += tl.dot(r_high, high) * factor[:, None]
+        base = (i_rows * BO).to(tl.int64) * NQ
+        factor = tl.load(p_factor + i_rows * BO + o_row)[:, None] * down
+        r_high = tl.load(p_high + base + o_r)
+        y += tl.dot(r_high, low) * factor
+        y += tl.dot(tl.load(p_low + base + o_r), high) * factor
+        y += tl.dot(r_high, high) * factor
     else:
         o_key = tl.arange(0, BK)
         for first in tl.range(0, OP, BO, num_stages=1):
-            o_row = first + tl.arange(0, BO)
-            o_r = o_row[:, None].to(tl.int64) * (T * BQ) + o_q[None, :]
-            p_y = p_part + o_row[:, None].to(tl.int64) * N + o_key[None, :]
-            mask = (o_row < O)[:, None] & (first_key + o_key < N)[None, :]
-            factor = tl.load(p_factor + i_tile.to(tl.int64) * OP + o_row) * down
-            r_high = tl.load(p_high + o_r)
-            part = tl.load(p_y, mask=mask, other=0.0)
-            part += tl.dot(r_high, low) * factor[:, None]
-            part += tl.dot(tl.load(p_low + o_r), high) * factor[:, None]
-            part += tl.dot(r_high, high) * factor[:, None]
-            tl.store(p_y, part, mask=mask)
+            base = first * NQ.to(tl.int64)
+            p_y = p_part + first * N.to(tl.int64) + (o_row[:, None] * N + o_key[None, :])
+            mask = (first + o_row < O)[:, None] & (first_key + o_key < N)[None, :]
+            factor = tl.load(p_factor + first + o_row)[:, None] * down
+            r_high = tl.load(p_high + base + o_r)
+            part = tl.dot(r_high, low) * factor
+            part += tl.dot(tl.load(p_low + base + o_r), high) * factor
+            part += tl.dot(r_high, high) * factor
+            tl.store(p_y, tl.load(p_y, mask=mask, other=0.0) + part, mask=mask)
     return y
 
 
@@ -147,9 +164,8 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
         n -= tl.where(n < skip_at + skip, skip, 0)
         i_tile = tl.load(p_tiles + tl.maximum(n, 0))
         h = tl.load(p_heads)
-        b_query = _tile(query, h, i_tile * BQ, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
-        b_key = _tile(key, tl.load(p_kv), first_key, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
-        s = tl.dot(b_query, b_key.T, input_precision=PRECISION)
+        s = _products(query, key, h, tl.load(p_kv), i_tile * BQ, first_key, stride_qh, stride_qn, stride_kg, stride_kn,
+                      N, D, BD, BQ, BK, DESCRIBED, UPCAST, PRECISION)  # fmt: skip
     for i in range(count):
         ahead = i
         if AHEAD:
@@ -159,21 +175,29 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
         if MASKED:
             n -= tl.where(n < skip_at + skip, skip, 0)
         i_tile_ahead = tl.load(p_tiles + n)
-        b_key = _tile(key, tl.load(p_kv + i_group), first_key, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+        if AHEAD:  # before the next products are issued: the exponentials can then be taken while those run
+            x = _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK, KEY_BIAS,
+                           SOFTCAP)  # fmt: skip
+            if SINGLE:
+                rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
+        kv = tl.load(p_kv + i_group)
         h_ahead = tl.load(p_heads + i_group * HEADS)
-        b_query = _tile(query, h_ahead, i_tile_ahead * BQ, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
-        s_ahead = tl.dot(b_query, b_key.T, input_precision=PRECISION)
-        if HEADS == 2:
+        first_query = i_tile_ahead * BQ
+        s_ahead = _products(query, key, h_ahead, kv, first_query, first_key, stride_qh, stride_qn, stride_kg, stride_kn,
+                            N, D, BD, BQ, BK, DESCRIBED, UPCAST, PRECISION)  # fmt: skip
+        if HEADS == 2:  # loads the same tile of K: the compiler sees one load
             h_second = tl.load(p_heads + i_group * HEADS + 1)
-            b_query = _tile(query, tl.minimum(h_second, H - 1), i_tile_ahead * BQ, stride_qh, stride_qn, N, D, BQ, BD,
-                            DESCRIBED, UPCAST)  # fmt: skip
-            s_second = tl.dot(b_query, b_key.T, input_precision=PRECISION)
+            s_second = _products(query, key, tl.minimum(h_second, H - 1), kv, first_query, first_key, stride_qh,
+                                 stride_qn, stride_kg, stride_kn, N, D, BD, BQ, BK, DESCRIBED, UPCAST,
+                                 PRECISION)  # fmt: skip
         if not AHEAD:
             i_tile = i_tile_ahead
             h = h_ahead
-            s = s_ahead
+            x = _exponents(s_ahead, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK, KEY_BIAS,
+                           SOFTCAP)  # fmt: skip
+            if SINGLE:
+                rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
 
-        x = _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK, KEY_BIAS, SOFTCAP)
         if MASKED:
             gap = (i_tile * BQ + tl.arange(0, BQ))[:, None] - (first_key + tl.arange(0, BK))[None, :]
             hidden = gap < 0
@@ -181,7 +205,6 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
                 hidden = hidden | (gap >= window)
             x = tl.where(hidden, float("-inf"), x)
         if SINGLE:
-            rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
             total += tl.exp2(x) * rows[:, None]
         else:
             total += tl.exp2(x)

@@ -48,14 +48,13 @@ def flow_step(
     if D > MAX_HEAD_SIZE or query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ValueError(f"the kernel takes 16 or 32 bit floats and D <= {MAX_HEAD_SIZE}, got {query.dtype}, D = {D}")
     device = rows.device
-    kv = kv_index.tolist()
-    pairs = _groups(kv, H, 2)
     if tile is None:
-        paired = 2 * len(pairs) <= 1.2 * H
-        tile = choose_tile(O, D, 8 * query.element_size(), paired=paired, capability=_capability(device))
+        plain = key_bias is None and softcap is None
+        tile = choose_tile(O, D, 8 * query.element_size(), plain=plain, capability=_capability(device))
     BQ, BK = tile.queries, tile.keys
     T, keys = triton.cdiv(N, BQ), triton.cdiv(N, BK)
-    groups = pairs if tile.heads == 2 else _groups(kv, H, 1)
+    kv = kv_index.tolist()
+    groups = _groups(kv, H, tile.heads)
     heads = torch.tensor([head for group in groups for head in group], dtype=torch.int32, device=device)
     kv_of_group = torch.tensor([kv[group[0]] for group in groups], dtype=torch.int32, device=device)
 
@@ -79,7 +78,8 @@ def flow_step(
         low = torch.empty_like(high)
         factor = torch.empty(T, blocks * tile.rows, dtype=torch.float32, device=device)
         active = torch.empty(T, dtype=torch.int32, device=device)
-        split_rows[(T,)](rows, high, low, factor, active, O, N, BQ=BQ, BO=tile.rows)
+        with _on(device):
+            split_rows[(T,)](rows, high, low, factor, active, O, N, BQ=BQ, BO=tile.rows)
     before = torch.zeros(T + 1, dtype=torch.int32, device=device)  # active tiles before each
     torch.cumsum(active, 0, dtype=torch.int32, out=before[1:])
     tiles = torch.argsort((active == 0).to(torch.uint8), stable=True).to(torch.int32)  # the active ones first, in order
@@ -87,17 +87,17 @@ def flow_step(
     parts = max(1, min(triton.cdiv(PROGRAMS, keys), 16, T, PART_BYTES // (4 * O * N)))
     result = (torch.empty if single or tile.held else torch.zeros)(parts, O, N, dtype=torch.float32, device=device)
     query, key = _readable(query, BQ, tile.described), _readable(key, BK, tile.described)
-    BD = max(16, triton.next_power_of_2(D))
     with _on(device):
         sweep[(keys * parts, blocks if tile.held else 1)](
-            _source(query, BQ, BD, tile.described),
-            _source(key, BK, BD, tile.described),
+            _source(query, BQ, tile),
+            _source(key, BK, tile),
             rows, high, low, factor, row_bias, key_bias, heads, kv_of_group, tiles, before, result,
             O, N, H, len(groups), T, keys * BK, parts, min(window or 0, N), gain, inner,
             query.stride(0), query.stride(1), key.stride(0), key.stride(1),
-            D=D, BD=BD, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, HEADS=tile.heads, AHEAD=tile.ahead,
-            KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N, SOFTCAP=softcap is not None,
-            DESCRIBED=tile.described, UPCAST=interpreted() and query.dtype == torch.bfloat16,
+            D=D, BD=tile.columns, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, HEADS=tile.heads,
+            AHEAD=tile.ahead, KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N,
+            SOFTCAP=softcap is not None, DESCRIBED=tile.described,
+            UPCAST=interpreted() and query.dtype == torch.bfloat16,
             PRECISION="tf32x3" if torch.version.hip is None else "ieee",
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
@@ -150,12 +150,12 @@ def _readable(tensor: Tensor, block: int, described: bool) -> Tensor:
     return copy.copy_(tensor)
 
 
-def _source(tensor: Tensor, block: int, BD: int, described: bool) -> object:
-    if not described:
+def _source(tensor: Tensor, block: int, tile: Tile) -> object:
+    if not tile.described:
         return tensor
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, block, BD])
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, block, tile.columns])
 
 
 def _on(device: torch.device) -> torch.cuda.device:

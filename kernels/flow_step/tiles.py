@@ -19,7 +19,8 @@ class Tile:
         queries, keys: the tile of W that is summed over the heads, in registers.
         rows: rows of R that are multiplied at once; 1 where there is only one, which needs no product.
         held: the rows of Y stay in registers; otherwise they are added up in memory, tile by tile.
-        heads: query heads that share one load of K in every step of the loop.
+        columns: of D that are multiplied at once; all of them, except in float32.
+        heads: query heads that share one load of K in every step of the loop, 1 or 2.
         ahead: the next head's products are computed while this head is exponentiated.
         warps, stages: warps a program, and tiles of Q and K on their way.
         described: Q and K are loaded through tensor descriptors.
@@ -29,6 +30,7 @@ class Tile:
     keys: int
     rows: int
     held: bool
+    columns: int
     heads: int
     ahead: bool
     warps: int
@@ -36,29 +38,22 @@ class Tile:
     described: bool
 
 
-def choose_tile(O: int, D: int, bits: int, *, paired: bool, capability: int) -> Tile:
+def choose_tile(O: int, D: int, bits: int, *, plain: bool, capability: int) -> Tile:
     """The tile of a call with O rows and heads of D elements of `bits` bits.
 
-    paired: most heads have a neighbour with the same key head. capability: 80, 90, 100 ...; 0 for what is not NVIDIA.
+    plain: no key bias and no softcap, which take registers. capability: 80, 90, 100 ...; 0 for what is not NVIDIA.
     """
-    described = capability >= 90
-    wide = D > 128
-    if bits == 32:
-        rows, held = _rows(O, most=16)
-        return Tile(64, 32 if wide else 64, rows, held, 1, False, 4, 1 if wide else 2, described)
-    if described:
-        if O == 1:
-            heads = 2 if paired and not wide else 1
-            return Tile(64 if wide else 128, 128, 1, True, heads, heads == 1 and not wide, 4 if wide else 8, 2, True)
-        rows, held = _rows(O, most=32)
-        return Tile(64 if wide else 128, 128, rows, held, 1, False, 4 if wide else 8, 2, True)
-    rows, held = _rows(O, most=32)
-    return Tile(128, 64, rows, held, 1, False, 8, 2, False)
-
-
-def _rows(O: int, *, most: int) -> tuple[int, bool]:
-    if O == 1:
-        return 1, True
-    if most <= 16:
-        return 16, O <= 16
-    return (16, True) if O <= 16 else (32, O <= 32)
+    described = 90 <= capability < 120  # 12.x has the 99 KB of shared memory of 8.6 to 8.9, not 227
+    columns = max(16, 1 << (D - 1).bit_length())
+    most = 16 if bits == 32 or (columns == 256 and not described) else 32
+    rows, held = (1, True) if O == 1 else (16, True) if O <= 16 else (most, False)
+    if bits == 32:  # products of TF32 split both operands in registers: small tiles, and few columns at once
+        keys, most_columns = (32 if plain else 16, 32) if described else (16, 16)
+        stages = 2 if plain or described else 1
+        return Tile(64, keys, rows, held, min(columns, most_columns), 1, False, 4, stages, described)
+    if columns == 256:
+        return Tile(64, 64, rows, held, columns, 1, False, 4 if described else 8, 2, described)
+    if not described:
+        return Tile(128, 64, rows, held, columns, 1, False, 8, 3 if capability else 2, described)
+    wide = O == 1 or (plain and capability < 100)  # elsewhere 128 keys would spill registers
+    return Tile(128, 128 if wide else 64, rows, held, columns, 1, O == 1 and plain, 8, 2, described)
