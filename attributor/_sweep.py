@@ -72,7 +72,7 @@ def sweep(
                 f"layer {index}: the flow is not finite; the model's attention holds NaN, or weights with value norms "
                 "grew past float32 (give the heads smaller weights)"
             )
-        used = choose(impl, layer.query.device, layer.query.dtype)
+        used = choose(impl, layer.query.device, layer.query.dtype, layer.query.shape[-1])
         if progress is not None:
             progress("sweep", done + 1, len(order))
     return (rows if normalize else rows * growth).cpu(), used
