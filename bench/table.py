@@ -124,7 +124,8 @@ def _steps(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Keep the run that is given, then write the README's table."""
-    newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(f for f in RESULTS.glob("*.json") if not f.stem.endswith("-gpu"))
+    kept = [path for path in RESULTS.glob("*.json") if not path.stem.endswith("-gpu")]  # those have tables of their own
+    newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(kept)
     readme = ROOT / "README.md"
     text = readme.read_text()
     begin, end = BEGIN.search(text), text.find(END)
