@@ -71,8 +71,9 @@ def test_a_python_without_torch_is_named():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_without_a_gpu_it_ends_with_one_sentence(tmp_path):
-    # as if nobody's make had started us: a make inside another one also tells which folder it enters
-    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    # as if nobody's make had started us: it hands its variables down, and a make inside another one tells its folders
+    inherited = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+    outside = {name: value for name, value in os.environ.items() if name not in inherited}
     ran = subprocess.run(
         ["make", "gpu-check", f"GPU_PYTHON={sys.executable}", f"OUT={tmp_path}"],
         cwd=ROOT,
