@@ -13,6 +13,10 @@ from attributor._record import text_config
 __all__ = ["devices", "is_full", "peak", "recorded_bytes", "too_small"]
 
 
+# how torch says it where it has no exception of its own: on the CPU of each system, and from CUDA's libraries
+FULL = ("not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED")
+
+
 def devices(model: Any) -> list[torch.device]:
     """The GPUs that hold parts of the model, each once."""
     found = {tensor.device for tensor in model.parameters()}
@@ -46,7 +50,7 @@ def peak(found: Iterable[torch.device]) -> int:
 def is_full(error: BaseException) -> bool:
     """Whether it says that memory ran out, on a GPU or on the CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in FULL)
     )
 
 

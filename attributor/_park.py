@@ -101,7 +101,10 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 def _pinned_like(tensor: Tensor) -> Tensor:
     """Page-locked, with the same strides, so that the copy is one transfer."""
-    return torch.empty_like(tensor, device="cpu", pin_memory=True)
+    try:
+        return torch.empty_like(tensor, device="cpu", pin_memory=True)
+    except RuntimeError:  # no more of it can be locked: pages that are not do as well, without the overlap
+        return torch.empty_like(tensor, device="cpu")
 
 
 def _used_on(tensor: Tensor, stream: torch.cuda.Stream) -> None:

@@ -16,6 +16,8 @@ from attributor._tape import Tape
 
 __all__ = ["Recorder"]
 
+LONG = 512  # queries behind a cache that are worth moving: a chunk of a prompt, not a written token
+
 
 class Recorder:
     """What one model's attention did to one batch of sequences, position by position.
@@ -110,9 +112,8 @@ class Recorder:
             if tape is None:
                 tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap, self.arena)
             norms = self._log_norms(module, index, chosen, value, mask) if self.values else None
-            # what is read behind a cache is small, and its keys lie in the cache
             ahead = sum(len(heads) for heads in self.chosen[index:])
-            out = mask.start == 0 and self.park.wanted(query, key, ahead)
+            out = (mask.start == 0 or query.shape[2] >= LONG) and self.park.wanted(query, key, ahead)
             tape.add(query.detach(), key.detach(), lse.detach(), norms, mask, self.park if out else None)
         if self.progress is not None:
             self.progress("prompt", len(layers), L)

@@ -19,6 +19,7 @@ HALF = (torch.float16, torch.bfloat16)
 LONG = 512  # queries from which building a plan for their number of keys is worth it
 PROBE = 200  # positions of the small call: no multiple of any tile
 REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how kernels say that a call is not for them
+FULL = ("out of memory", "ALLOC_FAILED")
 TOLERANCE = 2e-2  # of outputs of order 1 at 16 bits, and of the log-sum-exp
 
 
@@ -79,7 +80,9 @@ def fused(
             return ROUTES[name](query, key, value, causal, window, scale)
         except torch.OutOfMemoryError:
             raise
-        except REFUSALS:  # of this size or these strides, after all
+        except REFUSALS as error:  # of this size or these strides, after all
+            if any(text in str(error) for text in FULL):  # that says nothing about the kernel
+                raise
             _right[name, call] = False
     return None
 
@@ -121,7 +124,9 @@ def _probe(kernel: Kernel, call: Call, plain: Kernel) -> bool:
         expected, sums = plain(q.float(), k.float(), v.float(), call.causal, window, scale)
     except torch.OutOfMemoryError:
         raise
-    except REFUSALS:
+    except REFUSALS as error:
+        if any(text in str(error) for text in FULL):
+            raise
         return False
     if output.shape != expected.shape or lse.shape != sums.shape:
         return False

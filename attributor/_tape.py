@@ -107,7 +107,7 @@ class Tape:
     ) -> None:
         """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer was handed.
 
-        With `park` its query and key move out of their device.
+        With `park` its query moves out of its device, and so does its key where no cache holds it anyway.
         """
         Q, start = query.shape[2], mask.start
         self.truncate(start)
@@ -126,11 +126,15 @@ class Tape:
         kv = list(self.kv_heads)
         stop = start + Q
         if len(kv) == key.shape[1] and mask.keys_from == 0 and key.shape[2] == stop:
-            self.key = [(0, Held(key, None, park))]  # every key so far: this one tensor holds them all
+            self.key = [
+                (0, Held(key, None, park if start == 0 else None))
+            ]  # every key so far: this one tensor holds them all
         else:
             new = key[:, :, start - mask.keys_from : stop - mask.keys_from]
             # a copy, so that a growing cache's old tensors are let go
-            self.key.append((start, Held(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, park)))
+            self.key.append(
+                (start, Held(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, park if start == 0 else None))
+            )
         self.length = stop
 
     def truncate(self, length: int) -> None:

@@ -16,7 +16,7 @@ import typer
 from torch import Tensor
 
 from attributor._calibration.bar import Bar
-from attributor._calibration.choose import HEADS, choose
+from attributor._calibration.choose import choose
 from attributor._calibration.run import COUNT, SEED, measure
 from attributor._calibration.scores import HeadScores
 from attributor._default_model import DEFAULT_MODEL
@@ -36,19 +36,21 @@ STRAIGHT = (
 )  # which of them are also read without composition
 
 
-def variants(scores: HeadScores) -> dict[str, Weights]:
+def variants(scores: HeadScores, heads: int | None = None) -> dict[str, Weights]:
     """By name: the standard choice, and others that differ from it in one thing.
 
     Args:
         scores: of all heads on generated prompts of all kinds.
+        heads: how many the standard takes; None: as many as `weights="retrieval"` does.
     """
-    standard = choose(scores)
+    standard = choose(scores, heads=heads)
+    usual = len(standard.heads.nonzero())  # type: ignore[union-attr]
     found = {"standard": standard}
     L, H = scores.shape
-    for heads in (count for count in (3, 6, 8, 12, 20) if count <= L * H):
-        found[f"heads-{heads}"] = choose(scores, heads=heads)
+    for many in (count for count in (3, 4, 6, 8, 12, 20) if count <= L * H and count != usual):
+        found[f"heads-{many}"] = choose(scores, heads=many)
     for weight in (1 / 64, 1 / 8, 3 / 8):
-        found[f"weight-{weight:g}"] = choose(scores, total=HEADS * weight)
+        found[f"weight-{weight:g}"] = choose(scores, heads=heads, total=usual * weight)
     for share in (0.0, 0.25, 0.67, 0.8):
         found[f"question-{share:g}"] = replace(standard, question=share)
     for power in (0.7, 2.0):
@@ -56,9 +58,9 @@ def variants(scores: HeadScores) -> dict[str, Weights]:
     found["sink-drop"] = replace(standard, sink="drop")
     # norms of projected values are of the order of 1 to 10 here: smaller weights keep the flow from mixing
     found["value-norms"] = replace(_times(standard, lambda l, L: 1 / 4), value_norms=True)
-    found["by-mass"] = choose(scores, by="mass")
+    found["by-mass"] = choose(scores, heads=heads, by="mass")
     for kind in dict.fromkeys(scores.kinds):
-        found[f"only-{kind}"] = choose(_only(scores, kind))
+        found[f"only-{kind}"] = choose(_only(scores, kind), heads=heads)
     # strength per layer, with the same sum: early layers act on what late ones have brought together, or the reverse
     found["late-layers"] = _times(standard, lambda l, L: 2 * l / L)
     found["early-layers"] = _times(standard, lambda l, L: 2 * (L - l) / L)
@@ -123,13 +125,14 @@ def _write(
     dtype: Annotated[str, typer.Option(help="What the model is loaded as.")] = "float32",
     count: Annotated[int, typer.Option(min=1, help="How many generated prompts to read.")] = COUNT,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = SEED,
+    heads: Annotated[int | None, typer.Option(min=1, help="How many the standard takes.")] = None,
     together: Annotated[bool, typer.Option("--combined", help="What helped alone, together, instead.")] = False,
 ) -> None:
     """Write weights files that differ from the retrieval heads of a model in one thing each, for a sweep."""
     loaded, tokenizer = load_model(model, dtype=dtype)
     with Bar(f"Reading {count} prompts") as bar:
         scores = measure(loaded, tokenizer, count=count, seed=seed, progress=bar)
-    found = combined(scores) if together else variants(scores)
+    found = combined(scores) if together else variants(scores, heads)
     folder.mkdir(parents=True, exist_ok=True)
     for name, weights in found.items():
         weights.save(folder / f"{name}.safetensors")

@@ -146,6 +146,12 @@ def test_learning_finds_the_head_that_was_planted():
     assert int((heads > 0).sum()) < 16  # small ones are dropped
 
 
+def test_starts_that_cannot_be_learned_from():
+    for given in ({"power": 2.0}, {"value_norms": True}, {"sink": "drop"}):
+        with pytest.raises(InputError, match="learning starts from plain weights"):
+            next(fit([], [], Weights(torch.ones(4, 4), **given), (4, 4), epochs=1, progress=silent))
+
+
 def test_splits_that_leave_nothing():
     rows = list(range(5))
     learned, held_out = split(rows, 0.4, 0)
@@ -225,8 +231,9 @@ def test_rows_of_a_run_are_read_again(run, chat):
 @pytest.mark.parametrize("against", ["gold", "ablations"])
 def test_the_command_writes_weights_that_are_better_on_rows_held_out(command, against):
     result, out = command("--against", against, "--epochs", 4, "--rate", 0.5, "--json")
-    assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
+    assert result.exit_code == (0 if found["best"] else 1), result.output
+    assert bool(found["file"]) == out.exists() == bool(found["best"])
     assert found["rows"] == 8
     assert found["metric"] == {"gold": "AP", "ablations": "LDS"}[against]
     assert len(found["epochs"]) == 5

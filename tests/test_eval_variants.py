@@ -49,6 +49,13 @@ def test_each_differs_in_one_thing(scores):
     assert int((graded > 0).sum()) < L * H
 
 
+def test_another_number_of_heads(scores):
+    found = variants(scores, 6)
+    assert int((found["standard"].heads > 0).sum()) == int((found["only-copy"].heads > 0).sum()) == 6
+    assert torch.equal(found["heads-4"].heads, variants(scores)["standard"].heads)
+    assert torch.equal(found["weight-0.125"].heads, 2 * found["standard"].heads)
+
+
 def test_together(scores):
     found = combined(scores)
     assert torch.equal(found["all-4"].heads, variants(scores)["standard"].heads)

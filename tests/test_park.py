@@ -158,6 +158,25 @@ def test_running_out_of_memory_says_what_was_needed(monkeypatch, error):
     assert flow(model, ids_of(), prompt_length=K).scores.shape == (N - K, K)
 
 
+def test_memory_that_really_runs_out_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**14)
+    assert is_full(caught.value)
+
+
+def test_pages_that_cannot_be_locked(monkeypatch):
+    made = torch.empty_like
+
+    def full(tensor, *, pin_memory=False, **options):
+        if pin_memory:
+            raise RuntimeError("CUDA error: out of memory")
+        return made(tensor, **options)
+
+    monkeypatch.setattr(torch, "empty_like", full)
+    tensor = torch.zeros(2, 3, 4).transpose(1, 2)
+    assert park._pinned_like(tensor).stride() == tensor.stride()
+
+
 def test_other_errors_stay_as_they_are(monkeypatch):
     def wrong(*_, **__):
         raise RuntimeError("shapes do not fit")

@@ -105,6 +105,16 @@ def test_running_out_of_memory_says_nothing_about_a_kernel(routes):
     assert not _routes._right
 
 
+@pytest.mark.parametrize("said", ["CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED"])
+def test_nor_does_memory_that_ran_out_in_a_library(routes, said):
+    stand_in, _ = routes
+    go(*tensors())
+    stand_in("flash", error=RuntimeError(said))
+    with pytest.raises(RuntimeError, match=said):
+        go(*tensors())
+    assert list(_routes._right.values()) == [True]
+
+
 def test_each_kind_of_call_is_tried_for_itself(routes):
     _, called = routes
     go(*tensors())

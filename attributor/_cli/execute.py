@@ -96,8 +96,9 @@ def _give_up_output() -> None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "not enough memory" in str(error)
+    from attributor._memory import is_full  # it brings torch along, and most commands end well
+
+    return is_full(error)
 
 
 def _fail(message: str) -> None:

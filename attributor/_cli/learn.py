@@ -87,6 +87,8 @@ def learn(
                 print(json.dumps(_report(source, history, best, out, start), indent=2, allow_nan=False))
             else:
                 _print(source, history, best, out)
+        if not best.number:
+            raise InputError("nothing better than the start was found on the rows held out, so nothing was written")
 
 
 def _learn(
@@ -96,10 +98,11 @@ def _learn(
     from attributor._calibration.bar import Bar
     from attributor._resolve import resolve
     from attributor._weights import Weights
-    from attributor.eval.learning.fit import fit, split
+    from attributor.eval.learning.fit import check_share, fit, split
     from attributor.eval.learning.rows import load_rows
 
-    given = Weights.of(start)  # an unknown name, before minutes are spent
+    given = Weights.of(start)  # what cannot be is told before minutes are spent
+    check_share(held_out, len(source.targets))
     with Bar(f"Reading {len(source.targets)} rows") as bar:
         rows, shape, model = load_rows(source, bar)
     found = resolve(given, model)
@@ -187,5 +190,3 @@ def _print(source: "Source", history: list["Epoch"], best: "Epoch", out: Path) -
     console.print(table)
     if best.number:
         console.print(Text(f"Wrote {safe(str(out))}: {measure} {best.held_out:.3f} on rows held out", "dim"))
-    else:
-        raise InputError("nothing better than the start was found on the rows held out, so nothing was written")

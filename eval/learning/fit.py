@@ -11,7 +11,7 @@ from attributor._weights import Weights
 from attributor.eval.learning.targets import Target
 from attributor.eval.learning.trace import Trace
 
-__all__ = ["Epoch", "Row", "fit", "split"]
+__all__ = ["Epoch", "Row", "check_share", "fit", "split"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,15 +46,25 @@ class Epoch:
     held_out: float
 
 
+def check_share(held_out: float, rows: int) -> int:
+    """How many of so many rows are held out.
+
+    Raises:
+        InputError: a share that leaves nothing on one side.
+    """
+    count = round(held_out * rows)
+    if not 0 < count < rows:
+        raise InputError(f"holding out {held_out:g} of {rows} rows leaves nothing on one side")
+    return count
+
+
 def split(rows: Sequence[Row], held_out: float, seed: int) -> tuple[list[Row], list[Row]]:
     """(learned from, held out), at least one each, by chance.
 
     Raises:
         InputError: a share that leaves one of them empty.
     """
-    count = round(held_out * len(rows))
-    if not 0 < count < len(rows):
-        raise InputError(f"holding out {held_out:g} of {len(rows)} rows leaves nothing on one side")
+    count = check_share(held_out, len(rows))
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return [rows[i] for i in order[count:]], [rows[i] for i in order[:count]]
 
@@ -84,9 +94,16 @@ def fit(
         seed: of the rows' order.
         progress: told ("learn", rows done, rows to do), over all epochs.
 
+    Raises:
+        InputError: a start that is not plain.
+
     Yields:
         One `Epoch` before the first step and one after each pass.
     """
+    if start.power != 1 or start.value_norms or start.sink != "keep":
+        raise InputError(
+            "learning starts from plain weights: power 1, no value norms, the sink kept; got " + repr(start)
+        )
     assert isinstance(start.heads, Tensor)
     heads = start.heads.clamp(min=LEAST).double().log().requires_grad_()
     share = torch.tensor(min(max(start.question, 0.02), 0.98), dtype=torch.float64).logit().requires_grad_()
@@ -100,7 +117,7 @@ def fit(
         progress("learn", done, total)
 
     def state(number: int, losses: Sequence[float], metrics: Sequence[float]) -> Epoch:
-        weights = _weights(heads, share, shape)
+        weights = _weights(heads, share, shape) if number else start
         assert isinstance(weights.heads, Tensor)
         scores = []
         for row in held_out:

@@ -117,5 +117,7 @@ def _picked(layer: Layer, chosen: Tensor) -> Layer:
 
 
 def _kept(layer: Layer) -> Layer:
-    tensors = {name: getattr(layer, name).clone() for name in ("query", "key", "lse")}
+    """On the CPU, wherever the model is: no GPU holds every row of a run."""
+    names = ("query", "key", "lse", "kv_index", "first")
+    tensors = {name: getattr(layer, name).to("cpu", copy=True) for name in names}
     return replace(layer, **tensors, log_value=None)
