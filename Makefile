@@ -24,7 +24,7 @@ help:
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks, each beside its baseline"
 	@echo "make bench-results   the same, kept in bench/results and shown in README.md; on an idle machine"
-	@echo "make gpu-check   on a machine with a GPU, in 8 minutes: builds, every GPU test, the GPU benchmarks; docs/gpu-bench.md"
+	@echo "make gpu-check   on a machine with a GPU, within 450 seconds: builds, every GPU test, the GPU benchmarks; docs/gpu-bench.md"
 	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
 	@echo "make clean   what was built; the virtual environment stays (remove .venv to start over)"
 

@@ -124,7 +124,7 @@ def record(
         weights: as in `flow`; heads with weight 0 are not recorded.
         tokenizer: only for "retrieval" on a model whose heads have to be found; None loads it from where the model was
             loaded from.
-        keep: as in `flow`; of the prompt alone. What is written behind it is small.
+        keep: as in `flow`, for what is read at once: the prompt, or chunks of 512 tokens and more. Written tokens stay.
         progress: called with ("prompt", layers done, layers) while the model reads.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor import _routes
 from attributor._errors import DeviceMemoryError
 from attributor._record import text_config
 
@@ -14,7 +15,7 @@ __all__ = ["devices", "is_full", "peak", "recorded_bytes", "too_small"]
 
 
 # how torch says it where it has no exception of its own: on the CPU of each system, and from CUDA's libraries
-FULL = ("not enough memory", "can't allocate memory", "Cannot allocate memory", "out of memory", "ALLOC_FAILED")
+FULL = (*_routes.FULL, "not enough memory", "can't allocate memory", "Cannot allocate memory")
 
 
 def devices(model: Any) -> list[torch.device]:

@@ -19,7 +19,7 @@ HALF = (torch.float16, torch.bfloat16)
 LONG = 512  # queries from which building a plan for their number of keys is worth it
 PROBE = 200  # positions of the small call: no multiple of any tile
 REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how kernels say that a call is not for them
-FULL = ("out of memory", "ALLOC_FAILED")
+FULL = ("out of memory", "ALLOC_FAILED")  # how CUDA and its libraries say that memory ran out
 TOLERANCE = 2e-2  # of outputs of order 1 at 16 bits, and of the log-sum-exp
 
 

@@ -5,16 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+from attributor._memory import devices, peak
 
 __all__ = ["peak_bytes"]
 
 
 def peak_bytes(model: Any) -> int | None:
     """Bytes: allocated on the model's GPUs where it is on any, else resident in main memory; None where unknown."""
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
-    if devices:
-        return sum(torch.cuda.max_memory_allocated(device) for device in devices)
+    if gpus := devices(model):
+        return peak(gpus)
     try:
         # not getrusage first: on Linux it begins with what the parent process had in memory
         if found := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii")):

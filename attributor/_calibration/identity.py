@@ -12,7 +12,7 @@ from attributor._resolve import model_id
 __all__ = ["identity"]
 
 SAMPLES = 1024  # of each projection
-RULE = 2  # goes up when prompts, scores or the choice of heads change, so that heads are found anew
+RULE = 3  # goes up when prompts, scores or the choice of heads change, so that heads are found anew
 # what a configuration says that does not change the model's attention
 PASSING = {"architectures", "dtype", "torch_dtype", "quantization_config", "transformers_version", "use_cache"}
 
