@@ -18,7 +18,7 @@ PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*/ eval/*.
 INSTALLED := .venv/.installed-$(PACKAGES)
 CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: help install demo test bench bench-results gpu-check lint format clean
+.PHONY: help install demo test bench bench-results gpu-check lint format clean web web-check web-types
 help:
 	@echo "make demo    the whole thing on one question, in the terminal and in out/demo.html"
 	@echo "make test    every test"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-results   the same, kept in bench/results and shown in README.md; on an idle machine"
 	@echo "make gpu-check   on a machine with a GPU, within 450 seconds: builds, every GPU test, the GPU benchmarks; docs/gpu-bench.md"
 	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
+	@echo "make web     the web views' bundle in attributor/web/static, from webapp/ (needs Node 20); make web-check compares"
 	@echo "make clean   what was built; the virtual environment stays (remove .venv to start over)"
 
 install: $(INSTALLED)
@@ -60,6 +61,27 @@ format: $(BIN)/ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(if $(CPP),$(BIN)/clang-format -i $(CPP))
+
+# The bundle is committed, so that installing attributor needs no Node. NPM's own cache makes these quick the second time.
+NODE_MODULES := webapp/node_modules/.package-lock.json
+$(NODE_MODULES): webapp/package.json webapp/package-lock.json
+	@command -v npm >/dev/null || { echo "npm not found: the web views are built with Node 20.19 or later"; exit 1; }
+	cd webapp && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+web: $(NODE_MODULES) web-types
+	cd webapp && npm run --silent test && npm run --silent build
+
+web-types: $(INSTALLED)  # TypeScript's types of the server's answers, from its OpenAPI description
+	cd webapp/types && npm ci --no-audit --no-fund --loglevel=error
+	$(BIN)/python -m attributor.web.openapi > build/openapi.json
+	cd webapp/types && npx openapi-typescript ../../build/openapi.json --output ../src/api/schema.d.ts >/dev/null
+
+web-check:  # what is committed is what the sources make
+	$(MAKE) web
+	@git diff --exit-code --stat -- attributor/web/static webapp/src/api/schema.d.ts && \
+		test -z "$$(git status --porcelain -- attributor/web/static)" || { \
+		echo "attributor/web/static is not what webapp/ makes: make web, and commit the two together"; exit 1; }
 
 $(BIN)/ruff:  # the linters read the source: no need to compile what they complain about
 	$(MAKE) install

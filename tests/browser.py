@@ -1,0 +1,176 @@
+"""A real browser for the web views' tests: headless Chromium, which must neither complain nor leave this machine."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-precise-memory-info",
+    "--js-flags=--expose-gc",
+)
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
+
+
+@dataclass
+class Watched:
+    """A page, and everything that it should not have done.
+
+    Attributes:
+        page: Playwright's.
+        complaints: errors and warnings of the console, uncaught exceptions, crashes.
+        outside: requests to anything but loopback.
+        failed: answers with a status of 400 and more, which some tests expect.
+        bytes: of all bodies received, by path.
+    """
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    bytes: dict[str, int] = field(default_factory=dict)
+
+    def clean(self, *, expected: str | None = None) -> None:
+        """Nothing was complained about, except what matches `expected`, and nothing went anywhere else."""
+        bad = [said for said in self.complaints if expected is None or not re.search(expected, said)]
+        assert not bad, bad
+        assert not self.outside, self.outside
+
+
+@contextmanager
+def opened(browser: Any, **options: Any) -> Iterator[Watched]:
+    """A fresh page of its own context, watched; options as Playwright's new_context."""
+    context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **options})
+    watched = Watched(context.new_page())
+    page = watched.page
+
+    def console(message: Any) -> None:
+        if message.type in ("error", "warning"):
+            watched.complaints.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
+
+    def request(sent: Any) -> None:
+        parts = urlsplit(sent.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in LOOPBACK:
+            watched.outside.append(sent.url)
+
+    def response(got: Any) -> None:
+        if got.status >= 400:
+            watched.failed.append(f"{got.status} {got.url}")
+
+    def finished(sent: Any) -> None:
+        sizes = sent.sizes()
+        path = urlsplit(sent.url).path
+        watched.bytes[path] = watched.bytes.get(path, 0) + int(sizes["responseBodySize"])
+
+    page.on("console", console)
+    page.on("pageerror", lambda error: watched.complaints.append(f"exception: {error}"))
+    page.on("crash", lambda _: watched.complaints.append("the page crashed"))
+    page.on("request", request)
+    page.on("response", response)
+    page.on("requestfinished", finished)
+    page.set_default_timeout(15_000)
+    try:
+        yield watched
+    finally:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One browser for all tests of a run; each test opens a context of its own."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield found
+        found.close()
+
+
+@contextmanager
+def served(*command: str, seconds: float = 60, env: dict[str, str] | None = None) -> Iterator[str]:
+    """`attributor explore|serve ...` as its user starts it; yields the URL that it prints, ends it with Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "attributor.cli", *command, "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **(env or {})},
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    said: list[str] = []
+    url = None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(r"https?://[\w.\[\]:]+(/\S*)?", line):
+            url = found.group().rstrip("/.,")
+            break
+    timer.cancel()
+    rest = threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True)
+    rest.start()
+    try:
+        assert url is not None, f"no URL was printed: {''.join(said)}"
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"Ctrl-C did not end it within 10 s: {''.join(said)}") from None
+        rest.join(2)
+        process.stdout.close()
+    assert "Traceback" not in "".join(said), "".join(said)
+
+
+def axe(page: Any) -> list[str]:
+    """Serious and critical findings of axe-core on what is shown now."""
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: cd webapp && npm ci")
+    page.evaluate(AXE.read_text("utf-8"))  # past the page's own content security policy, which forbids script elements
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{v['id']} ({v['impact']}): {v['help']}: {json.dumps([n['target'] for n in v['nodes']][:4])}"
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def elements(page: Any) -> int:
+    """How many elements the page has."""
+    return int(page.evaluate("document.getElementsByTagName('*').length"))
+
+
+def heap(page: Any) -> int:
+    """Bytes of the JavaScript heap, once its garbage is collected."""
+    page.evaluate("globalThis.gc && gc()")
+    return int(page.evaluate("performance.memory.usedJSHeapSize"))
