@@ -15,23 +15,13 @@ from attributor._file import write_atomically
 from attributor._grouped import shorten
 from attributor._result import Flow
 from attributor._units import Units, to_units
+from attributor._view.visible import visible
 
 __all__ = ["notebook", "page", "visible", "write_page"]
 
 FILE_LIMIT = 6_000_000  # bytes of a page
 NOTEBOOK_LIMIT = 2_000_000  # bytes of the iframe that a notebook keeps
 SMALLEST_ROOM = 100_000  # bytes of scores: where even these are too many, the text is what is large
-
-# Controls, and the characters that reorder or hide what is read; joiners stay, because scripts and emoji need them.
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f]"
-)
-
-
-def visible(text: str) -> str:
-    """The text with control and bidirectional characters spelled out, such as ⟦U+202E⟧."""
-    return HIDDEN.sub(lambda match: f"⟦U+{ord(match.group()):04X}⟧", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def page(flow: Flow, limit: int = FILE_LIMIT) -> str:

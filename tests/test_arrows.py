@@ -54,9 +54,10 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     "prompt": ("_encode _prompt", "result errors", ""),
     "result": (
         "_fields _file _grouped _html _offsets _plot _result _segments _units",
-        "errors",
+        "view errors",
         "matplotlib pandas safetensors sentencesplit",
     ),
+    "view": ("_view", "errors", "safetensors"),
     "errors": ("_checks _errors", "", ""),
 }
 HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}
