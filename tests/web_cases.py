@@ -1,4 +1,4 @@
-"""Files for the web views to open, of the sizes that their targets name. Written without torch, as fast as disks allow."""
+"""Files for the web views to open, of the sizes that their targets name."""
 
 import json
 from pathlib import Path
@@ -177,7 +177,7 @@ def case_record(i: int, rng: np.random.Generator, sentences: int, name: str) -> 
 
 
 def ancestor_list(path: Path) -> Path:
-    """A list as the tool before this one wrote it: whole documents, an answer, and the documents it was put down to."""
+    """A list as the tool before this one wrote it: documents, an answer, and the documents it was put down to."""
     documents = [
         "The ferry leaves at seven.",
         "The mill was built in 1880.",
