@@ -1,0 +1,137 @@
+/** The prompt: documents and a question, or the messages of a chat; and who answers. */
+
+import type { JSX } from "preact";
+
+import { EMPTY, EXAMPLE, missing, tooLong } from "./draft";
+import { number, plural } from "./format";
+import { Documents } from "./Documents";
+import { Messages } from "./Messages";
+import { Progress } from "./Progress";
+import { count, draft, edit, failure, job, model, ready, run } from "./state";
+
+const WEIGHTS: Record<string, string> = {
+  retrieval: "retrieval heads (look facts up)",
+  mean: "all heads alike (the definition)",
+  output_norm: "heads by their output's norm",
+};
+
+/** The prompt panel; `opened` gets the id of the run that was made. */
+export function Compose({ opened }: { opened: (id: string) => void }): JSX.Element {
+  const now = draft.value;
+  const blocked = !ready.value ? "Load a model first." : (missing(now) ?? tooLong(now, count.value));
+  const running = job.value?.kind === "run";
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    if (blocked === null && job.value === null) void run(opened);
+  };
+  return (
+    <section class="live-panel" aria-labelledby="live-prompt">
+      <h2 id="live-prompt">Prompt</h2>
+      <form class="live-compose" onSubmit={submit}>
+        <div class="live-row">
+          <div class="live-choice" role="group" aria-label="Kind of prompt">
+            {(["documents", "chat"] as const).map((mode) => (
+              <button key={mode} type="button" aria-pressed={now.mode === mode} onClick={() => edit({ mode })}>
+                {mode === "documents" ? "Documents and a question" : "Chat"}
+              </button>
+            ))}
+          </div>
+          <button type="button" onClick={() => (draft.value = { ...EXAMPLE, weights: now.weights })}>
+            Example
+          </button>
+          <button type="button" onClick={() => (draft.value = { ...EMPTY, weights: now.weights })}>
+            Clear
+          </button>
+        </div>
+        {now.mode === "documents" ? <Documents /> : <Messages />}
+        <Answer />
+        <label>
+          Follow
+          <select value={now.weights} onChange={(event) => edit({ weights: event.currentTarget.value })}>
+            {(model.value?.weights ?? ["retrieval", "mean", "output_norm"]).map((name) => (
+              <option key={name} value={name}>
+                {WEIGHTS[name] ?? name}
+              </option>
+            ))}
+          </select>
+        </label>
+        <Tokens />
+        {failure.value?.about === "run" && (
+          <p class="live-error" role="alert">
+            {failure.value.message}
+          </p>
+        )}
+        {running && job.value ? (
+          <Progress job={job.value} />
+        ) : (
+          <div class="live-row">
+            <button class="live-primary" type="submit" disabled={blocked !== null || job.value !== null}>
+              {now.answer === null ? "Answer and attribute" : "Attribute"}
+            </button>
+            {blocked !== null && <span class="live-soft">{blocked}</span>}
+          </div>
+        )}
+      </form>
+    </section>
+  );
+}
+
+function Answer(): JSX.Element {
+  const now = draft.value;
+  return (
+    <fieldset class="live-answer">
+      <legend>Answer</legend>
+      <label class="live-inline">
+        <input type="radio" name="live-answer" checked={now.answer === null} onChange={() => edit({ answer: null })} />
+        the model writes it, at most
+        <input
+          type="number"
+          aria-label="Most tokens of the answer"
+          min={1}
+          max={4096}
+          value={now.maxNewTokens}
+          onInput={(event) => {
+            const most = Math.floor(event.currentTarget.valueAsNumber);
+            if (most >= 1) edit({ maxNewTokens: most });
+          }}
+        />
+        tokens
+      </label>
+      <label class="live-inline">
+        <input
+          type="radio"
+          name="live-answer"
+          checked={now.answer !== null}
+          onChange={() => edit({ answer: now.answer ?? "" })}
+        />
+        I give it
+      </label>
+      {now.answer !== null && (
+        <textarea
+          aria-label="The answer to attribute"
+          rows={2}
+          value={now.answer}
+          onInput={(event) => edit({ answer: event.currentTarget.value })}
+        />
+      )}
+    </fieldset>
+  );
+}
+
+/** How long the prompt is, against what the model reads. */
+function Tokens(): JSX.Element | null {
+  const found = count.value;
+  if (found === null) return null;
+  const most = Math.min(found.window ?? Infinity, found.max_tokens ?? Infinity);
+  const total = found.prompt_tokens + found.answer_tokens;
+  return (
+    <div class="live-tokens">
+      <span>
+        {plural(found.prompt_tokens, "token")} of prompt
+        {found.answer_tokens > 0 && `, ${number(found.answer_tokens)} of answer`}
+        {Number.isFinite(most) && `, of ${number(most)}`}
+      </span>
+      {Number.isFinite(most) && <meter aria-label="Share of what fits" min={0} max={most} value={total} high={most * 0.9} />}
+    </div>
+  );
+}

@@ -1,0 +1,147 @@
+/** The prompt that is being written: plain data and pure functions, kept for the tab only. */
+
+import type { Count, Document, Message, Role, RunRequest } from "./types";
+
+export interface Draft {
+  mode: "documents" | "chat";
+  documents: Document[];
+  question: string;
+  messages: Message[];
+  /** null: the model writes the answer. */
+  answer: string | null;
+  maxNewTokens: number;
+  weights: string;
+}
+
+export const EMPTY: Draft = {
+  mode: "documents",
+  documents: [{ title: "", text: "" }],
+  question: "",
+  messages: [{ role: "user", content: "" }],
+  answer: null,
+  maxNewTokens: 64,
+  weights: "retrieval",
+};
+
+/** Three short documents of our own, so that a first look needs no typing. */
+export const EXAMPLE: Draft = {
+  ...EMPTY,
+  documents: [
+    {
+      title: "The lighthouse",
+      text:
+        "The lighthouse of Vessing was built of grey stone in 1871. Its lamp burned oil for sixty years. " +
+        "Today a retired teacher, Ingrid Solheim, keeps its books and opens the tower on Sundays.",
+    },
+    {
+      title: "The ferry",
+      text:
+        "A small ferry crosses from Vessing to the mainland twice a day. It leaves at seven in the morning and at " +
+        "five in the afternoon, and carries twelve cars. In winter the second crossing is often cancelled.",
+    },
+    {
+      title: "The bakery",
+      text:
+        "The bakery on the quay sells rye bread and a cake with cloudberries. Its oven came from the old fish " +
+        "factory. The baker starts at three in the morning, long before the first boat.",
+    },
+  ],
+  question: "When does the first ferry leave?",
+};
+
+const KEY = "attributor.draft";
+
+/** The draft that this tab had before it was loaded anew. */
+export function stored(): Draft {
+  try {
+    const found: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
+    return isDraft(found) ? found : EMPTY;
+  } catch {
+    return EMPTY; // storage that is forbidden, or holds something else
+  }
+}
+
+/** Keep it; a draft that is too large for the storage is simply not kept. */
+export function store(draft: Draft): void {
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(draft));
+  } catch {
+    try {
+      sessionStorage.removeItem(KEY);
+    } catch {
+      // no storage at all
+    }
+  }
+}
+
+function isDraft(found: unknown): found is Draft {
+  if (typeof found !== "object" || found === null) return false;
+  const draft = found as Partial<Draft>;
+  return (
+    (draft.mode === "documents" || draft.mode === "chat") &&
+    Array.isArray(draft.documents) &&
+    draft.documents.every((one) => typeof one?.title === "string" && typeof one.text === "string") &&
+    Array.isArray(draft.messages) &&
+    draft.messages.every((one) => isRole(one?.role) && typeof one.content === "string") &&
+    typeof draft.question === "string" &&
+    (draft.answer === null || typeof draft.answer === "string") &&
+    typeof draft.maxNewTokens === "number" &&
+    typeof draft.weights === "string"
+  );
+}
+
+function isRole(role: unknown): role is Role {
+  return role === "system" || role === "user" || role === "assistant";
+}
+
+/** What the server is asked: empty documents and messages are left out. */
+export function request(draft: Draft): RunRequest {
+  const chat = draft.mode === "chat";
+  return {
+    messages: chat ? draft.messages.filter((one) => one.content.trim() !== "") : [],
+    documents: chat ? [] : draft.documents.filter((one) => one.text.trim() !== ""),
+    question: chat ? null : draft.question,
+    answer: draft.answer,
+    max_new_tokens: draft.maxNewTokens,
+    weights: draft.weights,
+  };
+}
+
+/** Why it cannot be run yet, as a sentence, or null. */
+export function missing(draft: Draft): string | null {
+  const asked = request(draft);
+  if (draft.mode === "chat") {
+    if (asked.messages.length === 0) return "Write at least one message.";
+    if (asked.messages.at(-1)?.role === "assistant") {
+      return "The last message is the assistant's: make it the answer to attribute, or add a user message.";
+    }
+  } else if (draft.question.trim() === "") {
+    return "Write a question.";
+  }
+  if (draft.answer !== null && draft.answer.trim() === "") return "Write the answer that should be attributed.";
+  return null;
+}
+
+/** Why it does not fit, as a sentence with the numbers, or null. */
+export function tooLong(draft: Draft, count: Count | null): string | null {
+  if (count === null) return null;
+  const answer = draft.answer === null ? draft.maxNewTokens : count.answer_tokens;
+  const most = Math.min(count.window ?? Infinity, count.max_tokens ?? Infinity);
+  const total = count.prompt_tokens + answer;
+  if (total <= most) return null;
+  const whose = most === count.max_tokens ? "the limit set at loading" : "what the model can read";
+  return (
+    `${total.toLocaleString("en")} tokens (${count.prompt_tokens.toLocaleString("en")} of prompt, ` +
+    `${answer.toLocaleString("en")} of answer) are more than ${most.toLocaleString("en")}, ${whose}: ` +
+    "shorten the prompt, or allow a shorter answer."
+  );
+}
+
+/** The list with one element moved by one place; the same list where there is no such place. */
+export function moved<T>(list: readonly T[], from: number, by: 1 | -1): T[] {
+  const to = from + by;
+  const copy = [...list];
+  if (from < 0 || from >= copy.length || to < 0 || to >= copy.length) return copy;
+  [copy[from], copy[to]] = [copy[to]!, copy[from]!];
+  return copy;
+}

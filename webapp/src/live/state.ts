@@ -1,0 +1,183 @@
+/** What the live page knows: the model, the job that runs, the runs that are kept. One set a tab. */
+
+import { batch, computed, effect, signal } from "@preact/signals";
+
+import { api, events } from "../api/client";
+import { UserError } from "../model/types";
+import { type Draft, request, store, stored } from "./draft";
+import type { Count, ModelState, Runs } from "./types";
+
+export interface Job {
+  id: string;
+  kind: "load" | "run";
+  /** How many jobs are in front of it; 0 once it runs. */
+  position: number;
+  label: string;
+  done: number;
+  /** 0 where nobody knows how much there is to do. */
+  total: number;
+  /** What the model has written so far. */
+  written: string;
+  cancelling: boolean;
+}
+
+export const model = signal<ModelState | null>(null);
+export const runs = signal<Runs | null>(null);
+export const job = signal<Job | null>(null);
+export const draft = signal<Draft>(stored());
+export const count = signal<Count | null>(null);
+/** A sentence for the user, and what it is about. */
+export const failure = signal<{ about: "load" | "run" | "list"; message: string } | null>(null);
+export const ready = computed(() => model.value?.state === "ready");
+
+/** Change a part of the draft. */
+export function edit(more: Partial<Draft>): void {
+  draft.value = { ...draft.value, ...more };
+}
+
+/** Read what the server knows, and keep the draft and its count of tokens up to date; returns how to stop that. */
+export function start(): () => void {
+  void refresh();
+  const stops = [effect(keep), effect(recount)];
+  return () => stops.forEach((stop) => stop());
+}
+
+function keep(): void {
+  const now = draft.value;
+  clearTimeout(keeping);
+  keeping = setTimeout(() => store(now), 300);
+}
+let keeping: ReturnType<typeof setTimeout> | undefined;
+
+let counting: ReturnType<typeof setTimeout> | undefined;
+let counted = 0;
+
+/** Ask for the number of tokens a moment after the last change; only the newest answer counts. */
+function recount(): void {
+  const { messages, documents, question, answer } = request(draft.value);
+  const usable = ready.value && (messages.length > 0 || (question ?? "").trim() !== "");
+  const ticket = ++counted;
+  clearTimeout(counting);
+  if (!usable) {
+    count.value = null;
+    return;
+  }
+  counting = setTimeout(async () => {
+    try {
+      const filled = answer !== null && answer.trim() !== "" ? answer : null;
+      const found = await api.post<Count>("/api/count", { messages, documents, question, answer: filled });
+      if (ticket === counted) count.value = found;
+    } catch {
+      if (ticket === counted) count.value = null; // the same sentence comes, and is shown, when it is run
+    }
+  }, 350);
+}
+
+/** Read the model's state and the list of runs again; a load that runs already, from another tab, is followed. */
+export async function refresh(): Promise<void> {
+  try {
+    const [state, list] = await Promise.all([api.get<ModelState>("/api/model"), api.get<Runs>("/api/runs")]);
+    batch(() => {
+      model.value = state;
+      runs.value = list;
+    });
+    if (state.state === "loading" && state.job !== null && job.value === null) follow(state.job, "load");
+  } catch (error) {
+    tell("list", error);
+  }
+}
+
+export interface LoadRequest {
+  id: string;
+  revision: string | null;
+  dtype: string;
+  device_map: string | null;
+  max_tokens: number | null;
+}
+
+/** Start loading a model. */
+export async function load(asked: LoadRequest): Promise<void> {
+  await submit("load", "/api/model", asked);
+}
+
+/** Start a run of the draft; `opened` is called with its id once it is done. */
+export async function run(opened: (id: string) => void): Promise<void> {
+  await submit("run", "/api/runs", request(draft.value), opened);
+}
+
+/** The same recording with other heads, as a new run. */
+export async function weigh(
+  id: string,
+  chosen: { weights: string | null; heads: [number, number][] | null },
+  opened: (id: string) => void,
+): Promise<void> {
+  await submit("run", `/api/runs/${encodeURIComponent(id)}/weigh`, chosen, opened);
+}
+
+/** Forget a run. */
+export async function remove(id: string): Promise<void> {
+  try {
+    await api.delete(`/api/runs/${encodeURIComponent(id)}`);
+    await refresh();
+  } catch (error) {
+    tell("list", error);
+  }
+}
+
+/** Stop the job that runs or waits. */
+export async function cancel(): Promise<void> {
+  const now = job.value;
+  if (now === null || now.cancelling) return;
+  job.value = { ...now, cancelling: true };
+  try {
+    await api.delete(`/api/jobs/${encodeURIComponent(now.id)}`);
+  } catch (error) {
+    job.value = null;
+    tell(now.kind, error);
+  }
+}
+
+async function submit(kind: Job["kind"], path: string, body: object, opened?: (id: string) => void): Promise<void> {
+  failure.value = null;
+  try {
+    const accepted = await api.post<{ job: string }>(path, body);
+    follow(accepted.job, kind, opened);
+  } catch (error) {
+    tell(kind, error);
+  }
+}
+
+function follow(id: string, kind: Job["kind"], opened?: (id: string) => void): void {
+  job.value = { id, kind, position: 0, label: "Starting", done: 0, total: 0, written: "", cancelling: false };
+  const change = (more: Partial<Job>): void => {
+    const now = job.value;
+    if (now?.id === id) job.value = { ...now, ...more };
+  };
+  const end = (): void => {
+    if (job.value?.id === id) job.value = null;
+    void refresh();
+  };
+  void events(id, {
+    queued: ({ position }) => change({ position, label: `Waiting behind ${position} other${position === 1 ? "" : "s"}` }),
+    stage: ({ label, done, total }) => change({ position: 0, label, done: done ?? 0, total: total ?? 0 }),
+    token: ({ text }) => change({ written: (job.value?.written ?? "") + text }),
+    done: ({ run: made }) => {
+      end();
+      if (made && opened) opened(made);
+    },
+    failed: ({ message }) => {
+      failure.value = { about: kind, message };
+      end();
+    },
+    cancelled: end,
+  }).catch((error: unknown) => {
+    end();
+    tell(kind, error);
+  });
+}
+
+function tell(about: "load" | "run" | "list", error: unknown): void {
+  const message = error instanceof UserError ? error.message : "Something went wrong in this page: load it again.";
+  if (!(error instanceof UserError)) console.error(error);
+  failure.value = { about, message };
+}
