@@ -1,0 +1,22 @@
+/** Hand something to the browser for saving. */
+
+/** A name that every file system takes: letters, digits, dots and dashes. */
+export function fileName(title: string, ending: string): string {
+  const plain = title
+    .normalize("NFKD")
+    .replace(/[^\w.-]+/g, "-")
+    .replace(/^[-.]+|[-.]+$/g, "")
+    .slice(0, 60);
+  return `${plain || "attributor"}.${ending}`;
+}
+
+/** Save bytes or text as a file. */
+export function save(name: string, content: BlobPart, type: string): void {
+  const url = URL.createObjectURL(new Blob([content], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  // Chromium reads the blob after the click has returned.
+  setTimeout(() => URL.revokeObjectURL(url), 30_000);
+}
