@@ -1,0 +1,65 @@
+/** Rows that were fetched, and a way to fetch only what is wanted now. */
+import type { Span } from "../model/types";
+
+const ROOM = 24_000_000; // bytes of rows that are kept: 60 of 100,000 units
+
+/** The rows used last, within a number of bytes. */
+export class RowCache {
+  private readonly kept = new Map<string, Float32Array>(); // in the order of their use
+  private bytes = 0;
+
+  private readonly room: number;
+
+  constructor(room = ROOM) {
+    this.room = room;
+  }
+
+  get({ start, stop }: Span): Float32Array | undefined {
+    const key = `${start}-${stop}`;
+    const scores = this.kept.get(key);
+    if (scores) {
+      this.kept.delete(key);
+      this.kept.set(key, scores);
+    }
+    return scores;
+  }
+
+  set({ start, stop }: Span, scores: Float32Array): void {
+    const key = `${start}-${stop}`;
+    this.bytes += scores.byteLength - (this.kept.get(key)?.byteLength ?? 0);
+    this.kept.delete(key);
+    this.kept.set(key, scores);
+    for (const [oldest, row] of this.kept) {
+      if (this.bytes <= this.room || oldest === key) break;
+      this.kept.delete(oldest);
+      this.bytes -= row.byteLength;
+    }
+  }
+}
+
+/** Runs one task at a time, and after it only the newest of those that came meanwhile. */
+export class Latest {
+  private busy = false;
+  private next: (() => Promise<void>) | null = null;
+
+  /** `task` must not throw. Tasks that are still waiting when a newer one comes are dropped. */
+  run(task: () => Promise<void>): void {
+    this.next = task;
+    if (!this.busy) void this.drain();
+  }
+
+  /** Forget what waits. */
+  clear(): void {
+    this.next = null;
+  }
+
+  private async drain(): Promise<void> {
+    this.busy = true;
+    while (this.next) {
+      const task = this.next;
+      this.next = null;
+      await task();
+    }
+    this.busy = false;
+  }
+}

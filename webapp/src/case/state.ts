@@ -1,0 +1,288 @@
+/** What a case page shows, as signals. Whatever sits in its slots (`tools`, `extra`) is linked to it through `useCase()`:
+ *
+ *     const it = useCase();                    // in any component inside of CasePage; its view is loaded
+ *     it.view.value, it.variant.value.source   // the numbers that are shown now, and where they come from
+ *     it.rows.value                            // Span of the rows that are shown: preview, else pinned, else all
+ *     it.pinned.value                          // Span | null (the whole answer); in the link
+ *     it.selected.value, it.units.value        // Piece | null, and its units as Span | null; in the link
+ *     it.preview.value = {start, stop}         // while something else is hovered; null ends it
+ *     it.pin(span | null)                      // keep rows        it.select(piece | null, {reveal: true}): and scroll to it
+ *     it.by, it.scale, it.normalise, it.hideSink, it.k                                         // signals; in the link
+ *     it.row.value, it.shares.value            // the scores that have arrived for the rows (row.rows says which), and their
+ *                                              // shares by piece; they follow `rows` within one fetch
+ *     it.received.value                        // (o) what each row took from the selected input; null without one
+ *
+ * Read signals inside of components or effects; write only those named here. Everything is in the URL's hash but previews.
+ */
+import { batch, computed, effect, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
+import { amend, decodeSettings, encodeSettings, format, type Normalise, place, type Query, route, type Settings } from "../model/link";
+import type { Scale } from "../model/scale";
+import { type Piece, type Row, type Shares, sharesBy, toRow } from "../model/shares";
+import { type By, type Case, type Span, UserError, type Variant, type View } from "../model/types";
+import { fit, same, usual, whole } from "./fit";
+import { type Layout, layOut } from "./layout";
+import { Latest, RowCache } from "./rows";
+
+const PREVIEW_WAIT = 20; // ms: a pointer that crosses the answer does not ask for every token
+const LINK_WAIT = 150; // ms: browsers refuse hundreds of addresses in a row
+
+interface Loaded {
+  variant: Variant;
+  view: View;
+  layout: Layout;
+  cache: RowCache;
+}
+
+export class CaseState {
+  readonly case: Case;
+  readonly pinned: Signal<Span | null>;
+  readonly preview = signal<Span | null>(null);
+  readonly selected: Signal<Piece | null>;
+  readonly by: Signal<By>;
+  readonly scale: Signal<Scale>;
+  readonly normalise: Signal<Normalise>;
+  readonly hideSink: Signal<boolean>;
+  readonly k: Signal<number>;
+  /** The sentence to show when numbers could not be had; null when all is well. */
+  readonly error = signal<string | null>(null);
+  /** Counts up when the selected piece is to be scrolled to. */
+  readonly reveal = signal(0);
+  readonly received = signal<Float32Array | null>(null);
+
+  readonly variant: ReadonlySignal<Variant>;
+  readonly view: ReadonlySignal<View>;
+  readonly layout: ReadonlySignal<Layout>;
+  readonly rows: ReadonlySignal<Span>;
+  readonly units: ReadonlySignal<Span | null>;
+  readonly row: ReadonlySignal<Row>;
+  readonly shares: ReadonlySignal<Shares>;
+  /** The whole answer's row, and that of the pinned rows if it has arrived: what colours may be compared with. */
+  readonly wholeRow: ReadonlySignal<Row>;
+  readonly pinnedRow = signal<Row | null>(null);
+
+  private readonly loaded: Signal<Loaded>;
+  private readonly arrived: Signal<Row>;
+  private readonly fetching = new Latest();
+  private readonly receiving = new Latest();
+  private readonly switching = new Latest();
+  private readonly stops: (() => void)[] = [];
+  private written: string;
+  private wanted: string | null; // the method of the link, also if there is none of that name
+
+  /** Load a case as its link says. Rejects with a UserError where it cannot be read. */
+  static async open(it: Case, query: Query): Promise<CaseState> {
+    const settings = decodeSettings(query);
+    const first = it.variants[0];
+    if (!first) throw new UserError("This case holds no scores: there is nothing to show.");
+    const variant = it.variants.find((v) => v.name === settings.method) ?? first;
+    return new CaseState(it, await load(variant), settings);
+  }
+
+  private constructor(it: Case, loaded: Loaded, settings: Settings) {
+    const { view } = loaded;
+    this.case = it;
+    this.loaded = signal(loaded);
+    this.wanted = settings.method;
+    const clean = fit(settings, view);
+    this.by = signal(clean.by);
+    this.pinned = signal(clean.rows);
+    this.selected = signal(clean.piece);
+    this.scale = signal(settings.scale);
+    this.normalise = signal(settings.normalise);
+    this.hideSink = signal(settings.hideSink);
+    this.k = signal(settings.k);
+    this.written = JSON.stringify(encodeSettings(this.settings()));
+
+    this.variant = computed(() => this.loaded.value.variant);
+    this.view = computed(() => this.loaded.value.view);
+    this.layout = computed(() => this.loaded.value.layout);
+    this.wholeRow = computed(() => toRow(this.view.value, whole(this.view.value), this.view.value.total));
+    this.rows = computed(() => this.preview.value ?? this.pinned.value ?? whole(this.view.value));
+    this.units = computed(() => (this.selected.value ? this.layout.value.unitsOf(this.selected.value) : null));
+    this.arrived = signal(this.wholeRow.peek());
+    this.row = computed(() => this.arrived.value);
+    this.shares = computed(() => sharesBy(this.view.value, this.row.value, this.by.value, this.hideSink.value));
+    this.stops.push(this.followRows(), this.followSelection(), this.followLink());
+  }
+
+  /** Keep these rows; null, or all of them, is the whole answer. */
+  pin(rows: Span | null): void {
+    const all = this.view.peek().answer.length;
+    batch(() => {
+      this.pinned.value = rows && rows.stop - rows.start < all ? rows : null;
+      this.preview.value = null;
+    });
+  }
+
+  /** Select an input; null selects none. */
+  select(piece: Piece | null, { reveal = false }: { reveal?: boolean } = {}): void {
+    batch(() => {
+      this.selected.value = piece;
+      if (piece && reveal) this.reveal.value++;
+    });
+  }
+
+  /** Show another variant; what is pinned and selected stays as far as it has it. */
+  use(variant: Variant): void {
+    this.switching.run(async () => {
+      try {
+        const loaded = variant === this.variant.peek() ? this.loaded.peek() : await load(variant);
+        batch(() => {
+          const clean = fit(this.settings(), loaded.view);
+          this.loaded.value = loaded;
+          this.wanted = variant === this.case.variants[0] ? null : variant.name;
+          this.by.value = clean.by;
+          this.pinned.value = clean.rows;
+          this.preview.value = null;
+          this.selected.value = clean.piece;
+          this.pinnedRow.value = null;
+          this.arrived.value = this.wholeRow.value;
+          this.error.value = null;
+        });
+      } catch (error) {
+        this.error.value = sentence(error);
+      }
+    });
+  }
+
+  /** The picture as a link says it. */
+  settings(): Settings {
+    return {
+      by: this.by.value === usual(this.loaded.value.view) ? null : this.by.value,
+      rows: this.pinned.value,
+      piece: this.selected.value,
+      method: this.wanted,
+      normalise: this.normalise.value,
+      scale: this.scale.value,
+      hideSink: this.hideSink.value,
+      k: this.k.value,
+    };
+  }
+
+  /** Stop following signals and the address. */
+  dispose(): void {
+    for (const stop of this.stops) stop();
+    this.fetching.clear();
+    this.receiving.clear();
+    this.switching.clear();
+  }
+
+  private followRows(): () => void {
+    return effect(() => {
+      const loaded = this.loaded.value;
+      const rows = this.rows.value;
+      const settle = (scores: Float32Array): void => {
+        const row = toRow(loaded.view, rows, scores);
+        batch(() => {
+          if (this.loaded.peek() !== loaded) return;
+          if (same(rows, this.pinned.peek())) this.pinnedRow.value = row;
+          if (same(rows, this.rows.peek())) this.arrived.value = row;
+        });
+      };
+      const known = same(rows, whole(loaded.view)) ? loaded.view.total : loaded.cache.get(rows);
+      if (known) {
+        this.fetching.clear();
+        settle(known);
+        return;
+      }
+      const ask = (): void =>
+        this.fetching.run(async () => {
+          try {
+            const scores = await loaded.variant.source.rows(rows);
+            loaded.cache.set(rows, scores);
+            settle(scores);
+            this.error.value = null;
+          } catch (error) {
+            if (same(rows, this.rows.peek())) this.error.value = sentence(error);
+          }
+        });
+      const timer = setTimeout(ask, this.preview.peek() ? PREVIEW_WAIT : 0);
+      return () => clearTimeout(timer);
+    });
+  }
+
+  private followSelection(): () => void {
+    return effect(() => {
+      const { variant } = this.loaded.value;
+      const units = this.units.value;
+      this.received.value = null;
+      this.receiving.clear();
+      if (!units) return;
+      this.receiving.run(async () => {
+        try {
+          const received = await variant.source.received(units);
+          if (same(units, this.units.peek()) && this.variant.peek() === variant) this.received.value = received;
+        } catch (error) {
+          if (same(units, this.units.peek())) this.error.value = sentence(error);
+        }
+      });
+    });
+  }
+
+  private followLink(): () => void {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const home = route.peek();
+    const write = effect(() => {
+      const keys = encodeSettings(this.settings());
+      const text = JSON.stringify(keys);
+      clearTimeout(timer);
+      if (text === this.written) return;
+      timer = setTimeout(() => {
+        if (format(route.peek()) !== format(home)) return;
+        this.written = text;
+        amend(keys);
+      }, LINK_WAIT);
+    });
+    const read = effect(() => {
+      const { query, route: to } = place.value;
+      if (format(to) !== format(home)) return; // another page's address; this one is about to go
+      const settings = decodeSettings(query);
+      const text = JSON.stringify(encodeSettings(settings));
+      if (text === this.written) return;
+      this.written = text;
+      clearTimeout(timer);
+      this.apply(settings);
+    });
+    return () => {
+      clearTimeout(timer);
+      write();
+      read();
+    };
+  }
+
+  private apply(settings: Settings): void {
+    const variant = this.case.variants.find((v) => v.name === settings.method) ?? this.case.variants[0]!;
+    batch(() => {
+      const clean = fit(settings, this.loaded.peek().view);
+      this.by.value = clean.by;
+      this.pinned.value = clean.rows;
+      this.selected.value = clean.piece;
+      this.normalise.value = settings.normalise;
+      this.scale.value = settings.scale;
+      this.hideSink.value = settings.hideSink;
+      this.k.value = settings.k;
+    });
+    if (variant !== this.variant.peek()) this.use(variant);
+  }
+}
+
+const Context = createContext<CaseState | null>(null);
+export const CaseProvider = Context.Provider;
+
+/** The case that the component stands in. */
+export function useCase(): CaseState {
+  const state = useContext(Context);
+  if (!state) throw new Error("useCase() outside of a CasePage");
+  return state;
+}
+
+async function load(variant: Variant): Promise<Loaded> {
+  const view = await variant.source.view();
+  return { variant, view, layout: layOut(view), cache: new RowCache() };
+}
+
+function sentence(error: unknown): string {
+  return error instanceof UserError ? error.message : `The scores could not be read: ${error instanceof Error ? error.message : String(error)}`;
+}
