@@ -1,0 +1,74 @@
+/** The bars that are shown, as an SVG of its own, and any SVG as a PNG. */
+
+import { percent } from "../model/scale";
+import { UserError } from "../model/types";
+import type { Line, Shown } from "./table";
+
+const WIDTH = 900;
+const LINE = 34;
+const MOST = 20; // bars; what is not shown is one bar more
+
+/** Text that stands between tags or in quotes. */
+export function escape(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
+/** A picture for slides and papers: the answer, and where it came from. Its colours are fixed, its ground is white. */
+export function barsSvg(shown: Shown): string {
+  const pieces = shown.lines.filter((line) => line.rank !== null);
+  const more = pieces.slice(MOST);
+  const lines: Line[] = [...pieces.slice(0, MOST)];
+  if (more.length > 0) {
+    const share = more.reduce((sum, line) => sum + line.share, 0);
+    lines.push({ rank: null, what: shown.by, share, document: "", text: `${more.length} more`, gold: null });
+  }
+  lines.push(...shown.lines.filter((line) => line.rank === null));
+  const widest = lines.reduce((most, line) => Math.max(most, line.share), 0);
+  const head = 74;
+  const height = head + lines.length * LINE + 16;
+  const bars = lines.map((line, i) => {
+    const y = head + i * LINE;
+    const width = widest > 0 ? Math.max(1, (line.share / widest) * (WIDTH - 150)) : 0;
+    const name = line.rank === null ? [line.what === shown.by ? "" : line.what, line.text].filter(Boolean).join(": ") : line.text;
+    const gold = line.gold ? "★ " : "";
+    return (
+      `<text x="24" y="${y + 12}" font-size="13" fill="${line.rank === null ? "#6a645d" : "#1d1b19"}">${escape(gold + cut(name, 112))}</text>` +
+      `<rect x="24" y="${y + 18}" width="${width.toFixed(1)}" height="6" rx="3" fill="${line.rank === null ? "#b9b2a9" : "#d86a26"}"/>` +
+      `<text x="${WIDTH - 24}" y="${y + 12}" font-size="13" text-anchor="end" fill="#1d1b19">${percent(line.share)}</text>`
+    );
+  });
+  return (
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" ` +
+    `font-family="Georgia, 'DejaVu Serif', serif" role="img"><title>${escape(shown.title)}</title>` +
+    `<rect width="100%" height="100%" fill="#ffffff"/>` +
+    `<text x="24" y="30" font-size="17" fill="#1d1b19">${escape(cut(shown.asked.trim() || shown.title, 96))}</text>` +
+    `<text x="24" y="52" font-size="12" fill="#6a645d">${escape(cut([shown.question, shown.meta.model, shown.method].filter(Boolean).join(" · "), 130))}</text>` +
+    `${bars.join("")}</svg>`
+  );
+}
+
+function cut(text: string, most: number): string {
+  const flat = [...text.replace(/\s+/g, " ").trim()];
+  return flat.length > most ? `${flat.slice(0, most - 1).join("")}…` : flat.join("");
+}
+
+/** An SVG drawn at twice its size. */
+export async function toPng(svg: string): Promise<Blob> {
+  const url = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+  try {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    canvas.width = image.naturalWidth * 2;
+    canvas.height = image.naturalHeight * 2;
+    const context = canvas.getContext("2d");
+    if (context === null) throw new UserError("This browser gives no canvas to draw the picture on; save the SVG instead.");
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return await new Promise((resolve, reject) =>
+      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new UserError("The picture could not be drawn; save the SVG instead."))), "image/png"),
+    );
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
