@@ -1,0 +1,126 @@
+/** The largest connections between the answer's rows and pieces of the prompt. */
+import type { By, Edges, Span, View } from "./types";
+
+/** What the units of a view are summed up to. */
+export interface Groups {
+  /** (u) the piece of each unit, -1 for none; null where each unit is its own piece. */
+  of: Int32Array | null;
+  count: number;
+}
+
+/** The pieces of a view. */
+export function groupsOf(view: View, by: By): Groups {
+  if (by === "document") return { of: view.documentOf, count: view.documents.length };
+  if (by === "sentence") return { of: view.sentenceOf, count: view.sentences };
+  return { of: null, count: view.ends.length };
+}
+
+/** Keeps the `limit` largest of any number of edges in a heap whose root is the smallest that is kept.
+ *
+ * Of equal edges the one that came first is kept, so that the picture does not depend on how it was computed.
+ */
+export class TopEdges {
+  /** The mass of all edges offered, kept or not. */
+  total = 0;
+  readonly #limit: number;
+  readonly #mass: Float64Array;
+  readonly #rows: Int32Array;
+  readonly #pieces: Int32Array;
+  readonly #turn: Float64Array;
+  #size = 0;
+  #offered = 0;
+  /** What an edge must surpass; public for loops that ask before they call. */
+  threshold = 0;
+
+  constructor(limit: number) {
+    this.#limit = Math.max(0, Math.floor(limit));
+    this.#mass = new Float64Array(this.#limit);
+    this.#rows = new Int32Array(this.#limit);
+    this.#pieces = new Int32Array(this.#limit);
+    this.#turn = new Float64Array(this.#limit);
+    if (this.#limit === 0) this.threshold = Infinity;
+  }
+
+  /** Counts an edge, and keeps it if it is among the largest. What is not above 0 is no edge. */
+  offer(row: number, piece: number, mass: number): void {
+    if (!(mass > 0)) return;
+    this.total += mass;
+    if (mass > this.threshold) this.#keep(row, piece, mass);
+  }
+
+  /** Offers the pieces of one row.
+   *
+   * @param scores (u) of that row.
+   * @param units only these; all where null.
+   */
+  offerRow(row: number, scores: Float32Array, groups: Groups, units: Span | null = null): void {
+    const start = units?.start ?? 0;
+    const stop = units?.stop ?? scores.length;
+    if (!groups.of) {
+      let total = 0;
+      for (let unit = start; unit < stop; unit++) {
+        const mass = scores[unit]!;
+        if (!(mass > 0)) continue;
+        total += mass;
+        if (mass > this.threshold) this.#keep(row, unit, mass);
+      }
+      this.total += total;
+      return;
+    }
+    const sums = new Float64Array(groups.count + 1); // the first is for what lies in no piece
+    for (let unit = start; unit < stop; unit++) sums[groups.of[unit]! + 1]! += scores[unit]!;
+    this.offerSums(row, sums);
+  }
+
+  /** Offers pieces that are summed up already: (1 + pieces), first what lies in none. */
+  offerSums(row: number, sums: Float64Array | Float32Array): void {
+    for (let i = 0; i < sums.length; i++) this.offer(row, i - 1, sums[i]!);
+  }
+
+  /** What is kept, largest first. */
+  finish(): Edges {
+    const order = Array.from({ length: this.#size }, (_, i) => i);
+    order.sort((a, b) => this.#mass[b]! - this.#mass[a]! || this.#turn[a]! - this.#turn[b]!);
+    return {
+      rows: Int32Array.from(order, (i) => this.#rows[i]!),
+      pieces: Int32Array.from(order, (i) => this.#pieces[i]!),
+      mass: Float32Array.from(order, (i) => this.#mass[i]!),
+      total: this.total,
+    };
+  }
+
+  #keep(row: number, piece: number, mass: number): void {
+    const turn = this.#offered++;
+    if (this.#size < this.#limit) {
+      let i = this.#size++;
+      for (let up = (i - 1) >> 1; i > 0 && this.#mass[up]! >= mass; i = up, up = (i - 1) >> 1) this.#move(up, i);
+      this.#put(i, row, piece, mass, turn);
+    } else {
+      let i = 0;
+      for (let down = 1; down < this.#limit; down = 2 * i + 1) {
+        if (down + 1 < this.#limit && this.#isLess(down + 1, down)) down++;
+        if (this.#mass[down]! >= mass) break; // of equals the new one came last, and is dropped first
+        this.#move(down, i);
+        i = down;
+      }
+      this.#put(i, row, piece, mass, turn);
+    }
+    if (this.#size === this.#limit) this.threshold = this.#mass[0]!;
+  }
+
+  /** Whether the edge at a is dropped before the one at b: it is smaller, or as large and came later. */
+  #isLess(a: number, b: number): boolean {
+    return this.#mass[a]! < this.#mass[b]! || (this.#mass[a] === this.#mass[b] && this.#turn[a]! > this.#turn[b]!);
+  }
+
+  #move(from: number, to: number): void {
+    this.#put(to, this.#rows[from]!, this.#pieces[from]!, this.#mass[from]!, this.#turn[from]!);
+  }
+
+  #put(at: number, row: number, piece: number, mass: number, turn: number): void {
+    this.#mass[at] = mass;
+    this.#rows[at] = row;
+    this.#pieces[at] = piece;
+    this.#turn[at] = turn;
+  }
+}

@@ -1,0 +1,94 @@
+/** Text as the file has it -> text as it is shown, and places in the one -> places in the other. */
+import { UserError } from "./types";
+
+// Controls, and the characters that reorder or hide what is read; joiners stay, because scripts and emoji need them.
+// The same list as attributor/_html.py.
+const HIDDEN_BMP =
+  "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb";
+const HIDDEN = new RegExp(`[${HIDDEN_BMP}\\u{e0000}-\\u{e007f}]`, "gu");
+const HIDDEN_ONE = new RegExp(`[${HIDDEN_BMP}\\u{e0000}-\\u{e007f}]`, "u");
+/** Where none of these is, the shown text is the text, and code points are UTF-16 units. */
+const SPECIAL = new RegExp(`[\\r\\ud800-\\udfff${HIDDEN_BMP}]`);
+const SURROGATE = /[\ud800-\udfff]/;
+
+/** A text that is shown, with what is needed to find places in it. */
+export interface Shown {
+  text: string;
+  /** Code points of the text before. */
+  points: number;
+  /** Code point indices (0 ... points) -> UTF-16 indices of `text`. */
+  place(points: Int32Array): Int32Array;
+}
+
+/** The text with control and bidirectional characters spelled out, such as ⟦U+202E⟧. */
+export function visible(text: string): string {
+  return SPECIAL.test(text) ? text.replace(/\r\n?/g, "\n").replace(HIDDEN, spell) : text;
+}
+
+function spell(character: string): string {
+  return `⟦U+${character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟧`;
+}
+
+/** Like `visible`, and keeps where each code point went. O(n); next to nothing for plain text. */
+export function shown(text: string): Shown {
+  if (!SPECIAL.test(text)) return { text, points: text.length, place: (points) => points.slice() };
+  const starts = new Int32Array(text.length + 1); // as many code points at most
+  const pieces: string[] = [];
+  let points = 0;
+  let length = 0;
+  let copied = 0; // text before it is in `pieces`
+  for (let i = 0; i < text.length; ) {
+    starts[points++] = length;
+    const code = text.codePointAt(i)!;
+    const width = code > 0xffff ? 2 : 1;
+    let replacement: string | null = null;
+    if (code === 13) replacement = text.charCodeAt(i + 1) === 10 ? "" : "\n"; // of \r\n the \n stays
+    else if (isHidden(code)) replacement = spell(String.fromCodePoint(code));
+    if (replacement === null) length += width;
+    else {
+      pieces.push(text.slice(copied, i), replacement);
+      length += replacement.length;
+      copied = i + width;
+    }
+    i += width;
+  }
+  pieces.push(text.slice(copied));
+  starts[points] = length;
+  return { text: pieces.join(""), points, place: (wanted) => wanted.map((point) => starts[point]!) };
+}
+
+function isHidden(code: number): boolean {
+  // Letters, digits and most scripts pass by two comparisons.
+  if (code >= 0x20 && code < 0x7f) return false;
+  return code !== 9 && code !== 10 && HIDDEN_ONE.test(String.fromCodePoint(code));
+}
+
+/** UTF-16 indices of a text, in ascending order -> code point indices. */
+export function toCodePoints(text: string, places: Int32Array): Int32Array {
+  if (!SURROGATE.test(text)) return places.slice();
+  const out = new Int32Array(places.length);
+  let points = 0;
+  let at = 0;
+  for (let i = 0; i < places.length; i++) {
+    for (; at < places[i]!; points++) at += text.codePointAt(at)! > 0xffff ? 2 : 1;
+    out[i] = points;
+  }
+  return out;
+}
+
+/** Code points of a text. */
+export function countCodePoints(text: string): number {
+  if (!SURROGATE.test(text)) return text.length;
+  let count = 0;
+  for (let i = 0; i < text.length; count++) i += text.codePointAt(i)! > 0xffff ? 2 : 1;
+  return count;
+}
+
+/** Strict UTF-8; a byte order mark is a character as any other. */
+export function decodeUtf8(bytes: Uint8Array, what: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new UserError(`${what} is not utf-8`);
+  }
+}
