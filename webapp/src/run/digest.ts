@@ -1,0 +1,218 @@
+/** What run.json says, ready to show: metrics by method with n and interval, differences, settings, versions. */
+
+import type { Interval } from "./compare";
+import { isObject, number, words } from "./summary";
+import type { Json } from "./summary";
+
+/** A column of the table of metrics. */
+export interface Column {
+  key: string;
+  label: string;
+  /** What it means, in a sentence. */
+  means: string;
+  /** Where less is better: ranks and costs. */
+  less: boolean;
+  group: "evidence" | "faithfulness" | "cost";
+  /** Digits behind the point. */
+  digits: number;
+}
+
+function column(key: string, label: string, means: string, group: Column["group"] = "evidence", digits = 3, less = false): Column {
+  return { key, label, means, group, digits, less };
+}
+
+const AT = [1, 3, 5, 10];
+
+/** Every metric that a run may have, in the order in which they are shown. */
+export const COLUMNS: readonly Column[] = [
+  column("ap", "AP", "average precision: the mean, over the marked pieces, of the precision at their rank"),
+  column("auroc", "AUROC", "how often a marked piece stands in front of one that is not"),
+  column("mrr", "MRR", "the mean of 1 / rank of the first marked piece"),
+  column("first_is_gold", "first is gold", "how often the highest piece is a marked one"),
+  column("r_precision", "R-precision", "the share of marked pieces among the first G, where G are marked"),
+  column("first_rank", "first rank", "the mean rank of the first marked piece", "evidence", 1, true),
+  ...AT.map((k) => column(`recall@${k}`, `recall@${k}`, `the share of the marked pieces among the first ${k}`)),
+  ...AT.slice(1).map((k) => column(`precision@${k}`, `precision@${k}`, `the share of the first ${k} that is marked`)),
+  ...AT.map((k) => column(`full_support@${k}`, `full support@${k}`, `how often all marked pieces are among the first ${k}`)),
+  column("lds", "LDS", "how well sums of scores predict the answer's probability when pieces are left out", "faithfulness"),
+  ...[1, 3, 5].map((k) =>
+    column(`drop@${k}`, `drop@${k}`, `what the answer's log-probability loses without the ${k} highest pieces`, "faithfulness", 2),
+  ),
+  column("seconds", "seconds", "of the method itself, a case", "cost", 3, true),
+  column("seconds_with_read", "with reading", "seconds a case with the reading that it shares", "cost", 2, true),
+  column("forwards", "forwards", "the same in multiples of one plain reading", "cost", 2, true),
+  column("passes", "passes", "what else the model had to read, a case", "cost", 1, true),
+];
+
+/** The columns that stand in the table before all are asked for. */
+export const MAIN_COLUMNS = new Set(["ap", "auroc", "mrr", "recall@1", "recall@5", "full_support@5", "lds", "drop@3", "seconds_with_read"]);
+
+/** Which numbers of a run are wanted. */
+export interface Slice {
+  unit: "sentence" | "document";
+  stratum: string;
+}
+
+/** One method's numbers. */
+export interface MethodRow {
+  name: string;
+  aggregation: string;
+  values: Map<string, Interval>;
+}
+
+/** method minus other. */
+export interface Difference extends Interval {
+  method: string;
+  other: string;
+  metric: string;
+}
+
+/** A run.json, read with care: a key that is missing leaves something out and never fails. */
+export class Digest {
+  private readonly run: Json;
+  private readonly metrics: Json;
+
+  constructor(run: Json) {
+    this.run = run;
+    this.metrics = objectOf(run["metrics"]);
+  }
+
+  get status(): string {
+    return words(this.run["status"]);
+  }
+
+  /** "hotpotqa · SmolLM2-135M-Instruct". */
+  get title(): string {
+    const config = objectOf(this.run["config"]);
+    const data = words(objectOf(this.run["data"])["name"]) || words(config["dataset"]);
+    const model = words(config["model"]);
+    return [data, model.split("/").pop()].filter((part) => part).join(" · ") || "Evaluation run";
+  }
+
+  /** Whether metrics are there: a run that has not ended has none. */
+  get hasMetrics(): boolean {
+    return Object.keys(objectOf(this.metrics["methods"])).length > 0;
+  }
+
+  /** Strata and how many rows each has. */
+  get strata(): [string, number][] {
+    const found = Object.entries(objectOf(this.metrics["strata"]));
+    return found.map(([name, rows]): [string, number] => [name, number(rows) ?? 0]);
+  }
+
+  /** [name, how many] of rows, and of what metrics leave out; what is 0 is left out but for rows and done. */
+  get counts(): [string, number][] {
+    const counts = { ...objectOf(this.run["counts"]), ...objectOf(this.metrics["counts"]) };
+    const names: [string, string][] = [
+      ["rows", "rows"],
+      ["done", "done"],
+      ["skipped", "skipped"],
+      ["failed", "failed"],
+      ["no_gold", "without marked evidence"],
+      ["all_gold", "with nothing but marked evidence"],
+      ["unusable", "with scores that cannot be used"],
+    ];
+    return names
+      .map(([key, label]): [string, number | null] => [label, number(counts[key])])
+      .filter((pair): pair is [string, number] => pair[1] !== null && (pair[1] > 0 || pair[0] === "rows" || pair[0] === "done"));
+  }
+
+  /** em, says, f1, verified of the model's own answers, where they were measured. */
+  get answers(): [string, Interval][] {
+    const labels: Record<string, string> = { em: "exact match", says: "holds the expected answer", f1: "F1", verified: "verified" };
+    const found = Object.entries(objectOf(this.metrics["answers"])).map(([key, value]): [string, Interval] => [
+      labels[key] ?? key,
+      intervalOf(value),
+    ]);
+    return found.filter(([, interval]) => interval.value !== null);
+  }
+
+  /** The methods, the one with the highest AP first, then those without. */
+  methods(slice: Slice): MethodRow[] {
+    const rows = Object.entries(objectOf(this.metrics["methods"])).map(([name, value]) => methodRow(name, objectOf(value), slice));
+    const ap = (row: MethodRow) => row.values.get("ap")?.value ?? -1;
+    return rows.sort((a, b) => ap(b) - ap(a));
+  }
+
+  /** Paired differences in one metric between one method and each of the others, the method first. */
+  differences(method: string, metric: string): Difference[] {
+    const listed = this.metrics["differences"];
+    const found: Difference[] = [];
+    for (const one of Array.isArray(listed) ? listed : []) {
+      if (!isObject(one) || one["metric"] !== metric) continue;
+      const given = { method: words(one["method"]), other: words(one["other"]), metric, ...intervalOf(one) };
+      if (given.method === method) found.push(given);
+      else if (given.other === method) found.push(flipped(given));
+    }
+    return found;
+  }
+
+  /** How faithfulness was measured, in a sentence; "" where it was not. */
+  get ablations(): string {
+    const [first] = (Array.isArray(this.metrics["ablations"]) ? this.metrics["ablations"] : []) as unknown[];
+    const how = objectOf(first);
+    if (!words(how["convention"])) return "";
+    const convention = how["convention"] === "mask" ? "hidden from attention" : "taken out of the text";
+    return `Pieces are ${convention} (${words(how["convention"])}); LDS over ${words(how["masks"])} random sets, seed ${words(how["seed"])}.`;
+  }
+
+  /** "95% percentile bootstrap over rows". */
+  get interval(): string {
+    return words(objectOf(this.metrics["settings"])["interval"]) || "95% interval";
+  }
+
+  /** Settings, versions and machine as [group, [name, value][]]. */
+  get settings(): [string, [string, string][]][] {
+    const pairs = (value: unknown): [string, string][] =>
+      Object.entries(objectOf(value))
+        .filter(([, one]) => one !== null)
+        .map(([name, one]): [string, string] => [name.replaceAll("_", " "), Array.isArray(one) ? one.map(words).join(", ") : words(one)]);
+    const more = pairs({ device: this.run["device"], processes: this.run["processes"], "weights from": this.run["weights_from"] });
+    const seconds = objectOf(this.run["seconds"]);
+    for (const [key, label] of [["last_session", "seconds of the last session"], ["cases", "seconds of all cases"]] as const) {
+      const value = number(seconds[key]);
+      if (value !== null) more.push([label, value.toLocaleString("en", { maximumFractionDigits: 1 })]);
+    }
+    const peak = number(this.metrics["peak_bytes"]);
+    if (peak !== null) more.push(["most memory", `${(peak / 1e9).toFixed(2)} GB`]);
+    const groups: [string, [string, string][]][] = [
+      ["Settings", pairs(this.run["config"])],
+      ["Data", pairs(this.run["data"])],
+      ["Versions", pairs(this.run["versions"])],
+      ["Machine and time", more],
+    ];
+    return groups.filter(([, values]) => values.length > 0);
+  }
+}
+
+function methodRow(name: string, method: Json, slice: Slice): MethodRow {
+  const aggregation = words(method["main"]);
+  const by = objectOf(objectOf(objectOf(method[slice.unit])[aggregation])[slice.stratum]);
+  const all = slice.stratum === "all" ? { ...objectOf(method["costs"]), ...objectOf(method["faithfulness"]) } : {};
+  const values = new Map<string, Interval>();
+  for (const [key, value] of Object.entries({ ...by, ...all })) {
+    if (isObject(value) && number(value["value"]) !== null) values.set(key, intervalOf(value));
+  }
+  return { name, aggregation, values };
+}
+
+function flipped(given: Difference): Difference {
+  const minus = (value: number | null) => (value === null ? null : -value);
+  return {
+    ...given,
+    method: given.other,
+    other: given.method,
+    value: minus(given.value),
+    low: minus(given.high),
+    high: minus(given.low),
+  };
+}
+
+function intervalOf(value: unknown): Interval {
+  const given = objectOf(value);
+  return { value: number(given["value"]), low: number(given["low"]), high: number(given["high"]), n: number(given["n"]) ?? 0 };
+}
+
+function objectOf(value: unknown): Json {
+  return isObject(value) ? value : {};
+}

@@ -1,0 +1,30 @@
+/** The name of the file that holds the token-level flow of a case, as attributor/eval/store.py makes it. */
+
+import { sha256 } from "./sha256";
+
+const PLAIN = /^[A-Za-z0-9_-]$/;
+const LONGEST = 100;
+
+/** "flows/" + name: other characters than letters, digits, - and _ as %xx, and a hash where ids are long or in capitals. */
+export function flowName(id: string): string {
+  let plain = "";
+  for (const character of id) {
+    plain += PLAIN.test(character) ? character : `%${character.codePointAt(0)!.toString(16).padStart(2, "0")}`;
+  }
+  if (plain.length > LONGEST || plain !== plain.toLowerCase()) {
+    plain = `${plain.slice(0, 80)}-${sha256(bytesOf(id)).slice(0, 12)}`;
+  }
+  return `${plain}.safetensors`;
+}
+
+/** UTF-8, in which a surrogate without its other half is three bytes too, as Python's "surrogatepass" has it. */
+function bytesOf(text: string): Uint8Array {
+  const encoder = new TextEncoder();
+  const bytes: number[] = [];
+  for (const character of text) {
+    const code = character.codePointAt(0)!;
+    if (code >= 0xd800 && code <= 0xdfff) bytes.push(0xe0 | (code >> 12), 0x80 | ((code >> 6) & 63), 0x80 | (code & 63));
+    else bytes.push(...encoder.encode(character));
+  }
+  return Uint8Array.from(bytes);
+}

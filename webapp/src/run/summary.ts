@@ -1,0 +1,116 @@
+/** What the table of cases keeps of a record: some words, some numbers, and where the record stands in its file. */
+
+import { mainAggregation, rank, rankable, usable, WIDTH } from "./ranks";
+
+/** Where a record lies: the part's index, and half-open bytes in it. */
+export interface Place {
+  part: number;
+  start: number;
+  stop: number;
+}
+
+/** One case of a run. */
+export interface Summary {
+  id: string;
+  place: Place;
+  status: string;
+  reason: string;
+  kind: string;
+  level: string;
+  question: string;
+  expected: string;
+  /** The model's own answer; null where it was not asked for one. */
+  answer: string | null;
+  /** Whether that answer holds the expected one; null where not known. */
+  right: boolean | null;
+  tokens: number | null;
+  /** (methods, WIDTH) numbers of ranks.ts, NaN where there are none; methods by their place in `Methods`. */
+  ranks: Float64Array;
+  /** What tells whether two runs marked the same evidence. */
+  gold: string;
+}
+
+/** The methods of a run in the order in which they were met, each with the aggregation that stands for it. */
+export class Methods {
+  readonly names: string[] = [];
+  readonly aggregations: string[] = [];
+  private readonly places = new Map<string, number>();
+
+  /** The place of a method, which is added if it is new. */
+  place(name: string, aggregation: string): number {
+    let found = this.places.get(name);
+    if (found === undefined) {
+      found = this.names.push(name) - 1;
+      this.aggregations.push(aggregation);
+      this.places.set(name, found);
+    }
+    return found;
+  }
+
+  /** The place of a method, -1 for none of that name. */
+  find(name: string): number {
+    return this.places.get(name) ?? -1;
+  }
+}
+
+/** Anything that JSON calls an object. */
+export type Json = Record<string, unknown>;
+
+/** Whether a value is a JSON object. */
+export function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A string as it is, a number or a boolean in digits or letters, "" for anything else. */
+export function words(value: unknown): string {
+  return typeof value === "string" ? value : typeof value === "number" || typeof value === "boolean" ? String(value) : "";
+}
+
+/** A finite number, or null. */
+export function number(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+/** One number of a case under a method; NaN where there is none. */
+export function rankValue(summary: Summary, method: number, field: number): number {
+  return summary.ranks[method * WIDTH + field] ?? NaN;
+}
+
+/** Keep what the table needs of a record; null where it is no record of a case. */
+export function summarise(record: unknown, methods: Methods, place: Place): Summary | null {
+  if (!isObject(record) || typeof record["id"] !== "string") return null;
+  const own = record["generated"];
+  const judged = number(record["says"]) ?? number(record["em"]);
+  return {
+    id: record["id"],
+    place,
+    status: words(record["status"]),
+    reason: words(record["reason"]),
+    kind: words(record["kind"]),
+    level: words(record["level"]),
+    question: words(record["question"]),
+    expected: words(record["expected"]),
+    answer: typeof own === "string" ? own : null,
+    right: judged === null ? null : judged >= 1,
+    tokens: number(record["tokens"]),
+    ranks: ranksOf(record, methods),
+    gold: Array.isArray(record["gold"]) ? record["gold"].join(",") : "",
+  };
+}
+
+function ranksOf(record: Json, methods: Methods): Float64Array {
+  const found: [number, number[]][] = [];
+  const pieces = Array.isArray(record["segments"]) ? record["segments"].length : 0;
+  const gold = record["gold"];
+  if (record["status"] !== "done" || !isObject(record["methods"])) return new Float64Array(0);
+  const fine = rankable(gold, pieces);
+  for (const [name, method] of Object.entries(record["methods"])) {
+    const scores = isObject(method) && isObject(method["scores"]) ? method["scores"] : {};
+    const how = mainAggregation(Object.keys(scores));
+    const at = methods.place(name, how ?? "segment");
+    if (fine && how !== null && usable(scores[how], pieces)) found.push([at, scores[how]]);
+  }
+  const ranks = new Float64Array(methods.names.length * WIDTH).fill(NaN);
+  for (const [at, scores] of found) rank(scores, gold as number[], ranks, at * WIDTH);
+  return ranks;
+}
