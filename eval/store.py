@@ -15,7 +15,8 @@ from attributor.eval.config import Config
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["CASES", "RUN", "CaseWriter", "Follower", "RunFolder", "write_json"]
+__all__ = ["CASES", "FLOWS", "FORMAT", "RUN", "VERSION"]
+__all__ += ["CaseWriter", "Follower", "RunFolder", "flow_name", "write_json"]
 
 RUN, CASES, FLOWS, LOCK = "run.json", "cases.jsonl", "flows", ".lock"
 BLOCK = 1 << 16
@@ -177,17 +178,12 @@ class RunFolder:
 
     def flow_file(self, name: str) -> Path:
         """Where the flow of a case goes; ids may hold anything, and file systems tell case apart or do not."""
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):02x}" for c in name)
         folder = self.path / FLOWS
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-        if len(plain) > 100 or plain != plain.lower():
-            import hashlib
-
-            plain = f"{plain[:80]}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
-        return folder / f"{plain}.safetensors"
+        return folder / flow_name(name)
 
 
 class CaseWriter:
@@ -249,6 +245,16 @@ class Follower:
                 found += [json.loads(line) for line in whole.splitlines()]
                 self._read[part] = self._read.get(part, 0) + len(whole)
         return found
+
+
+def flow_name(case: str) -> str:
+    """The file name of a case's flow, in the folder FLOWS of its run: plain ASCII without separators, for any id."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):02x}" for c in case)
+    if len(plain) > 100 or plain != plain.lower():
+        import hashlib
+
+        plain = f"{plain[:80]}-{hashlib.sha256(case.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    return f"{plain}.safetensors"
 
 
 def encoded(record: Record) -> bytes:

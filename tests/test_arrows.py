@@ -19,8 +19,15 @@ ROOT = Path(__file__).parents[1]
 GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
         "cli _cli",
-        "eval methods flow models prompt record result step core errors",
+        "web eval methods flow models prompt record result step core errors",
         "huggingface_hub psutil rich transformers triton typer",
+    ),
+    # what both doors need: no torch, so that `explore` starts at once (test_web_start.py); a model is for web/live only
+    "web": ("web", "eval view errors", "fastapi h11 pydantic starlette uvicorn"),
+    "live": (
+        "web.live",
+        "web flow models prompt record result step view errors",
+        "fastapi huggingface_hub pydantic starlette transformers",
     ),
     "eval": (
         "eval",
@@ -68,8 +75,10 @@ def sources() -> list[Path]:
 
 
 def module_of(path: Path) -> str:
-    """The first part of a path inside the package: ``_flow``, ``kernels``, ``eval``, ``cli``."""
+    """The first part of a path inside the package: ``_flow``, ``kernels``, ``eval``, ``cli``; and ``web.live``."""
     parts = path.relative_to(ROOT).parts
+    if parts[1:3] == ("web", "live"):
+        return "web.live"
     return parts[0] if parts[0] in ("kernels", "eval") else parts[1].removesuffix(".py")
 
 

@@ -1,4 +1,4 @@
-"""The commands: `attributor flow`, `attributor demo`, `attributor calibrate`, `attributor info`."""
+"""The commands of `attributor`: those that are defined here, and where the others come from."""
 
 import json
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from attributor._cli import options as opt
 from attributor._cli.calibrate import CALIBRATE_HELP, calibrate
 from attributor._cli.execute import View, check_outputs, guarded, make_folder, run, standard_output
 from attributor._cli.sources import Source, example, read_source
+from attributor._cli.web import EXPLORE_HELP, SERVE_HELP, explore, serve
 from attributor._default_model import DEFAULT_MODEL
 
 __all__ = ["app"]
@@ -140,6 +141,8 @@ def demo(
 
 
 app.command(help=CALIBRATE_HELP)(calibrate)
+app.command(help=EXPLORE_HELP)(explore)
+app.command(help=SERVE_HELP)(serve)
 
 
 @app.command(help=opt.INFO_HELP)

@@ -1,0 +1,133 @@
+"""One app, two doors: `explore` reads what an evaluation left behind, `serve` runs a model."""
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from attributor._errors import AttributorError
+from attributor.web import errors, explore
+from attributor.web.errors import LOG, ApiError
+from attributor.web.guard import Guard
+from attributor.web.schema import ErrorBody, Session
+from attributor.web.security import Access
+from attributor.web.sources import Sources
+
+__all__ = ["Door", "create_api", "create_app"]
+
+Door = Literal["explore", "serve"]
+NO_FRONT_END = "this installation has no front end, or not all of it: install attributor anew; in a checkout, make web"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+    ".map": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+
+def create_app(door: Door, access: Access, *, sources: Sources | None = None, live: Any = None) -> ASGIApp:
+    """The whole server as one ASGI app: the routes behind their guard.
+
+    Args:
+        door: which of the two.
+        access: who may ask.
+        sources: what the explorer was given; none for `serve`.
+        live: the service of `serve` (attributor.web.live.service.Live).
+    """
+    return Guard(create_api(door, access, sources=sources, live=live), access)
+
+
+def create_api(door: Door, access: Access, *, sources: Sources | None = None, live: Any = None) -> FastAPI:
+    """The routes without their guard, for the description (openapi.py) and for tests."""
+    app = FastAPI(
+        title=f"attributor {door}",
+        version=version("attributor"),
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
+    )
+    errors.register(app)
+    files = Sources() if sources is None else sources
+
+    @app.get("/api/session", tags=["explore"])
+    def session() -> Session:
+        """Which door this is, and the token for what changes something."""
+        return Session(door=door, version=version("attributor"), csrf=access.csrf, opened=files.opened)
+
+    app.include_router(explore.router(files))
+    for routes in _more_routes(door, files, live):
+        app.include_router(routes)
+
+    @app.get("/api/{rest:path}", include_in_schema=False)
+    def nothing(rest: str) -> None:
+        raise ApiError(404, "not_found", "there is nothing at this address")
+
+    @app.get("/", include_in_schema=False)
+    def index(request: Request) -> Response:
+        return _static("index.html", request)
+
+    @app.get("/static/{name:path}", include_in_schema=False)
+    def static(name: str, request: Request) -> Response:
+        return _static(name, request)
+
+    return app
+
+
+def _more_routes(door: Door, files: Sources, live: Any) -> list[Any]:
+    find: Callable[[str], Any] = files.flow
+    found = []
+    if door == "serve":
+        from attributor.web.live.routes import router as live_router
+
+        found.append(live_router(live))
+        find = live.find
+    if importlib.util.find_spec("attributor.web.flows") is not None:
+        from attributor.web.flows import router as flow_router
+
+        found.append(flow_router(find))
+    return found
+
+
+def _static(name: str, request: Request) -> Response:
+    """A file of the built front end. It is asked for anew each time, by its ETag, so that an upgrade shows."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", name) is None:
+        raise ApiError(404, "not_found", "there is nothing at this address")
+    data = _read_static(name)
+    tag = f'"{hashlib.sha256(data).hexdigest()[:20]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    if tag in [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]:
+        return Response(None, 304, headers)
+    kind = TYPES.get(Path(name).suffix, "application/octet-stream")
+    return Response(data, 200, {**headers, "Content-Type": kind})
+
+
+def _read_static(name: str) -> bytes:
+    from attributor._view.assets import static_folder
+
+    try:
+        folder = static_folder().resolve()
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder):
+            return path.read_bytes()
+    except AttributorError as error:
+        LOG.error("%s", error)  # with the folder, which is nobody's business on the page
+        raise ApiError(503, "no_front_end", NO_FRONT_END) from error
+    except OSError:
+        pass
+    if name == "index.html":
+        raise ApiError(503, "no_front_end", NO_FRONT_END)
+    raise ApiError(404, "not_found", "there is nothing at this address")

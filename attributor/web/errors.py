@@ -1,0 +1,173 @@
+"""Every failure as one JSON shape with its true status: {"error": {"code": ..., "message": ...}}.
+
+A message is a sentence for the user. A failure that nobody foresaw says only where the log tells more: tracebacks name
+files of this machine, and an exception's own words may hold pieces of a prompt.
+"""
+
+import json
+import logging
+import secrets
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from attributor._errors import (
+    AttributorError,
+    DeviceMemoryError,
+    FileFormatError,
+    ImplementationError,
+    InputError,
+    ModelLoadError,
+    NumericsError,
+    OutputError,
+    RecordingError,
+    UnsupportedModelError,
+)
+
+__all__ = ["LOG", "ApiError", "error_body", "error_response", "log_failure", "register", "status_of"]
+
+LOG = logging.getLogger("attributor.web")
+
+# from the most particular on; the first that fits counts
+_STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (DeviceMemoryError, 507, "out_of_memory"),
+    (MemoryError, 507, "out_of_memory"),
+    (ModelLoadError, 424, "model_not_loaded"),
+    (UnsupportedModelError, 422, "unsupported_model"),
+    (FileFormatError, 422, "unreadable_file"),
+    (RecordingError, 409, "recording_mismatch"),
+    (OutputError, 409, "cannot_write"),
+    (NumericsError, 422, "not_finite"),
+    (ImplementationError, 400, "implementation_unavailable"),
+    (InputError, 400, "invalid_input"),
+    (AttributorError, 400, "refused"),
+)
+
+_CODES = {
+    400: "bad_request",
+    401: "token_missing",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    410: "gone",
+    413: "too_large",
+    415: "not_json",
+    416: "invalid_range",
+    422: "invalid_request",
+    429: "queue_full",
+    503: "not_ready",
+}
+_SENTENCES = {
+    404: "there is nothing at this address",
+    405: "this address does not take that method",
+}
+
+
+class ApiError(Exception):
+    """A failure that a route answers with.
+
+    Args:
+        status: 4xx or 5xx.
+        code: snake_case, for programs.
+        message: a sentence for the user that says what to do.
+        headers: more headers of the answer.
+    """
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.headers = status, code, message, headers
+
+
+def error_body(code: str, message: str) -> bytes:
+    """The JSON of an error, in ASCII: a message may quote half of a surrogate pair, which has no UTF-8."""
+    return json.dumps({"error": {"code": code, "message": message}}).encode("ascii")
+
+
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as an answer."""
+    return Response(error_body(code, message), status, headers, "application/json")
+
+
+def status_of(error: BaseException) -> tuple[int, str] | None:
+    """The status and the code of an error that is meant for the user; None for one that nobody foresaw."""
+    return next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), None)
+
+
+def log_failure(error: BaseException, what: str) -> str:
+    """Write a failure that nobody foresaw to the log; returns the id under which it stands there.
+
+    The log names the exception and where it came from. Its words, which may quote a prompt, are kept to those who
+    asked for them (--debug).
+    """
+    name = secrets.token_hex(4)
+    if LOG.isEnabledFor(logging.DEBUG):
+        told = "".join(traceback.format_exception(error))
+    else:
+        told = f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}"
+    LOG.error("internal error %s in %a\n%s", name, what, told)  # %a: a path may hold line breaks
+    return name
+
+
+def internal_error(error: BaseException, what: str) -> Response:
+    """The answer to a failure that nobody foresaw, which goes to the log."""
+    name = log_failure(error, what)
+    message = f"something went wrong that should not have: the terminal of this server says more, under {name}"
+    return error_response(500, "internal_error", message)
+
+
+def register(app: FastAPI) -> None:
+    """Have the app answer every failure in this way."""
+    app.add_exception_handler(ApiError, _api)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _unexpected)
+    for kind, _, _ in _STATUS:
+        app.add_exception_handler(kind, _known)
+
+
+async def _api(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error.status, error.code, error.message, error.headers)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    """Starlette's own (404, 405) and those that a route raised with a sentence, or with {"code", "message"}."""
+    assert isinstance(error, HTTPException)
+    detail: Any = error.detail
+    code = _CODES.get(error.status_code, "refused")
+    if isinstance(detail, dict) and {"code", "message"} <= set(detail):
+        code, message = str(detail["code"]), str(detail["message"])
+    else:
+        message = _SENTENCES.get(error.status_code, str(detail))
+    return error_response(error.status_code, code, message, error.headers)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """Which part of the request does not fit; what was sent is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    found = []
+    for one in error.errors()[:5]:
+        place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
+        found.append(f"{place[:100] or 'the body'}: {one['msg'][:200]}")
+    return error_response(422, "invalid_request", "; ".join(found))
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    found = status_of(error)
+    assert found is not None
+    status, code = found
+    if not isinstance(error, AttributorError):  # a bare MemoryError has no sentence of its own
+        log_failure(error, f"{request.method} {request.url.path}")
+        return error_response(status, code, "this machine ran out of memory: ask for less, or free some, and try again")
+    return error_response(status, code, str(error))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return internal_error(error, f"{request.method} {request.url.path}")

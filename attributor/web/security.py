@@ -1,0 +1,221 @@
+"""Who may ask the server for what: the rules that every request is held against before any route sees it.
+
+The server listens on this machine, and so do all pages that a browser here has open. Against them stand:
+
+- Host and port must be ours, so a foreign name that is pointed at 127.0.0.1 (DNS rebinding) reaches nothing;
+- Origin and Sec-Fetch-Site must say that our own page asks; there are no CORS headers, so nobody else may read;
+- what changes something needs JSON, which a form cannot send, and a token that only our own page can read;
+- on another address than loopback everything needs an access token, which the printed address carries.
+
+All of it fails closed: what is missing, doubled or malformed is refused.
+"""
+
+import hmac
+import ipaddress
+import re
+import secrets
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["BODY_LIMIT", "CSRF_HEADER", "HEADERS", "UNSAFE", "Access", "Refusal", "is_loopback"]
+
+BODY_LIMIT = 32_000_000  # bytes; messages of a million tokens are about 5 MB
+CSRF_HEADER = "X-Attributor-Token"
+SAFE, UNSAFE = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
+HEADER_LIMIT = 64
+
+# On every answer, whatever it is.
+HEADERS: dict[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; font-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+_SINGLE = {"host", "origin", "content-length", "content-type", "transfer-encoding", "authorization", "range", "cookie"}
+_SINGLE |= {"sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", CSRF_HEADER.lower()}
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::(?P<port>[0-9]{1,5}))?")
+Scope = MutableMapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request goes no further: an error's status, code and sentence."""
+
+    status: int
+    code: str
+    message: str
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only; a name other than localhost counts as one that is not."""
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host.lower()
+
+
+@dataclass(frozen=True)
+class Access:
+    """What one running server allows.
+
+    Attributes:
+        host: what it listens on.
+        port: the port it listens on, which every Host has to name.
+        csrf: the token that unsafe methods need; a page of ours reads it from GET /api/session.
+        token: the access token that everything needs; None on loopback.
+        body_limit: bytes of a body.
+    """
+
+    host: str
+    port: int
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    token: str | None = field(default=None, repr=False)
+    body_limit: int = BODY_LIMIT
+
+    @classmethod
+    def at(cls, host: str, port: int) -> "Access":
+        """The rules of a server at this address: one that others can reach gets an access token."""
+        return cls(host, port, token=None if is_loopback(host) else secrets.token_urlsafe(24))
+
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie that stands for the access token; cookies know no ports, so the name does."""
+        return f"attributor_{self.port}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts that a request may name, without the port."""
+        own = () if self._wildcard else (_bracketed(self.host),)
+        return tuple(dict.fromkeys(("localhost", "127.0.0.1", "[::1]", *own)))
+
+    @property
+    def _wildcard(self) -> bool:
+        return self.host in ("0.0.0.0", "::", "")
+
+    def url(self) -> str:
+        """The address to open, with the access token where one is needed."""
+        shown = "localhost" if is_loopback(self.host) and self.host in ("localhost", "127.0.0.1", "::1") else self.host
+        port = "" if self.port == 80 else f":{self.port}"
+        return f"http://{_bracketed(shown)}{port}/" + (f"?token={self.token}" if self.token else "")
+
+    def check(self, scope: Scope) -> Refusal | None:
+        """Hold the head of a request against the rules; None where it may pass. `scope` is ASGI's, of an HTTP request.
+
+        The body's length is checked where it is read; a Content-Length may lie.
+        """
+        headers: dict[str, str] = {}
+        if len(scope["headers"]) > HEADER_LIMIT:
+            return Refusal(431, "too_many_headers", f"a request may have {HEADER_LIMIT} headers")
+        for key, value in scope["headers"]:
+            name = key.decode("latin-1").lower()
+            if name in headers and name in _SINGLE:
+                return Refusal(400, "doubled_header", f"the header {name} was sent twice")
+            headers[name] = value.decode("latin-1")
+        return (
+            self._check_host(headers.get("host"), scope.get("server"))
+            or _check_method(scope["method"])
+            or _check_fetch(headers, scope)
+            or self._check_token(headers)
+            or self._check_unsafe(headers, scope["method"])
+            or self._check_length(headers, scope["method"])
+        )
+
+    def _check_host(self, host: str | None, server: Any) -> Refusal | None:
+        """421 for a host that is not ours. On all addresses at once, it must be the very one that was connected to."""
+        found = _HOST.fullmatch((host or "").lower())
+        if found is None:
+            return Refusal(400, "bad_host", "the request names no host, or none that could be one")
+        name, port = found["name"], int(found["port"] or 80)
+        if port == self.port:
+            if name in self.names:
+                return None
+            if self._wildcard and server and name == _bracketed(str(server[0]).removeprefix("::ffff:")):
+                return None
+        wanted = " or ".join(f"{name}:{self.port}" for name in self.names)
+        return Refusal(421, "wrong_host", f"this server answers as {wanted} only: open it under that name and port")
+
+    def _check_token(self, headers: dict[str, str]) -> Refusal | None:
+        if self.token is None or self._carries(headers):
+            return None
+        return Refusal(401, "token_missing", "open the address that the command printed, with the token at its end")
+
+    def _carries(self, headers: dict[str, str]) -> bool:
+        for part in headers.get("cookie", "").split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == self.cookie and self.opens(value):
+                return True
+        scheme, _, value = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self.opens(value.strip())
+
+    def opens(self, token: str) -> bool:
+        """Whether this is the access token."""
+        return self.token is not None and _same(token, self.token)
+
+    def _check_unsafe(self, headers: dict[str, str], method: str) -> Refusal | None:
+        if method not in UNSAFE:
+            return None
+        if not _same(headers.get(CSRF_HEADER.lower(), ""), self.csrf):
+            return Refusal(
+                403, "csrf", f"{CSRF_HEADER} is missing or of an earlier start of the server: reload the page"
+            )
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and (method != "DELETE" or kind or _has_body(headers)):
+            return Refusal(415, "not_json", "a body must be JSON, with Content-Type: application/json")
+        return None
+
+    def _check_length(self, headers: dict[str, str], method: str) -> Refusal | None:
+        length = headers.get("content-length", "0")
+        if not re.fullmatch("[0-9]{1,18}", length):
+            return Refusal(400, "bad_length", "Content-Length must be a number of bytes")
+        if method in SAFE and _has_body(headers):
+            return Refusal(400, "unexpected_body", f"a {method} request takes no body")
+        return self.too_large() if int(length) > self.body_limit else None
+
+    def too_large(self) -> Refusal:
+        """What a body past the limit is told."""
+        return Refusal(413, "too_large", f"a request may hold {self.body_limit / 1e6:,.3g} MB; this one holds more")
+
+
+def _has_body(headers: dict[str, str]) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+
+
+def _check_method(method: str) -> Refusal | None:
+    if method in (*SAFE, *UNSAFE):
+        return None
+    return Refusal(405, "method_not_allowed", f"this server takes no {method[:20]!a} requests")
+
+
+def _check_fetch(headers: dict[str, str], scope: Scope) -> Refusal | None:
+    """Where the browser says that a request comes from: our own page, or a person who opens it.
+
+    A link elsewhere may open the page itself (a top-level navigation to /). Programs send none of these headers.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if origin is not None and origin.lower() != f"http://{headers['host'].lower()}":
+        return Refusal(403, "cross_origin", "another origin asks; only pages of this server may")
+    if site in (None, "same-origin", "none"):
+        return None
+    opens = scope["path"] == "/" and scope["method"] == "GET"
+    if opens and (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document"):
+        return None
+    return Refusal(403, "cross_site", "another site asks; only pages of this server may")
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), wanted.encode("utf-8"))
+
+
+def header_pairs(more: Iterable[tuple[str, str]] = ()) -> list[tuple[bytes, bytes]]:
+    """The headers of every answer, and `more`, as ASGI wants them."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (*HEADERS.items(), *more)]

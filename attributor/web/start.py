@@ -1,0 +1,199 @@
+"""Bind a port, say where, open the browser, serve until Ctrl-C, and end quietly."""
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from attributor._errors import InputError
+from attributor.web.errors import LOG, error_body
+from attributor.web.security import header_pairs
+
+__all__ = ["PORT", "bind", "open_browser", "serve"]
+
+PORT = 3000
+TRIES = 100  # ports, from the first one on
+GRACE_SECONDS = 1  # for answers that still run at the end; event streams do not end by themselves
+IN_USE = {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
+ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
+
+
+def bind(host: str, port: int | None) -> tuple[int, list[socket.socket]]:
+    """Sockets that listen at a host, all on one port: `port`, or the first free one from PORT on where it is None.
+
+    A host of "localhost" is both of its addresses, for a browser may try either, and on the other one another program
+    could answer.
+
+    Raises:
+        InputError: the port is taken or not allowed, or the host is no address of this machine.
+    """
+    for number in [port] if port is not None else range(PORT, PORT + TRIES):
+        try:
+            sockets = _bind_all(host, number)
+        except OSError as error:
+            if error.errno in IN_USE and port is None:
+                continue
+            raise InputError(_why(host, number, error)) from None
+        return sockets[0].getsockname()[1], sockets
+    raise InputError(f"ports {PORT} to {PORT + TRIES - 1} are all taken by other programs; --port N gives another one")
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    if error.errno in IN_USE:
+        return f"port {port} is taken by another program; --port {port + 1 if port < 65535 else PORT} may be free"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"port {port} needs the rights of an administrator; ports from 1024 on do not: --port {PORT}"
+    if isinstance(error, socket.gaierror) or error.errno in ABSENT:
+        return f"--host {host!r} is no address of this machine; --host 0.0.0.0 listens on all that it has"
+    return f"cannot listen on {host} port {port}: {error.strerror or error}"
+
+
+def _bind_all(host: str, port: int) -> list[socket.socket]:
+    names = ("127.0.0.1", "::1") if host.lower() == "localhost" else (host.strip("[]"),)
+    made: list[socket.socket] = []
+    try:
+        for name in names:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                name, made[0].getsockname()[1] if made else port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            try:
+                made.append(_listening(socket.socket(family, kind, protocol), address))
+            except OSError as error:
+                if not made or error.errno not in ABSENT:  # a machine without IPv6 does with one address
+                    raise
+    except OSError:
+        for one in made:
+            one.close()
+        raise
+    return made
+
+
+def _listening(made: socket.socket, address: Any) -> socket.socket:
+    try:
+        if sys.platform == "win32":  # there SO_REUSEADDR lets two programs have one port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+        made.listen(128)
+        made.setblocking(False)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def open_browser(url: str) -> bool:
+    """Open the user's browser, where there is a screen; returns whether that was tried.
+
+    Never a browser that draws in the terminal, nor one at the far end of an SSH connection.
+    """
+    screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not screen or os.environ.get("SSH_CONNECTION"):
+        return False
+    threading.Thread(target=_open, args=(url,), daemon=True).start()  # some take seconds
+    return True
+
+
+def _open(url: str) -> None:
+    with contextlib.suppress(Exception):  # the address is printed, too
+        webbrowser.open(url)
+
+
+def serve(
+    app: ASGIApp,
+    sockets: list[socket.socket],
+    ready: Callable[[], None],
+    *,
+    verbose: bool = False,
+    grace: float = GRACE_SECONDS,
+) -> int:
+    """Serve until a signal comes; returns the exit status: 130 after Ctrl-C, 0 after SIGTERM.
+
+    Args:
+        app: what answers.
+        sockets: from `bind`.
+        ready: is called once the server answers.
+        verbose: log each request, and the words of unexpected errors.
+        grace: seconds for answers that still run at the end.
+    """
+    _log(verbose)
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="on",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # seconds, and a part of one will do
+        h11_max_incomplete_event_size=32_768,
+    )
+    server = _Server(config, ready)
+    server.run(sockets)
+    return 130 if server.ended_by == signal.SIGINT else 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says when it is ready, and does not raise the signal that ended it once more."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self.ended_by: int | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends it in order; a second one at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.ended_by = self.ended_by or sig
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's; what is no HTTP is answered as all else: JSON, with the security headers."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what could not be parsed, and hang up."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = error_body("bad_request", "this is no HTTP request")
+            headers = header_pairs(
+                [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+            )
+            with contextlib.suppress(h11.LocalProtocolError):
+                for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                    self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def _log(verbose: bool) -> None:
+    LOG.setLevel(logging.DEBUG if verbose else logging.ERROR)
+    LOG.propagate = False
+    if not LOG.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("attributor: %(message)s"))
+        LOG.addHandler(handler)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what it would say, the guard has said
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
