@@ -36,6 +36,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
+    safetensors_only: bool = False,
 ) -> tuple[Any, Any]:
     """Load a decoder-only model, in evaluation mode, and its tokenizer.
 
@@ -49,6 +50,7 @@ def load_model(
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that comes with the model; False refuses such models.
         progress: show progress on stderr.
+        safetensors_only: refuse weights in formats that can run code while they are read.
 
     Returns:
         The transformers model and tokenizer. See `model_source` for where the weights came from.
@@ -70,7 +72,7 @@ def load_model(
     while True:
         try:
             with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
-                model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code)
+                model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code, safetensors_only)
             break
         except ModelLoadError:
             raise
@@ -192,7 +194,12 @@ def _hub_reachable() -> bool:
 
 
 def _read(
-    place: _Place, dtype: str | torch.dtype, device_map: Any, revision: str | None, trust_remote_code: bool
+    place: _Place,
+    dtype: str | torch.dtype,
+    device_map: Any,
+    revision: str | None,
+    trust_remote_code: bool,
+    safetensors_only: bool,
 ) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -206,6 +213,8 @@ def _read(
     tokenizer = AutoTokenizer.from_pretrained(place.target, **options)
     if device_map is not None:
         options["device_map"] = device_map
+    if safetensors_only and not place.gguf_file:
+        options["use_safetensors"] = True
     model: Any = AutoModelForCausalLM.from_pretrained(place.target, config=config, dtype=dtype, **options)
     return model.eval(), tokenizer
 

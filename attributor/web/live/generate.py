@@ -1,0 +1,243 @@
+"""A request in, a run out: the answer is written or taken as given while every head is recorded, then followed back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from attributor import _inputs, _memory
+from attributor._errors import DeviceMemoryError, InputError
+from attributor._flow import forward
+from attributor._generate import end_ids, generate, without_end
+from attributor._prompt import Prompt, encode_answer
+from attributor._record import attached, text_config
+from attributor._recorder import Recorder
+from attributor._recording import Recording
+from attributor._weights import Weights
+from attributor.web.live import memory, prompts
+from attributor.web.live.jobs import Job
+from attributor.web.live.model import Loaded
+from attributor.web.live.runs import Run, Shared, too_large
+from attributor.web.live.schema import RunRequest, WeighRequest
+from attributor.web.live.text import Decoder
+
+if TYPE_CHECKING:
+    from attributor.web.live.service import Live
+
+__all__ = ["run_work", "weigh_work"]
+
+Work = Callable[[Job], Callable[[], dict[str, Any]]]
+
+
+def run_work(live: "Live", asked: RunRequest) -> Work:
+    """The work of `POST /api/runs`: generate and attribute, or attribute the answer that was given."""
+
+    def work(job: Job) -> Callable[[], dict[str, Any]]:
+        loaded = live.models.need()
+        run = _run(live, loaded, asked, job)
+        return lambda: _keep(live, run)
+
+    return work
+
+
+def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
+    """The work of `POST /api/runs/{id}/weigh`: the same reading under other weights."""
+
+    def work(job: Job) -> Callable[[], dict[str, Any]]:
+        shared = live.runs.shared(source)
+        heads = tuple(dict.fromkeys(asked.heads)) if asked.heads else None
+        if heads is not None:
+            weights, name = source.presets.of_heads(list(heads)), "heads"
+        else:
+            name = str(asked.weights)
+            weights = source.presets.of(name, job.stage)
+        flow = _flow(shared, source.flow.prompt_length, weights, source.question, job)
+        old = source.flow
+        flow = replace(
+            flow,
+            text=old.text,
+            offsets=old.offsets,
+            answer=old.answer,
+            answer_offsets=old.answer_offsets,
+            documents=old.documents,
+        )
+        run = Run(
+            title=source.title,
+            model=source.model,
+            flow=flow,
+            presets=source.presets,
+            weights=weights,
+            weights_name=name,
+            heads=heads,
+            question=source.question,
+            notes=source.notes,
+            shared=shared,
+        )
+        return lambda: _keep(live, run)
+
+    return work
+
+
+def _keep(live: "Live", run: Run) -> dict[str, Any]:
+    live.runs.add(run)
+    return {"run": run.id, "flow": run.flow_id}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What will be read: the prompt's tokens (k,), the given answer's (a,) or how many may be written."""
+
+    prompt: Prompt
+    given: Tensor | None
+    count: int
+    notes: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt.ids) + self.count
+
+
+def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
+    job.stage("tokenize", label="Splitting the text into tokens")
+    plan = _plan(loaded, asked)
+    weights = loaded.presets.of(asked.weights, job.stage)
+    question = prompts.question_tokens(plan.prompt)
+    notes = list(plan.notes)
+    if weights.question and question is None:
+        notes.append(
+            f"these weights begin {weights.question:.0%} of each row on the question, and a chat does not say where it "
+            "stands; here all of it begins at the answer (documents with a question say it)"
+        )
+    every = loaded.presets.of("mean")
+    assert isinstance(every.heads, Tensor)
+    wanted = _memory.recorded_bytes(loaded.model, every.heads, plan.length)
+    free = memory.available()
+    room = live.runs.budget if free is None else min(live.runs.budget, free + live.runs.used)
+    recorded = every if wanted <= room else weights
+    gone = "" if recorded is every else too_large(wanted, room)
+    live.runs.reserve(min(wanted, live.runs.budget) if recorded is every else 0)
+    try:
+        recording, sequence, more = _read(loaded, plan, recorded, job)
+        shared = Shared(recording, sequence, recording.nbytes)
+        flow = _flow(shared, len(plan.prompt.ids), weights, question, job)
+    except (RuntimeError, MemoryError) as error:
+        if not _memory.is_full(error) or isinstance(error, DeviceMemoryError):
+            raise
+        full = True
+    else:
+        full = False
+    if full:  # out here, where the error's traceback no longer holds what was recorded
+        assert isinstance(recorded.heads, Tensor)
+        raise _memory.too_small(loaded.model, recorded.heads, plan.length, "auto")
+    flow = flow.with_text(loaded.tokenizer)
+    prompt = plan.prompt  # its own text and spans: decoding may lose a space, and knows no documents
+    flow = replace(flow, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents)
+    return Run(
+        title=prompts.title_of(asked),
+        model=loaded.presets.model_id,
+        flow=flow,
+        presets=loaded.presets,
+        weights=weights,
+        weights_name=asked.weights,
+        question=question,
+        notes=(*notes, *more, *([gone] if gone else [])),
+        shared=None if gone else shared,
+        gone=gone,
+    )
+
+
+def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
+    """The prompt, and an answer that fits behind it.
+
+    Raises:
+        InputError: a prompt that cannot be built, or that is too long, with the numbers.
+    """
+    prompts.check_one_prompt(asked)
+    prompt = prompts.prompt_of(loaded.tokenizer, asked)
+    config = text_config(loaded.model)
+    vocabulary = loaded.model.get_input_embeddings().num_embeddings
+    _inputs.check_ids(prompt.ids, vocabulary, config)
+    given = None if asked.answer is None else encode_answer(loaded.tokenizer, asked.answer)
+    k, limit = len(prompt.ids), loaded.max_tokens
+    notes = [prompt.note] if prompt.note else []
+    count = asked.max_new_tokens if given is None else given.numel()
+    if k + (1 if given is None else count) > limit:
+        what = "at least one token of an answer" if given is None else f"{count:,} of the answer"
+        window = loaded.window
+        more = (
+            f"load the model with more (its window is {window:,})"
+            if window is not None and window > limit
+            else "take a model with a larger window"
+        )
+        raise InputError(
+            f"the prompt has {k:,} tokens, with {what} more than max tokens, {limit:,}: shorten it, or {more}"
+        )
+    if given is None and k + count > limit:
+        count = limit - k
+        notes.append(f"max tokens is {limit:,}, so the answer was kept to {count:,} token{'s' * (count != 1)}")
+    return _Plan(prompt, given, count, tuple(notes))
+
+
+def _read(loaded: Loaded, plan: _Plan, weights: Weights, job: Job) -> tuple[Recording, Tensor, list[str]]:
+    """The recording, prompt and answer (n,) as they were read, and what should be said about the answer."""
+    assert isinstance(weights.heads, Tensor)
+    writing = _Writing(loaded, plan.count, job)
+    recorder = Recorder(weights.heads, values=weights.value_norms, progress=writing.layer)
+    notes: list[str] = []
+    with attached(loaded.model, recorder):
+        if plan.given is not None:
+            answer = plan.given
+            forward(loaded.model, torch.cat([plan.prompt.ids, answer])[:-1])  # nothing is predicted from the last
+        else:
+            out = generate(loaded.model, plan.prompt.ids, plan.count, streamer=writing)
+            answer, ended = without_end(loaded.model, out[0, len(plan.prompt.ids) :].cpu())
+            if not ended and answer.numel() >= plan.count:
+                notes.append(f"the answer was cut off after {plan.count:,} token{'s' * (plan.count != 1)}")
+    recorder.progress = None  # it belongs to a job that will have ended
+    # the stand-in, so that a recording does not hold a model in memory that another one has replaced
+    recording = Recording(loaded.presets.stand_in, weights, recorder)
+    return recording, torch.cat([plan.prompt.ids, answer]), notes
+
+
+def _flow(shared: Shared, k: int, weights: Weights, question: Tensor | None, job: Job) -> Any:
+    return shared.recording.flow(
+        shared.ids,
+        prompt_length=k,
+        weights=weights,
+        question=question if weights.question else None,
+        progress=job.stage,
+    )
+
+
+class _Writing:
+    """Told of every layer and of every token; leaves, by an exception, where the job was cancelled."""
+
+    def __init__(self, loaded: Loaded, total: int, job: Job) -> None:
+        self._job, self._total = job, total
+        self._decoder = Decoder(loaded.tokenizer, end_ids(loaded.model))
+        self._done = -1  # the first tokens that come are the prompt's
+
+    def layer(self, stage: str, done: int, total: int) -> None:
+        """One more layer has read what it was given; of single tokens nobody wants to hear that."""
+        if self._done <= 0:
+            self._job.stage(stage, done, total)
+        else:
+            self._job.check()
+
+    def put(self, tokens: Tensor) -> None:
+        """generate() hands over the prompt, then token after token."""
+        self._done += 1
+        if self._done == 0:
+            return
+        self._job.stage("answer", self._done, self._total)
+        self._say(self._decoder.add([int(token) for token in tokens.reshape(-1)]))
+
+    def end(self) -> None:
+        """The last token was handed over."""
+        self._say(self._decoder.rest())
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._job.token(text)

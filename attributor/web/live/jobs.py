@@ -1,0 +1,302 @@
+"""Work that takes a while: one job at a time, a short queue, and events that every listener sees from the first on."""
+
+import asyncio
+import gc
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from attributor import _memory
+from attributor.web.errors import ApiError, log_failure, status_of
+
+__all__ = ["Cancelled", "Event", "Job", "Jobs", "Work", "failure"]
+
+WAITING = 4  # jobs in the queue beside the one that runs
+KEPT = 64  # finished jobs that can still be listened to
+KEPT_SECONDS = 600.0
+STAGE_SECONDS = 0.05  # between two reports of the same stage
+LABELS = {
+    "calibrate": "Finding the heads that retrieve",
+    "prompt": "Reading the prompt",
+    "answer": "Writing the answer",
+    "sweep": "Following the attention",
+}
+
+
+class Cancelled(BaseException):
+    """Somebody cancelled the job that this thread works on.
+
+    Not an Exception: libraries catch those and go on, or turn them into errors of their own.
+    """
+
+
+@dataclass(frozen=True)
+class Event:
+    """What listeners hear: queued, stage, token, done, failed or cancelled."""
+
+    name: str
+    data: dict[str, Any]
+
+
+class Job:
+    """One piece of work, what became of it, and everything it said on the way.
+
+    Attributes:
+        id: opaque.
+        kind: "load", "run" or "weigh".
+        state: "queued", "running", "done", "failed" or "cancelled".
+    """
+
+    def __init__(self, kind: str, work: "Work") -> None:
+        self.id = secrets.token_urlsafe(9)
+        self.kind = kind
+        self.state = "queued"
+        self.stopped = threading.Event()  # set once it has ended, so that waiting can be interrupted
+        self.ended_at = 0.0
+        self._work: Work | None = work
+        self._events: list[Event] = []
+        self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._lock = threading.RLock()
+        self._last: tuple[str, float] = ("", 0.0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be said."""
+        return self.stopped.is_set()
+
+    def check(self) -> None:
+        """To be called between steps; raises Cancelled where the job was cancelled."""
+        if self.stopped.is_set():
+            raise Cancelled
+
+    def stage(self, stage: str, done: int = 0, total: int = 0, label: str | None = None) -> None:
+        """Say how far a stage is; `total` 0 where that is not known. Raises Cancelled as `check`."""
+        self.check()
+        name, at = self._last
+        now = time.monotonic()
+        if stage == name and now - at < STAGE_SECONDS and done < total:
+            return
+        self._last = (stage, now)
+        shown = LABELS.get(stage, stage) if label is None else label
+        self._say("stage", {"stage": stage, "label": shown, "done": done, "total": total})
+
+    def token(self, text: str) -> None:
+        """Say a piece of the answer."""
+        self._say("token", {"text": text})
+
+    def queued(self, position: int) -> None:
+        """Say how many jobs come before this one."""
+        self._say("queued", {"position": position})
+
+    def cancel(self) -> bool:
+        """End it, from any thread: listeners hear of it at once, the work stops at its next step.
+
+        Returns False where it had ended already.
+        """
+        return self._end("cancelled", {})
+
+    def run(self) -> None:
+        """Do the work; whatever becomes of it is said, and nothing is raised."""
+        work, self._work = self._work, None
+        with self._lock:
+            if self.ended or work is None:
+                return
+            self.state = "running"
+        try:
+            commit = work(self)
+            with self._lock:  # either it counts and is told, or it was cancelled and does not count
+                self.check()
+                self._end("done", commit())
+        except Cancelled:
+            return
+        except BaseException as error:
+            self._end("failed", failure(error, f"a job ({self.kind})"))
+        if self.state == "failed":
+            gc.collect()  # what a failure held, out here where its traceback holds nothing any more
+
+    async def listen(self, start: int = 0) -> AsyncIterator[tuple[int, Event]]:
+        """Every event from number `start` on, (its number, the event), past ones first; ends after the last one."""
+        here = (asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._listeners.add(here)
+        try:
+            while True:
+                here[1].clear()
+                with self._lock:
+                    new, ended = self._events[start:], self.ended
+                for event in new:
+                    yield start, event
+                    start += 1
+                if ended:
+                    return
+                await here[1].wait()
+        finally:
+            with self._lock:
+                self._listeners.discard(here)
+
+    def _end(self, state: str, data: dict[str, Any]) -> bool:
+        with self._lock:
+            if self.ended:
+                return False
+            self.state, self.ended_at = state, time.monotonic()
+            self._say(state, data)
+            self.stopped.set()
+            self._work = None  # a request is not kept longer than needed
+            self._wake()
+        return True
+
+    def _say(self, name: str, data: dict[str, Any]) -> None:
+        with self._lock:
+            if not self.ended:
+                self._events.append(Event(name, data))
+                self._wake()
+
+    def _wake(self) -> None:
+        for loop, ready in list(self._listeners):
+            try:
+                loop.call_soon_threadsafe(ready.set)
+            except RuntimeError:  # that loop is closed: nobody listens there any more
+                self._listeners.discard((loop, ready))
+
+
+# does the work, and returns what makes its result count: that is called once, unless the job was cancelled meanwhile
+Work = Callable[[Job], Callable[[], dict[str, Any]]]
+
+
+class Jobs:
+    """One thread that works on one job after the other."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the thread is at work, perhaps on the last step of a job that was cancelled."""
+        return self._running is not None
+
+    def submit(self, kind: str, work: Work) -> Job:
+        """Put work into the queue.
+
+        Raises:
+            ApiError: 429, the queue is full.
+        """
+        job = Job(kind, work)
+        with self._changed:
+            if self._closed:
+                raise ApiError(503, "not_ready", "this server is stopping")
+            ahead = len(self._waiting) + (self._running is not None)
+            if ahead > WAITING:
+                raise ApiError(
+                    429, "queue_full", f"one job runs and {WAITING} wait already: wait for one to end, or cancel one"
+                )
+            self._forget()
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            job.queued(ahead)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="attributor jobs", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """A job by its id; also one that has ended, for some minutes.
+
+        Raises:
+            ApiError: 404.
+        """
+        with self._changed:
+            self._forget()
+            job = self._jobs.get(job_id)
+        if job is None:
+            raise ApiError(404, "job_not_found", "there is no such job (any more)")
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job, waiting or running; nothing happens to one that has ended. Raises as `get`."""
+        job = self.get(job_id)
+        job.cancel()
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._tell_positions()
+        return job
+
+    def pending(self, kind: str) -> bool:
+        """Whether a job of this kind waits or runs."""
+        with self._changed:
+            return any(job.kind == kind and not job.ended for job in self._jobs.values())
+
+    def close(self) -> None:
+        """Cancel everything and take no more."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify()
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._running = None
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                job = self._running = self._waiting.popleft()
+                self._tell_positions()
+            job.run()
+            del job  # nothing of a job is held while waiting for the next
+
+    def _tell_positions(self) -> None:
+        running = self._running is not None
+        for index, job in enumerate(self._waiting):
+            job.queued(index + running)
+
+    def _forget(self) -> None:
+        """Drop what ended long ago, and the oldest where many ended."""
+        before = time.monotonic() - KEPT_SECONDS
+        ended = [job for job in self._jobs.values() if job.ended]
+        for index, job in enumerate(ended):
+            if job.ended_at < before or index < len(ended) - KEPT:
+                del self._jobs[job.id]
+
+
+def failure(error: BaseException, what: str) -> dict[str, str]:
+    """The `failed` event of an error: its own sentence where it has one, else where the log tells more."""
+    if isinstance(error, ApiError):
+        return {"code": error.code, "message": error.message}
+    if _memory.is_full(error) and not status_is_ours(error):
+        return {"code": "out_of_memory", "message": FULL}
+    found = status_of(error)
+    if found is not None:
+        return {"code": getattr(error, "code", found[1]), "message": str(error)}
+    name = log_failure(error, what)
+    return {
+        "code": "internal_error",
+        "message": f"something went wrong that should not have: the terminal of this server says more, under {name}",
+    }
+
+
+def status_is_ours(error: BaseException) -> bool:
+    """Whether the error has a sentence for the user."""
+    from attributor._errors import AttributorError
+
+    return isinstance(error, AttributorError)
+
+
+FULL = (
+    "out of memory: give a shorter prompt, load the model with 16-bit numbers (dtype bfloat16), or a smaller one; "
+    "the server goes on working"
+)

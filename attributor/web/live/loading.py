@@ -1,0 +1,261 @@
+"""From a model's name to a model in memory, stage by stage, each of which can be watched and left."""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attributor import _models
+from attributor._default_model import quiet
+from attributor._errors import AttributorError, InputError, ModelLoadError
+from attributor._inputs import accepts
+from attributor._record import check_decoder, check_recordable, text_config
+from attributor.web.live import memory
+from attributor.web.live.jobs import Job
+from attributor.web.live.runs import size
+
+__all__ = ["Wanted", "load", "window_of"]
+
+SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # configuration and tokenizer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model as it was asked for, every field checked.
+
+    Attributes:
+        id: hub id, or the folder or GGUF file that the server was started with.
+        device_map: "cpu", or as transformers takes it.
+        max_tokens: prompt and answer together; None: the model's window.
+        remote_code: run code that comes with the model.
+        pickle: read weights that are not safetensors, which may run code too.
+    """
+
+    id: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device_map: str = "cpu"
+    max_tokens: int | None = None
+    remote_code: bool = False
+    pickle: bool = False
+
+
+def load(wanted: Wanted, job: Job, held: int, unload: Callable[[], None]) -> tuple[Any, Any]:
+    """Find the model, fetch it where it is not here, and read it: (model, tokenizer).
+
+    Args:
+        wanted: which.
+        job: is told the stages find, download, read and check.
+        held: bytes of the model before.
+        unload: lets go of that model; called once it is known that the new one can be had.
+
+    Raises:
+        AttributorError: why it cannot be loaded.
+        Cancelled: at the next step after the job was cancelled.
+    """
+    job.stage("find", label=f"Looking for {wanted.id}")
+    place = _models._locate(wanted.id, wanted.revision, False)
+    job.check()
+    if place.network:
+        _download(wanted, job, held)
+        place = _models._locate(wanted.id, wanted.revision, False)
+    folder = _folder(wanted, place.target)
+    counts = memory.stored(folder) if folder is not None and place.gguf_file is None else {}
+    window = None if folder is None or place.gguf_file else _window(folder, wanted)
+    check_max_tokens(wanted, window)
+    if folder is not None and place.gguf_file is None and not wanted.pickle:
+        check_safetensors(wanted.id, (path.name for path in folder.iterdir()))
+    job.check()
+    memory.check_fits(wanted.id, counts, wanted.dtype, wanted.device_map, held)
+    unload()
+    job.stage("read", label="Reading the weights")
+    model, tokenizer = _read(wanted, job)
+    job.stage("check", label="Checking that its attention can be recorded")
+    check_decoder(model)
+    check_recordable(model)
+    check_max_tokens(wanted, window_of(model))
+    return model, tokenizer
+
+
+def _read(wanted: Wanted, job: Job) -> tuple[Any, Any]:
+    try:
+        with _watched(job):
+            return _models.load_model(
+                wanted.id,
+                dtype=wanted.dtype,
+                device_map=None if wanted.device_map == "cpu" else wanted.device_map,
+                revision=wanted.revision,
+                trust_remote_code=wanted.remote_code,
+                progress=False,
+                safetensors_only=not wanted.pickle,
+            )
+    except ModelLoadError as error:
+        said = str(error).replace("pass trust_remote_code=True if", "start the server with --trust-remote-code if")
+        raise ModelLoadError(said) from error
+
+
+def window_of(model: Any) -> int | None:
+    """The positions that the model was made for, where it says."""
+    found = getattr(text_config(model), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def check_max_tokens(wanted: Wanted, window: int | None) -> None:
+    """Refuse more tokens than the model has positions.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    if wanted.max_tokens is not None and window is not None and wanted.max_tokens > window:
+        raise InputError(
+            f"max tokens {wanted.max_tokens:,} is more than the window of {wanted.id}, {window:,} tokens: give "
+            f"{window:,} or less, or none at all"
+        )
+
+
+def check_safetensors(name: str, files: Iterable[str]) -> None:
+    """Refuse a model whose weights are in a format that can run code while it is read.
+
+    Raises:
+        ModelLoadError: there are such weights, and no others.
+    """
+    found = list(files)
+    pickles = [file for file in found if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
+    if pickles and not any(file.endswith(".safetensors") for file in found):
+        raise ModelLoadError(
+            f"{name}: its weights ({pickles[0]}) are in a format that can run code while it is read; take a model with "
+            "safetensors weights, or start the server with --allow-pickle if you trust it"
+        )
+
+
+def _window(folder: Path, wanted: Wanted) -> int | None:
+    """The window by the configuration alone, before the weights are read."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    except Exception:  # whatever is wrong with it, loading will say so
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _folder(wanted: Wanted, target: str) -> Path | None:
+    """Where the files lie."""
+    path = Path(target).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(target, "config.json", revision=wanted.revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _download(wanted: Wanted, job: Job, held: int) -> None:
+    """Fetch configuration, tokenizer and weights from the hub into its cache, with progress in bytes."""
+    import huggingface_hub as hub
+
+    place = _models._Place(wanted.id, network=True)
+    try:
+        with quiet():
+            info = hub.HfApi().model_info(wanted.id, revision=wanted.revision, files_metadata=True, timeout=20)
+            job.check()
+            sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
+            if not wanted.pickle:
+                check_safetensors(wanted.id, sizes)
+            parameters = getattr(info.safetensors, "parameters", None) or {}
+            memory.check_fits(wanted.id, parameters, wanted.dtype, wanted.device_map, held)
+            files = _files(sizes, wanted)
+            total = sum(sizes[name] for name in files)
+            done = 0
+            for name in files:
+                _fetch(wanted, name, job, done, total)
+                done += sizes[name]
+    except Exception as error:  # the hub's client raises many kinds
+        if isinstance(error, AttributorError):
+            raise
+        if _models._is_default(wanted.id, wanted.revision) and _models._disconnected(error, place):
+            return  # load_model has another source for this one
+        reason = _models._reason(error, wanted.id, place, None)
+        raise ModelLoadError(f"{wanted.id}: {reason}") from error
+
+
+def _files(sizes: dict[str, int], wanted: Wanted) -> list[str]:
+    """What of a repository is needed: no second copy of the weights in another format."""
+    weights = [name for name in sizes if name.endswith(".safetensors")]
+    weights = [name for name in weights if name.startswith("model")] or weights
+    if not weights and wanted.pickle:
+        weights = [name for name in sizes if name.startswith("pytorch_model") and name.endswith(".bin")]
+    small = [name for name in sizes if name.endswith(SMALL) or (wanted.remote_code and name.endswith(".py"))]
+    return sorted(small) + sorted(weights)
+
+
+def _fetch(wanted: Wanted, name: str, job: Job, done: int, total: int) -> None:
+    """One file, reported in bytes of all files."""
+    import huggingface_hub as hub
+
+    label = f"Downloading {size(total)}"
+    job.stage("download", done, total, label)
+    options: dict[str, Any] = {}
+    if accepts(hub.hf_hub_download, "tqdm_class"):
+        shown: Any = importlib.import_module("huggingface_hub.utils").tqdm
+
+        class Reported(shown):  # type: ignore[misc]
+            """A bar that nobody sees, and that tells the job."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                kwargs["disable"] = True
+                super().__init__(*args, **kwargs)
+                self.reached = int(kwargs.get("initial") or 0)
+
+            def update(self, n: float | None = 1) -> bool | None:
+                self.reached += int(n or 0)
+                job.stage("download", min(done + self.reached, total), total, label)
+                return None
+
+        options["tqdm_class"] = Reported
+    hub.hf_hub_download(wanted.id, name, revision=wanted.revision, **options)
+
+
+@contextlib.contextmanager
+def _watched(job: Job) -> Iterator[None]:
+    """Have transformers' own bars tell the job how many weights were read, where this version lets them be replaced."""
+    chatter: Any = importlib.import_module("transformers.utils.logging")
+    replace = getattr(chatter, "set_tqdm_hook", None)
+    if replace is None:
+        yield
+        return
+    before = replace(lambda factory, args, kwargs: _Told(job, *args, **kwargs))
+    try:
+        yield
+    finally:
+        replace(before)
+
+
+class _Told:
+    """In the place of a progress bar."""
+
+    def __init__(self, job: Job, items: Any = None, *_: Any, **options: Any) -> None:
+        self._job, self._items, self._done = job, items, 0
+        told = options.get("total")
+        self._total = int(told) if told is not None else len(items) if hasattr(items, "__len__") else 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items or ():
+            yield item
+            self.update()
+
+    def update(self, n: float | None = 1) -> None:
+        self._done += int(n or 0)
+        self._job.stage("read", self._done, self._total, "Reading the weights")
+
+    def __enter__(self) -> "_Told":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_, **__: None  # what else a bar can do: set_description, refresh, close ...

@@ -1,0 +1,260 @@
+"""The one model in memory: what may be asked for, how it is replaced, and what it says of itself."""
+
+import contextlib
+import gc
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from attributor import _models
+from attributor._record import text_config
+from attributor.web.errors import ApiError
+from attributor.web.live import loading, memory
+from attributor.web.live.jobs import Job, failure
+from attributor.web.live.loading import Wanted
+from attributor.web.live.presets import NAMES, Presets
+from attributor.web.live.schema import Dtype, LoadRequest, Memory, ModelState
+
+if TYPE_CHECKING:
+    from attributor.web.live.service import Settings
+
+__all__ = ["DTYPES", "Loaded", "Models", "check_request", "device_maps"]
+
+DTYPES: tuple[Dtype, ...] = ("auto", "float32", "bfloat16", "float16")
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+NO_WINDOW = 8192  # prompt and answer together, for a model that names no window
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model that is ready.
+
+    Attributes:
+        model: in evaluation mode.
+        tokenizer: its own.
+        wanted: as it was asked for.
+        presets: its weights by name; they outlive it.
+        window: the positions that it was made for, where it says.
+        max_tokens: prompt and answer together.
+        parameters: numbers.
+    """
+
+    model: Any
+    tokenizer: Any
+    wanted: Wanted
+    presets: Presets
+    window: int | None
+    max_tokens: int
+    parameters: int
+    device: str
+    kv_heads: int
+    nbytes: int = field(default=0)
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, wanted: Wanted) -> "Loaded":
+        """What there is to know of a model that was just read."""
+        window = loading.window_of(model)
+        presets = Presets(model, tokenizer)
+        devices = sorted({str(parameter.device) for parameter in model.parameters()})
+        return cls(
+            model=model,
+            tokenizer=tokenizer,
+            wanted=wanted,
+            presets=presets,
+            window=window,
+            max_tokens=wanted.max_tokens or window or NO_WINDOW,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            device=", ".join(devices),
+            kv_heads=getattr(text_config(model), "num_key_value_heads", None) or presets.shape[1],
+            nbytes=memory.weights_bytes(model),
+        )
+
+
+class Models:
+    """Holds at most one model; another one takes its place."""
+
+    def __init__(self, settings: "Settings") -> None:
+        """`settings`: of the server; what HTTP may not decide comes from there."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._loaded: Loaded | None = None
+        self._wanted: Wanted | None = None
+        self._error: str | None = None
+        self._job: Job | None = None
+        self._left: threading.Thread | None = None  # reads on, though nobody waits for it
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The model that is ready, None where there is none."""
+        return self._loaded
+
+    def need(self) -> Loaded:
+        """The model that is ready.
+
+        Raises:
+            ApiError: 409, there is none.
+        """
+        loaded = self._loaded
+        if loaded is None:
+            job = self._job
+            wait = job is not None and not job.ended
+            raise ApiError(
+                409, "model_not_loaded", f"no model is loaded{' yet: wait for it' if wait else ': load one'}"
+            )
+        return loaded
+
+    def begin(self, wanted: Wanted, submit: Callable[[str, Any], Job]) -> Job:
+        """Queue the loading of a model."""
+        job = submit("load", lambda job: self._work(wanted, job))
+        with self._lock:
+            self._job, self._wanted = job, wanted
+        return job
+
+    def state(self, memory_state: Memory) -> ModelState:
+        """What `GET /api/model` says."""
+        with self._lock:
+            loaded, job, wanted, error = self._loaded, self._job, self._wanted, self._error
+        loading_now = job is not None and not job.ended
+        shown = wanted if loading_now or loaded is None else loaded.wanted
+        found = None if loading_now else loaded
+        return ModelState(
+            state="loading" if loading_now else "ready" if loaded else "failed" if error else "none",
+            id=shown.id if shown else None,
+            revision=shown.revision if shown else None,
+            dtype=shown.dtype if shown else self._settings.dtype,
+            device_map=shown.device_map if shown else self._settings.device_map or "cpu",
+            device=found.device if found else None,
+            layers=found.presets.shape[0] if found else None,
+            heads=found.presets.shape[1] if found else None,
+            kv_heads=found.kv_heads if found else None,
+            window=found.window if found else None,
+            max_tokens=found.max_tokens if found else shown.max_tokens if shown else self._settings.max_tokens,
+            parameters=found.parameters if found else None,
+            weights=list(NAMES),
+            default_model=self._settings.model or _models.DEFAULT_MODEL,
+            dtypes=list(DTYPES),
+            device_maps=device_maps(),
+            job=job.id if job else None,
+            error=None if loading_now else error,
+            memory=memory_state,
+        )
+
+    def _work(self, wanted: Wanted, job: Job) -> Callable[[], dict[str, Any]]:
+        """Load in a thread of its own, which is left behind where the job is cancelled and the thread cannot stop."""
+        with self._lock:
+            self._error = None
+        left = self._left
+        while left is not None and left.is_alive():  # two models at once might not fit
+            job.stage("wait", label="Waiting for the model that was cancelled to stop loading")
+            left.join(0.05)
+        box: list[Any] = []
+        thread = threading.Thread(target=self._load, args=(wanted, job, box), name="attributor load", daemon=True)
+        self._left = thread
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.05)
+            job.check()
+        job.check()
+        found = box.pop()
+        if isinstance(found, BaseException):
+            with self._lock:
+                self._error = failure(found, "loading a model")["message"]
+            raise found
+        model, tokenizer = found
+        loaded = Loaded.of(model, tokenizer, wanted)
+
+        def commit() -> dict[str, Any]:
+            with self._lock:
+                self._loaded = loaded
+            return {"run": None, "flow": None}
+
+        return commit
+
+    def _load(self, wanted: Wanted, job: Job, box: list[Any]) -> None:
+        before = self._loaded
+        try:
+            found: Any = loading.load(wanted, job, before.nbytes if before else 0, lambda: self._unload(job))
+        except BaseException as error:  # to be raised where the job waits; Cancelled too
+            found = error
+        if not job.ended:
+            box.append(found)
+
+    def _unload(self, job: Job) -> None:
+        job.check()
+        with self._lock:
+            loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded.presets.forget_model()
+            del loaded
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def device_maps() -> list[str]:
+    """Where a model may be put on this machine."""
+    found = ["cpu", "auto"]
+    with contextlib.suppress(RuntimeError):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        found += ["cuda"] * bool(count)
+        found += [f"cuda:{index}" for index in range(count)] if count > 1 else []
+        if torch.backends.mps.is_available():
+            found.append("mps")
+    return found
+
+
+def check_request(asked: LoadRequest, settings: "Settings") -> Wanted:
+    """What somebody asked for over HTTP, checked before anything is looked up.
+
+    Raises:
+        ApiError: 400, an id, revision or device_map that is refused.
+    """
+    started = settings.model is not None and asked.id == settings.model
+    if not started:
+        _check_id(asked.id)
+    revision = asked.revision or None
+    if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision or revision.endswith(".lock")):
+        raise ApiError(400, "invalid_revision", f"a revision is a branch, a tag or a commit, got {_quoted(revision)}")
+    device_map = asked.device_map or "cpu"
+    allowed = device_maps()
+    if device_map not in (*allowed, settings.device_map):
+        raise ApiError(
+            400, "invalid_device_map", f"device_map must be one of {', '.join(allowed)}, got {_quoted(device_map)}"
+        )
+    return Wanted(
+        id=asked.id,
+        revision=revision,
+        dtype=asked.dtype,
+        device_map=device_map,
+        max_tokens=asked.max_tokens,
+        remote_code=settings.trust_remote_code,
+        pickle=settings.allow_pickle,
+    )
+
+
+def _check_id(name: str) -> None:
+    """Only a hub id, and never what would be read as a path."""
+    plain = HUB_ID.fullmatch(name) and ".." not in name and "--" not in name and not name.endswith((".git", ".gguf"))
+    if not plain or not _models._is_hub_id(name):
+        raise ApiError(
+            400,
+            "invalid_model",
+            f"{_quoted(name)} is no hub id (such as {_models.DEFAULT_MODEL}); a folder or a file can only be named on "
+            "the command line: attributor serve --model PATH",
+        )
+    if Path(name).exists():
+        raise ApiError(
+            400,
+            "invalid_model",
+            f"{_quoted(name)} is also a folder where this server runs; name it on the command line, or start elsewhere",
+        )
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:100]}…")

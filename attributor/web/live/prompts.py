@@ -1,0 +1,72 @@
+"""What a request asks, as the prompt that one model reads."""
+
+from typing import Any
+
+from torch import Tensor
+
+from attributor._prompt import Prompt, build_prompt, encode_answer, from_messages
+from attributor._start import span_tokens
+from attributor.web.errors import ApiError
+from attributor.web.live.runs import titled
+from attributor.web.live.schema import CountRequest
+
+__all__ = ["check_one_prompt", "count", "prompt_of", "question_tokens", "title_of"]
+
+
+def check_one_prompt(asked: CountRequest) -> None:
+    """Refuse a request with two prompts, or with none.
+
+    Raises:
+        ApiError: 422, what is missing or too much.
+    """
+    documents = bool(asked.documents) or asked.question is not None
+    if asked.messages and documents:
+        raise ApiError(422, "two_prompts", "give either messages, or documents with a question, not both")
+    if not asked.messages and asked.question is None:
+        raise ApiError(422, "no_prompt", "give messages, or a question, with documents that it is about")
+
+
+def prompt_of(tokenizer: Any, asked: CountRequest) -> Prompt:
+    """The prompt, as `attributor flow` makes it.
+
+    Raises:
+        InputError: an empty part, or messages that the model's chat template refuses.
+    """
+    if asked.messages:
+        return from_messages(tokenizer, [message.model_dump() for message in asked.messages])
+    documents = [(document.title, document.text) for document in asked.documents]
+    return build_prompt(tokenizer, documents, asked.question or "")
+
+
+def count(tokenizer: Any, asked: CountRequest) -> tuple[int, int]:
+    """Tokens of the prompt and of the answer, also while parts of both are still empty.
+
+    Raises:
+        InputError: as `prompt_of`, but for what is only empty as yet.
+    """
+    answer = asked.answer if asked.answer and asked.answer.strip() else None
+    answered = encode_answer(tokenizer, answer).numel() if answer is not None else 0
+    said = [message for message in asked.messages if message.content.strip()]
+    if asked.messages:
+        return (prompt_of(tokenizer, asked).ids.numel() if said else 0), answered
+    documents = [document for document in asked.documents if document.text.strip()]
+    question = (asked.question or "").strip()
+    if not documents and not question:
+        return 0, answered
+    # a question that is still to come is counted as one sign, so that documents can be counted before it is there
+    complete = asked.model_copy(update={"documents": documents, "question": question or "?"})
+    return prompt_of(tokenizer, complete).ids.numel(), answered
+
+
+def question_tokens(prompt: Prompt) -> Tensor | None:
+    """(Q,) int64, the tokens of the question, where the prompt says where that stands."""
+    if prompt.question is None:
+        return None
+    found = span_tokens(prompt.offsets, *prompt.question)
+    return found if found.numel() else None
+
+
+def title_of(asked: CountRequest) -> str:
+    """What a run is called in a list: its question, else the last thing that the user said."""
+    users = [message.content for message in reversed(asked.messages) if message.role == "user"]
+    return titled([asked.question or "", *users, *(message.content for message in asked.messages)]) or "untitled"

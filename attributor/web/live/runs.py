@@ -1,0 +1,276 @@
+"""The runs that are kept: flows, and within a budget of memory the recordings that they were computed from."""
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from attributor._recording import Recording
+from attributor._result import Flow
+from attributor._weights import Weights
+from attributor.web.errors import ApiError
+from attributor.web.live.presets import Presets
+
+if TYPE_CHECKING:
+    from attributor._view import FlowArrays
+
+__all__ = ["MAX_RUNS", "Recorded", "RecordingGone", "Run", "RunStore", "Shared", "size"]
+
+MAX_RUNS = 200
+_clock = itertools.count()
+
+
+class RecordingGone(ApiError):  # noqa: N818 - what happened, as the code says it
+    """The recording of a run is no longer in memory; its flow still is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(409, "recording_gone", message)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """What the views of layers and heads are computed from.
+
+    Attributes:
+        recording: of all heads; `recording.layer(index)` and `recording.attention(...)` need no model.
+        flow: the run's flow.
+        weights: of this run; `weights.heads` is (L, H).
+        prompt_length: k, the tokens of the prompt.
+        positions: (o,) int64, the position that predicts each row of the answer.
+        length: N, the positions that were read: k + o - 1.
+    """
+
+    recording: Recording
+    flow: Flow
+    weights: Weights
+    prompt_length: int
+    positions: Tensor
+    length: int
+
+
+@dataclass(eq=False)
+class Shared:
+    """A recording, which several runs may share: the same reading under different weights.
+
+    Attributes:
+        recording: it holds no model.
+        ids: (n,) int64, prompt and answer as they were read.
+        nbytes: what it keeps in memory.
+    """
+
+    recording: Recording
+    ids: Tensor
+    nbytes: int
+    used: int = field(default_factory=lambda: next(_clock))
+
+
+@dataclass(eq=False)
+class Run:
+    """One answer and its flow under one choice of weights.
+
+    Attributes:
+        title: for a list of runs.
+        model: its hub id or folder.
+        presets: the weights that can be had by name.
+        weights: those of this run, as numbers.
+        weights_name: "mean", "output_norm", "retrieval", or "heads" where some were chosen by hand.
+        heads: the heads chosen by hand, (layer, head) each; None otherwise.
+        question: (Q,) int64, the question's tokens in the prompt, where there is one.
+        notes: sentences for the user.
+        shared: the recording, None once it was given up.
+        gone: why it was given up.
+        id: opaque.
+        flow_id: opaque.
+        created: seconds since 1970.
+    """
+
+    title: str
+    model: str
+    flow: Flow
+    presets: Presets
+    weights: Weights
+    weights_name: str
+    heads: tuple[tuple[int, int], ...] | None = None
+    question: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    shared: Shared | None = None
+    gone: str = ""
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    flow_id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    created: float = field(default_factory=time.time)
+    used: int = field(default_factory=lambda: next(_clock))
+    arrays: "FlowArrays | None" = None
+
+    @property
+    def own_bytes(self) -> int:
+        """What the run keeps in memory beside its recording."""
+        tensors = (self.flow.scores, self.flow.ids, self.flow.offsets, self.flow.answer_offsets)
+        held = sum(tensor.nbytes for tensor in tensors if tensor is not None) + len(self.flow.text or "")
+        return 2 * held if self.arrays is not None else held  # the arrays hold about as much again
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of the answer."""
+        return self.flow.ids.numel() - self.flow.prompt_length
+
+
+class RunStore:
+    """Runs by opaque ids, for any number of tabs; safe to use from any thread.
+
+    Where the budget is exceeded, recordings go first, the least recently used one first, and their flows stay; then
+    whole runs, the least recently used one first.
+    """
+
+    def __init__(self, budget: int) -> None:
+        """`budget`: bytes that recordings and flows may take together."""
+        self.budget = budget
+        self._lock = threading.RLock()
+        self._runs: dict[str, Run] = {}
+        self._flows: dict[str, Run] = {}
+
+    @property
+    def used(self) -> int:
+        """Bytes that recordings and flows take; a recording that several runs share counts once."""
+        with self._lock:
+            return sum(run.own_bytes for run in self._runs.values()) + sum(one.nbytes for one in self._recordings())
+
+    def all(self) -> list[Run]:
+        """Every run, the newest first."""
+        with self._lock:
+            return list(reversed(self._runs.values()))
+
+    def add(self, run: Run) -> None:
+        """Keep a run; older ones make room for it. A recording larger than the whole budget is not kept."""
+        with self._lock:
+            shared = run.shared
+            if shared is not None and shared.nbytes + run.own_bytes > self.budget:
+                run.shared, run.gone = None, too_large(shared.nbytes, self.budget)
+                run.notes = (*run.notes, run.gone)
+            self._runs[run.id] = self._flows[run.flow_id] = run
+            self._fit(self.budget, spared=run)
+
+    def reserve(self, nbytes: int) -> None:
+        """Give up recordings, the least recently used first, until so many bytes of the budget are free."""
+        with self._lock:
+            self._drop_recordings(max(0, self.budget - nbytes), None)
+
+    def get(self, run_id: str) -> Run:
+        """A run by its id.
+
+        Raises:
+            ApiError: there is none (any more).
+        """
+        return self._found(self._runs, run_id)
+
+    def flow(self, flow_id: str) -> Flow:
+        """The flow of a run, by the flow's id; raises as `get`."""
+        return self._found(self._flows, flow_id).flow
+
+    def find(self, flow_id: str) -> "FlowArrays":
+        """The flow as arrays for the views, by the flow's id; raises as `get`."""
+        from attributor._view import FlowArrays
+
+        run = self._found(self._flows, flow_id)
+        arrays = run.arrays
+        if arrays is None:  # two requests may both make it; the second one's is as good
+            arrays = run.arrays = FlowArrays.of(run.flow)
+        return arrays
+
+    def recording(self, flow_id: str) -> Recorded:
+        """What the views of layers and heads need, by the flow's id.
+
+        Raises:
+            ApiError: there is no such flow.
+            RecordingGone: the recording was given up.
+        """
+        run = self._found(self._flows, flow_id)
+        shared = self.shared(run)
+        k, o = run.flow.prompt_length, run.flow.scores.shape[0]
+        return Recorded(
+            recording=shared.recording,
+            flow=run.flow,
+            weights=run.weights,
+            prompt_length=k,
+            positions=torch.arange(k - 1, k - 1 + o),
+            length=k - 1 + o,
+        )
+
+    def shared(self, run: Run) -> Shared:
+        """The recording of a run; raises RecordingGone where it was given up."""
+        shared = run.shared
+        if shared is None:
+            raise RecordingGone(f"{run.gone or GONE}; the flow itself is still there. Run it again to see into layers")
+        return shared
+
+    def remove(self, run_id: str) -> None:
+        """Forget a run; raises as `get`."""
+        with self._lock:
+            self._forget(self.get(run_id))
+
+    def _found(self, where: dict[str, Run], key: str) -> Run:
+        with self._lock:
+            run = where.get(key)
+            if run is None:
+                raise ApiError(
+                    404, "run_not_found", "there is no such run (any more): older ones make room for new ones"
+                )
+            run.used = next(_clock)
+            if run.shared is not None:
+                run.shared.used = run.used
+            return run
+
+    def _recordings(self) -> list[Shared]:
+        found = {id(run.shared): run.shared for run in self._runs.values() if run.shared is not None}
+        return sorted(found.values(), key=lambda shared: shared.used)
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.id, None)
+        self._flows.pop(run.flow_id, None)
+
+    def _drop_recordings(self, allowed: int, spared: Shared | None) -> None:
+        for shared in self._recordings():
+            if self.used <= allowed:
+                return
+            if shared is spared:
+                continue
+            for run in self._runs.values():
+                if run.shared is shared:
+                    run.shared, run.gone = None, GONE
+
+    def _fit(self, allowed: int, spared: Run) -> None:
+        self._drop_recordings(allowed, spared.shared)
+        oldest: Callable[[Run], int] = lambda run: run.used  # noqa: E731
+        for run in sorted(self._runs.values(), key=oldest):
+            if self.used <= allowed and len(self._runs) <= MAX_RUNS:
+                return
+            if run is not spared:
+                self._forget(run)
+
+
+GONE = "the recording of this run was given up to make room for others"
+
+
+def too_large(nbytes: int, budget: int) -> str:
+    """Why a recording is not kept."""
+    return (
+        f"recording every head of this run takes {size(nbytes)}, and the budget for all runs is {size(budget)} "
+        "(--memory-budget), so single layers and heads cannot be looked at"
+    )
+
+
+def size(nbytes: float) -> str:
+    """Bytes in words."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
+
+
+def titled(texts: Sequence[str]) -> str:
+    """A title from the first text that says anything."""
+    words = next((text for text in texts if text.strip()), "").split()
+    short = " ".join(words[:40])
+    return short if len(short) <= 80 else f"{short[:79]}…"

@@ -1,0 +1,94 @@
+"""What one `attributor serve` holds: its settings, its jobs, the model, and the runs."""
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from attributor.web.live import memory
+from attributor.web.live.jobs import Job, Jobs
+from attributor.web.live.model import Models, check_request
+from attributor.web.live.runs import RunStore
+from attributor.web.live.schema import LoadRequest, Memory, ModelState
+
+if TYPE_CHECKING:
+    from attributor._view import FlowArrays
+
+__all__ = ["Live", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line decides.
+
+    Attributes:
+        model: loaded at the start: a hub id, a folder or a GGUF file; None loads nothing.
+        max_tokens: prompt and answer together; None: the model's window.
+        trust_remote_code: run Python code that comes with a model; never decided over HTTP.
+        allow_pickle: read weights in formats that can run code; never decided over HTTP.
+        memory_budget: bytes for recordings and flows; None: a quarter of the memory, at most 4 GiB.
+    """
+
+    model: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    device_map: str | None = None
+    max_tokens: int | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    memory_budget: int | None = None
+
+
+class Live:
+    """Everything behind the routes of the live door; there is no state beside it.
+
+    Attributes:
+        settings: of the command line.
+        runs: flows and recordings by opaque ids.
+        jobs: one at a time, and a queue.
+        models: the model in memory.
+        compute: held while a view is computed from a recording: one at a time, beside the job that runs.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Nothing is loaded before `start`."""
+        self.settings = settings or Settings()
+        budget = self.settings.memory_budget
+        self.runs = RunStore(memory.budget() if budget is None else budget)
+        self.jobs = Jobs()
+        self.models = Models(self.settings)
+        self.compute = threading.Lock()
+
+    def start(self) -> Job | None:
+        """Begin to load the model that the server was started with."""
+        if self.settings.model is None:
+            return None
+        given = self.settings
+        return self.load(
+            LoadRequest(
+                id=given.model or "",
+                revision=given.revision,
+                dtype=given.dtype,  # type: ignore[arg-type]  # pydantic checks it
+                device_map=given.device_map,
+                max_tokens=given.max_tokens,
+            )
+        )
+
+    def load(self, asked: LoadRequest) -> Job:
+        """Queue the loading of a model.
+
+        Raises:
+            ApiError: a request that is refused, or a full queue.
+        """
+        return self.models.begin(check_request(asked, self.settings), self.jobs.submit)
+
+    def state(self) -> ModelState:
+        """The model, and what may be asked for."""
+        return self.models.state(Memory(budget=self.runs.budget, used=self.runs.used, total=memory.total()))
+
+    def find(self, flow_id: str) -> "FlowArrays":
+        """A flow as arrays, for the views; raises ApiError 404."""
+        return self.runs.find(flow_id)
+
+    def close(self) -> None:
+        """Cancel what runs and take no more."""
+        self.jobs.close()

@@ -1,0 +1,38 @@
+"""Tokens as text, one after the other, though a character may take several of them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["Decoder"]
+
+HALF = "\ufffd"  # what a tokenizer says of bytes that are no character yet
+
+
+class Decoder:
+    """Turns tokens into pieces of text that add up to the text of them all."""
+
+    def __init__(self, tokenizer: Any, ends: Iterable[int] = ()) -> None:
+        """`ends`: tokens that end an answer, which are no text."""
+        self._tokenizer, self._ends = tokenizer, frozenset(ends)
+        self._ids: list[int] = []
+        self._start = self._said = 0  # ids before `said` were told; from `start` on they are decoded again, for context
+
+    def add(self, tokens: Iterable[int]) -> str:
+        """The text that is certain now, perhaps ""."""
+        self._ids += [token for token in tokens if token not in self._ends]
+        return self._more(last=False)
+
+    def rest(self) -> str:
+        """What was held back, once nothing follows."""
+        return self._more(last=True)
+
+    def _more(self, last: bool) -> str:
+        before = self._decoded(self._ids[self._start : self._said])
+        now = self._decoded(self._ids[self._start :])
+        if len(now) <= len(before) or (now.endswith(HALF) and not last):
+            return ""
+        self._start, self._said = self._said, len(self._ids)
+        return now[len(before) :]
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
