@@ -76,6 +76,19 @@ export function toCodePoints(text: string, places: Int32Array): Int32Array {
   return out;
 }
 
+/** Code point indices of a text, in ascending order -> UTF-16 indices of the same text. */
+export function toUtf16(text: string, points: Int32Array): Int32Array {
+  if (!SURROGATE.test(text)) return points.slice();
+  const out = new Int32Array(points.length);
+  let count = 0;
+  let at = 0;
+  for (let i = 0; i < points.length; i++) {
+    for (; count < points[i]!; count++) at += text.codePointAt(at)! > 0xffff ? 2 : 1;
+    out[i] = at;
+  }
+  return out;
+}
+
 /** Code points of a text. */
 export function countCodePoints(text: string): number {
   if (!SURROGATE.test(text)) return text.length;

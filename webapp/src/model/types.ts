@@ -68,6 +68,8 @@ export interface FlowSource {
   view(): Promise<View>;
   /** (u) the mean score over these rows. */
   rows(rows: Span): Promise<Float32Array>;
+  /** The same at once where it is at hand, else null; absent where it never is. */
+  peek?(rows: Span): Float32Array | null;
   /** (o) how much each row took from these units together. */
   received(units: Span): Promise<Float32Array>;
   /** At most `limit` edges between these rows and the pieces that lie in `units` (null: all), largest first. */

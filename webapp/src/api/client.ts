@@ -1,0 +1,166 @@
+/** The server's API: every request of the page to it goes through here, but for the ranges of files. */
+import { decode, type Tensor } from "../model/safetensors";
+import { UserError } from "../model/types";
+import { readEvents } from "./sse";
+import type { ErrorBody, JobEvents, JobHandlers, Session } from "./types";
+
+export type { JobEvents, JobHandlers, Session } from "./types";
+
+/** An answer that is an error; its message is the server's. */
+export class ApiError extends UserError {
+  /** "queue_full", "recording_gone" ...; "" where the answer was not the server's own. */
+  readonly code: string;
+  /** Of HTTP. */
+  readonly status: number;
+
+  constructor(message: string, code: string, status: number) {
+    super(message);
+    this.code = code;
+    this.status = status;
+  }
+}
+
+/** Nothing answers: the server was stopped, or the connection was cut. */
+export class Unreachable extends UserError {}
+
+let asked: Promise<Session> | null = null;
+let door = "";
+
+/** What kind of server this is; asked for once. */
+export function session(): Promise<Session> {
+  const fresh = (asked ??= send("GET", "/api/session").then((answer) => json<Session>(answer)));
+  fresh.then(
+    (found) => (door = ` ${found.door}`),
+    () => {
+      if (asked === fresh) asked = null; // the next one asks again
+    },
+  );
+  return fresh;
+}
+
+/** Requests to paths under /api. All of them throw a UserError with a sentence to show, or an AbortError. */
+export const api = {
+  /** The JSON of a path. */
+  async get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    return json<T>(await send("GET", path, signal));
+  },
+
+  /** Sends JSON; the answer's JSON, undefined where it has none. */
+  async post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+    return json<T>(await sendSafely("POST", path, JSON.stringify(body), signal));
+  },
+
+  async delete<T = unknown>(path: string, signal?: AbortSignal): Promise<T> {
+    return json<T>(await sendSafely("DELETE", path, null, signal));
+  },
+
+  /** The bytes of a path. */
+  async bytes(path: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+    const answer = await send("GET", path, signal);
+    return new Uint8Array(await whole(answer.arrayBuffer()));
+  },
+
+  /** The tensors of a path that answers safetensors. */
+  async tensors(path: string, signal?: AbortSignal): Promise<Map<string, Tensor>> {
+    return decode(await api.bytes(path, signal), "The server's answer").tensors;
+  },
+};
+
+/** Calls the handlers with what a job tells, from its beginning, until it is over or the signal is aborted.
+ *
+ * A connection that breaks is made again; the server tells all from the start, and what was told is not told twice.
+ * Throws a UserError where the job is not known, or the server does not come back.
+ */
+export async function events(job: string, handlers: JobHandlers, signal?: AbortSignal): Promise<void> {
+  const over = new Set(["done", "failed", "cancelled"]);
+  let told = 0;
+  for (let tries = 0; !signal?.aborted; tries++) {
+    let count = 0;
+    try {
+      for await (const next of stream(`/api/jobs/${encodeURIComponent(job)}/events`, signal)) {
+        if (++count <= told) continue;
+        told = count;
+        tries = 0;
+        call(handlers, next.event, next.data);
+        if (over.has(next.event)) return;
+      }
+    } catch (error) {
+      if (signal?.aborted) return;
+      if (!(error instanceof Unreachable) || tries >= RETRIES) throw error;
+    }
+    if (tries >= RETRIES) throw unreachable();
+    await new Promise((resolve) => setTimeout(resolve, PAUSE * 2 ** tries));
+  }
+}
+
+const RETRIES = 4;
+const PAUSE = 250; // ms before the second try; doubled with each
+const NAMES: readonly string[] = ["queued", "stage", "token", "done", "failed", "cancelled"] satisfies (keyof JobEvents)[];
+
+function call(handlers: JobHandlers, event: string, data: string): void {
+  if (!NAMES.includes(event)) return; // of a later server
+  const handler = handlers[event as keyof JobEvents] as ((data: unknown) => void) | undefined;
+  handler?.(JSON.parse(data));
+}
+
+async function* stream(path: string, signal?: AbortSignal): ReturnType<typeof readEvents> {
+  const answer = await send("GET", path, signal, { Accept: "text/event-stream" });
+  if (!answer.body) return;
+  const events = readEvents(answer.body);
+  try {
+    for (;;) {
+      const next = await whole(events.next());
+      if (next.done) return;
+      yield next.value;
+    }
+  } finally {
+    await events.return();
+  }
+}
+
+/** A request that changes something: with the token, and with a new one where the server was started again. */
+async function sendSafely(method: string, path: string, body: string | null, signal?: AbortSignal): Promise<Response> {
+  const { csrf } = await session();
+  const headers = (token: string): Record<string, string> =>
+    body === null ? { "X-Attributor-Token": token } : { "X-Attributor-Token": token, "Content-Type": "application/json" };
+  try {
+    return await send(method, path, signal, headers(csrf), body);
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 403)) throw error;
+    asked = null;
+    const renewed = await session();
+    if (renewed.csrf === csrf) throw error;
+    return send(method, path, signal, headers(renewed.csrf), body);
+  }
+}
+
+async function send(method: string, path: string, signal?: AbortSignal, headers: Record<string, string> = {}, body: string | null = null): Promise<Response> {
+  const answer = await whole(fetch(path, { method, headers, body, signal: signal ?? null, cache: "no-store" }));
+  if (answer.ok) return answer;
+  const error = await answer.json().then((found: Partial<ErrorBody> | null) => found?.error, () => undefined);
+  const message = typeof error?.message === "string" && error.message ? error.message : `The server refused ${path.split("?")[0]} (status ${answer.status}).`;
+  throw new ApiError(message, typeof error?.code === "string" ? error.code : "", answer.status);
+}
+
+/** Waits for the network, whose failures browsers word each in their own way. */
+async function whole<T>(waiting: Promise<T>): Promise<T> {
+  try {
+    return await waiting;
+  } catch (error) {
+    if ((error as Error).name === "AbortError") throw error;
+    throw unreachable(error);
+  }
+}
+
+function unreachable(cause?: unknown): Unreachable {
+  return new Unreachable(`The server at this address does not answer; is \`attributor${door}\` still running?`, { cause });
+}
+
+async function json<T>(answer: Response): Promise<T> {
+  const text = await whole(answer.text());
+  try {
+    return (text ? JSON.parse(text) : undefined) as T;
+  } catch (error) {
+    throw new UserError("The server's answer cannot be read; is another program at this address?", { cause: error });
+  }
+}
