@@ -19,29 +19,29 @@ ROOT = Path(__file__).parents[1]
 GROUPS: dict[str, tuple[str, str, str]] = {
     "command line": (
         "cli _cli",
-        "web eval methods flow models prompt record result step core errors",
+        "web eval methods flow models prompt record result text step core errors",
         "huggingface_hub psutil rich transformers triton typer",
     ),
     # what both doors need: no torch, so that `explore` starts at once (test_web_start.py); a model is for web/live only
-    "web": ("web", "eval view errors", "fastapi h11 pydantic starlette uvicorn"),
+    "web": ("web", "eval view text errors", "fastapi h11 pydantic starlette uvicorn"),
     "live": (
         "web.live",
-        "web flow models prompt record result step view errors",
-        "fastapi huggingface_hub pydantic starlette transformers",
+        "web flow models prompt record result text step view errors",
+        "anyio fastapi huggingface_hub pydantic starlette transformers",
     ),
     "eval": (
         "eval",
-        "methods flow models prompt record result step errors",
+        "methods flow models prompt record result text step errors",
         "accelerate datasets httpx matplotlib psutil rich scipy transformers typer",
     ),
     "methods": (
         "methods",
-        "flow models prompt record result step errors",
+        "flow models prompt record result text step errors",
         "scipy sentence_transformers sklearn transformers",
     ),
     "flow": (
         "_calibration _flow _generate _memory _outcome _recording _resolve _start",
-        "models prompt record result step errors",
+        "models prompt record result text step errors",
         "filelock platformdirs rich safetensors transformers",
     ),
     "record": (
@@ -58,13 +58,14 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "errors",
         "filelock gguf huggingface_hub platformdirs rich safetensors tokenizers transformers",
     ),
-    "prompt": ("_encode _prompt", "result errors", ""),
+    "prompt": ("_encode _prompt", "result text errors", ""),
     "result": (
-        "_fields _file _grouped _html _offsets _plot _result _segments _units",
-        "view errors",
-        "matplotlib pandas safetensors sentencesplit",
+        "_fields _file _grouped _html _plot _result",
+        "view text errors",
+        "matplotlib pandas safetensors",
     ),
-    "view": ("_view", "errors", "safetensors"),
+    "view": ("_view", "text errors", "safetensors"),
+    "text": ("_header _offsets _segments", "errors", "sentencesplit"),
     "errors": ("_checks _errors", "", ""),
 }
 HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}

@@ -16,7 +16,6 @@ from attributor._errors import InputError
 
 if TYPE_CHECKING:
     from attributor.web.app import Door
-    from attributor.web.security import Access
 
 __all__ = ["EXPLORE_HELP", "SERVE_HELP", "explore", "serve"]
 
@@ -80,6 +79,12 @@ ServeModel = Annotated[
     str | None,
     opt._option(opt.MODEL, "Load this now: a hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL"),
 ]
+AllowPickle = Annotated[
+    bool,
+    opt._option(
+        opt.MODEL, "Read weights in formats that can run code (.bin, .pt), not only safetensors.", "--allow-pickle"
+    ),
+]
 MaxTokens = Annotated[
     int | None,
     opt._option(
@@ -115,7 +120,7 @@ def explore(
         from attributor.web.sources import Sources
 
         sources = Sources(path)
-        _run("explore", host, port, no_browser, debug, lambda _: {"sources": sources})
+        _run("explore", host, port, no_browser, debug, lambda: {"sources": sources})
 
 
 def serve(
@@ -124,6 +129,7 @@ def serve(
     device_map: opt.DeviceMap = None,
     revision: opt.Revision = None,
     trust_remote_code: opt.TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     max_tokens: MaxTokens = None,
     memory_budget: Budget = None,
     port: Port = None,
@@ -135,16 +141,17 @@ def serve(
     with guarded("serve", debug):
         _check_extra("serve")
 
-        def live(_: "Access") -> dict[str, Any]:
+        def live() -> dict[str, Any]:
             from attributor.web.live.service import Live, Settings
 
             settings = Settings(
                 model=model,
+                revision=revision,
                 dtype=dtype.value,
                 device_map=device_map,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
                 max_tokens=max_tokens,
+                trust_remote_code=trust_remote_code,
+                allow_pickle=allow_pickle,
                 memory_budget=None if memory_budget is None else int(memory_budget * 1e9),
             )
             return {"live": Live(settings)}
@@ -160,46 +167,57 @@ def _check_extra(command: str) -> None:
 
 
 def _run(
-    door: "Door",
-    host: str,
-    port: int | None,
-    no_browser: bool,
-    debug: bool,
-    made: Callable[["Access"], dict[str, Any]],
+    door: "Door", host: str, port: int | None, no_browser: bool, debug: bool, made: Callable[[], dict[str, Any]]
 ) -> None:
-    """Bind, make the app, serve, and end with the exit status that says why it ended."""
+    """Bind, make what the app needs, serve, and end with the exit status that says why it ended.
+
+    The port comes first: where it is taken, nobody waits for anything else to be imported or loaded.
+    """
     from attributor.web import start
     from attributor.web.app import create_app
     from attributor.web.security import Access
 
+    before = set(threading.enumerate())
     number, sockets = start.bind(host, port)
     access = Access.at(host, number)
-    parts: dict[str, Any] = {}
+    live: Any = None
     try:
-        parts = made(access)
+        parts = made()
+        live = parts.get("live")
         app = create_app(door, access, **parts)
-        url = access.url()
+        if live is not None:
+            _load(live)
 
         def ready() -> None:
-            print(f"attributor {door}: {url}  (Ctrl-C ends it)", flush=True)
+            print(f"attributor {door}: {access.url()}  (Ctrl-C ends it)", flush=True)
             if not no_browser:
-                start.open_browser(url)
+                start.open_browser(access.url())
 
-        status = start.serve(app, sockets, ready, verbose=debug)
+        ending = None if live is None else live.close
+        status = start.serve(app, sockets, ready, ending=ending, verbose=debug)
     finally:
         for one in sockets:
             one.close()
-        if (close := getattr(parts.get("live"), "close", None)) is not None:
-            close()
-    _end(status)
-
-
-def _end(status: int) -> None:
-    """End now, also where a thread still computes: nobody waits for its answer any more."""
-    busy = [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]
-    if busy:
+        if live is not None:
+            live.close()
+    if any(one.is_alive() for one in set(threading.enumerate()) - before):
+        # a thread that still computes would be waited for, and nobody waits for its answer any more
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     if status:
         raise typer.Exit(status)
+
+
+def _load(live: Any) -> None:
+    """Begin to load the model of the command line.
+
+    Raises:
+        InputError: it is refused at once.
+    """
+    from attributor.web.errors import ApiError
+
+    try:
+        live.start()
+    except ApiError as error:
+        raise InputError(error.message) from error

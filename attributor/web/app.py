@@ -94,7 +94,7 @@ def _more_routes(door: Door, files: Sources, live: Any) -> list[Any]:
         from attributor.web.live.routes import router as live_router
 
         found.append(live_router(live))
-        find = live.find
+        find = files.flow if live is None else live.find  # none: the routes are only described
     if importlib.util.find_spec("attributor.web.flows") is not None:
         from attributor.web.flows import router as flow_router
 

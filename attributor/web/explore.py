@@ -10,6 +10,8 @@ from attributor.web.sources import Sources
 
 __all__ = ["router"]
 
+BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
 
 def router(sources: Sources) -> APIRouter:
     """The routes under /api/sources and /api/files."""
@@ -37,10 +39,11 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get(
         "/files/{file}",
+        status_code=200,
         response_class=FileAnswer,
         responses={
-            200: {"description": "the whole file", "content": {"application/octet-stream": {}}},
-            206: {"description": "one range of its bytes", "content": {"application/octet-stream": {}}},
+            200: {"description": "the whole file", "content": BYTES},
+            206: {"description": "one range of its bytes", "content": BYTES},
         },
     )
     def file_bytes(

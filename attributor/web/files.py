@@ -127,6 +127,8 @@ class FileAnswer(Response):
         if_range: the request's If-Range: another state of the file is sent whole.
     """
 
+    media_type = "application/octet-stream"
+
     def __init__(self, place: Place, range_header: str | None, if_range: str | None) -> None:
         super().__init__()
         self.place, self.range_header, self.if_range = place, range_header, if_range

@@ -22,7 +22,7 @@ from attributor._errors import InputError
 from attributor.web.errors import LOG, error_body
 from attributor.web.security import header_pairs
 
-__all__ = ["PORT", "bind", "open_browser", "serve"]
+__all__ = ["PORT", "Server", "bind", "open_browser", "serve", "server"]
 
 PORT = 3000
 TRIES = 100  # ports, from the first one on
@@ -120,6 +120,7 @@ def serve(
     sockets: list[socket.socket],
     ready: Callable[[], None],
     *,
+    ending: Callable[[], None] | None = None,
     verbose: bool = False,
     grace: float = GRACE_SECONDS,
 ) -> int:
@@ -129,10 +130,20 @@ def serve(
         app: what answers.
         sockets: from `bind`.
         ready: is called once the server answers.
+        ending: is called once it will answer no more, so that what streams can come to its end.
         verbose: log each request, and the words of unexpected errors.
         grace: seconds for answers that still run at the end.
     """
     _log(verbose)
+    made = server(app, ready, ending=ending, grace=grace)
+    made.run(sockets)
+    return 130 if made.ended_by == signal.SIGINT else 0
+
+
+def server(
+    app: ASGIApp, ready: Callable[[], None], *, ending: Callable[[], None] | None = None, grace: float = GRACE_SECONDS
+) -> "Server":
+    """The server that `serve` runs; its `run(sockets)` returns once `should_exit` is set, or a signal came."""
     config = uvicorn.Config(
         app,
         http=_Protocol,
@@ -146,23 +157,30 @@ def serve(
         timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # seconds, and a part of one will do
         h11_max_incomplete_event_size=32_768,
     )
-    server = _Server(config, ready)
-    server.run(sockets)
-    return 130 if server.ended_by == signal.SIGINT else 0
+    return Server(config, ready, ending)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's, which says when it is ready, and does not raise the signal that ended it once more."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
         self.ended_by: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
         await super().startup(sockets)
         if not self.should_exit:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say so, and end."""
+        if self._ending is not None:
+            self._ending()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal ends it in order; a second one at once."""
