@@ -1,10 +1,17 @@
 /** One case in linked panes: the answer, the prompt as heat, bars, and the map of the whole prompt. */
 import { signal } from "@preact/signals";
 import type { ComponentChildren, VNode } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { amend, encodeSettings, place, type Settings } from "../model/link";
 import { type Case, UserError } from "../model/types";
+import { Answer } from "./Answer";
+import { Bars } from "./Bars";
+import "./case.css";
+import { Controls } from "./Controls";
 import { lasting } from "./fit";
+import { Header } from "./Header";
+import { Help } from "./Help";
+import { Prompt } from "./Prompt";
 import { CaseProvider, CaseState } from "./state";
 
 export interface CasePageProps {
@@ -12,7 +19,7 @@ export interface CasePageProps {
   /** Where there is a next or previous case (j, k and buttons). */
   onNext?: (() => void) | undefined;
   onPrevious?: (() => void) | undefined;
-  /** Set where the numbers can no longer be had (the run was evicted): a sentence that says what to do. */
+  /** Where the numbers can no longer be had (the run was evicted): a sentence that says what to do. */
   gone?: string | null | undefined;
   /** In the header (share menu), linked by `useCase()`. */
   tools?: ComponentChildren;
@@ -25,6 +32,7 @@ let carried: Settings | null = null;
 
 export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: CasePageProps): VNode {
   const opened = useMemo(() => signal<CaseState | string | null>(null), [it]);
+  const [help, setHelp] = useState(false);
   useEffect(() => {
     let left = false;
     if (carried) amend(encodeSettings(carried));
@@ -40,22 +48,52 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
       if (opened.value instanceof CaseState) opened.value.dispose();
     };
   }, [it]);
-  const go = (where: (() => void) | undefined) => (): void => {
-    if (opened.value instanceof CaseState) carried = lasting(opened.value.settings());
-    where?.();
-  };
+  const going = (where: (() => void) | undefined): (() => void) | undefined =>
+    where &&
+    ((): void => {
+      if (opened.value instanceof CaseState) carried = lasting(opened.value.settings());
+      where();
+    });
+  const next = going(onNext);
+  const previous = going(onPrevious);
+  useEffect(() => {
+    const key = (event: KeyboardEvent): void => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || isTyping(event.target)) return;
+      const state = opened.value;
+      if (event.key === "?") setHelp(true);
+      else if (event.key === "j" && next) next();
+      else if (event.key === "k" && previous) previous();
+      else if (event.key === "Escape" && state instanceof CaseState && !document.querySelector("dialog[open]")) {
+        state.pin(null);
+        state.select(null);
+      } else return;
+      event.preventDefault();
+    };
+    document.addEventListener("keydown", key);
+    return () => document.removeEventListener("keydown", key);
+  });
   const state = opened.value;
-  if (state === null) return <p class="case-wait">Reading the case …</p>;
-  if (typeof state === "string") return <p class="error">{state}</p>;
+  if (state === null) return <p class="case-wait" role="status">Reading the case …</p>;
+  if (typeof state === "string") return <p class="case-wait error" role="alert">{state}</p>;
   return (
     <CaseProvider value={state}>
       <div class="case-frame">
-        <header>{tools}</header>
-        {gone && <p class="error">{gone}</p>}
-        {onPrevious && <button type="button" class="button" onClick={go(onPrevious)}>Previous</button>}
-        {onNext && <button type="button" class="button" onClick={go(onNext)}>Next</button>}
+        <Header onNext={next} onPrevious={previous} onHelp={() => setHelp(true)} tools={tools} />
+        {gone && <p class="case-error error" role="status">{gone}</p>}
+        {state.error.value && <p class="case-error error" role="alert">{state.error.value}</p>}
+        <Answer />
+        <Controls />
+        <div class="case-panes">
+          <Bars />
+          <Prompt />
+        </div>
       </div>
       {extra}
+      <Help open={help} onClose={() => setHelp(false)} />
     </CaseProvider>
   );
+}
+
+function isTyping(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.closest("dialog") !== null);
 }

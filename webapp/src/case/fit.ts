@@ -43,3 +43,13 @@ export function fit(settings: Settings, view: View): { by: By; rows: Span | null
 export function lasting(settings: Settings): Settings {
   return { ...settings, rows: null, piece: null };
 }
+
+const versions = new WeakMap<View, number>();
+let last = 0;
+
+/** A number a view, as the key of elements that code outside of the framework changes: another view gets new ones. */
+export function versionOf(view: View): number {
+  const known = versions.get(view) ?? ++last;
+  versions.set(view, known);
+  return known;
+}

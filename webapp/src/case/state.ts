@@ -7,26 +7,29 @@
  *     it.selected.value, it.units.value        // Piece | null, and its units as Span | null; in the link
  *     it.preview.value = {start, stop}         // while something else is hovered; null ends it
  *     it.pin(span | null)                      // keep rows        it.select(piece | null, {reveal: true}): and scroll to it
+ *     it.hovered.value = piece                 // an input under the pointer elsewhere; null ends it
  *     it.by, it.scale, it.normalise, it.hideSink, it.k                                         // signals; in the link
  *     it.row.value, it.shares.value            // the scores that have arrived for the rows (row.rows says which), and their
  *                                              // shares by piece; they follow `rows` within one fetch
- *     it.received.value                        // (o) what each row took from the selected input; null without one
+ *     it.received.value                        // (o) what each row took from the input that is hovered or selected; null without
  *
  * Read signals inside of components or effects; write only those named here. Everything is in the URL's hash but previews.
  */
 import { batch, computed, effect, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import { amend, decodeSettings, encodeSettings, format, type Normalise, place, type Query, route, type Settings } from "../model/link";
+import { decodeSettings, type Normalise, type Query, type Settings } from "../model/link";
 import type { Scale } from "../model/scale";
 import { type Piece, type Row, type Shares, sharesBy, toRow } from "../model/shares";
 import { type By, type Case, type Span, UserError, type Variant, type View } from "../model/types";
 import { fit, same, usual, whole } from "./fit";
+import { type Heat, heatOf } from "./heat";
 import { type Layout, layOut } from "./layout";
+import { followInput } from "./received";
 import { Latest, RowCache } from "./rows";
+import { followLink } from "./sync";
 
 const PREVIEW_WAIT = 20; // ms: a pointer that crosses the answer does not ask for every token
-const LINK_WAIT = 150; // ms: browsers refuse hundreds of addresses in a row
 
 interface Loaded {
   variant: Variant;
@@ -47,6 +50,8 @@ export class CaseState {
   readonly k: Signal<number>;
   /** The sentence to show when numbers could not be had; null when all is well. */
   readonly error = signal<string | null>(null);
+  /** The input under the pointer. */
+  readonly hovered = signal<Piece | null>(null);
   /** Counts up when the selected piece is to be scrolled to. */
   readonly reveal = signal(0);
   readonly received = signal<Float32Array | null>(null);
@@ -58,6 +63,10 @@ export class CaseState {
   readonly units: ReadonlySignal<Span | null>;
   readonly row: ReadonlySignal<Row>;
   readonly shares: ReadonlySignal<Shares>;
+  /** The same by document, for headings. */
+  readonly documentShares: ReadonlySignal<Shares>;
+  /** The colour of every unit as the settings have it. */
+  readonly heat: ReadonlySignal<Heat>;
   /** The whole answer's row, and that of the pinned rows if it has arrived: what colours may be compared with. */
   readonly wholeRow: ReadonlySignal<Row>;
   readonly pinnedRow = signal<Row | null>(null);
@@ -65,10 +74,8 @@ export class CaseState {
   private readonly loaded: Signal<Loaded>;
   private readonly arrived: Signal<Row>;
   private readonly fetching = new Latest();
-  private readonly receiving = new Latest();
   private readonly switching = new Latest();
   private readonly stops: (() => void)[] = [];
-  private written: string;
   private wanted: string | null; // the method of the link, also if there is none of that name
 
   /** Load a case as its link says. Rejects with a UserError where it cannot be read. */
@@ -93,7 +100,6 @@ export class CaseState {
     this.normalise = signal(settings.normalise);
     this.hideSink = signal(settings.hideSink);
     this.k = signal(settings.k);
-    this.written = JSON.stringify(encodeSettings(this.settings()));
 
     this.variant = computed(() => this.loaded.value.variant);
     this.view = computed(() => this.loaded.value.view);
@@ -103,8 +109,24 @@ export class CaseState {
     this.units = computed(() => (this.selected.value ? this.layout.value.unitsOf(this.selected.value) : null));
     this.arrived = signal(this.wholeRow.peek());
     this.row = computed(() => this.arrived.value);
-    this.shares = computed(() => sharesBy(this.view.value, this.row.value, this.by.value, this.hideSink.value));
-    this.stops.push(this.followRows(), this.followSelection(), this.followLink());
+    const sharesOf = (row: Row): Shares => sharesBy(this.view.value, row, this.by.value, this.hideSink.value);
+    this.shares = computed(() => sharesOf(this.row.value));
+    this.documentShares = computed(() => sharesBy(this.view.value, this.row.value, "document", this.hideSink.value));
+    const reference = computed(() => {
+      if (this.normalise.value === "row") return this.shares.value;
+      return sharesOf((this.normalise.value === "selection" && this.pinned.value && this.pinnedRow.value) || this.wholeRow.value);
+    });
+    this.heat = computed(() => heatOf(this.view.value, this.row.value, this.shares.value, reference.value, this.scale.value));
+    const source = computed(() => this.variant.value.source);
+    const hovered = computed(() => (this.hovered.value ? this.layout.value.unitsOf(this.hovered.value) : null));
+    this.stops.push(
+      this.followRows(),
+      followInput({ source, hovered, selected: this.units }, this.received, (reason) => (this.error.value = sentence(reason))),
+      followLink(
+        () => this.settings(),
+        (read) => this.apply(read),
+      ),
+    );
   }
 
   /** Keep these rows; null, or all of them, is the whole answer. */
@@ -165,7 +187,6 @@ export class CaseState {
   dispose(): void {
     for (const stop of this.stops) stop();
     this.fetching.clear();
-    this.receiving.clear();
     this.switching.clear();
   }
 
@@ -201,55 +222,6 @@ export class CaseState {
       const timer = setTimeout(ask, this.preview.peek() ? PREVIEW_WAIT : 0);
       return () => clearTimeout(timer);
     });
-  }
-
-  private followSelection(): () => void {
-    return effect(() => {
-      const { variant } = this.loaded.value;
-      const units = this.units.value;
-      this.received.value = null;
-      this.receiving.clear();
-      if (!units) return;
-      this.receiving.run(async () => {
-        try {
-          const received = await variant.source.received(units);
-          if (same(units, this.units.peek()) && this.variant.peek() === variant) this.received.value = received;
-        } catch (error) {
-          if (same(units, this.units.peek())) this.error.value = sentence(error);
-        }
-      });
-    });
-  }
-
-  private followLink(): () => void {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const home = route.peek();
-    const write = effect(() => {
-      const keys = encodeSettings(this.settings());
-      const text = JSON.stringify(keys);
-      clearTimeout(timer);
-      if (text === this.written) return;
-      timer = setTimeout(() => {
-        if (format(route.peek()) !== format(home)) return;
-        this.written = text;
-        amend(keys);
-      }, LINK_WAIT);
-    });
-    const read = effect(() => {
-      const { query, route: to } = place.value;
-      if (format(to) !== format(home)) return; // another page's address; this one is about to go
-      const settings = decodeSettings(query);
-      const text = JSON.stringify(encodeSettings(settings));
-      if (text === this.written) return;
-      this.written = text;
-      clearTimeout(timer);
-      this.apply(settings);
-    });
-    return () => {
-      clearTimeout(timer);
-      write();
-      read();
-    };
   }
 
   private apply(settings: Settings): void {

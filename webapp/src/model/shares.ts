@@ -129,6 +129,15 @@ export function top(values: ArrayLike<number>, n: number): number[] {
 
 /** The pieces that people marked as evidence; by token, the units of gold sentences; null where nobody marked any. */
 export function goldOf(view: View, by: By): ReadonlySet<number> | null {
+  let known = goldKnown.get(view);
+  if (!known) goldKnown.set(view, (known = {}));
+  if (known[by] === undefined) known[by] = findGold(view, by);
+  return known[by];
+}
+
+const goldKnown = new WeakMap<View, Partial<Record<By, ReadonlySet<number> | null>>>(); // bars ask for each piece
+
+function findGold(view: View, by: By): ReadonlySet<number> | null {
   if (by === "document") return view.goldDocuments ?? documentsOfGold(view);
   if (!view.gold || by === "sentence") return view.gold;
   const units = new Set<number>();

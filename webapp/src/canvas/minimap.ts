@@ -1,0 +1,157 @@
+/** The whole prompt as one strip: the strongest colour of each pixel row, gold ticks, borders of documents, the viewport. */
+import { LEVELS } from "../model/scale";
+
+export interface MinimapText {
+  units: number;
+  /** First units of documents. */
+  borders: readonly number[];
+  /** Units of gold sentences, as [start, stop). */
+  gold: readonly (readonly [number, number])[];
+}
+
+const TICK = 7; // CSS pixels at the right edge that are kept for gold
+
+/** The largest level of each of `height` pixel rows; rows with less than one unit show the unit that they lie in. */
+export function strip(levels: Uint8Array, height: number): Uint8Array {
+  const out = new Uint8Array(height);
+  const n = levels.length;
+  if (!n || !height) return out;
+  if (n >= height) {
+    for (let u = 0; u < n; u++) {
+      const y = Math.floor((u * height) / n);
+      if (levels[u]! > out[y]!) out[y] = levels[u]!;
+    }
+  } else for (let y = 0; y < height; y++) out[y] = levels[Math.floor((y * n) / height)]!;
+  return out;
+}
+
+export class Minimap {
+  private text: MinimapText = { units: 0, borders: [], gold: [] };
+  private levels: Uint8Array = new Uint8Array(0);
+  private viewport: readonly [number, number] = [0, 0];
+  private selected: readonly [number, number] | null = null;
+  private still: HTMLCanvasElement | null = null; // all but the viewport
+  private frame = 0;
+  private readonly canvas: HTMLCanvasElement;
+  private readonly scheme = matchMedia("(prefers-color-scheme: dark)");
+  private readonly again = (): void => {
+    this.still = null;
+    this.draw();
+  };
+  private readonly size: ResizeObserver;
+
+  constructor(canvas: HTMLCanvasElement) {
+    this.canvas = canvas;
+    this.size = new ResizeObserver(this.again);
+    this.size.observe(canvas);
+    this.scheme.addEventListener("change", this.again);
+  }
+
+  setText(text: MinimapText): void {
+    this.text = text;
+    this.again();
+  }
+
+  /** (u) the levels of the heat. */
+  setLevels(levels: Uint8Array): void {
+    this.levels = levels;
+    this.again();
+  }
+
+  /** The first and last unit on the screen. */
+  setViewport(first: number, last: number): void {
+    this.viewport = [first, last];
+    this.draw();
+  }
+
+  /** The units that are selected, or null. */
+  setSelected(units: readonly [number, number] | null): void {
+    this.selected = units;
+    this.again();
+  }
+
+  /** The unit at a height in CSS pixels from the top of the canvas. */
+  unitAt(y: number): number {
+    const share = y / Math.max(1, this.canvas.clientHeight);
+    return Math.max(0, Math.min(this.text.units - 1, Math.floor(share * this.text.units)));
+  }
+
+  dispose(): void {
+    cancelAnimationFrame(this.frame);
+    this.size.disconnect();
+    this.scheme.removeEventListener("change", this.again);
+  }
+
+  private draw(): void {
+    if (!this.frame) {
+      this.frame = requestAnimationFrame(() => {
+        this.frame = 0;
+        this.render();
+      });
+    }
+  }
+
+  private render(): void {
+    const { canvas } = this;
+    const ratio = devicePixelRatio || 1;
+    const width = Math.round(canvas.clientWidth * ratio);
+    const height = Math.round(canvas.clientHeight * ratio);
+    const context = canvas.getContext("2d");
+    if (!context || !width || !height || !this.text.units) return;
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
+      this.still = null;
+    }
+    this.still ??= this.renderStill(width, height, ratio);
+    context.clearRect(0, 0, width, height);
+    context.drawImage(this.still, 0, 0);
+    const y = (unit: number): number => (unit / this.text.units) * height;
+    const top = y(this.viewport[0]);
+    const box = Math.max(y(this.viewport[1] + 1) - top, 6 * ratio);
+    const line = Math.round(1.5 * ratio);
+    context.strokeStyle = this.colour("var(--ink)");
+    context.lineWidth = line;
+    context.strokeRect(line / 2, Math.min(top, height - box) + line / 2, width - line, box - line);
+  }
+
+  private renderStill(width: number, height: number, ratio: number): HTMLCanvasElement {
+    const still = document.createElement("canvas");
+    still.width = width;
+    still.height = height;
+    const context = still.getContext("2d")!;
+    const { units, borders, gold } = this.text;
+    const y = (unit: number): number => Math.floor((unit / units) * height);
+    const right = width - TICK * ratio;
+    context.fillStyle = this.colour("var(--card)");
+    context.fillRect(0, 0, right, height);
+    const colours = Array.from({ length: LEVELS + 1 }, (_, l) => (l ? this.colour(`var(--heat-${l})`) : ""));
+    const rows = strip(this.levels, height);
+    for (let from = 0; from < height; ) {
+      let to = from + 1;
+      while (to < height && rows[to] === rows[from]) to++;
+      if (rows[from]) {
+        context.fillStyle = colours[rows[from]!]!;
+        context.fillRect(0, from, right, to - from);
+      }
+      from = to;
+    }
+    if (borders.length * 3 < height) { // more would hide what they divide
+      context.fillStyle = this.colour("var(--edge)");
+      for (const unit of borders) if (unit > 0) context.fillRect(0, y(unit), right, Math.max(1, Math.round(ratio / 2)));
+    }
+    context.fillStyle = this.colour("var(--gold)");
+    for (const [start, stop] of gold) context.fillRect(right + ratio, y(start), width - right - ratio, Math.max(3 * ratio, y(stop) - y(start)));
+    if (this.selected) {
+      context.fillStyle = this.colour("var(--accent)");
+      context.fillRect(0, y(this.selected[0]), 3 * ratio, Math.max(3 * ratio, y(this.selected[1]) - y(this.selected[0])));
+    }
+    return still;
+  }
+
+  /** A variable as the theme has it now: light-dark() is resolved by asking for a colour that uses it. */
+  private colour(value: string): string {
+    this.canvas.style.color = value;
+    return getComputedStyle(this.canvas).color;
+  }
+}

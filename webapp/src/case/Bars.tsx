@@ -1,0 +1,205 @@
+/** Where it came from, as bars: documents open into sentences and those into tokens; everything adds up to 100%. */
+import { type Signal, signal } from "@preact/signals";
+import type { VNode } from "preact";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { percents } from "../model/scale";
+import { goldOf, type Piece } from "../model/shares";
+import { type BarList, innerBy, listBars, listInside, type Rest } from "./barlist";
+import { Found } from "./Found";
+import { nameOf, plural, rowsName, whereOf } from "./names";
+import { type CaseState, useCase } from "./state";
+
+const FIRST = 40; // bars at first, and with each "show more"
+const INSIDE = 10; // the same for what a bar opens into
+
+interface Open {
+  /** How many inner bars of each open piece are listed. */
+  limits: Signal<ReadonlyMap<string, number>>;
+  limit: Signal<number>;
+}
+
+export function Bars(): VNode {
+  const state = useCase();
+  const view = state.view.value;
+  const by = state.by.value;
+  const open = useMemo<Open>(() => ({ limits: signal(new Map()), limit: signal(FIRST) }), [view, by]);
+  const shares = state.shares.value;
+  const list = listBars(view, shares, open.limit.value);
+  const digits = (list.pieces[0]?.share ?? 0) < 0.02 ? 2 : 1;
+  return (
+    <section class="case-bars" aria-labelledby="case-selection">
+      <Heading state={state} />
+      <Found />
+      <Composition list={list} />
+      <List list={list} state={state} open={open} digits={digits} largest={list.pieces[0]?.share ?? 0} depth={0} />
+      {list.more > 0 && (
+        <button type="button" class="button quiet case-more" onClick={() => (open.limit.value += FIRST)}>
+          Show {Math.min(FIRST, list.more)} more {plural(view, by)}
+        </button>
+      )}
+      <p class="case-of">{footnote(state)}</p>
+    </section>
+  );
+}
+
+function footnote(state: CaseState): string {
+  const view = state.view.value;
+  const { hideSink } = state;
+  const known = view.normalized && view.onAnswer !== null && view.missing !== null;
+  const notes = [];
+  if (!known) notes.push("Percentages are shares of what reached the prompt; the rest is not known.");
+  if (view.sink && hideSink.value) notes.push(`Percentages leave out the first token, which holds ${(100 * state.shares.value.sinkOfAll).toFixed(1)}%.`);
+  return notes.join(" ");
+}
+
+function Heading({ state }: { state: CaseState }): VNode {
+  const view = state.view.value;
+  const { rows } = state.row.value;
+  const few = rows.stop - rows.start < view.answer.length;
+  const kept = state.pinned.value !== null && state.preview.value === null;
+  const live = useRef<HTMLParagraphElement>(null);
+  const text = few ? view.answer.slice(rows.start, Math.min(rows.stop, rows.start + 24)).join("").trim() : "";
+  const said = announcement(state);
+  useEffect(() => {
+    // said once the pointer or the arrow keys rest
+    const timer = setTimeout(() => live.current && (live.current.textContent = said), 350);
+    return () => clearTimeout(timer);
+  }, [said]);
+  return (
+    <>
+      <h2 id="case-selection">
+        Sources of {rowsName(view, rows)}
+        {few && (
+          <>
+            : <bdi>{text}{rows.stop - rows.start > 24 ? "…" : ""}</bdi>
+          </>
+        )}
+        {kept && <span class="badge case-kept">kept</span>}
+      </h2>
+      <p ref={live} class="visually-hidden" aria-live="polite" />
+    </>
+  );
+}
+
+function announcement(state: CaseState): string {
+  const view = state.view.value;
+  const list = listBars(view, state.shares.value, 1);
+  const first = list.pieces[0];
+  const { rows } = state.row.value;
+  const word = rows.stop - rows.start === 1 ? ` ${view.answer[rows.start]!.trim()}` : "";
+  if (!first) return `Sources of ${rowsName(view, rows)}${word}: none.`;
+  return `Sources of ${rowsName(view, rows)}${word}: most, ${(first.share * 100).toFixed(1)}%, from ${nameOf(view, state.layout.value, first.piece)}.`;
+}
+
+/** All of it as one bar; the list says the same in words. */
+function Composition({ list }: { list: BarList }): VNode {
+  const pieces = list.pieces.reduce((sum, { share }) => sum + share, 0) + (list.rest.find((r) => r.kind === "more")?.share ?? 0);
+  const parts = [{ kind: "pieces", share: pieces }, ...list.rest.filter((r) => r.kind !== "more")];
+  return (
+    <div class="case-whole" aria-hidden="true">
+      {parts.map(({ kind, share }) => (
+        <i key={kind} class={`part-${kind}`} style={{ width: `${100 * share}%` }} />
+      ))}
+    </div>
+  );
+}
+
+interface ListProps {
+  list: BarList;
+  state: CaseState;
+  open: Open;
+  digits: number;
+  /** The share whose bar is full. */
+  largest: number;
+  depth: number;
+}
+
+function List({ list, state, open, digits, largest, depth }: ListProps): VNode {
+  const texts = percents([...list.pieces, ...list.rest].map((bar) => bar.share), digits);
+  return (
+    <ol class="case-list">
+      {list.pieces.map(({ piece, share }, i) => (
+        <Bar key={`${piece.by}${piece.index}`} piece={piece} share={share} text={texts[i]!} state={state} open={open} digits={digits} largest={largest} depth={depth} />
+      ))}
+      {list.rest.map((rest, i) => (
+        <RestRow key={rest.kind} rest={rest} text={texts[list.pieces.length + i]!} />
+      ))}
+    </ol>
+  );
+}
+
+function RestRow({ rest, text }: { rest: Rest; text: string }): VNode {
+  return (
+    <li class="case-rest">
+      <i class={`part-${rest.kind}`} aria-hidden="true" />
+      <span>{rest.name}</span>
+      <span class="case-share">{text}</span>
+    </li>
+  );
+}
+
+interface BarProps extends Omit<ListProps, "list"> {
+  piece: Piece;
+  share: number;
+  text: string;
+}
+
+function Bar({ piece, share, text, state, open, digits, largest, depth }: BarProps): VNode {
+  const view = state.view.value;
+  const layout = state.layout.value;
+  const selected = state.selected.value;
+  const pressed = selected?.by === piece.by && selected.index === piece.index;
+  const name = nameOf(view, layout, piece);
+  const where = depth ? "" : whereOf(view, layout, piece);
+  const inner = innerBy(view, piece);
+  const key = `${piece.by}${piece.index}`;
+  const limit = open.limits.value.get(key) ?? 0;
+  const setLimit = (to: number): void => {
+    const next = new Map(open.limits.value);
+    if (to) next.set(key, to);
+    else next.delete(key);
+    open.limits.value = next;
+  };
+  const inside = limit && inner ? listInside(view, layout, state.row.value, state.shares.value, piece, limit) : null;
+  const isGold = piece.by !== "token" && goldOf(view, piece.by)?.has(piece.index);
+  return (
+    <li>
+      <div class="case-bar">
+        {inner ? (
+          <button type="button" class="case-open" aria-expanded={limit > 0} aria-label={`${plural(view, inner)} of ${name}`} onClick={() => setLimit(limit ? 0 : INSIDE)}>
+            <svg viewBox="0 0 10 10" aria-hidden="true"><path d="M3 1.5 7 5 3 8.5" /></svg>
+          </button>
+        ) : (
+          <span class="case-open" />
+        )}
+        <button
+          type="button"
+          class="case-pick"
+          aria-pressed={pressed}
+          onClick={() => state.select(pressed ? null : piece, { reveal: true })}
+          onPointerEnter={() => (state.hovered.value = piece)}
+          onPointerLeave={() => (state.hovered.value = null)}
+        >
+          <span class={piece.by === "token" ? "case-name token" : "case-name"}>
+            <bdi>{name}</bdi> {isGold && <span class="badge gold">gold</span>}
+          </span>
+          <span class="case-share">{text}</span>
+          {where && <bdi class="case-where">{where}</bdi>}
+          <span class="case-track" aria-hidden="true">
+            <i style={{ width: `${largest > 0 ? Math.min(100, (100 * share) / largest) : 0}%` }} />
+          </span>
+        </button>
+      </div>
+      {inside && (
+        <div class="case-inside">
+          <List list={inside} state={state} open={open} digits={digits} largest={largest} depth={depth + 1} />
+          {inside.more > 0 && (
+            <button type="button" class="button quiet case-more" onClick={() => setLimit(limit + 4 * INSIDE)}>
+              Show {Math.min(4 * INSIDE, inside.more)} more
+            </button>
+          )}
+        </div>
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,77 @@
+/** How the case is shown: by which pieces, by which method, in which colours. */
+import type { VNode } from "preact";
+import { NORMALISES, type Normalise } from "../model/link";
+import { LEVELS, percent, type Scale, SCALES } from "../model/scale";
+import type { By } from "../model/types";
+import { granularities } from "./fit";
+import { useCase } from "./state";
+
+const BY: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
+const SCALE: Record<Scale, string> = { linear: "Linear", sqrt: "Square root", log: "Logarithm", rank: "Rank" };
+const NORMALISE: Record<Normalise, string> = { row: "what is shown", selection: "what is kept", global: "whole answer" };
+
+export function Controls(): VNode {
+  const state = useCase();
+  const view = state.view.value;
+  const { variants } = state.case;
+  return (
+    <div class="case-controls" role="group" aria-label="How it is shown">
+      <div class="choice" role="group" aria-label="Show sources by">
+        {granularities(view).map((by) => (
+          <button key={by} type="button" aria-pressed={state.by.value === by} onClick={() => (state.by.value = by)}>
+            {by === "token" && view.kind === "piece" ? "Pieces" : BY[by]}
+          </button>
+        ))}
+      </div>
+      {variants.length > 1 && (
+        <label>
+          Method{" "}
+          <select value={state.variant.value.name} onChange={(event) => state.use(variants.find((v) => v.name === event.currentTarget.value) ?? variants[0]!)}>
+            {variants.map(({ name, label }) => (
+              <option key={name} value={name}>{label}</option>
+            ))}
+          </select>
+        </label>
+      )}
+      <label title="Which largest share gets the strongest colour">
+        Colours against{" "}
+        <select value={state.normalise.value} onChange={(event) => (state.normalise.value = event.currentTarget.value as Normalise)}>
+          {NORMALISES.map((name) => (
+            <option key={name} value={name}>{NORMALISE[name]}</option>
+          ))}
+        </select>
+      </label>
+      <label>
+        Scale{" "}
+        <select value={state.scale.value} onChange={(event) => (state.scale.value = event.currentTarget.value as Scale)}>
+          {SCALES.map((name) => (
+            <option key={name} value={name}>{SCALE[name]}</option>
+          ))}
+        </select>
+      </label>
+      {view.sink && (
+        <label class="case-check" title="The first token draws attention that has nowhere else to go">
+          <input type="checkbox" checked={state.hideSink.value} onChange={(event) => (state.hideSink.value = event.currentTarget.checked)} /> Hide first token
+        </label>
+      )}
+      <Legend />
+    </div>
+  );
+}
+
+function Legend(): VNode {
+  const state = useCase();
+  const { largest } = state.heat.value;
+  return (
+    <span class="case-legend" aria-hidden="true">
+      {state.scale.value === "rank" ? "low" : "0"}
+      <span class="case-ramp">
+        {Array.from({ length: LEVELS }, (_, i) => (
+          <i key={i} data-heat={`heat-${i + 1}`} />
+        ))}
+      </span>
+      {state.scale.value === "rank" ? "top rank" : percent(largest)}
+      {state.view.value.gold !== null && <span class="case-gold-key">gold</span>}
+    </span>
+  );
+}

@@ -1,0 +1,65 @@
+/** The question, what was expected, and what made the answer. */
+import type { ComponentChildren, VNode } from "preact";
+import { useCase } from "./state";
+
+interface HeaderProps {
+  onNext: (() => void) | undefined;
+  onPrevious: (() => void) | undefined;
+  onHelp: () => void;
+  tools: ComponentChildren;
+}
+
+export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNode {
+  const view = useCase().view.value;
+  const meta = [
+    ...Object.entries(view.meta).map(([key, value]) => (key === "model" ? value : `${key} ${value}`)),
+    view.firstToken && `${view.firstToken[view.ends.length]!.toLocaleString("en")} prompt tokens`,
+    view.answer.length > 1 && `${view.answer.length.toLocaleString("en")} answer tokens`,
+    view.documents.length > 0 && `${view.documents.length.toLocaleString("en")} documents`,
+  ].filter(Boolean);
+  const { notes } = view;
+  return (
+    <header class="case-header">
+      <div class="case-question">
+        <h1>
+          <bdi>{view.question?.trim() || view.title || "Where the answer came from"}</bdi>
+        </h1>
+        {view.expected !== null && (
+          <p class="case-expected">
+            Expected <bdi>{view.expected}</bdi>
+          </p>
+        )}
+        <p class="case-meta">
+          <bdi>{meta.join(" · ")}</bdi>
+        </p>
+        {notes.length === 1 && <p class="case-meta">{notes[0]}</p>}
+        {notes.length > 1 && (
+          <details class="case-meta">
+            <summary>{notes.length} notes</summary>
+            <ul>
+              {notes.map((note) => (
+                <li key={note}>{note}</li>
+              ))}
+            </ul>
+          </details>
+        )}
+      </div>
+      <div class="case-tools">
+        {(onPrevious || onNext) && (
+          <nav aria-label="Cases">
+            <button type="button" class="button" disabled={!onPrevious} onClick={onPrevious} aria-keyshortcuts="k" title="Previous case (k)">
+              ‹ Previous
+            </button>
+            <button type="button" class="button" disabled={!onNext} onClick={onNext} aria-keyshortcuts="j" title="Next case (j)">
+              Next ›
+            </button>
+          </nav>
+        )}
+        {tools}
+        <button type="button" class="button quiet" onClick={onHelp} aria-keyshortcuts="?" aria-label="Keyboard help" title="Keyboard help (?)">
+          ?
+        </button>
+      </div>
+    </header>
+  );
+}

@@ -1,0 +1,98 @@
+/** The whole prompt as plain text, a text node a chunk, coloured near the viewport; with the map beside it. */
+import { effect } from "@preact/signals";
+import type { VNode } from "preact";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { goldOf } from "../model/shares";
+import { versionOf } from "./fit";
+import { documentName } from "./names";
+import { PromptPane } from "./pane";
+import { useCase } from "./state";
+
+const LINE = 1.7; // em a line, as in case.css
+const WIDTH = 80; // characters in a line, more or less: only for the height of what was never drawn
+
+export function Prompt(): VNode {
+  const state = useCase();
+  const view = state.view.value;
+  const layout = state.layout.value;
+  const scroller = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const tip = useRef<HTMLDivElement>(null);
+  const gold = useMemo(() => goldOf(view, "document"), [view]);
+  // Drawn once for each view: 100,000 tokens are 400 text nodes, and what changes is coloured by the pane.
+  const blocks = useMemo(
+    () =>
+      layout.blocks.map(({ document, chunks }, b) => {
+        const text = layout.chunks.slice(chunks.start, chunks.stop).map((chunk, i) => {
+          const shown = view.text.slice(chunk.start, chunk.stop);
+          return (
+            <div key={i} class="case-chunk" data-chunk={chunks.start + i} style={{ containIntrinsicSize: `auto ${height(shown)}em` }}>
+              {shown}
+            </div>
+          );
+        });
+        if (document < 0) {
+          const outside = view.documents.length > 0;
+          return <div key={b} class={outside ? "case-block outside" : "case-block document"}>{text}</div>;
+        }
+        return (
+          <section key={b} class="case-block document" aria-label={documentName(view, document)}>
+            <h3>
+              <span>
+                <bdi>{documentName(view, document)}</bdi> {gold?.has(document) && <span class="badge gold">gold</span>}
+              </span>
+              <b data-document={document} />
+            </h3>
+            {text}
+          </section>
+        );
+      }),
+    [view, layout],
+  );
+  useLayoutEffect(() => {
+    const pane = new PromptPane(scroller.current!, canvas.current!, tip.current!, state);
+    return () => pane.dispose();
+  }, [state, view]);
+  useLayoutEffect(
+    () =>
+      effect(() => {
+        // a heading's share, for all documents: their text nodes are made once
+        const { values } = state.documentShares.value;
+        for (const b of scroller.current?.querySelectorAll<HTMLElement>("b[data-document]") ?? []) showShare(b, values[Number(b.dataset.document)] ?? 0);
+      }),
+    [state, view],
+  );
+  return (
+    <>
+      <div class="case-prompt" key={versionOf(view)} ref={scroller} id="case-prompt" role="region" aria-label="Prompt" tabIndex={0}>
+        {blocks}
+      </div>
+      <canvas
+        ref={canvas}
+        class="case-map"
+        role="slider"
+        tabIndex={0}
+        aria-orientation="vertical"
+        aria-controls="case-prompt"
+        aria-label="Place in the prompt"
+        aria-valuemin={0}
+        aria-valuemax={100}
+        aria-valuenow={0}
+      />
+      <div ref={tip} class="case-tip" hidden aria-hidden="true" />
+    </>
+  );
+}
+
+function showShare(b: HTMLElement, share: number): void {
+  const text = share > 0 ? `${(share * 100).toFixed(share < 0.01 ? 2 : 1)}%` : "0%";
+  if (b.firstChild) {
+    if (b.firstChild.nodeValue !== text) b.firstChild.nodeValue = text;
+  } else b.append(text);
+}
+
+function height(text: string): number {
+  let lines = 0;
+  for (const line of text.split("\n")) lines += Math.max(1, Math.ceil(line.length / WIDTH));
+  return Math.round(lines * LINE * 10) / 10;
+}

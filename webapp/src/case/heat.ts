@@ -1,0 +1,39 @@
+/** The colour of every unit, and what the colours are compared with. */
+import { type Level, leveller, type Scale } from "../model/scale";
+import { largestOf, pieceOf, type Row, type Shares } from "../model/shares";
+import type { View } from "../model/types";
+
+export interface Heat {
+  /** (u) 0 to LEVELS. */
+  levels: Uint8Array;
+  /** The share that has the strongest colour. */
+  largest: number;
+}
+
+/** Colour a row by its shares; `reference` says what the strongest colour stands for (the same shares, or those of others). */
+export function heatOf(view: View, row: Row, shares: Shares, reference: Shares, scale: Scale): Heat {
+  const largest = largestOf(reference.values);
+  const level = leveller(scale, largest, reference.values);
+  const levels = new Uint8Array(view.ends.length);
+  const { whole, values, by } = shares;
+  if (!(whole > 0)) return { levels, largest };
+  if (by === "token") {
+    for (let u = 0; u < levels.length; u++) levels[u] = level(row.scores[u]! / whole);
+  } else {
+    const ofPiece = levelsOf(values, level);
+    const piece = pieceOf(view, by);
+    for (let u = 0; u < levels.length; u++) {
+      const p = piece(u);
+      if (p >= 0) levels[u] = ofPiece[p]!;
+    }
+  }
+  if (view.sink && (by !== "token" || shares.sink === 0)) levels[0] = 0;
+  return { levels, largest };
+}
+
+/** The level of each value. */
+export function levelsOf(values: ArrayLike<number>, level: Level): Uint8Array {
+  const levels = new Uint8Array(values.length);
+  for (let i = 0; i < values.length; i++) levels[i] = level(values[i]!);
+  return levels;
+}
