@@ -1,0 +1,116 @@
+/** Everything that can be opened now: what the command line named, and local files of this tab. */
+
+import { signal } from "@preact/signals";
+import { api } from "../api/client";
+import type { Source as Described, Sources } from "../api/types";
+import { BlobBytes, HttpBytes } from "../model/bytes";
+import { openFlow } from "../model/flowfile";
+import type { Route } from "../model/link";
+import { serverFlow } from "../model/server";
+import type { FlowSource } from "../model/types";
+import { flowName } from "../run/flowname";
+import { OpenRun } from "../run/opened";
+import { inOrder } from "../run/runs";
+import type { LocalFile, LocalRun } from "./group";
+
+/** Something that can be opened. */
+export interface Source {
+  id: string;
+  kind: "run" | "list" | "flow";
+  name: string;
+  bytes: number;
+  /** A file of this tab rather than of the server. */
+  local: boolean;
+  /** The run, read once; null for flows. */
+  run: (() => OpenRun) | null;
+  flow: (() => FlowSource | Promise<FlowSource>) | null;
+}
+
+/** All of them, in the order in which they came. */
+export const sources = signal<readonly Source[]>([]);
+/** What the server says about its list. */
+export const sourcesNote = signal<string | null>(null);
+/** Whether the server's list has come. */
+export const sourcesKnown = signal(false);
+
+/** Ask the server what its command line named. */
+export async function loadSources(): Promise<void> {
+  const { sources: listed, note } = await api.get<Sources>("/api/sources");
+  sourcesNote.value = note;
+  add(listed.map(ofServer));
+  sourcesKnown.value = true;
+}
+
+/** Add sources; one of the same id takes the place of the earlier one. */
+export function add(more: readonly Source[]): void {
+  const ids = new Set(more.map((source) => source.id));
+  sources.value = [...sources.value.filter((source) => !ids.has(source.id)), ...more];
+}
+
+/** The source of an id; undefined where there is none. */
+export function find(id: string): Source | undefined {
+  return sources.value.find((source) => source.id === id);
+}
+
+/** Where a source is shown. */
+export function routeOf(source: Source): Route {
+  return source.kind === "flow" ? { page: "flow", flow: source.id } : { page: "run", source: source.id };
+}
+
+/** A source of the server. */
+export function ofServer(given: Described): Source {
+  const { files } = given;
+  const url = (id: string) => `/api/files/${encodeURIComponent(id)}`;
+  const common = { name: given.name, bytes: given.bytes, local: false, kind: given.kind };
+  if (given.kind === "flow") {
+    const id = files.flow ?? given.id;
+    return { ...common, id, run: null, flow: () => serverFlow(id) };
+  }
+  if (given.kind === "list") {
+    return { ...common, id: given.id, flow: null, run: once(() => OpenRun.ofList(given.name, () => HttpBytes.open(url(files.list ?? "")))) };
+  }
+  const cases = files.cases ?? [];
+  const open = () =>
+    OpenRun.ofRun(given.name, {
+      run: files.run === undefined ? null : () => HttpBytes.open(url(files.run!)),
+      // The server names parts in the order in which they are read.
+      parts: () => Promise.all(cases.map(async (id, i) => ({ name: cases.length === 1 ? "cases.jsonl" : `cases part ${i + 1}`, bytes: await HttpBytes.open(url(id)) }))),
+      flow: async (id) => {
+        const path = `/api/sources/${encodeURIComponent(given.id)}/flow?case=${encodeURIComponent(id)}`;
+        const { flow } = await api.get<{ flow: string | null }>(path);
+        return flow === null ? null : serverFlow(flow);
+      },
+    });
+  return { ...common, id: given.id, flow: null, run: once(open) };
+}
+
+/** A local file or run as a source. Its id is made of its name, so that a link works again once the file is opened again. */
+export function ofLocal(given: LocalRun | LocalFile): Source {
+  const id = `file:${given.name}`;
+  const common = { id, name: given.name, local: true, kind: given.kind };
+  if (given.kind === "flow") {
+    let flow: Promise<FlowSource> | null = null;
+    return { ...common, bytes: given.file.size, run: null, flow: () => (flow ??= Promise.resolve(openFlow(new BlobBytes(given.file)))) };
+  }
+  if (given.kind === "list") {
+    return { ...common, bytes: given.file.size, flow: null, run: once(() => OpenRun.ofList(given.name, async () => new BlobBytes(given.file))) };
+  }
+  const { run } = given;
+  let bytes = run?.size ?? 0;
+  for (const { file } of given.cases) bytes += file.size;
+  const open = () =>
+    OpenRun.ofRun(given.name, {
+      run: run === null ? null : async () => new BlobBytes(run),
+      parts: async () => inOrder(given.cases.map(({ name, file }) => ({ name, bytes: new BlobBytes(file) }))),
+      flow: async (name) => {
+        const file = given.flows.get(flowName(name));
+        return file === undefined ? null : openFlow(new BlobBytes(file));
+      },
+    });
+  return { ...common, bytes, flow: null, run: once(open) };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null;
+  return () => (made ??= { value: make() }).value;
+}

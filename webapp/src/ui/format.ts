@@ -1,0 +1,50 @@
+/** Numbers as people read them; the same in every place. */
+
+import type { Interval } from "../run/compare";
+
+/** 1,234. */
+export function count(value: number): string {
+  return value.toLocaleString("en");
+}
+
+/** "12.7 MB". */
+export function bytes(value: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let step = 0;
+  while (value >= 1000 && step < units.length - 1) {
+    value /= 1000;
+    step += 1;
+  }
+  return `${step === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[step]}`;
+}
+
+/** A number with so many digits behind the point; a dash for none. Minus is a minus, and never in front of zero. */
+export function digits(value: number | null, places: number): string {
+  if (value === null || Number.isNaN(value)) return "–";
+  const text = value.toFixed(places);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+}
+
+/** With a sign, for differences. */
+export function signed(value: number | null, places: number): string {
+  const text = digits(value, places);
+  return value !== null && Number(value.toFixed(places)) > 0 ? `+${text}` : text;
+}
+
+/** "0.150 to 0.203", or "" where there is no interval. */
+export function range({ low, high }: Interval, places: number, sign = false): string {
+  if (low === null || high === null) return "";
+  const show = sign ? signed : digits;
+  return `${show(low, places)} to ${show(high, places)}`;
+}
+
+/** An expected rank: whole where nothing is tied. */
+export function rankText(value: number): string {
+  if (Number.isNaN(value)) return "–";
+  return Math.abs(value - Math.round(value)) < 1e-6 ? count(Math.round(value)) : value.toFixed(1);
+}
+
+/** "1 case", "2 cases". */
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
