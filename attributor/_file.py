@@ -1,10 +1,9 @@
 """Flow <-> safetensors; the schema is in docs/flow-file.md."""
 
 import contextlib
-import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attributor._errors import FileFormatError, InputError, OutputError
+from attributor._header import SAVE_AGAIN, read_header
 from attributor._result import Flow
 from attributor._segments import Segment
+from attributor._view.schema import (
+    FORMAT,
+    VERSION,
+    check_kind,
+    read_documents,
+    read_meta,
+    read_sentences,
+    write_metadata,
+)
 
-__all__ = ["FORMAT", "VERSION", "read_flow", "read_header", "write_atomically", "write_flow"]
+__all__ = ["FORMAT", "VERSION", "read_flow", "write_atomically", "write_flow"]
 
-FORMAT = "attributor.flow"
-VERSION = 1
-LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
+CHEAP = 200_000  # characters of a text whose sentences are split for the file, if nobody asked for them: 0.6 s
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
@@ -64,54 +71,18 @@ def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
         if text is not None and offsets is not None:
             tensors[name] = torch.from_numpy(np.frombuffer(text.encode("utf-8"), dtype=np.uint8).copy())
             tensors["offsets" if name == "text" else "answer_offsets"] = offsets.to(torch.int32)
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "documents": json.dumps([[d.start, d.stop, d.label] for d in flow.documents]),
-        "meta": json.dumps(dict(flow.meta)),
-    }
+    if flow.text is not None and ("sentences" in vars(flow) or len(flow.text) <= CHEAP):
+        spans = [(s.start, s.stop) for s in flow.sentences]
+        tensors["sentences"] = torch.tensor(spans, dtype=torch.int32).reshape(-1, 2)
+    metadata = write_metadata(flow.documents, flow.meta)
     # A tensor that shares its memory with another is refused by safetensors, and two views of one tensor may.
     write_atomically(path, lambda file: save_file({k: v.clone() for k, v in tensors.items()}, file, metadata))
 
 
-def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON header of a safetensors file, bounded before it is read.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        FileFormatError: it is not a safetensors file, or truncated.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, not a flow file")
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > LONGEST_HEADER or length > size - 8:
-            raise FileFormatError(
-                f"{path} is not a flow file, or only the beginning of one ({size} bytes): {SAVE_AGAIN}"
-            )
-        raw = file.read(length)
-    try:
-        header = json.loads(raw)
-        if not isinstance(header, dict):
-            raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is not a flow file: its header cannot be read ({error})") from error
-    return header
-
-
-SAVE_AGAIN = "flow.save(path) writes one, and copies of it must be whole"
-
-
 def read_flow(path: str | os.PathLike[str]) -> Flow:
     """Read a flow; see `attributor.load`."""
-    metadata = read_header(path).get("__metadata__")
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        kind = metadata.get("format") if isinstance(metadata, dict) else None
-        raise FileFormatError(f"{path} is a safetensors file but not a flow (format: {kind!r}, expected {FORMAT!r})")
-    _check_version(path, metadata.get("version"))
+    metadata = read_header(path).metadata
+    check_kind(str(path), metadata)
     try:
         with safe_open(Path(path).expanduser(), framework="pt") as file:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -124,30 +95,10 @@ def read_flow(path: str | os.PathLike[str]) -> Flow:
         raise FileFormatError(f"{path} is a flow file whose parts do not fit together: {what}") from error
 
 
-def _check_version(path: str | os.PathLike[str], version: Any) -> None:
-    number = int(version) if isinstance(version, str) and version.isascii() and version.isdigit() else 0
-    if number < 1:
-        raise FileFormatError(
-            f"{path} is a flow file with the unknown version {version!r}; versions are 1 to {VERSION}"
-        )
-    if number > VERSION:
-        raise FileFormatError(
-            f"{path} was written by a newer attributor (flow version {number}, this one reads up to {VERSION}): "
-            "pip install -U attributor"
-        )
-
-
 def _build(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Flow:
     text, offsets = _text(tensors, "text"), _integers(tensors, "offsets")
     answer, answer_offsets = _text(tensors, "answer"), _integers(tensors, "answer_offsets")
-    documents = [
-        Segment(int(start), int(stop), "", None if label is None else str(label))
-        for start, stop, label in json.loads(metadata.get("documents", "[]"))
-    ]
-    meta = json.loads(metadata.get("meta", "{}"))
-    if not isinstance(meta, dict):
-        raise InputError("meta must be an object of strings")
-    return Flow(
+    flow = Flow(
         scores=tensors["scores"],
         ids=tensors["ids"],
         missing_mass=tensors.get("missing_mass"),
@@ -155,8 +106,22 @@ def _build(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Flow:
         offsets=offsets,
         answer=answer,
         answer_offsets=answer_offsets,
-        documents=documents,
-        meta=meta,
+        documents=read_documents(metadata),
+        meta=read_meta(metadata),
+    )
+    if text is not None and "sentences" in tensors:
+        vars(flow)["sentences"] = _sentences(tensors["sentences"], text, flow.documents)
+    return flow
+
+
+def _sentences(spans: Tensor, text: str, documents: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Sentences as `Flow.sentences` gives them, each with the document that it lies in."""
+    found = read_sentences(spans.numpy(), len(text))
+    order = sorted(range(len(documents)), key=lambda d: documents[d].start)
+    before = np.searchsorted([documents[d].start for d in order], found[:, 0], side="right") - 1
+    return tuple(
+        Segment(start, stop, text[start:stop], None, order[d] if d >= 0 and stop <= documents[order[d]].stop else None)
+        for (start, stop), d in zip(found.tolist(), before.tolist(), strict=True)
     )
 
 

@@ -1,64 +1,34 @@
-"""A flow as one standalone page, for a file or a notebook; the page's own code is in attributor/page."""
+"""A flow as one standalone page, for a file or a notebook; what is in the page is made in attributor/_view."""
 
-import base64
-import hashlib
 import html
-import json
 import os
-import re
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from attributor._file import write_atomically
 from attributor._grouped import shorten
 from attributor._result import Flow
-from attributor._units import Units, to_units
+from attributor._view import page as pages
+from attributor._view.arrays import FlowArrays
+from attributor._view.page import FILE_LIMIT, NOTEBOOK_LIMIT
 from attributor._view.visible import visible
 
-__all__ = ["notebook", "page", "visible", "write_page"]
-
-FILE_LIMIT = 6_000_000  # bytes of a page
-NOTEBOOK_LIMIT = 2_000_000  # bytes of the iframe that a notebook keeps
-SMALLEST_ROOM = 100_000  # bytes of scores: where even these are too many, the text is what is large
+__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "notebook", "page", "visible", "write_page"]
 
 
 def page(flow: Flow, limit: int = FILE_LIMIT) -> str:
     """The page as a string; long flows are shown by sentences, then by larger pieces, to stay under `limit` bytes.
 
     The text itself is never cut: a prompt longer than the limit makes a page longer than it.
+
+    Raises:
+        AttributorError: this installation has no front end.
     """
-    room = limit * 3 // 4  # bytes of scores, which base64 makes a third longer; the rest of the page is not known yet
-    while True:
-        text = _render(flow, to_units(flow, room))
-        over = len(text.encode("utf-8")) - limit
-        if over <= 0 or room <= SMALLEST_ROOM:
-            return text
-        room = max(room - over, SMALLEST_ROOM)
-
-
-def _render(flow: Flow, units: Units) -> str:
-    parts = {
-        "title": html.escape(visible(_title(flow))),
-        "style": _asset("flow.css"),
-        "script": _asset("flow.js"),
-        "style_hash": _hash(_asset("flow.css")),
-        "script_hash": _hash(_asset("flow.js")),
-        "data": _embed(_data(flow, units)),
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], _asset("flow.html"))
+    return pages.page(_arrays(flow), limit)
 
 
 def notebook(flow: Flow) -> str:
     """The page in a sandboxed frame, or a plain table where it would be too large to keep in a notebook."""
-    inner = page(flow, limit=NOTEBOOK_LIMIT * 9 // 10)
-    source = inner.replace("&", "&amp;").replace("'", "&#39;")
-    frame = (
-        f"<iframe sandbox='allow-scripts' srcdoc='{source}' title='Where the answer came from' "
-        "style='width:100%;height:640px;border:1px solid #8885;border-radius:8px'></iframe>"
-    )
-    return frame if len(frame.encode()) <= NOTEBOOK_LIMIT else _table(flow)
+    return pages.frame(_arrays(flow)) or _table(flow)
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:
@@ -74,49 +44,10 @@ def write_page(text: str, path: str | os.PathLike[str]) -> None:
     write_atomically(path, write)
 
 
-@cache
-def _asset(name: str) -> str:
-    return (files("attributor") / "page" / name).read_text(encoding="utf-8")
-
-
-def _hash(code: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
-
-
-def _embed(data: dict[str, Any]) -> str:
-    """JSON that cannot end its script element, nor hide anything from a reader of the source."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match.group()):04x}", text)
-
-
-def _title(flow: Flow) -> str:
-    return f"attributor: {shorten(flow.answer)}" if flow.answer and flow.answer.strip() else "attributor: a flow"
-
-
-def _data(flow: Flow, units: Units) -> dict[str, Any]:
-    on_answer, missing = flow.on_answer, flow.missing_mass
-    known = on_answer is not None and missing is not None
-    notes = list(units.notes)
-    if not known:
-        notes.append("Percentages are shares of what reached the prompt; the rest of each row is not known.")
-    if flow.text is None:
-        notes.append("The flow carries no text, so token ids are shown; flow.with_text(tokenizer) attaches it.")
-    return {
-        "units": [visible(text) for text in units.texts],
-        "kind": units.kind,
-        "sentence": units.sentence_runs,
-        "sentences": units.sentences,
-        "document": units.document_runs,
-        "documents": [visible(d.label or f"Document {i + 1}") for i, d in enumerate(flow.documents)],
-        "answer": [visible(text) for text in units.answer],
-        "rows": base64.b64encode(units.quantised.tobytes()).decode("ascii"),
-        "steps": 65535 if units.quantised.itemsize == 2 else 255,
-        "largest": [float(f"{value:.6g}") for value in units.largest],
-        "onAnswer": units.row_means(on_answer) if known else None,
-        "missing": units.row_means(missing) if known else None,
-        "meta": visible(_summary(flow)),
-        "notes": notes,
-    }
+def _arrays(flow: Flow) -> FlowArrays:
+    if flow.text is not None:
+        _ = flow.sentences  # split once for the flow, not for each of its pages
+    return FlowArrays.of(flow)
 
 
 def _summary(flow: Flow) -> str:

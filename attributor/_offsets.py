@@ -1,12 +1,14 @@
 """Where each token lies in the decoded text, for any tokenizer."""
 
-import itertools
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import itertools
+from typing import TYPE_CHECKING, Any
 
 from attributor._errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["token_offsets"]
 
@@ -32,6 +34,8 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
     Raises:
         InputError: ids that are not one-dimensional, or that the tokenizer cannot decode.
     """
+    import torch  # here, because the explorer splits text into sentences without it
+
     numbers = _as_list(ids)
     text = _decode(tokenizer, numbers)
     spans = _by_encoding(tokenizer, numbers, text) or _by_decoding(tokenizer, numbers, text)
@@ -39,6 +43,8 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
 
 
 def _as_list(ids: Any) -> list[int]:
+    import torch
+
     tensor = torch.as_tensor(ids)
     if tensor.ndim != 1 or tensor.is_floating_point():
         raise InputError(f"ids must be (n,) integers, got shape {tuple(tensor.shape)} of {tensor.dtype}")

@@ -11,9 +11,10 @@ import torch
 from example_flow import example
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny_front_end import tiny_front_end  # noqa: F401
 
 import attributor
-from attributor import _file
+from attributor import _file, _result
 from attributor._errors import FileFormatError, OutputError
 from attributor._result import Flow
 
@@ -67,12 +68,42 @@ def test_the_file_is_as_documented(path):
         "missing_mass": (torch.float32, (o,)),
         "text": (torch.uint8, (len(flow.text.encode()),)),
         "offsets": (torch.int32, (k, 2)),
+        "sentences": (torch.int32, (len(flow.sentences), 2)),
         "answer": (torch.uint8, (len(flow.answer.encode()),)),
         "answer_offsets": (torch.int32, (o, 2)),
     }
     page = Path(__file__).parents[1] / "docs" / "flow-file.md"
     for word in [*shapes, *metadata]:
         assert f"`{word}`" in page.read_text(), f"{word} is not in docs/flow-file.md"
+
+
+def test_sentences_come_back_without_being_split_again(path, monkeypatch):
+    flow = example()
+    flow = flow.with_documents([flow.documents[1], flow.documents[0]])  # numbered against the order of the text
+    flow.save(path)
+    monkeypatch.setattr(_result, "split_sentences", lambda *_: pytest.fail("split again"))
+    assert attributor.load(path).sentences == flow.sentences
+    assert {s.document for s in flow.sentences} == {0, 1}
+    assert attributor.load(path).by("sentence").top(1) == flow.by("sentence").top(1)
+
+
+def test_sentences_of_a_long_text_are_written_where_somebody_asked_for_them(path, monkeypatch):
+    monkeypatch.setattr(_file, "CHEAP", 10)
+    flow = example()
+    flow.save(path)
+    assert "sentences" not in load_file(path)
+    assert attributor.load(path).sentences == flow.sentences
+    flow.save(path)
+    assert torch.equal(load_file(path)["sentences"], torch.tensor([(s.start, s.stop) for s in flow.sentences]).int())
+
+
+def test_a_text_without_sentences(path):
+    flow = example(
+        text="   ", documents=[], offsets=torch.tensor([[0, 3]]), scores=torch.ones(4, 1), ids=torch.arange(5)
+    )
+    flow.save(path)
+    assert load_file(path)["sentences"].shape == (0, 2)
+    assert attributor.load(path).sentences == () == flow.sentences
 
 
 def test_saving_replaces_a_file_in_one_step(path):
@@ -118,6 +149,7 @@ def test_an_interrupted_save_leaves_nothing(path, monkeypatch):
 
 
 @pytest.mark.parametrize("write", [lambda f, p: f.save(p), lambda f, p: f.to_html(p)], ids=["save", "to_html"])
+@pytest.mark.usefixtures("tiny_front_end")
 def test_places_that_cannot_be_written(tmp_path, write):
     flow = example()
     with pytest.raises(OutputError, match=r"there is no folder .*missing"):
@@ -218,6 +250,12 @@ def drop(where, key):
         (put("t", "text", torch.full((500,), 0xFF, dtype=torch.uint8)), "utf-8"),
         (put("t", "text", torch.zeros(3)), "must be bytes of UTF-8"),
         (put("t", "offsets", torch.zeros(2, 2, dtype=torch.int32)), "offsets must be"),
+        (put("t", "sentences", torch.tensor([[0, 5], [4, 9]], dtype=torch.int32)), "sentences must be spans of"),
+        (put("t", "sentences", torch.tensor([[0, 99999]], dtype=torch.int32)), "sentences must be spans of"),
+        (put("t", "sentences", torch.tensor([[-1, 3]], dtype=torch.int32)), "sentences must be spans of"),
+        (put("t", "sentences", torch.tensor([[3, 3]], dtype=torch.int32)), "sentences must be spans of"),
+        (put("t", "sentences", torch.zeros(3, dtype=torch.int32)), "sentences must be .s, 2. integers"),
+        (put("t", "sentences", torch.zeros(1, 2)), "sentences must be .s, 2. integers"),
         (put("m", "documents", "[[0, 5"), "do not fit together"),
         (put("m", "documents", "[[0, 99999, null]]"), "document 0 spans"),
         (put("m", "documents", "[[0]]"), "do not fit together"),
@@ -228,6 +266,21 @@ def drop(where, key):
 def test_parts_that_do_not_fit(path, change, message):
     rewrite(path, change)
     with pytest.raises(FileFormatError, match=message):
+        attributor.load(path)
+
+
+def test_a_header_that_lies_about_its_tensors_is_refused_before_they_are_read(path, monkeypatch):
+    example().save(path)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    header["ids"]["data_offsets"] = header["scores"]["data_offsets"]
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+    monkeypatch.setattr(_file, "safe_open", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(
+        FileFormatError, match=r"is corrupt or truncated: tensor 'ids', I64 .*, cannot lie in the bytes"
+    ):
         attributor.load(path)
 
 

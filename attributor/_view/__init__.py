@@ -3,3 +3,7 @@
 Nothing here imports torch: `attributor explore` starts without it. Letters: k prompt tokens, u units (tokens, where no
 two share a character), o rows of the answer, s sentences, d documents.
 """
+
+from attributor._view.arrays import FlowArrays
+
+__all__ = ["FlowArrays"]

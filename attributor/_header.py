@@ -1,0 +1,170 @@
+"""The header of a safetensors file: bounded before it is read, and checked before anything in it is believed.
+
+Nothing here needs torch, nor the library: a file that someone else made is opened in the server and in the explorer.
+"""
+
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from attributor._errors import FileFormatError
+
+__all__ = ["SAVE_AGAIN", "Header", "TensorPlace", "open_checked", "read_header"]
+
+LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
+LONGEST_FRAME = 4_000_000  # bytes of it besides its strings: 50,000 tensors; each `[]` costs a parser 60 bytes
+MOST_DIMENSIONS = 32
+SAVE_AGAIN = "flow.save(path) writes one, and copies of it must be whole"
+
+# bytes of one element; anything else is refused, because its size would be a guess
+SIZES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """Where a tensor lies in its file.
+
+    Attributes:
+        dtype: as the file names it, "F32".
+        shape: its sizes.
+        start, stop: its bytes, counted from the start of the file.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header in which everything fits together: tensors lie side by side and fill the rest of the file."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, TensorPlace]
+
+
+def open_checked(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading; no folder, and nothing that would wait for another process.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileFormatError: it is not a regular file.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise FileFormatError(f"{path} is a folder, not a flow file")
+    if path.exists() and not path.is_file():
+        raise FileFormatError(f"{path} is not a regular file")
+    return path.open("rb")
+
+
+def read_header(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Header:
+    """The header of a safetensors file.
+
+    Args:
+        source: its path, or the file opened for reading bytes, at its start.
+        name: what messages call an opened file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        FileFormatError: another kind of file, a truncated one, or a header that does not fit itself or its file.
+    """
+    if isinstance(source, str | os.PathLike):
+        with open_checked(source) as file:
+            return read_header(file, str(Path(source).expanduser()))
+    name = name or "the file"
+    size = os.fstat(source.fileno()).st_size
+    first = source.read(8)
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or length > LONGEST_HEADER or length > size - 8:
+        raise FileFormatError(f"{name} is not a flow file, or only the beginning of one ({size} bytes): {SAVE_AGAIN}")
+    try:
+        header = _parse(source.read(length))
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{name} is not a flow file: its header cannot be read ({error})") from error
+    try:
+        return Header(_metadata(header.pop("__metadata__", None)), _places(header, 8 + length, size))
+    except ValueError as error:
+        raise FileFormatError(f"{name} is corrupt or truncated: {error}; {SAVE_AGAIN}") from error
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    text = raw.decode("utf-8")
+    if len(text) > LONGEST_FRAME:
+        frame = len(text) - sum(len(found) for found in re.findall(r'"(?:[^"\\]|\\.)*"', text))
+        if frame > LONGEST_FRAME:
+            raise ValueError(f"{frame:,} characters besides its strings; {LONGEST_FRAME:,} are the most")
+    header = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    if not isinstance(header, dict):
+        raise ValueError("not an object")
+    return header
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"{again[:60]!r} is there twice")
+    for key in found:
+        key.encode()  # half of a surrogate pair cannot be written anywhere again
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}  # no metadata: some other kind of file, as its reader will say
+    for key, text in value.items():
+        if not isinstance(text, str):
+            raise ValueError(f"metadata {key[:60]!r} is not a string")
+        text.encode()
+    return value
+
+
+def _places(header: dict[str, Any], base: int, size: int) -> dict[str, TensorPlace]:
+    """Every tensor's place; together they must cover the file from `base` to its end, none on another."""
+    places = {name: _place(name, value, base) for name, value in header.items()}
+    at = base
+    for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if place.start != at:
+            what = "overlaps another tensor" if place.start < at else "leaves a gap before it"
+            raise ValueError(f"tensor {name[:60]!r} {what}")
+        at = place.stop
+    if at != size:
+        raise ValueError(f"its tensors end at byte {at:,} and the file at {size:,}")
+    return places
+
+
+def _place(name: str, value: Any, base: int) -> TensorPlace:
+    short = repr(name[:60])
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"tensor {short} must have dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in SIZES:
+        raise ValueError(f"tensor {short} is of the unknown dtype {str(dtype)[:20]!r}")
+    if not _counts(shape) or len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"the shape of tensor {short} is {str(shape)[:60]}")
+    if not _counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"data_offsets of tensor {short} are {str(offsets)[:60]}")
+    start, stop = offsets
+    if stop - start != SIZES[dtype] * math.prod(shape):
+        raise ValueError(f"tensor {short}, {dtype} {shape}, cannot lie in the bytes {start} to {stop}")
+    return TensorPlace(dtype, tuple(shape), base + start, base + stop)
+
+
+def _counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)

@@ -1,0 +1,80 @@
+"""The largest of many connections, a block of rows at a time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Edges", "Top"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+STEP = 32  # every how many-th value is looked at to guess where the largest begin
+
+
+@dataclass(frozen=True)
+class Edges:
+    """E connections of rows and pieces, largest first, of equals the first row and piece first.
+
+    Attributes:
+        rows, pieces: (e,) int32.
+        mass: (e,) float32.
+        total: the mass of all connections that were looked at; what is not above 0 is none.
+    """
+
+    rows: npt.NDArray[np.int32]
+    pieces: npt.NDArray[np.int32]
+    mass: Floats
+    total: float
+
+
+class Top:
+    """Keeps the `limit` largest of the values that are offered, in the order in which they come."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._mass: Floats = np.empty(0, dtype=np.float32)
+        self._at: Ints = np.empty(0, dtype=np.int64)
+        self._offered = 0
+        self._floor = np.float32(0.0)
+        self._total = 0.0
+
+    def offer(self, block: Floats, total: float | None = None) -> None:
+        """Look at a block of rows x pieces, all blocks of the same width; `total`: its mass, where that is known."""
+        flat = np.ascontiguousarray(block).reshape(-1)
+        if total is None:
+            total = float(np.maximum(flat, np.float32(0.0)).sum(dtype=np.float64))
+        self._total += total
+        found = np.flatnonzero(flat > self._guess(flat))
+        if self._limit and len(found):
+            self._mass = np.concatenate([self._mass, flat[found]])
+            self._at = np.concatenate([self._at, found + self._offered])
+            if len(self._mass) > self._limit:
+                self._prune()
+        self._offered += flat.size
+
+    def edges(self, first_row: int, width: int, first_piece: int) -> Edges:
+        """What was kept; the first value offered is of that row and piece."""
+        order = np.argsort(-self._mass, kind="stable")
+        rows, pieces = np.divmod(self._at[order], width)
+        return Edges(
+            (rows + first_row).astype(np.int32), (pieces + first_piece).astype(np.int32), self._mass[order], self._total
+        )
+
+    def _guess(self, flat: Floats) -> np.float32:
+        """A value that more than `limit` of these surpass, so that the rest need not be sorted; else the floor."""
+        if len(self._mass) >= self._limit or flat.size < 64 * STEP:
+            return self._floor
+        sample = flat[::STEP]
+        place = max(len(sample) - 2 * (self._limit // STEP + 16), 0)
+        guess = np.partition(sample, place)[place]
+        return guess if guess > self._floor and np.count_nonzero(flat > guess) >= self._limit else self._floor
+
+    def _prune(self) -> None:
+        """Keep the `limit` largest, of those equal to the smallest of them the first ones."""
+        place = len(self._mass) - self._limit
+        self._floor = np.partition(self._mass, place)[place]
+        keep = self._mass > self._floor
+        equal = np.flatnonzero(self._mass == self._floor)
+        keep[equal[: self._limit - int(keep.sum())]] = True
+        self._mass, self._at = self._mass[keep], self._at[keep]
