@@ -23,7 +23,7 @@ __all__ = ["BODY_LIMIT", "CSRF_HEADER", "HEADERS", "UNSAFE", "Access", "Refusal"
 BODY_LIMIT = 32_000_000  # bytes; messages of a million tokens are about 5 MB
 CSRF_HEADER = "X-Attributor-Token"
 SAFE, UNSAFE = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
-HEADER_LIMIT = 64
+HEADER_LIMIT, HEADER_BYTES, TARGET_BYTES = 64, 32_768, 16_384
 
 # On every answer, whatever it is.
 HEADERS: dict[str, str] = {
@@ -114,8 +114,11 @@ class Access:
         The body's length is checked where it is read; a Content-Length may lie.
         """
         headers: dict[str, str] = {}
-        if len(scope["headers"]) > HEADER_LIMIT:
-            return Refusal(431, "too_many_headers", f"a request may have {HEADER_LIMIT} headers")
+        if len(scope["headers"]) > HEADER_LIMIT or sum(len(k) + len(v) for k, v in scope["headers"]) > HEADER_BYTES:
+            said = f"a request may have {HEADER_LIMIT} headers of {HEADER_BYTES:,} bytes together"
+            return Refusal(431, "too_many_headers", said)
+        if len(scope["path"]) + len(scope["query_string"]) > TARGET_BYTES:
+            return Refusal(414, "too_long", f"an address may be {TARGET_BYTES:,} bytes long")
         for key, value in scope["headers"]:
             name = key.decode("latin-1").lower()
             if name in headers and name in _SINGLE:
