@@ -9,7 +9,7 @@ export interface Groups {
 }
 
 /** The pieces of a view. */
-export function groupsOf(view: View, by: By): Groups {
+export function groupsOf(view: Pick<View, "documents" | "documentOf" | "sentences" | "sentenceOf" | "ends">, by: By): Groups {
   if (by === "document") return { of: view.documentOf, count: view.documents.length };
   if (by === "sentence") return { of: view.sentenceOf, count: view.sentences };
   return { of: null, count: view.ends.length };
@@ -52,14 +52,15 @@ export class TopEdges {
    *
    * @param scores (u) of that row.
    * @param units only these; all where null.
+   * @param base the unit of the first of `scores`, where they are not those of the whole row.
    */
-  offerRow(row: number, scores: Float32Array, groups: Groups, units: Span | null = null): void {
-    const start = units?.start ?? 0;
-    const stop = units?.stop ?? scores.length;
+  offerRow(row: number, scores: Float32Array, groups: Groups, units: Span | null = null, base = 0): void {
+    const start = units?.start ?? base;
+    const stop = units?.stop ?? base + scores.length;
     if (!groups.of) {
       let total = 0;
       for (let unit = start; unit < stop; unit++) {
-        const mass = scores[unit]!;
+        const mass = scores[unit - base]!;
         if (!(mass > 0)) continue;
         total += mass;
         if (mass > this.threshold) this.#keep(row, unit, mass);
@@ -68,7 +69,7 @@ export class TopEdges {
       return;
     }
     const sums = new Float64Array(groups.count + 1); // the first is for what lies in no piece
-    for (let unit = start; unit < stop; unit++) sums[groups.of[unit]! + 1]! += scores[unit]!;
+    for (let unit = start; unit < stop; unit++) sums[groups.of[unit]! + 1]! += scores[unit - base]!;
     this.offerSums(row, sums);
   }
 

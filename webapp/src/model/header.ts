@@ -28,6 +28,9 @@ export interface Header {
 /** The limit of safetensors itself, in bytes. */
 export const LONGEST_HEADER = 100_000_000;
 
+/** Bytes of it besides its strings, 50,000 tensors; each `[]` costs a parser many times its two. */
+const LONGEST_FRAME = 4_000_000;
+const MOST_DIMENSIONS = 32;
 const WHOLE = "flow.save(path) writes such files, and copies of them must be whole";
 /** Names that mean something else to JavaScript objects than a key. */
 const FORBIDDEN = new Set(["__proto__", "constructor", "prototype"]);
@@ -58,6 +61,8 @@ export function headerLength(first: Uint8Array, size: number, name: string, kind
 export function parseHeader(bytes: Uint8Array, size: number, name: string, kind = "a safetensors file"): Header {
   const unreadable = (why: string): UserError =>
     new UserError(`${name} is not ${kind}: its header cannot be read (${why})`);
+  const frame = bytes.length > LONGEST_FRAME ? besidesStrings(bytes) : 0;
+  if (frame > LONGEST_FRAME) throw unreadable(`${frame} characters besides its strings; ${LONGEST_FRAME} are the most`);
   let text: string;
   let json: unknown;
   try {
@@ -86,6 +91,15 @@ export function parseHeader(bytes: Uint8Array, size: number, name: string, kind 
   return { metadata, tensors };
 }
 
+function besidesStrings(json: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < json.length; i++) {
+    if (json[i] === 0x22) for (i++; i < json.length && json[i] !== 0x22; i++) if (json[i] === 0x5c) i++;
+    count += 1; // a string counts as one
+  }
+  return count;
+}
+
 /** A name from the file in a message: quoted, and never longer than a line. */
 export function show(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 59)}…` : text);
@@ -101,10 +115,12 @@ function corrupt(name: string, why: string): UserError {
 
 function place(key: string, value: unknown, base: number, size: number, name: string): TensorInfo {
   const wrong = (why: string): UserError => corrupt(name, `tensor ${show(key)} ${why}`);
-  if (!isObject(value)) throw wrong("has no dtype, shape and data_offsets");
+  const keys = isObject(value) ? Object.keys(value).sort().join() : "";
+  if (!isObject(value) || keys !== "data_offsets,dtype,shape") throw wrong("must have dtype, shape and data_offsets");
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== "string" || !Object.hasOwn(SIZES, dtype)) throw wrong(`has the unknown dtype ${show(String(dtype))}`);
-  if (!Array.isArray(shape) || !shape.every(isCount)) throw wrong("has a shape that is not a list of sizes");
+  if (!Array.isArray(shape) || !shape.every(isCount) || shape.length > MOST_DIMENSIONS)
+    throw wrong("has a shape that is not a list of sizes");
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount))
     throw wrong("has data_offsets that are not two places in the file");
   const [start, stop] = offsets as [number, number];
