@@ -1,0 +1,230 @@
+"""Some rows of a recorded layer's attention, exact, for a block of keys at a time: what every picture is made of.
+
+    ln P[h, i, j] = logit_h[i, j] - lse[h, i],    logit as in flow_step, for first[i] <= j <= i and nothing else
+
+A recording of a generated answer holds one small tensor a written token. `Recording.layer` joins them all, which costs
+a copy of everything; here only the asked queries are gathered.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError, RecordingError
+from attributor._recording import Recording, check
+from attributor._tape import Held, Tape
+
+__all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "Reader", "chosen_rows", "nothing"]
+
+HIDDEN = -1e30  # ln P where a query sees nothing: its exponential is 0, and 0 times it is 0, as with -inf it is not
+MOST_ROWS = 64
+Check = Callable[[], None]  # called between two pieces of work; raises where they are not wanted any more
+ELEMENTS = 1 << 18  # of a block, for all heads of a KV head: stays in a core's cache
+
+
+def nothing() -> None:
+    """What is called between two pieces of work where nobody can cancel it."""
+
+
+def chosen_rows(start: int, stop: int, most: int = MOST_ROWS) -> list[int]:
+    """At most `most` whole numbers of start..stop-1, first and last among them, evenly spread.
+
+    Raises:
+        InputError: the range is empty.
+    """
+    if not 0 <= start < stop:
+        raise InputError(f"a range of rows needs 0 <= start < stop, got {start} and {stop}")
+    count = stop - start
+    if count <= most:
+        return list(range(start, stop))
+    return [start + round(i * (count - 1) / (most - 1)) for i in range(most)] if most > 1 else [start]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """One layer's attention of R queries, not yet computed.
+
+    Attributes:
+        heads: the H query heads, counted in the model.
+        positions: (R,) int64, ascending, of the real sequence.
+        query: (H, R, D) in the dtype to compute in, times `scale`.
+        lse: (H, R) the same dtype.
+        first: (R,) int64, the first position that each sees.
+        key: (G, N, D) as recorded.
+        kv: H numbers, which of the G KV heads each head reads.
+        softcap: of the logits, or None.
+    """
+
+    heads: tuple[int, ...]
+    positions: Tensor
+    query: Tensor
+    lse: Tensor
+    first: Tensor
+    key: Tensor
+    kv: tuple[int, ...]
+    softcap: float | None
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """The keys [low, high) outside of which no query sees anything."""
+        return int(self.first.min()), int(self.positions[-1]) + 1
+
+    def groups(self) -> Iterator[list[int]]:
+        """The heads, as indices, that share a KV head."""
+        for kv in sorted(set(self.kv)):
+            yield [index for index, other in enumerate(self.kv) if other == kv]
+
+    def blocks(self, heads: int, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """The keys low..high-1 in blocks that keep the working set of `heads` heads small."""
+        step = max(256, ELEMENTS // (heads * len(self.positions)))
+        for start in range(low, high, step):
+            yield start, min(start + step, high)
+
+    def logs(self, group: Sequence[int], low: int, high: int) -> Tensor:
+        """Ln P of heads that share a KV head: (len(group), R, high - low); HIDDEN where a query does not look."""
+        key = self.key[self.kv[group[0]], low:high].to(self.query.dtype)
+        found = self._finish(group, self._queries(group) @ key.T)
+        first, last = int(self.first.max()), int(self.positions[0])
+        if low < first or high - 1 > last:
+            position = torch.arange(low, high, device=key.device)
+            hidden = (position < self.first[:, None]) | (position > self.positions[:, None])
+            found.masked_fill_(hidden, HIDDEN)
+        return found
+
+    def pairs(self, group: Sequence[int], keys: Tensor) -> Tensor:
+        """As `logs`, for the keys at some positions (K,): (len(group), R, K)."""
+        key = self.key[self.kv[group[0]]].index_select(0, keys).to(self.query.dtype)
+        found = self._finish(group, self._queries(group) @ key.T)
+        return found.masked_fill_((keys < self.first[:, None]) | (keys > self.positions[:, None]), HIDDEN)
+
+    def _queries(self, group: Sequence[int]) -> Tensor:
+        picked = self.query if len(group) == len(self.heads) else self.query[list(group)]
+        return picked.reshape(-1, self.query.shape[-1])
+
+    def _finish(self, group: Sequence[int], logits: Tensor) -> Tensor:
+        if self.softcap is not None:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        shaped = logits.view(len(group), len(self.positions), -1)
+        lse = self.lse if len(group) == len(self.heads) else self.lse[list(group)]
+        return shaped.sub_(lse[..., None])
+
+
+class Reader:
+    """One sequence of a recording, read a few queries at a time.
+
+    Attributes:
+        length: N, the positions that were read.
+        shape: (L, H) of the model.
+        layers: those that were recorded.
+
+    Raises:
+        RecordingError, UnsupportedModelError, NumericsError: as `Recording.layer`.
+    """
+
+    def __init__(self, recording: Recording, row: int = 0) -> None:
+        check(recording._model, recording._recorder)
+        self._tapes, self._row = recording._recorder.tapes, row
+        self._start, self._stop = recording._recorder.history.real(row)
+        self.length = self._stop - self._start
+        L, H = recording._recorder.weights.shape
+        self.shape = L, H
+        self.layers = sorted(self._tapes)
+
+    def heads(self, layer: int) -> tuple[int, ...]:
+        """The heads of a layer that were recorded; none where the layer was not."""
+        return self._tapes[layer].heads if layer in self._tapes else ()
+
+    @torch.no_grad()
+    def queries(self, layer: int, positions: Sequence[int] | Tensor, heads: Sequence[int] | None = None) -> Queries:
+        """The attention of one layer for queries at ascending positions; of all recorded heads, or of some.
+
+        Raises:
+            InputError: positions that are not of the sequence, or not ascending.
+            RecordingError: the layer, or one of the heads, was not recorded.
+        """
+        tape = self._tape(layer, heads)
+        wanted = torch.as_tensor(positions, dtype=torch.int64)
+        given = wanted.tolist()
+        if not given or given[0] < 0 or given[-1] >= self.length or sorted(set(given)) != given:
+            raise InputError(f"positions must ascend within 0 to {self.length - 1}, got {given[:8]}")
+        picked = None if heads is None or tuple(heads) == tape.heads else [tape.heads.index(head) for head in heads]
+        places = [position + self._start for position in given]
+        query, lse = (_gather(part, self._row, places, 1, picked) for part in (tape.query, tape.lse))
+        dtype = torch.promote_types(torch.promote_types(query.dtype, lse.dtype), torch.float32)
+        where = {head: index for index, head in enumerate(tape.kv_heads)}
+        chosen = tape.heads if heads is None else tuple(heads)
+        return Queries(
+            heads=chosen,
+            positions=wanted.to(query.device),
+            query=query.to(dtype) * tape.scale,
+            lse=lse.to(dtype),
+            first=(_gather(tape.first, self._row, places, 0, None) - self._start).clamp(min=0).to(query.device),
+            key=_joined(tape.key, self._row, self._start, self._stop),
+            kv=tuple(where[head // tape.groups] for head in chosen),
+            softcap=tape.softcap,
+        )
+
+    def first(self, layer: int, start: int, stop: int) -> Tensor:
+        """(stop - start,) int64 on the CPU, the first position that each of these queries sees.
+
+        Raises:
+            RecordingError: the layer was not recorded.
+        """
+        places = list(range(start + self._start, stop + self._start))
+        return (_gather(self._tape(layer, None).first, self._row, places, 0, None) - self._start).clamp(min=0).cpu()
+
+    def log_value(self, layer: int, heads: Sequence[int]) -> Tensor:
+        """(H, N) log of the norm of each key's projected value.
+
+        Raises:
+            RecordingError: value norms were not recorded.
+        """
+        tape = self._tape(layer, heads)
+        if not tape.log_value:
+            raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
+        return _joined(tape.log_value, self._row, self._start, self._stop)[[tape.heads.index(head) for head in heads]]
+
+    def _tape(self, layer: int, heads: Sequence[int] | None) -> Tape:
+        if layer not in self._tapes:
+            raise RecordingError(f"layer {layer} was not recorded; there are {self.layers}, those with chosen heads")
+        tape = self._tapes[layer]
+        missing = sorted(set(heads or ()) - set(tape.heads))
+        if missing:
+            raise RecordingError(f"heads {missing} of layer {layer} were not recorded; there are {list(tape.heads)}")
+        return tape
+
+
+def _gather(parts: list[tuple[int, Held]], row: int, places: list[int], dim: int, heads: list[int] | None) -> Tensor:
+    """Positions of one sequence, in cache positions, from the calls that recorded them."""
+    begins = [begin for begin, _ in parts]
+    found, at = [], 0
+    while at < len(places):
+        part = bisect_right(begins, places[at]) - 1
+        end = begins[part + 1] if part + 1 < len(begins) else places[-1] + 1
+        until = at
+        while until < len(places) and places[until] < end:
+            until += 1
+        tensor = parts[part][1].get()[row]
+        low, high = places[at] - begins[part], places[until - 1] - begins[part] + 1
+        if high - low == until - at:
+            tensor = tensor.narrow(dim, low, high - low)
+        else:
+            index = torch.tensor([place - begins[part] for place in places[at:until]], device=tensor.device)
+            tensor = tensor.index_select(dim, index)
+        found.append(tensor if heads is None else tensor[heads])
+        at = until
+    return found[0] if len(found) == 1 else torch.cat(found, dim)
+
+
+def _joined(parts: list[tuple[int, Held]], row: int, start: int, stop: int) -> Tensor:
+    """Positions start..stop-1 of one sequence: (heads, N, ...)."""
+    found = []
+    for begin, held in parts:
+        tensor = held.get()[row]
+        low, high = max(start, begin), min(stop, begin + tensor.shape[1])
+        if low < high:
+            found.append(tensor[:, low - begin : high - begin])
+    return found[0] if len(found) == 1 else torch.cat(found, 1)

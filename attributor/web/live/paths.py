@@ -1,0 +1,97 @@
+"""A small layered network of drawn nodes: what flows through it, and its heaviest paths."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Network", "Path", "best_paths"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Path = tuple[float, tuple[int, ...]]  # mass, node ids from the top down
+
+
+@dataclass(frozen=True)
+class Network:
+    """Nodes in levels, and steps from each level to the next.
+
+    Attributes:
+        positions: (n_l,) ascending, the nodes of each level.
+        mass: (n_0,) what starts at each node of the first level.
+        links: (n_l, n_(l+1)) the share of what is at a node that a step takes to the next level.
+    """
+
+    positions: list[Ints]
+    mass: Floats
+    links: list[Floats]
+
+    def reached(self) -> list[Floats]:
+        """(n_l,) the mass that arrives at each node."""
+        found = [self.mass]
+        for link in self.links:
+            found.append(found[-1] @ link)
+        return found
+
+    def passed(self) -> list[Floats]:
+        """(n_l,) the share of what is at each node that arrives at the last level."""
+        found = [np.ones(len(self.positions[-1]))]
+        for link in reversed(self.links):
+            found.append(link @ found[-1])
+        return found[::-1]
+
+    def through(self) -> list[Floats]:
+        """(n_l,) the mass of all paths through each node; every level's sums to `mass`."""
+        return [reached * passed for reached, passed in zip(self.reached(), self.passed(), strict=True)]
+
+    def carried(self) -> list[Floats]:
+        """(n_l, n_(l+1)) the mass of all paths through each step."""
+        parts = zip(self.reached()[:-1], self.links, self.passed()[1:], strict=True)
+        return [reached[:, None] * link * passed for reached, link, passed in parts]
+
+    @property
+    def total(self) -> float:
+        """The mass of all paths."""
+        return float(self.reached()[-1].sum())
+
+    def pruned(self, loss: float) -> "Network":
+        """Without the thinnest steps, which together carry at most `loss` of the mass, and nodes without a path."""
+        links = []
+        for carried, link in zip(self.carried(), self.links, strict=True):
+            order = np.argsort(carried, axis=None, kind="stable")
+            spent = np.cumsum(carried.ravel()[order])
+            thin = order[spent <= loss * self.total / len(self.links)]
+            kept = link.copy()
+            kept.ravel()[thin] = 0
+            links.append(kept)
+        rest = Network(self.positions, self.mass, links)
+        on = [through > 0 for through in rest.through()]
+        return Network(
+            [positions[some] for positions, some in zip(self.positions, on, strict=True)],
+            self.mass[on[0]],
+            [link[np.ix_(on[level], on[level + 1])] for level, link in enumerate(links)],
+        )
+
+
+def best_paths(network: Network, first: Ints, count: int) -> list[Path]:
+    """The `count` heaviest paths, exactly, heaviest first; node i of level l is called first[l] + i.
+
+    From the last level up every node keeps its `count` best ways down: those of a best path are best themselves.
+    """
+    masses: Floats = np.ones((len(network.positions[-1]), 1))  # (n_l, ways), heaviest first
+    choices: list[tuple[Ints, Ints]] = []  # where each way of a node leads, and which of the ways from there it takes
+    for link in [*reversed(network.links), network.mass[None]]:
+        ways = (link[:, :, None] * masses).reshape(len(link), link.shape[1] * masses.shape[1])
+        order = np.argsort(-ways, axis=1, kind="stable")[:, :count]
+        choices.append((order // masses.shape[1], order % masses.shape[1]))
+        masses = np.take_along_axis(ways, order, axis=1)
+    paths = []
+    for rank, mass in enumerate(masses[0]):
+        if mass <= 0:
+            break
+        ids, i, r = [], 0, rank
+        for start, (nodes, ranks) in zip(first, reversed(choices), strict=False):
+            i, r = int(nodes[i, r]), int(ranks[i, r])
+            ids.append(int(start) + i)
+        paths.append((float(mass), tuple(ids)))
+    return paths

@@ -1,0 +1,111 @@
+"""Single steps of the sweep between a few positions: the flow's own weights, never a whole matrix."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+from attributor._recording import Recording
+from attributor._weights import Weights
+from attributor.web.live.attention import HIDDEN, Check, Queries, Reader, nothing
+
+__all__ = ["Steps"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Steps:
+    """The layers of a run that have chosen heads, the last one first: depth 0 leads from the top to the next level.
+
+    Attributes:
+        length: N.
+        layers: the layer of each depth.
+        heads: its chosen heads.
+        depth: how many there are.
+        levels: of every level, how many layers lie below it; one level more than layers.
+
+    Raises:
+        InputError: weights of another model, or unresolved.
+        RecordingError: as `Recording.layer`.
+    """
+
+    def __init__(self, recording: Recording, weights: Weights, *, row: int = 0, check: Check = nothing) -> None:
+        self._reader, self._weights, self._check = Reader(recording, row), weights, check
+        table = weights.heads
+        if not isinstance(table, Tensor) or tuple(table.shape) != self._reader.shape:
+            raise InputError(f"weights must be numbers of shape {self._reader.shape}, layers and heads of the model")
+        self.length = self._reader.length
+        self.layers = tuple(layer for layer in reversed(range(table.shape[0])) if bool(table[layer].any()))
+        self.heads = [tuple(table[layer].nonzero()[:, 0].tolist()) for layer in self.layers]
+        self._w = [table[layer][list(heads)].double() for layer, heads in zip(self.layers, self.heads, strict=True)]
+        self.depth = len(self.layers)
+        self.levels = (table.shape[0], *self.layers[:-1], 0)
+
+    def onward(self, depth: int, positions: Ints, mass: Floats) -> Floats:
+        """(N,) where the mass at some positions is one step further down."""
+        queries = self._queries(depth, positions)
+        w, given = self._w[depth], torch.from_numpy(mass).to(queries.query)
+        low, high = queries.seen
+        flowed = torch.zeros(self.length, dtype=torch.float64, device=given.device)
+        for group in queries.groups():
+            bias = w[group].to(given).log()[:, None, None]
+            for start, stop in queries.blocks(len(group), low, high):
+                self._check()
+                keys = torch.arange(start, stop, device=given.device)
+                weight = self._weight(depth, queries, group, queries.logs(group, start, stop), keys).add_(bias).exp_()
+                flowed[start:stop] += (given.repeat(len(group)) @ weight.view(-1, stop - start)).double()
+        result: Floats = flowed.cpu().numpy()
+        result[positions] += mass
+        return result / float(1 + w.sum())
+
+    def back(self, depth: int, positions: Ints, below: Ints, values: Floats) -> Floats:
+        """(positions,) what of one unit at each position reaches what `values` measures at positions below."""
+        queries = self._queries(depth, positions)
+        keys = torch.from_numpy(below).to(queries.query.device)
+        given = torch.from_numpy(values).to(queries.query)
+        found = torch.zeros(len(positions), dtype=torch.float64, device=given.device)
+        for group in queries.groups():
+            for index in group:  # a head at a time: positions x below of one head are in memory
+                self._check()
+                logs = self._weight(depth, queries, [index], queries.pairs([index], keys), keys)
+                found += float(self._w[depth][index]) * (logs[0].exp() @ given).double()
+        result: Floats = found.cpu().numpy()
+        same, here, there = np.intersect1d(positions, below, assume_unique=True, return_indices=True)
+        if same.size:
+            result[here] += values[there]
+        return result / float(1 + self._w[depth].sum())
+
+    def between(self, depth: int, positions: Ints, below: Ints) -> Floats:
+        """(positions, below) the steps between them, residual and all heads together."""
+        found: Floats = self.split(depth, positions, below)[0].sum(0)
+        return found
+
+    def split(self, depth: int, positions: Ints, below: Ints) -> tuple[Floats, tuple[int, ...]]:
+        """(1 + H, positions, below): the residual's part of each step, then each head's; and which heads these are."""
+        self._check()
+        queries = self._queries(depth, positions)
+        keys = torch.from_numpy(below).to(queries.query.device)
+        found = np.zeros((1 + len(self.heads[depth]), len(positions), len(below)))
+        found[0] = positions[:, None] == below
+        for group in queries.groups():
+            logs = self._weight(depth, queries, group, queries.pairs(group, keys), keys)
+            weight = logs.double().exp() * self._w[depth][group, None, None].to(logs.device)
+            found[[1 + index for index in group]] = weight.cpu().numpy()
+        return found / float(1 + self._w[depth].sum()), self.heads[depth]
+
+    def _queries(self, depth: int, positions: Ints) -> Queries:
+        return self._reader.queries(self.layers[depth], torch.from_numpy(positions), self.heads[depth])
+
+    def _weight(self, depth: int, queries: Queries, group: list[int], logs: Tensor, keys: Tensor) -> Tensor:
+        """From ln P to ln(P^power c) without what goes to a dropped sink, in place."""
+        weights = self._weights
+        if weights.power != 1:
+            logs.mul_(weights.power)
+        if weights.value_norms:
+            norms = self._reader.log_value(self.layers[depth], self.heads[depth])[group]
+            logs.add_(norms[:, None, keys].to(logs))
+        if weights.sink == "drop":
+            logs.masked_fill_(keys == 0, HIDDEN)
+        return logs

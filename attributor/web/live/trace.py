@@ -1,0 +1,241 @@
+"""The strongest routes of a flow, from rows of the answer down the layers to tokens of the prompt.
+
+A level is the residual stream between two layers with chosen heads; a node is a position of it. What flows from node i
+to node j of the next level is a step of the sweep, (delta_ij + sum_h w_h P[h, i, j]^p c_h[j]) / (1 + sum_h w_h), and
+the mass of a route is the product of its steps: all routes together are the flow.
+
+Whole levels are too many nodes, so routes are searched in three passes, each a few queries a layer:
+
+    down    the `wide` positions of each level that most mass reaches, F
+    up      how much of what is at them reaches the target through such positions, V
+    down    the few positions of each level that are drawn, by F V, where F comes through drawn positions only
+
+With `wide` = N the first two are exact: F = R_l of the sweep, and F V sums to the flow at every level. Whatever `wide`
+is, what is said of the drawn network is exact.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from attributor._errors import InputError
+from attributor._recording import Recording
+from attributor._weights import Weights
+from attributor.web.live.attention import Check, nothing
+from attributor.web.live.paths import Network, Path, best_paths
+from attributor.web.live.steps import Steps
+
+__all__ = ["Edge", "Node", "Trace", "start_row", "trace"]
+
+PATHS = 20
+HEADS = 6  # named a connection; the rest of its mass has no name
+WORK = 3e8  # attention weights of the first pass: about a second on two cores
+LEAST, MOST = 64, 2048  # positions a level in it, where there are so many
+UNDRAWN = 0.02  # of what `keep` leaves out anyway, the part that may be lost to thin edges
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A position at a level; `mass` is what the drawn routes through it carry to the target."""
+
+    id: int
+    position: int
+    mass: float
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A step between two nodes: the residual (`heads` is empty), or attention with each head's share of it."""
+
+    start: int
+    stop: int
+    mass: float
+    heads: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The drawn network, which is a lower bound of the flow that says how low.
+
+    Attributes:
+        layers: of each level, how many of the model's layers lie below it: L first, 0 last.
+        attention: of each level but the last, the layer whose heads lead to the next one.
+        levels: the nodes, by position.
+        edges: from a level to the next, largest first.
+        exact: the mass of all routes from the rows to the target.
+        mass: of the drawn ones; the share that is shown is mass / exact.
+        paths: the heaviest drawn routes, (mass, node ids).
+    """
+
+    layers: tuple[int, ...]
+    attention: tuple[int, ...]
+    levels: tuple[tuple[Node, ...], ...]
+    edges: tuple[Edge, ...]
+    exact: float
+    mass: float
+    paths: tuple[Path, ...]
+
+
+@torch.no_grad()
+def trace(
+    recording: Recording,
+    rows: Floats,
+    target: Ints,
+    weights: Weights,
+    *,
+    exact: float,
+    keep: float = 0.9,
+    nodes: int = 24,
+    wide: int | None = None,
+    row: int = 0,
+    check: Check = nothing,
+) -> Trace:
+    """Find the routes from `rows` to `target` that carry most.
+
+    Args:
+        recording: with N positions.
+        rows: (N,) where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
+        target: ascending positions whose input is asked for.
+        weights: the run's, resolved to (L, H).
+        exact: the mass of all routes, which the run's flow knows: its scores on the target.
+        keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of what was
+            found; a level near the top gets a larger share, so that the last one comes out at `keep`.
+        nodes: at most so many a level.
+        wide: positions a level in the search; None: as many as a second allows.
+        row: which sequence of the recorded batch.
+        check: called between layers and blocks; what it raises ends the work.
+
+    Raises:
+        InputError: arguments that are out of range.
+        RecordingError: a head that the weights need was not recorded.
+    """
+    steps = Steps(recording, weights, row=row, check=check)
+    N = steps.length
+    if rows.shape != (N,) or not (rows >= 0).all() or not rows.any():
+        raise InputError(f"rows must be ({N},) numbers >= 0, not all 0")
+    if not target.size or target[0] < 0 or target[-1] >= N or (np.diff(target) <= 0).any():
+        raise InputError(f"target must be ascending positions within 0 to {N - 1}")
+    if not 0 < keep <= 1 or nodes < 1:
+        raise InputError(f"keep must be above 0 and at most 1, nodes at least 1, got {keep:g} and {nodes}")
+    if wide is None:
+        heads = sum(len(chosen) for chosen in steps.heads)
+        wide = int(np.clip(WORK / (heads * N), LEAST, MOST))
+    candidates = _down(steps, rows, target, min(max(wide, nodes), N))
+    reach = _up(steps, candidates, target)
+    network = _draw(steps, rows, candidates, reach, keep=keep, nodes=nodes)
+    return _described(steps, network, exact)
+
+
+def _down(steps: Steps, rows: Floats, target: Ints, wide: int) -> list[Ints]:
+    """The positions of each level that most mass reaches, and the target's own: it stays there on the residual."""
+    wanted = np.zeros(steps.length, dtype=bool)
+    wanted[target] = True
+    found = []
+    mass = rows
+    for depth in range(steps.depth + 1):
+        most = target[_largest(mass[target], wide // 2)] if depth else target[:0]
+        others = np.flatnonzero((mass > 0) & ~np.isin(np.arange(steps.length), most))
+        if depth == steps.depth:
+            others = others[wanted[others]]
+        most = np.sort(np.concatenate([most, others[_largest(mass[others], wide - len(most))]]))
+        found.append(most)
+        if depth < steps.depth:
+            mass = steps.onward(depth, most, mass[most])
+    return found
+
+
+def _up(steps: Steps, candidates: list[Ints], target: Ints) -> list[Floats]:
+    """How much of what is at each candidate reaches the target through candidates: a lower bound."""
+    reach = [np.isin(candidates[-1], target).astype(np.float64)]
+    for depth in reversed(range(steps.depth)):
+        reach.append(steps.back(depth, candidates[depth], candidates[depth + 1], reach[-1]))
+    return reach[::-1]
+
+
+def _draw(
+    steps: Steps, rows: Floats, candidates: list[Ints], reach: list[Floats], *, keep: float, nodes: int
+) -> Network:
+    """Level by level the candidates that drawn nodes give most to and that pass most of it on."""
+    here, mass = candidates[0], rows[candidates[0]]
+    positions: list[Ints] = []
+    masses: list[Floats] = []
+    links: list[Floats] = []
+    found = float((mass * reach[0]).sum())
+    for depth in range(steps.depth + 1):
+        value = mass * reach[depth]
+        order = _largest(value, nodes)
+        order = order[value[order] > 0]
+        if keep < 1:
+            enough = found * keep ** ((depth + 1) / (steps.depth + 1))
+            order = order[: 1 + int(np.searchsorted(np.cumsum(value[order]), enough))]
+        picked = np.sort(order)
+        positions.append(here[picked])
+        masses.append(mass[picked])
+        if depth == steps.depth or not picked.size:
+            break
+        here = candidates[depth + 1]
+        links.append(steps.between(depth, positions[-1], here))
+        mass = masses[-1] @ links[-1]
+    for depth, link in enumerate(links):  # all candidates so far; only the drawn ones stay
+        links[depth] = link[:, np.isin(candidates[depth + 1], positions[depth + 1])]
+    return Network(positions, masses[0], links).pruned((1 - keep) * UNDRAWN)
+
+
+def _described(steps: Steps, network: Network, exact: float) -> Trace:
+    """Nodes and edges with what the drawn routes carry, and the heaviest of them."""
+    total = network.total
+    if not total:
+        return Trace(steps.levels, steps.layers, ((),) * len(steps.levels), (), exact, 0.0, ())
+    through = network.through()
+    first = np.cumsum([0, *(len(positions) for positions in network.positions)])
+    levels = tuple(
+        tuple(Node(int(start + i), int(position), float(carried[i])) for i, position in enumerate(positions))
+        for start, positions, carried in zip(first, network.positions, through, strict=False)
+    )
+    edges = []
+    for depth, carried in enumerate(network.carried()):
+        split, heads = steps.split(depth, network.positions[depth], network.positions[depth + 1])  # (1 + H, i, j)
+        whole = split.sum(0)
+        for i, j in zip(*np.nonzero(carried), strict=True):
+            shares = split[:, i, j] / whole[i, j]
+            ends = int(first[depth] + i), int(first[depth + 1] + j)
+            mass = float(carried[i, j])
+            if shares[0] > 0:
+                edges.append(Edge(*ends, mass * float(shares[0]), ()))
+            attended = float(shares[1:].sum())
+            if attended > 0:
+                named = [h for h in np.argsort(-shares[1:], kind="stable")[:HEADS] if shares[1 + h] > 0]
+                parts = tuple((heads[h], float(shares[1 + h]) / attended) for h in named)
+                edges.append(Edge(*ends, mass * attended, parts))
+    edges.sort(key=lambda edge: -edge.mass)
+    return Trace(
+        layers=steps.levels,
+        attention=steps.layers,
+        levels=levels,
+        edges=tuple(edges),
+        exact=exact,
+        mass=total,
+        paths=tuple(best_paths(network, first, PATHS)),
+    )
+
+
+def _largest(values: Floats, count: int) -> Ints:
+    """The indices of the `count` largest, largest first, of equal ones the first."""
+    if count <= 0:
+        return np.zeros(0, dtype=np.int64)
+    return np.argsort(-values, kind="stable")[: min(count, len(values))]
+
+
+def start_row(positions: Sequence[int], length: int, question: npt.NDArray[np.integer] | None, share: float) -> Floats:
+    """(N,) the mean of the rows that the sweep starts with at these positions (see `start_rows`)."""
+    rows = np.zeros(length)
+    np.add.at(rows, list(positions), (1.0 if question is None else 1 - share) / len(positions))
+    if question is not None and share:
+        np.add.at(rows, question, share / len(question))
+    return rows
