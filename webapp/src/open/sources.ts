@@ -24,6 +24,8 @@ export interface Source {
   /** The run, read once; null for flows. */
   run: (() => OpenRun) | null;
   flow: (() => FlowSource | Promise<FlowSource>) | null;
+  /** What the link of a flow calls it. */
+  flowId: string;
 }
 
 /** All of them, in the order in which they came. */
@@ -54,20 +56,18 @@ export function find(id: string): Source | undefined {
 
 /** Where a source is shown. */
 export function routeOf(source: Source): Route {
-  return source.kind === "flow" ? { page: "flow", flow: source.id } : { page: "run", source: source.id };
+  return source.kind === "flow" ? { page: "flow", flow: source.flowId } : { page: "run", source: source.id };
 }
 
 /** A source of the server. */
 export function ofServer(given: Described): Source {
   const { files } = given;
   const url = (id: string) => `/api/files/${encodeURIComponent(id)}`;
-  const common = { name: given.name, bytes: given.bytes, local: false, kind: given.kind };
-  if (given.kind === "flow") {
-    const id = files.flow ?? given.id;
-    return { ...common, id, run: null, flow: () => serverFlow(id) };
-  }
+  const flowId = files.flow ?? given.id;
+  const common = { id: given.id, name: given.name, bytes: given.bytes, local: false, kind: given.kind, flowId };
+  if (given.kind === "flow") return { ...common, run: null, flow: () => serverFlow(flowId) };
   if (given.kind === "list") {
-    return { ...common, id: given.id, flow: null, run: once(() => OpenRun.ofList(given.name, () => HttpBytes.open(url(files.list ?? "")))) };
+    return { ...common, flow: null, run: once(() => OpenRun.ofList(given.name, () => HttpBytes.open(url(files.list ?? "")))) };
   }
   const cases = files.cases ?? [];
   const open = () =>
@@ -81,13 +81,13 @@ export function ofServer(given: Described): Source {
         return flow === null ? null : serverFlow(flow);
       },
     });
-  return { ...common, id: given.id, flow: null, run: once(open) };
+  return { ...common, flow: null, run: once(open) };
 }
 
 /** A local file or run as a source. Its id is made of its name, so that a link works again once the file is opened again. */
 export function ofLocal(given: LocalRun | LocalFile): Source {
   const id = `file:${given.name}`;
-  const common = { id, name: given.name, local: true, kind: given.kind };
+  const common = { id, flowId: id, name: given.name, local: true, kind: given.kind };
   if (given.kind === "flow") {
     let flow: Promise<FlowSource> | null = null;
     return { ...common, bytes: given.file.size, run: null, flow: () => (flow ??= Promise.resolve(openFlow(new BlobBytes(given.file)))) };

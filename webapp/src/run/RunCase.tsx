@@ -1,0 +1,75 @@
+/** A case of a run, between the one before and the one after it in the table's order. */
+
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { CasePage } from "../case/CasePage";
+import { format, navigate, place } from "../model/link";
+import type { Case } from "../model/types";
+import { ShareMenu } from "../share/ShareMenu";
+import { count } from "../ui/format";
+import { describe, Failure } from "../ui/messages";
+import { Meter } from "../ui/Meter";
+import type { OpenRun } from "./opened";
+import { memoryOf } from "./RunPage";
+import { tableQuery } from "./table";
+import { useShown } from "./use";
+import "./run.css";
+
+export function RunCase({ source, id, run }: { source: string; id: string; run: OpenRun }): JSX.Element {
+  const { shown } = useShown(run);
+  const [opened, setOpened] = useState<Case | null>(null);
+  const [failed, setFailed] = useState<unknown>(null);
+  const cases = run.cases.value;
+  const progress = run.progress.value;
+  run.version.value; // a case that is not read yet comes with the next ones
+  const at = cases?.find(id) ?? -1;
+  useEffect(() => {
+    memoryOf(source).active = id;
+    if (cases === null || at < 0) return;
+    let left = false;
+    cases.open(at).then(
+      (found) => {
+        if (left) return;
+        setFailed(null);
+        setOpened(found);
+      },
+      (error: unknown) => !left && setFailed(error),
+    );
+    return () => {
+      left = true;
+    };
+  }, [cases, at, id]);
+  useEffect(() => {
+    const title = at >= 0 ? cases!.cases[at]!.question : id;
+    document.title = `${title} · attributor`;
+  }, [cases, at, id]);
+  const position = shown.indexOf(at);
+  const to = (index: number): (() => void) | undefined => {
+    const next = position < 0 ? undefined : shown[index];
+    if (next === undefined) return undefined;
+    // The back button leads to the table, however many cases were leafed through.
+    return () => navigate({ page: "case", source, id: cases!.cases[next]!.id }, { query: tableQuery(place.peek().query), replace: true });
+  };
+  const back = format({ page: "run", source }, tableQuery(place.value.query));
+  return (
+    <div class="run-case">
+      <nav class="run-crumbs" aria-label="Cases">
+        <a href={back}>← Cases of {run.digest.value?.title ?? run.name}</a>
+        {position >= 0 && (
+          <span class="soft">
+            {count(position + 1)} of {count(shown.length)}
+          </span>
+        )}
+        {at >= 0 && position < 0 && <span class="soft">not among the cases that the filters show</span>}
+      </nav>
+      {at < 0 && progress === null && <p class="error">There is no case “{id}” in this run.</p>}
+      {at < 0 && progress !== null && <Meter label="Reading cases" done={progress.read} total={progress.size} />}
+      {failed !== null && (
+        <div role="alert">
+          <Failure {...describe(failed)} />
+        </div>
+      )}
+      {opened !== null && failed === null && <CasePage case={opened} onPrevious={to(position - 1)} onNext={to(position + 1)} tools={<ShareMenu />} />}
+    </div>
+  );
+}

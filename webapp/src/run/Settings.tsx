@@ -1,0 +1,43 @@
+import type { JSX } from "preact";
+import { count, digits, range } from "../ui/format";
+import type { Digest } from "./digest";
+
+/** How a run was made: settings, data, versions, machine. */
+export function SettingsFold({ digest }: { digest: Digest }): JSX.Element | null {
+  const groups = digest.settings;
+  if (groups.length === 0) return null;
+  return (
+    <details class="run-fold">
+      <summary>Settings and versions</summary>
+      <div class="run-groups">
+        {groups.map(([title, values]) => (
+          <section key={title}>
+            <h3>{title}</h3>
+            <dl>
+              {values.map(([name, value]) => (
+                <div key={name}>
+                  <dt>{name}</dt>
+                  <dd>{value}</dd>
+                </div>
+              ))}
+            </dl>
+          </section>
+        ))}
+      </div>
+    </details>
+  );
+}
+
+/** "165 rows · 144 done · 21 skipped", and how good the model's own answers were. */
+export function Counts({ digest }: { digest: Digest }): JSX.Element {
+  const own = digest.answers.map(([name, interval]) => `${name} ${digits(interval.value, 3)}${range(interval, 3) && ` (${range(interval, 3)})`}`);
+  return (
+    <>
+      <p class="soft">
+        {digest.counts.map(([name, value]) => `${count(value)} ${name}`).join(" · ")}
+        {digest.status && digest.status !== "done" && ` · ${digest.status === "running" ? "running, or stopped before its end" : digest.status}`}
+      </p>
+      {own.length > 0 && <p class="soft">The model's own answers: {own.join(", ")}</p>}
+    </>
+  );
+}

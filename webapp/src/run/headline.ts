@@ -1,0 +1,71 @@
+/** What stands at the top of a run: its metrics, the best of each column, and where first gold pieces stand. Pure. */
+
+import type { Interval } from "./compare";
+import type { Column, MethodRow } from "./digest";
+import { AP, BINS, BIN_LABELS, FIRST, HITS, RECIPROCAL } from "./ranks";
+import { rankValue } from "./summary";
+import type { Methods, Summary } from "./summary";
+
+const COMPUTED: readonly [string, number][] = [
+  ["ap", AP],
+  ["mrr", RECIPROCAL],
+  ["first_is_gold", HITS],
+  ["first_rank", FIRST],
+];
+
+/** The metrics that the table of cases knows, for runs that have none of their own: means with normal intervals. */
+export function computed(cases: readonly Summary[], methods: Methods): MethodRow[] {
+  const rows = methods.names.map((name, place): MethodRow => {
+    const values = new Map<string, Interval>();
+    for (const [key, field] of COMPUTED) {
+      const interval = normal(cases.map((one) => rankValue(one, place, field)));
+      if (interval.n > 0) values.set(key, interval);
+    }
+    return { name, aggregation: methods.aggregations[place]!, values };
+  });
+  const ap = (row: MethodRow) => row.values.get("ap")?.value ?? -1;
+  return rows.sort((a, b) => ap(b) - ap(a));
+}
+
+/** The mean of the values that are there, 1.96 standard errors about it. */
+export function normal(values: readonly number[]): Interval {
+  let n = 0;
+  let mean = 0;
+  let squares = 0;
+  for (const value of values) {
+    if (Number.isNaN(value)) continue;
+    n += 1;
+    const off = value - mean;
+    mean += off / n; // Welford's: no cancellation, one pass
+    squares += off * (value - mean);
+  }
+  if (n === 0) return { value: null, low: null, high: null, n };
+  if (n === 1) return { value: mean, low: null, high: null, n };
+  const half = (1.96 * Math.sqrt(squares / (n - 1))) / Math.sqrt(n);
+  return { value: mean, low: mean - half, high: mean + half, n };
+}
+
+/** The methods that are best in a column, more than one where they tie; none for costs, which say nothing alone. */
+export function best(rows: readonly MethodRow[], column: Column): ReadonlySet<string> {
+  if (column.group === "cost") return new Set();
+  let top = NaN;
+  for (const row of rows) {
+    const value = row.values.get(column.key)?.value ?? NaN;
+    if (Number.isNaN(value)) continue;
+    if (Number.isNaN(top) || (column.less ? value < top : value > top)) top = value;
+  }
+  const found = rows.filter((row) => row.values.get(column.key)?.value === top).map((row) => row.name);
+  return new Set(found.length < rows.length ? found : []);
+}
+
+/** How many cases have their first gold piece in each bin, expected over ties; and how many have one at all. */
+export function histogram(cases: readonly Summary[], method: number): { counts: number[]; n: number } {
+  const counts = BIN_LABELS.map(() => 0);
+  let n = 0;
+  for (const summary of cases) {
+    if (Number.isNaN(rankValue(summary, method, AP))) continue;
+    n += 1;
+    for (let bin = 0; bin < counts.length; bin++) counts[bin]! += rankValue(summary, method, BINS + bin);
+  }
+  return { counts, n };
+}
