@@ -2,14 +2,15 @@
 
 import type { JSX } from "preact";
 
-import { EMPTY, EXAMPLE, missing, tooLong } from "./draft";
+import { EMPTY, EXAMPLE, missing, tooLong, WEIGHTS } from "./draft";
 import { number, plural } from "./format";
 import { Documents } from "./Documents";
 import { Messages } from "./Messages";
 import { Progress } from "./Progress";
-import { count, draft, edit, failure, job, model, ready, run } from "./state";
+import { count, draft, edit, failure, job, ready, run } from "./state";
+import type { WeightsName } from "./types";
 
-const WEIGHTS: Record<string, string> = {
+const MEANING: Record<WeightsName, string> = {
   retrieval: "retrieval heads (look facts up)",
   mean: "all heads alike (the definition)",
   output_norm: "heads by their output's norm",
@@ -47,10 +48,10 @@ export function Compose({ opened }: { opened: (id: string) => void }): JSX.Eleme
         <Answer />
         <label>
           Follow
-          <select value={now.weights} onChange={(event) => edit({ weights: event.currentTarget.value })}>
-            {(model.value?.weights ?? ["retrieval", "mean", "output_norm"]).map((name) => (
+          <select value={now.weights} onChange={(event) => edit({ weights: event.currentTarget.value as WeightsName })}>
+            {WEIGHTS.map((name) => (
               <option key={name} value={name}>
-                {WEIGHTS[name] ?? name}
+                {MEANING[name]}
               </option>
             ))}
           </select>
@@ -122,16 +123,16 @@ function Answer(): JSX.Element {
 function Tokens(): JSX.Element | null {
   const found = count.value;
   if (found === null) return null;
-  const most = Math.min(found.window ?? Infinity, found.max_tokens ?? Infinity);
+  const most = Math.min(found.window ?? Infinity, found.max_tokens);
   const total = found.prompt_tokens + found.answer_tokens;
   return (
     <div class="live-tokens">
       <span>
         {plural(found.prompt_tokens, "token")} of prompt
         {found.answer_tokens > 0 && `, ${number(found.answer_tokens)} of answer`}
-        {Number.isFinite(most) && `, of ${number(most)}`}
+        {`, of ${number(most)}`}
       </span>
-      {Number.isFinite(most) && <meter aria-label="Share of what fits" min={0} max={most} value={total} high={most * 0.9} />}
+      <meter aria-label="Share of what fits" min={0} max={most} value={total} high={most * 0.9} />
     </div>
   );
 }

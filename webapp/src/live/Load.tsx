@@ -6,6 +6,7 @@ import type { JSX } from "preact";
 import { bytes, number } from "./format";
 import { Progress } from "./Progress";
 import { failure, job, load, model, ready } from "./state";
+import type { LoadRequest } from "./types";
 
 /** The model panel: a form, the progress of a load, and then one line that says what is there. */
 export function Load(): JSX.Element {
@@ -52,7 +53,7 @@ function Form({ done }: { done: () => void }): JSX.Element {
   const state = model.value!;
   const id = useSignal(state.id ?? state.default_model);
   const revision = useSignal(state.revision ?? "");
-  const dtype = useSignal(state.dtypes[0] ?? "auto");
+  const dtype = useSignal<LoadRequest["dtype"]>("auto");
   const device = useSignal("");
   const most = useSignal(state.max_tokens === null ? "" : String(state.max_tokens));
   const submit = (event: Event): void => {
@@ -84,7 +85,7 @@ function Form({ done }: { done: () => void }): JSX.Element {
       </label>
       <label>
         Number type
-        <select value={dtype.value} onChange={(event) => (dtype.value = event.currentTarget.value)}>
+        <select value={dtype.value} onChange={(event) => (dtype.value = event.currentTarget.value as LoadRequest["dtype"])}>
           {state.dtypes.map((name) => (
             <option key={name} value={name}>
               {name === "auto" ? "as saved" : name}

@@ -1,6 +1,6 @@
 /** The prompt that is being written: plain data and pure functions, kept for the tab only. */
 
-import type { Count, Document, Message, Role, RunRequest } from "./types";
+import type { Count, Document, Message, Role, RunRequest, WeightsName } from "./types";
 
 export interface Draft {
   mode: "documents" | "chat";
@@ -10,7 +10,7 @@ export interface Draft {
   /** null: the model writes the answer. */
   answer: string | null;
   maxNewTokens: number;
-  weights: string;
+  weights: WeightsName;
 }
 
 export const EMPTY: Draft = {
@@ -49,6 +49,9 @@ export const EXAMPLE: Draft = {
   question: "When does the first ferry leave?",
 };
 
+/** What the flow can follow, the most telling first. */
+export const WEIGHTS: readonly WeightsName[] = ["retrieval", "mean", "output_norm"];
+
 const KEY = "attributor.draft";
 
 /** The draft that this tab had before it was loaded anew. */
@@ -86,7 +89,7 @@ function isDraft(found: unknown): found is Draft {
     typeof draft.question === "string" &&
     (draft.answer === null || typeof draft.answer === "string") &&
     typeof draft.maxNewTokens === "number" &&
-    typeof draft.weights === "string"
+    WEIGHTS.some((name) => name === draft.weights)
   );
 }
 
@@ -126,7 +129,7 @@ export function missing(draft: Draft): string | null {
 export function tooLong(draft: Draft, count: Count | null): string | null {
   if (count === null) return null;
   const answer = draft.answer === null ? draft.maxNewTokens : count.answer_tokens;
-  const most = Math.min(count.window ?? Infinity, count.max_tokens ?? Infinity);
+  const most = Math.min(count.window ?? Infinity, count.max_tokens);
   const total = count.prompt_tokens + answer;
   if (total <= most) return null;
   const whose = most === count.max_tokens ? "the limit set at loading" : "what the model can read";

@@ -5,7 +5,7 @@ import { batch, computed, effect, signal } from "@preact/signals";
 import { api, events } from "../api/client";
 import { UserError } from "../model/types";
 import { type Draft, request, store, stored } from "./draft";
-import type { Count, ModelState, Runs } from "./types";
+import type { Count, JobStarted, LoadRequest, ModelState, Runs } from "./types";
 
 export interface Job {
   id: string;
@@ -87,14 +87,6 @@ export async function refresh(): Promise<void> {
   }
 }
 
-export interface LoadRequest {
-  id: string;
-  revision: string | null;
-  dtype: string;
-  device_map: string | null;
-  max_tokens: number | null;
-}
-
 /** Start loading a model. */
 export async function load(asked: LoadRequest): Promise<void> {
   await submit("load", "/api/model", asked);
@@ -140,7 +132,7 @@ export async function cancel(): Promise<void> {
 async function submit(kind: Job["kind"], path: string, body: object, opened?: (id: string) => void): Promise<void> {
   failure.value = null;
   try {
-    const accepted = await api.post<{ job: string }>(path, body);
+    const accepted = await api.post<JobStarted>(path, body);
     follow(accepted.job, kind, opened);
   } catch (error) {
     tell(kind, error);

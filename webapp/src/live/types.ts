@@ -1,74 +1,18 @@
-/** What the serve door answers; the same shapes as the server's OpenAPI description. */
+/** What the serve door asks and answers, from the server's OpenAPI description. */
 
-export interface ModelState {
-  state: "none" | "loading" | "ready" | "failed";
-  id: string | null;
-  revision: string | null;
-  dtype: string | null;
-  device_map: string | null;
-  device: string | null;
-  layers: number | null;
-  heads: number | null;
-  kv_heads: number | null;
-  /** Tokens that the model can read; null where its configuration does not say. */
-  window: number | null;
-  max_tokens: number | null;
-  parameters: number | null;
-  weights: string[];
-  default_model: string;
-  dtypes: string[];
-  device_maps: string[];
-  job: string | null;
-  error: string | null;
-  /** Bytes. */
-  memory: { budget: number; used: number; total: number };
-}
+import type { components } from "../api/schema";
 
-export interface RunInfo {
-  id: string;
-  flow: string;
-  title: string;
-  model: string;
-  weights: string;
-  prompt_tokens: number;
-  answer_tokens: number;
-  created: string | number;
-  bytes: number;
-  /** Whether its recording is still there, from which the pictures of layers and heads are made. */
-  recorded: boolean;
-  heads: [number, number][] | null;
-}
+type Schemas = components["schemas"];
 
-export interface Runs {
-  runs: RunInfo[];
-  budget: number;
-  used: number;
-}
-
-export interface Count {
-  prompt_tokens: number;
-  answer_tokens: number;
-  window: number | null;
-  max_tokens: number | null;
-}
-
-export type Role = "system" | "user" | "assistant";
-
-export interface Message {
-  role: Role;
-  content: string;
-}
-
-export interface Document {
-  title: string;
-  text: string;
-}
-
-export interface RunRequest {
-  messages: Message[];
-  documents: Document[];
-  question: string | null;
-  answer: string | null;
-  max_new_tokens: number;
-  weights: string;
-}
+export type ModelState = Schemas["ModelState"];
+export type LoadRequest = Schemas["LoadRequest"];
+export type RunInfo = Schemas["RunInfo"];
+export type Runs = Schemas["Runs"];
+export type Count = Schemas["Counted"];
+export type Message = Schemas["Message"];
+export type Document = Schemas["Document"];
+/** With every field that has a default in it. */
+export type RunRequest = Required<Schemas["RunRequest"]>;
+export type WeightsName = RunRequest["weights"];
+export type Role = Message["role"];
+export type JobStarted = Schemas["JobStarted"];

@@ -32,9 +32,9 @@ describe("what the server is asked", () => {
     expect(tooLong({ ...EXAMPLE, maxNewTokens: 40 }, count)).toBeNull();
     expect(tooLong({ ...EXAMPLE, maxNewTokens: 41 }, count)).toContain("1,041 tokens");
     expect(tooLong({ ...EXAMPLE, maxNewTokens: 41 }, count)).toContain("the limit set at loading");
-    const given = { ...count, answer_tokens: 41, max_tokens: null, window: 1040 };
+    const given = { ...count, answer_tokens: 41, max_tokens: 5000, window: 1040 };
     expect(tooLong({ ...EXAMPLE, answer: "a", maxNewTokens: 1 }, given)).toContain("what the model can read");
-    expect(tooLong(EXAMPLE, { ...count, window: null, max_tokens: null })).toBeNull();
+    expect(tooLong(EXAMPLE, { ...count, window: null, max_tokens: 5000 })).toBeNull();
   });
 });
 
