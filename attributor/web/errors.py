@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -110,9 +110,18 @@ def log_failure(error: BaseException, what: str) -> str:
     if LOG.isEnabledFor(logging.DEBUG):
         told = "".join(traceback.format_exception(error))
     else:
-        told = f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}"
+        told = "".join(_wordless(error)) + "(--debug shows what it said)"
     LOG.error("internal error %s in %a\n%s", name, what, told)  # %a: a path may hold line breaks
     return name
+
+
+def _wordless(error: BaseException) -> Iterator[str]:
+    """The trace of an error, and of those that led to it, without what they said."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _wordless(before)
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__name__}\n"
 
 
 def internal_error(error: BaseException, what: str) -> Response:

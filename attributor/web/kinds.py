@@ -34,6 +34,8 @@ def kind_of_file(place: Place) -> tuple[Kind | None, str]:
                 return None, "it is empty"
             if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
                 return _list(start + file.read(BEGINNING))
+            if start.lstrip().lower().startswith((b"<!doct", b"<html")):
+                return None, "it is a web page, which any browser opens by itself"
             length = int.from_bytes(start, "little")
             size = file.seek(0, 2)
             if place.path.suffix != ".safetensors" and length > size - 8:

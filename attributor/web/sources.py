@@ -56,7 +56,6 @@ class Sources:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = None if path is None else _resolved(path)
-        self._named = path
         self._lock = threading.Lock()
         self._ids: dict[tuple[str, Place], str] = {}
         self._places: dict[str, tuple[str, Place]] = {}
@@ -64,7 +63,7 @@ class Sources:
         self._kinds: dict[tuple[Place, int, int], tuple[Kind | None, str]] = {}
         self.note: str | None = None
         if path is not None and not self.find():
-            raise InputError(f"cannot open {path}: {self.note or 'the folder is empty'}; {OPENS}")
+            raise InputError(f"cannot open {path}: {self.note or self._nothing()}; {OPENS}")
 
     def find(self) -> dict[str, Source]:
         """Look again: the sources by their ids, in the order of their names. An id stays what it was."""
@@ -75,6 +74,10 @@ class Sources:
         self.note = _note(left_out) if self._path.is_file() or left_out else None
         with self._lock:
             return {self._id("source", source.place): source for source in found}
+
+    def _nothing(self) -> str:
+        assert self._path is not None
+        return "it holds no run, no flow and no list of cases" if any(self._path.iterdir()) else "the folder is empty"
 
     @property
     def opened(self) -> str | None:
