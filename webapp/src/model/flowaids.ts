@@ -1,4 +1,4 @@
-/** What one pass over a large Flow file keeps, so that most questions need little of the file again. */
+/** What one pass over a Flow file keeps, so that most questions need little of the file again. */
 import { groupsOf } from "./edges";
 import type { FlowScores } from "./flowscores";
 import type { Layout } from "./flowview";
@@ -16,20 +16,27 @@ export class PieceSums {
   readonly #of: Int32Array;
   /** How many units each piece has. */
   readonly #counts: Int32Array;
+  readonly #row: Float64Array;
 
+  /** @param of (u) the piece of each unit, -1 for none. */
   constructor(rows: number, pieces: number, of: Int32Array) {
     this.#counts = new Int32Array(pieces);
     for (const piece of of) if (piece >= 0) this.#counts[piece]!++;
     this.#width = pieces + 1;
     this.#sums = new Float32Array(rows * this.#width);
     this.#of = of;
+    this.#row = new Float64Array(this.#width);
   }
 
-  /** Writes a row's sums. */
-  add(row: number, scores: Float32Array): void {
-    const sums = new Float64Array(this.#width);
-    for (let unit = 0; unit < scores.length; unit++) sums[this.#of[unit]! + 1]! += scores[unit]!;
-    this.#sums.set(sums, row * this.#width);
+  /** Writes a row's sums.
+   *
+   * @param starts (m) the first unit of each run of units of one piece.
+   * @param runs (m) the sum of each run.
+   */
+  put(row: number, starts: Int32Array, runs: Float64Array): void {
+    this.#row.fill(0);
+    for (let run = 0; run < runs.length; run++) this.#row[this.#of[starts[run]!]! + 1]! += runs[run]!;
+    this.#sums.set(this.#row, row * this.#width);
   }
 
   row(row: number): Float32Array {
@@ -55,15 +62,16 @@ export interface Aids {
   /** Rows of each block, and (u) the sum of the rows of each; the last may have fewer rows. */
   every: number;
   blocks: Float32Array[];
-  /** null where they would be too many. */
+  /** null where they would be too many, or are not needed. */
   sums: { document: PieceSums | null; sentence: PieceSums | null };
-  /** (o * u) all scores, where they are few. */
+  /** (o * u) all scores, where they are to be kept. */
   kept: Float32Array | null;
-  /** What each row took from these units, where it is known: those of one sentence or document. */
-  column(units: Span): Float32Array | null;
 }
 
-/** Reads all scores once. Throws a UserError where some are NaN or infinite. */
+/** Reads all scores once. Throws a UserError where some are NaN or infinite.
+ *
+ * @param keep whether to keep them all; the other aids are not needed then, but for the sums of all rows.
+ */
 export async function makeAids(
   scores: FlowScores, layout: Layout, keep: boolean, name: string, onProgress?: (share: number) => void,
 ): Promise<Aids> /* prettier-ignore */ {
@@ -72,36 +80,31 @@ export async function makeAids(
   const every = Math.ceil(rows / Math.max(1, Math.floor(ROOM / (4 * units))));
   const blocks: Float32Array[] = [];
   const total = new Float64Array(units);
-  let block = new Float64Array(units);
+  const block = new Float64Array(units);
   const reached = new Float64Array(rows);
   const sumsBy = (by: "document" | "sentence"): PieceSums | null => {
     const { of, count } = groupsOf(layout, by);
     return keep || rows * (count + 1) > MOST_SUMS ? null : new PieceSums(rows, count, of!);
   };
   const sums = { document: sumsBy("document"), sentence: sumsBy("sentence") };
-  let least = 0;
-  let largest = 0;
+  const starts = runStarts(layout.sentenceOf, layout.documentOf);
+  const runs = new Float64Array(starts.length);
+  const range = new Float64Array(2);
   let bad = 0;
   let told = 0;
   onProgress?.(0);
   await scores.scan({ start: 0, stop: rows }, null, (row, values) => {
-    let sum = 0;
-    for (let unit = 0; unit < units; unit++) {
-      const value = values[unit]!;
-      sum += value;
-      block[unit]! += value;
-      if (value < least) least = value;
-      else if (value > largest) largest = value;
-    }
+    addRow(values, starts, runs, block, range);
+    sums.document?.put(row, starts, runs);
+    sums.sentence?.put(row, starts, runs);
+    const sum = runs.reduce((a, b) => a + b, 0);
     reached[row] = sum;
     if (!Number.isFinite(sum)) for (const value of values) if (!Number.isFinite(value)) bad++;
     kept?.set(values, row * units);
-    sums.document?.add(row, values);
-    sums.sentence?.add(row, values);
     if ((row + 1) % every === 0 || row + 1 === rows) {
       for (let unit = 0; unit < units; unit++) total[unit]! += block[unit]!;
       if (!keep) blocks.push(Float32Array.from(block));
-      block = new Float64Array(units);
+      block.fill(0);
     }
     if (onProgress && row + 1 - told >= rows / 100) onProgress((told = row + 1) / rows);
   });
@@ -109,14 +112,35 @@ export async function makeAids(
     throw new UserError(
       `${name} is a flow file whose parts do not fit together: scores must be finite in float32; ${bad} of ${rows * units} values are NaN or infinite`,
     );
-  return {
-    total: Float32Array.from(total, (sum) => sum / rows),
-    reached,
-    hasNegative: least < -1e-6 * Math.max(largest, -least),
-    every,
-    blocks,
-    sums,
-    kept,
-    column: (span) => sums.sentence?.column(span) ?? sums.document?.column(span) ?? null,
-  };
+  const [least, largest] = range as unknown as [number, number];
+  const hasNegative = least < -1e-6 * Math.max(largest, -least);
+  return { total: Float32Array.from(total, (sum) => sum / rows), reached, hasNegative, every, blocks, sums, kept };
+}
+
+/** Adds a row to `block`, writes the sum of each run, widens `range` (least, largest). The one loop over all numbers. */
+function addRow(values: Float32Array, starts: Int32Array, runs: Float64Array, block: Float64Array, range: Float64Array): void {
+  let least = range[0]!;
+  let largest = range[1]!;
+  for (let run = 0; run < starts.length; run++) {
+    const stop = run + 1 < starts.length ? starts[run + 1]! : values.length;
+    let sum = 0;
+    for (let unit = starts[run]!; unit < stop; unit++) {
+      const value = values[unit]!;
+      sum += value;
+      block[unit]! += value;
+      if (value < least) least = value;
+      if (value > largest) largest = value;
+    }
+    runs[run] = sum;
+  }
+  range[0] = least;
+  range[1] = largest;
+}
+
+/** The first unit of each run of units of one sentence and one document. */
+function runStarts(sentenceOf: Int32Array, documentOf: Int32Array): Int32Array {
+  const starts: number[] = [];
+  for (let unit = 0; unit < sentenceOf.length; unit++)
+    if (unit === 0 || sentenceOf[unit] !== sentenceOf[unit - 1] || documentOf[unit] !== documentOf[unit - 1]) starts.push(unit);
+  return Int32Array.from(starts);
 }

@@ -92,7 +92,7 @@ class FlowFile implements FlowSource {
     const { aids, memory } = await this.#made();
     if (memory) return memory.received(units);
     checkSpan(units, this.#scores.units, "pieces of the prompt");
-    const known = aids.column(units);
+    const known = aids.sums.sentence?.column(units) ?? aids.sums.document?.column(units);
     if (known) return known;
     const out = new Float32Array(this.#scores.rows);
     await this.#scores.scan({ start: 0, stop: out.length }, units, (row, scores) => {
