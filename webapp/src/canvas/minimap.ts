@@ -9,6 +9,7 @@ export interface MinimapText {
   gold: readonly (readonly [number, number])[];
 }
 
+const BOLDER = 2; // levels: a line of a pixel or three needs more colour than a word
 const TICK = 7; // CSS pixels at the right edge that are kept for gold
 
 /** The largest level of each of `height` pixel rows; rows with less than one unit show the unit that they lie in. */
@@ -21,7 +22,18 @@ export function strip(levels: Uint8Array, height: number): Uint8Array {
       const y = Math.floor((u * height) / n);
       if (levels[u]! > out[y]!) out[y] = levels[u]!;
     }
+    return thicken(out);
   } else for (let y = 0; y < height; y++) out[y] = levels[Math.floor((y * n) / height)]!;
+  return out;
+}
+
+/** A row's neighbours take its level where it is stronger: one pixel is easily missed. */
+function thicken(rows: Uint8Array): Uint8Array {
+  const out = rows.slice();
+  for (let y = 0; y < rows.length; y++) {
+    if (y > 0 && rows[y]! > out[y - 1]!) out[y - 1] = rows[y]!;
+    if (y + 1 < rows.length && rows[y]! > out[y + 1]!) out[y + 1] = rows[y]!;
+  }
   return out;
 }
 
@@ -38,13 +50,28 @@ export class Minimap {
     this.still = null;
     this.draw();
   };
+  private readonly retheme = (): void => {
+    this.colours.clear();
+    this.again();
+  };
+  // Asked for once: a size or a style that is read while something waits to be laid out costs a whole layout.
+  private readonly colours = new Map<string, string>();
+  private width = 0;
+  private height = 0;
   private readonly size: ResizeObserver;
+  private readonly theme: MutationObserver;
 
   constructor(canvas: HTMLCanvasElement) {
     this.canvas = canvas;
-    this.size = new ResizeObserver(this.again);
+    this.size = new ResizeObserver(([entry]) => {
+      this.width = entry!.contentRect.width;
+      this.height = entry!.contentRect.height;
+      this.again();
+    });
     this.size.observe(canvas);
-    this.scheme.addEventListener("change", this.again);
+    this.theme = new MutationObserver(this.retheme);
+    this.theme.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    this.scheme.addEventListener("change", this.retheme);
   }
 
   setText(text: MinimapText): void {
@@ -72,14 +99,15 @@ export class Minimap {
 
   /** The unit at a height in CSS pixels from the top of the canvas. */
   unitAt(y: number): number {
-    const share = y / Math.max(1, this.canvas.clientHeight);
+    const share = y / Math.max(1, this.height);
     return Math.max(0, Math.min(this.text.units - 1, Math.floor(share * this.text.units)));
   }
 
   dispose(): void {
     cancelAnimationFrame(this.frame);
     this.size.disconnect();
-    this.scheme.removeEventListener("change", this.again);
+    this.theme.disconnect();
+    this.scheme.removeEventListener("change", this.retheme);
   }
 
   private draw(): void {
@@ -94,8 +122,8 @@ export class Minimap {
   private render(): void {
     const { canvas } = this;
     const ratio = devicePixelRatio || 1;
-    const width = Math.round(canvas.clientWidth * ratio);
-    const height = Math.round(canvas.clientHeight * ratio);
+    const width = Math.round(this.width * ratio);
+    const height = Math.round(this.height * ratio);
     const context = canvas.getContext("2d");
     if (!context || !width || !height || !this.text.units) return;
     if (canvas.width !== width || canvas.height !== height) {
@@ -125,7 +153,7 @@ export class Minimap {
     const right = width - TICK * ratio;
     context.fillStyle = this.colour("var(--card)");
     context.fillRect(0, 0, right, height);
-    const colours = Array.from({ length: LEVELS + 1 }, (_, l) => (l ? this.colour(`var(--heat-${l})`) : ""));
+    const colours = Array.from({ length: LEVELS + 1 }, (_, l) => (l ? this.colour(`var(--heat-${Math.min(LEVELS, l + BOLDER)})`) : ""));
     const rows = strip(this.levels, height);
     for (let from = 0; from < height; ) {
       let to = from + 1;
@@ -151,7 +179,12 @@ export class Minimap {
 
   /** A variable as the theme has it now: light-dark() is resolved by asking for a colour that uses it. */
   private colour(value: string): string {
-    this.canvas.style.color = value;
-    return getComputedStyle(this.canvas).color;
+    let colour = this.colours.get(value);
+    if (colour === undefined) {
+      this.canvas.style.color = value;
+      colour = getComputedStyle(this.canvas).color;
+      this.colours.set(value, colour);
+    }
+    return colour;
   }
 }

@@ -1,0 +1,191 @@
+/** The whole model: what the answer took from the prompt as curves, from documents down to tokens. */
+import { computed, effect, signal } from "@preact/signals";
+import type { VNode } from "preact";
+import { useEffect, useMemo } from "preact/hooks";
+
+import type { CaseState } from "../case/state";
+import { percent } from "../model/scale";
+import type { Piece } from "../model/shares";
+import type { By, Edges, FlowSource, Span, View } from "../model/types";
+import { Curves } from "./curves";
+import type { CurvesData, CurvesHit } from "./curves";
+import { granularities, oneLine, textOf } from "./layout";
+import type { Room } from "./layout";
+import { Loader } from "./loader";
+import type { How } from "./picture";
+import { Choice, Stage, TextTable } from "./Stage";
+
+/** What of a case's shared state this picture reads and writes. */
+export type Shown = Pick<CaseState, "view" | "variant" | "pinned" | "preview" | "selected" | "units" | "wholeRow" | "pinnedRow" | "layout" | "pin" | "select">;
+
+/** Curves that are drawn: well below the thousand that a frame can move. */
+const MOST = 400;
+const GRAINS: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
+
+interface Answered {
+  by: By;
+  units: Span | null;
+  edges: Edges;
+}
+
+/** Everything that one picture holds; no component state, so that a pointer's movement renders nothing. */
+class Model {
+  readonly loader = new Loader<Answered>();
+  readonly room = signal<Room>("text");
+  readonly grain = signal<By | "auto">("auto");
+  readonly readout = signal("");
+  readonly zoomed = signal(false);
+  /** Pieces that were added to the selected one with shift. */
+  readonly added = signal<Span[]>([]);
+  readonly data;
+  picture: Curves | null = null;
+  private asked: { units: Span | null; by: By } | null = null;
+
+  constructor(readonly state: Shown, private readonly source: () => FlowSource) {
+    this.data = computed<CurvesData>(() => {
+      const found = this.loader.state.value.data, pinned = state.pinned.value, own = state.units.value;
+      const row = pinned ? (state.pinnedRow.value ?? state.wholeRow.value) : state.wholeRow.value;
+      return {
+        view: state.view.value, by: found?.by ?? "token", edges: found?.edges ?? null, rows: pinned, scores: row.scores,
+        picked: own ? [own, ...this.added.value] : this.added.value, room: this.room.value, grain: this.grain.value,
+      };
+    });
+  }
+
+  /** Asks for the edges of what is in view. */
+  look(units: Span, by: By, zoomed: boolean): void {
+    this.zoomed.value = zoomed;
+    this.asked = { units: zoomed ? units : null, by };
+    this.fetch();
+  }
+
+  fetch(): void {
+    if (!this.asked) return;
+    const { units, by } = this.asked, view = this.state.view.value, source = this.source();
+    const rows = this.state.pinned.value ?? { start: 0, stop: view.answer.length };
+    const key = [this.state.variant.value.name, by, rows.start, rows.stop, units?.start, units?.stop].join();
+    this.loader.ask(key, async () => ({ by, units, edges: await source.edges(by, rows, units, MOST) }));
+  }
+
+  pick(hit: CurvesHit, how: How): void {
+    const { state } = this;
+    if (hit.kind === "row" || hit.kind === "edge") {
+      const pinned = state.pinned.peek(), row = { start: hit.row, stop: hit.row + 1 };
+      if (how.add && pinned) state.pin({ start: Math.min(pinned.start, row.start), stop: Math.max(pinned.stop, row.stop) });
+      else state.pin(pinned?.start === row.start && pinned.stop === row.stop && hit.kind === "row" ? null : row);
+    }
+    if (hit.kind === "row") return;
+    const piece: Piece | null = hit.group >= 0 ? { by: hit.by, index: hit.group } : null;
+    const units = hit.kind === "piece" ? hit.units : piece && state.layout.peek().unitsOf(piece);
+    if (!units) return;
+    const own = state.units.peek(), known = (span: Span) => span.start === units.start && span.stop === units.stop;
+    if (how.add && own && !known(own)) this.added.value = this.added.value.some(known) ? this.added.value.filter((s) => !known(s)) : [...this.added.value, units];
+    else {
+      this.added.value = [];
+      if (piece) state.select(own && known(own) ? null : piece, { reveal: true });
+    }
+  }
+
+  hover(hit: CurvesHit | null): void {
+    this.readout.value = hit ? this.say(hit) : "";
+    this.state.preview.value = hit && hit.kind !== "piece" ? { start: hit.row, stop: hit.row + 1 } : null;
+  }
+
+  /** Highlights what is hovered in another pane; returns how to stop. */
+  follow(): () => void {
+    return effect(() => {
+      const preview = this.state.preview.value;
+      if (this.readout.peek()) return; // the pointer is here
+      this.picture?.point(preview && preview.stop - preview.start === 1 ? { kind: "row", row: preview.start } : null);
+    });
+  }
+
+  private say(hit: CurvesHit): string {
+    const view = this.state.view.peek(), found = this.loader.state.peek().data;
+    const shown = (want: (e: number) => boolean) => found ? found.edges.mass.reduce((sum, m, e) => sum + (want(e) ? m : 0), 0) : 0;
+    const rows = this.state.pinned.peek() ?? { start: 0, stop: view.answer.length }, count = rows.stop - rows.start;
+    if (hit.kind === "row") {
+      const mass = shown((e) => found?.edges.rows[e] === hit.row);
+      return `“${oneLine(view.answer[hit.row] as string)}”, token ${hit.row + 1} of the answer: its curves carry ${this.part(mass)}.`;
+    }
+    if (hit.kind === "edge") return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row] as string)}”: ${this.part(hit.mass)}.`;
+    const scores = this.data.peek().scores;
+    let sum = 0, all = 0;
+    for (let u = 0; u < scores.length; u++) {
+      all += scores[u] as number;
+      if (u >= hit.units.start && u < hit.units.stop) sum += scores[u] as number;
+    }
+    return `${this.name(hit.by, hit.group, view)}: ${percent(view.normalized ? sum : sum / (all || 1))} of ${count === view.answer.length ? "the answer" : count === 1 ? "the chosen token" : `the ${count} chosen tokens`}.`;
+  }
+
+  /** A mass in words. Rows that do not add up to 1 have no whole of their own, so theirs is that of the picture. */
+  private part(mass: number): string {
+    if (this.state.view.peek().normalized) return `${percent(mass)} of what this token took`;
+    return `${percent(mass / (this.loader.state.peek().data?.edges.total || 1))} of the flow that is in view`;
+  }
+
+  name(by: By, group: number, view: View): string {
+    if (group < 0) return "Template and question";
+    if (by === "document") return view.documents[group] || `Document ${group + 1}`;
+    const units = this.state.layout.peek().unitsOf({ by, index: group });
+    return units ? `“${textOf(view, units, 120)}”` : "";
+  }
+}
+
+/** Curves between the prompt and the answer, linked to everything else that shows `state`. */
+export function WholeModel({ source, state }: { source?: FlowSource; state: Shown }): VNode {
+  const it = useMemo(() => new Model(state, () => source ?? state.variant.value.source), [state, source]);
+  const pinned = state.pinned.value, view = state.view.value, variant = state.variant.value;
+  useEffect(() => it.fetch(), [it, pinned, view, variant]);
+  useEffect(() => () => it.loader.stop(), [it]);
+  useEffect(() => it.follow(), [it]);
+  const found = it.loader.state.value, edges = found.data?.edges;
+  const grains: (readonly [By | "auto", string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, GRAINS[by]] as const)];
+  return (
+    <section class="flow-whole" aria-label="Curves between prompt and answer">
+      <div class="flow-bar">
+        <Choice label="Pieces" options={grains} value={it.grain.value} choose={(grain) => (it.grain.value = grain)} />
+        <Choice label="Room" options={[["text", "By text"], ["mass", "By flow"]]} value={it.room.value} choose={(room) => (it.room.value = room)} />
+        <span class="flow-steps">
+          <button type="button" class="button" aria-label="Zoom in" onClick={() => it.picture?.zoomBy(2)}>+</button>
+          <button type="button" class="button" aria-label="Zoom out" onClick={() => it.picture?.zoomBy(0.5)}>−</button>
+          <button type="button" class="button" disabled={!it.zoomed.value} onClick={() => it.picture?.showAll()}>All</button>
+        </span>
+        {found.data && edges && <Said edges={edges} whole={found.data.units === null} />}
+      </div>
+      <Stage
+        make={(canvas) => (it.picture = new Curves(canvas, {
+          onHover: (hit) => it.hover(hit),
+          onPick: (hit, how) => it.pick(hit, how),
+          onOpen: (hit) => hit.kind === "piece" && it.picture?.show(hit.units),
+          onWindow: (units, by, zoomed) => it.look(units, by, zoomed),
+        }))}
+        data={it.data.value}
+        label="The prompt above, the answer below. Left and right move through it, up and down change between prompt and answer, Enter selects, plus and minus zoom."
+        hint="Point at the prompt or the answer to follow its curves; click selects, shift-click adds. Ctrl + wheel zooms, drag moves, a double click opens a piece."
+        readout={it.readout}
+        state={found}
+        retry={() => it.loader.retry()}
+        empty={edges && !edges.rows.length ? "None of the chosen answer came from here." : null}
+      />
+      <TextTable title="The 20 strongest curves as a table" head={["From the prompt", "To the answer", "Share of that token"]} rows={topRows(it, view)} />
+    </section>
+  );
+}
+
+function Said({ edges, whole }: { edges: Edges; whole: boolean }): VNode {
+  const mass = edges.mass.reduce((a, b) => a + b, 0), n = edges.rows.length;
+  return (
+    <span class="flow-said flow-push">
+      {n === 1 ? "1 curve" : `${n.toLocaleString("en")} curves`} {n === 1 ? "shows" : "show"} <b>{percent(edges.total > 0 ? Math.min(1, mass / edges.total) : 0)}</b> of the flow{whole ? "" : " from what is in view"}
+    </span>
+  );
+}
+
+function topRows(it: Model, view: View): string[][] {
+  const found = it.loader.state.value.data;
+  if (!found) return [];
+  const { edges, by } = found;
+  const order = Array.from(edges.mass.keys()).sort((a, b) => (edges.mass[b] as number) - (edges.mass[a] as number)).slice(0, 20);
+  return order.map((e) => [it.name(by, edges.pieces[e] as number, view), `“${oneLine(view.answer[edges.rows[e] as number] as string)}” (${(edges.rows[e] as number) + 1})`, percent(edges.mass[e] as number)]);
+}

@@ -1,0 +1,152 @@
+/** Where the pieces of the prompt lie along an axis, and which of documents, sentences and tokens there is room for. Pure. */
+import type { By, Span, View } from "../model/types";
+
+/** Along the axis a piece gets room by its characters, or by how much of the answer came from it. */
+export type Room = "text" | "mass";
+
+/** Runs of units that belong to one document or sentence (or to none), or single units; in the order of the text. */
+export interface Pieces {
+  by: By;
+  /** (p) the first unit of each piece. */
+  start: Int32Array;
+  /** (p) the unit after its last. */
+  stop: Int32Array;
+  /** (p) its document, sentence or unit; -1 for what lies in none. */
+  group: Int32Array;
+  /** Document, sentence or unit -> its piece; of several runs the one with the most units. */
+  pieceOf: Int32Array;
+}
+
+/** (u + 1) where each unit starts along the axis, 0 to 1. */
+export function places(view: View, room: Room): Float64Array {
+  const units = view.ends.length, at = new Float64Array(units + 1);
+  if (!units) return at;
+  const length = view.text.length || 1;
+  let sum = 0;
+  // The sink takes most of the mass and is one token: with it, "by mass" would show nothing else.
+  const first = view.sink ? 1 : 0;
+  for (let u = first; u < units; u++) sum += Math.max(0, view.total[u] as number);
+  for (let u = 0; u < units; u++) {
+    const text = ((view.ends[u] as number) - (u ? (view.ends[u - 1] as number) : 0)) / length;
+    const mass = u >= first && sum > 0 ? Math.max(0, view.total[u] as number) / sum : 0;
+    // A quarter stays with the text, so that what got nothing keeps a place to point at.
+    at[u + 1] = (at[u] as number) + (room === "mass" && sum > 0 ? 0.25 * text + 0.75 * mass : text);
+  }
+  const all = at[units] as number;
+  if (all > 0) for (let u = 1; u <= units; u++) at[u] = (at[u] as number) / all;
+  return at;
+}
+
+/** The pieces of one granularity. O(u). */
+export function piecesOf(view: View, by: By): Pieces {
+  const units = view.ends.length;
+  if (by === "token") {
+    const start = Int32Array.from({ length: units }, (_, u) => u);
+    return { by, start, stop: start.map((u) => u + 1), group: start, pieceOf: start };
+  }
+  const of = by === "document" ? view.documentOf : view.sentenceOf;
+  const starts: number[] = [];
+  for (let u = 0; u < units; u++) if (u === 0 || of[u] !== of[u - 1]) starts.push(u);
+  const start = Int32Array.from(starts), stop = Int32Array.from(starts, (_, p) => starts[p + 1] ?? units);
+  const group = start.map((u) => of[u] as number);
+  const pieceOf = new Int32Array(by === "document" ? view.documents.length : view.sentences).fill(-1);
+  group.forEach((g, p) => {
+    if (g < 0 || g >= pieceOf.length) return;
+    const now = pieceOf[g] as number;
+    const long = (q: number) => (stop[q] as number) - (start[q] as number);
+    if (now < 0 || long(p) > long(now)) pieceOf[g] = p;
+  });
+  return { by, start, stop, group, pieceOf };
+}
+
+/** Index of the last entry that is <= value, in an ascending list that starts at or below it. */
+export function lastAtMost(list: ArrayLike<number>, value: number): number {
+  let low = 0, high = list.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((list[middle] as number) <= value) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+/** The units between two places of the axis. */
+export function unitsBetween(at: Float64Array, from: number, to: number): Span {
+  const units = at.length - 1;
+  if (units <= 0) return { start: 0, stop: 0 };
+  const start = Math.min(lastAtMost(at, from), units - 1);
+  return { start, stop: Math.max(start + 1, Math.min(units, lastAtMost(at, Math.max(from, to - 1e-12)) + 1)) };
+}
+
+/** The pieces, first and after last, that touch these units. */
+export function piecesBetween(pieces: Pieces, units: Span): Span {
+  if (!pieces.start.length) return { start: 0, stop: 0 };
+  return { start: lastAtMost(pieces.start, units.start), stop: lastAtMost(pieces.start, Math.max(units.start, units.stop - 1)) + 1 };
+}
+
+/** The granularities that this view can show, coarse to fine. */
+export function granularities(view: View): By[] {
+  const all: By[] = [];
+  if (view.documents.length) all.push("document");
+  if (view.sentences) all.push("sentence");
+  return [...all, "token"];
+}
+
+const ENOUGH: Record<By, number> = { document: 0, sentence: 30, token: 26 };
+
+/** The finest granularity whose pieces are wide enough on average to be pointed at and read. */
+export function roomFor(byGrain: readonly Pieces[], units: Span, width: number): By {
+  for (const pieces of [...byGrain].reverse()) {
+    const seen = piecesBetween(pieces, units);
+    if (width / Math.max(1, seen.stop - seen.start) >= ENOUGH[pieces.by]) return pieces.by;
+  }
+  return (byGrain[0] as Pieces).by;
+}
+
+/** The text of a run of units, on one line. */
+export function textOf(view: View, units: Span, limit = 400): string {
+  const start = units.start ? (view.ends[units.start - 1] as number) : 0;
+  const text = view.text.slice(start, Math.min(view.ends[units.stop - 1] ?? start, start + limit));
+  return oneLine(text);
+}
+
+/** A label of one line; white space alone is spelled out, as it is a token like any other. */
+export function oneLine(text: string): string {
+  const line = text.replace(/\s+/g, " ").trim();
+  if (line) return line;
+  if (!text) return "∅";
+  return text.includes("\n") ? "↵" : "␣";
+}
+
+/** What a piece is called: the document's name, or its text. */
+export function nameOf(view: View, pieces: Pieces, piece: number): string {
+  const group = pieces.group[piece] as number;
+  if (group < 0) return "Template and question";
+  if (pieces.by === "document") return view.documents[group] || `Document ${group + 1}`;
+  return textOf(view, { start: pieces.start[piece] as number, stop: pieces.stop[piece] as number });
+}
+
+/** Widths of boxes along a line.
+ *
+ * If all fit with their natural widths, they get them. Otherwise the chosen ones do, up to three quarters of the line, and the
+ * others share what is left.
+ */
+export function shareLine(natural: readonly number[], chosen: (i: number) => boolean, width: number): { x: Float64Array; width: Float64Array } {
+  const count = natural.length, widths = new Float64Array(count);
+  const sum = natural.reduce((a, b) => a + b, 0);
+  let left = 0;
+  if (sum <= width) {
+    widths.set(natural);
+    left = (width - sum) / 2;
+  } else {
+    const wanted = natural.reduce((a, b, i) => a + (chosen(i) ? b : 0), 0);
+    const others = natural.reduce((a, _, i) => a + (chosen(i) ? 0 : 1), 0);
+    const forChosen = others ? Math.min(wanted, 0.75 * width) : width;
+    for (let i = 0; i < count; i++) {
+      widths[i] = chosen(i) ? ((natural[i] as number) / (wanted || 1)) * forChosen : (width - forChosen) / others;
+    }
+  }
+  const x = new Float64Array(count);
+  for (let i = 0, at = left; i < count; at += widths[i] as number, i++) x[i] = at;
+  return { x, width: widths };
+}

@@ -1,0 +1,194 @@
+/** What all pictures share: two canvases (a drawing and a layer for hovering over it), size, theme, pointer, keys, export. */
+import { CanvasPen } from "./pen";
+import type { Pen } from "./pen";
+import { SvgPen } from "./svgpen";
+import { readTheme, watchTheme } from "./theme";
+import type { Theme } from "./theme";
+
+/** How something was picked: added to what is selected (shift, control or command) or alone. */
+export interface How {
+  add: boolean;
+}
+
+export interface PictureOptions<Hit> {
+  /** Under the pointer or the keyboard's cursor now; null for nothing. Called only when it changes. */
+  onHover?(hit: Hit | null): void;
+  onPick?(hit: Hit, how: How): void;
+  /** Double click. */
+  onOpen?(hit: Hit): void;
+}
+
+/** A canvas class free of any framework. Give it a canvas inside an element of position `relative` that has a width. */
+export abstract class Picture<Data, Hit> {
+  protected data: Data | null = null;
+  protected hovered: Hit | null = null;
+  protected width = 0;
+  protected height = 0;
+  protected theme: Theme;
+  private readonly over: HTMLCanvasElement;
+  private readonly stops: (() => void)[] = [];
+  private dpr = globalThis.devicePixelRatio || 1;
+  private frame = 0;
+  private stale = false;
+
+  constructor(readonly canvas: HTMLCanvasElement, protected readonly options: PictureOptions<Hit> = {}) {
+    this.over = document.createElement("canvas");
+    this.over.className = "flow-over";
+    this.over.setAttribute("aria-hidden", "true");
+    canvas.after(this.over);
+    this.theme = readTheme(this.host);
+    this.stops.push(watchTheme(() => this.retheme()));
+    const seen = new ResizeObserver(() => this.resize());
+    seen.observe(this.host);
+    this.stops.push(() => seen.disconnect());
+    this.on("pointermove", (event) => this.hover(this.under(event)));
+    this.on("pointerleave", () => this.hover(null));
+    this.on("click", (event) => this.pick(this.under(event), event.shiftKey || event.ctrlKey || event.metaKey));
+    this.on("dblclick", (event) => {
+      const hit = this.under(event);
+      if (hit) this.options.onOpen?.(hit);
+    });
+    this.on("keydown", (event) => {
+      if (!event.altKey && this.key(event)) event.preventDefault();
+    });
+    this.on("blur", () => this.hover(null));
+  }
+
+  /** Shows other data. */
+  set(data: Data): void {
+    this.data = data;
+    this.resize(this.dpr);
+  }
+
+  /** Highlights something without calling back, such as what is hovered in another pane. */
+  point(hit: Hit | null): void {
+    if (this.same(hit, this.hovered)) return;
+    this.hovered = hit;
+    this.redrawOver();
+  }
+
+  /** Takes the size of its place, and this many device pixels a CSS pixel. */
+  resize(dpr: number = globalThis.devicePixelRatio || 1): void {
+    this.dpr = dpr;
+    this.width = Math.max(1, Math.round(this.host.clientWidth));
+    this.height = Math.max(1, Math.round(this.tall(this.width)));
+    for (const canvas of [this.canvas, this.over]) {
+      const width = Math.round(this.width * dpr), height = Math.round(this.height * dpr);
+      // Setting a size empties the canvas, so only when it changed.
+      if (canvas.width !== width) canvas.width = width;
+      if (canvas.height !== height) canvas.height = height;
+      canvas.style.width = `${this.width}px`;
+      canvas.style.height = `${this.height}px`;
+    }
+    this.arrange();
+    this.redraw();
+  }
+
+  /** What lies at this place, in CSS pixels of the canvas. */
+  abstract hit(x: number, y: number): Hit | null;
+
+  /** Ends all listening; the canvas stays. */
+  destroy(): void {
+    cancelAnimationFrame(this.frame);
+    for (const stop of this.stops) stop();
+    this.over.remove();
+  }
+
+  /** A bitmap of what is shown, without what is hovered. */
+  toPNG(scale = 2): Promise<Blob> {
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.round(this.width * scale);
+    canvas.height = Math.round(this.height * scale);
+    const context = canvas.getContext("2d");
+    if (!context) return Promise.reject(new Error("This browser gives no 2D canvas."));
+    context.scale(scale, scale);
+    context.fillStyle = this.theme.card;
+    context.fillRect(0, 0, this.width, this.height);
+    this.paint(new CanvasPen(context, this.theme));
+    return new Promise((resolve, reject) => {
+      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large for a bitmap."))), "image/png");
+    });
+  }
+
+  /** What is shown as an SVG file, without what is hovered. */
+  toSVG(title = "Attention flow"): string {
+    const pen = new SvgPen(this.theme);
+    this.paint(pen);
+    return pen.svg(this.width, this.height, this.theme.card, title);
+  }
+
+  /** The height that this picture wants at a width, in CSS pixels. */
+  protected abstract tall(width: number): number;
+  /** Places everything, after the data or the size changed. */
+  protected abstract arrange(): void;
+  protected abstract paint(pen: Pen): void;
+  /** Draws what the hovered thing adds. */
+  protected abstract paintOver(pen: Pen): void;
+
+  /** Answers a key; true if it was used. */
+  protected key(_event: KeyboardEvent): boolean {
+    return false;
+  }
+
+  /** Two hits that mean the same need no new drawing. */
+  protected same(a: Hit | null, b: Hit | null): boolean {
+    return a === b || JSON.stringify(a) === JSON.stringify(b);
+  }
+
+  protected hover(hit: Hit | null): void {
+    if (this.same(hit, this.hovered)) return;
+    this.hovered = hit;
+    this.canvas.classList.toggle("flow-pointing", hit !== null);
+    this.redrawOver();
+    this.options.onHover?.(hit);
+  }
+
+  protected pick(hit: Hit | null, add: boolean): void {
+    if (hit) this.options.onPick?.(hit, { add });
+  }
+
+  /** Draws everything in the next frame. */
+  protected redraw(): void {
+    this.stale = true;
+    this.redrawOver();
+  }
+
+  protected redrawOver(): void {
+    if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
+  }
+
+  protected get host(): HTMLElement {
+    return this.canvas.parentElement ?? document.body;
+  }
+
+  private on<K extends keyof HTMLElementEventMap>(name: K, listener: (event: HTMLElementEventMap[K]) => void): void {
+    this.canvas.addEventListener(name, listener);
+    this.stops.push(() => this.canvas.removeEventListener(name, listener));
+  }
+
+  private under(event: MouseEvent): Hit | null {
+    const box = this.canvas.getBoundingClientRect();
+    return this.data === null ? null : this.hit(event.clientX - box.left, event.clientY - box.top);
+  }
+
+  private retheme(): void {
+    this.theme = readTheme(this.host);
+    this.arrange();
+    this.redraw();
+  }
+
+  private draw(): void {
+    this.frame = 0;
+    if (this.stale) this.layer(this.canvas, (pen) => this.paint(pen));
+    this.layer(this.over, (pen) => this.hovered !== null && this.paintOver(pen));
+    this.stale = false;
+  }
+
+  private layer(canvas: HTMLCanvasElement, paint: (pen: Pen) => void): void {
+    const context = canvas.getContext("2d");
+    if (!context) return;
+    context.setTransform(this.dpr, 0, 0, this.dpr, 0, 0);
+    context.clearRect(0, 0, this.width, this.height);
+    if (this.data !== null) paint(new CanvasPen(context, this.theme));
+  }
+}

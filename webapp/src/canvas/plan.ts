@@ -1,0 +1,224 @@
+/** Where everything of the whole-model picture lies, and what lies at a place. Knows no canvas. */
+import type { By, Edges, Span, View } from "../model/types";
+import { granularities, oneLine, piecesBetween, piecesOf, places, roomFor, shareLine, unitsBetween } from "./layout";
+import type { Pieces, Room } from "./layout";
+
+export interface CurvesData {
+  view: View;
+  /** What the edges' pieces are. */
+  by: By;
+  /** Null until there are any. */
+  edges: Edges | null;
+  /** The rows that were chosen; null for the whole answer. */
+  rows: Span | null;
+  /** (u) how much the chosen rows took from each unit: the heat of the pieces. */
+  scores: ArrayLike<number>;
+  /** The units that were chosen. */
+  picked: readonly Span[];
+  room: Room;
+  /** What to show, or "auto" for the finest that there is room for. */
+  grain: By | "auto";
+}
+
+/** A piece of the prompt, a row of the answer, or one curve between the two. */
+export type CurvesHit =
+  | { kind: "piece"; by: By; group: number; units: Span }
+  | { kind: "row"; row: number }
+  | { kind: "edge"; row: number; group: number; by: By; mass: number };
+
+/** From a place along the prompt's axis (0 to 1) to pixels; what d3's zoom transform does. */
+export interface Lens {
+  k: number;
+  applyX(x: number): number;
+  invertX(x: number): number;
+}
+
+// The bands from top to bottom, in pixels.
+export const DOCUMENTS = 30, PIECES = 44, PIECE_TALL = 26, CURVES = PIECES + PIECE_TALL, ROW_TALL = 28, FOOT = 14;
+/** Pixels of the thickest curve. */
+export const THICKEST = 11;
+
+export const overlap = (a: Span, b: Span): boolean => a.start < b.stop && b.start < a.stop;
+
+export class Plan {
+  at: Float64Array = new Float64Array(1);
+  /** (u + 1) sums of the scores of all units before. */
+  sums: Float64Array = new Float64Array(1);
+  grains: Pieces[] = [];
+  rows: { x: Float64Array; width: Float64Array } = { x: new Float64Array(0), width: new Float64Array(0) };
+  /** Edges, smallest first: the largest are drawn over the others. */
+  order: number[] = [];
+  width = 1;
+  height = 1;
+  private largest = 0;
+  private aside = -1;
+  private laid: { view: View; room: Room } | null = null;
+
+  constructor(readonly data: CurvesData, before: Plan | null) {
+    const { view, room } = data;
+    // Pieces and places belong to the view: they are kept when only the edges are new.
+    if (before?.laid?.view === view && before.laid.room === room) {
+      this.at = before.at;
+      this.grains = before.grains;
+    } else {
+      this.at = places(view, room);
+      this.grains = granularities(view).map((by) => piecesOf(view, by));
+    }
+    this.laid = { view, room };
+    this.sums = new Float64Array(data.scores.length + 1);
+    for (let u = 0; u < data.scores.length; u++) this.sums[u + 1] = (this.sums[u] as number) + (data.scores[u] as number);
+    this.order = data.edges ? Array.from(data.edges.mass.keys()).sort((a, b) => this.mass(a) - this.mass(b)) : [];
+    for (const e of this.order) if (!this.isAside(e)) this.largest = Math.max(this.largest, this.mass(e));
+    if (!this.largest && this.order.length) this.largest = this.mass(this.order[this.order.length - 1] as number);
+    this.aside = this.findAside();
+  }
+
+  /** Takes a size; `measure` says how wide a text of the answer is. */
+  fit(width: number, height: number, measure: (text: string) => number): void {
+    const { view, rows } = this.data;
+    this.width = width;
+    this.height = height;
+    const isChosen = (r: number) => rows !== null && r >= rows.start && r < rows.stop;
+    this.rows = shareLine(view.answer.map((text) => measure(oneLine(text)) + 10), isChosen, width);
+  }
+
+  get rowTop(): number {
+    return this.height - FOOT - ROW_TALL;
+  }
+
+  grain(by: By): Pieces | undefined {
+    return this.grains.find((g) => g.by === by);
+  }
+
+  /** The units in view, and what they are shown as. */
+  window(lens: Lens): { units: Span; by: By; zoomed: boolean } {
+    const units = unitsBetween(this.at, this.left(lens), this.right(lens)), wish = this.data.grain;
+    const by = wish !== "auto" && this.grain(wish) ? wish : roomFor(this.grains, units, this.width);
+    return { units, by, zoomed: lens.k > 1.001 };
+  }
+
+  left(lens: Lens): number {
+    return Math.max(0, lens.invertX(0) / this.width);
+  }
+
+  right(lens: Lens): number {
+    return Math.min(1, lens.invertX(this.width) / this.width);
+  }
+
+  /** Where units lie on the screen: the left edge and the width. */
+  extent(units: Span, lens: Lens): [number, number] {
+    const x = lens.applyX((this.at[units.start] as number) * this.width);
+    return [x, lens.applyX((this.at[units.stop] as number) * this.width) - x];
+  }
+
+  heat(pieces: Pieces, piece: number): number {
+    return (this.sums[pieces.stop[piece] as number] ?? 0) - (this.sums[pieces.start[piece] as number] ?? 0);
+  }
+
+  mass(edge: number): number {
+    return this.data.edges?.mass[edge] ?? 0;
+  }
+
+  /** The mass of an edge relative to the largest, 0 to 1. */
+  part(edge: number): number {
+    return Math.min(1, this.mass(edge) / (this.largest || 1));
+  }
+
+  /** The template, the question and the sink are much and say little: they do not set the scale. */
+  isAside(edge: number): boolean {
+    const { data } = this, piece = data.edges?.pieces[edge] ?? -1;
+    return piece < 0 || (piece === 0 && data.by === "token" && data.view.sink);
+  }
+
+  /** The units of a document, sentence or unit; of group -1 the largest run that lies in none. */
+  unitsOf(by: By, group: number): Span | null {
+    const pieces = this.grain(by), p = group >= 0 ? (pieces?.pieceOf[group] ?? -1) : this.aside;
+    return pieces && p >= 0 ? { start: pieces.start[p] as number, stop: pieces.stop[p] as number } : null;
+  }
+
+  /** The places at which an edge starts above and ends below; null for one that has no place. */
+  ends(edge: number, lens: Lens): [number, number] | null {
+    const { edges, by } = this.data;
+    if (!edges) return null;
+    const row = edges.rows[edge] as number, units = this.unitsOf(by, edges.pieces[edge] as number);
+    if (!units || !(row < this.rows.x.length)) return null;
+    const [x, width] = this.extent(units, lens);
+    // Long pieces that reach beyond the picture keep their curves inside of it.
+    const from = Math.max(0, x), to = Math.min(this.width, x + width);
+    return [to > from ? (from + to) / 2 : x + width / 2, (this.rows.x[row] as number) + (this.rows.width[row] as number) / 2];
+  }
+
+  isPicked(units: Span | null): boolean {
+    return units !== null && this.data.picked.some((span) => overlap(span, units));
+  }
+
+  /** Says of an edge whether it belongs to what was hit. */
+  touches(hit: CurvesHit): (edge: number) => boolean {
+    const { edges, by } = this.data;
+    if (!edges) return () => false;
+    if (hit.kind === "row") return (e) => edges.rows[e] === hit.row;
+    if (hit.kind === "edge") return (e) => edges.rows[e] === hit.row && edges.pieces[e] === hit.group;
+    return (e) => {
+      const units = this.unitsOf(by, edges.pieces[e] as number);
+      return units !== null && overlap(units, hit.units);
+    };
+  }
+
+  piece(pieces: Pieces, p: number): CurvesHit {
+    return { kind: "piece", by: pieces.by, group: pieces.group[p] as number, units: { start: pieces.start[p] as number, stop: pieces.stop[p] as number } };
+  }
+
+  hit(x: number, y: number, lens: Lens): CurvesHit | null {
+    if (y < CURVES + 2) return this.pieceAt(x, y, lens);
+    if (y < this.rowTop - 2) return this.edgeAt(x, y, lens);
+    for (let r = 0; r < this.rows.x.length; r++) {
+      const from = this.rows.x[r] as number;
+      if (x >= from && x < from + (this.rows.width[r] as number)) return { kind: "row", row: r };
+    }
+    return null;
+  }
+
+  private pieceAt(x: number, y: number, lens: Lens): CurvesHit | null {
+    const { by } = this.window(lens), place = lens.invertX(x) / this.width;
+    if (place < 0 || place >= 1 || y < DOCUMENTS - 12) return null;
+    const above = y < PIECES - 3, pieces = this.grain(above ? "document" : by);
+    if (!pieces || (above && by === "document")) return null;
+    const { start } = unitsBetween(this.at, place, place);
+    return this.piece(pieces, piecesBetween(pieces, { start, stop: start + 1 }).start);
+  }
+
+  private edgeAt(x: number, y: number, lens: Lens): CurvesHit | null {
+    const { edges, by } = this.data;
+    if (!edges) return null;
+    const across = progress((y - CURVES) / (this.rowTop - CURVES));
+    let best = -1, near = 7;
+    for (const e of this.order) {
+      const ends = this.ends(e, lens);
+      if (!ends) continue;
+      const away = Math.max(0, Math.abs(ends[0] + (ends[1] - ends[0]) * across - x) - (THICKEST / 2) * this.part(e));
+      if (away <= near) [best, near] = [e, away];
+    }
+    return best < 0 ? null : { kind: "edge", row: edges.rows[best] as number, group: edges.pieces[best] as number, by, mass: this.mass(best) };
+  }
+
+  private findAside(): number {
+    const pieces = this.grain(this.data.by);
+    let best = -1, most = -1;
+    pieces?.group.forEach((group, p) => {
+      const heat = group < 0 ? this.heat(pieces, p) : -1;
+      if (heat > most) [best, most] = [p, heat];
+    });
+    return best;
+  }
+}
+
+/** How far across a curve is when it is this far down: its y is 1.5t - 1.5t^2 + t^3 and its x 3t^2 - 2t^3 of the way. */
+export function progress(down: number): number {
+  let low = 0, high = 1;
+  for (let i = 0; i < 24; i++) {
+    const t = (low + high) / 2;
+    if (1.5 * t - 1.5 * t * t + t ** 3 < down) low = t;
+    else high = t;
+  }
+  return 3 * low * low - 2 * low ** 3;
+}

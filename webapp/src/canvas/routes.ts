@@ -1,0 +1,128 @@
+/** The strongest routes through a drawn network: through a node, along an edge, or anywhere. Pure. */
+
+export interface TraceNode {
+  id: number;
+  position: number;
+  unit: number | null;
+  row: number | null;
+  mass: number;
+}
+
+export interface TraceEdge {
+  from: number;
+  to: number;
+  mass: number;
+  /** The head that carries most of it; null for the residual connection, that is for staying where it is. */
+  head: number | null;
+  /** Heads of one layer and their shares of this edge; small ones may be left out. */
+  heads: readonly (readonly [number, number])[];
+}
+
+export interface TraceLevel {
+  /** How many layers of the model lie below: the first has all of them, the last 0. */
+  layer: number;
+  nodes: readonly TraceNode[];
+}
+
+export interface TraceAnswer {
+  /** The answer first, the prompt last. */
+  levels: readonly TraceLevel[];
+  /** Of each level but the last, the layer whose heads lead to the next one, where the server says it. */
+  attention?: readonly number[];
+  edges: readonly TraceEdge[];
+  shown: number;
+  exact: number;
+  paths: readonly { nodes: readonly number[]; mass: number; share: number }[];
+}
+
+export interface Route {
+  /** Node ids from the answer to the prompt. */
+  nodes: number[];
+  mass: number;
+}
+
+interface Way {
+  part: number;
+  nodes: number[];
+}
+
+/** The network with its edges by node; parallel edges (staying and attending) count together. */
+export class Network {
+  readonly levelOf = new Map<number, number>();
+  readonly node = new Map<number, TraceNode>();
+  /** Upper node -> lower node -> mass. */
+  private readonly down = new Map<number, Map<number, number>>();
+  private readonly up = new Map<number, Map<number, number>>();
+
+  constructor(readonly trace: TraceAnswer) {
+    trace.levels.forEach((level, i) => level.nodes.forEach((node) => {
+      this.levelOf.set(node.id, i);
+      this.node.set(node.id, node);
+    }));
+    for (const edge of trace.edges) {
+      const add = (map: Map<number, Map<number, number>>, a: number, b: number) => {
+        const ends = map.get(a) ?? new Map<number, number>();
+        ends.set(b, (ends.get(b) ?? 0) + edge.mass);
+        map.set(a, ends);
+      };
+      add(this.down, edge.from, edge.to);
+      add(this.up, edge.to, edge.from);
+    }
+  }
+
+  /** The heaviest routes through these nodes (one, or the two ends of an edge from above to below), heaviest first.
+   *
+   * An edge's mass is what all routes along it carry, so of what passes through a node an edge takes mass / (sum of the node's
+   * edges), and the mass of a route is the product of these parts.
+   */
+  through(nodes: readonly [number, ...number[]], count = 8): Route[] {
+    const first = nodes[0], last = nodes[nodes.length - 1] as number;
+    const above = this.ways(first, this.up, count), below = this.ways(last, this.down, count);
+    let mass = this.node.get(first)?.mass ?? 0;
+    if (last !== first) mass = this.down.get(first)?.get(last) ?? 0;
+    const found: Route[] = [];
+    for (const a of above) {
+      for (const b of below) {
+        const middle = last === first ? [first] : [first, last];
+        found.push({ mass: mass * a.part * b.part, nodes: [...[...a.nodes].reverse(), ...middle, ...b.nodes] });
+      }
+    }
+    return found.sort((a, b) => b.mass - a.mass).slice(0, count);
+  }
+
+  /** The layer whose attention leads from this level to the next; null where it cannot be known. */
+  layerBelow(level: number): number | null {
+    const { attention, levels } = this.trace;
+    if (attention) return attention[level] ?? null;
+    // As many layers lie below the next level as the number of the layer in between; but below the last level lies
+    // nothing, and layers without heads are left out, so that the lowest one may be any.
+    if (level + 2 < levels.length) return (levels[level + 1] as TraceLevel).layer;
+    return (levels[level] as TraceLevel).layer === 1 ? 0 : null;
+  }
+
+  /** How most of what goes from one node to another goes: by staying, or by heads. */
+  step(from: number, to: number): TraceEdge | null {
+    let best: TraceEdge | null = null;
+    for (const edge of this.trace.edges) if (edge.from === from && edge.to === to && (!best || edge.mass > best.mass)) best = edge;
+    return best;
+  }
+
+  /** The `count` best ways from a node to the end, in one direction, without the node itself. */
+  private ways(from: number, next: Map<number, Map<number, number>>, count: number, known = new Map<number, Way[]>()): Way[] {
+    const have = known.get(from);
+    if (have) return have;
+    const ends = next.get(from);
+    let found: Way[] = [{ part: 1, nodes: [] }];
+    if (ends?.size) {
+      let sum = 0;
+      for (const mass of ends.values()) sum += mass;
+      found = [];
+      for (const [to, mass] of ends) {
+        for (const way of this.ways(to, next, count, known)) found.push({ part: (mass / sum) * way.part, nodes: [to, ...way.nodes] });
+      }
+      found = found.sort((a, b) => b.part - a.part).slice(0, count);
+    }
+    known.set(from, found);
+    return found;
+  }
+}

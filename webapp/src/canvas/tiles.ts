@@ -1,0 +1,310 @@
+/** One head's whole attention matrix, zoomed from everything to single tokens; tiles come as they are looked at. */
+import type { Pen } from "./pen";
+import { Picture } from "./picture";
+import type { PictureOptions } from "./picture";
+import type { Theme } from "./theme";
+import { tileKey, TileStore } from "./tilestore";
+import type { Tile, TilePlace, TileSource } from "./tilestore";
+import { Zoomer } from "./zoom";
+
+export type TileMode = "max" | "mean";
+
+export interface TilesData {
+  source: TileSource;
+  mode: TileMode;
+  /** The text of a token, by its position. */
+  label(position: number): string;
+}
+
+/** A cell: `span` tokens from `query` on look at `span` tokens from `key` on. */
+export interface CellHit {
+  query: number;
+  key: number;
+  span: number;
+  /** Null where the tile is not here yet. */
+  max: number | null;
+  mean: number | null;
+  every: number;
+}
+
+export interface TilesOptions extends PictureOptions<CellHit> {
+  onFail?(error: unknown): void;
+  /** What is in view has changed, or a tile of it came: the value of the strongest colour, and how many tiles are missing. */
+  onScale?(largest: number, missing: number, every: number): void;
+}
+
+const LEFT = 62, TOP = 52, MOST_WIDE = 640, READABLE = 11;
+
+/** The next of 1, 2, 5, 10 ... at or above a value: colours that do not flicker with every tile that comes. */
+export function niceAbove(value: number): number {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  for (const step of [1, 2, 5]) if (value <= step * power * (1 + 1e-6)) return step * power;
+  return 10 * power;
+}
+
+export class Tiles extends Picture<TilesData, CellHit> {
+  private readonly zoomer: Zoomer;
+  private store: TileStore | null = null;
+  private readonly bitmaps = new Map<string, { canvas: HTMLCanvasElement; made: string }>();
+  private side = 1;
+  private largest = 1;
+  private told = "";
+  private cursor: { query: number; key: number } | null = null;
+
+  constructor(canvas: HTMLCanvasElement, protected override readonly options: TilesOptions = {}) {
+    super(canvas, options);
+    this.zoomer = new Zoomer(canvas, () => {
+      this.look();
+      this.redraw();
+    });
+  }
+
+  override destroy(): void {
+    this.store?.destroy();
+    this.zoomer.destroy();
+    super.destroy();
+  }
+
+  zoomBy(factor: number): void {
+    this.zoomer.by(factor);
+  }
+
+  showAll(): void {
+    this.zoomer.all();
+  }
+
+  /** Asks again for what could not be had. */
+  retry(): void {
+    this.look();
+  }
+
+  hit(x: number, y: number): CellHit | null {
+    const { data, side } = this;
+    if (!data || x < LEFT || y < TOP || x >= LEFT + side || y >= TOP + side) return null;
+    return this.cellAt(Math.floor(this.tokenAt(y, "y")), Math.floor(this.tokenAt(x, "x")));
+  }
+
+  /** The strongest cells of the tiles in view, strongest first. */
+  top(count: number): CellHit[] {
+    const { data, store } = this;
+    if (!data || !store) return [];
+    const found: { value: number; query: number; key: number; span: number }[] = [], { size } = data.source;
+    for (const place of this.places()) {
+      const tile = store.get(place);
+      if (!tile) continue;
+      const steps = tile[data.mode], scale = tile.scale[data.mode === "max" ? 0 : 1], span = 2 ** place.level;
+      let floor = found.length < count ? 0 : (found[found.length - 1] as { value: number }).value;
+      for (let i = 0; i < steps.length; i++) {
+        const value = scale * ((steps[i] as number) / 255) ** 2;
+        if (value <= floor) continue;
+        found.push({ value, span, query: (place.row * size + Math.floor(i / size)) * span, key: (place.col * size + (i % size)) * span });
+        if (found.length < 4 * count) continue;
+        found.sort((a, b) => b.value - a.value).splice(count);
+        floor = (found[count - 1] as { value: number }).value;
+      }
+      found.sort((a, b) => b.value - a.value).splice(count);
+    }
+    return found.map((cell) => this.cellAt(cell.query, cell.key)).filter((cell) => cell !== null);
+  }
+
+  protected tall(width: number): number {
+    this.side = Math.max(120, Math.min(width - LEFT - 1, MOST_WIDE));
+    return TOP + this.side + 1;
+  }
+
+  protected arrange(): void {
+    const { data, side } = this;
+    if (!data) return;
+    if (this.store?.source !== data.source) {
+      this.store?.destroy();
+      this.bitmaps.clear();
+      this.store = new TileStore(data.source, () => this.arrived(), (error) => this.options.onFail?.(error));
+      this.hover(null);
+    }
+    this.zoomer.fit({ largest: Math.max(1, (data.source.tokens * 22) / side), width: side, height: side, left: LEFT, top: TOP });
+    this.look();
+  }
+
+  protected paint(pen: Pen): void {
+    const { data, theme, side, store } = this;
+    if (!data || !store) return;
+    const { tokens, size } = data.source, level = this.level;
+    pen.clip(LEFT, TOP, side, side);
+    const edge = (position: number, axis: "x" | "y") => this.screen(Math.min(tokens, position), axis);
+    pen.rect(LEFT, TOP, side, side, { fill: theme.ramp[0] as string });
+    // Coarser tiles stand in for those that are on their way.
+    for (const { place, tile } of store.all()) {
+      const span = size * 2 ** place.level;
+      const x0 = this.screen(place.col * span, "x"), x1 = this.screen((place.col + 1) * span, "x");
+      const y0 = this.screen(place.row * span, "y"), y1 = this.screen((place.row + 1) * span, "y");
+      if (place.level < level || x1 < LEFT || y1 < TOP || x0 > LEFT + side || y0 > TOP + side) continue;
+      const bitmap = this.bitmap(place, tile, theme, data.mode);
+      if (bitmap) pen.image(bitmap, x0, y0, x1 - x0, y1 - y0);
+    }
+    // What does not exist, because nobody looks ahead, is not the same as nothing.
+    pen.line(edge(0, "x"), edge(0, "y"), edge(tokens, "x"), edge(tokens, "y"), { stroke: theme.soft, width: 1, alpha: 0.35 });
+    pen.unclip();
+    pen.rect(LEFT - 0.5, TOP - 0.5, side + 1, side + 1, { stroke: theme.line });
+    this.axes(pen, data);
+  }
+
+  protected paintOver(pen: Pen): void {
+    const { data, hovered, theme, side } = this;
+    if (!data || !hovered) return;
+    const x = this.screen(hovered.key, "x"), y = this.screen(hovered.query, "y"), wide = Math.max(3, this.screen(hovered.key + hovered.span, "x") - x);
+    pen.clip(LEFT, TOP, side, side);
+    pen.rect(x, TOP, wide, side, { fill: theme.accent, alpha: 0.12 });
+    pen.rect(LEFT, y, side, wide, { fill: theme.accent, alpha: 0.12 });
+    pen.rect(x - 0.5, y - 0.5, wide + 1, wide + 1, { stroke: theme.accent, width: 1.5 });
+    pen.unclip();
+    const tag = (cx: number, cy: number, text: string, align: "center" | "right") => {
+      const long = Math.min(150, text.length * 7.5 + 14), from = align === "right" ? cx - long : Math.min(Math.max(0, cx - long / 2), this.width - long);
+      pen.rect(from, cy - 10, long, 20, { fill: theme.ink, radius: 5 });
+      pen.text(from + long / 2, cy + 0.5, text, { fill: theme.card, size: 13, serif: true, align: "center", within: long - 6 });
+    };
+    tag(x + wide / 2, TOP - 14, data.label(hovered.key), "center");
+    tag(Math.max(LEFT - 4, 54), Math.min(Math.max(TOP, y + wide / 2), TOP + side), data.label(hovered.query), "right");
+  }
+
+  protected override key(event: KeyboardEvent): boolean {
+    const { data } = this;
+    if (!data) return false;
+    if (event.key === "+" || event.key === "=") this.zoomBy(2);
+    else if (event.key === "-") this.zoomBy(0.5);
+    else if (event.key === "0") this.showAll();
+    else {
+      const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (!move) return false;
+      const span = 2 ** this.level, most = data.source.tokens - 1;
+      const at = this.cursor ?? { query: Math.floor(this.tokenAt(TOP + this.side / 2, "y")), key: Math.floor(this.tokenAt(LEFT + this.side / 4, "x")) };
+      const within = (value: number) => Math.min(Math.max(0, value), most);
+      this.cursor = { query: within(at.query + (move[0] as number) * span), key: within(at.key + (move[1] as number) * span) };
+      this.follow(this.cursor);
+      this.hover(this.cellAt(this.cursor.query, this.cursor.key));
+    }
+    return true;
+  }
+
+  private get level(): number {
+    const { source } = this.data as TilesData;
+    const tokensPerPixel = source.tokens / (this.side * this.zoomer.transform.k);
+    return Math.min(source.levels - 1, Math.max(0, Math.ceil(Math.log2(tokensPerPixel))));
+  }
+
+  private screen(position: number, axis: "x" | "y"): number {
+    const { transform } = this.zoomer, tokens = (this.data as TilesData).source.tokens;
+    return axis === "x" ? transform.applyX(LEFT + (position / tokens) * this.side) : transform.applyY(TOP + (position / tokens) * this.side);
+  }
+
+  private tokenAt(pixel: number, axis: "x" | "y"): number {
+    const { transform } = this.zoomer, tokens = (this.data as TilesData).source.tokens;
+    const place = axis === "x" ? transform.invertX(pixel) - LEFT : transform.invertY(pixel) - TOP;
+    return (place / this.side) * tokens;
+  }
+
+  /** Brings a cell into view. */
+  private follow({ query, key }: { query: number; key: number }): void {
+    const x = this.screen(key, "x"), y = this.screen(query, "y"), edge = 12;
+    const outside = (at: number, from: number) => (at < from + edge ? from + edge - at : at > from + this.side - edge ? from + this.side - edge - at : 0);
+    const dx = outside(x, LEFT), dy = outside(y, TOP);
+    if ((dx || dy) && this.zoomer.transform.k > 1) this.zoomer.moveBy(dx, dy);
+  }
+
+  private cellAt(query: number, key: number): CellHit | null {
+    const { source } = this.data as TilesData;
+    if (query < 0 || key < 0 || query >= source.tokens || key >= source.tokens) return null;
+    const level = this.level, span = 2 ** level, row = Math.floor(query / span), col = Math.floor(key / span);
+    const tile = this.store?.get({ level, row: Math.floor(row / source.size), col: Math.floor(col / source.size) });
+    const at = (row % source.size) * source.size + (col % source.size);
+    const value = (steps: Uint8Array, scale: number) => scale * ((steps[at] as number) / 255) ** 2;
+    return { query: row * span, key: col * span, span, max: tile ? value(tile.max, tile.scale[0]) : null, mean: tile ? value(tile.mean, tile.scale[1]) : null, every: tile?.every ?? 1 };
+  }
+
+  /** The tiles in view that can hold anything: nobody looks ahead. From the middle outwards. */
+  private places(): TilePlace[] {
+    const { source } = this.data as TilesData, level = this.level, span = source.size * 2 ** level, last = Math.ceil(source.tokens / span) - 1;
+    const index = (pixel: number, axis: "x" | "y") => Math.min(last, Math.max(0, Math.floor(this.tokenAt(pixel, axis) / span)));
+    const [r0, r1] = [index(TOP, "y"), index(TOP + this.side - 1, "y")], [c0, c1] = [index(LEFT, "x"), index(LEFT + this.side - 1, "x")];
+    const found: TilePlace[] = [];
+    for (let row = r0; row <= r1; row++) for (let col = c0; col <= Math.min(c1, row); col++) found.push({ level, row, col });
+    const away = (place: TilePlace) => Math.hypot(place.row - (r0 + r1) / 2, place.col - (c0 + c1) / 2);
+    return found.sort((a, b) => away(a) - away(b));
+  }
+
+  private look(): void {
+    if (!this.data || !this.store) return;
+    this.store.want(this.places());
+    this.rescale();
+  }
+
+  private arrived(): void {
+    this.rescale();
+    this.redraw();
+  }
+
+  private rescale(): void {
+    const { data, store } = this;
+    if (!data || !store) return;
+    let most = 0, missing = 0, every = 1;
+    for (const place of this.places()) {
+      const tile = store.get(place);
+      if (!tile) missing++;
+      else {
+        most = Math.max(most, tile.scale[data.mode === "max" ? 0 : 1]);
+        every = Math.max(every, tile.every);
+      }
+    }
+    if (most > 0) this.largest = Math.min(niceAbove(most), 1);
+    const told = [this.largest, missing, every].join();
+    if (told === this.told) return;
+    this.told = told;
+    this.options.onScale?.(this.largest, missing, every);
+  }
+
+  private bitmap(place: TilePlace, tile: Tile, theme: Theme, mode: TileMode): HTMLCanvasElement | null {
+    const key = tileKey(place), made = `${mode} ${this.largest} ${theme.ramp32[0]}`;
+    let bitmap = this.bitmaps.get(key);
+    if (bitmap?.made === made) return bitmap.canvas;
+    if (this.bitmaps.size > 128) this.bitmaps.clear();
+    const size = (this.data as TilesData).source.size, canvas = bitmap?.canvas ?? document.createElement("canvas");
+    canvas.width = canvas.height = size;
+    const context = canvas.getContext("2d");
+    if (!context) return null;
+    const image = context.createImageData(size, size), pixels = new Uint32Array(image.data.buffer);
+    const steps = tile[mode], factor = Math.sqrt(tile.scale[mode === "max" ? 0 : 1] / this.largest);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = theme.ramp32[Math.min(255, Math.round((steps[i] as number) * factor))] as number;
+    context.putImageData(image, 0, 0);
+    bitmap = { canvas, made };
+    this.bitmaps.set(key, bitmap);
+    return canvas;
+  }
+
+  private axes(pen: Pen, data: TilesData): void {
+    const { theme, side } = this, { tokens } = data.source, cell = (side * this.zoomer.transform.k) / tokens;
+    const from = { x: Math.max(0, Math.floor(this.tokenAt(LEFT, "x"))), y: Math.max(0, Math.floor(this.tokenAt(TOP, "y"))) };
+    const to = { x: Math.min(tokens, Math.ceil(this.tokenAt(LEFT + side, "x"))), y: Math.min(tokens, Math.ceil(this.tokenAt(TOP + side, "y"))) };
+    if (cell >= READABLE) {
+      for (let p = from.x; p < to.x; p++) {
+        const x = this.screen(p + 0.5, "x");
+        if (x > LEFT && x < LEFT + side) pen.text(x, TOP - 5, data.label(p), { fill: theme.ink, size: 11.5, serif: true, upright: true, within: TOP - 8 });
+      }
+      for (let p = from.y; p < to.y; p++) {
+        const y = this.screen(p + 0.5, "y");
+        if (y > TOP && y < TOP + side) pen.text(LEFT - 5, y, data.label(p), { fill: theme.ink, size: 11.5, serif: true, align: "right", within: LEFT - 8 });
+      }
+      return;
+    }
+    pen.text(LEFT, 12, "looked at →", { fill: theme.soft, size: 11.5 });
+    pen.text(2, TOP + 8, "token ↓", { fill: theme.soft, size: 11.5 });
+    const step = niceAbove(((to.x - from.x) * 70) / side);
+    const number = (p: number) => p.toLocaleString("en");
+    for (const axis of ["x", "y"] as const) {
+      for (let p = Math.ceil(from[axis] / step) * step; p < to[axis]; p += step) {
+        const at = this.screen(p, axis);
+        if (axis === "x" && at < LEFT + side - 8) pen.text(at, TOP - 10, number(p), { fill: theme.soft, size: 11, align: p ? "center" : "left" });
+        else if (axis === "y" && p > 0 && at > TOP + 24) pen.text(LEFT - 7, at, number(p), { fill: theme.soft, size: 11, align: "right" });
+      }
+    }
+  }
+}

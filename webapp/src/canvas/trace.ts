@@ -1,0 +1,183 @@
+/** The strongest routes: layers as rows from the answer to the prompt, positions as columns in the order of the text. */
+import type { View } from "../model/types";
+import { oneLine, textOf } from "./layout";
+import type { Pen } from "./pen";
+import { Picture } from "./picture";
+import { progress } from "./plan";
+import type { Network, TraceEdge, TraceNode } from "./routes";
+import { fade } from "./theme";
+
+export interface TraceData {
+  view: View;
+  network: Network;
+  /** Node ids of the route that is singled out; empty for none. */
+  route: readonly number[];
+}
+
+export type TraceHit = { kind: "node"; id: number } | { kind: "edge"; from: number; to: number };
+
+const LEFT = 44, TOP = 40, FOOT = 76, THICKEST = 9, RADIUS = 9;
+
+/** The text of a position: its unit of the prompt or its token of the answer. */
+export function nodeText(view: View, node: TraceNode): string {
+  if (node.row !== null) return oneLine(view.answer[node.row] ?? "");
+  return node.unit === null ? `position ${node.position}` : textOf(view, { start: node.unit, stop: node.unit + 1 });
+}
+
+export class Trace extends Picture<TraceData, TraceHit> {
+  private columns: number[] = [];
+  private placeOf = new Map<number, number>();
+  private order: TraceEdge[] = [];
+  private largest = 1;
+  private cursor = -1;
+
+  hit(x: number, y: number): TraceHit | null {
+    const { data } = this;
+    if (!data) return null;
+    let best: TraceHit | null = null, near = 9;
+    for (const node of data.network.node.values()) {
+      const away = Math.hypot(this.x(node.id) - x, this.y(node.id) - y);
+      if (away < near) [best, near] = [{ kind: "node", id: node.id }, away];
+    }
+    if (best) return best;
+    near = 6;
+    for (const edge of this.order) {
+      const y0 = this.y(edge.from), y1 = this.y(edge.to);
+      if (y < y0 || y > y1) continue;
+      const away = Math.abs(this.x(edge.from) + (this.x(edge.to) - this.x(edge.from)) * progress((y - y0) / (y1 - y0)) - x);
+      if (away <= near) [best, near] = [{ kind: "edge", from: edge.from, to: edge.to }, away];
+    }
+    return best;
+  }
+
+  protected tall(width: number): number {
+    const levels = this.data?.network.trace.levels.length ?? 8;
+    const step = Math.min(56, Math.max(24, (width < 560 ? 620 : 760) / Math.max(1, levels)));
+    return TOP + FOOT + step * Math.max(1, levels - 1);
+  }
+
+  protected arrange(): void {
+    const { data } = this;
+    if (!data) return;
+    const positions = new Set<number>();
+    for (const node of data.network.node.values()) positions.add(node.position);
+    this.columns = [...positions].sort((a, b) => a - b);
+    this.placeOf = new Map(this.columns.map((position, i) => [position, i]));
+    this.order = [...data.network.trace.edges].sort((a, b) => a.mass - b.mass);
+    this.largest = 0;
+    for (const node of data.network.node.values()) this.largest = Math.max(this.largest, node.mass);
+    this.largest ||= 1;
+  }
+
+  protected paint(pen: Pen): void {
+    const { data, theme } = this;
+    if (!data) return;
+    const { levels } = data.network.trace;
+    levels.forEach((level, i) => {
+      const y = this.levelY(i);
+      pen.line(LEFT - 6, y, this.width, y, { stroke: theme.line, width: 0.75, alpha: 0.8 });
+      const name = i === 0 ? "answer" : i === levels.length - 1 ? "prompt" : `${level.layer}`;
+      pen.text(LEFT - 12, y, name, { fill: theme.soft, size: i === 0 || i === levels.length - 1 ? 10.5 : 11, align: "right" });
+    });
+    for (const edge of this.order) this.edge(pen, edge, data.route.length ? (this.isOn(edge, data.route) ? 1.5 : 0.25) : 1);
+    for (const node of data.network.node.values()) this.dot(pen, node, data.route.length > 0 && !data.route.includes(node.id));
+    this.labels(pen, data);
+  }
+
+  protected paintOver(pen: Pen): void {
+    const { data, hovered, theme } = this;
+    if (!data || !hovered) return;
+    const nodes = hovered.kind === "node" ? ([hovered.id] as [number]) : ([hovered.from, hovered.to] as [number, number]);
+    const best = data.network.through(nodes, 1)[0]?.nodes ?? nodes;
+    pen.rect(LEFT, TOP - 14, this.width - LEFT, this.height - FOOT - TOP + 28, { fill: fade(theme.card, 0.72) });
+    for (const edge of this.order) {
+      const near = hovered.kind === "node" && (edge.from === hovered.id || edge.to === hovered.id);
+      if (near || this.isOn(edge, best)) this.edge(pen, edge, 1.4);
+    }
+    for (const id of best) this.dot(pen, data.network.node.get(id) as TraceNode, false);
+    for (const id of nodes) {
+      const node = data.network.node.get(id) as TraceNode;
+      pen.dot(this.x(id), this.y(id), this.radius(node) + 2.5, { stroke: theme.accent, width: 2 });
+    }
+    const node = data.network.node.get(nodes[nodes.length - 1] as number) as TraceNode, text = nodeText(data.view, node);
+    const right = this.x(node.id) < this.width / 2, x = this.x(node.id) + (right ? 14 : -14);
+    const wide = Math.min(240, 8 * text.length + 16);
+    pen.rect(right ? x - 5 : x - wide + 5, this.y(node.id) - 24, wide, 20, { fill: theme.card, stroke: theme.line, radius: 5 });
+    pen.text(x, this.y(node.id) - 14, text, { fill: theme.ink, size: 13, serif: true, align: right ? "left" : "right", within: wide - 10 });
+  }
+
+  protected override key(event: KeyboardEvent): boolean {
+    const { data } = this;
+    if (!data) return false;
+    const ids = data.network.trace.levels.flatMap((level) => level.nodes.map((node) => node.id));
+    if (!ids.length) return false;
+    const level = data.network.levelOf.get(ids[Math.max(0, this.cursor)] as number) as number;
+    const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (move !== undefined) this.cursor = Math.min(Math.max(0, this.cursor + move), ids.length - 1);
+    else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      const to = data.network.trace.levels[level + (event.key === "ArrowDown" ? 1 : -1)];
+      const here = this.x(ids[Math.max(0, this.cursor)] as number);
+      const best = to && [...to.nodes].sort((a, b) => Math.abs(this.x(a.id) - here) - Math.abs(this.x(b.id) - here))[0];
+      if (best) this.cursor = ids.indexOf(best.id);
+    } else if ((event.key === "Enter" || event.key === " ") && this.hovered) {
+      this.pick(this.hovered, false);
+      return true;
+    } else return false;
+    this.cursor = Math.max(0, this.cursor);
+    this.hover({ kind: "node", id: ids[this.cursor] as number });
+    return true;
+  }
+
+  private levelY(level: number): number {
+    const levels = Math.max(2, this.data?.network.trace.levels.length ?? 2);
+    return TOP + (level / (levels - 1)) * (this.height - TOP - FOOT);
+  }
+
+  private x(id: number): number {
+    const node = this.data?.network.node.get(id), count = Math.max(1, this.columns.length);
+    const place = node ? (this.placeOf.get(node.position) ?? 0) : 0;
+    return LEFT + 14 + ((place + 0.5) / count) * (this.width - LEFT - 28);
+  }
+
+  private y(id: number): number {
+    return this.levelY(this.data?.network.levelOf.get(id) ?? 0);
+  }
+
+  private radius(node: TraceNode): number {
+    return 2 + (RADIUS - 2) * Math.sqrt(node.mass / this.largest);
+  }
+
+  private isOn(edge: TraceEdge, route: readonly number[]): boolean {
+    const i = route.indexOf(edge.from);
+    return i >= 0 && route[i + 1] === edge.to;
+  }
+
+  private edge(pen: Pen, edge: TraceEdge, strength: number): void {
+    const part = edge.mass / this.largest, stays = edge.head === null;
+    pen.curve(this.x(edge.from), this.y(edge.from), this.x(edge.to), this.y(edge.to), {
+      stroke: stays ? this.theme.quiet : this.theme.bar,
+      width: Math.max(0.6, THICKEST * part),
+      alpha: Math.min(1, (stays ? 0.22 + 0.25 * Math.sqrt(part) : 0.25 + 0.65 * Math.sqrt(part)) * strength),
+    });
+  }
+
+  private dot(pen: Pen, node: TraceNode, quiet: boolean): void {
+    const { theme } = this;
+    pen.dot(this.x(node.id), this.y(node.id), this.radius(node), { fill: node.row === null ? theme.bar : theme.answer, stroke: theme.card, width: 1.5, alpha: quiet ? 0.3 : 1 });
+  }
+
+  /** Texts of the columns: of the answer above, of the prompt below, as many as there is room for, heaviest first. */
+  private labels(pen: Pen, data: TraceData): void {
+    const { theme } = this, { levels } = data.network.trace, gap = (this.width - LEFT - 28) / Math.max(1, this.columns.length);
+    const upright = gap < 46;
+    for (const [level, y, up] of [[levels[0], TOP - 20, false], [levels[levels.length - 1], this.height - FOOT + 18, true]] as const) {
+      const taken: number[] = [];
+      for (const node of [...(level?.nodes ?? [])].sort((a, b) => b.mass - a.mass)) {
+        const x = this.x(node.id), turned = up && upright, needs = turned ? 13 : Math.min(70, 8 * nodeText(data.view, node).length + 8);
+        if (taken.some((other) => Math.abs(other - x) < needs)) continue;
+        taken.push(x);
+        pen.text(x, y, nodeText(data.view, node), { fill: theme.ink, size: 13, serif: true, align: turned ? "right" : "center", within: turned ? FOOT - 20 : needs + 20, upright: turned });
+      }
+    }
+  }
+}

@@ -1,0 +1,142 @@
+/** The map of layers and heads. */
+import { computed, signal } from "@preact/signals";
+import type { VNode } from "preact";
+import { useEffect, useMemo } from "preact/hooks";
+
+import { HeadMap } from "../../canvas/headmap";
+import type { HeadHit, HeadMapData } from "../../canvas/headmap";
+import { textOf } from "../../canvas/layout";
+import { Choice, Stage, TextTable } from "../../canvas/Stage";
+import { percent } from "../../model/scale";
+import { headName } from "./focus";
+import type { Focus } from "./focus";
+import { MEASURES } from "./requests";
+import type { Head, HeadMaps, Measure } from "./requests";
+
+const NAMES: Record<Measure, string> = { mass: "Mass", entropy: "Entropy", sink: "Sink", distance: "Distance", weight: "Weight" };
+const MEANING: Record<Measure, string> = {
+  mass: "share of the head's attention on the prompt",
+  entropy: "how widely the attention is spread, in nats: 0 is one token",
+  sink: "share of the attention on the first token",
+  distance: "how many tokens back the head looks on average",
+  weight: "how much the head counts in this run, of all heads",
+};
+
+/** A value of a measure as text. */
+export function write(measure: Measure, value: number): string {
+  if (Number.isNaN(value)) return "not recorded";
+  if (measure === "entropy") return value.toFixed(2);
+  if (measure === "distance") return value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(1);
+  return percent(value);
+}
+
+/** The largest value of a map, NaN left out. */
+export function largest(values: Float32Array): number {
+  let most = 0;
+  for (const value of values) if (value > most) most = value;
+  return most;
+}
+
+class Model {
+  readonly measure = signal<Measure>("mass");
+  readonly several = signal(false);
+  readonly at = signal<HeadHit | null>(null);
+  readonly data;
+  readonly readout;
+
+  constructor(readonly focus: Focus) {
+    this.data = computed<HeadMapData | null>(() => {
+      const maps = focus.maps.state.value.data, measure = this.measure.value;
+      if (!maps) return null;
+      const chosen = new Set(focus.heads.value.map(([l, h]) => l * maps.heads + h));
+      return {
+        layers: maps.layers, heads: maps.heads, values: maps[measure], most: largest(maps[measure]), sqrt: measure !== "entropy", chosen,
+        write: (value) => (measure === "entropy" || measure === "distance" ? write(measure, value) : (100 * value).toFixed(value < 0.1 ? 1 : 0)),
+      };
+    });
+    this.readout = computed(() => {
+      const maps = focus.maps.state.value.data, at = this.at.value;
+      return maps && at ? this.say(maps, at) : "";
+    });
+  }
+
+  say(maps: HeadMaps, { layer, head }: HeadHit): string {
+    if (head < 0) return `Layer ${layer}: ${this.focus.headsOf(layer).length} of ${maps.heads} heads recorded. Enter or a click opens the layer.`;
+    const i = layer * maps.heads + head;
+    if (Number.isNaN(maps.mass[i])) return `Layer ${layer}, head ${head}: not recorded, as it does not count in this run. A run with the weights “mean” records all heads.`;
+    const all = MEASURES.map((m) => `${NAMES[m].toLowerCase()} ${write(m, maps[m][i] as number)}${m === "distance" ? " tokens" : m === "entropy" ? " nats" : ""}`);
+    return `Layer ${layer}, head ${head}: ${all.join(" · ")}`;
+  }
+
+  pick(hit: HeadHit, add: boolean): void {
+    if (hit.head < 0) this.focus.openLayer(hit.layer);
+    else if (add || this.several.value) this.focus.toggle([hit.layer, hit.head]);
+    else this.focus.open([hit.layer, hit.head]);
+  }
+}
+
+/** A map whose cells open heads, and from which several heads can be chosen. */
+export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: [number, number][]) => void) | undefined }): VNode {
+  const it = useMemo(() => new Model(focus), [focus]);
+  const place = focus.place;
+  useEffect(() => focus.askMaps(), [place]);
+  const found = focus.maps.state.value, maps = found.data, at = it.at.value, measure = it.measure.value, chosen = focus.heads.value;
+  const units = focus.units.value, view = focus.view.value;
+  const meaning = measure === "mass" && units ? `share of the head's attention on “${textOf(view, units, 60)}”` : MEANING[measure];
+  return (
+    <section class="flow-heads" aria-label="Layers and heads">
+      <div class="flow-bar">
+        <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (it.measure.value = m)} />
+        <label><input type="checkbox" checked={it.several.value} onChange={(event) => (it.several.value = event.currentTarget.checked)} />Choose several</label>
+        {it.data.value && <Legend most={it.data.value.most} sqrt={it.data.value.sqrt} measure={measure} />}
+      </div>
+      <p class="flow-caption">{meaning}; mean over {focus.rowsText()}. Rows are layers, columns heads.</p>
+      <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
+        aria-multiselectable="true" tabIndex={0} aria-activedescendant={at ? "flow-cell" : undefined}
+        onKeyDown={(event) => { // keys belong to the grid, whose cells are drawn
+          const canvas = event.currentTarget.querySelector("canvas");
+          if (event.target === event.currentTarget && canvas && !canvas.dispatchEvent(new KeyboardEvent("keydown", { key: event.key, ctrlKey: event.ctrlKey, shiftKey: event.shiftKey, metaKey: event.metaKey, cancelable: true }))) event.preventDefault();
+        }}>
+        {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
+        <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
+          {at && at.head < 0
+            ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
+            : <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some(([l, h]) => l === at.layer && h === at.head)}>{it.readout.value || "Arrow keys move through the heads."}</div>}
+        </div>
+        <Stage
+          make={(canvas) => new HeadMap(canvas, {
+            onHover: (hit) => (it.at.value = hit), onPick: (hit, how) => it.pick(hit, how.add),
+            onToggle: (hit) => (hit.head < 0 ? focus.openLayer(hit.layer) : focus.toggle([hit.layer, hit.head])),
+          })}
+          data={it.data.value} role="presentation" label="" state={found} retry={() => focus.maps.retry()} readout={it.readout}
+          hint="A cell opens its head, a row's number its layer. Shift-click, or space, chooses several. A dot is a head that was not recorded."
+        />
+      </div>
+      <div class="flow-bar flow-chosen">
+        {chosen.length > 0 && <span class="flow-said"><b>{chosen.length}</b> {chosen.length === 1 ? "head" : "heads"} chosen: {chosen.slice(0, 12).map(headName).join(", ")}{chosen.length > 12 ? " …" : ""}</span>}
+        {chosen.length > 0 && <button type="button" class="button" onClick={() => { focus.layer.value = null; focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>}
+        {chosen.length > 0 && onWeigh && <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>Flow through {chosen.length === 1 ? "this head" : "these heads"} only</button>}
+        {chosen.length > 0 && <button type="button" class="button quiet" onClick={() => (focus.heads.value = [])}>Clear</button>}
+      </div>
+      <TextTable title={`The 20 heads with the most ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]} rows={maps ? topHeads(maps, measure) : []} />
+    </section>
+  );
+}
+
+function topHeads(maps: HeadMaps, measure: Measure): string[][] {
+  const order = Array.from(maps[measure].keys()).filter((i) => !Number.isNaN(maps.mass[i])).sort((a, b) => (maps[measure][b] as number) - (maps[measure][a] as number));
+  return order.slice(0, 20).map((i) => [`${Math.floor(i / maps.heads)}`, `${i % maps.heads}`, ...MEASURES.map((m) => write(m, maps[m][i] as number))]);
+}
+
+/** What the colours mean, in numbers. */
+function Legend({ most, sqrt, measure }: { most: number; sqrt: boolean; measure: Measure }): VNode {
+  const marks = [0, 0.5, 1].map((at) => (sqrt ? at * at : at) * most);
+  return (
+    <span class="flow-legend flow-push" role="img" aria-label={`Colours from ${write(measure, 0)} to ${write(measure, most)}`}>
+      <i aria-hidden="true" />
+      <span aria-hidden="true">{marks.map((value, i) => <b key={i}>{write(measure, value)}</b>)}</span>
+    </span>
+  );
+}
+
+export type { Head };

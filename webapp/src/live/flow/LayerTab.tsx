@@ -1,0 +1,209 @@
+/** One layer, or one or several heads: who looks at what. */
+import { computed, signal } from "@preact/signals";
+import type { VNode } from "preact";
+import { useEffect, useMemo } from "preact/hooks";
+
+import { LayerView } from "../../canvas/layerview";
+import type { LayerData, LayerEdge, LayerHit } from "../../canvas/layerview";
+import { oneLine, textOf } from "../../canvas/layout";
+import { Loader } from "../../canvas/loader";
+import { Choice, Stage, TextTable } from "../../canvas/Stage";
+import { DASHES, HEAD_COLOURS } from "../../canvas/theme";
+import { percent } from "../../model/scale";
+import type { Span } from "../../model/types";
+import { headName, sameHead } from "./focus";
+import type { Focus } from "./focus";
+import { fetchLayer } from "./requests";
+import type { Head, LayerAnswer } from "./requests";
+
+const MOST = 480;
+
+interface Answered {
+  heads: readonly Head[];
+  rows: Span;
+  edges: LayerEdge[];
+  /** (heads) all of a head's attention that was asked for, over the rows; and its weight in this run. */
+  totals: number[];
+  weights: number[];
+}
+
+/** Answers of several layers as one list of edges; heads are counted in the order in which they were asked for. */
+export function merge(heads: readonly Head[], rows: Span, answers: readonly { layer: number; heads: readonly number[]; answer: LayerAnswer }[]): Answered {
+  const edges: LayerEdge[] = [], totals = heads.map(() => 0), weights = heads.map(() => 0);
+  for (const { layer, heads: asked, answer } of answers) {
+    const place = new Map(asked.map((head) => [head, heads.findIndex((h) => sameHead(h, [layer, head]))]));
+    asked.forEach((head, i) => {
+      const at = place.get(head) as number;
+      totals[at] = answer.totals[i] as number;
+      weights[at] = answer.relative[i] as number;
+    });
+    answer.mass.forEach((mass, e) => edges.push({
+      row: answer.query[e] as number, unit: answer.key[e] as number, head: place.get(answer.head[e] as number) as number, mass,
+    }));
+  }
+  return { heads, rows, edges, totals, weights };
+}
+
+class Model {
+  readonly loader = new Loader<Answered>();
+  readonly relative = signal<"largest" | "absolute">("largest");
+  readonly weighed = signal(false);
+  readonly only = signal<number | null>(null);
+  readonly readout = signal("");
+  readonly heads;
+  readonly colours;
+  readonly data;
+  view: LayerView | null = null;
+
+  constructor(readonly focus: Focus) {
+    this.heads = computed<readonly Head[]>(() => {
+      const layer = focus.layer.value;
+      if (layer !== null) return focus.headsOf(layer).map((head) => [layer, head] as const);
+      if (focus.heads.value.length) return focus.heads.value;
+      const strongest = focus.strongest();
+      return strongest ? [strongest] : [];
+    });
+    // Eight heads have a colour: all that were chosen, or of a layer those that look at this most.
+    this.colours = computed<number[]>(() => {
+      const found = this.loader.state.value.data;
+      if (!found) return [];
+      const colours = found.heads.map(() => -1);
+      const order = found.heads.map((_, i) => i).sort((a, b) => (found.heads.length > HEAD_COLOURS ? (found.totals[b] as number) - (found.totals[a] as number) : a - b));
+      order.slice(0, HEAD_COLOURS).forEach((i, colour) => (colours[i] = colour));
+      return colours;
+    });
+    this.data = computed<LayerData | null>(() => {
+      const found = this.loader.state.value.data;
+      if (!found) return null;
+      const scaled = found.edges.map((edge) => ({ ...edge, mass: edge.mass * this.factor(found, edge.head) }));
+      return {
+        view: focus.view.value, edges: scaled, rows: found.rows, colours: this.colours.value, only: this.only.value, picked: focus.units.value ? [focus.units.value] : [],
+        // Absolute: the thickest curve is all of a token's attention.
+        full: this.relative.value === "absolute" ? 1 : null,
+      };
+    });
+  }
+
+  private factor(found: Answered, head: number): number {
+    return this.weighed.value ? (found.weights[head] as number) : 1;
+  }
+
+  ask(): void {
+    const { flow } = this.focus, rows = this.focus.rows.value, units = this.focus.units.value, heads = this.heads.value;
+    if (!heads.length) return;
+    const layers = [...new Set(heads.map(([layer]) => layer))];
+    this.loader.ask(`${this.focus.place} ${heads.join(" ")}`, async (signal) => {
+      const answers = await Promise.all(layers.map(async (layer) => {
+        const asked = heads.filter(([l]) => l === layer).map(([, head]) => head);
+        const limit = Math.max(asked.length, Math.floor((MOST * asked.length) / heads.length));
+        return { layer, heads: asked, answer: await fetchLayer(flow, layer, asked, rows, units, limit, signal) };
+      }));
+      return merge(heads, rows, answers);
+    });
+  }
+
+  hover(hit: LayerHit | null): void {
+    const { state } = this.focus;
+    this.readout.value = hit ? this.say(hit) : "";
+    state.preview.value = hit && hit.kind !== "unit" ? { start: hit.kind === "row" ? hit.row : hit.edge.row, stop: (hit.kind === "row" ? hit.row : hit.edge.row) + 1 } : null;
+  }
+
+  pick(hit: LayerHit, add: boolean): void {
+    const { state } = this.focus, row = hit.kind === "row" ? hit.row : hit.kind === "edge" ? hit.edge.row : null;
+    if (row !== null) {
+      const pinned = state.pinned.peek();
+      if (add && pinned) state.pin({ start: Math.min(pinned.start, row), stop: Math.max(pinned.stop, row + 1) });
+      else state.pin(pinned?.start === row && pinned.stop === row + 1 ? null : { start: row, stop: row + 1 });
+    } else if (hit.kind === "unit") {
+      const own = state.units.peek();
+      state.select(own?.start === hit.unit && own.stop === hit.unit + 1 ? null : { by: "token", index: hit.unit }, { reveal: true });
+    }
+  }
+
+  private say(hit: LayerHit): string {
+    const view = this.focus.view.peek(), found = this.loader.state.peek().data;
+    if (!found) return "";
+    const unit = (u: number) => `“${textOf(view, { start: u, stop: u + 1 })}”`, row = (r: number) => `“${oneLine(view.answer[r] as string)}”`;
+    if (hit.kind === "edge") {
+      const mine = found.edges.find((e) => e.row === hit.edge.row && e.unit === hit.edge.unit && e.head === hit.edge.head);
+      return `Head ${headName(found.heads[hit.edge.head] as Head)}, for ${row(hit.edge.row)}, puts ${percent(mine?.mass ?? 0)} of its attention on ${unit(hit.edge.unit)}.`;
+    }
+    const parts = found.heads.map((head, i) => ({ head, sum: found.edges.reduce((s, e) => s + (e.head === i && (hit.kind === "row" ? e.row === hit.row : e.unit === hit.unit) ? e.mass : 0), 0) }));
+    const most = parts.filter((p) => p.sum > 0).sort((a, b) => b.sum - a.sum).slice(0, 4);
+    const count = hit.kind === "unit" ? found.rows.stop - found.rows.start : 1;
+    return `${hit.kind === "row" ? row(hit.row) : unit(hit.unit)}: ${most.map((p) => `head ${headName(p.head)} ${percent(p.sum / count)}`).join(" · ") || "no curve"}`;
+  }
+}
+
+/** Curves of attention between the answer's tokens and the prompt's, a colour and a dash a head. */
+export function LayerTab({ focus }: { focus: Focus }): VNode {
+  const it = useMemo(() => new Model(focus), [focus]);
+  const heads = it.heads.value, place = focus.place;
+  useEffect(() => focus.askMaps(), [place]);
+  useEffect(() => it.ask(), [it, place, heads]);
+  useEffect(() => () => it.loader.stop(), [it]);
+  const maps = focus.maps.state.value, own = it.loader.state.value, found = own.data;
+  const layers = focus.layers(), layer = focus.layer.value ?? heads[0]?.[0] ?? 0;
+  return (
+    <section class="flow-layer" aria-label="One layer or a few heads">
+      <div class="flow-bar">
+        <label>Layer
+          <select value={layer} onChange={(event) => { focus.heads.value = []; focus.layer.value = +event.currentTarget.value; }}>
+            {layers.map((l) => <option key={l} value={l}>{l}</option>)}
+          </select>
+        </label>
+        <label>Head
+          <select value={heads.length === 1 ? heads[0]?.[1] : focus.layer.value !== null ? "all" : "several"}
+            onChange={(event) => (event.currentTarget.value === "all" ? focus.openLayer(layer) : focus.open([layer, +event.currentTarget.value]))}>
+            <option value="all">all of the layer</option>
+            {heads.length > 1 && focus.layer.value === null && <option value="several">{heads.length} chosen</option>}
+            {focus.headsOf(layer).map((h) => <option key={h} value={h}>{h}</option>)}
+          </select>
+        </label>
+        <Choice label="Relative weight" options={[["largest", "Relative to the largest"], ["absolute", "Absolute"]]} value={it.relative.value} choose={(v) => (it.relative.value = v)} />
+        <label><input type="checkbox" checked={it.weighed.value} onChange={(event) => (it.weighed.value = event.currentTarget.checked)} />times the head's weight in this run</label>
+      </div>
+      {found && <HeadChips it={it} found={found} />}
+      <Stage
+        make={(canvas) => (it.view = new LayerView(canvas, { onHover: (hit) => it.hover(hit), onPick: (hit, how) => it.pick(hit, how.add) }))}
+        data={it.data.value} state={own.error || own.slow ? own : maps} retry={() => (own.error ? it.loader.retry() : focus.maps.retry())} readout={it.readout}
+        label={`Attention of ${heads.length === 1 ? "head" : "heads"} ${heads.slice(0, 8).map(headName).join(", ")}: tokens of the prompt above, of the answer below. Arrow keys move, Enter selects.`}
+        hint={`The tokens that ${focus.rowsText()} looked at most, in the order of the text; ⋯ where others lie between. Click a token to follow it alone.`}
+        empty={found && !found.edges.length ? "None of this attention goes to what is selected." : null}
+      />
+      <TextTable title="The 20 strongest curves as a table" head={["Head", "From the answer", "To the prompt", "Share of its attention"]} rows={found ? topEdges(found, focus) : []} />
+    </section>
+  );
+}
+
+function topEdges(found: Answered, focus: Focus): string[][] {
+  const view = focus.view.value;
+  return [...found.edges].sort((a, b) => b.mass - a.mass).slice(0, 20).map((e) => [
+    headName(found.heads[e.head] as Head), `“${oneLine(view.answer[e.row] as string)}” (${e.row + 1})`, `“${textOf(view, { start: e.unit, stop: e.unit + 1 })}”`, percent(e.mass),
+  ]);
+}
+
+/** Which head has which colour, how much of its attention is drawn, and its weight. Pressing one shows it alone. */
+function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
+  const colours = it.colours.value, rows = Math.max(1, found.rows.stop - found.rows.start);
+  const drawn = found.heads.map(() => 0);
+  for (const edge of found.edges) drawn[edge.head] = (drawn[edge.head] as number) + edge.mass;
+  const named = found.heads.map((head, i) => ({ head, i })).filter(({ i }) => (colours[i] as number) >= 0).sort((a, b) => (colours[a.i] as number) - (colours[b.i] as number));
+  const rest = found.heads.length - named.length;
+  return (
+    <ul class="flow-chips" aria-label="Heads">
+      {named.map(({ head, i }) => (
+        <li key={headName(head)}>
+          <button type="button" aria-pressed={it.only.value === i} onClick={() => (it.only.value = it.only.value === i ? null : i)}
+            aria-label={`Head ${headName(head)}: ${percent((found.totals[i] as number) / rows)} of its attention on ${it.focus.units.value ? "the selection" : "the prompt"}, weight ${percent(found.weights[i] as number)}`}>
+            <svg width="30" height="10" aria-hidden="true" class={`flow-series-${(colours[i] as number) + 1}`}><line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={(DASHES[colours[i] as number] as readonly number[]).join(" ") || undefined} /></svg>
+            <b>{headName(head)}</b>
+            <span>{percent((found.totals[i] as number) / rows)}</span>
+            <small>{percent((found.totals[i] as number) > 0 ? Math.min(1, (drawn[i] as number) / (found.totals[i] as number)) : 0)} drawn</small>
+          </button>
+        </li>
+      ))}
+      {rest > 0 && <li class="soft">{rest} other {rest === 1 ? "head" : "heads"} in grey</li>}
+    </ul>
+  );
+}

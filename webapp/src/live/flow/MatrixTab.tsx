@@ -1,0 +1,147 @@
+/** The whole attention matrix of one head. */
+import { computed, signal } from "@preact/signals";
+import type { VNode } from "preact";
+import { useEffect, useMemo } from "preact/hooks";
+
+import { isGone, Loader } from "../../canvas/loader";
+import { oneLine, lastAtMost, textOf } from "../../canvas/layout";
+import { Choice, Stage, TextTable } from "../../canvas/Stage";
+import { Tiles } from "../../canvas/tiles";
+import type { CellHit, TileMode, TilesData } from "../../canvas/tiles";
+import type { TileSource } from "../../canvas/tilestore";
+import { percent } from "../../model/scale";
+import type { View } from "../../model/types";
+import { headName } from "./focus";
+import type { Focus } from "./focus";
+import { fetchTiles } from "./requests";
+import type { Head } from "./requests";
+
+/** The text of a token of the prompt or the answer, by its position. */
+export function tokenText(view: View, position: number): string {
+  const { firstToken } = view, units = view.ends.length, prompt = firstToken ? (firstToken[units] as number) : units;
+  if (position >= prompt) return view.answer[position - prompt] === undefined ? `token ${position}` : oneLine(view.answer[position - prompt] as string);
+  const unit = firstToken ? lastAtMost(firstToken.subarray(0, units), position) : position;
+  return textOf(view, { start: unit, stop: unit + 1 });
+}
+
+class Model {
+  readonly loader = new Loader<TileSource>();
+  readonly mode = signal<TileMode>("max");
+  readonly cell = signal<CellHit | null>(null);
+  readonly scale = signal({ largest: 1, missing: 0, every: 1 });
+  readonly failure = signal<{ error: string; gone: boolean } | null>(null);
+  readonly slow = signal(false);
+  readonly table = signal<CellHit[]>([]);
+  readonly head;
+  readonly data;
+  readonly readout;
+  tiles: Tiles | null = null;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(readonly focus: Focus) {
+    this.head = computed<Head | null>(() => focus.heads.value[focus.heads.value.length - 1] ?? focus.strongest());
+    this.data = computed<TilesData | null>(() => {
+      const source = this.loader.state.value.data, view = focus.view.value;
+      return source && { source, mode: this.mode.value, label: (position) => tokenText(view, position) };
+    });
+    this.readout = computed(() => (this.cell.value ? this.say(this.cell.value) : ""));
+  }
+
+  ask(): void {
+    const head = this.head.value;
+    if (!head) return;
+    this.failure.value = null;
+    this.loader.ask(`${this.focus.flow} ${head.join()}`, (signal) => fetchTiles(this.focus.flow, head, signal));
+  }
+
+  fail(error: unknown): void {
+    this.failure.value = { error: error instanceof Error ? error.message : "A tile could not be loaded.", gone: isGone(error) };
+  }
+
+  scaled(largest: number, missing: number, every: number): void {
+    this.scale.value = { largest, missing, every };
+    clearTimeout(this.timer);
+    if (!missing) {
+      this.slow.value = false;
+      this.failure.value = null;
+      this.table.value = this.tiles?.top(20) ?? [];
+    } else this.timer = setTimeout(() => (this.slow.value = true), 200);
+  }
+
+  retry(): void {
+    this.failure.value = null;
+    if (this.loader.state.peek().error) this.loader.retry();
+    else this.tiles?.retry();
+  }
+
+  say(cell: CellHit): string {
+    const view = this.focus.view.peek(), at = (position: number) => `“${tokenText(view, position)}” (${position.toLocaleString("en")})`;
+    const where = cell.span === 1 ? `${at(cell.query)} looks at ${at(cell.key)}` : `${cell.span} tokens from ${at(cell.query)} look at ${cell.span} tokens from ${at(cell.key)}`;
+    if (cell.key > cell.query + cell.span - 1) return `${at(cell.query)} cannot look ahead to ${at(cell.key)}.`;
+    if (cell.max === null) return `${where}: not loaded yet.`;
+    return cell.span === 1 ? `${where}: ${percent(cell.max)} of its attention.` : `${where}: at most ${percent(cell.max)}, on average ${percent(cell.mean ?? 0)}.`;
+  }
+
+  dispose(): void {
+    clearTimeout(this.timer);
+    this.loader.stop();
+  }
+}
+
+/** A matrix to zoom into. */
+export function MatrixTab({ focus }: { focus: Focus }): VNode {
+  const it = useMemo(() => new Model(focus), [focus]);
+  const place = focus.place, head = it.head.value, key = head?.join();
+  useEffect(() => focus.askMaps(), [place]);
+  useEffect(() => it.ask(), [it, key]);
+  useEffect(() => () => it.dispose(), [it]);
+  const found = it.loader.state.value, maps = focus.maps.state.value, { largest, every, missing } = it.scale.value, failure = it.failure.value;
+  const state = failure ? { ...found, error: failure.error, gone: failure.gone } : found.error || !found.data ? (found.error ? found : maps) : { ...found, slow: it.slow.value && missing > 0 };
+  const layers = focus.layers(), view = focus.view.value;
+  const open = (layer: number, h: number): void => { focus.heads.value = [[layer, h]]; };
+  return (
+    <section class="flow-matrix" aria-label="Attention matrix">
+      <div class="flow-bar">
+        <label>Layer
+          <select value={head?.[0]} onChange={(event) => open(+event.currentTarget.value, focus.headsOf(+event.currentTarget.value)[0] ?? 0)}>{layers.map((l) => <option key={l} value={l}>{l}</option>)}</select>
+        </label>
+        <label>Head
+          <select value={head?.[1]} onChange={(event) => head && open(head[0], +event.currentTarget.value)}>{head && focus.headsOf(head[0]).map((h) => <option key={h} value={h}>{h}</option>)}</select>
+        </label>
+        <Choice label="A cell of many tokens shows" options={[["max", "Largest"], ["mean", "Mean"]]} value={it.mode.value} choose={(mode) => (it.mode.value = mode)} />
+        <span class="flow-steps">
+          <button type="button" class="button" aria-label="Zoom in" onClick={() => it.tiles?.zoomBy(2)}>+</button>
+          <button type="button" class="button" aria-label="Zoom out" onClick={() => it.tiles?.zoomBy(0.5)}>−</button>
+          <button type="button" class="button" onClick={() => it.tiles?.showAll()}>All</button>
+        </span>
+      </div>
+      <div class="flow-two flow-square">
+        <Stage
+          make={(canvas) => (it.tiles = new Tiles(canvas, {
+            onHover: (cell) => (it.cell.value = cell), onFail: (error) => it.fail(error), onScale: (most, lacking, step) => it.scaled(most, lacking, step),
+            onPick: (cell) => { if (cell.span === 1 && view.kind === "token") pickCell(focus, cell); },
+          }))}
+          data={it.data.value} state={state} retry={() => it.retry()}
+          label={`Attention of head ${head ? headName(head) : ""}: a row for each token, a column for each token it looks at. Arrow keys move, plus and minus zoom.`}
+          hint="Ctrl + wheel zooms, drag moves. Click a cell of single tokens to select them."
+        />
+        <div class="flow-aside">
+          <p class="flow-legend flow-tall" role="img" aria-label={`Colours from 0 to ${percent(largest)}`}><i aria-hidden="true" /><span aria-hidden="true"><b>0</b><b>{percent(largest / 4)}</b><b>{percent(largest)}</b></span></p>
+          <p>Rows are tokens that read, columns the tokens that they look at. Nobody looks ahead: above the diagonal there is nothing.</p>
+          {every > 1 && <p class="flow-partly">Only every {every === 2 ? "2nd" : every === 3 ? "3rd" : `${every}th`} row was computed here, as all would take too long: the largest is then a lower bound. Zoom in for exact numbers.</p>}
+          <p class="flow-cell" aria-live="polite">{it.readout.value || "Point at a cell to read it."}</p>
+        </div>
+      </div>
+      <TextTable title="The 20 strongest cells in view as a table" head={["Token", "looks at", "Largest"]}
+        rows={it.table.value.map((cell) => [`“${tokenText(view, cell.query)}” (${cell.query})`, `“${tokenText(view, cell.key)}” (${cell.key})`, percent(cell.max ?? 0)])} />
+    </section>
+  );
+}
+
+function pickCell(focus: Focus, cell: CellHit): void {
+  const view = focus.view.peek(), units = view.ends.length, first = view.firstToken, prompt = first ? (first[units] as number) : units;
+  if (cell.key < prompt) focus.state.select({ by: "token", index: first ? lastAtMost(first.subarray(0, units), cell.key) : cell.key }, { reveal: true });
+  // A token is written by the position before it: the row that reads is the one of the next token.
+  const row = cell.query + 1 - prompt;
+  if (row >= 0 && row < view.answer.length) focus.state.pin({ start: row, stop: row + 1 });
+}

@@ -1,0 +1,122 @@
+/** The strongest routes from the answer down the layers to the prompt. */
+import { computed, signal } from "@preact/signals";
+import type { VNode } from "preact";
+import { useEffect, useMemo } from "preact/hooks";
+
+import { Loader } from "../../canvas/loader";
+import { Network } from "../../canvas/routes";
+import type { Route } from "../../canvas/routes";
+import { Stage, TextTable } from "../../canvas/Stage";
+import { nodeText, Trace } from "../../canvas/trace";
+import type { TraceData, TraceHit } from "../../canvas/trace";
+import { percent } from "../../model/scale";
+import type { View } from "../../model/types";
+import type { Focus } from "./focus";
+import { fetchTrace } from "./requests";
+import { headsText, routeText } from "./routetext";
+
+class Model {
+  readonly loader = new Loader<Network>();
+  readonly keep = signal(0.9);
+  readonly nodes = signal(24);
+  readonly picked = signal<TraceHit | null>(null);
+  readonly route = signal<readonly number[]>([]);
+  readonly readout = signal("");
+  readonly routes;
+  readonly data;
+
+  constructor(readonly focus: Focus) {
+    this.routes = computed<Route[]>(() => {
+      const network = this.loader.state.value.data, picked = this.picked.value;
+      if (!network) return [];
+      if (picked?.kind === "node" && network.node.has(picked.id)) return network.through([picked.id]);
+      if (picked?.kind === "edge" && network.node.has(picked.from) && network.node.has(picked.to)) return network.through([picked.from, picked.to]);
+      return network.trace.paths.slice(0, 8).map(({ nodes, mass }) => ({ nodes: [...nodes], mass }));
+    });
+    this.data = computed<TraceData | null>(() => {
+      const network = this.loader.state.value.data;
+      return network && { view: focus.view.value, network, route: this.route.value };
+    });
+  }
+
+  ask(): void {
+    const { flow } = this.focus, rows = this.focus.rows.value, units = this.focus.units.value, keep = this.keep.value, nodes = this.nodes.value;
+    this.loader.ask(`${this.focus.place} ${keep} ${nodes}`, async (signal) => new Network(await fetchTrace(flow, rows, units, keep, nodes, signal)));
+  }
+
+  pick(hit: TraceHit): void {
+    const same = JSON.stringify(hit) === JSON.stringify(this.picked.peek());
+    this.picked.value = same ? null : hit;
+    this.route.value = [];
+    const node = hit.kind === "node" ? this.loader.state.peek().data?.node.get(hit.id) : undefined;
+    if (!same && node && node.unit !== null) this.focus.state.select({ by: "token", index: node.unit }, { reveal: true });
+  }
+
+  say(hit: TraceHit | null): string {
+    const network = this.loader.state.peek().data, view = this.focus.view.peek();
+    if (!hit || !network) return "";
+    const all = network.trace.exact || 1, { levels } = network.trace;
+    if (hit.kind === "node") {
+      const node = network.node.get(hit.id), level = levels[network.levelOf.get(hit.id) ?? 0];
+      return node ? `“${nodeText(view, node)}” ${node.row === null ? "of the prompt" : "of the answer"}, below layer ${level?.layer ?? 0}: ${percent(node.mass / all)} of this flow passes here.` : "";
+    }
+    const step = network.step(hit.from, hit.to), a = network.node.get(hit.from), b = network.node.get(hit.to);
+    if (!step || !a || !b) return "";
+    const how = step.head === null ? "stays, on the residual connection" : `by ${headsText(network, step)}`;
+    return `“${nodeText(view, a)}” ← “${nodeText(view, b)}”: ${percent(step.mass / all)} of this flow, ${how}.`;
+  }
+}
+
+/** Routes as a picture and as a list. */
+export function TraceTab({ focus }: { focus: Focus }): VNode {
+  const it = useMemo(() => new Model(focus), [focus]);
+  const place = focus.place, keep = it.keep.value, nodes = it.nodes.value;
+  useEffect(() => it.ask(), [it, place, keep, nodes]);
+  useEffect(() => () => it.loader.stop(), [it]);
+  const found = it.loader.state.value, network = found.data, view = focus.view.value, routes = it.routes.value;
+  const all = network?.trace.exact || 1;
+  return (
+    <section class="flow-trace" aria-label="Strongest routes">
+      <div class="flow-bar">
+        <label>Keep <input type="range" min="0.5" max="0.99" step="0.01" value={keep} aria-valuetext={percent(keep)} onInput={(event) => (it.keep.value = +event.currentTarget.value)} /> <b class="flow-number">{Math.round(100 * keep)}%</b></label>
+        <label>Nodes a layer, at most
+          <select value={nodes} onChange={(event) => (it.nodes.value = +event.currentTarget.value)}>{[6, 12, 24, 48].map((n) => <option key={n} value={n}>{n}</option>)}</select>
+        </label>
+        {network && <span class="flow-said flow-push">shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText()} to {focus.units.value ? "the selection" : "the prompt"}</span>}
+      </div>
+      <div class="flow-two">
+        <Stage
+          make={(canvas) => new Trace(canvas, { onHover: (hit) => (it.readout.value = it.say(hit)), onPick: (hit) => it.pick(hit) })}
+          data={it.data.value} state={found} retry={() => it.loader.retry()} readout={it.readout}
+          label="Routes of the flow: the answer at the top, layers as rows, the prompt at the bottom. Arrow keys move from node to node, Enter lists the routes through one."
+          hint="Layers from the answer (top) to the prompt (bottom). Orange moves by attention, grey stays. Click a node or a curve for the routes through it."
+          empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
+        />
+        <div class="flow-routes">
+          <h3>{it.picked.value ? "Routes through what you picked" : "Strongest routes"}{it.picked.value && <button type="button" class="button quiet" onClick={() => { it.picked.value = null; it.route.value = []; }}>All</button>}</h3>
+          <ol>
+            {network && routes.map((route) => {
+              const on = it.route.value === route.nodes;
+              return (
+                <li key={route.nodes.join()}>
+                  <button type="button" aria-pressed={on} onClick={() => (it.route.value = on ? [] : route.nodes)}>
+                    <b>{percent(route.mass / all)}</b> <span>{routeText(view, network, route.nodes)}</span>
+                  </button>
+                </li>
+              );
+            })}
+          </ol>
+        </div>
+      </div>
+      <TextTable title="The 20 strongest steps as a table" head={["Below layer", "From", "To", "By", "Share"]} rows={network ? topSteps(network, view) : []} />
+    </section>
+  );
+}
+
+function topSteps(network: Network, view: View): string[][] {
+  const { edges, levels, exact } = network.trace;
+  const name = (id: number) => { const node = network.node.get(id); return node ? `“${nodeText(view, node)}”` : ""; };
+  return [...edges].filter((e) => e.head !== null).sort((a, b) => b.mass - a.mass).slice(0, 20).map((e) => [
+    `${levels[network.levelOf.get(e.from) ?? 0]?.layer ?? ""}`, name(e.from), name(e.to), headsText(network, e), percent(e.mass / (exact || 1)),
+  ]);
+}
