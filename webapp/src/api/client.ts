@@ -134,11 +134,18 @@ async function sendSafely(method: string, path: string, body: string | null, sig
   }
 }
 
-async function send(method: string, path: string, signal?: AbortSignal, headers: Record<string, string> = {}, body: string | null = null): Promise<Response> {
+async function send(
+  method: string,
+  path: string,
+  signal?: AbortSignal,
+  headers: Record<string, string> = {},
+  body: string | null = null,
+): Promise<Response> {
   const answer = await whole(fetch(path, { method, headers, body, signal: signal ?? null, cache: "no-store" }));
   if (answer.ok) return answer;
   const error = await answer.json().then((found: Partial<ErrorBody> | null) => found?.error, () => undefined);
-  const message = typeof error?.message === "string" && error.message ? error.message : `The server refused ${path.split("?")[0]} (status ${answer.status}).`;
+  const unsaid = `The server refused ${path.split("?")[0]} (status ${answer.status}).`;
+  const message = typeof error?.message === "string" && error.message ? error.message : unsaid;
   throw new ApiError(message, typeof error?.code === "string" ? error.code : "", answer.status);
 }
 

@@ -2,6 +2,7 @@
 import { groupsOf } from "./edges";
 import type { FlowScores } from "./flowscores";
 import type { Layout } from "./flowview";
+import { meanOf } from "./memory";
 import { type Span, UserError } from "./types";
 
 /** Numbers of sums over sentences up to which they are kept. */
@@ -110,11 +111,12 @@ export async function makeAids(
   });
   if (bad)
     throw new UserError(
-      `${name} is a flow file whose parts do not fit together: scores must be finite in float32; ${bad} of ${rows * units} values are NaN or infinite`,
+      `${name} is a flow file whose parts do not fit together: scores must be finite in float32; ` +
+        `${bad} of ${rows * units} values are NaN or infinite`,
     );
   const [least, largest] = range as unknown as [number, number];
   const hasNegative = least < -1e-6 * Math.max(largest, -least);
-  return { total: Float32Array.from(total, (sum) => sum / rows), reached, hasNegative, every, blocks, sums, kept };
+  return { total: meanOf(total, rows), reached, hasNegative, every, blocks, sums, kept };
 }
 
 /** Adds a row to `block`, writes the sum of each run, widens `range` (least, largest). The one loop over all numbers. */

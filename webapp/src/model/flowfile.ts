@@ -6,7 +6,7 @@ import { makeAids, type Aids } from "./flowaids";
 import { checkKind, readParts } from "./flowparts";
 import { FlowScores } from "./flowscores";
 import { layOut } from "./flowview";
-import { checkSpan, MemoryFlow, PlainRows } from "./memory";
+import { checkSpan, meanOf, MemoryFlow, PlainRows } from "./memory";
 import { type Numbers, SafetensorsFile } from "./safetensors";
 import type { By, Edges, FlowSource, Span, View } from "./types";
 
@@ -135,7 +135,7 @@ class FlowFile implements FlowSource {
       const ends = [{ start: rows.start, stop: first * aids.every }, { start: last * aids.every, stop: rows.stop }]; // prettier-ignore
       for (const end of ends) if (end.start < end.stop) await this.#scores.scan(end, null, (_, scores) => add(scores));
     }
-    return Float32Array.from(sums, (sum) => sum / (rows.stop - rows.start));
+    return meanOf(sums, rows.stop - rows.start);
   }
 
   #made(): Promise<Read> {

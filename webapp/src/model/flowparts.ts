@@ -47,7 +47,8 @@ export function checkKind(file: SafetensorsFile, name: string): void {
   }
   if (number > VERSION)
     throw new UserError(
-      `${name} was written by a newer attributor (flow version ${version!.slice(0, 20)}, this one reads up to ${VERSION}): pip install -U attributor`,
+      `${name} was written by a newer attributor (flow version ${version!.slice(0, 20)}, ` +
+        `this one reads up to ${VERSION}): pip install -U attributor`,
     );
 }
 
@@ -74,7 +75,10 @@ function build(file: SafetensorsFile, tensors: Map<string, Tensor>): FlowParts {
     throw new UserError(`ids must be a 1-dimensional tensor of integers, got ${described(ids)}`);
   const answered = ids.shape[0]! - k;
   if (answered !== o && !(answered === 0 && o === 1))
-    throw new UserError(`scores (${o}, ${k}) need ids of ${k} prompt and ${o} answer tokens${o === 1 ? " (or none)" : ""}, got (${ids.shape[0]})`);
+    throw new UserError(
+      `scores (${o}, ${k}) need ids of ${k} prompt and ${o} answer tokens${o === 1 ? " (or none)" : ""}, ` +
+        `got (${ids.shape[0]})`,
+    );
   const [text, offsets] = textOf(tensors, "text", "offsets", k);
   const [answer, answerOffsets] = textOf(tensors, "answer", "answer_offsets", answered);
   const length = text === null ? 0 : countCodePoints(text);
@@ -119,7 +123,8 @@ function textOf(tensors: Map<string, Tensor>, name: string, places: string, coun
 }
 
 function sentencesOf(tensor: Tensor, length: number): Int32Array {
-  if (tensor.shape.length !== 2 || tensor.shape[1] !== 2) throw new UserError(`sentences must be (s, 2) integers, got ${described(tensor)}`);
+  if (tensor.shape.length !== 2 || tensor.shape[1] !== 2)
+    throw new UserError(`sentences must be (s, 2) integers, got ${described(tensor)}`);
   const spans = toIntegers(tensor, "sentences");
   let reached = 0;
   for (let i = 0; i < spans.length; i += 2) {
@@ -150,7 +155,9 @@ function documentsOf(json: string, length: number | null): [Int32Array, string[]
       throw new UserError(`document ${index} must be [start, stop, label or null], got ${JSON.stringify(entry).slice(0, 60)}`);
     const span = { start: start as number, stop: stop as number, index };
     if (!(0 <= span.start && span.start < span.stop && span.stop <= length!))
-      throw new UserError(`document ${index} spans characters ${start} to ${stop}; the text has ${length} and a span may not be empty`);
+      throw new UserError(
+        `document ${index} spans characters ${start} to ${stop}; the text has ${length} and a span may not be empty`,
+      );
     spans.push(span);
     labels.push(label === null ? "" : String(label));
   }
@@ -158,7 +165,10 @@ function documentsOf(json: string, length: number | null): [Int32Array, string[]
   for (const [i, b] of sorted.entries()) {
     const a = sorted[i - 1];
     if (a && b.start < a.stop)
-      throw new UserError(`document ${a.index} (characters ${a.start} to ${a.stop}) and document ${b.index} (${b.start} to ${b.stop}) overlap`);
+      throw new UserError(
+        `document ${a.index} (characters ${a.start} to ${a.stop}) and document ${b.index} (${b.start} to ${b.stop}) ` +
+          "overlap; every character may belong to one document only",
+      );
   }
   return [Int32Array.from(spans.flatMap(({ start, stop }) => [start, stop])), labels];
 }

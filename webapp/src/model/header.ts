@@ -126,8 +126,10 @@ function place(key: string, value: unknown, base: number, size: number, name: st
   const [start, stop] = offsets as [number, number];
   let bytes = SIZES[dtype as Dtype] as number;
   for (const length of shape as number[]) bytes *= length;
-  if (start > stop || base + stop > size) throw wrong(`lies at bytes ${start} to ${stop}, outside of the ${size - base} there are`);
-  if (bytes !== stop - start) throw wrong(`of shape [${shape.join(", ")}] and dtype ${dtype} needs ${bytes} bytes, its place has ${stop - start}`);
+  if (start > stop || base + stop > size)
+    throw wrong(`lies at bytes ${start} to ${stop}, outside of the ${size - base} there are`);
+  if (bytes !== stop - start)
+    throw wrong(`of shape [${shape.join(", ")}] and dtype ${dtype} needs ${bytes} bytes, its place has ${stop - start}`);
   return { dtype: dtype as Dtype, shape: shape as number[], start: base + start, stop: base + stop };
 }
 

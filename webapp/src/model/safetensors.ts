@@ -77,8 +77,13 @@ function rowBytes(info: TensorInfo): number {
   return info.shape.slice(1).reduce((product, length) => product * length, sizeOf(info.dtype));
 }
 
+export interface Decoded {
+  metadata: ReadonlyMap<string, string>;
+  tensors: Map<string, Tensor>;
+}
+
 /** A safetensors file that is in memory already, all of it. */
-export function decode(buffer: ArrayBuffer | Uint8Array, name = "The answer"): { metadata: ReadonlyMap<string, string>; tensors: Map<string, Tensor> } {
+export function decode(buffer: ArrayBuffer | Uint8Array, name = "The answer"): Decoded {
   const bytes = buffer instanceof Uint8Array ? buffer : new Uint8Array(buffer);
   const length = headerLength(bytes.subarray(0, 8), bytes.length, name);
   const header = parseHeader(bytes.subarray(8, 8 + length), bytes.length, name);

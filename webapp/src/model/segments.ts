@@ -62,8 +62,12 @@ const WRAP = /(?<=[^\n]{39}[\p{L}\p{N}_,])\n(?=[ \t]*\p{Ll})|(?<=[^\n]{59}[\p{L}
 /** Characters handed to the segmenter at once. */
 const BLOCK = 50_000;
 /** A full stop that ends no sentence: titles, initials, and what is followed by a name or a number. */
-const ABBREVIATION =
-  /(?:^|[\s("'“‘[])(?:Dr|Mr|Mrs|Ms|Prof|Rev|Hon|Gen|Col|Capt|Lt|Sgt|Gov|Sen|Rep|Pres|St|Mt|Jr|Sr|No|Nos|Fig|Vol|pp?|vs|cf|al|e\.g|i\.e|approx|ca|\p{Lu})\.\s*$/u;
+const ABBREVIATIONS =
+  "Dr Mr Mrs Ms Prof Rev Hon Gen Col Capt Lt Sgt Gov Sen Rep Pres St Mt Jr Sr No Nos Fig Vol p pp vs cf al e.g i.e approx ca";
+const ABBREVIATION = new RegExp(
+  `(?:^|[\\s("'“‘[])(?:${ABBREVIATIONS.replaceAll(".", "\\.").replaceAll(" ", "|")}|\\p{Lu})\\.\\s*$`,
+  "u",
+);
 const WORD = /[\p{L}\p{N}]/u;
 
 /** Sentences of a text without the white space around them, in order: (s, 2) UTF-16 indices.

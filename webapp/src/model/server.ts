@@ -78,9 +78,9 @@ class ServerFlow implements FlowSource {
 
 function need(tensors: Map<string, Tensor>, name: string, count?: number): Tensor {
   const tensor = tensors.get(name);
-  if (!tensor || (count !== undefined && tensor.data.length !== count))
-    throw new UserError(
-      `The server's answer does not fit this page (${name}: ${tensor ? tensor.data.length : "missing"}, expected ${count ?? "any"}): load the page again.`,
-    );
-  return tensor;
+  if (tensor && (count === undefined || tensor.data.length === count)) return tensor;
+  const got = tensor ? tensor.data.length : "missing";
+  throw new UserError(
+    `The server's answer does not fit this page (${name}: ${got}, expected ${count ?? "any"}): load the page again.`,
+  );
 }
