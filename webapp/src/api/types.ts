@@ -1,44 +1,19 @@
-/** What the server answers, as far as every door has it; shaped as its OpenAPI description. */
+/** What the server answers, under the names that the page has for it; the shapes are those of its OpenAPI description. */
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
 
 /** GET /api/session. */
-export interface Session {
-  door: "explore" | "serve";
-  version: string;
-  /** Goes with every request that changes something. */
-  csrf: string;
-  /** The source that the command line named. */
-  opened: string | null;
-}
-
-/** Files of a source by their opaque ids, for /api/files/{id}; a flow by its own, for /api/flows/{id}. */
-export interface SourceFiles {
-  run?: string;
-  cases?: string[];
-  list?: string;
-  flow?: string;
-}
-
-export interface Source {
-  id: string;
-  kind: "run" | "flow" | "list";
-  name: string;
-  bytes: number;
-  files: SourceFiles;
-}
-
+export type Session = Schemas["Session"];
 /** GET /api/sources. */
-export interface Sources {
-  sources: Source[];
-  /** What the reader should know about the list: that it was cut, say. */
-  note: string | null;
-}
-
+export type Sources = Schemas["SourceList"];
+export type Source = Schemas["SourceInfo"];
+/** Files of a source by their opaque ids, for /api/files/{id}; a flow by its own, for /api/flows/{id}. */
+export type SourceFiles = Schemas["SourceFiles"];
 /** The body of every answer that is an error. */
-export interface ErrorBody {
-  error: { code: string; message: string };
-}
+export type ErrorBody = Schemas["ErrorBody"];
 
-/** What a job tells, by the names of its events. */
+/** What a job tells, by the names of its events; OpenAPI has no words for streams, so this is written by hand. */
 export interface JobEvents {
   /** How many jobs are in front of it. */
   queued: { position: number };
