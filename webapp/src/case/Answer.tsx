@@ -2,10 +2,11 @@
 import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
-import { leveller } from "../model/scale";
+import { leveller, percent } from "../model/scale";
 import { largestOf } from "../model/shares";
 import { levelsOf } from "./heat";
 import { same, versionOf } from "./fit";
+import { nameOf } from "./names";
 import { type CaseState, useCase } from "./state";
 
 export function Answer(): VNode {
@@ -42,12 +43,27 @@ export function Answer(): VNode {
         {spans}
       </div>
       <p id="case-hint" class="case-hint">
-        {many
-          ? "Point at a word to see its sources, click to keep it, drag to keep several. Click the prompt to see which words took from it. Esc: the whole answer."
-          : "This is scored as a whole. Click the prompt or a bar to find one in the other."}
+        <Hint state={state} />
       </p>
     </div>
   );
+}
+
+function Hint({ state }: { state: CaseState }): VNode {
+  const view = state.view.value;
+  const many = view.answer.length > 1;
+  const received = state.received.value;
+  const piece = state.hovered.value ?? state.selected.value;
+  if (received && piece && many) {
+    const name = nameOf(view, state.layout.value, piece);
+    return (
+      <>
+        Coloured by what each word took from <bdi>{name.length > 90 ? `${name.slice(0, 90)}…` : name}</bdi>; most: {percent(largestOf(received))}.
+      </>
+    );
+  }
+  if (!many) return <>The answer is scored as a whole. Point at the prompt or at a bar to find one in the other.</>;
+  return <>Point at a word to see its sources, click to keep it, drag to keep several. Click the prompt to see which words took from it. Esc shows the whole answer.</>;
 }
 
 /** What stands for a row: white space and nothing are made visible. */

@@ -10,6 +10,7 @@ import { nameOf, plural, rowsName, whereOf } from "./names";
 import { type CaseState, useCase } from "./state";
 
 const FIRST = 40; // bars at first, and with each "show more"
+const FIRST_NARROW = 8; // where the prompt follows below them
 const INSIDE = 10; // the same for what a bar opens into
 
 interface Open {
@@ -22,7 +23,7 @@ export function Bars(): VNode {
   const state = useCase();
   const view = state.view.value;
   const by = state.by.value;
-  const open = useMemo<Open>(() => ({ limits: signal(new Map()), limit: signal(FIRST) }), [view, by]);
+  const open = useMemo<Open>(() => ({ limits: signal(new Map()), limit: signal(matchMedia("(max-width: 700px)").matches ? FIRST_NARROW : FIRST) }), [view, by]);
   const shares = state.shares.value;
   const list = listBars(view, shares, open.limit.value);
   const digits = (list.pieces[0]?.share ?? 0) < 0.02 ? 2 : 1;
@@ -181,10 +182,14 @@ function Bar({ piece, share, text, state, open, digits, largest, depth }: BarPro
           onPointerLeave={() => (state.hovered.value = null)}
         >
           <span class={piece.by === "token" ? "case-name token" : "case-name"}>
-            <bdi>{name}</bdi> {isGold && <span class="badge gold">gold</span>}
+            <bdi>{name}</bdi>
           </span>
           <span class="case-share">{text}</span>
-          {where && <bdi class="case-where">{where}</bdi>}
+          {(where || isGold) && (
+            <span class="case-where">
+              {isGold && <span class="badge gold">gold</span>} <bdi>{where}</bdi>
+            </span>
+          )}
           <span class="case-track" aria-hidden="true">
             <i style={{ width: `${largest > 0 ? Math.min(100, (100 * share) / largest) : 0}%` }} />
           </span>

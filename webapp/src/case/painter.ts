@@ -109,9 +109,20 @@ export class Painter {
       else runs.push([next, from, to]);
       code = next;
     }
+    this.trim(start, runs);
     this.timing.ranges += runs.length;
     if (this.highlights) this.paintRanges(i, runs);
     else this.paintSpans(i, runs);
+  }
+
+  /** A token brings the space before it: where colour begins, that space is left out. */
+  private trim(start: number, runs: [number, number, number][]): void {
+    for (let r = 1; r < runs.length; r++) {
+      const [code, from, to] = runs[r]!;
+      if (code === 0 || runs[r - 1]![0] !== 0 || to - from < 2 || this.view.text[start + from] !== " ") continue;
+      runs[r]![1]++;
+      runs[r - 1]![2]++;
+    }
   }
 
   /** The level, with the marks in the bits above it. */

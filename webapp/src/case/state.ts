@@ -205,6 +205,7 @@ export class CaseState {
       const known = same(rows, whole(loaded.view)) ? loaded.view.total : loaded.cache.get(rows);
       if (known) {
         this.fetching.clear();
+        this.error.value = null;
         settle(known);
         return;
       }

@@ -1,0 +1,189 @@
+import { render } from "preact";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { CasePage, type CasePageProps } from "../../src/case/CasePage";
+import { Painter } from "../../src/case/painter";
+import { layOut } from "../../src/case/layout";
+import { indexOf } from "../../src/case/pointer";
+import { useCase } from "../../src/case/state";
+import { navigate, place } from "../../src/model/link";
+import { settled, smallSource, smallView } from "./synthetic";
+
+/** Says that everything is in view. */
+class AllVisible {
+  private readonly tell: IntersectionObserverCallback;
+  constructor(tell: IntersectionObserverCallback) {
+    this.tell = tell;
+  }
+  observe(target: Element): void {
+    this.tell([{ target, isIntersecting: true } as IntersectionObserverEntry], this as unknown as IntersectionObserver);
+  }
+  disconnect(): void {}
+}
+
+let root: HTMLElement;
+
+beforeEach(() => {
+  vi.stubGlobal("IntersectionObserver", AllVisible);
+  navigate({ page: "flow", flow: "f" });
+  root = document.body.appendChild(document.createElement("main"));
+});
+
+afterEach(() => {
+  render(null, root);
+  root.remove();
+  vi.unstubAllGlobals();
+});
+
+const show = async (props: Partial<CasePageProps> = {}, source = smallSource()): Promise<void> => {
+  render(<CasePage case={{ id: "c", variants: [{ name: "flow", label: "flow", source }] }} {...props} />, root);
+  await settled(30);
+};
+const options = (): HTMLElement[] => [...root.querySelectorAll<HTMLElement>('[role="option"]')];
+const press = (target: Element | Document, key: string, more: KeyboardEventInit = {}): boolean => target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
+const title = (): string => root.querySelector("h2")!.textContent!.trim();
+const numbers = (): number[] => [...root.querySelectorAll(".case-bars > .case-list > li > .case-share, .case-bars > .case-list > li > .case-bar .case-share")].map((s) => parseFloat(s.textContent!));
+
+describe("the page", () => {
+  it("shows the question, the answer, the prompt and bars that add up to 100%", async () => {
+    await show();
+    expect(root.querySelector("h1")!.textContent).toBe("Q?");
+    expect(options().map((o) => o.textContent)).toEqual(["One", " two", " three"]);
+    expect(root.querySelector(".case-prompt")!.textContent).toContain("Aa. Bb. Cc");
+    expect(title()).toBe("Sources of the whole answer (3 tokens)");
+    expect(numbers().reduce((a, b) => a + b, 0)).toBeCloseTo(100, 6);
+    expect(root.querySelector(".case-found")!.textContent).toContain("1 of 1");
+  });
+
+  it("text is text, whatever it holds", async () => {
+    const evil = "<img src=x onerror=alert(1)>";
+    const view = smallView({ documents: [evil, evil], question: evil, expected: evil, answer: [evil, "b", "c"], meta: { model: evil }, notes: [evil] });
+    await show({}, smallSource({ view }));
+    expect(root.querySelector("img, script")).toBeNull();
+    expect(root.querySelector("h1")!.textContent).toBe(evil);
+  });
+
+  it("bars open into what they hold", async () => {
+    navigate({ page: "flow", flow: "f" }, { query: { by: "document", rows: "2" } });
+    await show();
+    const open = root.querySelector<HTMLElement>('[aria-expanded="false"]')!;
+    expect(open.getAttribute("aria-label")).toBe("sentences of First");
+    open.click();
+    await settled(10);
+    expect(root.querySelector(".case-inside")!.textContent).toContain("Bb. Cc");
+  });
+
+  it("a bar selects its piece, and the answer lights up by what it took", async () => {
+    await show();
+    root.querySelector<HTMLElement>(".case-pick")!.click();
+    await settled(30);
+    expect(root.querySelector(".case-pick")!.getAttribute("aria-pressed")).toBe("true");
+    expect(options().map((o) => o.dataset.heat)).toEqual(["heat-12", "heat-6", undefined]);
+  });
+
+  it("says what went wrong", async () => {
+    const source = { ...smallSource(), view: () => Promise.reject(new Error("no bytes")) };
+    render(<CasePage case={{ id: "c", variants: [{ name: "flow", label: "flow", source }] }} />, root);
+    await settled(10);
+    expect(root.querySelector('[role="alert"]')!.textContent).toContain("no bytes");
+  });
+
+  it("slots share the state", async () => {
+    const Inside = () => <output>{useCase().rows.value.start}</output>;
+    navigate({ page: "flow", flow: "f" }, { query: { rows: "3" } });
+    await show({ tools: <Inside />, extra: <Inside /> });
+    expect([...root.querySelectorAll("output")].map((o) => o.textContent)).toEqual(["2", "2"]);
+  });
+});
+
+describe("the keyboard", () => {
+  it("moves through the answer with one tab stop, keeps, selects several, and lets go", async () => {
+    await show();
+    expect(options().map((o) => o.tabIndex)).toEqual([0, -1, -1]);
+    options()[0]!.focus();
+    press(options()[0]!, "ArrowRight");
+    expect(document.activeElement).toBe(options()[1]);
+    expect(options().map((o) => o.tabIndex)).toEqual([-1, 0, -1]);
+    press(options()[1]!, "Enter");
+    await settled(30);
+    expect(title()).toContain("Sources of answer token 2");
+    expect(options().map((o) => o.ariaSelected ?? o.getAttribute("aria-selected"))).toEqual(["false", "true", "false"]);
+    press(options()[1]!, "ArrowRight", { shiftKey: true });
+    await settled(30);
+    expect(title()).toContain("answer tokens 2 to 3");
+    press(document, "Escape");
+    await settled(10);
+    expect(title()).toContain("whole answer");
+    press(options()[2]!, "Home");
+    expect(document.activeElement).toBe(options()[0]);
+    press(options()[0]!, "End");
+    expect(document.activeElement).toBe(options()[2]);
+  });
+
+  it("j and k go on and take along how things are shown, not what is picked", async () => {
+    const onNext = vi.fn(() => navigate({ page: "flow", flow: "g" }));
+    navigate({ page: "flow", flow: "f" }, { query: { rows: "2", scale: "log" } });
+    await show({ onNext });
+    press(document, "j", { ctrlKey: true });
+    press(root.querySelector("input")!, "j");
+    expect(onNext).not.toHaveBeenCalled();
+    press(document, "k");
+    press(document, "j");
+    expect(onNext).toHaveBeenCalledOnce();
+    await show({ onNext });
+    expect(place.value).toMatchObject({ route: { flow: "g" }, query: { scale: "log" } });
+    expect(place.value.query.rows).toBeUndefined();
+  });
+});
+
+describe("without highlights", () => {
+  const view = smallView();
+  const layout = layOut(view);
+  const make = (): { elements: HTMLElement[]; painter: Painter } => {
+    const elements = layout.chunks.map((chunk) => {
+      const element = document.createElement("div");
+      element.textContent = view.text.slice(chunk.start, chunk.stop);
+      return element;
+    });
+    return { elements, painter: new Painter(root, view, layout.chunks, elements) };
+  };
+
+  it("visible chunks are spans, with the same text, marks beside colours", () => {
+    const { elements, painter } = make();
+    expect(painter.fallback).toBe(true);
+    painter.recolour(Uint8Array.from([0, 0, 3, 12, 12, 0, 5, 0, 0]));
+    painter.mark("hover", { start: 2, stop: 3 });
+    expect([...elements[1]!.children].map((s) => [s.className, s.textContent])).toEqual([["heat-3 mark-hover", "Aa."], ["heat-12 mark-gold", " Bb. Cc"]]);
+    painter.mark("hover", null);
+    expect(elements[1]!.firstElementChild!.className).toBe("heat-3");
+    expect(elements.map((e) => e.textContent)).toEqual(["<s>Sys", "Aa. Bb. Cc", "Dd. Ee.", "Q?"]);
+    const second = elements[1]!.children[1]!.firstChild!;
+    expect(indexOf(layout.chunks[1]!, elements[1]!, second, 1)).toBe(view.text.indexOf("Bb."));
+  });
+});
+
+describe("with highlights", () => {
+  it("text nodes stay whole, and ranges hold what they stand for", () => {
+    const registry = new Map<string, Set<StaticRange>>();
+    vi.stubGlobal("CSS", { highlights: registry });
+    vi.stubGlobal("Highlight", class extends Set<StaticRange> {});
+    vi.stubGlobal("StaticRange", class { constructor(init: StaticRangeInit) { Object.assign(this, init); } });
+    const view = smallView();
+    const layout = layOut(view);
+    const elements = layout.chunks.map((chunk) => {
+      const element = document.createElement("div");
+      element.textContent = view.text.slice(chunk.start, chunk.stop);
+      return element;
+    });
+    const painter = new Painter(root, view, layout.chunks, elements);
+    const text = (name: string): string[] => [...registry.get(name)!].map((r) => r.startContainer.nodeValue!.slice(r.startOffset, r.endOffset));
+    painter.recolour(Uint8Array.from([0, 0, 0, 12, 7, 0, 0, 7, 0]));
+    expect([text("heat-12"), text("heat-7"), text("mark-gold")]).toEqual([["Bb."], [" Cc", "Ee."], ["Bb. Cc"]]);
+    painter.mark("selected", { start: 4, stop: 7 });
+    expect(text("mark-selected")).toEqual([" Cc", "Dd."]);
+    painter.recolour(new Uint8Array(9));
+    expect([text("heat-12"), text("heat-7"), text("mark-selected")]).toEqual([[], [], [" Cc", "Dd."]]);
+    for (const element of elements) expect(element.childNodes).toHaveLength(1);
+    painter.dispose();
+    expect(text("mark-gold")).toEqual([]);
+  });
+});

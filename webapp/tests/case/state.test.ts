@@ -1,0 +1,198 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Latest, RowCache } from "../../src/case/rows";
+import { CaseState } from "../../src/case/state";
+import { navigate, place } from "../../src/model/link";
+import type { Variant } from "../../src/model/types";
+import { rowScores, settled, smallSource, smallView } from "./synthetic";
+
+const HERE = { page: "case", source: "s", id: "c" } as const;
+let state: CaseState;
+
+async function open(query: Record<string, string>, source = smallSource(), more: Variant[] = []): Promise<CaseState> {
+  navigate(HERE, { query });
+  state = await CaseState.open({ id: "c", variants: [{ name: "flow", label: "flow", source }, ...more] }, place.value.query);
+  return state;
+}
+
+beforeEach(() => navigate({ page: "home" }));
+afterEach(() => state?.dispose());
+
+describe("rows", () => {
+  it("the whole answer needs no fetch; a pinned row is fetched once", async () => {
+    const source = smallSource();
+    const it = await open({}, source);
+    expect(it.row.value.rows).toEqual({ start: 0, stop: 3 });
+    await settled(40);
+    expect(source.calls.rows).toEqual([]);
+    it.pin({ start: 1, stop: 2 });
+    await settled(10);
+    expect([...it.row.value.scores]).toEqual([...rowScores(1)]);
+    expect(it.row.value.onAnswer).toBeCloseTo(0.125);
+    it.pin(null);
+    it.preview.value = { start: 1, stop: 2 };
+    await settled(40);
+    expect(it.row.value.rows).toEqual({ start: 1, stop: 2 });
+    expect(source.calls.rows).toEqual([{ start: 1, stop: 2 }]);
+  });
+
+  it("a pointer that crosses the answer asks for the last token only", async () => {
+    const source = smallSource();
+    const it = await open({}, source);
+    for (const start of [0, 1, 2]) it.preview.value = { start, stop: start + 1 };
+    await settled(40);
+    expect(source.calls.rows).toEqual([{ start: 2, stop: 3 }]);
+  });
+
+  it("an answer that comes late does not replace a newer one", async () => {
+    const source = smallSource({ hold: true });
+    const it = await open({}, source);
+    it.pin({ start: 0, stop: 1 });
+    await settled(10);
+    it.pin({ start: 1, stop: 2 });
+    await settled(10);
+    it.pin({ start: 2, stop: 3 });
+    await settled(10);
+    await source.release(); // the first; the second was dropped, the third is asked for
+    expect(it.row.value.rows).toEqual({ start: 0, stop: 3 });
+    await source.release();
+    expect(it.row.value.rows).toEqual({ start: 2, stop: 3 });
+    expect(source.calls.rows.map((r) => r.start)).toEqual([0, 2]);
+  });
+
+  it("an error is told, and forgotten with the next row that comes", async () => {
+    const it = await open({}, smallSource({ fail: true }));
+    it.pin({ start: 0, stop: 1 });
+    await settled(10);
+    expect(it.error.value).toBe("The run is gone: start it again.");
+    it.pin(null);
+    expect(it.error.value).toBeNull();
+  });
+
+  it("all rows pinned are none", async () => {
+    const it = await open({});
+    it.pin({ start: 0, stop: 3 });
+    expect(it.pinned.value).toBeNull();
+  });
+});
+
+describe("the other direction", () => {
+  it("selecting an input asks what each row took from its units", async () => {
+    const source = smallSource();
+    const it = await open({}, source);
+    it.select({ by: "sentence", index: 1 });
+    await settled(10);
+    expect(source.calls.received).toEqual([{ start: 3, stop: 5 }]);
+    expect([...it.received.value!]).toEqual([0.5, 0.25, 0]);
+    it.select(null);
+    expect(it.received.value).toBeNull();
+  });
+
+  it("so does resting on one, and leaving goes back to the selection", async () => {
+    const source = smallSource();
+    const it = await open({ in: "s2" }, source);
+    await settled(10);
+    it.hovered.value = { by: "token", index: 2 };
+    await settled(20);
+    expect(source.calls.received).toHaveLength(1);
+    await settled(180);
+    it.hovered.value = null;
+    await settled(20);
+    expect(source.calls.received).toEqual([{ start: 3, stop: 5 }, { start: 2, stop: 3 }, { start: 3, stop: 5 }]);
+  });
+});
+
+describe("the link", () => {
+  it("sets the picture", async () => {
+    const it = await open({ rows: "2", in: "d1", by: "token", k: "3", sink: "hide", scale: "log", colour: "global" });
+    expect([it.pinned.value, it.selected.value, it.by.value, it.k.value, it.hideSink.value, it.scale.value, it.normalise.value]).toEqual([
+      { start: 1, stop: 2 }, { by: "document", index: 0 }, "token", 3, true, "log", "global",
+    ]);
+  });
+
+  it("is fitted to what the case has", async () => {
+    const it = await open({ rows: "3-900", in: "s77", method: "unknown" });
+    expect([it.pinned.value, it.selected.value, it.variant.value.name]).toEqual([{ start: 2, stop: 3 }, null, "flow"]);
+    it.dispose();
+    const other = await open({ rows: "8" });
+    expect(other.pinned.value).toBeNull();
+  });
+
+  it("follows what is chosen, and leaves other keys alone", async () => {
+    const it = await open({ view: "heads" });
+    it.pin({ start: 0, stop: 2 });
+    it.select({ by: "token", index: 4 });
+    it.k.value = 2;
+    await settled(250);
+    expect(place.value.query).toEqual({ view: "heads", rows: "1-2", in: "t5", k: "2" });
+    it.pin(null);
+    await settled(250);
+    expect(place.value.query).toEqual({ view: "heads", in: "t5", k: "2" });
+  });
+
+  it("is followed when it is changed from outside", async () => {
+    const it = await open({});
+    navigate(HERE, { query: { rows: "2", by: "document" } });
+    expect([it.pinned.value, it.by.value]).toEqual([{ start: 1, stop: 2 }, "document"]);
+  });
+
+  it("of another page is left alone", async () => {
+    const it = await open({ by: "token" });
+    it.pin({ start: 1, stop: 2 });
+    navigate({ page: "home" });
+    await settled(250);
+    expect(place.value.query).toEqual({});
+    expect(it.by.value).toBe("token");
+  });
+});
+
+describe("variants", () => {
+  it("another method has its own view; what is pinned stays as far as it has it", async () => {
+    const one = smallSource({ view: smallView({ answer: ["all of it"], kind: "piece", onAnswer: null, missing: null, normalized: false, sink: false }) });
+    const it = await open({ rows: "2", in: "s2" }, smallSource(), [{ name: "mean", label: "mean", source: one }]);
+    it.use(it.case.variants[1]!);
+    await settled(10);
+    expect([it.variant.value.name, it.pinned.value, it.selected.value]).toEqual(["mean", null, { by: "sentence", index: 1 }]);
+    expect(it.row.value.scores).toBe(it.view.value.total);
+    await settled(250);
+    expect(place.value.query).toEqual({ in: "s2", method: "mean" });
+  });
+});
+
+describe("colours", () => {
+  it("are compared with what is kept or with the whole answer", async () => {
+    const it = await open({ rows: "1" });
+    await settled(10);
+    expect(it.heat.value.largest).toBeCloseTo(0.25);
+    it.preview.value = { start: 2, stop: 3 };
+    await settled(40);
+    expect(it.heat.value.largest).toBeCloseTo(0.125);
+    it.normalise.value = "selection";
+    expect(it.heat.value.largest).toBeCloseTo(0.25);
+    it.normalise.value = "global";
+    expect(it.heat.value.largest).toBeCloseTo((0.1875 + 0.125) / 3);
+  });
+});
+
+describe("caches", () => {
+  it("keep what was used last within their room", () => {
+    const cache = new RowCache(100);
+    const at = (start: number) => ({ start, stop: start + 1 });
+    for (const start of [0, 1, 2]) cache.set(at(start), new Float32Array(8)); // 32 bytes each
+    cache.get(at(0));
+    cache.set(at(3), new Float32Array(8));
+    expect([0, 1, 2, 3].map((start) => cache.get(at(start)) !== undefined)).toEqual([true, false, true, true]);
+    cache.set(at(9), new Float32Array(1000)); // larger than the room: kept while it is the newest
+    expect(cache.get(at(9))).toBeDefined();
+  });
+
+  it("Latest drops what waits when something newer comes", async () => {
+    const latest = new Latest();
+    const ran: number[] = [];
+    let go = (): void => {};
+    latest.run(() => new Promise((done) => (go = () => (ran.push(0), done()))));
+    for (const i of [1, 2, 3]) latest.run(async () => void ran.push(i));
+    go();
+    await settled();
+    expect(ran).toEqual([0, 3]);
+  });
+});
