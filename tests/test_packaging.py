@@ -92,7 +92,7 @@ def test_the_licence_is_whole_and_named():
 def test_data_files_lie_in_the_package():
     package = ROOT / "attributor"
     assert (package / "py.typed").is_file()
-    for folder, pattern in [("examples", "*.txt"), ("weights", "*.safetensors"), ("page", "flow.*")]:
+    for folder, pattern in [("examples", "*.txt"), ("weights", "*.safetensors"), ("web/static", "app.*")]:
         assert list((package / folder).glob(pattern)), f"attributor/{folder} is empty"
 
 
