@@ -350,6 +350,16 @@ def real_front_end(tiny_front_end, monkeypatch):  # noqa: F811
 ENVIRONMENT = os.environ.get(assets.VARIABLE)
 
 
+def drawn(page) -> str:
+    """What a page of the built front end shows, once it does."""
+    page.get_by_text("Harbour:").first.wait_for()
+    return page.locator("body").inner_text()
+
+
+def shares(page) -> list[float]:
+    return [float(text.removesuffix("%")) for text in page.locator(".case-list .case-share").all_text_contents()]
+
+
 @needs_browser
 @pytest.mark.usefixtures("real_front_end")
 @pytest.mark.parametrize("framed", [False, True], ids=["file", "notebook"])
@@ -360,12 +370,51 @@ def test_the_built_front_end_draws_the_page(tmp_path, browser, framed):  # noqa:
     with opened(browser, offline=True) as watched:
         watched.page.goto((tmp_path / "page.html").as_uri())
         where = watched.page.frame_locator("iframe") if framed else watched.page
-        where.get_by_text("Harbour:").first.wait_for()
-        body = where.locator("body")
-        shown = body.inner_text()
+        shown = drawn(where)
         for piece in (HARBOUR, FERRY, "<img src=x onerror=alert(2)>", "⟦U+202E⟧evil"):
             assert piece in shown
-        assert body.locator("img").count() == 0
-        shares = [float(share) for share in re.findall(r"(?<![\d.])(\d{1,3}\.\d)%", shown)]
-        assert shares, "no bar says its share"
+        assert where.locator("img").count() == 0
+        assert sum(shares(where)) == pytest.approx(100.0, abs=1e-6)
+        for name in ("Template and question", "Earlier answer tokens", "Not followed"):
+            assert name in shown
+        assert where.locator(".case-name").first.text_content() == flow.top(1, by="sentence")[0].text
+        watched.clean()
+
+
+@needs_browser
+@pytest.mark.usefixtures("real_front_end")
+def test_the_page_in_use(tmp_path, browser):  # noqa: F811
+    flow = example()
+    flow.to_html(tmp_path / "page.html")
+    with opened(browser, offline=True) as watched:
+        page = watched.page
+        page.goto((tmp_path / "page.html").as_uri())
+        drawn(page)
+        title, words = page.locator("#case-selection"), page.locator("[data-row]")
+        whole = "Sources of the whole answer (4 tokens)"
+
+        def says(text: str) -> None:
+            title.get_by_text(text, exact=False).wait_for()
+            assert sum(shares(page)) == pytest.approx(100.0, abs=1e-6)
+
+        says(whole)
+        words.nth(1).hover()
+        says("answer token 2")
+        exact = flow.by("sentence").scores[1].max().item()
+        assert max(shares(page)[:4]) == pytest.approx(100 * exact, abs=0.06)
+        page.mouse.move(2, 2)
+        says(whole)
+        words.nth(2).click()
+        says("answer token 3")
+        assert [word.get_attribute("aria-selected") for word in words.all()] == ["false", "false", "true", "false"]
+        words.nth(2).press("ArrowRight")
+        words.nth(3).press("Enter")
+        page.mouse.move(2, 2)
+        says("answer token 4")
+        page.keyboard.press("Escape")
+        says(whole)
+        for kind, count in (("Documents", 2), ("Sentences", 4), ("Tokens", 10)):
+            page.get_by_role("button", name=kind, exact=True).click()
+            page.wait_for_function(f"document.querySelectorAll('.case-pick .case-name').length >= {count}")
+            assert sum(shares(page)) == pytest.approx(100.0, abs=1e-6)
         watched.clean()
