@@ -1,4 +1,4 @@
-"""Every failure is JSON with its true status and a sentence; never a trace, a foreign path, or the words of a prompt."""
+"""Every failure is JSON with its true status and a sentence; never a trace, a foreign path, or a prompt's words."""
 
 import json
 import logging

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,7 +121,8 @@ def explore(
         from attributor.web.sources import Sources
 
         sources = Sources(path)
-        _run("explore", host, port, no_browser, debug, lambda: {"sources": sources})
+        status = _run("explore", host, port, no_browser, debug, lambda: {"sources": sources})
+    _leave(status)
 
 
 def serve(
@@ -156,7 +158,8 @@ def serve(
             )
             return {"live": Live(settings)}
 
-        _run("serve", host, port, no_browser, debug, live)
+        status = _run("serve", host, port, no_browser, debug, live)
+    _leave(status)
 
 
 def _check_extra(command: str) -> None:
@@ -168,8 +171,8 @@ def _check_extra(command: str) -> None:
 
 def _run(
     door: "Door", host: str, port: int | None, no_browser: bool, debug: bool, made: Callable[[], dict[str, Any]]
-) -> None:
-    """Bind, make what the app needs, serve, and end with the exit status that says why it ended.
+) -> int:
+    """Bind, make what the app needs, and serve; returns the exit status that says why it ended.
 
     The port comes first: where it is taken, nobody waits for anything else to be imported or loaded.
     """
@@ -177,7 +180,6 @@ def _run(
     from attributor.web.app import create_app
     from attributor.web.security import Access
 
-    before = set(threading.enumerate())
     number, sockets = start.bind(host, port)
     access = Access.at(host, number)
     live: Any = None
@@ -200,13 +202,27 @@ def _run(
             one.close()
         if live is not None:
             live.close()
-    if any(one.is_alive() for one in set(threading.enumerate()) - before):
-        # a thread that still computes would be waited for, and nobody waits for its answer any more
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    if status:
-        raise typer.Exit(status)
+    return status
+
+
+def _leave(status: int) -> None:
+    """End the command; at once where a thread still computes, for nobody waits for its answer any more.
+
+    Outside of `guarded`, which takes typer.Exit, a RuntimeError, for memory that ran out, and imports torch to see.
+    """
+    others = [one for one in threading.enumerate() if one is not threading.current_thread()]
+    deadline = time.monotonic() + 0.5
+    for one in others:
+        one.join(max(deadline - time.monotonic(), 0))
+    if any(one.is_alive() for one in others):
+        _end_now(status)
+    raise typer.Exit(status)
+
+
+def _end_now(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _load(live: Any) -> None:
