@@ -1,10 +1,13 @@
 """What an installed wheel must do, run outside the checkout: `python smoke.py compiled|pure`."""
 
 import importlib.util
+import re
+import signal
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from urllib.request import urlopen
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -20,7 +23,7 @@ assert not (package / "kernels" / "__init__.py").exists()
 for folder, pattern in [
     ("examples", "*.txt"),
     ("weights", "*.safetensors"),
-    ("page", "flow.*"),
+    ("web/static", "app.*"),
     ("eval/data", "*.jsonl"),
 ]:
     assert list((package / folder).glob(pattern)), f"the wheel lacks attributor/{folder}"
@@ -57,4 +60,18 @@ info = subprocess.run(
     [Path(sys.executable).with_name("attributor"), "info"], capture_output=True, text=True, check=True
 )
 assert "torch" in info.stdout, info.stdout
+# The web views come with the wheel: no Node, and nothing that is not on this machine.
+command = [Path(sys.executable).with_name("attributor"), "explore", "--no-browser", "--port", "0"]
+explorer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+try:
+    assert explorer.stdout is not None
+    url = re.search(r"http://\S+:\d+", explorer.stdout.readline())
+    assert url is not None, "attributor explore printed no address"
+    for path, wanted in (("/", b"<!doctype html>"), ("/static/app.js", b"attributor"), ("/api/session", b"explore")):
+        with urlopen(url.group() + path, timeout=10) as answer:
+            assert wanted in answer.read(), path
+finally:
+    explorer.send_signal(signal.SIGINT)
+    explorer.wait(10)
+
 print(f"smoke test of the {kind} wheel: scores within {worst:.1e} of the definition")
