@@ -124,8 +124,10 @@ class Strip {
       this.anchor = row;
       this.dragging = true;
     } else this.anchor = row;
-    if (event.pointerType !== "touch") event.preventDefault(); // no text selection under the drag
     this.roam(row);
+    if (event.pointerType === "touch") return;
+    event.preventDefault(); // no text selection under the drag; the arrow keys go on from here all the same
+    this.options[row]!.focus({ preventScroll: true });
   }
 
   private up(event: PointerEvent): void {
@@ -187,7 +189,7 @@ class Strip {
   }
 
   private showReceived(): void {
-    const received = this.state.received.value;
+    const received = this.options.length > 1 ? this.state.received.value : null; // a whole answer took all of it
     const level = leveller(this.state.scale.value, received ? largestOf(received) : 0, received ?? []);
     const levels = received && levelsOf(received, level);
     const now = levels ? levels.join() : "";

@@ -15,6 +15,7 @@ import { Prompt } from "./Prompt";
 import { CaseProvider, CaseState } from "./state";
 
 export interface CasePageProps {
+  /** The same object as long as it is the same case: another one is loaded anew. */
   case: Case;
   /** Where there is a next or previous case (j, k and buttons). */
   onNext?: (() => void) | undefined;
@@ -31,23 +32,34 @@ export interface CasePageProps {
 let carried: Settings | null = null;
 
 export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: CasePageProps): VNode {
-  const opened = useMemo(() => signal<CaseState | string | null>(null), [it]);
+  // The case before stays until the next one is there: going through cases does not flicker.
+  const opened = useMemo(() => signal<CaseState | string | null>(null), []);
   const [help, setHelp] = useState(false);
   useEffect(() => {
     let left = false;
+    const show = (next: CaseState | string): void => {
+      const before = opened.peek();
+      opened.value = next;
+      if (before instanceof CaseState) before.dispose();
+    };
     if (carried) amend(encodeSettings(carried));
     carried = null;
     CaseState.open(it, place.peek().query).then(
-      (state) => (left ? state.dispose() : (opened.value = state)),
+      (state) => (left ? state.dispose() : show(state)),
       (error: unknown) => {
-        if (!left) opened.value = error instanceof UserError ? error.message : `This case could not be read: ${String(error)}`;
+        if (!left) show(error instanceof UserError ? error.message : `This case could not be read: ${String(error)}`);
       },
     );
     return () => {
       left = true;
-      if (opened.value instanceof CaseState) opened.value.dispose();
     };
   }, [it]);
+  useEffect(
+    () => () => {
+      if (opened.peek() instanceof CaseState) (opened.peek() as CaseState).dispose();
+    },
+    [],
+  );
   const going = (where: (() => void) | undefined): (() => void) | undefined =>
     where &&
     ((): void => {
@@ -77,8 +89,8 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
   if (typeof state === "string") return <p class="case-wait error" role="alert">{state}</p>;
   return (
     <CaseProvider value={state}>
-      <div class="case-frame">
-        <Header onNext={next} onPrevious={previous} onHelp={() => setHelp(true)} tools={tools} />
+      <div class="case-frame" aria-busy={state.case !== it}>
+        <Header onNext={next} onPrevious={previous} onHelp={() => setHelp(true)} tools={state.case === it && tools} />
         {gone && <p class="case-error error" role="status">{gone}</p>}
         {state.error.value && <p class="case-error error" role="alert">{state.error.value}</p>}
         <Answer />
@@ -88,7 +100,7 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
           <Prompt />
         </div>
       </div>
-      {extra}
+      {state.case === it && extra}
       <Help open={help} onClose={() => setHelp(false)} />
     </CaseProvider>
   );

@@ -9,7 +9,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["Shift + ← →", "keep several tokens"],
   ["Esc", "the whole answer, nothing selected"],
   ["Tab", "answer, controls, bars, prompt, map"],
-  ["↑ ↓  Page  Home  End", "on the map: through the prompt"],
+  ["↑ ↓  Page ↑ ↓", "on the map: through the prompt"],
   ["j  k", "the next case, the one before"],
   ["?", "this list"],
 ];

@@ -2,6 +2,7 @@
 import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { percent } from "../model/scale";
 import { goldOf } from "../model/shares";
 import { versionOf } from "./fit";
 import { documentName } from "./names";
@@ -53,15 +54,13 @@ export function Prompt(): VNode {
     const pane = new PromptPane(scroller.current!, canvas.current!, tip.current!, state);
     return () => pane.dispose();
   }, [state, view]);
-  useLayoutEffect(
-    () =>
-      effect(() => {
-        // a heading's share, for all documents: their text nodes are made once
-        const { values } = state.documentShares.value;
-        for (const b of scroller.current?.querySelectorAll<HTMLElement>("b[data-document]") ?? []) showShare(b, values[Number(b.dataset.document)] ?? 0);
-      }),
-    [state, view],
-  );
+  useLayoutEffect(() => {
+    const headings = [...scroller.current!.querySelectorAll<HTMLElement>("b[data-document]")];
+    return effect(() => {
+      const { values } = state.documentShares.value;
+      for (const heading of headings) showShare(heading, values[Number(heading.dataset.document)] ?? 0);
+    });
+  }, [state, view]);
   return (
     <>
       <div class="case-prompt" key={versionOf(view)} ref={scroller} id="case-prompt" role="region" aria-label="Prompt" tabIndex={0}>
@@ -84,11 +83,9 @@ export function Prompt(): VNode {
   );
 }
 
-function showShare(b: HTMLElement, share: number): void {
-  const text = share > 0 ? `${(share * 100).toFixed(share < 0.01 ? 2 : 1)}%` : "0%";
-  if (b.firstChild) {
-    if (b.firstChild.nodeValue !== text) b.firstChild.nodeValue = text;
-  } else b.append(text);
+function showShare(heading: HTMLElement, share: number): void {
+  const text = percent(share);
+  if (heading.textContent !== text) heading.textContent = text;
 }
 
 function height(text: string): number {

@@ -21,7 +21,7 @@ export function nameOf(view: View, layout: Layout, { by, index }: Piece): string
   const units = layout.unitsOf({ by, index });
   if (!units) return `${by} ${index + 1}`;
   const text = textOf(view, units);
-  if (by === "token") return text.trim() === "" ? text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "␣") || "∅" : text;
+  if (by === "token") return text.trim() === "" ? text.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ /g, "␣") || "∅" : text.trim();
   const short = text.trim().replace(/\s+/g, " ");
   return short.length > NAME_LIMIT ? `${short.slice(0, NAME_LIMIT).trimEnd()}…` : short;
 }

@@ -9,12 +9,13 @@ import type { Chunk } from "./layout";
 /** Marks that lie over the heat; "gold" stays, the others move. Each is a run of units or nothing. */
 export type Mark = "selected" | "hover";
 
+/** The last recolouring is in the browser's timeline under this name. */
+export const RECOLOUR = "attributor:recolour";
+
 const MARKS = { gold: 1, selected: 2, hover: 4 };
 const MARK_NAMES = ["gold", "selected", "hover"] as const;
 
 export class Painter {
-  /** Counts and times the recolouring, for tests and the curious. */
-  readonly timing = { script: 0, ranges: 0 };
   private levels: Uint8Array;
   private readonly marked: Record<Mark, Span | null> = { selected: null, hover: null };
   private readonly near = new Set<number>();
@@ -65,9 +66,9 @@ export class Painter {
       for (const highlight of this.highlights) highlight.clear();
       this.painted.clear();
     }
-    this.timing.ranges = 0;
     for (const i of this.near) this.paint(i);
-    this.timing.script = performance.now() - start;
+    performance.clearMeasures(RECOLOUR);
+    performance.measure(RECOLOUR, { start });
   }
 
   /** Move a mark. */
@@ -110,7 +111,6 @@ export class Painter {
       code = next;
     }
     this.trim(start, runs);
-    this.timing.ranges += runs.length;
     if (this.highlights) this.paintRanges(i, runs);
     else this.paintSpans(i, runs);
   }

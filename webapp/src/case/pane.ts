@@ -104,7 +104,8 @@ export class PromptPane {
     const place = (): void => {
       const box = this.boxOf(unit, chunk);
       const pane = this.pane.getBoundingClientRect();
-      if (pane.bottom < 0 || pane.top > innerHeight) this.pane.scrollIntoView({ block: "nearest" });
+      const seen = Math.min(pane.bottom, innerHeight) - Math.max(pane.top, 0);
+      if (seen < 0.4 * Math.min(pane.height, innerHeight)) this.pane.scrollIntoView({ block: "nearest" });
       this.pane.scrollTop += box.top - pane.top - at * this.pane.clientHeight;
     };
     place();
