@@ -245,6 +245,7 @@ class Flow:
         Raises:
             InputError: the path is neither text nor a Path.
             OutputError: the file cannot be written.
+            AttributorError: this installation has no front end to put into the page.
         """
         from attributor._html import page, write_page
 

@@ -76,9 +76,9 @@ def frame(flow: FlowArrays) -> str | None:
 
 
 def _render(title: str, view: bytes) -> str:
-    path = static_folder() / "app.js"
-    changed = path.stat().st_mtime_ns if path.is_file() else 0
-    script, style = _code(str(path.parent), changed)
+    folder = static_folder()
+    changed = tuple(path.stat().st_mtime_ns for path in (folder / "app.js", folder / "app.css") if path.is_file())
+    script, style = _code(str(folder), changed)
     parts = {
         "policy": (
             f"default-src 'none'; img-src data: blob:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
@@ -93,7 +93,7 @@ def _render(title: str, view: bytes) -> str:
 
 
 @lru_cache(maxsize=2)
-def _code(folder: str, changed: int) -> tuple[str, str]:
+def _code(folder: str, changed: tuple[int, ...]) -> tuple[str, str]:
     """The front end's script and style, as a browser's parser will hand them to its hash. Read anew once changed."""
     script, style = (static_text(name).replace("\r\n", "\n").replace("\r", "\n") for name in ("app.js", "app.css"))
     # what would end the element early, or have the parser look for another end of it; and what a parser replaces
