@@ -1,4 +1,4 @@
-/** The shell: which door this is, and which page the address names. An exported page is its case and nothing else. */
+/** The shell: which door this is, and its page. An exported page is its case and nothing else. */
 
 import { signal } from "@preact/signals";
 import { render } from "preact";
@@ -7,43 +7,41 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { session } from "./api/client";
 import type { Session } from "./api/types";
 import { CasePage } from "./case/CasePage";
-import { navigate, route } from "./model/link";
+import { route } from "./model/link";
 import { embeddedFlow } from "./model/page";
 import { serverFlow } from "./model/server";
-import type { Case, FlowSource } from "./model/types";
+import type { FlowSource } from "./model/types";
 import { UserError } from "./model/types";
-import { OpenPage } from "./open/OpenPage";
-import { find, loadSources, routeOf, sources, sourcesKnown } from "./open/sources";
-import { RunCase } from "./run/RunCase";
-import { RunPage } from "./run/RunPage";
 import { ShareMenu } from "./share/ShareMenu";
 import { Boundary } from "./ui/Boundary";
+import { caseOfFlow, FlowPage } from "./ui/FlowPage";
 import { Header } from "./ui/Header";
-import { describe, Failure, Messages, report, watchUncaught } from "./ui/messages";
+import { Messages, report, watchUncaught } from "./ui/messages";
+import { Refused } from "./ui/Refused";
 import "./ui/theme";
 import "./theme.css";
 import "./app.css";
 
-const found = signal<Session | null>(null);
+const known = signal<Session | null>(null);
 const refused = signal<unknown>(null);
 
 function App(): JSX.Element {
-  const known = found.value;
+  const door = known.value?.door;
   return (
     <>
       <a class="button app-skip" href="#app-main" onClick={skip}>
         Skip to the content
       </a>
-      <Header version={known?.version ?? ""} />
+      <Header version={known.value?.version ?? ""} />
       <Messages />
-      <div class="app-main" id="app-main" tabIndex={-1}>
+      <main class="app-main" id="app-main" tabIndex={-1}>
         <Boundary of={JSON.stringify(route.value)}>
           {refused.value !== null && <Refused error={refused.value} />}
-          {refused.value === null && known === null && <p class="app-wait">Asking the server …</p>}
-          {known?.door === "explore" && <Explore />}
-          {known?.door === "serve" && <Serve />}
+          {refused.value === null && door === undefined && <p class="app-wait">Asking the server …</p>}
+          {door === "explore" && <Part name="attributor explore" load={explore} opened={known.value!.opened} />}
+          {door === "serve" && <Serve />}
         </Boundary>
-      </div>
+      </main>
     </>
   );
 }
@@ -54,103 +52,47 @@ function skip(event: Event): void {
   document.getElementById("app-main")?.focus();
 }
 
-function Refused({ error }: { error: unknown }): JSX.Element {
-  return (
-    <div class="ui-boundary card" role="alert">
-      <Failure {...describe(error)} />
-      <button type="button" class="button" onClick={() => location.reload()}>
-        Try again
-      </button>
-    </div>
-  );
+interface DoorProps {
+  opened: string | null;
 }
 
-function Explore(): JSX.Element {
-  const at = route.value;
-  if (at.page === "flow") return <FlowPage id={at.flow} />;
-  if (at.page !== "run" && at.page !== "case") return <OpenPage />;
-  const source = sources.value.find((one) => one.id === at.source);
-  if (source === undefined) return sourcesKnown.value ? <Missing id={at.source} /> : <p class="app-wait">Looking for the run …</p>;
-  if (source.run === null) return <FlowPage id={source.flowId} />;
-  const run = source.run();
-  return at.page === "run" ? <RunPage key={source.id} source={source.id} run={run} /> : <RunCase key={source.id} source={source.id} id={at.id} run={run} />;
-}
+// Each door fetches its own code, so that neither waits for the other's.
+const explore = async (): Promise<ComponentType<DoorProps>> => (await import("./open/Explore")).default;
+const live = async (): Promise<ComponentType<DoorProps>> => (await import("./live/LivePage")).default;
 
-/** A link to what is not open: local files do not outlive their tab. */
-function Missing({ id }: { id: string }): JSX.Element {
-  const local = id.startsWith("file:");
-  return (
-    <>
-      <p class="error" role="alert">
-        {local ? `“${id.slice(5)}” was opened in another tab, or before this page was loaded again. Open it here and the link works.` : "What this link names is not open on this server."}
-      </p>
-      <OpenPage />
-    </>
-  );
-}
-
-function FlowPage({ id }: { id: string }): JSX.Element {
-  const [opened, setOpened] = useState<Case | null>(null);
-  const [failed, setFailed] = useState<unknown>(null);
-  const local = id.startsWith("file:");
-  const source = local ? find(id) : undefined;
-  useEffect(() => {
-    if (local && source === undefined) return;
-    let left = false;
-    const flow = async (): Promise<FlowSource> => (source?.flow ? source.flow() : serverFlow(id));
-    flow().then(
-      (one) => !left && setOpened(caseOf(id, one)),
-      (error: unknown) => !left && setFailed(error),
-    );
-    return () => {
-      left = true;
-    };
-  }, [id, source]);
-  if (local && source === undefined) return <Missing id={id} />;
-  if (failed !== null) return <Refused error={failed} />;
-  return opened === null ? <p class="app-wait">Reading the flow …</p> : <CasePage case={opened} tools={<ShareMenu />} />;
-}
-
-function caseOf(id: string, source: FlowSource): Case {
-  return { id, variants: [{ name: "flow", label: "flow", source }] };
-}
-
-/** The live door; its code is fetched only there. */
 function Serve(): JSX.Element {
-  const [page, setPage] = useState<{ Live: ComponentType } | null>(null);
-  const [failed, setFailed] = useState(false);
+  const at = route.value;
+  if (at.page === "flow") return <FlowPage key={at.flow} id={at.flow} open={() => serverFlow(at.flow)} />;
+  return <Part name="attributor serve" load={live} opened={null} />;
+}
+
+/** A door, once its code is there. */
+function Part({ name, load, opened }: { name: string; load: () => Promise<ComponentType<DoorProps>>; opened: string | null }): JSX.Element {
+  const [part, setPart] = useState<{ Page: ComponentType<DoorProps> } | null>(null);
+  const [failed, setFailed] = useState<unknown>(null);
   useEffect(() => {
-    import("./live/LivePage").then(
-      (module) => setPage({ Live: module.default }),
-      () => setFailed(true),
+    load().then(
+      (Page) => setPart({ Page }),
+      (error: unknown) => setFailed(new UserError(`A part of this page could not be loaded. Is ${name} still running?`, { cause: error })),
     );
   }, []);
-  const at = route.value;
-  if (at.page === "flow") return <FlowPage key={at.flow} id={at.flow} />;
-  if (failed) return <Refused error={new UserError("A part of this page could not be loaded. Is attributor serve still running?")} />;
-  return page === null ? <p class="app-wait">Loading …</p> : <page.Live />;
+  if (failed !== null) return <Refused error={failed} />;
+  return part === null ? <p class="app-wait">Loading …</p> : <part.Page opened={opened} />;
 }
 
 /** A page that was exported: the case alone. */
 function Exported({ flow }: { flow: FlowSource }): JSX.Element {
-  const it = useMemo(() => caseOf("page", flow), [flow]);
+  const it = useMemo(() => caseOfFlow("page", flow), [flow]);
   return (
-    <div class="app-main">
+    <main class="app-main">
       <Messages />
       <Boundary of="page">
-        <CasePage case={it} tools={<ShareMenu />} />
+        <div class="app-case app-alone">
+          <CasePage case={it} tools={<ShareMenu />} />
+        </div>
       </Boundary>
-    </div>
+    </main>
   );
-}
-
-async function start(): Promise<void> {
-  const { door, opened, version, csrf } = await session();
-  if (door === "explore") await loadSources();
-  // What the command line named is what its user wants to see, unless the link names something else.
-  const named = opened === null ? undefined : find(opened);
-  if (named !== undefined && route.value.page === "home" && /^#?\/?$/.test(location.hash)) navigate(routeOf(named), { replace: true });
-  found.value = { door, opened, version, csrf };
 }
 
 watchUncaught();
@@ -160,7 +102,10 @@ try {
   if (flow !== null) render(<Exported flow={flow} />, root);
   else {
     render(<App />, root);
-    start().catch((error: unknown) => (refused.value = error));
+    session().then(
+      (found) => (known.value = found),
+      (error: unknown) => (refused.value = error),
+    );
   }
 } catch (error) {
   report(error);

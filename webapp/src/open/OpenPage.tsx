@@ -124,7 +124,7 @@ function describeChosen(picked: readonly Picked[]): string {
 function List(): JSX.Element {
   return (
     <section aria-labelledby="open-list">
-      <h2 id="open-list">Open</h2>
+      <h2 id="open-list">Ready to open</h2>
       <ul class="open-list">
         {sources.value.map((source) => (
           <li key={source.id}>

@@ -4,7 +4,6 @@ import { signal } from "@preact/signals";
 import { api } from "../api/client";
 import type { Source as Described, Sources } from "../api/types";
 import { BlobBytes, HttpBytes } from "../model/bytes";
-import { openFlow } from "../model/flowfile";
 import type { Route } from "../model/link";
 import { serverFlow } from "../model/server";
 import type { FlowSource } from "../model/types";
@@ -32,15 +31,12 @@ export interface Source {
 export const sources = signal<readonly Source[]>([]);
 /** What the server says about its list. */
 export const sourcesNote = signal<string | null>(null);
-/** Whether the server's list has come. */
-export const sourcesKnown = signal(false);
 
 /** Ask the server what its command line named. */
 export async function loadSources(): Promise<void> {
   const { sources: listed, note } = await api.get<Sources>("/api/sources");
   sourcesNote.value = note;
   add(listed.map(ofServer));
-  sourcesKnown.value = true;
 }
 
 /** Add sources; one of the same id takes the place of the earlier one. */
@@ -90,7 +86,7 @@ export function ofLocal(given: LocalRun | LocalFile): Source {
   const common = { id, flowId: id, name: given.name, local: true, kind: given.kind };
   if (given.kind === "flow") {
     let flow: Promise<FlowSource> | null = null;
-    return { ...common, bytes: given.file.size, run: null, flow: () => (flow ??= Promise.resolve(openFlow(new BlobBytes(given.file)))) };
+    return { ...common, bytes: given.file.size, run: null, flow: () => (flow ??= localFlow(given.file)) };
   }
   if (given.kind === "list") {
     return { ...common, bytes: given.file.size, flow: null, run: once(() => OpenRun.ofList(given.name, async () => new BlobBytes(given.file))) };
@@ -104,10 +100,16 @@ export function ofLocal(given: LocalRun | LocalFile): Source {
       parts: async () => inOrder(given.cases.map(({ name, file }) => ({ name, bytes: new BlobBytes(file) }))),
       flow: async (name) => {
         const file = given.flows.get(flowName(name));
-        return file === undefined ? null : openFlow(new BlobBytes(file));
+        return file === undefined ? null : localFlow(file);
       },
     });
   return { ...common, bytes, flow: null, run: once(open) };
+}
+
+/** Reading flow files is code that most visits do without. */
+async function localFlow(file: File): Promise<FlowSource> {
+  const { openFlow } = await import("../model/flowfile");
+  return openFlow(new BlobBytes(file));
 }
 
 function once<T>(make: () => T): () => T {

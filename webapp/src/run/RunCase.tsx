@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { CasePage } from "../case/CasePage";
 import { format, navigate, place } from "../model/link";
-import type { Case } from "../model/types";
+import type { Case, Variant } from "../model/types";
 import { ShareMenu } from "../share/ShareMenu";
 import { count } from "../ui/format";
 import { describe, Failure } from "../ui/messages";
@@ -16,7 +16,7 @@ import { useShown } from "./use";
 import "./run.css";
 
 export function RunCase({ source, id, run }: { source: string; id: string; run: OpenRun }): JSX.Element {
-  const { shown } = useShown(run);
+  const { shown, method } = useShown(run);
   const [opened, setOpened] = useState<Case | null>(null);
   const [failed, setFailed] = useState<unknown>(null);
   const cases = run.cases.value;
@@ -31,7 +31,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
       (found) => {
         if (left) return;
         setFailed(null);
-        setOpened(found);
+        setOpened(leadBy(found, `${cases.methods.names[method]}/${cases.methods.aggregations[method]}`));
       },
       (error: unknown) => !left && setFailed(error),
     );
@@ -52,7 +52,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
   };
   const back = format({ page: "run", source }, tableQuery(place.value.query));
   return (
-    <div class="run-case">
+    <div class="app-case run-case">
       <nav class="run-crumbs" aria-label="Cases">
         <a href={back}>← Cases of {run.digest.value?.title ?? run.name}</a>
         {position >= 0 && (
@@ -62,14 +62,20 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
         )}
         {at >= 0 && position < 0 && <span class="soft">not among the cases that the filters show</span>}
       </nav>
-      {at < 0 && progress === null && <p class="error">There is no case “{id}” in this run.</p>}
+      {at < 0 && progress === null && <p class="error run-wrong">There is no case “{id}” in this run.</p>}
       {at < 0 && progress !== null && <Meter label="Reading cases" done={progress.read} total={progress.size} />}
       {failed !== null && (
-        <div role="alert">
+        <div class="run-wrong" role="alert">
           <Failure {...describe(failed)} />
         </div>
       )}
       {opened !== null && failed === null && <CasePage case={opened} onPrevious={to(position - 1)} onNext={to(position + 1)} tools={<ShareMenu />} />}
     </div>
   );
+}
+
+/** The case with the table's method in front of the others; only a flow of tokens stands before it. */
+function leadBy(it: Case, name: string): Case {
+  const place = (variant: Variant) => (variant.name === "flow" ? 0 : variant.name === name ? 1 : 2);
+  return { ...it, variants: [...it.variants].sort((a, b) => place(a) - place(b)) };
 }

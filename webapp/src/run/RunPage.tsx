@@ -53,7 +53,8 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
   const unit = cases?.unit ?? "sentence";
 
   const caseRoute = (summary: Summary) => ({ page: "case", source, id: summary.id }) as const;
-  const caseQuery = () => tableQuery(place.peek().query);
+  // A method that was chosen in the table is asked for by name; else the case leads with its tokens, where it has them.
+  const caseQuery = () => ({ ...tableQuery(place.peek().query), ...(state.method && name ? { method: `${name}/${cases!.methods.aggregations[method]}` } : {}) });
   const open = (summary: Summary) => {
     memory.active = summary.id;
     memory.page = scrollY;
@@ -65,7 +66,7 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
     else changeState({ key: "place", descending: false });
   };
   return (
-    <main class="run-page">
+    <div class="run-page">
       <div class="run-title">
         <h1>{title}</h1>
         {digest !== null && <Counts digest={digest} />}
@@ -83,38 +84,40 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
         <Metrics key={unit} digest={digest} rows={rows} unit={unit} method={name} onMethod={(chosen) => changeState({ method: chosen })} />
         <Histogram counts={bars.counts} n={bars.n} unit={unit} method={name} />
       </div>
-      {digest !== null && <Differences digest={digest} method={name} />}
-      {digest !== null && <SettingsFold digest={digest} />}
-      {cases !== null && cases.cases.length > 0 && (
-        <>
+      <div class="run-folds">
+        {digest !== null && <Differences digest={digest} method={name} />}
+        {digest !== null && <SettingsFold digest={digest} />}
+        {cases !== null && cases.cases.length > 0 && (
           <Compare source={source} state={state} other={otherRun} otherMethod={otherRun?.cases.value?.methods.names[otherMethod] ?? ""} comparison={comparison} onChange={changeState} />
-          <section class="run-cases" aria-labelledby="run-cases">
-            <h2 id="run-cases">Cases</h2>
-            <Filters
-              cases={cases.cases}
-              methods={cases.methods}
-              method={method}
-              state={state}
-              shown={shown.length}
-              onChange={changeState}
-              onExport={() => save(fileName(run.name, "csv"), casesCsv(cases.cases, shown, method, name, other), "text/csv")}
-            />
-            {shown.length === 0 && <p class="run-none soft">No case is like that; {count(cases.cases.length)} are hidden by the filters.</p>}
-            <CaseTable
-              cases={cases.cases}
-              shown={shown}
-              version={version}
-              state={state}
-              method={method}
-              other={other}
-              memory={memory}
-              href={(summary) => format(caseRoute(summary), caseQuery())}
-              onOpen={open}
-              onSort={sort}
-            />
-          </section>
-        </>
+        )}
+      </div>
+      {cases !== null && cases.cases.length > 0 && (
+        <section class="run-cases" aria-labelledby="run-cases">
+          <h2 id="run-cases">Cases</h2>
+          <Filters
+            cases={cases.cases}
+            methods={cases.methods}
+            method={method}
+            state={state}
+            shown={shown.length}
+            onChange={changeState}
+            onExport={() => save(fileName(run.name, "csv"), casesCsv(cases.cases, shown, method, name, other), "text/csv")}
+          />
+          {shown.length === 0 && <p class="run-none soft">No case is like that; {count(cases.cases.length)} are hidden by the filters.</p>}
+          <CaseTable
+            cases={cases.cases}
+            shown={shown}
+            version={version}
+            state={state}
+            method={method}
+            other={other}
+            memory={memory}
+            href={(summary) => format(caseRoute(summary), caseQuery())}
+            onOpen={open}
+            onSort={sort}
+          />
+        </section>
       )}
-    </main>
+    </div>
   );
 }

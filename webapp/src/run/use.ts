@@ -35,7 +35,9 @@ export function useShown(run: OpenRun): Shown {
   const cases = run.cases.value;
   const version = run.version.value;
   const methods = cases?.methods ?? null;
-  const method = methods === null ? -1 : Math.max(methods.find(state.method), Math.min(0, methods.names.length - 1));
+  // Without a choice the table shows the method that stands first among the metrics.
+  const chosen = state.method || (run.digest.value?.leading ?? "");
+  const method = methods === null ? -1 : Math.max(methods.find(chosen), Math.min(0, methods.names.length - 1));
   const otherRun = state.other ? (find(state.other)?.run?.() ?? null) : null;
   const otherCases = otherRun?.cases.value ?? null;
   const otherVersion = otherRun?.version.value ?? 0;

@@ -1,0 +1,61 @@
+/** Everything that `attributor explore` shows. Its code is a part of its own: exported pages and the live door do without. */
+
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { navigate, route } from "../model/link";
+import { serverFlow } from "../model/server";
+import { RunCase } from "../run/RunCase";
+import { RunPage } from "../run/RunPage";
+import { FlowPage } from "../ui/FlowPage";
+import { Refused } from "../ui/Refused";
+import { OpenPage } from "./OpenPage";
+import { find, loadSources, routeOf, sources } from "./sources";
+
+/** The page that the link names; without one, what the command line named.
+ *
+ * @param opened the source that the command line named.
+ */
+export default function Explore({ opened }: { opened: string | null }): JSX.Element {
+  const [known, setKnown] = useState(false);
+  const [refused, setRefused] = useState<unknown>(null);
+  useEffect(() => {
+    loadSources().then(
+      () => {
+        const named = opened === null ? undefined : find(opened);
+        if (named !== undefined && /^#?\/?$/.test(location.hash)) navigate(routeOf(named), { replace: true });
+        setKnown(true);
+      },
+      (error: unknown) => setRefused(error),
+    );
+  }, []);
+  if (refused !== null) return <Refused error={refused} />;
+  if (!known) return <p class="app-wait">Asking what there is to open …</p>;
+  const at = route.value;
+  if (at.page === "flow") {
+    const source = sources.value.find((one) => one.flowId === at.flow);
+    if (source === undefined && at.flow.startsWith(LOCAL)) return <Missing id={at.flow} />;
+    return <FlowPage key={at.flow} id={at.flow} open={source?.flow ?? (() => serverFlow(at.flow))} />;
+  }
+  if (at.page !== "run" && at.page !== "case") return <OpenPage />;
+  const source = sources.value.find((one) => one.id === at.source);
+  if (source === undefined) return <Missing id={at.source} />;
+  if (source.run === null) return <FlowPage key={source.id} id={source.flowId} open={source.flow!} />;
+  const run = source.run();
+  return at.page === "run" ? <RunPage key={source.id} source={source.id} run={run} /> : <RunCase key={source.id} source={source.id} id={at.id} run={run} />;
+}
+
+const LOCAL = "file:";
+
+/** A link to what is not open: local files do not outlive their tab. */
+function Missing({ id }: { id: string }): JSX.Element {
+  return (
+    <>
+      <p class="error" role="alert">
+        {id.startsWith(LOCAL)
+          ? `“${id.slice(LOCAL.length)}” was opened in another tab, or before this page was loaded again. Open it here and the link works.`
+          : "What this link names is not open on this server."}
+      </p>
+      <OpenPage />
+    </>
+  );
+}

@@ -1,0 +1,80 @@
+import { render } from "preact";
+import { act } from "preact/test-utils";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { UserError } from "../../src/model/types";
+import { Boundary } from "../../src/ui/Boundary";
+import { bytes, digits, range, rankText, signed } from "../../src/ui/format";
+import { Header } from "../../src/ui/Header";
+import { dismiss, Messages, messages, report } from "../../src/ui/messages";
+
+let root: HTMLElement;
+beforeEach(() => {
+  root = document.createElement("div");
+  document.body.replaceChildren(root);
+  messages.value = [];
+  localStorage.clear();
+});
+afterEach(() => act(() => render(null, root)));
+
+describe("numbers", () => {
+  it("are written as people read them", () => {
+    expect([bytes(0), bytes(999), bytes(12_710_000), bytes(4.2e12)]).toEqual(["0 bytes", "999 bytes", "12.7 MB", "4.2 TB"]);
+    expect([digits(-0.0001, 3), digits(-0.5, 1), digits(null, 2), digits(NaN, 2)]).toEqual(["0.000", "−0.5", "–", "–"]);
+    expect([signed(0.25, 2), signed(-0.25, 2), signed(0.0004, 3), signed(null, 1)]).toEqual(["+0.25", "−0.25", "0.000", "–"]);
+    expect([rankText(3), rankText(2.9999999999), rankText(2.5), rankText(NaN)]).toEqual(["3", "3", "2.5", "–"]);
+    expect(range({ value: 0, low: -0.1, high: 0.2, n: 2 }, 1, true)).toBe("−0.1 to +0.2");
+    expect(range({ value: 0, low: null, high: null, n: 1 }, 1)).toBe("");
+  });
+});
+
+describe("messages", () => {
+  it("shows what is meant for people as it is, and folds the rest away", async () => {
+    await act(() => render(<Messages />, root));
+    await act(() => {
+      report(new UserError("Open it again."));
+      report(new Error("x is undefined <b>"));
+    });
+    const area = root.querySelector("[role=alert]")!;
+    expect([...area.querySelectorAll("p")].map((one) => one.textContent)).toEqual([
+      "Open it again.",
+      "Something went wrong that was not foreseen. Reloading the page may help.",
+    ]);
+    expect(area.querySelector("pre")!.textContent).toContain("x is undefined <b>");
+    expect(area.querySelectorAll("b")).toHaveLength(0);
+    await act(() => dismiss(messages.value[0]!.id));
+    expect(area.querySelectorAll(".ui-message")).toHaveLength(1);
+  });
+
+  it("does not repeat itself, keep everything, or mind what was cancelled", () => {
+    report(new DOMException("stopped", "AbortError"));
+    expect(messages.value).toHaveLength(0);
+    for (const text of ["a", "a", "b", "c", "d", "e"]) report(new UserError(text));
+    expect(messages.value.map((one) => one.text)).toEqual(["b", "c", "d", "e"]);
+  });
+});
+
+describe("Boundary", () => {
+  it("says what failed in its place and tries again elsewhere", async () => {
+    const Fails = ({ when }: { when: boolean }) => {
+      if (when) throw new UserError("This cannot be shown.");
+      return <p>shown</p>;
+    };
+    await act(() => render(<Boundary of="a"><Fails when /></Boundary>, root));
+    expect(root.querySelector("[role=alert]")!.textContent).toContain("This cannot be shown.");
+    await act(() => render(<Boundary of="b"><Fails when={false} /></Boundary>, root));
+    expect(root.textContent).toBe("shown");
+  });
+});
+
+describe("the theme", () => {
+  it("is chosen in the header and kept", async () => {
+    await act(() => render(<Header version="1" />, root));
+    const button = (label: string) => [...root.querySelectorAll("button")].find((one) => one.textContent === label)!;
+    await act(() => button("Dark").click());
+    expect(document.documentElement.dataset["theme"]).toBe("dark");
+    expect(localStorage.getItem("attributor-theme")).toBe("dark");
+    expect(button("Dark").getAttribute("aria-pressed")).toBe("true");
+    await act(() => button("Auto").click());
+    expect("theme" in document.documentElement.dataset).toBe(false);
+  });
+});
