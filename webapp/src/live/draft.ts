@@ -28,16 +28,16 @@ export const EXAMPLE: Draft = {
   ...EMPTY,
   documents: [
     {
-      title: "The lighthouse",
+      title: "The harbour",
       text:
-        "The lighthouse of Vessing was built of grey stone in 1871. Its lamp burned oil for sixty years. " +
-        "Today a retired teacher, Ingrid Solheim, keeps its books and opens the tower on Sundays.",
+        "The harbour of Marrowick has a stone pier of 210 metres. Boats leave before dawn and are back by noon. " +
+        "A small ferry crosses to the mainland twice a day; in winter the second crossing is often cancelled.",
     },
     {
-      title: "The ferry",
+      title: "The lighthouse",
       text:
-        "A small ferry crosses from Vessing to the mainland twice a day. It leaves at seven in the morning and at " +
-        "five in the afternoon, and carries twelve cars. In winter the second crossing is often cancelled.",
+        "The lighthouse stands on Gannet Head. It was finished in 1868 and has 164 steps. Its lamp burned oil for " +
+        "sixty years. Today a retired teacher keeps its books and opens the tower on Sundays.",
     },
     {
       title: "The bakery",
@@ -46,7 +46,7 @@ export const EXAMPLE: Draft = {
         "factory. The baker starts at three in the morning, long before the first boat.",
     },
   ],
-  question: "When does the first ferry leave?",
+  question: "How many steps does the lighthouse have?",
 };
 
 /** What the flow can follow, the most telling first. */
