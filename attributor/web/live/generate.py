@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attributor import _inputs, _memory
-from attributor._errors import DeviceMemoryError, InputError
+from attributor._errors import DeviceMemoryError
 from attributor._flow import forward
 from attributor._generate import end_ids, generate, without_end
 from attributor._prompt import Prompt, encode_answer
@@ -16,6 +16,7 @@ from attributor._record import attached, text_config
 from attributor._recorder import Recorder
 from attributor._recording import Recording
 from attributor._weights import Weights
+from attributor.web.errors import ApiError
 from attributor.web.live import memory, prompts
 from attributor.web.live.jobs import Job
 from attributor.web.live.model import Loaded
@@ -152,13 +153,11 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
     """The prompt, and an answer that fits behind it.
 
     Raises:
-        InputError: a prompt that cannot be built, or that is too long, with the numbers.
+        InputError: a prompt that cannot be built.
+        ApiError: one that is too long, with the numbers.
     """
     prompts.check_one_prompt(asked)
     prompt = prompts.prompt_of(loaded.tokenizer, asked)
-    config = text_config(loaded.model)
-    vocabulary = loaded.model.get_input_embeddings().num_embeddings
-    _inputs.check_ids(prompt.ids, vocabulary, config)
     given = None if asked.answer is None else encode_answer(loaded.tokenizer, asked.answer)
     k, limit = len(prompt.ids), loaded.max_tokens
     notes = [prompt.note] if prompt.note else []
@@ -171,12 +170,17 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
             if window is not None and window > limit
             else "take a model with a larger window"
         )
-        raise InputError(
-            f"the prompt has {k:,} tokens, with {what} more than max tokens, {limit:,}: shorten it, or {more}"
+        raise ApiError(
+            422,
+            "too_long",
+            f"the prompt has {k:,} tokens, with {what} more than max tokens, {limit:,}: shorten it, or {more}",
         )
     if given is None and k + count > limit:
         count = limit - k
         notes.append(f"max tokens is {limit:,}, so the answer was kept to {count:,} token{'s' * (count != 1)}")
+    vocabulary = loaded.model.get_input_embeddings().num_embeddings
+    for ids in (prompt.ids, given) if given is not None else (prompt.ids,):
+        _inputs.check_ids(ids, vocabulary, text_config(loaded.model))
     return _Plan(prompt, given, count, tuple(notes))
 
 

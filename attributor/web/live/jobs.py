@@ -62,6 +62,7 @@ class Job:
         self._listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._lock = threading.RLock()
         self._last: tuple[str, float] = ("", 0.0)
+        self._position = -1
 
     @property
     def ended(self) -> bool:
@@ -89,8 +90,10 @@ class Job:
         self._say("token", {"text": text})
 
     def queued(self, position: int) -> None:
-        """Say how many jobs come before this one."""
-        self._say("queued", {"position": position})
+        """Say how many jobs come before this one, where that has changed."""
+        if position != self._position:
+            self._position = position
+            self._say("queued", {"position": position})
 
     def cancel(self) -> bool:
         """End it, from any thread: listeners hear of it at once, the work stops at its next step.
@@ -114,9 +117,12 @@ class Job:
         except Cancelled:
             return
         except BaseException as error:
-            self._end("failed", failure(error, f"a job ({self.kind})"))
-        if self.state == "failed":
-            gc.collect()  # what a failure held, out here where its traceback holds nothing any more
+            told = failure(error, f"job {self.kind}")
+            self._end("failed", told)
+        else:
+            return
+        if told["code"] == "out_of_memory":  # not always: it stops every thread for a while, event streams too
+            gc.collect()
 
     async def listen(self, start: int = 0) -> AsyncIterator[tuple[int, Event]]:
         """Every event from number `start` on, (its number, the event), past ones first; ends after the last one."""
