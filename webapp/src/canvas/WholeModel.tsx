@@ -9,17 +9,18 @@ import type { Piece } from "../model/shares";
 import type { By, Edges, FlowSource, Span, View } from "../model/types";
 import { Curves } from "./curves";
 import type { CurvesData, CurvesHit } from "./curves";
-import { granularities, oneLine, textOf } from "./layout";
+import { asideName, granularities, oneLine, textOf } from "./layout";
 import type { Room } from "./layout";
 import { Loader } from "./loader";
 import type { How } from "./picture";
+import { isAside } from "./plan";
 import { Choice, Stage, TextTable } from "./Stage";
 
 /** What of a case's shared state this picture reads and writes. */
 export type Shown = Pick<CaseState, "view" | "variant" | "pinned" | "preview" | "selected" | "units" | "wholeRow" | "pinnedRow" | "layout" | "pin" | "select">;
 
-/** Curves that are drawn: well below the thousand that a frame can move. */
-const MOST = 400;
+/** Curves that are asked for, and one more for each row, as the template's would take all of them: a frame can move 1,000. */
+const MOST = 400, CEILING = 1000;
 const GRAINS: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
 
 interface Answered {
@@ -64,7 +65,7 @@ class Model {
     const { units, by } = this.asked, view = this.state.view.value, source = this.source();
     const rows = this.state.pinned.value ?? { start: 0, stop: view.answer.length };
     const key = [this.state.variant.value.name, by, rows.start, rows.stop, units?.start, units?.stop].join();
-    this.loader.ask(key, async () => ({ by, units, edges: await source.edges(by, rows, units, MOST) }));
+    this.loader.ask(key, async () => ({ by, units, edges: await source.edges(by, rows, units, Math.min(CEILING, MOST + rows.stop - rows.start)) }));
   }
 
   pick(hit: CurvesHit, how: How): void {
@@ -106,14 +107,14 @@ class Model {
     const rows = this.state.pinned.peek() ?? { start: 0, stop: view.answer.length }, count = rows.stop - rows.start;
     if (hit.kind === "row") {
       const mass = shown((e) => found?.edges.rows[e] === hit.row);
-      return `“${oneLine(view.answer[hit.row] as string)}”, token ${hit.row + 1} of the answer: its curves carry ${this.part(mass)}.`;
+      return `“${oneLine(view.answer[hit.row])}”, token ${hit.row + 1} of the answer: its curves carry ${this.part(mass)}.`;
     }
-    if (hit.kind === "edge") return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row] as string)}”: ${this.part(hit.mass)}.`;
+    if (hit.kind === "edge") return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row])}”: ${this.part(hit.mass)}.`;
     const scores = this.data.peek().scores;
     let sum = 0, all = 0;
     for (let u = 0; u < scores.length; u++) {
-      all += scores[u] as number;
-      if (u >= hit.units.start && u < hit.units.stop) sum += scores[u] as number;
+      all += scores[u];
+      if (u >= hit.units.start && u < hit.units.stop) sum += scores[u];
     }
     return `${this.name(hit.by, hit.group, view)}: ${percent(view.normalized ? sum : sum / (all || 1))} of ${count === view.answer.length ? "the answer" : count === 1 ? "the chosen token" : `the ${count} chosen tokens`}.`;
   }
@@ -125,7 +126,7 @@ class Model {
   }
 
   name(by: By, group: number, view: View): string {
-    if (group < 0) return "Template and question";
+    if (group < 0) return asideName(view);
     if (by === "document") return view.documents[group] || `Document ${group + 1}`;
     const units = this.state.layout.peek().unitsOf({ by, index: group });
     return units ? `“${textOf(view, units, 120)}”` : "";
@@ -151,7 +152,7 @@ export function WholeModel({ source, state }: { source?: FlowSource; state: Show
           <button type="button" class="button" aria-label="Zoom out" onClick={() => it.picture?.zoomBy(0.5)}>−</button>
           <button type="button" class="button" disabled={!it.zoomed.value} onClick={() => it.picture?.showAll()}>All</button>
         </span>
-        {found.data && edges && <Said edges={edges} whole={found.data.units === null} />}
+        {found.data && <Said found={found.data} view={view} />}
       </div>
       <Stage
         make={(canvas) => (it.picture = new Curves(canvas, {
@@ -173,11 +174,18 @@ export function WholeModel({ source, state }: { source?: FlowSource; state: Show
   );
 }
 
-function Said({ edges, whole }: { edges: Edges; whole: boolean }): VNode {
-  const mass = edges.mass.reduce((a, b) => a + b, 0), n = edges.rows.length;
+function Said({ found, view }: { found: Answered; view: View }): VNode {
+  const { edges, by } = found, n = edges.rows.length, all = edges.total || 1;
+  let mass = 0, aside = 0;
+  edges.mass.forEach((m, e) => {
+    mass += m;
+    if (isAside(view, by, edges.pieces[e])) aside += m;
+  });
+  const what = by === "token" ? "the first token" : view.documents.length ? "template and question" : "between sentences";
   return (
     <span class="flow-said flow-push">
-      {n === 1 ? "1 curve" : `${n.toLocaleString("en")} curves`} {n === 1 ? "shows" : "show"} <b>{percent(edges.total > 0 ? Math.min(1, mass / edges.total) : 0)}</b> of the flow{whole ? "" : " from what is in view"}
+      {n === 1 ? "1 curve shows" : `${n.toLocaleString("en")} curves show`} <b>{percent(Math.min(1, mass / all))}</b> of the flow{found.units ? " from what is in view" : ""}
+      {aside > 0.005 * all && <>, {percent(aside / all)} of it in grey: {what}</>}
     </span>
   );
 }
@@ -186,6 +194,6 @@ function topRows(it: Model, view: View): string[][] {
   const found = it.loader.state.value.data;
   if (!found) return [];
   const { edges, by } = found;
-  const order = Array.from(edges.mass.keys()).sort((a, b) => (edges.mass[b] as number) - (edges.mass[a] as number)).slice(0, 20);
-  return order.map((e) => [it.name(by, edges.pieces[e] as number, view), `“${oneLine(view.answer[edges.rows[e] as number] as string)}” (${(edges.rows[e] as number) + 1})`, percent(edges.mass[e] as number)]);
+  const order = Array.from(edges.mass.keys()).sort((a, b) => edges.mass[b] - edges.mass[a]).slice(0, 20);
+  return order.map((e) => [it.name(by, edges.pieces[e], view), `“${oneLine(view.answer[edges.rows[e]])}” (${edges.rows[e] + 1})`, percent(edges.mass[e])]);
 }

@@ -51,7 +51,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
   /** Brings these units into view, with a little around them. */
   show(units: Span): void {
     if (!this.plan) return;
-    const from = this.plan.at[units.start] as number, to = this.plan.at[units.stop] as number, around = 0.04 * (to - from);
+    const from = this.plan.at[units.start], to = this.plan.at[units.stop], around = 0.04 * (to - from);
     this.zoomer.window(Math.max(0, from - around), Math.min(1, to + around));
   }
 
@@ -98,13 +98,13 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
       const gradient = this.gradient(theme.bar, theme.accent);
       for (const e of mine) {
         this.curve(pen, plan, e, gradient, 1.4);
-        const row = edges.rows[e] as number;
-        pen.rect(plan.rows.x[row] as number, plan.rowTop + ROW_TALL - 2.5, Math.max(2, plan.rows.width[row] as number), 2.5, { fill: theme.accent });
+        const row = edges.rows[e];
+        pen.rect(plan.rows.x[row], plan.rowTop + ROW_TALL - 2.5, Math.max(2, plan.rows.width[row]), 2.5, { fill: theme.accent });
       }
     }
     const outline = { stroke: theme.accent, width: 1.5, radius: 5 };
     if (hovered.kind === "row") {
-      pen.rect((plan.rows.x[hovered.row] as number) + 0.5, plan.rowTop + 0.5, Math.max(2, (plan.rows.width[hovered.row] as number) - 1), ROW_TALL - 1, outline);
+      pen.rect(plan.rows.x[hovered.row] + 0.5, plan.rowTop + 0.5, Math.max(2, plan.rows.width[hovered.row] - 1), ROW_TALL - 1, outline);
     } else if (hovered.kind === "piece") {
       const [x, width] = plan.extent(hovered.units, this.zoomer.transform);
       pen.rect(x + 0.5, PIECES + 0.5, Math.max(2, width - 1), PIECE_TALL - 1, outline);
@@ -134,10 +134,12 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     const ends = plan.ends(edge, this.zoomer.transform);
     if (!ends) return;
     const part = plan.part(edge), quiet = plan.isAside(edge);
+    // A grey curve from every one of hundreds of rows would be all that is seen.
+    const faint = 0.3 * Math.min(1, 24 / plan.asides);
     pen.curve(ends[0], CURVES, ends[1], plan.rowTop, {
       stroke: quiet ? this.theme.quiet : paint,
-      width: Math.max(0.6, THICKEST * part),
-      alpha: Math.min(1, (quiet ? 0.28 : 0.16 + 0.62 * Math.sqrt(part)) * strength),
+      width: Math.max(0.6, (quiet ? 0.6 : 1) * THICKEST * part * (strength > 1 ? 1 : plan.crowd)),
+      alpha: Math.min(1, (quiet ? faint : (0.16 + 0.62 * Math.sqrt(part)) * (0.4 + 0.6 * plan.crowd)) * strength),
     });
   }
 
@@ -165,16 +167,16 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     const { theme } = this, { data } = plan, lens = this.zoomer.transform, { units, by } = plan.window(lens);
     const pieces = plan.grain(by) as Pieces, seen = piecesBetween(pieces, units);
     if (by !== "document") this.paintDocuments(pen, plan, units);
-    const aside = (p: number) => (pieces.group[p] as number) < 0 || (by === "token" && p === 0 && data.view.sink);
+    const aside = (p: number) => pieces.group[p] < 0 || (by === "token" && p === 0 && data.view.sink);
     let most = 0, painted = -1;
     for (let p = seen.start; p < seen.stop; p++) if (!aside(p)) most = Math.max(most, plan.heat(pieces, p));
     for (let p = seen.start; p < seen.stop; p++) {
-      const span = { start: pieces.start[p] as number, stop: pieces.stop[p] as number }, [x, width] = plan.extent(span, lens);
+      const span = { start: pieces.start[p], stop: pieces.stop[p] }, [x, width] = plan.extent(span, lens);
       // Pieces narrower than a pixel: one of them a pixel is all that could be seen.
       if (width < 1 && Math.floor(x) === painted) continue;
       painted = Math.floor(x);
       const shown = Math.max(1, width > 6 ? width - 1.5 : width), wide = width > 14;
-      const fill = aside(p) ? theme.line : (theme.ramp[Math.round(205 * Math.sqrt(most > 0 ? Math.min(1, plan.heat(pieces, p) / most) : 0))] as string);
+      const fill = aside(p) ? theme.line : theme.ramp[Math.round(205 * Math.sqrt(most > 0 ? Math.min(1, plan.heat(pieces, p) / most) : 0))];
       pen.rect(x, PIECES, shown, PIECE_TALL, { fill, radius: wide ? 4 : 0, ...(wide ? { stroke: theme.line, width: 1 } : {}) });
       if (plan.isPicked(span)) pen.rect(x, PIECES - 4, shown, 3, { fill: theme.accent });
       const from = Math.max(4, x + 5), to = Math.min(this.width - 4, x + width - 6);
@@ -194,8 +196,8 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     const seen = piecesBetween(pieces, units);
     if (seen.stop - seen.start > this.width / 8) return;
     for (let p = seen.start; p < seen.stop; p++) {
-      if ((pieces.group[p] as number) < 0) continue;
-      const [x, width] = plan.extent({ start: pieces.start[p] as number, stop: pieces.stop[p] as number }, this.zoomer.transform);
+      if (pieces.group[p] < 0) continue;
+      const [x, width] = plan.extent({ start: pieces.start[p], stop: pieces.stop[p] }, this.zoomer.transform);
       const from = Math.max(0, x + 1), to = Math.min(this.width, x + width - 2);
       if (to - from < 2) continue;
       pen.line(from, DOCUMENTS + 7, to, DOCUMENTS + 7, { stroke: theme.quiet, width: 1 });
@@ -206,12 +208,12 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
   private paintRows(pen: Pen, plan: Plan): void {
     const { theme } = this, { rows, rowTop } = plan, { view, rows: chosen } = plan.data;
     for (let r = 0; r < rows.x.length; r++) {
-      const x = rows.x[r] as number, width = rows.width[r] as number, on = !chosen || (r >= chosen.start && r < chosen.stop);
+      const x = rows.x[r], width = rows.width[r], on = !chosen || (r >= chosen.start && r < chosen.stop);
       if (width >= 8) pen.rect(x + 0.5, rowTop, width - 1.5, ROW_TALL, { fill: on ? theme.paper : theme.card, stroke: theme.line, radius: 5, alpha: on ? 1 : 0.7 });
       else pen.rect(x, rowTop, Math.max(0.75, width - 0.5), ROW_TALL, { fill: on ? theme.answer : theme.line, alpha: on ? 0.55 : 1 });
       if (chosen && on) pen.rect(x + 0.5, rowTop + ROW_TALL + 3, Math.max(1, width - 1.5), 3, { fill: theme.accent });
       if (width < 15) continue;
-      const text = oneLine(view.answer[r] as string);
+      const text = oneLine(view.answer[r]);
       pen.text(x + width / 2, rowTop + ROW_TALL / 2 + 0.5, text, { fill: on ? theme.ink : theme.soft, size: 15, serif: true, align: "center", within: width - 6 });
     }
   }

@@ -86,13 +86,13 @@ export class HeadMap extends Picture<HeadMapData, HeadHit> {
       const y = TOP + l * cell.height;
       if (l % everyLayer === 0) pen.text(LEFT - 8, y + cell.height / 2, `${l}`, { fill: theme.soft, size: 11, align: "right" });
       for (let h = 0; h < data.heads; h++) {
-        const value = data.values[l * data.heads + h] as number, x = LEFT + h * cell.width;
+        const value = data.values[l * data.heads + h], x = LEFT + h * cell.width;
         if (Number.isNaN(value)) {
           // Not recorded is not "nothing": a dot in an empty cell.
           pen.dot(x + cell.width / 2, y + cell.height / 2, 1, { fill: theme.quiet });
           continue;
         }
-        const fill = theme.ramp[shade(value, data.most, data.sqrt)] as string;
+        const fill = theme.ramp[shade(value, data.most, data.sqrt)];
         pen.rect(x, y, cell.width - gap, cell.height - gap, { fill, radius: gap > 1 ? 3 : 0 });
         if (written) {
           pen.text(x + (cell.width - gap) / 2, y + (cell.height - gap) / 2 + 0.5, data.write(value), { fill: inkOn(fill, theme), size: 11, align: "center", within: cell.width - 4 });

@@ -32,7 +32,7 @@ export interface LayerData {
 
 export type LayerHit = { kind: "unit"; unit: number } | { kind: "row"; row: number } | { kind: "edge"; edge: LayerEdge };
 
-const KEYS = 24, TALL = 26, THICKEST = 8, FOOT = 8;
+const KEYS = 24, TALL = 26, THICKEST = 6.5, FOOT = 8;
 
 export class LayerView extends Picture<LayerData, LayerHit> {
   /** The units that are shown, in the order of the text. */
@@ -57,11 +57,11 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     if (!data) return null;
     if (y < KEYS + TALL + 2) {
       const i = this.within(this.keys, x);
-      return y >= KEYS - 4 && i >= 0 ? { kind: "unit", unit: this.units[i] as number } : null;
+      return y >= KEYS - 4 && i >= 0 ? { kind: "unit", unit: this.units[i] } : null;
     }
     if (y >= this.rowTop - 2) {
       const i = this.within(this.rows, x);
-      return i < 0 ? null : { kind: "row", row: this.shown[i] as number };
+      return i < 0 ? null : { kind: "row", row: this.shown[i] };
     }
     const across = progress((y - KEYS - TALL) / (this.rowTop - KEYS - TALL));
     let best: LayerEdge | null = null, near = 6;
@@ -82,7 +82,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     if (!data) return;
     const { view } = data, font = `400 14px ${theme.serif}`;
     const wide = (text: string) => Math.min(140, Math.max(20, measure(text, font) + 12));
-    const unitText = (unit: number) => textOf(view, { start: unit, stop: unit + 1 }), rowText = (row: number) => oneLine(view.answer[row] as string);
+    const unitText = (unit: number) => textOf(view, { start: unit, stop: unit + 1 }), rowText = (row: number) => oneLine(view.answer[row]);
     this.units = this.choose(data.edges.map((edge) => [edge.unit, edge.mass] as const), (unit) => wide(unitText(unit)) + 10);
     this.placeOf = new Map(this.units.map((unit, i) => [unit, i]));
     this.keys = shareLine(this.units.map((unit, i) => wide(unitText(unit)) + (this.isApart(i) ? 10 : 0)), () => true, this.width);
@@ -104,14 +104,15 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     }
     this.units.forEach((unit, i) => {
       const gap = this.isApart(i) ? 10 : 0;
-      const x = (this.keys.x[i] as number) + gap, width = (this.keys.width[i] as number) - gap - 2;
+      const x = this.keys.x[i] + gap, width = this.keys.width[i] - gap - 2;
       if (gap) pen.text(x - 6, KEYS + TALL / 2, "⋯", { fill: theme.soft, size: 11, align: "center" });
       const isPicked = data.picked.some((s) => unit >= s.start && unit < s.stop);
       this.box(pen, x, KEYS, width, textOf(data.view, { start: unit, stop: unit + 1 }), isPicked);
     });
     pen.text(0, 9, "Prompt", { fill: theme.soft, size: 11.5 });
+    pen.text(0, this.rowTop - 8, "Answer", { fill: theme.soft, size: 11.5 });
     for (let i = 0; i < this.rows.x.length; i++) {
-      this.box(pen, this.rows.x[i] as number, this.rowTop, (this.rows.width[i] as number) - 2, oneLine(data.view.answer[this.shown[i] as number] as string), false);
+      this.box(pen, this.rows.x[i], this.rowTop, this.rows.width[i] - 2, oneLine(data.view.answer[this.shown[i]]), false);
     }
   }
 
@@ -126,10 +127,10 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     const outline = { stroke: theme.accent, width: 1.5, radius: 5 };
     if (hovered.kind === "row") {
       const i = this.rowAt.get(hovered.row) ?? -1;
-      if (i >= 0) pen.rect(this.rows.x[i] as number, this.rowTop, (this.rows.width[i] as number) - 2, TALL, outline);
+      if (i >= 0) pen.rect(this.rows.x[i], this.rowTop, this.rows.width[i] - 2, TALL, outline);
     } else {
       const i = this.placeOf.get(hovered.kind === "edge" ? hovered.edge.unit : hovered.unit) ?? -1;
-      if (i >= 0) pen.rect(this.keys.x[i] as number, KEYS, (this.keys.width[i] as number) - 2, TALL, outline);
+      if (i >= 0) pen.rect(this.keys.x[i], KEYS, this.keys.width[i] - 2, TALL, outline);
     }
   }
 
@@ -145,7 +146,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     } else return false;
     const now = this.cursor, count = now.above ? this.units.length : this.rows.x.length;
     now.index = Math.min(Math.max(0, now.index), count - 1);
-    if (count) this.hover(now.above ? { kind: "unit", unit: this.units[now.index] as number } : { kind: "row", row: this.shown[now.index] as number });
+    if (count) this.hover(now.above ? { kind: "unit", unit: this.units[now.index] } : { kind: "row", row: this.shown[now.index] });
     return true;
   }
 
@@ -169,7 +170,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
 
   /** Whether other tokens lie between this one and the one to its left. */
   private isApart(i: number): boolean {
-    return i > 0 && this.units[i] !== (this.units[i - 1] as number) + 1;
+    return i > 0 && this.units[i] !== this.units[i - 1] + 1;
   }
 
   private isOn(edge: LayerEdge): boolean {
@@ -177,19 +178,19 @@ export class LayerView extends Picture<LayerData, LayerHit> {
   }
 
   private within(line: { x: Float64Array; width: Float64Array }, x: number): number {
-    return line.x.findIndex((from, i) => x >= from && x < from + (line.width[i] as number));
+    return line.x.findIndex((from, i) => x >= from && x < from + line.width[i]);
   }
 
   private ends(edge: LayerEdge): [number, number] {
-    const i = this.placeOf.get(edge.unit) as number, j = this.rowAt.get(edge.row) as number;
+    const i = this.placeOf.get(edge.unit) ?? 0, j = this.rowAt.get(edge.row) ?? 0;
     const fan = ((edge.head % 8) - 3.5) * 1.2; // several heads between the same two tokens lie side by side
-    return [(this.keys.x[i] as number) + (this.keys.width[i] as number) / 2 + fan, (this.rows.x[j] as number) + (this.rows.width[j] as number) / 2 + fan];
+    return [this.keys.x[i] + this.keys.width[i] / 2 + fan, this.rows.x[j] + this.rows.width[j] / 2 + fan];
   }
 
   private curve(pen: Pen, edge: LayerEdge, strength: number): void {
     const [from, to] = this.ends(edge), part = Math.min(1, edge.mass / this.largest), colour = this.data?.colours[edge.head] ?? -1;
     pen.curve(from, KEYS + TALL, to, this.rowTop, {
-      stroke: colour < 0 ? this.theme.quiet : (this.theme.heads[colour] as string),
+      stroke: colour < 0 ? this.theme.quiet : this.theme.heads[colour],
       width: Math.max(0.7, THICKEST * part),
       alpha: Math.min(1, (0.2 + 0.65 * Math.sqrt(part)) * strength),
       dash: colour < 0 ? [] : (DASHES[colour] as readonly number[]),

@@ -25,15 +25,15 @@ export function places(view: View, room: Room): Float64Array {
   let sum = 0;
   // The sink takes most of the mass and is one token: with it, "by mass" would show nothing else.
   const first = view.sink ? 1 : 0;
-  for (let u = first; u < units; u++) sum += Math.max(0, view.total[u] as number);
+  for (let u = first; u < units; u++) sum += Math.max(0, view.total[u]);
   for (let u = 0; u < units; u++) {
-    const text = ((view.ends[u] as number) - (u ? (view.ends[u - 1] as number) : 0)) / length;
-    const mass = u >= first && sum > 0 ? Math.max(0, view.total[u] as number) / sum : 0;
+    const text = (view.ends[u] - (u ? view.ends[u - 1] : 0)) / length;
+    const mass = u >= first && sum > 0 ? Math.max(0, view.total[u]) / sum : 0;
     // A quarter stays with the text, so that what got nothing keeps a place to point at.
-    at[u + 1] = (at[u] as number) + (room === "mass" && sum > 0 ? 0.25 * text + 0.75 * mass : text);
+    at[u + 1] = at[u] + (room === "mass" && sum > 0 ? 0.25 * text + 0.75 * mass : text);
   }
-  const all = at[units] as number;
-  if (all > 0) for (let u = 1; u <= units; u++) at[u] = (at[u] as number) / all;
+  const all = at[units];
+  if (all > 0) for (let u = 1; u <= units; u++) at[u] = at[u] / all;
   return at;
 }
 
@@ -48,12 +48,12 @@ export function piecesOf(view: View, by: By): Pieces {
   const starts: number[] = [];
   for (let u = 0; u < units; u++) if (u === 0 || of[u] !== of[u - 1]) starts.push(u);
   const start = Int32Array.from(starts), stop = Int32Array.from(starts, (_, p) => starts[p + 1] ?? units);
-  const group = start.map((u) => of[u] as number);
+  const group = start.map((u) => of[u]);
   const pieceOf = new Int32Array(by === "document" ? view.documents.length : view.sentences).fill(-1);
   group.forEach((g, p) => {
     if (g < 0 || g >= pieceOf.length) return;
-    const now = pieceOf[g] as number;
-    const long = (q: number) => (stop[q] as number) - (start[q] as number);
+    const now = pieceOf[g];
+    const long = (q: number) => stop[q] - start[q];
     if (now < 0 || long(p) > long(now)) pieceOf[g] = p;
   });
   return { by, start, stop, group, pieceOf };
@@ -64,7 +64,7 @@ export function lastAtMost(list: ArrayLike<number>, value: number): number {
   let low = 0, high = list.length - 1;
   while (low < high) {
     const middle = (low + high + 1) >> 1;
-    if ((list[middle] as number) <= value) low = middle;
+    if (list[middle] <= value) low = middle;
     else high = middle - 1;
   }
   return low;
@@ -100,12 +100,12 @@ export function roomFor(byGrain: readonly Pieces[], units: Span, width: number):
     const seen = piecesBetween(pieces, units);
     if (width / Math.max(1, seen.stop - seen.start) >= ENOUGH[pieces.by]) return pieces.by;
   }
-  return (byGrain[0] as Pieces).by;
+  return byGrain[0].by;
 }
 
 /** The text of a run of units, on one line. */
 export function textOf(view: View, units: Span, limit = 400): string {
-  const start = units.start ? (view.ends[units.start - 1] as number) : 0;
+  const start = units.start ? view.ends[units.start - 1] : 0;
   const text = view.text.slice(start, Math.min(view.ends[units.stop - 1] ?? start, start + limit));
   return oneLine(text);
 }
@@ -118,35 +118,41 @@ export function oneLine(text: string): string {
   return text.includes("\n") ? "↵" : "␣";
 }
 
+/** What lies in no piece. */
+export const asideName = (view: View): string => (view.documents.length ? "Template and question" : "Between sentences");
+
 /** What a piece is called: the document's name, or its text. */
 export function nameOf(view: View, pieces: Pieces, piece: number): string {
-  const group = pieces.group[piece] as number;
-  if (group < 0) return "Template and question";
+  const group = pieces.group[piece];
+  if (group < 0) return asideName(view);
   if (pieces.by === "document") return view.documents[group] || `Document ${group + 1}`;
-  return textOf(view, { start: pieces.start[piece] as number, stop: pieces.stop[piece] as number });
+  return textOf(view, { start: pieces.start[piece], stop: pieces.stop[piece] });
 }
+
+const MOST_AIR = 34; // pixels between boxes where there is plenty of room
 
 /** Widths of boxes along a line.
  *
- * If all fit with their natural widths, they get them. Otherwise the chosen ones do, up to three quarters of the line, and the
+ * If all fit with their natural widths, they get them, and some air between them. Otherwise the chosen ones do, up to three quarters of the line, and the
  * others share what is left.
  */
 export function shareLine(natural: readonly number[], chosen: (i: number) => boolean, width: number): { x: Float64Array; width: Float64Array } {
   const count = natural.length, widths = new Float64Array(count);
   const sum = natural.reduce((a, b) => a + b, 0);
-  let left = 0;
+  let left = 0, air = 0;
   if (sum <= width) {
     widths.set(natural);
-    left = (width - sum) / 2;
+    air = Math.min(MOST_AIR, Math.max(0, (0.8 * width - sum) / Math.max(1, count)));
+    left = (width - sum - air * (count - 1)) / 2;
   } else {
     const wanted = natural.reduce((a, b, i) => a + (chosen(i) ? b : 0), 0);
     const others = natural.reduce((a, _, i) => a + (chosen(i) ? 0 : 1), 0);
     const forChosen = others ? Math.min(wanted, 0.75 * width) : width;
     for (let i = 0; i < count; i++) {
-      widths[i] = chosen(i) ? ((natural[i] as number) / (wanted || 1)) * forChosen : (width - forChosen) / others;
+      widths[i] = chosen(i) ? (natural[i] / (wanted || 1)) * forChosen : (width - forChosen) / others;
     }
   }
   const x = new Float64Array(count);
-  for (let i = 0, at = left; i < count; at += widths[i] as number, i++) x[i] = at;
+  for (let i = 0, at = left; i < count; at += widths[i] + air, i++) x[i] = at;
   return { x, width: widths };
 }

@@ -89,7 +89,7 @@ export function fit(text: string, within: number, font: string): string {
     else high = middle - 1;
   }
   // Half of a surrogate pair is no letter.
-  const cut = low && /[\uD800-\uDBFF]/.test(start[low - 1] as string) ? low - 1 : low;
+  const cut = low && /[\uD800-\uDBFF]/.test(start[low - 1]) ? low - 1 : low;
   return cut < 2 ? "" : start.slice(0, cut).trimEnd() + "…";
 }
 

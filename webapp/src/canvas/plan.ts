@@ -40,6 +40,11 @@ export const THICKEST = 11;
 
 export const overlap = (a: Span, b: Span): boolean => a.start < b.stop && b.start < a.stop;
 
+/** The template, the question and the sink are much and say little: they are quiet and do not set the scale. */
+export function isAside(view: View, by: By, piece: number): boolean {
+  return piece < 0 || (piece === 0 && by === "token" && view.sink);
+}
+
 export class Plan {
   at: Float64Array = new Float64Array(1);
   /** (u + 1) sums of the scores of all units before. */
@@ -50,6 +55,8 @@ export class Plan {
   order: number[] = [];
   width = 1;
   height = 1;
+  /** How many edges come from the template, the question or the sink. */
+  asides = 0;
   private largest = 0;
   private aside = -1;
   private laid: { view: View; room: Room } | null = null;
@@ -66,10 +73,13 @@ export class Plan {
     }
     this.laid = { view, room };
     this.sums = new Float64Array(data.scores.length + 1);
-    for (let u = 0; u < data.scores.length; u++) this.sums[u + 1] = (this.sums[u] as number) + (data.scores[u] as number);
+    for (let u = 0; u < data.scores.length; u++) this.sums[u + 1] = this.sums[u] + data.scores[u];
     this.order = data.edges ? Array.from(data.edges.mass.keys()).sort((a, b) => this.mass(a) - this.mass(b)) : [];
-    for (const e of this.order) if (!this.isAside(e)) this.largest = Math.max(this.largest, this.mass(e));
-    if (!this.largest && this.order.length) this.largest = this.mass(this.order[this.order.length - 1] as number);
+    for (const e of this.order) {
+      if (this.isAside(e)) this.asides++;
+      else this.largest = Math.max(this.largest, this.mass(e));
+    }
+    if (!this.largest && this.order.length) this.largest = this.mass(this.order[this.order.length - 1]);
     this.aside = this.findAside();
   }
 
@@ -107,12 +117,12 @@ export class Plan {
 
   /** Where units lie on the screen: the left edge and the width. */
   extent(units: Span, lens: Lens): [number, number] {
-    const x = lens.applyX((this.at[units.start] as number) * this.width);
-    return [x, lens.applyX((this.at[units.stop] as number) * this.width) - x];
+    const x = lens.applyX(this.at[units.start] * this.width);
+    return [x, lens.applyX(this.at[units.stop] * this.width) - x];
   }
 
   heat(pieces: Pieces, piece: number): number {
-    return (this.sums[pieces.stop[piece] as number] ?? 0) - (this.sums[pieces.start[piece] as number] ?? 0);
+    return (this.sums[pieces.stop[piece]] ?? 0) - (this.sums[pieces.start[piece]] ?? 0);
   }
 
   mass(edge: number): number {
@@ -124,32 +134,35 @@ export class Plan {
     return Math.min(1, this.mass(edge) / (this.largest || 1));
   }
 
-  /** The template, the question and the sink are much and say little: they do not set the scale. */
   isAside(edge: number): boolean {
-    const { data } = this, piece = data.edges?.pieces[edge] ?? -1;
-    return piece < 0 || (piece === 0 && data.by === "token" && data.view.sink);
+    return isAside(this.data.view, this.data.by, this.data.edges?.pieces[edge] ?? -1);
   }
 
   /** The units of a document, sentence or unit; of group -1 the largest run that lies in none. */
   unitsOf(by: By, group: number): Span | null {
     const pieces = this.grain(by), p = group >= 0 ? (pieces?.pieceOf[group] ?? -1) : this.aside;
-    return pieces && p >= 0 ? { start: pieces.start[p] as number, stop: pieces.stop[p] as number } : null;
+    return pieces && p >= 0 ? { start: pieces.start[p], stop: pieces.stop[p] } : null;
   }
 
   /** The places at which an edge starts above and ends below; null for one that has no place. */
   ends(edge: number, lens: Lens): [number, number] | null {
     const { edges, by } = this.data;
     if (!edges) return null;
-    const row = edges.rows[edge] as number, units = this.unitsOf(by, edges.pieces[edge] as number);
+    const row = edges.rows[edge], units = this.unitsOf(by, edges.pieces[edge]);
     if (!units || !(row < this.rows.x.length)) return null;
     const [x, width] = this.extent(units, lens);
     // Long pieces that reach beyond the picture keep their curves inside of it.
     const from = Math.max(0, x), to = Math.min(this.width, x + width);
-    return [to > from ? (from + to) / 2 : x + width / 2, (this.rows.x[row] as number) + (this.rows.width[row] as number) / 2];
+    return [to > from ? (from + to) / 2 : x + width / 2, this.rows.x[row] + this.rows.width[row] / 2];
   }
 
   isPicked(units: Span | null): boolean {
     return units !== null && this.data.picked.some((span) => overlap(span, units));
+  }
+
+  /** How thick and dark curves are drawn, 0 to 1: many leave each other less room. */
+  get crowd(): number {
+    return Math.min(1, Math.max(0.25, Math.sqrt(150 / Math.max(1, this.order.length - this.asides))));
   }
 
   /** Says of an edge whether it belongs to what was hit. */
@@ -159,21 +172,21 @@ export class Plan {
     if (hit.kind === "row") return (e) => edges.rows[e] === hit.row;
     if (hit.kind === "edge") return (e) => edges.rows[e] === hit.row && edges.pieces[e] === hit.group;
     return (e) => {
-      const units = this.unitsOf(by, edges.pieces[e] as number);
+      const units = this.unitsOf(by, edges.pieces[e]);
       return units !== null && overlap(units, hit.units);
     };
   }
 
   piece(pieces: Pieces, p: number): CurvesHit {
-    return { kind: "piece", by: pieces.by, group: pieces.group[p] as number, units: { start: pieces.start[p] as number, stop: pieces.stop[p] as number } };
+    return { kind: "piece", by: pieces.by, group: pieces.group[p], units: { start: pieces.start[p], stop: pieces.stop[p] } };
   }
 
   hit(x: number, y: number, lens: Lens): CurvesHit | null {
     if (y < CURVES + 2) return this.pieceAt(x, y, lens);
     if (y < this.rowTop - 2) return this.edgeAt(x, y, lens);
     for (let r = 0; r < this.rows.x.length; r++) {
-      const from = this.rows.x[r] as number;
-      if (x >= from && x < from + (this.rows.width[r] as number)) return { kind: "row", row: r };
+      const from = this.rows.x[r];
+      if (x >= from && x < from + this.rows.width[r]) return { kind: "row", row: r };
     }
     return null;
   }
@@ -198,7 +211,7 @@ export class Plan {
       const away = Math.max(0, Math.abs(ends[0] + (ends[1] - ends[0]) * across - x) - (THICKEST / 2) * this.part(e));
       if (away <= near) [best, near] = [e, away];
     }
-    return best < 0 ? null : { kind: "edge", row: edges.rows[best] as number, group: edges.pieces[best] as number, by, mass: this.mass(best) };
+    return best < 0 ? null : { kind: "edge", row: edges.rows[best], group: edges.pieces[best], by, mass: this.mass(best) };
   }
 
   private findAside(): number {

@@ -76,7 +76,7 @@ export class Network {
    * edges), and the mass of a route is the product of these parts.
    */
   through(nodes: readonly [number, ...number[]], count = 8): Route[] {
-    const first = nodes[0], last = nodes[nodes.length - 1] as number;
+    const first = nodes[0], last = nodes[nodes.length - 1];
     const above = this.ways(first, this.up, count), below = this.ways(last, this.down, count);
     let mass = this.node.get(first)?.mass ?? 0;
     if (last !== first) mass = this.down.get(first)?.get(last) ?? 0;
@@ -96,8 +96,8 @@ export class Network {
     if (attention) return attention[level] ?? null;
     // As many layers lie below the next level as the number of the layer in between; but below the last level lies
     // nothing, and layers without heads are left out, so that the lowest one may be any.
-    if (level + 2 < levels.length) return (levels[level + 1] as TraceLevel).layer;
-    return (levels[level] as TraceLevel).layer === 1 ? 0 : null;
+    if (level + 2 < levels.length) return levels[level + 1].layer;
+    return levels[level].layer === 1 ? 0 : null;
   }
 
   /** How most of what goes from one node to another goes: by staying, or by heads. */

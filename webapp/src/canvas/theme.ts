@@ -46,7 +46,7 @@ const FALLBACK: Record<string, string> = {
 export function parseColour(text: string): Rgba | null {
   const hex = /^#([0-9a-f]{6})$/i.exec(text.trim());
   if (hex) {
-    const n = parseInt(hex[1] as string, 16);
+    const n = parseInt(hex[1], 16);
     return [n >> 16, (n >> 8) & 255, n & 255, 1];
   }
   const call = /^(rgba?|color)\((srgb\s)?([^)]*)\)$/i.exec(text.trim());
@@ -94,7 +94,7 @@ export function readTheme(host: Element): Theme {
   const colour = (name: string): string => {
     probe.style.color = "";
     probe.style.color = `var(${name}, ${FALLBACK[name]})`;
-    const rgba = parseColour(getComputedStyle(probe).color) ?? (parseColour(FALLBACK[name] as string) as Rgba);
+    const rgba = parseColour(getComputedStyle(probe).color) ?? (parseColour(FALLBACK[name]) as Rgba);
     return rgba[3] < 1 ? `rgba(${rgba[0]}, ${rgba[1]}, ${rgba[2]}, ${rgba[3]})` : `rgb(${rgba[0]}, ${rgba[1]}, ${rgba[2]})`;
   };
   const family = (name: string, fallback: string) => getComputedStyle(host).getPropertyValue(name).trim() || fallback;

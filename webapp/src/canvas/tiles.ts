@@ -96,7 +96,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
       const steps = tile[data.mode], scale = tile.scale[data.mode === "max" ? 0 : 1], span = 2 ** place.level;
       let floor = found.length < count ? 0 : (found[found.length - 1] as { value: number }).value;
       for (let i = 0; i < steps.length; i++) {
-        const value = scale * ((steps[i] as number) / 255) ** 2;
+        const value = scale * (steps[i] / 255) ** 2;
         if (value <= floor) continue;
         found.push({ value, span, query: (place.row * size + Math.floor(i / size)) * span, key: (place.col * size + (i % size)) * span });
         if (found.length < 4 * count) continue;
@@ -132,7 +132,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
     const { tokens, size } = data.source, level = this.level;
     pen.clip(LEFT, TOP, side, side);
     const edge = (position: number, axis: "x" | "y") => this.screen(Math.min(tokens, position), axis);
-    pen.rect(LEFT, TOP, side, side, { fill: theme.ramp[0] as string });
+    pen.rect(LEFT, TOP, side, side, { fill: theme.ramp[0] });
     // Coarser tiles stand in for those that are on their way.
     for (const { place, tile } of store.all()) {
       const span = size * 2 ** place.level;
@@ -179,7 +179,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
       const span = 2 ** this.level, most = data.source.tokens - 1;
       const at = this.cursor ?? { query: Math.floor(this.tokenAt(TOP + this.side / 2, "y")), key: Math.floor(this.tokenAt(LEFT + this.side / 4, "x")) };
       const within = (value: number) => Math.min(Math.max(0, value), most);
-      this.cursor = { query: within(at.query + (move[0] as number) * span), key: within(at.key + (move[1] as number) * span) };
+      this.cursor = { query: within(at.query + move[0] * span), key: within(at.key + move[1] * span) };
       this.follow(this.cursor);
       this.hover(this.cellAt(this.cursor.query, this.cursor.key));
     }
@@ -217,7 +217,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
     const level = this.level, span = 2 ** level, row = Math.floor(query / span), col = Math.floor(key / span);
     const tile = this.store?.get({ level, row: Math.floor(row / source.size), col: Math.floor(col / source.size) });
     const at = (row % source.size) * source.size + (col % source.size);
-    const value = (steps: Uint8Array, scale: number) => scale * ((steps[at] as number) / 255) ** 2;
+    const value = (steps: Uint8Array, scale: number) => scale * (steps[at] / 255) ** 2;
     return { query: row * span, key: col * span, span, max: tile ? value(tile.max, tile.scale[0]) : null, mean: tile ? value(tile.mean, tile.scale[1]) : null, every: tile?.every ?? 1 };
   }
 
@@ -273,7 +273,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
     if (!context) return null;
     const image = context.createImageData(size, size), pixels = new Uint32Array(image.data.buffer);
     const steps = tile[mode], factor = Math.sqrt(tile.scale[mode === "max" ? 0 : 1] / this.largest);
-    for (let i = 0; i < pixels.length; i++) pixels[i] = theme.ramp32[Math.min(255, Math.round((steps[i] as number) * factor))] as number;
+    for (let i = 0; i < pixels.length; i++) pixels[i] = theme.ramp32[Math.min(255, Math.round(steps[i] * factor))];
     context.putImageData(image, 0, 0);
     bitmap = { canvas, made };
     this.bitmaps.set(key, bitmap);
@@ -302,8 +302,8 @@ export class Tiles extends Picture<TilesData, CellHit> {
     for (const axis of ["x", "y"] as const) {
       for (let p = Math.ceil(from[axis] / step) * step; p < to[axis]; p += step) {
         const at = this.screen(p, axis);
-        if (axis === "x" && at < LEFT + side - 8) pen.text(at, TOP - 10, number(p), { fill: theme.soft, size: 11, align: p ? "center" : "left" });
-        else if (axis === "y" && p > 0 && at > TOP + 24) pen.text(LEFT - 7, at, number(p), { fill: theme.soft, size: 11, align: "right" });
+        if (axis === "x" && at < LEFT + side - 14) pen.text(at, TOP - 10, number(p), { fill: theme.soft, size: 11, align: p ? "center" : "left" });
+        else if (axis === "y" && p > 0 && at > TOP + 24 && at < TOP + side - 6) pen.text(LEFT - 7, at, number(p), { fill: theme.soft, size: 11, align: "right" });
       }
     }
   }

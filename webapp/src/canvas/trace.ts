@@ -16,7 +16,7 @@ export interface TraceData {
 
 export type TraceHit = { kind: "node"; id: number } | { kind: "edge"; from: number; to: number };
 
-const LEFT = 44, TOP = 40, FOOT = 76, THICKEST = 9, RADIUS = 9;
+const LEFT = 58, TOP = 40, FOOT = 76, THICKEST = 9, RADIUS = 9;
 
 /** The text of a position: its unit of the prompt or its token of the answer. */
 export function nodeText(view: View, node: TraceNode): string {
@@ -72,7 +72,12 @@ export class Trace extends Picture<TraceData, TraceHit> {
   protected paint(pen: Pen): void {
     const { data, theme } = this;
     if (!data) return;
-    const { levels } = data.network.trace;
+    const { levels } = data.network.trace, border = this.border(data);
+    if (border !== null) {
+      // Where the prompt ends and the answer begins.
+      pen.rect(border, TOP - 14, this.width - border, this.height - TOP - FOOT + 28, { fill: theme.paper, radius: 8 });
+      pen.text(border + 8, this.height - FOOT + 6, "answer", { fill: theme.soft, size: 11 });
+    }
     levels.forEach((level, i) => {
       const y = this.levelY(i);
       pen.line(LEFT - 6, y, this.width, y, { stroke: theme.line, width: 0.75, alpha: 0.8 });
@@ -99,7 +104,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
       const node = data.network.node.get(id) as TraceNode;
       pen.dot(this.x(id), this.y(id), this.radius(node) + 2.5, { stroke: theme.accent, width: 2 });
     }
-    const node = data.network.node.get(nodes[nodes.length - 1] as number) as TraceNode, text = nodeText(data.view, node);
+    const node = data.network.node.get(nodes[nodes.length - 1]) as TraceNode, text = nodeText(data.view, node);
     const right = this.x(node.id) < this.width / 2, x = this.x(node.id) + (right ? 14 : -14);
     const wide = Math.min(240, 8 * text.length + 16);
     pen.rect(right ? x - 5 : x - wide + 5, this.y(node.id) - 24, wide, 20, { fill: theme.card, stroke: theme.line, radius: 5 });
@@ -111,12 +116,12 @@ export class Trace extends Picture<TraceData, TraceHit> {
     if (!data) return false;
     const ids = data.network.trace.levels.flatMap((level) => level.nodes.map((node) => node.id));
     if (!ids.length) return false;
-    const level = data.network.levelOf.get(ids[Math.max(0, this.cursor)] as number) as number;
+    const level = data.network.levelOf.get(ids[Math.max(0, this.cursor)]) ?? 0;
     const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (move !== undefined) this.cursor = Math.min(Math.max(0, this.cursor + move), ids.length - 1);
     else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       const to = data.network.trace.levels[level + (event.key === "ArrowDown" ? 1 : -1)];
-      const here = this.x(ids[Math.max(0, this.cursor)] as number);
+      const here = this.x(ids[Math.max(0, this.cursor)]);
       const best = to && [...to.nodes].sort((a, b) => Math.abs(this.x(a.id) - here) - Math.abs(this.x(b.id) - here))[0];
       if (best) this.cursor = ids.indexOf(best.id);
     } else if ((event.key === "Enter" || event.key === " ") && this.hovered) {
@@ -124,8 +129,19 @@ export class Trace extends Picture<TraceData, TraceHit> {
       return true;
     } else return false;
     this.cursor = Math.max(0, this.cursor);
-    this.hover({ kind: "node", id: ids[this.cursor] as number });
+    this.hover({ kind: "node", id: ids[this.cursor] });
     return true;
+  }
+
+  /** Between the columns of the prompt and those of the answer; null if only one of the two is there. */
+  private border(data: TraceData): number | null {
+    let prompt = -1, answer = -1;
+    for (const node of data.network.node.values()) {
+      const x = this.x(node.id);
+      if (node.row === null) prompt = Math.max(prompt, x);
+      else answer = answer < 0 ? x : Math.min(answer, x);
+    }
+    return prompt >= 0 && answer > prompt ? (prompt + answer) / 2 : null;
   }
 
   private levelY(level: number): number {
@@ -156,8 +172,8 @@ export class Trace extends Picture<TraceData, TraceHit> {
     const part = edge.mass / this.largest, stays = edge.head === null;
     pen.curve(this.x(edge.from), this.y(edge.from), this.x(edge.to), this.y(edge.to), {
       stroke: stays ? this.theme.quiet : this.theme.bar,
-      width: Math.max(0.6, THICKEST * part),
-      alpha: Math.min(1, (stays ? 0.22 + 0.25 * Math.sqrt(part) : 0.25 + 0.65 * Math.sqrt(part)) * strength),
+      width: Math.max(0.7, THICKEST * part ** 0.8),
+      alpha: Math.min(1, (stays ? 0.3 + 0.25 * Math.sqrt(part) : 0.34 + 0.6 * Math.sqrt(part)) * strength),
     });
   }
 

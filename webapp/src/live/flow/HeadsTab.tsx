@@ -11,7 +11,7 @@ import { percent } from "../../model/scale";
 import { headName } from "./focus";
 import type { Focus } from "./focus";
 import { MEASURES } from "./requests";
-import type { Head, HeadMaps, Measure } from "./requests";
+import type { HeadMaps, Measure } from "./requests";
 
 const NAMES: Record<Measure, string> = { mass: "Mass", entropy: "Entropy", sink: "Sink", distance: "Distance", weight: "Weight" };
 const MEANING: Record<Measure, string> = {
@@ -21,6 +21,8 @@ const MEANING: Record<Measure, string> = {
   distance: "how many tokens back the head looks on average",
   weight: "how much the head counts in this run, of all heads",
 };
+
+const UNITS: Record<Measure, string> = { mass: "", entropy: " nats", sink: "", distance: " tokens", weight: "" };
 
 /** A value of a measure as text. */
 export function write(measure: Measure, value: number): string {
@@ -64,7 +66,7 @@ class Model {
     if (head < 0) return `Layer ${layer}: ${this.focus.headsOf(layer).length} of ${maps.heads} heads recorded. Enter or a click opens the layer.`;
     const i = layer * maps.heads + head;
     if (Number.isNaN(maps.mass[i])) return `Layer ${layer}, head ${head}: not recorded, as it does not count in this run. A run with the weights “mean” records all heads.`;
-    const all = MEASURES.map((m) => `${NAMES[m].toLowerCase()} ${write(m, maps[m][i] as number)}${m === "distance" ? " tokens" : m === "entropy" ? " nats" : ""}`);
+    const all = MEASURES.map((m) => `${NAMES[m].toLowerCase()} ${write(m, maps[m][i])}${UNITS[m]}`);
     return `Layer ${layer}, head ${head}: ${all.join(" · ")}`;
   }
 
@@ -83,60 +85,105 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
   const found = focus.maps.state.value, maps = found.data, at = it.at.value, measure = it.measure.value, chosen = focus.heads.value;
   const units = focus.units.value, view = focus.view.value;
   const meaning = measure === "mass" && units ? `share of the head's attention on “${textOf(view, units, 60)}”` : MEANING[measure];
+  const wide = maps ? 34 + maps.heads * 46 + 28 : 600;
   return (
     <section class="flow-heads" aria-label="Layers and heads">
       <div class="flow-bar">
         <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (it.measure.value = m)} />
         <label><input type="checkbox" checked={it.several.value} onChange={(event) => (it.several.value = event.currentTarget.checked)} />Choose several</label>
-        {it.data.value && <Legend most={it.data.value.most} sqrt={it.data.value.sqrt} measure={measure} />}
       </div>
-      <p class="flow-caption">{meaning}; mean over {focus.rowsText()}. Rows are layers, columns heads.</p>
-      <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
-        aria-multiselectable="true" tabIndex={0} aria-activedescendant={at ? "flow-cell" : undefined}
-        onKeyDown={(event) => { // keys belong to the grid, whose cells are drawn
-          const canvas = event.currentTarget.querySelector("canvas");
-          if (event.target === event.currentTarget && canvas && !canvas.dispatchEvent(new KeyboardEvent("keydown", { key: event.key, ctrlKey: event.ctrlKey, shiftKey: event.shiftKey, metaKey: event.metaKey, cancelable: true }))) event.preventDefault();
-        }}>
-        {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
-        <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
-          {at && at.head < 0
-            ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
-            : <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some(([l, h]) => l === at.layer && h === at.head)}>{it.readout.value || "Arrow keys move through the heads."}</div>}
+      <p class="flow-caption"><b>{NAMES[measure]}</b>: {meaning}; mean over {focus.rowsText()}.</p>
+      <div class="flow-mapped" style={{ gridTemplateColumns: `minmax(0, ${wide}px) minmax(14rem, 1fr)` }}>
+        <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
+          aria-multiselectable="true" tabIndex={0} aria-activedescendant={at ? "flow-cell" : undefined} onKeyDown={passKey} onBlur={() => (it.at.value = null)}>
+          {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
+          <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
+            {at && at.head < 0
+              ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
+              : <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some(([l, h]) => l === at.layer && h === at.head)}>{it.readout.value || "Arrow keys move through the heads."}</div>}
+          </div>
+          <Stage
+            make={(canvas) => new HeadMap(canvas, {
+              onHover: (hit) => (it.at.value = hit), onPick: (hit, how) => it.pick(hit, how.add),
+              onToggle: (hit) => (hit.head < 0 ? focus.openLayer(hit.layer) : focus.toggle([hit.layer, hit.head])),
+            })}
+            data={it.data.value} role="presentation" label="" state={found} retry={() => focus.maps.retry()}
+            hint="Rows are layers, columns heads. A cell opens its head, a row's number its layer; shift-click or space chooses several. A dot: not recorded."
+          />
         </div>
-        <Stage
-          make={(canvas) => new HeadMap(canvas, {
-            onHover: (hit) => (it.at.value = hit), onPick: (hit, how) => it.pick(hit, how.add),
-            onToggle: (hit) => (hit.head < 0 ? focus.openLayer(hit.layer) : focus.toggle([hit.layer, hit.head])),
-          })}
-          data={it.data.value} role="presentation" label="" state={found} retry={() => focus.maps.retry()} readout={it.readout}
-          hint="A cell opens its head, a row's number its layer. Shift-click, or space, chooses several. A dot is a head that was not recorded."
-        />
+        <div class="flow-aside">
+          {it.data.value && <Legend most={it.data.value.most} sqrt={it.data.value.sqrt} measure={measure} />}
+          {maps && (at ? <Card maps={maps} at={at} text={it.readout.value} /> : <Strongest maps={maps} measure={measure} focus={focus} />)}
+          {chosen.length > 0 && (
+            <div class="flow-chosen">
+              <p><b>{chosen.length} {chosen.length === 1 ? "head" : "heads"} chosen</b> {chosen.slice(0, 16).map(headName).join(", ")}{chosen.length > 16 ? " …" : ""}</p>
+              <button type="button" class="button" onClick={() => { focus.layer.value = null; focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>
+              {onWeigh && <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>Flow through {chosen.length === 1 ? "this head" : "these heads"} only</button>}
+              <button type="button" class="button quiet" onClick={() => (focus.heads.value = [])}>Clear</button>
+            </div>
+          )}
+        </div>
       </div>
-      <div class="flow-bar flow-chosen">
-        {chosen.length > 0 && <span class="flow-said"><b>{chosen.length}</b> {chosen.length === 1 ? "head" : "heads"} chosen: {chosen.slice(0, 12).map(headName).join(", ")}{chosen.length > 12 ? " …" : ""}</span>}
-        {chosen.length > 0 && <button type="button" class="button" onClick={() => { focus.layer.value = null; focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>}
-        {chosen.length > 0 && onWeigh && <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>Flow through {chosen.length === 1 ? "this head" : "these heads"} only</button>}
-        {chosen.length > 0 && <button type="button" class="button quiet" onClick={() => (focus.heads.value = [])}>Clear</button>}
-      </div>
-      <TextTable title={`The 20 heads with the most ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]} rows={maps ? topHeads(maps, measure) : []} />
+      <TextTable title={`The 20 heads with the most ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]} rows={maps ? topHeads(maps, measure).map((i) => row(maps, i)) : []} />
     </section>
   );
 }
 
-function topHeads(maps: HeadMaps, measure: Measure): string[][] {
-  const order = Array.from(maps[measure].keys()).filter((i) => !Number.isNaN(maps.mass[i])).sort((a, b) => (maps[measure][b] as number) - (maps[measure][a] as number));
-  return order.slice(0, 20).map((i) => [`${Math.floor(i / maps.heads)}`, `${i % maps.heads}`, ...MEASURES.map((m) => write(m, maps[m][i] as number))]);
+/** Keys belong to the grid, whose cells are drawn: the canvas answers them. */
+function passKey(event: KeyboardEvent): void {
+  const grid = event.currentTarget as HTMLElement, canvas = grid.querySelector("canvas");
+  if (event.target !== grid || !canvas) return;
+  const { key, ctrlKey, shiftKey, metaKey } = event;
+  if (!canvas.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, shiftKey, metaKey, cancelable: true }))) event.preventDefault();
+}
+
+/** The numbers of one head. */
+function Card({ maps, at, text }: { maps: HeadMaps; at: HeadHit; text: string }): VNode {
+  const i = at.layer * maps.heads + at.head;
+  if (at.head < 0 || Number.isNaN(maps.mass[i])) return <p class="flow-card">{text}</p>;
+  return (
+    <div class="flow-card">
+      <h3>Layer {at.layer}, head {at.head}</h3>
+      <dl>{MEASURES.map((m) => <div key={m}><dt>{NAMES[m]}</dt><dd>{write(m, maps[m][i])}{UNITS[m]}</dd></div>)}</dl>
+    </div>
+  );
+}
+
+/** The heads with the most of what is shown, to be opened without pointing at a cell. */
+function Strongest({ maps, measure, focus }: { maps: HeadMaps; measure: Measure; focus: Focus }): VNode {
+  return (
+    <div class="flow-card">
+      <h3>Most {NAMES[measure].toLowerCase()}</h3>
+      <ol>
+        {topHeads(maps, measure).slice(0, 8).map((i) => (
+          <li key={i}>
+            <button type="button" onClick={() => focus.open([Math.floor(i / maps.heads), i % maps.heads])}>
+              <span>Layer {Math.floor(i / maps.heads)}, head {i % maps.heads}</span><b>{write(measure, maps[measure][i])}</b>
+            </button>
+          </li>
+        ))}
+      </ol>
+    </div>
+  );
+}
+
+function row(maps: HeadMaps, i: number): string[] {
+  return [`${Math.floor(i / maps.heads)}`, `${i % maps.heads}`, ...MEASURES.map((m) => write(m, maps[m][i]))];
+}
+
+/** The 20 recorded heads with the most, as layer * heads + head. */
+function topHeads(maps: HeadMaps, measure: Measure): number[] {
+  const values = maps[measure], recorded = Array.from(values.keys()).filter((i) => !Number.isNaN(maps.mass[i]));
+  return recorded.sort((a, b) => values[b] - values[a]).slice(0, 20);
 }
 
 /** What the colours mean, in numbers. */
 function Legend({ most, sqrt, measure }: { most: number; sqrt: boolean; measure: Measure }): VNode {
   const marks = [0, 0.5, 1].map((at) => (sqrt ? at * at : at) * most);
   return (
-    <span class="flow-legend flow-push" role="img" aria-label={`Colours from ${write(measure, 0)} to ${write(measure, most)}`}>
+    <span class="flow-legend" role="img" aria-label={`Colours from ${write(measure, 0)} to ${write(measure, most)}`}>
       <i aria-hidden="true" />
       <span aria-hidden="true">{marks.map((value, i) => <b key={i}>{write(measure, value)}</b>)}</span>
     </span>
   );
 }
-
-export type { Head };

@@ -33,12 +33,12 @@ export function merge(heads: readonly Head[], rows: Span, answers: readonly { la
   for (const { layer, heads: asked, answer } of answers) {
     const place = new Map(asked.map((head) => [head, heads.findIndex((h) => sameHead(h, [layer, head]))]));
     asked.forEach((head, i) => {
-      const at = place.get(head) as number;
-      totals[at] = answer.totals[i] as number;
-      weights[at] = answer.relative[i] as number;
+      const at = place.get(head) ?? 0;
+      totals[at] = answer.totals[i];
+      weights[at] = answer.relative[i];
     });
     answer.mass.forEach((mass, e) => edges.push({
-      row: answer.query[e] as number, unit: answer.key[e] as number, head: place.get(answer.head[e] as number) as number, mass,
+      row: answer.query[e], unit: answer.key[e], head: place.get(answer.head[e]) ?? 0, mass,
     }));
   }
   return { heads, rows, edges, totals, weights };
@@ -68,7 +68,7 @@ class Model {
       const found = this.loader.state.value.data;
       if (!found) return [];
       const colours = found.heads.map(() => -1);
-      const order = found.heads.map((_, i) => i).sort((a, b) => (found.heads.length > HEAD_COLOURS ? (found.totals[b] as number) - (found.totals[a] as number) : a - b));
+      const order = found.heads.map((_, i) => i).sort((a, b) => (found.heads.length > HEAD_COLOURS ? found.totals[b] - found.totals[a] : a - b));
       order.slice(0, HEAD_COLOURS).forEach((i, colour) => (colours[i] = colour));
       return colours;
     });
@@ -85,7 +85,7 @@ class Model {
   }
 
   private factor(found: Answered, head: number): number {
-    return this.weighed.value ? (found.weights[head] as number) : 1;
+    return this.weighed.value ? found.weights[head] : 1;
   }
 
   ask(): void {
@@ -123,10 +123,10 @@ class Model {
   private say(hit: LayerHit): string {
     const view = this.focus.view.peek(), found = this.loader.state.peek().data;
     if (!found) return "";
-    const unit = (u: number) => `“${textOf(view, { start: u, stop: u + 1 })}”`, row = (r: number) => `“${oneLine(view.answer[r] as string)}”`;
+    const unit = (u: number) => `“${textOf(view, { start: u, stop: u + 1 })}”`, row = (r: number) => `“${oneLine(view.answer[r])}”`;
     if (hit.kind === "edge") {
       const mine = found.edges.find((e) => e.row === hit.edge.row && e.unit === hit.edge.unit && e.head === hit.edge.head);
-      return `Head ${headName(found.heads[hit.edge.head] as Head)}, for ${row(hit.edge.row)}, puts ${percent(mine?.mass ?? 0)} of its attention on ${unit(hit.edge.unit)}.`;
+      return `Head ${headName(found.heads[hit.edge.head])}, for ${row(hit.edge.row)}, puts ${percent(mine?.mass ?? 0)} of its attention on ${unit(hit.edge.unit)}.`;
     }
     const parts = found.heads.map((head, i) => ({ head, sum: found.edges.reduce((s, e) => s + (e.head === i && (hit.kind === "row" ? e.row === hit.row : e.unit === hit.unit) ? e.mass : 0), 0) }));
     const most = parts.filter((p) => p.sum > 0).sort((a, b) => b.sum - a.sum).slice(0, 4);
@@ -179,7 +179,7 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
 function topEdges(found: Answered, focus: Focus): string[][] {
   const view = focus.view.value;
   return [...found.edges].sort((a, b) => b.mass - a.mass).slice(0, 20).map((e) => [
-    headName(found.heads[e.head] as Head), `“${oneLine(view.answer[e.row] as string)}” (${e.row + 1})`, `“${textOf(view, { start: e.unit, stop: e.unit + 1 })}”`, percent(e.mass),
+    headName(found.heads[e.head]), `“${oneLine(view.answer[e.row])}” (${e.row + 1})`, `“${textOf(view, { start: e.unit, stop: e.unit + 1 })}”`, percent(e.mass),
   ]);
 }
 
@@ -187,19 +187,19 @@ function topEdges(found: Answered, focus: Focus): string[][] {
 function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
   const colours = it.colours.value, rows = Math.max(1, found.rows.stop - found.rows.start);
   const drawn = found.heads.map(() => 0);
-  for (const edge of found.edges) drawn[edge.head] = (drawn[edge.head] as number) + edge.mass;
-  const named = found.heads.map((head, i) => ({ head, i })).filter(({ i }) => (colours[i] as number) >= 0).sort((a, b) => (colours[a.i] as number) - (colours[b.i] as number));
+  for (const edge of found.edges) drawn[edge.head] = drawn[edge.head] + edge.mass;
+  const named = found.heads.map((head, i) => ({ head, i })).filter(({ i }) => colours[i] >= 0).sort((a, b) => colours[a.i] - colours[b.i]);
   const rest = found.heads.length - named.length;
   return (
     <ul class="flow-chips" aria-label="Heads">
       {named.map(({ head, i }) => (
         <li key={headName(head)}>
           <button type="button" aria-pressed={it.only.value === i} onClick={() => (it.only.value = it.only.value === i ? null : i)}
-            aria-label={`Head ${headName(head)}: ${percent((found.totals[i] as number) / rows)} of its attention on ${it.focus.units.value ? "the selection" : "the prompt"}, weight ${percent(found.weights[i] as number)}`}>
-            <svg width="30" height="10" aria-hidden="true" class={`flow-series-${(colours[i] as number) + 1}`}><line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={(DASHES[colours[i] as number] as readonly number[]).join(" ") || undefined} /></svg>
+            aria-label={`Head ${headName(head)}: ${percent(found.totals[i] / rows)} of its attention on ${it.focus.units.value ? "the selection" : "the prompt"}, weight ${percent(found.weights[i])}`}>
+            <svg width="30" height="10" aria-hidden="true" class={`flow-series-${colours[i] + 1}`}><line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={DASHES[colours[i]].join(" ") || undefined} /></svg>
             <b>{headName(head)}</b>
-            <span>{percent((found.totals[i] as number) / rows)}</span>
-            <small>{percent((found.totals[i] as number) > 0 ? Math.min(1, (drawn[i] as number) / (found.totals[i] as number)) : 0)} drawn</small>
+            <span>{percent(found.totals[i] / rows)}</span>
+            <small>{percent(found.totals[i] > 0 ? Math.min(1, drawn[i] / found.totals[i]) : 0)} drawn</small>
           </button>
         </li>
       ))}

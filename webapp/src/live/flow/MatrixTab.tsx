@@ -18,8 +18,8 @@ import type { Head } from "./requests";
 
 /** The text of a token of the prompt or the answer, by its position. */
 export function tokenText(view: View, position: number): string {
-  const { firstToken } = view, units = view.ends.length, prompt = firstToken ? (firstToken[units] as number) : units;
-  if (position >= prompt) return view.answer[position - prompt] === undefined ? `token ${position}` : oneLine(view.answer[position - prompt] as string);
+  const { firstToken } = view, units = view.ends.length, prompt = firstToken ? firstToken[units] : units;
+  if (position >= prompt) return view.answer[position - prompt] === undefined ? `token ${position}` : oneLine(view.answer[position - prompt]);
   const unit = firstToken ? lastAtMost(firstToken.subarray(0, units), position) : position;
   return textOf(view, { start: unit, stop: unit + 1 });
 }
@@ -139,7 +139,7 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
 }
 
 function pickCell(focus: Focus, cell: CellHit): void {
-  const view = focus.view.peek(), units = view.ends.length, first = view.firstToken, prompt = first ? (first[units] as number) : units;
+  const view = focus.view.peek(), units = view.ends.length, first = view.firstToken, prompt = first ? first[units] : units;
   if (cell.key < prompt) focus.state.select({ by: "token", index: first ? lastAtMost(first.subarray(0, units), cell.key) : cell.key }, { reveal: true });
   // A token is written by the position before it: the row that reads is the one of the next token.
   const row = cell.query + 1 - prompt;

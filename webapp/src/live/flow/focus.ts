@@ -69,7 +69,7 @@ export class Focus {
     if (!maps) return null;
     let best: Head | null = null, most = -1;
     for (let i = 0; i < maps.mass.length; i++) {
-      const value = (maps.weight[i] as number) * (1 + (maps.mass[i] as number));
+      const value = maps.weight[i] * (1 + maps.mass[i]);
       if (value > most) [best, most] = [[Math.floor(i / maps.heads), i % maps.heads], value];
     }
     return best;
@@ -98,7 +98,7 @@ export class Focus {
   rowsText(): string {
     const rows = this.rows.value, view = this.view.value, count = rows.stop - rows.start;
     if (count === view.answer.length && count > 1) return "the whole answer";
-    return count === 1 ? `“${oneLine(view.answer[rows.start] as string)}”` : `${count} tokens of the answer`;
+    return count === 1 ? `“${oneLine(view.answer[rows.start])}”` : `${count} tokens of the answer`;
   }
 
   dispose(): void {

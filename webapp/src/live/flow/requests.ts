@@ -73,7 +73,7 @@ export async function fetchTiles(flow: string, [layer, head]: Head, signal: Abor
         return data;
       };
       const scale = toFloats(tensor(tensors, "scale"), "scale"), every = toIntegers(tensor(tensors, "every"), "every");
-      return { max: bytes("max"), mean: bytes("mean"), scale: [scale[0] as number, scale[1] as number], every: every[0] ?? 1 };
+      return { max: bytes("max"), mean: bytes("mean"), scale: [scale[0], scale[1]], every: every[0] ?? 1 };
     },
   };
 }

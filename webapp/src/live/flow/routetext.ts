@@ -16,9 +16,9 @@ export function routeText(view: View, network: Network, route: readonly number[]
     const node = network.node.get(id);
     return node ? `“${nodeText(view, node)}”` : "?";
   };
-  let told = text(route[0] as number);
+  let told = text(route[0]);
   for (let i = 1; i < route.length; i++) {
-    const from = route[i - 1] as number, to = route[i] as number;
+    const from = route[i - 1], to = route[i];
     if (network.node.get(from)?.position === network.node.get(to)?.position) continue;
     const step = network.step(from, to), layer = network.layerBelow(i - 1), head = step?.heads[0]?.[0];
     const by = head === undefined ? (layer === null ? "attention" : `layer ${layer}`) : layer === null ? `head ${head}` : `head ${layer}.${head}`;
