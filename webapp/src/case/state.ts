@@ -15,7 +15,7 @@
  *
  * Read signals inside of components or effects; write only those named here. Everything is in the URL's hash but previews.
  */
-import { batch, computed, effect, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import { decodeSettings, type Normalise, type Query, type Settings } from "../model/link";
@@ -26,17 +26,9 @@ import { fit, same, usual, whole } from "./fit";
 import { type Heat, heatOf } from "./heat";
 import { type Layout, layOut } from "./layout";
 import { followInput } from "./received";
+import { followRows, type Loaded } from "./follow";
 import { Latest, RowCache } from "./rows";
 import { followLink } from "./sync";
-
-const PREVIEW_WAIT = 20; // ms: a pointer that crosses the answer does not ask for every token
-
-interface Loaded {
-  variant: Variant;
-  view: View;
-  layout: Layout;
-  cache: RowCache;
-}
 
 export class CaseState {
   readonly case: Case;
@@ -73,7 +65,6 @@ export class CaseState {
 
   private readonly loaded: Signal<Loaded>;
   private readonly arrived: Signal<Row>;
-  private readonly fetching = new Latest();
   private readonly switching = new Latest();
   private readonly stops: (() => void)[] = [];
   private wanted: string | null; // the method of the link, also if there is none of that name
@@ -120,7 +111,7 @@ export class CaseState {
     const source = computed(() => this.variant.value.source);
     const hovered = computed(() => (this.hovered.value ? this.layout.value.unitsOf(this.hovered.value) : null));
     this.stops.push(
-      this.followRows(),
+      followRows({ loaded: this.loaded, rows: this.rows, preview: this.preview }, (row) => this.arrive(row), (reason) => (this.error.value = reason === null ? null : sentence(reason))),
       followInput({ source, hovered, selected: this.units }, this.received, (reason) => (this.error.value = sentence(reason))),
       followLink(
         () => this.settings(),
@@ -147,22 +138,13 @@ export class CaseState {
   }
 
   /** Show another variant; what is pinned and selected stays as far as it has it. */
-  use(variant: Variant): void {
+  use(variant: Variant, settings?: Settings): void {
     this.switching.run(async () => {
       try {
         const loaded = variant === this.variant.peek() ? this.loaded.peek() : await load(variant);
-        batch(() => {
-          const clean = fit(this.settings(), loaded.view);
-          this.loaded.value = loaded;
-          this.wanted = variant === this.case.variants[0] ? null : variant.name;
-          this.by.value = clean.by;
-          this.pinned.value = clean.rows;
-          this.preview.value = null;
-          this.selected.value = clean.piece;
-          this.pinnedRow.value = null;
-          this.arrived.value = this.wholeRow.value;
-          this.error.value = null;
-        });
+        const method = variant === this.case.variants[0] ? null : variant.name;
+        this.show(loaded, settings ?? { ...this.settings(), method });
+        this.error.value = null;
       } catch (error) {
         this.error.value = sentence(error);
       }
@@ -186,49 +168,31 @@ export class CaseState {
   /** Stop following signals and the address. */
   dispose(): void {
     for (const stop of this.stops) stop();
-    this.fetching.clear();
     this.switching.clear();
   }
 
-  private followRows(): () => void {
-    return effect(() => {
-      const loaded = this.loaded.value;
-      const rows = this.rows.value;
-      const settle = (scores: Float32Array): void => {
-        const row = toRow(loaded.view, rows, scores);
-        batch(() => {
-          if (this.loaded.peek() !== loaded) return;
-          if (same(rows, this.pinned.peek())) this.pinnedRow.value = row;
-          if (same(rows, this.rows.peek())) this.arrived.value = row;
-        });
-      };
-      const known = same(rows, whole(loaded.view)) ? loaded.view.total : loaded.cache.get(rows);
-      if (known) {
-        this.fetching.clear();
-        this.error.value = null;
-        settle(known);
-        return;
-      }
-      const ask = (): void =>
-        this.fetching.run(async () => {
-          try {
-            const scores = await loaded.variant.source.rows(rows);
-            loaded.cache.set(rows, scores);
-            settle(scores);
-            this.error.value = null;
-          } catch (error) {
-            if (same(rows, this.rows.peek())) this.error.value = sentence(error);
-          }
-        });
-      const timer = setTimeout(ask, this.preview.peek() ? PREVIEW_WAIT : 0);
-      return () => clearTimeout(timer);
+  private arrive(row: Row): void {
+    batch(() => {
+      if (same(row.rows, this.pinned.peek())) this.pinnedRow.value = row;
+      if (same(row.rows, this.rows.peek())) this.arrived.value = row;
     });
   }
 
   private apply(settings: Settings): void {
     const variant = this.case.variants.find((v) => v.name === settings.method) ?? this.case.variants[0]!;
+    if (variant === this.variant.peek()) this.show(this.loaded.peek(), settings);
+    else this.use(variant, settings);
+  }
+
+  private show(loaded: Loaded, settings: Settings): void {
+    const clean = fit(settings, loaded.view);
     batch(() => {
-      const clean = fit(settings, this.loaded.peek().view);
+      if (loaded !== this.loaded.peek()) {
+        this.loaded.value = loaded;
+        this.preview.value = this.hovered.value = this.pinnedRow.value = null;
+        this.arrived.value = this.wholeRow.value;
+      }
+      this.wanted = settings.method;
       this.by.value = clean.by;
       this.pinned.value = clean.rows;
       this.selected.value = clean.piece;
@@ -237,7 +201,6 @@ export class CaseState {
       this.hideSink.value = settings.hideSink;
       this.k.value = settings.k;
     });
-    if (variant !== this.variant.peek()) this.use(variant);
   }
 }
 

@@ -155,6 +155,9 @@ describe("variants", () => {
     expect(it.row.value.scores).toBe(it.view.value.total);
     await settled(250);
     expect(place.value.query).toEqual({ in: "s2", method: "mean" });
+    navigate(HERE, { query: { rows: "3", k: "2" } }); // a link to the first method, in the same tab
+    await settled(10);
+    expect([it.variant.value.name, it.pinned.value, it.selected.value, it.k.value]).toEqual(["flow", { start: 2, stop: 3 }, null, 2]);
   });
 });
 
