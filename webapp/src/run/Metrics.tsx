@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
-import { count, digits, range, signed } from "../ui/format";
+import { count, digits, plural, range, signed } from "../ui/format";
 import type { Interval } from "./compare";
 import type { Column, Digest, MethodRow, Slice } from "./digest";
 import { COLUMNS, MAIN_COLUMNS } from "./digest";
@@ -83,7 +83,7 @@ export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): J
             {wide.value ? "Show the main metrics only" : "Show every metric"}
           </button>
         )}
-        <p class="soft">{known ? `${digest.interval}${slice.value.stratum === "all" ? "" : `, ${slice.value.stratum}`}. ${digest.ablations}` : `Computed from ${count(n)} cases; 95% intervals by the normal approximation.`}</p>
+        <p class="soft">{known ? `${digest.interval}${slice.value.stratum === "all" ? "" : `, ${slice.value.stratum}`}. ${digest.ablations}` : `Computed from ${plural(n, "case")}; 95% percentile bootstrap over cases.`}</p>
       </div>
     </section>
   );

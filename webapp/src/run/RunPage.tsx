@@ -47,7 +47,7 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
   }, [title]);
   useLayoutEffect(() => scrollTo(0, memory.page), []);
   const name = cases?.methods.names[method] ?? "";
-  const rows = useMemo(() => (cases === null || digest?.hasMetrics ? [] : computed(cases.cases, cases.methods)), [cases, version, digest]);
+  const rows = useMemo(() => (cases === null || digest?.hasMetrics ? [] : computed(cases.cases, cases.methods, progress === null)), [cases, version, digest, progress === null]);
   const bars = useMemo(() => (cases === null ? { counts: [], n: 0 } : histogram(cases.cases, method)), [cases, version, method]);
   const notes = [run.problem.value, run.note.value, ...(cases?.notes() ?? [])].filter((note) => note !== null);
   const unit = cases?.unit ?? "sentence";

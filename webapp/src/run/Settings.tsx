@@ -31,12 +31,11 @@ export function SettingsFold({ digest }: { digest: Digest }): JSX.Element | null
 /** "165 rows · 144 done · 21 skipped", and how good the model's own answers were. */
 export function Counts({ digest }: { digest: Digest }): JSX.Element {
   const own = digest.answers.map(([name, interval]) => `${name} ${digits(interval.value, 3)}${range(interval, 3) && ` (${range(interval, 3)})`}`);
+  const said = digest.counts.map(([name, value]) => `${count(value)} ${name}`);
+  if (digest.status && digest.status !== "done") said.push(digest.status === "running" ? "running, or stopped before its end" : digest.status);
   return (
     <>
-      <p class="soft">
-        {digest.counts.map(([name, value]) => `${count(value)} ${name}`).join(" · ")}
-        {digest.status && digest.status !== "done" && ` · ${digest.status === "running" ? "running, or stopped before its end" : digest.status}`}
-      </p>
+      {said.length > 0 && <p class="soft">{said.join(" · ")}</p>}
       {own.length > 0 && <p class="soft">The model's own answers: {own.join(", ")}</p>}
     </>
   );

@@ -230,7 +230,7 @@ function viewOf(entry: Entry, id: string): View {
     sink: false,
     question: entry.question ? shown(entry.question).text : null,
     expected: entry.expected ? shown(entry.expected).text : null,
-    meta: entry.said ? { case: id, verification: entry.said } : { case: id },
+    meta: { ...(entry.question && { case: id }), ...(entry.said && { verification: shown(entry.said).text }) },
     notes,
   };
 }

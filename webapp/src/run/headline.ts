@@ -1,5 +1,6 @@
 /** What stands at the top of a run: its metrics, the best of each column, and where first gold pieces stand. Pure. */
 
+import { bootstrap } from "./compare";
 import type { Interval } from "./compare";
 import type { Column, MethodRow } from "./digest";
 import { AP, BINS, BIN_LABELS, FIRST, HITS, RECIPROCAL } from "./ranks";
@@ -13,36 +14,25 @@ const COMPUTED: readonly [string, number][] = [
   ["first_rank", FIRST],
 ];
 
-/** The metrics that the table of cases knows, for runs that have none of their own: means with normal intervals. */
-export function computed(cases: readonly Summary[], methods: Methods): MethodRow[] {
+const DRAWS = 20_000_000; // of all intervals together: a fraction of a second
+
+/** The metrics that the table of cases knows, for runs that have none of their own.
+ *
+ * @param whole whether all cases are there; before, means come without intervals.
+ */
+export function computed(cases: readonly Summary[], methods: Methods, whole: boolean): MethodRow[] {
+  const columns = methods.names.length * COMPUTED.length;
+  const resamples = Math.max(200, Math.min(1_000, Math.floor(DRAWS / Math.max(1, cases.length * columns))));
   const rows = methods.names.map((name, place): MethodRow => {
     const values = new Map<string, Interval>();
     for (const [key, field] of COMPUTED) {
-      const interval = normal(cases.map((one) => rankValue(one, place, field)));
-      if (interval.n > 0) values.set(key, interval);
+      const known = cases.map((one) => rankValue(one, place, field)).filter((value) => !Number.isNaN(value));
+      if (known.length > 0) values.set(key, bootstrap(known, whole ? resamples : 0));
     }
     return { name, aggregation: methods.aggregations[place]!, values };
   });
   const ap = (row: MethodRow) => row.values.get("ap")?.value ?? -1;
   return rows.sort((a, b) => ap(b) - ap(a));
-}
-
-/** The mean of the values that are there, 1.96 standard errors about it. */
-export function normal(values: readonly number[]): Interval {
-  let n = 0;
-  let mean = 0;
-  let squares = 0;
-  for (const value of values) {
-    if (Number.isNaN(value)) continue;
-    n += 1;
-    const off = value - mean;
-    mean += off / n; // Welford's: no cancellation, one pass
-    squares += off * (value - mean);
-  }
-  if (n === 0) return { value: null, low: null, high: null, n };
-  if (n === 1) return { value: mean, low: null, high: null, n };
-  const half = (1.96 * Math.sqrt(squares / (n - 1))) / Math.sqrt(n);
-  return { value: mean, low: mean - half, high: mean + half, n };
 }
 
 /** The methods that are best in a column, more than one where they tie; none for costs, which say nothing alone. */
