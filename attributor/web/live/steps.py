@@ -24,7 +24,7 @@ class Steps:
         layers: the layer of each depth.
         heads: its chosen heads.
         depth: how many there are.
-        levels: of every level, how many layers lie below it; one level more than layers.
+        levels: of every level, how many of the model's layers lie below it; one level more than layers.
 
     Raises:
         InputError: weights of another model, or unresolved.
@@ -41,7 +41,7 @@ class Steps:
         self.heads = [tuple(table[layer].nonzero()[:, 0].tolist()) for layer in self.layers]
         self._w = [table[layer][list(heads)].double() for layer, heads in zip(self.layers, self.heads, strict=True)]
         self.depth = len(self.layers)
-        self.levels = (table.shape[0], *self.layers[:-1], 0)
+        self.levels = (*(layer + 1 for layer in self.layers), 0)
 
     def onward(self, depth: int, positions: Ints, mass: Floats) -> Floats:
         """(N,) where the mass at some positions is one step further down."""

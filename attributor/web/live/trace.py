@@ -64,8 +64,8 @@ class Trace:
     """The drawn network, which is a lower bound of the flow that says how low.
 
     Attributes:
-        layers: of each level, how many of the model's layers lie below it: L first, 0 last.
-        attention: of each level but the last, the layer whose heads lead to the next one.
+        layers: of each level, how many of the model's layers lie below it; the heads of the topmost of these lead on to
+            the next level, whose number is smaller by more than one where layers have no chosen heads. The last is 0.
         levels: the nodes, by position.
         edges: from a level to the next, largest first.
         exact: the mass of all routes from the rows to the target.
@@ -74,7 +74,6 @@ class Trace:
     """
 
     layers: tuple[int, ...]
-    attention: tuple[int, ...]
     levels: tuple[tuple[Node, ...], ...]
     edges: tuple[Edge, ...]
     exact: float
@@ -100,12 +99,12 @@ def trace(
 
     Args:
         recording: with N positions.
-        rows: (N,) where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
+        rows: (N,) or shorter, where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
         target: ascending positions whose input is asked for.
         weights: the run's, resolved to (L, H).
         exact: the mass of all routes, which the run's flow knows: its scores on the target.
-        keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of what was
-            found; a level near the top gets a larger share, so that the last one comes out at `keep`.
+        keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of `exact`; a
+            level near the top gets a larger share, so that the last one comes out at `keep`.
         nodes: at most so many a level.
         wide: positions a level in the search; None: as many as a second allows.
         row: which sequence of the recorded batch.
@@ -117,8 +116,9 @@ def trace(
     """
     steps = Steps(recording, weights, row=row, check=check)
     N = steps.length
-    if rows.shape != (N,) or not (rows >= 0).all() or not rows.any():
-        raise InputError(f"rows must be ({N},) numbers >= 0, not all 0")
+    if rows.ndim != 1 or rows.shape[0] > N or not (rows >= 0).all() or not rows.any():
+        raise InputError(f"rows must be ({N},) numbers >= 0, not all 0, or fewer")
+    rows = np.pad(rows, (0, N - len(rows)))
     if not target.size or target[0] < 0 or target[-1] >= N or (np.diff(target) <= 0).any():
         raise InputError(f"target must be ascending positions within 0 to {N - 1}")
     if not 0 < keep <= 1 or nodes < 1:
@@ -128,7 +128,7 @@ def trace(
         wide = int(np.clip(WORK / (heads * N), LEAST, MOST))
     candidates = _down(steps, rows, target, min(max(wide, nodes), N))
     reach = _up(steps, candidates, target)
-    network = _draw(steps, rows, candidates, reach, keep=keep, nodes=nodes)
+    network = _draw(steps, rows, candidates, reach, enough=exact, keep=keep, nodes=nodes)
     return _described(steps, network, exact)
 
 
@@ -159,21 +159,23 @@ def _up(steps: Steps, candidates: list[Ints], target: Ints) -> list[Floats]:
 
 
 def _draw(
-    steps: Steps, rows: Floats, candidates: list[Ints], reach: list[Floats], *, keep: float, nodes: int
+    steps: Steps, rows: Floats, candidates: list[Ints], reach: list[Floats], *, enough: float, keep: float, nodes: int
 ) -> Network:
-    """Level by level the candidates that drawn nodes give most to and that pass most of it on."""
+    """Level by level the candidates that drawn nodes give most to and that pass most of it on.
+
+    `enough` is the mass of which the share `keep` is to be drawn.
+    """
     here, mass = candidates[0], rows[candidates[0]]
     positions: list[Ints] = []
     masses: list[Floats] = []
     links: list[Floats] = []
-    found = float((mass * reach[0]).sum())
     for depth in range(steps.depth + 1):
         value = mass * reach[depth]
         order = _largest(value, nodes)
         order = order[value[order] > 0]
         if keep < 1:
-            enough = found * keep ** ((depth + 1) / (steps.depth + 1))
-            order = order[: 1 + int(np.searchsorted(np.cumsum(value[order]), enough))]
+            share = keep ** ((depth + 1) / (steps.depth + 1))
+            order = order[: 1 + int(np.searchsorted(np.cumsum(value[order]), share * enough))]
         picked = np.sort(order)
         positions.append(here[picked])
         masses.append(mass[picked])
@@ -191,7 +193,7 @@ def _described(steps: Steps, network: Network, exact: float) -> Trace:
     """Nodes and edges with what the drawn routes carry, and the heaviest of them."""
     total = network.total
     if not total:
-        return Trace(steps.levels, steps.layers, ((),) * len(steps.levels), (), exact, 0.0, ())
+        return Trace(steps.levels, ((),) * len(steps.levels), (), exact, 0.0, ())
     through = network.through()
     first = np.cumsum([0, *(len(positions) for positions in network.positions)])
     levels = tuple(
@@ -216,7 +218,6 @@ def _described(steps: Steps, network: Network, exact: float) -> Trace:
     edges.sort(key=lambda edge: -edge.mass)
     return Trace(
         layers=steps.levels,
-        attention=steps.layers,
         levels=levels,
         edges=tuple(edges),
         exact=exact,

@@ -1,0 +1,305 @@
+"""The addresses of the flow's way through the network: heads, one layer, routes, tiles of a matrix.
+
+Each picture is computed when it is asked for, from the recording of its run and for the asked rows alone: one at a
+time, in a thread, and not any further once the browser has gone on to another.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from attributor._view import FlowArrays
+from attributor._view.pack import pack
+from attributor._view.scores import scores_of
+from attributor.web.errors import ApiError
+from attributor.web.live import tiles as matrix
+from attributor.web.live.attention import MOST_ROWS, Check, chosen_rows
+from attributor.web.live.heads import head_maps
+from attributor.web.live.layers import layer_edges
+from attributor.web.live.runs import Recorded
+from attributor.web.live.trace import start_row, trace
+from attributor.web.live.traceanswer import TraceAnswer
+from attributor.web.live.turns import in_turn
+
+if TYPE_CHECKING:
+    from attributor.web.live.service import Live
+
+__all__ = ["MOST_EDGES", "MOST_NODES", "TilesInfo", "router"]
+
+MOST_EDGES = 20_000  # a picture has 1,000
+MOST_NODES = 64  # a level
+BYTES = "application/octet-stream"
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+T = TypeVar("T")
+Bools = npt.NDArray[np.bool_]
+
+FlowId = Annotated[str, Path(max_length=200)]
+Start = Annotated[int, Query(ge=0, description="the first row of the answer")]
+Stop = Annotated[int | None, Query(ge=1, description="the one after the last; left out: to the end of the answer")]
+UnitStart = Annotated[int | None, Query(ge=0, description="the first selected unit; left out: the whole prompt")]
+UnitStop = Annotated[int | None, Query(ge=1, description="the one after the last selected unit")]
+Layer = Annotated[int, Query(ge=0, description="counted from 0")]
+Head = Annotated[int, Query(ge=0, description="counted from 0")]
+
+
+class TilesInfo(BaseModel):
+    """A matrix of tokens x tokens; at level z a tile has size x size cells of 2^z x 2^z pairs."""
+
+    tokens: int
+    size: int
+    levels: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request selected, checked.
+
+    Attributes:
+        rows: of the answer, evenly chosen where there are many.
+        units: [start, stop), or None for the whole prompt.
+    """
+
+    recorded: Recorded
+    arrays: FlowArrays
+    rows: list[int]
+    units: tuple[int, int] | None
+
+    @property
+    def positions(self) -> list[int]:
+        """The position that predicts each row."""
+        found: list[int] = self.recorded.positions[self.rows].tolist()
+        return found
+
+    @cached_property
+    def unit_of(self) -> npt.NDArray[np.int64]:
+        """(k,) the unit of each prompt token."""
+        bounds = scores_of(self.arrays).units.bounds
+        return np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+
+    @property
+    def selected(self) -> Bools:
+        """(k,) which prompt tokens lie in the selected units."""
+        start, stop = self.units or (0, int(self.unit_of[-1]) + 1)
+        return (self.unit_of >= start) & (self.unit_of < stop)
+
+    @property
+    def heads(self) -> torch.Tensor:
+        """(L, H) the run's weights."""
+        heads = self.recorded.weights.heads
+        assert isinstance(heads, torch.Tensor)
+        return heads
+
+
+def router(live: "Live") -> APIRouter:
+    """The routes under /flows/{flow}, for the live door's own router.
+
+    Args:
+        live: `runs.recording(id)` and `runs.find(id)` give what is computed from; `compute` is held meanwhile.
+    """
+    routes = APIRouter(prefix="/flows/{flow}", tags=["network"])
+    cache = matrix.TileCache()
+
+    async def compute(request: Request, work: Callable[[Check], T]) -> T:
+        return await in_turn(live.compute, request, work)
+
+    def asked(
+        flow: str, start: int, stop: int | None, unit_start: int | None, unit_stop: int | None, most: int = MOST_ROWS
+    ) -> Asked:
+        recorded, arrays = live.runs.recording(flow), live.runs.find(flow)
+        o, u = len(recorded.positions), len(scores_of(arrays).units)
+        end = o if stop is None else stop
+        _range("rows of the answer", start, end, o)
+        units = None
+        if unit_start is not None or unit_stop is not None:
+            units = unit_start or 0, u if unit_stop is None else unit_stop
+            _range("units of the prompt", *units, u)
+        return Asked(recorded, arrays, chosen_rows(start, end, most), units)
+
+    @routes.get("/heads", **_sends("safetensors: mass, entropy, sink, distance, weight F32 (L, H); rows I32 (r)"))
+    async def heads(
+        request: Request,
+        flow: FlowId,
+        start: Start = 0,
+        stop: Stop = None,
+        unit_start: UnitStart = None,
+        unit_stop: UnitStop = None,
+    ) -> Response:
+        """What the predicting positions look at in every head, the mean of the rows; NaN where nothing was recorded.
+
+        Attention on the selected units, entropy in nats, attention on token 0, mean distance in tokens, and the head's
+        weight in the run. At most 64 rows are averaged, evenly chosen: `rows`, and how many as `rows_used`.
+        """
+
+        def work(check: Check) -> Response:
+            this = asked(flow, start, stop, unit_start, unit_stop)
+            maps = head_maps(this.recorded.recording, this.positions, this.selected, this.heads, check=check)
+            return _tensors(vars(maps) | _used(this))
+
+        return await compute(request, work)
+
+    @routes.get("/layer", **_sends("safetensors: query, key, head I32 (e), mass F32 (e); totals, relative F32 (heads)"))
+    async def layer(
+        request: Request,
+        flow: FlowId,
+        layer: Layer,
+        heads: Annotated[str, Query(max_length=4096, description="numbers with commas between: 0,3")],
+        start: Start = 0,
+        stop: Stop = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_EDGES, description="how many edges at most")] = 1_000,
+        unit_start: UnitStart = None,
+        unit_stop: UnitStop = None,
+    ) -> Response:
+        """The largest shares of attention that rows paid to units, of some heads of a layer, as the model had them.
+
+        Each head has an equal part of `limit`; `totals` are the heads' whole masses to the selected units, over the
+        same rows; `relative` is a head's weight as a share of the run's largest.
+        """
+
+        def work(check: Check) -> Response:
+            this = asked(flow, start, stop, unit_start, unit_stop)
+            chosen = _heads(heads)
+            _head(this.heads, layer, *chosen)
+            found = layer_edges(
+                this.recorded.recording,
+                layer,
+                chosen,
+                this.positions,
+                this.unit_of,
+                this.heads,
+                limit=limit,
+                units=this.units,
+                check=check,
+            )
+            rows = np.asarray(this.rows, dtype=np.int32)
+            return _tensors(vars(found) | {"query": rows[found.query]} | _used(this))
+
+        return await compute(request, work)
+
+    @routes.get("/trace")
+    async def routes_of(
+        request: Request,
+        flow: FlowId,
+        start: Start = 0,
+        stop: Stop = None,
+        unit_start: UnitStart = None,
+        unit_stop: UnitStop = None,
+        keep: Annotated[float, Query(gt=0, le=1, description="the share that the drawn routes should carry")] = 0.9,
+        nodes: Annotated[int, Query(ge=1, le=MOST_NODES, description="at most so many a level")] = 24,
+    ) -> TraceAnswer:
+        """The strongest routes from the mean of the rows through the run's heads to the selected units.
+
+        Every row needs nodes of its own, so at most nodes / 2 rows are averaged, evenly chosen.
+        """
+
+        def work(check: Check) -> TraceAnswer:
+            this = asked(flow, start, stop, unit_start, unit_stop, most=max(1, nodes // 2))
+            return _trace(this, _question(live, flow), keep, nodes, check)
+
+        return await compute(request, work)
+
+    @routes.get("/tiles")
+    async def tiles(flow: FlowId, layer: Layer, head: Head) -> TilesInfo:
+        """How large a head's attention matrix is."""
+        recorded = live.runs.recording(flow)
+        assert isinstance(recorded.weights.heads, torch.Tensor)
+        _head(recorded.weights.heads, layer, head)
+        return TilesInfo(tokens=recorded.length, size=matrix.SIZE, levels=matrix.levels(recorded.length))
+
+    @routes.get("/tile", **_sends("safetensors: max, mean U8 (256, 256), scale F32 (2), every I32 (1)"))
+    async def tile(
+        request: Request,
+        flow: FlowId,
+        layer: Layer,
+        head: Head,
+        level: Annotated[int, Query(ge=0, description="0: a cell a pair of tokens; z: 2^z tokens a cell")],
+        row: Annotated[int, Query(ge=0, description="which tile, down the queries")],
+        col: Annotated[int, Query(ge=0, description="which tile, along the keys")],
+    ) -> Response:
+        """A part of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean."""
+        recorded = live.runs.recording(flow)  # a tile that is kept is not shown once the recording is gone
+        place = (flow, layer, head, level, row, col)
+
+        def work(check: Check) -> bytes:
+            kept = cache.get(place)
+            if kept is None:
+                assert isinstance(recorded.weights.heads, torch.Tensor)
+                _head(recorded.weights.heads, layer, head)
+                found = matrix.tile(
+                    recorded.recording, layer, head, level, row, col, length=recorded.length, check=check
+                )
+                scale, every = np.array(found.scale, np.float32), np.array([found.every], np.int32)
+                kept = pack({"max": found.max, "mean": found.mean, "scale": scale, "every": every})
+                cache.put(place, kept)
+            return kept
+
+        known = cache.get(place)
+        return Response(await compute(request, work) if known is None else known, media_type=BYTES)
+
+    return routes
+
+
+def _trace(this: Asked, question: npt.NDArray[np.int64] | None, keep: float, nodes: int, check: Check) -> TraceAnswer:
+    flow, weights = this.recorded.flow, this.recorded.weights
+    selected = this.selected
+    exact = float(flow.scores[this.rows].double().mean(0)[torch.from_numpy(selected)].sum())
+    if flow.meta.get("normalize", "true").lower() == "false":
+        exact /= float((1 + this.heads.double().sum(1)).prod())
+    found = trace(
+        this.recorded.recording,
+        start_row(this.positions, this.recorded.length, question, weights.question),
+        np.flatnonzero(selected),
+        weights,
+        exact=exact,
+        keep=keep,
+        nodes=nodes,
+        check=check,
+    )
+    return TraceAnswer.of(found, this.unit_of, this.rows)
+
+
+def _question(live: "Live", flow: str) -> npt.NDArray[np.int64] | None:
+    """The tokens of the question that the run's rows begin on in part, where it has one."""
+    found = next((run.question for run in live.runs.all() if run.flow_id == flow), None)
+    return None if found is None else found.numpy()
+
+
+def _range(what: str, start: int, stop: int, count: int) -> None:
+    if not 0 <= start < stop <= count:
+        raise ApiError(
+            422, "no_such_range", f"{what} are 0 to {count - 1}: start must be below stop, stop at most {count}"
+        )
+
+
+def _heads(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and len(part) < 8 for part in parts) or len(set(parts)) != len(parts):
+        raise ApiError(422, "invalid_request", "heads are numbers with commas between, each once, such as 0,3")
+    return [int(part) for part in parts]
+
+
+def _head(weights: torch.Tensor, layer: int, *heads: int) -> None:
+    L, H = weights.shape
+    if not 0 <= layer < L or not all(0 <= head < H for head in heads):
+        raise ApiError(422, "no_such_head", f"this model has layers 0 to {L - 1} with heads 0 to {H - 1}")
+
+
+def _used(this: Asked) -> dict[str, Any]:
+    return {"rows": np.asarray(this.rows, np.int32), "rows_used": np.array([len(this.rows)], np.int32)}
+
+
+def _sends(what: str) -> dict[str, Any]:
+    """How a route's answer is described."""
+    return {"response_class": Response, "responses": {200: {"description": what, "content": {BYTES: BINARY}}}}
+
+
+def _tensors(tensors: dict[str, Any]) -> Response:
+    return Response(pack(tensors), media_type=BYTES)
