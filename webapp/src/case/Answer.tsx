@@ -58,12 +58,17 @@ function Hint({ state }: { state: CaseState }): VNode {
     const name = nameOf(view, state.layout.value, piece);
     return (
       <>
-        Coloured by what each word took from <bdi>{name.length > 90 ? `${name.slice(0, 90)}…` : name}</bdi>; most: {percent(largestOf(received))}.
+        Coloured by what each word took from “<bdi>{name.length > 90 ? `${name.slice(0, 90)}…` : name}</bdi>”; most: {percent(largestOf(received))}.
       </>
     );
   }
   if (!many) return <>The answer is scored as a whole. Point at the prompt or at a bar to find one in the other.</>;
-  return <>Point at a word to see its sources, click to keep it, drag to keep several. Click the prompt to see which words took from it. Esc shows the whole answer.</>;
+  return (
+    <>
+      Point at a word to see its sources, click to keep it, drag to keep several. Click the prompt to see which words took from it. Esc
+      shows the whole answer.
+    </>
+  );
 }
 
 /** What stands for a row: white space and nothing are made visible. */

@@ -2,7 +2,7 @@
 import { type Signal, signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { percents } from "../model/scale";
+import { digitsOf, percents } from "../model/scale";
 import { goldOf, type Piece } from "../model/shares";
 import { type BarList, innerBy, listBars, listInside, type Rest } from "./barlist";
 import { Found } from "./Found";
@@ -26,7 +26,7 @@ export function Bars(): VNode {
   const open = useMemo<Open>(() => ({ limits: signal(new Map()), limit: signal(matchMedia("(max-width: 700px)").matches ? FIRST_NARROW : FIRST) }), [view, by]);
   const shares = state.shares.value;
   const list = listBars(view, shares, open.limit.value);
-  const digits = (list.pieces[0]?.share ?? 0) < 0.02 ? 2 : 1;
+  const digits = digitsOf(list.pieces[0]?.share ?? 0);
   return (
     <section class="case-bars" aria-labelledby="case-selection">
       <Heading state={state} />
@@ -120,7 +120,7 @@ function List({ list, state, open, digits, largest, depth }: ListProps): VNode {
   return (
     <ol class="case-list">
       {list.pieces.map(({ piece, share }, i) => (
-        <Bar key={`${piece.by}${piece.index}`} piece={piece} share={share} text={texts[i]!} state={state} open={open} digits={digits} largest={largest} depth={depth} />
+        <Bar key={`${piece.by}${piece.index}`} {...{ piece, share, state, open, digits, largest, depth }} text={texts[i]!} />
       ))}
       {list.rest.map((rest, i) => (
         <RestRow key={rest.kind} rest={rest} text={texts[list.pieces.length + i]!} />

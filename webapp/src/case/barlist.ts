@@ -28,7 +28,8 @@ export function listBars(view: View, shares: Shares, limit: number): BarList {
   if (count) rest.push({ kind: "more", name: moreName(view, by, count), share });
   if (shares.outside > 0) rest.push({ kind: "outside", name: view.documents.length ? "Template and question" : "Between sentences", share: shares.outside });
   if (shares.sink > 0) rest.push({ kind: "sink", name: "First token (attention sink)", share: shares.sink });
-  if (shares.onAnswer > 0 || (view.onAnswer && view.normalized && view.answer.length > 1)) rest.push({ kind: "answer", name: "Earlier answer tokens", share: shares.onAnswer });
+  const before = view.normalized && view.onAnswer !== null && view.answer.length > 1;
+  if (before || shares.onAnswer > 0) rest.push({ kind: "answer", name: "Earlier answer tokens", share: shares.onAnswer });
   if (view.missing && view.normalized) rest.push({ kind: "missing", name: "Not followed", share: shares.missing });
   return { pieces: listed.map((index) => ({ piece: { by, index }, share: values[index]! })), rest, more: count };
 }

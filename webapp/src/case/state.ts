@@ -111,7 +111,11 @@ export class CaseState {
     const source = computed(() => this.variant.value.source);
     const hovered = computed(() => (this.hovered.value ? this.layout.value.unitsOf(this.hovered.value) : null));
     this.stops.push(
-      followRows({ loaded: this.loaded, rows: this.rows, preview: this.preview }, (row) => this.arrive(row), (reason) => (this.error.value = reason === null ? null : sentence(reason))),
+      followRows(
+        { loaded: this.loaded, rows: this.rows, preview: this.preview },
+        (row) => this.arrive(row),
+        (reason) => (this.error.value = reason === null ? null : sentence(reason)),
+      ),
       followInput({ source, hovered, selected: this.units }, this.received, (reason) => (this.error.value = sentence(reason))),
       followLink(
         () => this.settings(),

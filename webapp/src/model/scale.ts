@@ -56,11 +56,16 @@ function ranker(values: ArrayLike<number>): Level {
   return (value) => (value > 0 ? Math.max(1, Math.ceil((LEVELS * below[bucketOf(Math.min(value, 3e38))]!) / Math.max(count, 1))) : 0);
 }
 
-/** A share as people read it: "12.3%", two digits where it is small, "<0.01%" where that says nothing either. */
+/** Digits after the point with which a share shows at least one that is not 0: 1 from 1%, 2 from 0.1%, at most 4. */
+export function digitsOf(share: number): number {
+  return share > 0 ? Math.max(1, Math.min(4, 1 - Math.floor(Math.log10(share * 100)))) : 1;
+}
+
+/** A share as people read it: "12.3%", "0.57%", "0.0042%"; "<0.0001%" where that says nothing either. */
 export function percent(share: number): string {
   if (!(share > 0)) return "0%";
-  if (share < 0.0001) return "<0.01%";
-  return `${(share * 100).toFixed(share < 0.01 ? 2 : 1)}%`;
+  if (share < 0.000001) return "<0.0001%";
+  return `${(share * 100).toFixed(digitsOf(share))}%`;
 }
 
 /** Shares as text, rounded so that the printed numbers add up to the printed sum of all (100% where they are a whole).

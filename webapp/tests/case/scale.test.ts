@@ -57,5 +57,5 @@ describe("percents", () => {
 });
 
 describe("percent", () => {
-  it.each([[0.1234, "12.3%"], [0.00567, "0.57%"], [0.00001, "<0.01%"], [0, "0%"], [NaN, "0%"], [1, "100.0%"]] as const)("%d is %s", (share, text) => expect(percent(share)).toBe(text));
+  it.each([[0.1234, "12.3%"], [0.00567, "0.57%"], [0.00042, "0.042%"], [0.00001, "0.0010%"], [1e-9, "<0.0001%"], [0, "0%"], [NaN, "0%"], [1, "100.0%"]] as const)("%d is %s", (share, text) => expect(percent(share)).toBe(text));
 });
