@@ -73,6 +73,7 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
             weights_name=name,
             heads=heads,
             question=source.question,
+            asked=source.asked,
             notes=source.notes,
             shared=shared,
         )
@@ -143,6 +144,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
         weights=weights,
         weights_name=asked.weights,
         question=question,
+        asked=asked.question,
         notes=(*notes, *more, *([gone] if gone else [])),
         shared=None if gone else shared,
         gone=gone,

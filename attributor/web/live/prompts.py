@@ -10,7 +10,7 @@ from attributor.web.errors import ApiError
 from attributor.web.live.runs import titled
 from attributor.web.live.schema import CountRequest
 
-__all__ = ["check_one_prompt", "count", "prompt_of", "question_tokens", "title_of"]
+__all__ = ["Counter", "check_one_prompt", "count", "prompt_of", "question_tokens", "title_of"]
 
 
 def check_one_prompt(asked: CountRequest) -> None:
@@ -36,6 +36,23 @@ def prompt_of(tokenizer: Any, asked: CountRequest) -> Prompt:
         return from_messages(tokenizer, [message.model_dump() for message in asked.messages])
     documents = [(document.title, document.text) for document in asked.documents]
     return build_prompt(tokenizer, documents, asked.question or "")
+
+
+class Counter:
+    """Counts tokens while somebody types; remembers the last prompt, for who types an answer to a long one."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, CountRequest, int] | None = None
+
+    def __call__(self, tokenizer: Any, asked: CountRequest) -> tuple[int, int]:
+        """As `count`."""
+        prompt = asked.model_copy(update={"answer": None})
+        last = self._last
+        if last is not None and last[0] is tokenizer and last[1] == prompt:
+            return last[2], count(tokenizer, CountRequest(answer=asked.answer))[1]
+        found = count(tokenizer, asked)
+        self._last = (tokenizer, prompt, found[0])
+        return found
 
 
 def count(tokenizer: Any, asked: CountRequest) -> tuple[int, int]:

@@ -42,6 +42,7 @@ def router(live: Live) -> APIRouter:
 
 
 def _model(made: APIRouter, live: Live) -> None:
+    counter = prompts.Counter()
     counting = asyncio.Lock()  # asked for at every keystroke; more at once would only slow each other down
 
     @made.get("/model")
@@ -59,7 +60,7 @@ def _model(made: APIRouter, live: Live) -> None:
         """How many tokens a prompt and its answer have; both may be unfinished."""
         loaded = live.models.need()
         async with counting:
-            prompt, answer = await run_in_threadpool(prompts.count, loaded.tokenizer, asked)
+            prompt, answer = await run_in_threadpool(counter, loaded.tokenizer, asked)
         return Counted(prompt_tokens=prompt, answer_tokens=answer, window=loaded.window, max_tokens=loaded.max_tokens)
 
 

@@ -1,10 +1,11 @@
 """The runs that are kept: flows, and within a budget of memory the recordings that they were computed from."""
 
+import dataclasses
 import itertools
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,7 @@ class Run:
         weights_name: "mean", "output_norm", "retrieval", or "heads" where some were chosen by hand.
         heads: the heads chosen by hand, (layer, head) each; None otherwise.
         question: (Q,) int64, the question's tokens in the prompt, where there is one.
+        asked: the question as text, where there is one.
         notes: sentences for the user.
         shared: the recording, None once it was given up.
         gone: why it was given up.
@@ -98,6 +100,7 @@ class Run:
     weights_name: str
     heads: tuple[tuple[int, int], ...] | None = None
     question: Tensor | None = None
+    asked: str | None = None
     notes: tuple[str, ...] = ()
     shared: Shared | None = None
     gone: str = ""
@@ -111,8 +114,7 @@ class Run:
     def own_bytes(self) -> int:
         """What the run keeps in memory beside its recording."""
         tensors = (self.flow.scores, self.flow.ids, self.flow.offsets, self.flow.answer_offsets)
-        held = sum(tensor.nbytes for tensor in tensors if tensor is not None) + len(self.flow.text or "")
-        return 2 * held if self.arrays is not None else held  # the arrays hold about as much again
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None) + len(self.flow.text or "")
 
     @property
     def answer_tokens(self) -> int:
@@ -179,7 +181,7 @@ class RunStore:
         run = self._found(self._flows, flow_id)
         arrays = run.arrays
         if arrays is None:  # two requests may both make it; the second one's is as good
-            arrays = run.arrays = FlowArrays.of(run.flow)
+            arrays = run.arrays = dataclasses.replace(FlowArrays.of(run.flow), question=run.asked)
         return arrays
 
     def recording(self, flow_id: str) -> Recorded:
@@ -245,8 +247,7 @@ class RunStore:
 
     def _fit(self, allowed: int, spared: Run) -> None:
         self._drop_recordings(allowed, spared.shared)
-        oldest: Callable[[Run], int] = lambda run: run.used  # noqa: E731
-        for run in sorted(self._runs.values(), key=oldest):
+        for run in sorted(self._runs.values(), key=lambda run: run.used):
             if self.used <= allowed and len(self._runs) <= MAX_RUNS:
                 return
             if run is not spared:
