@@ -82,28 +82,41 @@ export function ofServer(given: Described): Source {
 
 /** A local file or run as a source. Its id is made of its name, so that a link works again once the file is opened again. */
 export function ofLocal(given: LocalRun | LocalFile): Source {
-  const id = `file:${given.name}`;
-  const common = { id, flowId: id, name: given.name, local: true, kind: given.kind };
+  const bytes = sizeOf(given);
+  const name = freeName(given, bytes);
+  const common = { id: `file:${name}`, flowId: `file:${name}`, name, local: true, kind: given.kind, bytes };
   if (given.kind === "flow") {
     let flow: Promise<FlowSource> | null = null;
-    return { ...common, bytes: given.file.size, run: null, flow: () => (flow ??= localFlow(given.file)) };
+    return { ...common, run: null, flow: () => (flow ??= localFlow(given.file)) };
   }
   if (given.kind === "list") {
-    return { ...common, bytes: given.file.size, flow: null, run: once(() => OpenRun.ofList(given.name, async () => new BlobBytes(given.file))) };
+    return { ...common, flow: null, run: once(() => OpenRun.ofList(name, async () => new BlobBytes(given.file))) };
   }
   const { run } = given;
-  let bytes = run?.size ?? 0;
-  for (const { file } of given.cases) bytes += file.size;
   const open = () =>
-    OpenRun.ofRun(given.name, {
+    OpenRun.ofRun(name, {
       run: run === null ? null : async () => new BlobBytes(run),
       parts: async () => inOrder(given.cases.map(({ name, file }) => ({ name, bytes: new BlobBytes(file) }))),
-      flow: async (name) => {
-        const file = given.flows.get(flowName(name));
+      flow: async (id) => {
+        const file = given.flows.get(flowName(id));
         return file === undefined ? null : localFlow(file);
       },
     });
-  return { ...common, bytes, flow: null, run: once(open) };
+  return { ...common, flow: null, run: once(open) };
+}
+
+function sizeOf(given: LocalRun | LocalFile): number {
+  if (given.kind !== "run") return given.file.size;
+  return given.cases.reduce((sum, { file }) => sum + file.size, given.run?.size ?? 0);
+}
+
+/** Runs of different folders are all called cases.jsonl: what differs from what is open gets a number. */
+function freeName(given: LocalRun | LocalFile, bytes: number): string {
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? given.name : `${given.name} (${number})`;
+    const there = find(`file:${name}`);
+    if (there === undefined || (there.kind === given.kind && there.bytes === bytes)) return name;
+  }
 }
 
 /** Reading flow files is code that most visits do without. */

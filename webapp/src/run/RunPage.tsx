@@ -101,7 +101,7 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
             state={state}
             shown={shown.length}
             onChange={changeState}
-            onExport={() => save(fileName(run.name, "csv"), casesCsv(cases.cases, shown, method, name, other), "text/csv")}
+            onExport={() => save(fileName(run.name.replace(/\.jsonl?$/, ""), "csv"), casesCsv(cases.cases, shown, method, name, other), "text/csv")}
           />
           {shown.length === 0 && <p class="run-none soft">No case is like that; {count(cases.cases.length)} are hidden by the filters.</p>}
           <CaseTable

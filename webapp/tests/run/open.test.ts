@@ -130,14 +130,18 @@ describe("sources", () => {
     expect(bad.problem.value).toContain("bad.json is not whole JSON");
   });
 
-  it("have an id each, the later of a name in the place of the earlier", () => {
-    const file = new File(["x"], "x");
-    add([ofLocal({ kind: "flow", name: "f", file }), ofLocal({ kind: "list", name: "f", file })]);
+  it("have an id each; the same file again takes its own place, another of the name gets a number", () => {
+    const local = (kind: "flow" | "list", content: string) => ofLocal({ kind, name: "f", file: new File([content], "f") });
+    add([local("flow", "x")]);
+    add([local("list", "x")]);
     add([ofServer({ id: "S", kind: "flow", name: "s", bytes: 1, files: { flow: "F" } })]);
-    expect(sources.value.map((one) => one.id)).toEqual(["file:f", "file:f", "S"]);
+    add([local("list", "xy")]);
+    expect(sources.value.map((one) => one.id)).toEqual(["file:f", "file:f (2)", "S", "file:f (3)"]);
     expect(routeOf(find("S")!)).toEqual({ page: "flow", flow: "F" });
-    add([ofLocal({ kind: "list", name: "f", file })]);
-    expect(sources.value.map((one) => one.kind)).toEqual(["flow", "list"]);
-    expect(routeOf(find("file:f")!)).toEqual({ page: "run", source: "file:f" });
+    const again = local("flow", "x");
+    add([again]);
+    expect(sources.value).toHaveLength(4);
+    expect(find("file:f")).toBe(again);
+    expect(routeOf(find("file:f (2)")!)).toEqual({ page: "run", source: "file:f (2)" });
   });
 });
