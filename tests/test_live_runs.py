@@ -195,7 +195,7 @@ def test_many_threads_at_once_neither_break_it_nor_exceed_the_budget():
 
 
 def test_words():
-    assert [size(number) for number in (1_234_567, 999_999_999, 14_200_000_000)] == ["1.2 MB", "1000.0 MB", "14.2 GB"]
+    assert [size(number) for number in (999, 1_234_567, 14_200_000_000)] == ["1 kB", "1.2 MB", "14.2 GB"]
     assert titled(["", " \n", "Who  keeps\nthe light?"]) == "Who keeps the light?"
     assert len(titled(["word " * 100])) == 80
     assert titled([]) == ""

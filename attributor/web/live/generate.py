@@ -116,10 +116,12 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     assert isinstance(every.heads, Tensor)
     wanted = _memory.recorded_bytes(loaded.model, every.heads, plan.length)
     free = memory.available()
-    room = live.runs.budget if free is None else min(live.runs.budget, free + live.runs.used)
-    recorded = every if wanted <= room else weights
-    gone = "" if recorded is every else too_large(wanted, room)
-    live.runs.reserve(min(wanted, live.runs.budget) if recorded is every else 0)
+    if free is not None:
+        free += live.runs.used  # what older runs take can be had
+    fits = wanted <= live.runs.budget and (free is None or wanted <= free)
+    recorded = every if fits else weights
+    gone = "" if fits else too_large(wanted, live.runs.budget, free)
+    live.runs.reserve(wanted if fits else 0)
     try:
         recording, sequence, more = _read(loaded, plan, recorded, job)
         shared = Shared(recording, sequence, recording.nbytes)

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attributor import _models
 from attributor._default_model import quiet
-from attributor._errors import AttributorError, InputError, ModelLoadError
+from attributor._errors import AttributorError, DeviceMemoryError, InputError, ModelLoadError
 from attributor._inputs import accepts
+from attributor._memory import is_full
 from attributor._record import check_decoder, check_recordable, text_config
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job
@@ -63,8 +66,8 @@ def load(wanted: Wanted, job: Job, held: int, unload: Callable[[], None]) -> tup
         place = _models._locate(wanted.id, wanted.revision, False)
     folder = _folder(wanted, place.target)
     counts = memory.stored(folder) if folder is not None and place.gguf_file is None else {}
-    window = None if folder is None or place.gguf_file else _window(folder, wanted)
-    check_max_tokens(wanted, window)
+    if folder is not None and place.gguf_file is None:
+        _check_kind(folder, wanted)
     if folder is not None and place.gguf_file is None and not wanted.pickle:
         check_safetensors(wanted.id, (path.name for path in folder.iterdir()))
     job.check()
@@ -92,6 +95,11 @@ def _read(wanted: Wanted, job: Job) -> tuple[Any, Any]:
                 safetensors_only=not wanted.pickle,
             )
     except ModelLoadError as error:
+        if error.__cause__ is not None and is_full(error.__cause__):
+            raise DeviceMemoryError(
+                f"{wanted.id}: memory ran out while its weights were read: take dtype bfloat16 or a smaller model, or "
+                "free memory"
+            ) from None
         said = str(error).replace("pass trust_remote_code=True if", "start the server with --trust-remote-code if")
         raise ModelLoadError(said) from error
 
@@ -130,16 +138,25 @@ def check_safetensors(name: str, files: Iterable[str]) -> None:
         )
 
 
-def _window(folder: Path, wanted: Wanted) -> int | None:
-    """The window by the configuration alone, before the weights are read."""
-    from transformers import AutoConfig
+def _check_kind(folder: Path, wanted: Wanted) -> None:
+    """Refuse what the configuration alone tells, before weights are fetched and read.
 
+    Raises:
+        UnsupportedModelError: a family that cannot be recorded.
+        InputError: more max tokens than it has positions.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kinds: Any = AutoModelForCausalLM
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        found = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    except Exception:  # whatever is wrong with it, loading will say so
-        return None
-    return found if isinstance(found, int) and found > 0 else None
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            empty = kinds.from_config(config)
+    except Exception:  # whatever is wrong with it, or needs a flag: loading says so
+        return
+    check_decoder(empty)
+    check_recordable(empty)
+    check_max_tokens(wanted, window_of(empty))
 
 
 def _folder(wanted: Wanted, target: str) -> Path | None:
@@ -167,10 +184,14 @@ def _download(wanted: Wanted, job: Job, held: int) -> None:
                 check_safetensors(wanted.id, sizes)
             parameters = getattr(info.safetensors, "parameters", None) or {}
             memory.check_fits(wanted.id, parameters, wanted.dtype, wanted.device_map, held)
-            files = _files(sizes, wanted)
-            total = sum(sizes[name] for name in files)
+            small, weights = _files(sizes, wanted)
+            total = sum(sizes[name] for name in [*small, *weights])
             done = 0
-            for name in files:
+            for name in [*small, *weights]:
+                if name in weights[:1]:
+                    folder = _folder(wanted, wanted.id)
+                    if folder is not None:
+                        _check_kind(folder, wanted)
                 _fetch(wanted, name, job, done, total)
                 done += sizes[name]
     except Exception as error:  # the hub's client raises many kinds
@@ -182,14 +203,14 @@ def _download(wanted: Wanted, job: Job, held: int) -> None:
         raise ModelLoadError(f"{wanted.id}: {reason}") from error
 
 
-def _files(sizes: dict[str, int], wanted: Wanted) -> list[str]:
-    """What of a repository is needed: no second copy of the weights in another format."""
+def _files(sizes: dict[str, int], wanted: Wanted) -> tuple[list[str], list[str]]:
+    """What of a repository is needed, small files and weights: no second copy of those in another format."""
     weights = [name for name in sizes if name.endswith(".safetensors")]
     weights = [name for name in weights if name.startswith("model")] or weights
     if not weights and wanted.pickle:
         weights = [name for name in sizes if name.startswith("pytorch_model") and name.endswith(".bin")]
     small = [name for name in sizes if name.endswith(SMALL) or (wanted.remote_code and name.endswith(".py"))]
-    return sorted(small) + sorted(weights)
+    return sorted(small), sorted(weights)
 
 
 def _fetch(wanted: Wanted, name: str, job: Job, done: int, total: int) -> None:

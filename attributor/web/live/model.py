@@ -177,9 +177,9 @@ class Models:
         return commit
 
     def _load(self, wanted: Wanted, job: Job, box: list[Any]) -> None:
-        before = self._loaded
+        held = self._loaded.nbytes if self._loaded is not None else 0  # its bytes only: it must be free to go
         try:
-            found: Any = loading.load(wanted, job, before.nbytes if before else 0, lambda: self._unload(job))
+            found: Any = loading.load(wanted, job, held, lambda: self._unload(job))
         except BaseException as error:  # to be raised where the job waits; Cancelled too
             found = error
         if not job.ended:

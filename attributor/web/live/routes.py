@@ -1,8 +1,6 @@
 """The addresses of the live door, under /api. They answer at once: what takes a while is a job."""
 
 import asyncio
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -11,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from attributor.web.errors import ApiError
-from attributor.web.live import generate, prompts
+from attributor.web.live import generate, prompts, views
 from attributor.web.live.jobs import Job
 from attributor.web.live.runs import Run
 from attributor.web.live.schema import (
@@ -36,8 +34,7 @@ def router(live: Live) -> APIRouter:
     _model(made, live)
     _runs(made, live)
     _jobs(made, live)
-    if importlib.util.find_spec("attributor.web.live.views") is not None:
-        made.include_router(importlib.import_module("attributor.web.live.views").router(live))
+    made.include_router(views.router(live))
     return made
 
 

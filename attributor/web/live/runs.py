@@ -257,17 +257,24 @@ class RunStore:
 GONE = "the recording of this run was given up to make room for others"
 
 
-def too_large(nbytes: int, budget: int) -> str:
-    """Why a recording is not kept."""
+def too_large(nbytes: int, budget: int, free: int | None = None) -> str:
+    """Why a recording is not kept: it exceeds the budget, or what is free of the memory."""
+    if free is not None and free < budget:
+        limit = f"{size(max(0, free))} are free"
+    else:
+        limit = f"the budget for all runs is {size(budget)} (--memory-budget)"
     return (
-        f"recording every head of this run takes {size(nbytes)}, and the budget for all runs is {size(budget)} "
-        "(--memory-budget), so single layers and heads cannot be looked at"
+        f"recording every head of this run takes {size(nbytes)}, and {limit}, so single layers and heads cannot be "
+        "looked at"
     )
 
 
 def size(nbytes: float) -> str:
     """Bytes in words."""
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if nbytes >= unit:
+            return f"{nbytes / unit:.1f} {name}"
+    return f"{nbytes / 1e3:.0f} kB"
 
 
 def titled(texts: Sequence[str]) -> str:
