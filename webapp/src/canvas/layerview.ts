@@ -4,7 +4,7 @@ import type { Span, View } from "../model/types";
 import { measure } from "./pen";
 import type { Pen } from "./pen";
 import { Picture } from "./picture";
-import { progress } from "./plan";
+import { distance } from "./plan";
 import { DASHES, fade } from "./theme";
 
 export interface LayerEdge {
@@ -63,11 +63,11 @@ export class LayerView extends Picture<LayerData, LayerHit> {
       const i = this.within(this.rows, x);
       return i < 0 ? null : { kind: "row", row: this.shown[i] };
     }
-    const across = progress((y - KEYS - TALL) / (this.rowTop - KEYS - TALL));
+    const between = this.rowTop - KEYS - TALL, toCurve = distance((y - KEYS - TALL) / between, between);
     let best: LayerEdge | null = null, near = 6;
     for (const edge of this.order) {
       const [from, to] = this.ends(edge);
-      const away = Math.max(0, Math.abs(from + (to - from) * across - x) - (THICKEST / 2) * (edge.mass / this.largest));
+      const away = Math.max(0, toCurve(from, to, x) - (THICKEST / 2) * Math.min(1, edge.mass / this.largest));
       if (away <= near && this.isOn(edge)) [best, near] = [edge, away];
     }
     return best && { kind: "edge", edge: best };

@@ -203,12 +203,12 @@ export class Plan {
   private edgeAt(x: number, y: number, lens: Lens): CurvesHit | null {
     const { edges, by } = this.data;
     if (!edges) return null;
-    const across = progress((y - CURVES) / (this.rowTop - CURVES));
+    const toCurve = distance((y - CURVES) / (this.rowTop - CURVES), this.rowTop - CURVES);
     let best = -1, near = 7;
     for (const e of this.order) {
       const ends = this.ends(e, lens);
       if (!ends) continue;
-      const away = Math.max(0, Math.abs(ends[0] + (ends[1] - ends[0]) * across - x) - (THICKEST / 2) * this.part(e));
+      const away = Math.max(0, toCurve(ends[0], ends[1], x) - (THICKEST / 2) * this.part(e) * this.crowd);
       if (away <= near) [best, near] = [e, away];
     }
     return best < 0 ? null : { kind: "edge", row: edges.rows[best], group: edges.pieces[best], by, mass: this.mass(best) };
@@ -234,4 +234,12 @@ export function progress(down: number): number {
     else high = t;
   }
   return 3 * low * low - 2 * low ** 3;
+}
+
+/** For curves of one height, at one height: how far a place is from the curve between two ends, in pixels. */
+export function distance(down: number, tall: number): (from: number, to: number, x: number) => number {
+  const across = progress(down), step = 1e-3;
+  const slope = (progress(Math.min(1, down + step)) - progress(Math.max(0, down - step))) / (2 * step * tall);
+  // Across and down are not the same for a curve that runs nearly level: what counts is how far away it is at a right angle.
+  return (from, to, x) => Math.abs(from + (to - from) * across - x) / Math.hypot(1, (to - from) * slope);
 }

@@ -3,11 +3,14 @@ import type { Pen } from "./pen";
 import { Picture } from "./picture";
 import type { PictureOptions } from "./picture";
 import type { Theme } from "./theme";
+import { niceAbove, paintAxes } from "./tileaxes";
+import { drawTile, strongest } from "./tilepixels";
+import type { TileMode } from "./tilepixels";
 import { tileKey, TileStore } from "./tilestore";
 import type { Tile, TilePlace, TileSource } from "./tilestore";
 import { Zoomer } from "./zoom";
 
-export type TileMode = "max" | "mean";
+export type { TileMode } from "./tilepixels";
 
 export interface TilesData {
   source: TileSource;
@@ -33,15 +36,7 @@ export interface TilesOptions extends PictureOptions<CellHit> {
   onScale?(largest: number, missing: number, every: number): void;
 }
 
-const LEFT = 62, TOP = 52, MOST_WIDE = 640, READABLE = 11;
-
-/** The next of 1, 2, 5, 10 ... at or above a value: colours that do not flicker with every tile that comes. */
-export function niceAbove(value: number): number {
-  if (!(value > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  for (const step of [1, 2, 5]) if (value <= step * power * (1 + 1e-6)) return step * power;
-  return 10 * power;
-}
+const LEFT = 62, TOP = 52, MOST_WIDE = 640;
 
 export class Tiles extends Picture<TilesData, CellHit> {
   private readonly zoomer: Zoomer;
@@ -89,23 +84,11 @@ export class Tiles extends Picture<TilesData, CellHit> {
   top(count: number): CellHit[] {
     const { data, store } = this;
     if (!data || !store) return [];
-    const found: { value: number; query: number; key: number; span: number }[] = [], { size } = data.source;
-    for (const place of this.places()) {
+    const seen = this.places().flatMap((place) => {
       const tile = store.get(place);
-      if (!tile) continue;
-      const steps = tile[data.mode], scale = tile.scale[data.mode === "max" ? 0 : 1], span = 2 ** place.level;
-      let floor = found.length < count ? 0 : (found[found.length - 1] as { value: number }).value;
-      for (let i = 0; i < steps.length; i++) {
-        const value = scale * (steps[i] / 255) ** 2;
-        if (value <= floor) continue;
-        found.push({ value, span, query: (place.row * size + Math.floor(i / size)) * span, key: (place.col * size + (i % size)) * span });
-        if (found.length < 4 * count) continue;
-        found.sort((a, b) => b.value - a.value).splice(count);
-        floor = (found[count - 1] as { value: number }).value;
-      }
-      found.sort((a, b) => b.value - a.value).splice(count);
-    }
-    return found.map((cell) => this.cellAt(cell.query, cell.key)).filter((cell) => cell !== null);
+      return tile ? [{ place, tile }] : [];
+    });
+    return strongest(seen, data.mode, data.source.size, count).flatMap(({ query, key }) => this.cellAt(query, key) ?? []);
   }
 
   protected tall(width: number): number {
@@ -146,7 +129,10 @@ export class Tiles extends Picture<TilesData, CellHit> {
     pen.line(edge(0, "x"), edge(0, "y"), edge(tokens, "x"), edge(tokens, "y"), { stroke: theme.soft, width: 1, alpha: 0.35 });
     pen.unclip();
     pen.rect(LEFT - 0.5, TOP - 0.5, side + 1, side + 1, { stroke: theme.line });
-    this.axes(pen, data);
+    paintAxes(pen, theme, {
+      tokens, left: LEFT, top: TOP, side, cell: (side * this.zoomer.transform.k) / tokens, label: (position) => data.label(position),
+      screen: (position, axis) => this.screen(position, axis), tokenAt: (pixel, axis) => this.tokenAt(pixel, axis),
+    });
   }
 
   protected paintOver(pen: Pen): void {
@@ -264,47 +250,11 @@ export class Tiles extends Picture<TilesData, CellHit> {
 
   private bitmap(place: TilePlace, tile: Tile, theme: Theme, mode: TileMode): HTMLCanvasElement | null {
     const key = tileKey(place), made = `${mode} ${this.largest} ${theme.ramp32[0]}`;
-    let bitmap = this.bitmaps.get(key);
-    if (bitmap?.made === made) return bitmap.canvas;
+    const known = this.bitmaps.get(key);
+    if (known?.made === made) return known.canvas;
     if (this.bitmaps.size > 128) this.bitmaps.clear();
-    const size = (this.data as TilesData).source.size, canvas = bitmap?.canvas ?? document.createElement("canvas");
-    canvas.width = canvas.height = size;
-    const context = canvas.getContext("2d");
-    if (!context) return null;
-    const image = context.createImageData(size, size), pixels = new Uint32Array(image.data.buffer);
-    const steps = tile[mode], factor = Math.sqrt(tile.scale[mode === "max" ? 0 : 1] / this.largest);
-    for (let i = 0; i < pixels.length; i++) pixels[i] = theme.ramp32[Math.min(255, Math.round(steps[i] * factor))];
-    context.putImageData(image, 0, 0);
-    bitmap = { canvas, made };
-    this.bitmaps.set(key, bitmap);
+    const canvas = drawTile(tile, mode, this.largest, theme, (this.data as TilesData).source.size, known?.canvas);
+    if (canvas) this.bitmaps.set(key, { canvas, made });
     return canvas;
-  }
-
-  private axes(pen: Pen, data: TilesData): void {
-    const { theme, side } = this, { tokens } = data.source, cell = (side * this.zoomer.transform.k) / tokens;
-    const from = { x: Math.max(0, Math.floor(this.tokenAt(LEFT, "x"))), y: Math.max(0, Math.floor(this.tokenAt(TOP, "y"))) };
-    const to = { x: Math.min(tokens, Math.ceil(this.tokenAt(LEFT + side, "x"))), y: Math.min(tokens, Math.ceil(this.tokenAt(TOP + side, "y"))) };
-    if (cell >= READABLE) {
-      for (let p = from.x; p < to.x; p++) {
-        const x = this.screen(p + 0.5, "x");
-        if (x > LEFT && x < LEFT + side) pen.text(x, TOP - 5, data.label(p), { fill: theme.ink, size: 11.5, serif: true, upright: true, within: TOP - 8 });
-      }
-      for (let p = from.y; p < to.y; p++) {
-        const y = this.screen(p + 0.5, "y");
-        if (y > TOP && y < TOP + side) pen.text(LEFT - 5, y, data.label(p), { fill: theme.ink, size: 11.5, serif: true, align: "right", within: LEFT - 8 });
-      }
-      return;
-    }
-    pen.text(LEFT, 12, "looked at →", { fill: theme.soft, size: 11.5 });
-    pen.text(2, TOP + 8, "token ↓", { fill: theme.soft, size: 11.5 });
-    const step = niceAbove(((to.x - from.x) * 70) / side);
-    const number = (p: number) => p.toLocaleString("en");
-    for (const axis of ["x", "y"] as const) {
-      for (let p = Math.ceil(from[axis] / step) * step; p < to[axis]; p += step) {
-        const at = this.screen(p, axis);
-        if (axis === "x" && at < LEFT + side - 14) pen.text(at, TOP - 10, number(p), { fill: theme.soft, size: 11, align: p ? "center" : "left" });
-        else if (axis === "y" && p > 0 && at > TOP + 24 && at < TOP + side - 6) pen.text(LEFT - 7, at, number(p), { fill: theme.soft, size: 11, align: "right" });
-      }
-    }
   }
 }

@@ -3,7 +3,7 @@ import type { View } from "../model/types";
 import { oneLine, textOf } from "./layout";
 import type { Pen } from "./pen";
 import { Picture } from "./picture";
-import { progress } from "./plan";
+import { distance } from "./plan";
 import type { Network, TraceEdge, TraceNode } from "./routes";
 import { fade } from "./theme";
 
@@ -41,10 +41,12 @@ export class Trace extends Picture<TraceData, TraceHit> {
     }
     if (best) return best;
     near = 6;
+    let toCurve: ReturnType<typeof distance> | null = null;
     for (const edge of this.order) {
       const y0 = this.y(edge.from), y1 = this.y(edge.to);
       if (y < y0 || y > y1) continue;
-      const away = Math.abs(this.x(edge.from) + (this.x(edge.to) - this.x(edge.from)) * progress((y - y0) / (y1 - y0)) - x);
+      toCurve ??= distance((y - y0) / (y1 - y0), y1 - y0); // all that are this high lie between the same two levels
+      const away = toCurve(this.x(edge.from), this.x(edge.to), x);
       if (away <= near) [best, near] = [{ kind: "edge", from: edge.from, to: edge.to }, away];
     }
     return best;

@@ -1,0 +1,81 @@
+import { describe, expect, test } from "vitest";
+
+import { Network } from "../../src/canvas/routes";
+import type { TraceAnswer, TraceEdge } from "../../src/canvas/routes";
+
+/** Every path of a network, by brute force, with the product of its parts. */
+function allPaths(trace: TraceAnswer): { nodes: number[]; mass: number }[] {
+  const mass = new Map(trace.levels.flatMap((level) => level.nodes.map((node) => [node.id, node.mass] as const)));
+  let paths = trace.levels[0].nodes.map((node) => ({ nodes: [node.id], mass: node.mass }));
+  for (let i = 1; i < trace.levels.length; i++) {
+    paths = paths.flatMap((path) => {
+      const at = path.nodes[path.nodes.length - 1], sums = new Map<number, number>();
+      for (const edge of trace.edges) if (edge.from === at) sums.set(edge.to, (sums.get(edge.to) ?? 0) + edge.mass);
+      return [...sums].map(([to, m]) => ({ nodes: [...path.nodes, to], mass: (path.mass * m) / (mass.get(at) ?? 1) }));
+    });
+  }
+  return paths.sort((a, b) => b.mass - a.mass);
+}
+
+/** A network whose edges conserve mass: what leaves a node arrived there. */
+function network(levels: number, wide: number, seed = 1): TraceAnswer {
+  const random = () => ((seed = (seed * 16807) % 2147483647) / 2147483647);
+  let id = 0;
+  const nodes = Array.from({ length: levels }, (_, l) => Array.from({ length: l ? wide : 2 }, (_, p) => ({ id: id++, position: p, unit: p, row: null, mass: l ? 0 : 0.3 + 0.2 * p })));
+  const edges: TraceEdge[] = [];
+  for (let l = 0; l + 1 < levels; l++) {
+    for (const a of nodes[l]) {
+      const parts = nodes[l + 1].map(() => random()), sum = parts.reduce((x, y) => x + y, 0);
+      nodes[l + 1].forEach((b, i) => {
+        const mass = (a.mass * parts[i]) / sum, stays = b.position === a.position;
+        b.mass += mass;
+        if (stays) edges.push({ from: a.id, to: b.id, mass: mass / 3, head: null, heads: [] }, { from: a.id, to: b.id, mass: (2 * mass) / 3, head: 1, heads: [[1, 1]] });
+        else edges.push({ from: a.id, to: b.id, mass, head: 0, heads: [[0, 0.8], [2, 0.2]] });
+      });
+    }
+  }
+  return { levels: nodes.map((level, i) => ({ layer: levels - 1 - i, nodes: level })), edges, shown: 1, exact: 0.8, paths: [] };
+}
+
+describe("routes", () => {
+  const trace = network(5, 4), it = new Network(trace), every = allPaths(trace);
+
+  test("through a node are the heaviest of all paths that hold it, exactly", () => {
+    for (const id of [0, 3, 9, trace.levels[4].nodes[2].id]) {
+      const expected = every.filter((path) => path.nodes.includes(id)).slice(0, 8), found = it.through([id], 8);
+      found.forEach((route, i) => expect(route.mass).toBeCloseTo(expected[i].mass, 10));
+      expect(found[0].nodes).toEqual(expected[0].nodes);
+      expect(found).toHaveLength(8);
+    }
+  });
+
+  test("along an edge as well, with what stays and what attends counted together", () => {
+    const { from, to } = trace.edges.find((edge) => edge.head === null) as TraceEdge;
+    const expected = every.filter(({ nodes }) => nodes[nodes.indexOf(from) + 1] === to), found = it.through([from, to], 5);
+    found.forEach((route, i) => expect(route.mass).toBeCloseTo(expected[i].mass, 10));
+  });
+
+  test("all of them add up to what passes through the node", () => {
+    const node = trace.levels[2].nodes[1];
+    expect(it.through([node.id], 1e6).reduce((sum, route) => sum + route.mass, 0)).toBeCloseTo(node.mass, 10);
+  });
+
+  test("a network of 81 levels with 24 nodes each is answered in a moment", () => {
+    const deep = new Network(network(81, 24)), started = performance.now();
+    expect(deep.through([30], 8)).toHaveLength(8);
+    expect(performance.now() - started).toBeLessThan(1500);
+  });
+
+  test("a step is told by what carries most of it", () => {
+    const stays = trace.edges.find((edge) => edge.head === null) as TraceEdge;
+    expect(it.step(stays.from, stays.to)?.head).toBe(1);
+    expect(it.step(stays.to, stays.from)).toBeNull();
+  });
+
+  test("the layer between two levels: told by the server, or by the levels where they say it", () => {
+    expect([0, 1, 2, 3].map((level) => it.layerBelow(level))).toEqual([3, 2, 1, 0]);
+    expect(new Network({ ...trace, attention: [20, 12, 7, 3] }).layerBelow(3)).toBe(3);
+    const skipping = { ...trace, levels: trace.levels.map((level, i) => ({ ...level, layer: [30, 20, 12, 7, 0][i] })) };
+    expect([0, 2, 3].map((level) => new Network(skipping).layerBelow(level))).toEqual([20, 7, null]);
+  });
+});
