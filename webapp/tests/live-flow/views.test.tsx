@@ -1,0 +1,213 @@
+import { render } from "preact";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+
+import { Network } from "../../src/canvas/routes";
+import { CaseState } from "../../src/case/state";
+import { largest, write } from "../../src/live/flow/HeadsTab";
+import { FlowViews } from "../../src/live/flow/FlowViews";
+import type { FlowViewsProps } from "../../src/live/flow/FlowViews";
+import { merge } from "../../src/live/flow/LayerTab";
+import { tokenText } from "../../src/live/flow/MatrixTab";
+import { headsText, routeText } from "../../src/live/flow/routetext";
+import { encode } from "../../src/model/safetensors";
+import type { Edges, FlowSource } from "../../src/model/types";
+import { fakeCanvas, smallView } from "../canvas/views";
+
+const view = smallView();
+const edges: Edges = { rows: Int32Array.of(1, 0), pieces: Int32Array.of(0, 1), mass: Float32Array.of(0.5, 0.25), total: 1 };
+const source: FlowSource = {
+  view: async () => view, rows: async () => view.total, received: async () => new Float32Array(3), edges: vi.fn(async () => edges), page: null,
+};
+const asked: string[] = [];
+let refuse: Response | null;
+const L = 4, H = 3;
+
+function answer(path: string): Response {
+  if (refuse) return refuse.clone();
+  const url = new URL(path, "http://x"), what = url.pathname.split("/").pop();
+  if (what === "heads") {
+    const map = { data: Float32Array.from({ length: L * H }, (_, i) => (i === 1 ? NaN : i / 20)), shape: [L, H] };
+    return new Response(encode({ mass: map, entropy: map, sink: map, distance: map, weight: map }));
+  }
+  if (what === "layer") {
+    const heads = (url.searchParams.get("heads") ?? "").split(",").map(Number), n = heads.length;
+    const ints = (f: (i: number) => number) => ({ data: Int32Array.from({ length: n }, (_, i) => f(i)) });
+    return new Response(encode({ query: ints(() => 1), key: ints(() => 3), head: ints((i) => heads[i]), mass: { data: new Float32Array(n).fill(0.4) }, totals: { data: new Float32Array(n).fill(0.8) }, relative: { data: new Float32Array(n).fill(0.5) } }));
+  }
+  if (what === "trace") {
+    const levels = [[0, 15, null, 1, 0.8], [1, 3, 3, null, 0.8]].map(([id, position, unit, row, mass], i) => ({ layer: 1 - i, nodes: [{ id, position, unit, row, mass }] }));
+    return Response.json({ levels, edges: [{ from: 0, to: 1, mass: 0.8, head: 2, heads: [[2, 1]] }], shown: 0.8, exact: 1, paths: [{ nodes: [0, 1], mass: 0.8, share: 0.8 }] });
+  }
+  if (what === "tiles") return Response.json({ tokens: 18, size: 256, levels: 1 });
+  const bytes = { data: new Uint8Array(65536).fill(200), shape: [256, 256] };
+  return new Response(encode({ max: bytes, mean: bytes, scale: { data: Float32Array.of(0.9, 0.4) }, every: { data: Int32Array.of(8) } }));
+}
+
+let drawn: ReturnType<typeof fakeCanvas>, state: CaseState, root: HTMLElement;
+const onWeigh = vi.fn();
+const text = (): string => root.textContent ?? "";
+const tab = (name: string): HTMLElement => [...root.querySelectorAll<HTMLElement>("[role=tab]")].find((t) => t.textContent === name) as HTMLElement;
+const button = (name: string): HTMLButtonElement => [...root.querySelectorAll("button")].find((b) => b.textContent === name) as HTMLButtonElement;
+
+async function show(props: Partial<FlowViewsProps> = {}): Promise<void> {
+  state = await CaseState.open({ id: "c", variants: [{ name: "flow", label: "flow", source }] }, {});
+  render(<FlowViews flow="f1" state={state} onWeigh={onWeigh} {...props} />, root);
+  await vi.waitFor(() => expect(text()).toContain("75.0% of the flow"));
+}
+
+beforeEach(() => {
+  vi.clearAllMocks();
+  asked.length = 0;
+  refuse = null;
+  location.hash = ""; // what was selected is kept there
+  dispatchEvent(new Event("hashchange"));
+  vi.stubGlobal("fetch", async (path: string) => (asked.push(path), answer(path)));
+  drawn = fakeCanvas();
+  root = document.createElement("div");
+  document.body.append(root);
+});
+afterEach(() => {
+  render(null, root);
+  state.dispose();
+  root.remove();
+  drawn.restore();
+  vi.unstubAllGlobals();
+});
+
+describe("the tabs", () => {
+  test("follow the pattern: one in the order of tabs, arrows move and wrap", async () => {
+    await show();
+    const tabs = [...root.querySelectorAll<HTMLElement>("[role=tab]")];
+    expect(tabs.map((t) => t.tabIndex)).toEqual([0, -1, -1, -1, -1]);
+    tabs[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+    await vi.waitFor(() => expect(tab("Matrix").getAttribute("aria-selected")).toBe("true"));
+    expect(root.querySelector("[role=tabpanel]")?.getAttribute("aria-labelledby")).toBe(tab("Matrix").id);
+  });
+
+  test("the whole model asks the case's source, for all rows and no more curves than can be moved", async () => {
+    await show();
+    expect(source.edges).toHaveBeenCalledTimes(1);
+    const [, rows, units, limit] = vi.mocked(source.edges).mock.calls[0];
+    expect([rows, units]).toEqual([{ start: 0, stop: 3 }, null]);
+    expect(limit).toBeLessThanOrEqual(1000);
+    expect(asked).toEqual([]); // the recording is not needed
+  });
+
+  test("its curves are a table too", async () => {
+    await show();
+    const cells = [...root.querySelectorAll("td")].map((td) => td.textContent);
+    expect(cells[1]).toBe("“Paris” (2)");
+    expect(cells[2]).toBe("50.0%");
+  });
+
+  test("without a recording the others say what to do, and ask nothing", async () => {
+    await show({ recorded: false });
+    for (const name of ["Heads", "Routes", "Matrix"]) {
+      tab(name).click();
+      await vi.waitFor(() => expect(text()).toContain("evicted to make room: run it again"));
+    }
+    expect(asked).toEqual([]);
+  });
+
+  test("a recording that goes away meanwhile is told in the same way; other failures can be tried again", async () => {
+    await show();
+    refuse = Response.json({ error: { code: "recording_gone", message: "x" } }, { status: 409 });
+    tab("Routes").click();
+    await vi.waitFor(() => expect(root.querySelector("[role=alert]")?.textContent).toContain("run it again"));
+    refuse = Response.json({ error: { code: "busy", message: "The server has no memory left; choose fewer rows." } }, { status: 503 });
+    tab("Heads").click();
+    await vi.waitFor(() => expect(text()).toContain("no memory left; choose fewer rows."));
+    refuse = null;
+    button("Try again").click();
+    await vi.waitFor(() => expect(text()).toContain("Most mass"));
+  });
+});
+
+describe("heads", () => {
+  test("the grid speaks its one cell; chosen heads are weighed", async () => {
+    await show();
+    tab("Heads").click();
+    await vi.waitFor(() => expect(text()).toContain("Most mass"));
+    const grid = root.querySelector("[role=grid]") as HTMLElement;
+    expect([grid.getAttribute("aria-rowcount"), grid.getAttribute("aria-colcount")]).toEqual(["4", "4"]);
+    const key = (name: string) => grid.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+    await vi.waitFor(() => expect(key("ArrowRight")).toBe(false)); // effects, which give the picture its data, run after the paint
+    for (const name of ["ArrowDown", " ", "ArrowDown", " "]) expect(key(name)).toBe(false);
+    await vi.waitFor(() => expect(root.querySelector("#flow-cell")?.textContent).toContain("Layer 2, head 0"));
+    expect(root.querySelector("#flow-cell")?.getAttribute("aria-selected")).toBe("true");
+    button("Flow through these heads only").click();
+    expect(onWeigh).toHaveBeenCalledWith([[1, 0], [2, 0]]);
+    for (const name of ["ArrowUp", "ArrowUp", "ArrowRight", " "]) key(name); // head 0.1 was not recorded
+    await vi.waitFor(() => expect(text()).toContain("not recorded, as it does not count"));
+    expect(text()).toContain("2 heads chosen");
+    button("Look at them").click();
+    await vi.waitFor(() => expect(asked.filter((path) => path.includes("/layer?"))).toHaveLength(2));
+  });
+
+  test("the question follows the selection: other rows, other units, one request for many changes", async () => {
+    await show();
+    tab("Heads").click();
+    await vi.waitFor(() => expect(text()).toContain("Most mass"));
+    for (const start of [0, 1, 0, 1, 2]) state.pin({ start, stop: start + 1 });
+    state.select({ by: "document", index: 0 });
+    await vi.waitFor(() => expect(asked).toHaveLength(2));
+    expect(asked[1]).toBe("/api/flows/f1/heads?start=2&stop=3&unit_start=3&unit_stop=8");
+  });
+});
+
+test("a layer: the strongest head first, its weight and share as numbers", async () => {
+  await show();
+  tab("Layer and head").click();
+  await vi.waitFor(() => expect(text()).toContain("3.2"));
+  expect(asked[1]).toContain("layer?layer=3&heads=2&");
+  const chip = root.querySelector(".flow-chips button") as HTMLElement;
+  expect(chip.getAttribute("aria-label")).toBe("Head 3.2: 26.7% of its attention on the prompt, weight 50.0%");
+  expect(chip.textContent).toContain("50.0% drawn");
+});
+
+test("routes are a list of buttons", async () => {
+  await show();
+  tab("Routes").click();
+  await vi.waitFor(() => expect(text()).toContain("“Paris”  ← head 0.2 ←  “Paris”"));
+  const route = root.querySelector(".flow-routes li button") as HTMLElement;
+  route.click();
+  await vi.waitFor(() => expect(route.getAttribute("aria-pressed")).toBe("true"));
+  expect(text()).toContain("shows 80.0% of the flow from the whole answer to the prompt");
+});
+
+test("the matrix says when rows were left out", async () => {
+  await show();
+  tab("Matrix").click();
+  await vi.waitFor(() => expect(text()).toContain("Only every 8th row was computed"));
+});
+
+describe("in words", () => {
+  test("numbers of heads", () => {
+    expect([write("mass", 0.1234), write("entropy", 1.5), write("distance", 1234.5), write("sink", NaN)]).toEqual(["12.3%", "1.50", "1,235", "not recorded"]);
+    expect(largest(Float32Array.of(NaN, 2, 1))).toBe(2);
+    expect(largest(new Float32Array(200_000))).toBe(0);
+  });
+
+  test("tokens by their position, also where a unit is several tokens", () => {
+    expect([0, 3, 15, 16, 99].map((p) => tokenText(view, p))).toEqual(["<s>", "Paris", "In", "Paris", "token 99"]);
+    const first = Int32Array.from({ length: 16 }, (_, u) => 2 * u);
+    expect([6, 7, 30].map((p) => tokenText(smallView({ firstToken: first }), p))).toEqual(["Paris", "Paris", "In"]);
+  });
+
+  test("routes: staying is not told", () => {
+    const node = (id: number, position: number) => ({ id, position, unit: position, row: null, mass: 1 });
+    const network = new Network({
+      levels: [2, 1, 0].map((layer, i) => ({ layer, nodes: [node(i, i < 2 ? 4 : 3)] })), shown: 1, exact: 1, paths: [],
+      edges: [{ from: 0, to: 1, mass: 1, head: null, heads: [] }, { from: 1, to: 2, mass: 1, head: 7, heads: [[7, 0.75], [2, 0.25]] }],
+    });
+    expect(routeText(view, network, [0, 1, 2])).toBe("“is”  ← head 0.7 ←  “Paris”");
+    expect(headsText(network, network.trace.edges[1])).toBe("head 0.7 (75.0%), head 0.2 (25.0%)");
+  });
+
+  test("heads of several layers are put together in the order in which they were chosen", () => {
+    const one = (head: number, mass: number) => ({ query: Int32Array.of(1), key: Int32Array.of(3), head: Int32Array.of(head), mass: Float32Array.of(mass), totals: Float32Array.of(mass), relative: Float32Array.of(mass / 2) });
+    const found = merge([[9, 1], [2, 4]], { start: 0, stop: 3 }, [{ layer: 2, heads: [4], answer: one(4, 0.5) }, { layer: 9, heads: [1], answer: one(1, 0.25) }]);
+    expect(found.edges.map((e) => [e.head, e.mass])).toEqual([[1, 0.5], [0, 0.25]]);
+    expect([found.totals, found.weights]).toEqual([[0.25, 0.5], [0.125, 0.25]]);
+  });
+});
