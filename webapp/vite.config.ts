@@ -1,5 +1,8 @@
 import { defineConfig } from "vitest/config";
 
+/** The modules that src/main.tsx imports: the shell, a case, sharing. */
+const inApp = /\/src\/(main|api\/|case\/|canvas\/minimap|model\/(?!flow|segments)|share\/|ui\/)|\/node_modules\/(preact|@preact)\/|preload-helper/;
+
 // Names without hashes: the bundle is committed, and a page that is exported holds app.js and app.css whole.
 export default defineConfig({
   base: "/static/",
@@ -9,10 +12,15 @@ export default defineConfig({
     emptyOutDir: true,
     target: "es2022",
     modulePreload: false,
-    cssCodeSplit: false,
     assetsInlineLimit: 0,
     rollupOptions: {
-      output: { entryFileNames: "app.js", chunkFileNames: "[name].js", assetFileNames: "app[extname]" },
+      output: {
+        entryFileNames: "entry.js", // never written: the group below takes it in
+        chunkFileNames: (chunk) => `${chunk.name.toLowerCase()}.js`,
+        assetFileNames: (asset) => asset.names[0].toLowerCase(),
+        // What a case needs lies in app.js, all of it: an exported page has no other file.
+        advancedChunks: { groups: [{ name: "app", test: inApp }] },
+      },
     },
   },
   server: { proxy: { "/api": "http://127.0.0.1:3000" } },

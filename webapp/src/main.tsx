@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { render } from "preact";
 import type { ComponentType, JSX } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { session } from "./api/client";
 import type { Session } from "./api/types";
 import { CasePage } from "./case/CasePage";
@@ -11,12 +11,12 @@ import { route } from "./model/link";
 import { embeddedFlow } from "./model/page";
 import { serverFlow } from "./model/server";
 import type { FlowSource } from "./model/types";
-import { UserError } from "./model/types";
 import { ShareMenu } from "./share/ShareMenu";
 import { Boundary } from "./ui/Boundary";
 import { caseOfFlow, FlowPage } from "./ui/FlowPage";
 import { Header } from "./ui/Header";
 import { Messages, report, watchUncaught } from "./ui/messages";
+import { Part } from "./ui/Part";
 import { Refused } from "./ui/Refused";
 import "./ui/theme";
 import "./theme.css";
@@ -38,7 +38,7 @@ function App(): JSX.Element {
         <Boundary of={JSON.stringify(route.value)}>
           {refused.value !== null && <Refused error={refused.value} />}
           {refused.value === null && door === undefined && <p class="app-wait">Asking the server …</p>}
-          {door === "explore" && <Part name="attributor explore" load={explore} opened={known.value!.opened} />}
+          {door === "explore" && <Part load={explore} with={{ opened: known.value!.opened }} />}
           {door === "serve" && <Serve />}
         </Boundary>
       </main>
@@ -52,32 +52,14 @@ function skip(event: Event): void {
   document.getElementById("app-main")?.focus();
 }
 
-interface DoorProps {
-  opened: string | null;
-}
-
 // Each door fetches its own code, so that neither waits for the other's.
-const explore = async (): Promise<ComponentType<DoorProps>> => (await import("./open/Explore")).default;
-const live = async (): Promise<ComponentType<DoorProps>> => (await import("./live/LivePage")).default;
+const explore = async (): Promise<ComponentType<{ opened: string | null }>> => (await import("./open/Explore")).default;
+const live = async (): Promise<ComponentType<object>> => (await import("./live/LivePage")).default;
 
 function Serve(): JSX.Element {
   const at = route.value;
   if (at.page === "flow") return <FlowPage key={at.flow} id={at.flow} open={() => serverFlow(at.flow)} />;
-  return <Part name="attributor serve" load={live} opened={null} />;
-}
-
-/** A door, once its code is there. */
-function Part({ name, load, opened }: { name: string; load: () => Promise<ComponentType<DoorProps>>; opened: string | null }): JSX.Element {
-  const [part, setPart] = useState<{ Page: ComponentType<DoorProps> } | null>(null);
-  const [failed, setFailed] = useState<unknown>(null);
-  useEffect(() => {
-    load().then(
-      (Page) => setPart({ Page }),
-      (error: unknown) => setFailed(new UserError(`A part of this page could not be loaded. Is ${name} still running?`, { cause: error })),
-    );
-  }, []);
-  if (failed !== null) return <Refused error={failed} />;
-  return part === null ? <p class="app-wait">Loading …</p> : <part.Page opened={opened} />;
+  return <Part load={live} with={{}} />;
 }
 
 /** A page that was exported: the case alone. */

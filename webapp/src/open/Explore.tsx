@@ -1,12 +1,11 @@
 /** Everything that `attributor explore` shows. Its code is a part of its own: exported pages and the live door do without. */
 
-import type { JSX } from "preact";
+import type { ComponentProps, ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { navigate, route } from "../model/link";
 import { serverFlow } from "../model/server";
-import { RunCase } from "../run/RunCase";
-import { RunPage } from "../run/RunPage";
 import { FlowPage } from "../ui/FlowPage";
+import { Part } from "../ui/Part";
 import { Refused } from "../ui/Refused";
 import { OpenPage } from "./OpenPage";
 import { find, loadSources, routeOf, sources } from "./sources";
@@ -40,9 +39,13 @@ export default function Explore({ opened }: { opened: string | null }): JSX.Elem
   const source = sources.value.find((one) => one.id === at.source);
   if (source === undefined) return <Missing id={at.source} />;
   if (source.run === null) return <FlowPage key={source.id} id={source.flowId} open={source.flow!} />;
-  const run = source.run();
-  return at.page === "run" ? <RunPage key={source.id} source={source.id} run={run} /> : <RunCase key={source.id} source={source.id} id={at.id} run={run} />;
+  if (at.page === "run") return <Part key={`run ${source.id}`} load={runPage} with={{ source }} />;
+  return <Part key={`case ${source.id}`} load={runCase} with={{ source, id: at.id }} />;
 }
+
+type Pages = typeof import("../run/pages");
+const runPage = async (): Promise<ComponentType<ComponentProps<Pages["RunPage"]>>> => (await import("../run/pages")).RunPage;
+const runCase = async (): Promise<ComponentType<ComponentProps<Pages["RunCase"]>>> => (await import("../run/pages")).RunCase;
 
 const LOCAL = "file:";
 

@@ -8,8 +8,8 @@ import type { Route } from "../model/link";
 import { serverFlow } from "../model/server";
 import type { FlowSource } from "../model/types";
 import { flowName } from "../run/flowname";
-import { OpenRun } from "../run/opened";
-import { inOrder } from "../run/runs";
+import type { OpenRun } from "../run/opened";
+import { inOrder } from "../run/order";
 import type { LocalFile, LocalRun } from "./group";
 
 /** Something that can be opened. */
@@ -20,8 +20,8 @@ export interface Source {
   bytes: number;
   /** A file of this tab rather than of the server. */
   local: boolean;
-  /** The run, read once; null for flows. */
-  run: (() => OpenRun) | null;
+  /** The run, read once; null for flows. The code that reads runs comes with their pages, which bring it along. */
+  run: ((reader: typeof OpenRun) => OpenRun) | null;
   flow: (() => FlowSource | Promise<FlowSource>) | null;
   /** What the link of a flow calls it. */
   flowId: string;
@@ -63,11 +63,11 @@ export function ofServer(given: Described): Source {
   const common = { id: given.id, name: given.name, bytes: given.bytes, local: false, kind: given.kind, flowId };
   if (given.kind === "flow") return { ...common, run: null, flow: () => serverFlow(flowId) };
   if (given.kind === "list") {
-    return { ...common, flow: null, run: once(() => OpenRun.ofList(given.name, () => HttpBytes.open(url(files.list ?? "")))) };
+    return { ...common, flow: null, run: once((reader) => reader.ofList(given.name, () => HttpBytes.open(url(files.list ?? "")))) };
   }
   const cases = files.cases ?? [];
-  const open = () =>
-    OpenRun.ofRun(given.name, {
+  const open = (reader: typeof OpenRun) =>
+    reader.ofRun(given.name, {
       run: files.run === undefined ? null : () => HttpBytes.open(url(files.run!)),
       // The server names parts in the order in which they are read.
       parts: () => Promise.all(cases.map(async (id, i) => ({ name: cases.length === 1 ? "cases.jsonl" : `cases part ${i + 1}`, bytes: await HttpBytes.open(url(id)) }))),
@@ -90,11 +90,11 @@ export function ofLocal(given: LocalRun | LocalFile): Source {
     return { ...common, run: null, flow: () => (flow ??= localFlow(given.file)) };
   }
   if (given.kind === "list") {
-    return { ...common, flow: null, run: once(() => OpenRun.ofList(name, async () => new BlobBytes(given.file))) };
+    return { ...common, flow: null, run: once((reader) => reader.ofList(name, async () => new BlobBytes(given.file))) };
   }
   const { run } = given;
-  const open = () =>
-    OpenRun.ofRun(name, {
+  const open = (reader: typeof OpenRun) =>
+    reader.ofRun(name, {
       run: run === null ? null : async () => new BlobBytes(run),
       parts: async () => inOrder(given.cases.map(({ name, file }) => ({ name, bytes: new BlobBytes(file) }))),
       flow: async (id) => {
@@ -125,7 +125,7 @@ async function localFlow(file: File): Promise<FlowSource> {
   return openFlow(new BlobBytes(file));
 }
 
-function once<T>(make: () => T): () => T {
+function once<A, T>(make: (argument: A) => T): (argument: A) => T {
   let made: { value: T } | null = null;
-  return () => (made ??= { value: make() }).value;
+  return (argument) => (made ??= { value: make(argument) }).value;
 }

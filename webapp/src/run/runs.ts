@@ -77,14 +77,6 @@ export interface Progress {
   size: number;
 }
 
-/** Parts in the order in which a run is read: cases.jsonl, then cases.0.jsonl, cases.1.jsonl ... */
-export function inOrder(parts: readonly Part[]): Part[] {
-  return [...parts].sort((a, b) => {
-    if (a.name === "cases.jsonl" || b.name === "cases.jsonl") return a.name === b.name ? 0 : a.name === "cases.jsonl" ? -1 : 1;
-    return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
-  });
-}
-
 /** Read all cases of all parts into an index, giving way to the page often.
  *
  * @param progress is told after every turn; the index holds what was read so far.

@@ -5,7 +5,7 @@ import { amend, place } from "../model/link";
 import { find } from "../open/sources";
 import type { Comparison } from "./compare";
 import { compare } from "./compare";
-import type { OpenRun } from "./opened";
+import { OpenRun } from "./opened";
 import { rankValue } from "./summary";
 import { decodeState, encodeState, fieldOf, shownCases } from "./table";
 import type { Other, TableState } from "./table";
@@ -38,7 +38,7 @@ export function useShown(run: OpenRun): Shown {
   // Without a choice the table shows the method that stands first among the metrics.
   const chosen = state.method || (run.digest.value?.leading ?? "");
   const method = methods === null ? -1 : Math.max(methods.find(chosen), Math.min(0, methods.names.length - 1));
-  const otherRun = state.other ? (find(state.other)?.run?.() ?? null) : null;
+  const otherRun = state.other ? (find(state.other)?.run?.(OpenRun) ?? null) : null;
   const otherCases = otherRun?.cases.value ?? null;
   const otherVersion = otherRun?.version.value ?? 0;
   const sameName = methods?.names[method] ?? "";

@@ -1,3 +1,4 @@
+import { OpenRun } from "../../src/run/opened";
 import { describe, expect, it } from "vitest";
 import { MemoryBytes } from "../../src/model/bytes";
 import { encode } from "../../src/model/safetensors";
@@ -102,8 +103,8 @@ describe("sources", () => {
     ]);
     const source = ofLocal(found[0]!);
     expect(source).toMatchObject({ id: "file:r", kind: "run", local: true });
-    const run = source.run!();
-    expect(source.run!()).toBe(run);
+    const run = source.run!(OpenRun);
+    expect(source.run!(OpenRun)).toBe(run);
     await run.done;
     expect([run.problem.value, run.note.value, run.progress.value]).toEqual([null, null, null]);
     expect(run.digest.value!.title).toBe("made · m");
@@ -112,20 +113,20 @@ describe("sources", () => {
   });
 
   it("open run.json alone with a note, and cases alone with another", async () => {
-    const alone = ofLocal((await group([picked("run.json", RUN)])).found[0]!).run!();
+    const alone = ofLocal((await group([picked("run.json", RUN)])).found[0]!).run!(OpenRun);
     await alone.done;
     expect(alone.note.value).toContain("Only run.json is open");
-    const cases = ofLocal((await group([picked("cases.jsonl", CASES)])).found[0]!).run!();
+    const cases = ofLocal((await group([picked("cases.jsonl", CASES)])).found[0]!).run!(OpenRun);
     await cases.done;
     expect(cases.note.value).toContain("computed from the cases");
     expect(cases.cases.value!.cases).toHaveLength(2);
   });
 
   it("open a list, and say why one cannot be", async () => {
-    const list = ofLocal((await group([picked("list.json", LIST)])).found[0]!).run!();
+    const list = ofLocal((await group([picked("list.json", LIST)])).found[0]!).run!(OpenRun);
     await list.done;
     expect(list.cases.value).toMatchObject({ unit: "document" });
-    const bad = ofLocal((await group([picked("bad.json", "[1")])).found[0]!).run!();
+    const bad = ofLocal((await group([picked("bad.json", "[1")])).found[0]!).run!(OpenRun);
     await bad.done;
     expect(bad.problem.value).toContain("bad.json is not whole JSON");
   });

@@ -3,7 +3,8 @@ import { MemoryBytes } from "../../src/model/bytes";
 import type { Bytes } from "../../src/model/bytes";
 import { lines } from "../../src/run/lines";
 import { AP, FIRST, HITS } from "../../src/run/ranks";
-import { indexCases, inOrder, RunIndex } from "../../src/run/runs";
+import { inOrder } from "../../src/run/order";
+import { indexCases, RunIndex } from "../../src/run/runs";
 import { rankValue } from "../../src/run/summary";
 import { indexed, part, record } from "./helpers";
 
