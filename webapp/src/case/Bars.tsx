@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { digitsOf, percents } from "../model/scale";
 import { goldOf, type Piece } from "../model/shares";
 import { type BarList, innerBy, listBars, listInside, type Rest } from "./barlist";
+import { same } from "./fit";
 import { Found } from "./Found";
 import { nameOf, plural, rowsName, whereOf } from "./names";
 import { type CaseState, useCase } from "./state";
@@ -57,7 +58,7 @@ function Heading({ state }: { state: CaseState }): VNode {
   const view = state.view.value;
   const { rows } = state.row.value;
   const few = rows.stop - rows.start < view.answer.length;
-  const kept = state.pinned.value !== null && state.preview.value === null;
+  const kept = few && same(rows, state.pinned.value);
   const live = useRef<HTMLParagraphElement>(null);
   const text = few ? view.answer.slice(rows.start, Math.min(rows.stop, rows.start + 24)).join("").trim() : "";
   const said = announcement(state);

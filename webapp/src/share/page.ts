@@ -11,7 +11,7 @@ const STYLE = "/static/app.css";
  * @param view - bytes of a view file.
  */
 export async function standalone(title: string, view: Uint8Array): Promise<string> {
-  const [script, style] = await Promise.all([own("script[type=module]", SCRIPT), own("style", STYLE)]);
+  const [script, style] = await Promise.all([own("script", "script[type=module]", SCRIPT), own("style", "style", STYLE)]);
   const policy =
     `default-src 'none'; img-src data: blob:; style-src '${await hash(style)}'; ` +
     `script-src '${await hash(script)}'; base-uri 'none'; form-action 'none'`;
@@ -30,10 +30,12 @@ export async function standalone(title: string, view: Uint8Array): Promise<strin
 }
 
 /** This page's own script or style: inline in a page that was exported itself, else from where it was loaded. */
-async function own(selector: string, path: string): Promise<string> {
+async function own(element: "script" | "style", selector: string, path: string): Promise<string> {
   const exported = document.getElementById("view") !== null;
   const text = exported ? (document.querySelector(selector)?.textContent ?? "") : await fetched(path);
-  if (/<\/(script|style)/i.test(text)) throw new UserError("This build cannot be put into a page: its code ends its own element.");
+  // Each ends at its own closing tag alone; a script also goes on past one where a comment opened before it. This code goes
+  // through its own test, so that it must not hold a comment's beginning either.
+  if (new RegExp(`</${element}|<!-{2}`, "i").test(text)) throw new UserError("This build cannot be put into a page: its code ends its own element.");
   return text;
 }
 

@@ -81,7 +81,14 @@ describe("an exported page", () => {
     expect(page).toContain("<title>&#60;small&#62; &#38; &#39;quoted&#39;</title>");
     expect(page).toContain("script-src 'sha256-");
     expect(page.match(/<\/script>/g)).toHaveLength(2);
-    script.textContent = "'</script>'";
+    script.textContent = "`<style>${x}</style>`"; // as this very code has it
+    await expect(standalone("x", new Uint8Array(1))).resolves.toContain("`<style>${x}</style>`");
+    for (const bad of ["'</script>'", "'<!-- <script>'"]) {
+      script.textContent = bad;
+      await expect(standalone("x", new Uint8Array(1))).rejects.toThrow(/ends its own element/);
+    }
+    script.textContent = "1";
+    style.textContent = "a::after { content: '</STYLE>' }";
     await expect(standalone("x", new Uint8Array(1))).rejects.toThrow(/ends its own element/);
     view.remove();
   });
