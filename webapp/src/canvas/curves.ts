@@ -78,10 +78,10 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     if (!plan) return;
     pen.clip(0, 0, this.width, this.height);
     const gradient = this.gradient(theme.bar, theme.answer), { edges, by, picked } = plan.data;
-    for (const e of plan.order) {
-      const loud = !picked.length || plan.isPicked(plan.unitsOf(by, edges?.pieces[e] ?? -1));
-      this.curve(pen, plan, e, gradient, loud ? 1 : 0.15);
-    }
+    const isPicked = (e: number) => plan.isPicked(plan.unitsOf(by, edges?.pieces[e] ?? -1));
+    // If what was picked is out of view, there is nothing to stand back for.
+    const back = picked.length > 0 && plan.order.some(isPicked) ? 0.15 : 1;
+    for (const e of plan.order) this.curve(pen, plan, e, gradient, isPicked(e) ? 1 : back);
     this.paintPieces(pen, plan);
     this.paintRows(pen, plan);
     this.paintMap(pen, plan);

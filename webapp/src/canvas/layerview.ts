@@ -110,7 +110,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
       this.box(pen, x, KEYS, width, textOf(data.view, { start: unit, stop: unit + 1 }), isPicked);
     });
     pen.text(0, 9, "Prompt", { fill: theme.soft, size: 11.5 });
-    pen.text(0, this.rowTop - 8, "Answer", { fill: theme.soft, size: 11.5 });
+    if (this.rows.x[0] > 60) pen.text(0, this.rowTop + TALL / 2, "Answer", { fill: theme.soft, size: 11.5 });
     for (let i = 0; i < this.rows.x.length; i++) {
       this.box(pen, this.rows.x[i], this.rowTop, this.rows.width[i] - 2, oneLine(data.view.answer[this.shown[i]]), false);
     }

@@ -184,11 +184,13 @@ export class Plan {
   hit(x: number, y: number, lens: Lens): CurvesHit | null {
     if (y < CURVES + 2) return this.pieceAt(x, y, lens);
     if (y < this.rowTop - 2) return this.edgeAt(x, y, lens);
+    // What lies in the air between two rows belongs to the nearer one.
+    let best = -1, near = 20;
     for (let r = 0; r < this.rows.x.length; r++) {
-      const from = this.rows.x[r];
-      if (x >= from && x < from + this.rows.width[r]) return { kind: "row", row: r };
+      const away = Math.max(this.rows.x[r] - x, x - this.rows.x[r] - this.rows.width[r]);
+      if (away < near) [best, near] = [r, away];
     }
-    return null;
+    return best < 0 ? null : { kind: "row", row: best };
   }
 
   private pieceAt(x: number, y: number, lens: Lens): CurvesHit | null {

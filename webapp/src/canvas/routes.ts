@@ -1,5 +1,6 @@
 /** The strongest routes through a drawn network: through a node, along an edge, or anywhere. Pure. */
 
+/** A position: it reads a token of the prompt (`unit`) or of the answer, and predicts a row of the answer or none. */
 export interface TraceNode {
   id: number;
   position: number;
@@ -19,7 +20,7 @@ export interface TraceEdge {
 }
 
 export interface TraceLevel {
-  /** How many layers of the model lie below: the first has all of them, the last 0. */
+  /** How many layers of the model lie below, 0 for the last; the heads of layer - 1 lead to the next level. */
   layer: number;
   nodes: readonly TraceNode[];
 }
@@ -27,8 +28,6 @@ export interface TraceLevel {
 export interface TraceAnswer {
   /** The answer first, the prompt last. */
   levels: readonly TraceLevel[];
-  /** Of each level but the last, the layer whose heads lead to the next one, where the server says it. */
-  attention?: readonly number[];
   edges: readonly TraceEdge[];
   shown: number;
   exact: number;
@@ -90,14 +89,9 @@ export class Network {
     return found.sort((a, b) => b.mass - a.mass).slice(0, count);
   }
 
-  /** The layer whose attention leads from this level to the next; null where it cannot be known. */
-  layerBelow(level: number): number | null {
-    const { attention, levels } = this.trace;
-    if (attention) return attention[level] ?? null;
-    // As many layers lie below the next level as the number of the layer in between; but below the last level lies
-    // nothing, and layers without heads are left out, so that the lowest one may be any.
-    if (level + 2 < levels.length) return levels[level + 1].layer;
-    return levels[level].layer === 1 ? 0 : null;
+  /** The layer whose attention leads from this level to the next. */
+  layerBelow(level: number): number {
+    return this.trace.levels[level].layer - 1;
   }
 
   /** How most of what goes from one node to another goes: by staying, or by heads. */

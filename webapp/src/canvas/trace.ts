@@ -18,9 +18,15 @@ export type TraceHit = { kind: "node"; id: number } | { kind: "edge"; from: numb
 
 const LEFT = 58, TOP = 40, FOOT = 76, THICKEST = 9, RADIUS = 9;
 
-/** The text of a position: its unit of the prompt or its token of the answer. */
-export function nodeText(view: View, node: TraceNode): string {
-  if (node.row !== null) return oneLine(view.answer[node.row] ?? "");
+/** The text of a node: at the top the token of the answer that it predicts, below the token that its position reads. */
+export function nodeText(view: View, network: Network, id: number): string {
+  const node = network.node.get(id);
+  if (!node) return "?";
+  if (node.row !== null && (network.levelOf.get(id) === 0 || node.unit === null)) {
+    // Position p behind the prompt predicts a row and reads the token of the row before.
+    const row = network.levelOf.get(id) === 0 ? node.row : node.row - 1;
+    return oneLine(view.answer[row] ?? "");
+  }
   return node.unit === null ? `position ${node.position}` : textOf(view, { start: node.unit, stop: node.unit + 1 });
 }
 
@@ -83,8 +89,10 @@ export class Trace extends Picture<TraceData, TraceHit> {
     levels.forEach((level, i) => {
       const y = this.levelY(i);
       pen.line(LEFT - 6, y, this.width, y, { stroke: theme.line, width: 0.75, alpha: 0.8 });
-      const name = i === 0 ? "answer" : i === levels.length - 1 ? "prompt" : `${level.layer}`;
-      pen.text(LEFT - 12, y, name, { fill: theme.soft, size: i === 0 || i === levels.length - 1 ? 10.5 : 11, align: "right" });
+      const end = i === 0 ? "answer" : i === levels.length - 1 ? "prompt" : "";
+      pen.text(LEFT - 12, y, end, { fill: theme.soft, size: 10.5, align: "right" });
+      // A layer lies between two levels of the residual stream.
+      if (i < levels.length - 1) pen.text(LEFT - 12, (y + this.levelY(i + 1)) / 2, `${level.layer - 1}`, { fill: theme.soft, size: 11, align: "right" });
     });
     for (const edge of this.order) this.edge(pen, edge, data.route.length ? (this.isOn(edge, data.route) ? 1.5 : 0.25) : 1);
     for (const node of data.network.node.values()) this.dot(pen, node, data.route.length > 0 && !data.route.includes(node.id));
@@ -106,7 +114,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
       const node = data.network.node.get(id) as TraceNode;
       pen.dot(this.x(id), this.y(id), this.radius(node) + 2.5, { stroke: theme.accent, width: 2 });
     }
-    const node = data.network.node.get(nodes[nodes.length - 1]) as TraceNode, text = nodeText(data.view, node);
+    const node = data.network.node.get(nodes[nodes.length - 1]) as TraceNode, text = nodeText(data.view, data.network, node.id);
     const right = this.x(node.id) < this.width / 2, x = this.x(node.id) + (right ? 14 : -14);
     const wide = Math.min(240, 8 * text.length + 16);
     pen.rect(right ? x - 5 : x - wide + 5, this.y(node.id) - 24, wide, 20, { fill: theme.card, stroke: theme.line, radius: 5 });
@@ -140,10 +148,15 @@ export class Trace extends Picture<TraceData, TraceHit> {
     let prompt = -1, answer = -1;
     for (const node of data.network.node.values()) {
       const x = this.x(node.id);
-      if (node.row === null) prompt = Math.max(prompt, x);
+      if (!this.isAnswer(node)) prompt = Math.max(prompt, x);
       else answer = answer < 0 ? x : Math.min(answer, x);
     }
     return prompt >= 0 && answer > prompt ? (prompt + answer) / 2 : null;
+  }
+
+  /** The prompt's last position predicts the answer's first token: it is of the answer at the top, of the prompt below. */
+  private isAnswer(node: TraceNode): boolean {
+    return node.unit === null || (node.row !== null && this.data?.network.levelOf.get(node.id) === 0);
   }
 
   private levelY(level: number): number {
@@ -181,7 +194,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
 
   private dot(pen: Pen, node: TraceNode, quiet: boolean): void {
     const { theme } = this;
-    pen.dot(this.x(node.id), this.y(node.id), this.radius(node), { fill: node.row === null ? theme.bar : theme.answer, stroke: theme.card, width: 1.5, alpha: quiet ? 0.3 : 1 });
+    pen.dot(this.x(node.id), this.y(node.id), this.radius(node), { fill: this.isAnswer(node) ? theme.answer : theme.bar, stroke: theme.card, width: 1.5, alpha: quiet ? 0.3 : 1 });
   }
 
   /** Texts of the columns: of the answer above, of the prompt below, as many as there is room for, heaviest first. */
@@ -191,10 +204,10 @@ export class Trace extends Picture<TraceData, TraceHit> {
     for (const [level, y, up] of [[levels[0], TOP - 20, false], [levels[levels.length - 1], this.height - FOOT + 18, true]] as const) {
       const taken: number[] = [];
       for (const node of [...(level?.nodes ?? [])].sort((a, b) => b.mass - a.mass)) {
-        const x = this.x(node.id), turned = up && upright, needs = turned ? 13 : Math.min(70, 8 * nodeText(data.view, node).length + 8);
+        const x = this.x(node.id), turned = up && upright, needs = turned ? 13 : Math.min(70, 8 * nodeText(data.view, data.network, node.id).length + 8);
         if (taken.some((other) => Math.abs(other - x) < needs)) continue;
         taken.push(x);
-        pen.text(x, y, nodeText(data.view, node), { fill: theme.ink, size: 13, serif: true, align: turned ? "right" : "center", within: turned ? FOOT - 20 : needs + 20, upright: turned });
+        pen.text(x, y, nodeText(data.view, data.network, node.id), { fill: theme.ink, size: 13, serif: true, align: turned ? "right" : "center", within: turned ? FOOT - 20 : needs + 20, upright: turned });
       }
     }
   }

@@ -84,9 +84,13 @@ test("keys go along a level and between levels, to the node nearest above or bel
   expect(onPick).toHaveBeenCalledTimes(1);
 });
 
-test("texts of positions, also where a position is neither of the prompt nor of the answer", () => {
-  expect(answer.levels.flatMap((level) => level.nodes.map((node) => nodeText(view, node)))).toEqual(["Paris", "Paris", "Paris", "Paris", "Lille"]);
-  expect(nodeText(view, { id: 9, position: 77, unit: null, row: null, mass: 0 })).toBe("position 77");
+test("texts: at the top the token that is predicted, below the one that is read", () => {
+  // Position 15 is behind the prompt of 15 tokens: it reads "In" and predicts " Paris".
+  expect([0, 1, 2, 3, 4].map((id) => nodeText(view, network, id))).toEqual(["Paris", "Paris", "In", "Paris", "Lille"]);
+  expect(nodeText(view, network, 99)).toBe("?");
+  const last = { id: 0, position: 14, unit: 14, row: 0, mass: 1 }; // the last token of the prompt, which predicts the first of the answer
+  const two = new Network({ ...answer, levels: [{ layer: 1, nodes: [last] }, { layer: 0, nodes: [{ ...last, id: 1 }, { ...last, id: 2, unit: null, row: null }] }] });
+  expect([0, 1, 2].map((id) => nodeText(view, two, id))).toEqual(["In", "Where?", "position 14"]);
 });
 
 test("an empty network is drawn as nothing", () => {

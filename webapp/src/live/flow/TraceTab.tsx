@@ -56,14 +56,15 @@ class Model {
     const network = this.loader.state.peek().data, view = this.focus.view.peek();
     if (!hit || !network) return "";
     const all = network.trace.exact || 1, { levels } = network.trace;
+    const text = (id: number) => `“${nodeText(view, network, id)}”`;
     if (hit.kind === "node") {
-      const node = network.node.get(hit.id), level = levels[network.levelOf.get(hit.id) ?? 0];
-      return node ? `“${nodeText(view, node)}” ${node.row === null ? "of the prompt" : "of the answer"}, below layer ${level?.layer ?? 0}: ${percent(node.mass / all)} of this flow passes here.` : "";
+      const node = network.node.get(hit.id), layer = levels[network.levelOf.get(hit.id) ?? 0]?.layer ?? 0;
+      return node ? `${text(hit.id)}, ${layer ? `after layer ${layer - 1}` : "in the prompt"}: ${percent(node.mass / all)} of this flow passes here.` : "";
     }
-    const step = network.step(hit.from, hit.to), a = network.node.get(hit.from), b = network.node.get(hit.to);
-    if (!step || !a || !b) return "";
+    const step = network.step(hit.from, hit.to);
+    if (!step) return "";
     const how = step.head === null ? "stays, on the residual connection" : `by ${headsText(network, step)}`;
-    return `“${nodeText(view, a)}” ← “${nodeText(view, b)}”: ${percent(step.mass / all)} of this flow, ${how}.`;
+    return `${text(hit.from)} ← ${text(hit.to)}: ${percent(step.mass / all)} of this flow, ${how}.`;
   }
 }
 
@@ -108,15 +109,15 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           </ol>
         </div>
       </div>
-      <TextTable title="The 20 strongest steps as a table" head={["Below layer", "From", "To", "By", "Share"]} rows={network ? topSteps(network, view) : []} />
+      <TextTable title="The 20 strongest steps as a table" head={["Layer", "From", "To", "By", "Share"]} rows={network ? topSteps(network, view) : []} />
     </section>
   );
 }
 
 function topSteps(network: Network, view: View): string[][] {
-  const { edges, levels, exact } = network.trace;
-  const name = (id: number) => { const node = network.node.get(id); return node ? `“${nodeText(view, node)}”` : ""; };
+  const { edges, exact } = network.trace;
+  const name = (id: number) => `“${nodeText(view, network, id)}”`;
   return [...edges].filter((e) => e.head !== null).sort((a, b) => b.mass - a.mass).slice(0, 20).map((e) => [
-    `${levels[network.levelOf.get(e.from) ?? 0]?.layer ?? ""}`, name(e.from), name(e.to), headsText(network, e), percent(e.mass / (exact || 1)),
+    `${network.layerBelow(network.levelOf.get(e.from) ?? 0)}`, name(e.from), name(e.to), headsText(network, e), percent(e.mass / (exact || 1)),
   ]);
 }
