@@ -14,7 +14,7 @@ from attributor.web.live.steps import Steps
 from attributor.web.live.trace import start_row, trace
 
 MEAN = torch.full((4, 4), 0.25)
-EVERY = {"keep": 1.0, "nodes": 1000}
+EVERY = {"keep": 1.0, "nodes": 1000, "edges": 10**9}
 TARGET = np.arange(20, 29)
 
 
@@ -183,7 +183,7 @@ def test_the_kept_share_is_reached_where_there_are_nodes_enough():
     case = recorded("llama")
     sizes = []
     for keep in (0.3, 0.6, 0.9, 0.99):
-        found = run(case, nodes=1000, keep=keep)
+        found = run(case, nodes=1000, keep=keep, edges=10**9)
         assert found.mass >= keep * found.exact * (1 - 0.02 * (1 - keep)) - 2e-6
         sizes.append(sum(len(level) for level in found.levels))
     assert sizes == sorted(sizes)
@@ -234,8 +234,21 @@ def test_the_best_paths_of_a_network_by_trying_all():
         for mass, ids in found:
             assert routes[tuple(i - start for i, start in zip(ids, first))] == pytest.approx(mass)  # noqa: B905
     assert network.total == pytest.approx(sum(routes.values()))
-    thinner = network.pruned(0.2)
+    thinner = network.pruned(0.2, 1000)
     assert (1 - 0.2) * network.total <= thinner.total < network.total
+    for most in (1, 9):
+        few = network.pruned(0, most)
+        assert max(routes.values()) <= few.total * (1 + 1e-12) < network.total
+        assert sum(int((link > 0).sum()) for link in few.links) <= most + len(links)  # and the best path
+
+
+def test_the_heaviest_edges_are_kept():
+    case = recorded("llama")
+    every, some = run(case, nodes=20, keep=1.0), run(case, nodes=20, keep=1.0, edges=60)
+    assert len({(edge.start, edge.stop) for edge in some.edges}) <= 64 < len(every.edges)
+    assert 0 < some.mass < every.mass
+    for level in some.levels:
+        assert sum(node.mass for node in level) == pytest.approx(some.mass)
 
 
 def test_nothing_reaches_the_target():
@@ -265,7 +278,7 @@ def test_arguments_that_cannot_be_used():
     for target in ([], [3, 2], [-1], [case.length]):
         with pytest.raises(InputError, match="target"):
             ask(target=np.array(target, dtype=np.int64))
-    for options in ({"keep": 0}, {"keep": 1.1}, {"nodes": 0}):
+    for options in ({"keep": 0}, {"keep": 1.1}, {"nodes": 0}, {"edges": 0}):
         with pytest.raises(InputError, match="keep must"):
             ask(**options)
     with pytest.raises(InputError, match="weights must be numbers"):

@@ -54,15 +54,25 @@ class Network:
         """The mass of all paths."""
         return float(self.reached()[-1].sum())
 
-    def pruned(self, loss: float) -> "Network":
-        """Without the thinnest steps, which together carry at most `loss` of the mass, and nodes without a path."""
+    def pruned(self, loss: float, most: int) -> "Network":
+        """Without the thinnest steps, and nodes that then have no path.
+
+        Args:
+            loss: the share of the mass that the steps left out may carry together.
+            most: steps that are kept at most, whatever that loses, an equal part at each level; the best path stays.
+        """
         links = []
-        for carried, link in zip(self.carried(), self.links, strict=True):
+        each = max(1, most // max(1, len(self.links)))  # of a level: where mass is spread, every step is thin
+        levels = np.zeros(len(self.positions), dtype=np.int64)
+        best = [path for _, path in best_paths(self, levels, 1)]  # stays, so that something does
+        for level, (carried, link) in enumerate(zip(self.carried(), self.links, strict=True)):
             order = np.argsort(carried, axis=None, kind="stable")
             spent = np.cumsum(carried.ravel()[order])
-            thin = order[spent <= loss * self.total / len(self.links)]
+            thin = np.union1d(order[spent <= loss * self.total / len(self.links)], order[: max(0, order.size - each)])
             kept = link.copy()
             kept.ravel()[thin] = 0
+            for path in best:
+                kept[path[level], path[level + 1]] = link[path[level], path[level + 1]]
             links.append(kept)
         rest = Network(self.positions, self.mass, links)
         on = [through > 0 for through in rest.through()]

@@ -32,7 +32,7 @@ __all__ = ["Edge", "Node", "Trace", "start_row", "trace"]
 
 PATHS = 20
 HEADS = 6  # named a connection; the rest of its mass has no name
-WORK = 3e8  # attention weights of the first pass: about a second on two cores
+WORK = 1e8  # attention weights of the first pass: less than a second on two cores; more changed no picture
 LEAST, MOST = 64, 2048  # positions a level in it, where there are so many
 UNDRAWN = 0.02  # of what `keep` leaves out anyway, the part that may be lost to thin edges
 
@@ -91,6 +91,7 @@ def trace(
     exact: float,
     keep: float = 0.9,
     nodes: int = 24,
+    edges: int = 5_000,
     wide: int | None = None,
     row: int = 0,
     check: Check = nothing,
@@ -106,6 +107,7 @@ def trace(
         keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of `exact`; a
             level near the top gets a larger share, so that the last one comes out at `keep`.
         nodes: at most so many a level.
+        edges: at most so many pairs of nodes, the heaviest; a pair has two edges where it stays and attends to itself.
         wide: positions a level in the search; None: as many as a second allows.
         row: which sequence of the recorded batch.
         check: called between layers and blocks; what it raises ends the work.
@@ -121,14 +123,16 @@ def trace(
     rows = np.pad(rows, (0, N - len(rows)))
     if not target.size or target[0] < 0 or target[-1] >= N or (np.diff(target) <= 0).any():
         raise InputError(f"target must be ascending positions within 0 to {N - 1}")
-    if not 0 < keep <= 1 or nodes < 1:
-        raise InputError(f"keep must be above 0 and at most 1, nodes at least 1, got {keep:g} and {nodes}")
+    if not 0 < keep <= 1 or nodes < 1 or edges < 1:
+        raise InputError(
+            f"keep must be above 0 and at most 1, nodes and edges 1 or more, got {keep:g}, {nodes}, {edges}"
+        )
     if wide is None:
         heads = sum(len(chosen) for chosen in steps.heads)
         wide = int(np.clip(WORK / (heads * N), LEAST, MOST))
     candidates = _down(steps, rows, target, min(max(wide, nodes), N))
     reach = _up(steps, candidates, target)
-    network = _draw(steps, rows, candidates, reach, enough=exact, keep=keep, nodes=nodes)
+    network = _draw(steps, rows, candidates, reach, enough=exact, keep=keep, nodes=nodes, edges=edges)
     return _described(steps, network, exact)
 
 
@@ -159,7 +163,15 @@ def _up(steps: Steps, candidates: list[Ints], target: Ints) -> list[Floats]:
 
 
 def _draw(
-    steps: Steps, rows: Floats, candidates: list[Ints], reach: list[Floats], *, enough: float, keep: float, nodes: int
+    steps: Steps,
+    rows: Floats,
+    candidates: list[Ints],
+    reach: list[Floats],
+    *,
+    enough: float,
+    keep: float,
+    nodes: int,
+    edges: int,
 ) -> Network:
     """Level by level the candidates that drawn nodes give most to and that pass most of it on.
 
@@ -186,7 +198,7 @@ def _draw(
         mass = masses[-1] @ links[-1]
     for depth, link in enumerate(links):  # all candidates so far; only the drawn ones stay
         links[depth] = link[:, np.isin(candidates[depth + 1], positions[depth + 1])]
-    return Network(positions, masses[0], links).pruned((1 - keep) * UNDRAWN)
+    return Network(positions, masses[0], links).pruned((1 - keep) * UNDRAWN, edges)
 
 
 def _described(steps: Steps, network: Network, exact: float) -> Trace:
