@@ -99,9 +99,12 @@ def opened(browser: Any, **options: Any) -> Iterator[Watched]:
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One browser for all tests of a run; each test opens a context of its own."""
+    """One browser for the tests of a file; each test opens a context of its own.
+
+    Not one for a whole run: Playwright keeps an event loop in this thread, which other tests' loops could not bear.
+    """
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
     from playwright.sync_api import sync_playwright
@@ -174,3 +177,24 @@ def heap(page: Any) -> int:
     """Bytes of the JavaScript heap, once its garbage is collected."""
     page.evaluate("globalThis.gc && gc()")
     return int(page.evaluate("performance.memory.usedJSHeapSize"))
+
+
+def shown(page: Any) -> None:
+    """Wait until a case is on the page, and no other one on its way."""
+    page.wait_for_selector(".case-frame[aria-busy=false] .case-chunk")
+
+
+def shares(page: Any) -> list[float]:
+    """The percentages of the outer list of bars as they are printed, with the lines below the bars."""
+    return [float(text.rstrip("%")) for text in page.locator(OUTER_SHARES).all_text_contents()]
+
+
+OUTER_SHARES = ".case-bars > .case-list > li > .case-bar .case-share, .case-bars > .case-list > .case-rest .case-share"
+
+
+def saved(page: Any, item: str) -> tuple[str, Path]:
+    """Name and path of what a line of the share menu saves."""
+    page.get_by_role("button", name="Share").click()
+    with page.expect_download() as waiting:
+        page.get_by_role("menuitem", name=item).click()
+    return waiting.value.suggested_filename, waiting.value.path()

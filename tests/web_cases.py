@@ -1,6 +1,7 @@
 """Files for the web views to open, of the sizes that their targets name."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,13 +96,13 @@ def run_folder(path: Path, cases: int, *, seed: int = 0, sentences: int = 40, na
             "answers": {"em": interval, "says": interval, "f1": interval},
             "methods": {
                 method: {
-                    "main": "sum" if method == name else "segment",
-                    "sentence": {"all": {"sum": {"ap": interval, "recall@5": interval}}},
+                    "main": main,
+                    "sentence": {main: {"all": {"ap": interval, "recall@5": interval}}},
                     "document": {},
                     "costs": {},
                     "faithfulness": None,
                 }
-                for method in (name, "position")
+                for method, main in ((name, "sum"), ("position", "segment"))
             },
             "differences": [],
         },
@@ -208,3 +209,64 @@ def ancestor_list(path: Path) -> Path:
         )
     )
     return path
+
+
+def word_flow(
+    path: Path,
+    documents: dict[str, list[str]],
+    *,
+    answer: str = " She left at seven.",
+    question: str = "When did she leave?",
+    meta: dict[str, str] | None = None,
+    sentences: bool = True,
+    seed: int = 0,
+) -> Path:
+    """A small flow whose tokens are words with the space before them: documents are {label: [sentence, ...]}.
+
+    The first token holds a fifth of each row as a sink, 3% stays on the answer but for the first row, 1% is missing.
+    """
+    text, bounds, spans = "<s>Read these.\n\n", [], []
+    for label, pieces in documents.items():
+        start = len(text)
+        for piece in pieces:
+            bounds.append([len(text), len(text) + len(piece)])
+            text += piece + " "
+        text = text[:-1]
+        spans.append([start, len(text), label])
+        text += "\n\n"
+    text += question
+    offsets = [match.span() for match in re.finditer(r"<s>|\s+|[ ]?\S+", text, re.UNICODE)]
+    steps = [match.span() for match in re.finditer(r"\s?\S+", answer)]
+    k, o = len(offsets), len(steps)
+    rng = np.random.default_rng(seed)
+    scores = rng.random((o, k)) ** 6
+    scores[:, 0] = 0
+    kept = np.where(np.arange(o) > 0, 0.96, 0.99)
+    scores *= (kept - 0.2)[:, None] / scores.sum(1, keepdims=True)
+    scores[:, 0] = 0.2
+    tensors = {
+        "scores": scores.astype(np.float32),
+        "ids": np.arange(k + o, dtype=np.int64),
+        "missing_mass": np.full(o, 0.01, np.float32),
+        "text": np.frombuffer(text.encode(), np.uint8),
+        "offsets": np.array(offsets, np.int32),
+        "answer": np.frombuffer(answer.encode(), np.uint8),
+        "answer_offsets": np.array(steps, np.int32),
+    }
+    if sentences:
+        tensors["sentences"] = np.array(bounds, np.int32)
+    head = {
+        "format": "attributor.flow",
+        "version": "1",
+        "documents": json.dumps(spans),
+        "meta": json.dumps({"model": "made/for-tests", "weights": "mean", "normalize": "true", **(meta or {})}),
+    }
+    save_file(tensors, path, head)
+    return path
+
+
+FERRY = {
+    "Ferry": ["The ferry leaves at seven.", "It comes back at noon.", "She took it on Monday."],
+    "Mill": ["The mill was built in 1880.", "Its wheel turns slowly.", "Nobody lives there now."],
+    "Salt": ["Salt is sold by the crate.", "A crate weighs nine pounds."],
+}
