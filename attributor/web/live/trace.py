@@ -91,7 +91,7 @@ def trace(
     exact: float,
     keep: float = 0.9,
     nodes: int = 24,
-    edges: int = 5_000,
+    edges: int = 10_000,
     wide: int | None = None,
     row: int = 0,
     check: Check = nothing,
