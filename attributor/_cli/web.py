@@ -144,6 +144,8 @@ def serve(
         _check_extra("serve")
 
         def live() -> dict[str, Any]:
+            if sys.stderr.isatty():
+                print("starting ...", file=sys.stderr, flush=True)  # importing torch takes seconds
             from attributor.web.live.service import Live, Settings
 
             settings = Settings(

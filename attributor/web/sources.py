@@ -100,10 +100,7 @@ class Sources:
         Raises:
             ApiError: 404, no such id.
         """
-        kind, place = self._places.get(name, ("", None))
-        if kind != "file" or place is None:
-            raise ApiError(404, "unknown_file", "no file has this id: it was given by an earlier start of the server")
-        return place
+        return self._known("file", name)
 
     def flow_of(self, source: str, case: str) -> str | None:
         """The id of the token-level flow that a run kept for a case; None where it kept none.
@@ -111,9 +108,7 @@ class Sources:
         Raises:
             ApiError: 404, no such source.
         """
-        kind, place = self._places.get(source, ("", None))
-        if kind != "source" or place is None:
-            raise ApiError(404, "unknown_source", "no run has this id: it was given by an earlier start of the server")
+        place = self._known("source", source)
         if not place.path.is_dir():
             return None
         flow = Place.of(place.path / FLOWS / flow_name(case), place.root)
@@ -129,9 +124,7 @@ class Sources:
             ApiError: 404, no such id, or its file is gone.
             FileFormatError: its file is no flow.
         """
-        kind, place = self._places.get(name, ("", None))
-        if kind != "flow" or place is None:
-            raise ApiError(404, "unknown_flow", "no flow has this id: it was given by an earlier start of the server")
+        place = self._known("flow", name)
         with opened(place) as file:
             state = _state_of(file)
         with self._lock:
@@ -146,6 +139,13 @@ class Sources:
             while len(self._flows) > KEPT:
                 self._flows.popitem(last=False)
         return found
+
+    def _known(self, kind: str, name: str) -> Place:
+        found, place = self._places.get(name, ("", None))
+        if found != kind or place is None:
+            message = f"no {kind} has this id: an earlier start of the server gave it; reload the page"
+            raise ApiError(404, f"unknown_{kind}", message)
+        return place
 
     def _id(self, kind: str, place: Place) -> str:
         known = self._ids.get((kind, place))
