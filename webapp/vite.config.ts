@@ -1,5 +1,7 @@
 import { defineConfig } from "vitest/config";
 
+const SERVER = "http://localhost:3000";
+
 /** The modules that src/main.tsx imports: the shell, a case, sharing. */
 const inApp = /\/src\/(main|api\/|case\/|canvas\/minimap|model\/(?!flow|segments)|share\/|ui\/)|\/node_modules\/(preact|@preact)\/|preload-helper/;
 
@@ -23,6 +25,7 @@ export default defineConfig({
       },
     },
   },
-  server: { proxy: { "/api": "http://127.0.0.1:3000" } },
+  // The program lets only its own pages in: to it, this one must look like them.
+  server: { proxy: { "/api": { target: SERVER, changeOrigin: true, headers: { origin: SERVER } } } },
   test: { environment: "happy-dom", include: ["tests/**/*.test.{ts,tsx}"] },
 });
