@@ -3,6 +3,7 @@ import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
+import { fileName, save } from "../share/download";
 import "./canvas.css";
 import type { Loaded } from "./loader";
 import type { Picture } from "./picture";
@@ -23,8 +24,10 @@ export interface StageProps<D, H, P extends Picture<D, H>> {
   retry?(): void;
   /** The sentence for data without anything in them. */
   empty?: string | null;
-  /** Another role where the canvas takes part in a pattern of its own. */
-  role?: "application" | "img" | "presentation";
+  /** What the picture is called when it is saved; left out, it cannot be. */
+  file?: string;
+  /** "none" where other elements say what the canvas shows, and take its keys. */
+  role?: "application" | "none";
   children?: ComponentChildren;
 }
 
@@ -48,13 +51,23 @@ export function Stage<D, H, P extends Picture<D, H>>(props: StageProps<D, H, P>)
     <div class="flow-stage">
       <div class={data === null ? "flow-frame flow-blank" : "flow-frame"}>
         <div class="flow-place">
-          <canvas ref={canvas} class="flow-canvas" role={role} aria-label={role === "presentation" ? undefined : props.label} tabIndex={role === "application" ? 0 : -1} />
+          {role === "none"
+            ? <canvas ref={canvas} class="flow-canvas" aria-hidden="true" />
+            : <canvas ref={canvas} class="flow-canvas" role={role} aria-label={props.label} tabIndex={0} />}
         </div>
         {props.children}
         {props.empty && <p class="flow-empty">{props.empty}</p>}
         {props.state && <Notice state={props.state} {...(props.retry && { retry: props.retry })} />}
       </div>
-      <p class="flow-readout" aria-live="polite">{props.readout?.value || props.hint || " "}</p>
+      <div class="flow-foot">
+        <p class="flow-readout" aria-live="polite">{props.readout?.value || props.hint || " "}</p>
+        {props.file && data !== null && (
+          <span class="flow-take">
+            <button type="button" class="button quiet" title="Save this picture as SVG" onClick={() => picture.current && save(fileName(props.file ?? "", "svg"), picture.current.toSVG(props.file), "image/svg+xml")}>SVG</button>
+            <button type="button" class="button quiet" title="Save this picture as PNG" onClick={() => void picture.current?.toPNG().then((png) => save(fileName(props.file ?? "", "png"), png, "image/png"))}>PNG</button>
+          </span>
+        )}
+      </div>
     </div>
   );
 }

@@ -162,6 +162,7 @@ export function WholeModel({ source, state }: { source?: FlowSource; state: Show
           onWindow: (units, by, zoomed) => it.look(units, by, zoomed),
         }))}
         data={it.data.value}
+        file={`${view.title} - flow`}
         label="The prompt above, the answer below. Left and right move through it, up and down change between prompt and answer, Enter selects, plus and minus zoom."
         hint="Point at the prompt or the answer to follow its curves; click selects, shift-click adds. Ctrl + wheel zooms, drag moves, a double click opens a piece."
         readout={it.readout}

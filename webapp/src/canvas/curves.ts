@@ -139,7 +139,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     pen.curve(ends[0], CURVES, ends[1], plan.rowTop, {
       stroke: quiet ? this.theme.quiet : paint,
       width: Math.max(0.6, (quiet ? 0.6 : 1) * THICKEST * part * (strength > 1 ? 1 : plan.crowd)),
-      alpha: Math.min(1, (quiet ? faint : (0.16 + 0.62 * Math.sqrt(part)) * (0.4 + 0.6 * plan.crowd)) * strength),
+      alpha: Math.min(1, (quiet ? faint : (0.1 + 0.68 * Math.sqrt(part)) * (0.4 + 0.6 * plan.crowd)) * strength),
     });
   }
 

@@ -192,7 +192,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     pen.curve(from, KEYS + TALL, to, this.rowTop, {
       stroke: colour < 0 ? this.theme.quiet : this.theme.heads[colour],
       width: Math.max(0.7, THICKEST * part),
-      alpha: Math.min(1, (0.2 + 0.65 * Math.sqrt(part)) * strength),
+      alpha: Math.min(1, (0.1 + 0.75 * Math.sqrt(part)) * strength),
       dash: colour < 0 ? [] : (DASHES[colour] as readonly number[]),
     });
   }

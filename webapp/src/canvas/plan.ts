@@ -89,7 +89,7 @@ export class Plan {
     this.width = width;
     this.height = height;
     const isChosen = (r: number) => rows !== null && r >= rows.start && r < rows.stop;
-    this.rows = shareLine(view.answer.map((text) => measure(oneLine(text)) + 10), isChosen, width);
+    this.rows = shareLine(view.answer.map((text) => Math.max(20, measure(oneLine(text)) + 12)), isChosen, width);
   }
 
   get rowTop(): number {

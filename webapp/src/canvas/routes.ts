@@ -31,6 +31,8 @@ export interface TraceAnswer {
   edges: readonly TraceEdge[];
   shown: number;
   exact: number;
+  /** The rows that were averaged: of many, some are chosen evenly. */
+  rows?: readonly number[];
   paths: readonly { nodes: readonly number[]; mass: number; share: number }[];
 }
 

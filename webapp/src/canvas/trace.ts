@@ -22,12 +22,14 @@ const LEFT = 58, TOP = 40, FOOT = 76, THICKEST = 9, RADIUS = 9;
 export function nodeText(view: View, network: Network, id: number): string {
   const node = network.node.get(id);
   if (!node) return "?";
-  if (node.row !== null && (network.levelOf.get(id) === 0 || node.unit === null)) {
-    // Position p behind the prompt predicts a row and reads the token of the row before.
-    const row = network.levelOf.get(id) === 0 ? node.row : node.row - 1;
-    return oneLine(view.answer[row] ?? "");
-  }
-  return node.unit === null ? `position ${node.position}` : textOf(view, { start: node.unit, stop: node.unit + 1 });
+  return node.row !== null && network.levelOf.get(id) === 0 ? oneLine(view.answer[node.row] ?? "") : readText(view, node);
+}
+
+/** The text of the token that a position reads. */
+export function readText(view: View, node: TraceNode): string {
+  if (node.unit !== null) return textOf(view, { start: node.unit, stop: node.unit + 1 });
+  // A position behind the prompt predicts a row and reads the token of the row before.
+  return node.row === null ? `position ${node.position}` : oneLine(view.answer[node.row - 1] ?? "");
 }
 
 export class Trace extends Picture<TraceData, TraceHit> {
@@ -89,7 +91,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
     levels.forEach((level, i) => {
       const y = this.levelY(i);
       pen.line(LEFT - 6, y, this.width, y, { stroke: theme.line, width: 0.75, alpha: 0.8 });
-      const end = i === 0 ? "answer" : i === levels.length - 1 ? "prompt" : "";
+      const end = i === 0 ? (level.nodes.some((node) => node.row === null) ? "start" : "answer") : i === levels.length - 1 ? "prompt" : "";
       pen.text(LEFT - 12, y, end, { fill: theme.soft, size: 10.5, align: "right" });
       // A layer lies between two levels of the residual stream.
       if (i < levels.length - 1) pen.text(LEFT - 12, (y + this.levelY(i + 1)) / 2, `${level.layer - 1}`, { fill: theme.soft, size: 11, align: "right" });

@@ -23,15 +23,16 @@ describe("what is asked", () => {
     answer = tensors({ mass: map, entropy: map, sink: map, distance: map, weight: map });
     const found = await fetchHeads("a b", { start: 2, stop: 5 }, { start: 7, stop: 9 }, signal);
     expect(asked).toEqual(["/api/flows/a%20b/heads?start=2&stop=5&unit_start=7&unit_stop=9"]);
-    expect([found.layers, found.heads, found.mass[2]]).toEqual([2, 3, 3]);
+    expect([found.layers, found.heads, found.mass[2], found.used]).toEqual([2, 3, 3, 3]);
     expect(found.weight[1]).toBeNaN();
   });
 
   test("the attention of some heads of a layer", async () => {
-    answer = tensors({ query: ints(0), key: ints(4), head: ints(3), mass: floats(0.5), totals: floats(0.7, 0.1), relative: floats(1, 0.2) });
+    answer = tensors({ query: ints(0), key: ints(4), head: ints(3), mass: floats(0.5), totals: floats(0.7, 0.1), relative: floats(1, 0.2), rows_used: ints(64) });
     const found = await fetchLayer("f", 12, [3, 5], { start: 0, stop: 1 }, null, 100, signal);
     expect(asked).toEqual(["/api/flows/f/layer?layer=12&heads=3,5&start=0&stop=1&limit=100"]);
     expect(found.totals[0]).toBeCloseTo(0.7, 6);
+    expect(found.used).toBe(64);
   });
 
   test("routes", async () => {

@@ -119,7 +119,7 @@ describe("the tabs", () => {
     await vi.waitFor(() => expect(text()).toContain("no memory left; choose fewer rows."));
     refuse = null;
     button("Try again").click();
-    await vi.waitFor(() => expect(text()).toContain("Most mass"));
+    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
   });
 });
 
@@ -127,7 +127,7 @@ describe("heads", () => {
   test("the grid speaks its one cell; chosen heads are weighed", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most mass"));
+    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
     const grid = root.querySelector("[role=grid]") as HTMLElement;
     expect([grid.getAttribute("aria-rowcount"), grid.getAttribute("aria-colcount")]).toEqual(["4", "4"]);
     const key = (name: string) => grid.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
@@ -147,7 +147,7 @@ describe("heads", () => {
   test("the question follows the selection: other rows, other units, one request for many changes", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most mass"));
+    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
     for (const start of [0, 1, 0, 1, 2]) state.pin({ start, stop: start + 1 });
     state.select({ by: "document", index: 0 });
     await vi.waitFor(() => expect(asked).toHaveLength(2));
@@ -161,14 +161,14 @@ test("a layer: the strongest head first, its weight and share as numbers", async
   await vi.waitFor(() => expect(text()).toContain("3.2"));
   expect(asked[1]).toContain("layer?layer=3&heads=2&");
   const chip = root.querySelector(".flow-chips button") as HTMLElement;
-  expect(chip.getAttribute("aria-label")).toBe("Head 3.2: 26.7% of its attention on the prompt, weight 50.0%");
-  expect(chip.textContent).toContain("50.0% drawn");
+  expect(chip.textContent).toBe("Head 3.226.7% of its attention on the prompt50.0% drawn");
+  expect(chip.title).toContain("50.0% of the largest");
 });
 
 test("routes are a list of buttons", async () => {
   await show();
   tab("Routes").click();
-  await vi.waitFor(() => expect(text()).toContain("“Paris”  ← head 0.2 ←  “Paris”"));
+  await vi.waitFor(() => expect(text()).toContain("“Paris” (written after “In”)  ← head 0.2 ←  “Paris”"));
   const route = root.querySelector(".flow-routes li button") as HTMLElement;
   route.click();
   await vi.waitFor(() => expect(route.getAttribute("aria-pressed")).toBe("true"));
@@ -201,13 +201,14 @@ describe("in words", () => {
       edges: [{ from: 0, to: 1, mass: 1, head: null, heads: [] }, { from: 1, to: 2, mass: 1, head: 7, heads: [[7, 0.75], [2, 0.25]] }],
     });
     expect(routeText(view, network, [0, 1, 2])).toBe("“is”  ← head 0.7 ←  “Paris”");
+    expect(routeText(view, network, [0, 1])).toBe("“is” stays where it is");
     expect(headsText(network, network.trace.edges[1])).toBe("head 0.7 (75.0%), head 0.2 (25.0%)");
   });
 
   test("heads of several layers are put together in the order in which they were chosen", () => {
-    const one = (head: number, mass: number) => ({ query: Int32Array.of(1), key: Int32Array.of(3), head: Int32Array.of(head), mass: Float32Array.of(mass), totals: Float32Array.of(mass), relative: Float32Array.of(mass / 2) });
+    const one = (head: number, mass: number) => ({ query: Int32Array.of(1), key: Int32Array.of(3), head: Int32Array.of(head), mass: Float32Array.of(mass), totals: Float32Array.of(mass), relative: Float32Array.of(mass / 2), used: 2 });
     const found = merge([[9, 1], [2, 4]], { start: 0, stop: 3 }, [{ layer: 2, heads: [4], answer: one(4, 0.5) }, { layer: 9, heads: [1], answer: one(1, 0.25) }]);
     expect(found.edges.map((e) => [e.head, e.mass])).toEqual([[1, 0.5], [0, 0.25]]);
-    expect([found.totals, found.weights]).toEqual([[0.25, 0.5], [0.125, 0.25]]);
+    expect([found.totals, found.weights, found.used]).toEqual([[0.25, 0.5], [0.125, 0.25], 2]);
   });
 });

@@ -40,19 +40,22 @@ export function largest(values: Float32Array): number {
 }
 
 class Model {
-  readonly measure = signal<Measure>("mass");
+  /** Null until one was chosen: every head's mass on the whole prompt is close to 1, so that shows little. */
+  readonly wish = signal<Measure | null>(null);
+  readonly measure;
   readonly several = signal(false);
   readonly at = signal<HeadHit | null>(null);
   readonly data;
   readonly readout;
 
   constructor(readonly focus: Focus) {
+    this.measure = computed<Measure>(() => this.wish.value ?? (focus.units.value ? "mass" : "entropy"));
     this.data = computed<HeadMapData | null>(() => {
       const maps = focus.maps.state.value.data, measure = this.measure.value;
       if (!maps) return null;
       const chosen = new Set(focus.heads.value.map(([l, h]) => l * maps.heads + h));
       return {
-        layers: maps.layers, heads: maps.heads, values: maps[measure], most: largest(maps[measure]), sqrt: measure !== "entropy", chosen,
+        layers: maps.layers, heads: maps.heads, values: maps[measure], most: largest(maps[measure]), sqrt: measure !== "entropy" && (measure !== "mass" || focus.units.value !== null), chosen,
         write: (value) => (measure === "entropy" || measure === "distance" ? write(measure, value) : (100 * value).toFixed(value < 0.1 ? 1 : 0)),
       };
     });
@@ -89,25 +92,27 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
   return (
     <section class="flow-heads" aria-label="Layers and heads">
       <div class="flow-bar">
-        <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (it.measure.value = m)} />
+        <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (it.wish.value = m)} />
         <label><input type="checkbox" checked={it.several.value} onChange={(event) => (it.several.value = event.currentTarget.checked)} />Choose several</label>
       </div>
-      <p class="flow-caption"><b>{NAMES[measure]}</b>: {meaning}; mean over {focus.rowsText()}.</p>
+      <p class="flow-caption"><b>{NAMES[measure]}</b>: {meaning}; mean over {focus.rowsText(maps?.used).replace(/,$/, "")}.{!units && measure === "mass" && " Select something in the prompt to see which heads look at it."}</p>
       <div class="flow-mapped" style={{ gridTemplateColumns: `minmax(0, ${wide}px) minmax(14rem, 1fr)` }}>
-        <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
-          aria-multiselectable="true" tabIndex={0} aria-activedescendant={at ? "flow-cell" : undefined} onKeyDown={passKey} onBlur={() => (it.at.value = null)}>
+        <div class="flow-gridbox">
           {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
-          <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
-            {at && at.head < 0
-              ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
-              : <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some(([l, h]) => l === at.layer && h === at.head)}>{it.readout.value || "Arrow keys move through the heads."}</div>}
+          <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
+            aria-multiselectable="true" tabIndex={0} aria-activedescendant="flow-cell" onKeyDown={passKey} onBlur={() => (it.at.value = null)}>
+            <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
+              {at && at.head < 0
+                ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
+                : <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some(([l, h]) => l === at.layer && h === at.head)}>{it.readout.value || "Arrow keys move through the heads."}</div>}
+            </div>
           </div>
           <Stage
             make={(canvas) => new HeadMap(canvas, {
               onHover: (hit) => (it.at.value = hit), onPick: (hit, how) => it.pick(hit, how.add),
               onToggle: (hit) => (hit.head < 0 ? focus.openLayer(hit.layer) : focus.toggle([hit.layer, hit.head])),
             })}
-            data={it.data.value} role="presentation" label="" state={found} retry={() => focus.maps.retry()}
+            data={it.data.value} role="none" label="" file={`${view.title} - heads - ${measure}`} state={found} retry={() => focus.maps.retry()}
             hint="Rows are layers, columns heads. A cell opens its head, a row's number its layer; shift-click or space chooses several. A dot: not recorded."
           />
         </div>
@@ -131,8 +136,8 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
 
 /** Keys belong to the grid, whose cells are drawn: the canvas answers them. */
 function passKey(event: KeyboardEvent): void {
-  const grid = event.currentTarget as HTMLElement, canvas = grid.querySelector("canvas");
-  if (event.target !== grid || !canvas) return;
+  const canvas = (event.currentTarget as HTMLElement).parentElement?.querySelector("canvas");
+  if (!canvas) return;
   const { key, ctrlKey, shiftKey, metaKey } = event;
   if (!canvas.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, shiftKey, metaKey, cancelable: true }))) event.preventDefault();
 }

@@ -25,6 +25,8 @@ interface Answered {
   /** (heads) all of a head's attention that was asked for, over the rows; and its weight in this run. */
   totals: number[];
   weights: number[];
+  /** How many of the rows were looked at. */
+  used: number;
 }
 
 /** Answers of several layers as one list of edges; heads are counted in the order in which they were asked for. */
@@ -41,7 +43,7 @@ export function merge(heads: readonly Head[], rows: Span, answers: readonly { la
       row: answer.query[e], unit: answer.key[e], head: place.get(answer.head[e]) ?? 0, mass,
     }));
   }
-  return { heads, rows, edges, totals, weights };
+  return { heads, rows, edges, totals, weights, used: answers[0]?.answer.used ?? rows.stop - rows.start };
 }
 
 class Model {
@@ -130,7 +132,7 @@ class Model {
     }
     const parts = found.heads.map((head, i) => ({ head, sum: found.edges.reduce((s, e) => s + (e.head === i && (hit.kind === "row" ? e.row === hit.row : e.unit === hit.unit) ? e.mass : 0), 0) }));
     const most = parts.filter((p) => p.sum > 0).sort((a, b) => b.sum - a.sum).slice(0, 4);
-    const count = hit.kind === "unit" ? found.rows.stop - found.rows.start : 1;
+    const count = hit.kind === "unit" ? found.used : 1;
     return `${hit.kind === "row" ? row(hit.row) : unit(hit.unit)}: ${most.map((p) => `head ${headName(p.head)} ${percent(p.sum / count)}`).join(" · ") || "no curve"}`;
   }
 }
@@ -167,8 +169,9 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
       <Stage
         make={(canvas) => (it.view = new LayerView(canvas, { onHover: (hit) => it.hover(hit), onPick: (hit, how) => it.pick(hit, how.add) }))}
         data={it.data.value} state={own.error || own.slow ? own : maps} retry={() => (own.error ? it.loader.retry() : focus.maps.retry())} readout={it.readout}
+        file={`${focus.view.value.title} - attention ${heads.slice(0, 4).map(headName).join(" ")}`}
         label={`Attention of ${heads.length === 1 ? "head" : "heads"} ${heads.slice(0, 8).map(headName).join(", ")}: tokens of the prompt above, of the answer below. Arrow keys move, Enter selects.`}
-        hint={`The tokens that ${focus.rowsText()} looked at most, in the order of the text; ⋯ where others lie between. Click a token to follow it alone.`}
+        hint={`The tokens that ${focus.rowsText(found?.used)} looked at most, in the order of the text; ⋯ where others lie between. Click a token to follow it alone.`}
         empty={found && !found.edges.length ? "None of this attention goes to what is selected." : null}
       />
       <TextTable title="The 20 strongest curves as a table" head={["Head", "From the answer", "To the prompt", "Share of its attention"]} rows={found ? topEdges(found, focus) : []} />
@@ -185,7 +188,7 @@ function topEdges(found: Answered, focus: Focus): string[][] {
 
 /** Which head has which colour, how much of its attention is drawn, and its weight. Pressing one shows it alone. */
 function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
-  const colours = it.colours.value, rows = Math.max(1, found.rows.stop - found.rows.start);
+  const colours = it.colours.value, rows = Math.max(1, found.used);
   const drawn = found.heads.map(() => 0);
   for (const edge of found.edges) drawn[edge.head] = drawn[edge.head] + edge.mass;
   const named = found.heads.map((head, i) => ({ head, i })).filter(({ i }) => colours[i] >= 0).sort((a, b) => colours[a.i] - colours[b.i]);
@@ -194,11 +197,10 @@ function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
     <ul class="flow-chips" aria-label="Heads">
       {named.map(({ head, i }) => (
         <li key={headName(head)}>
-          <button type="button" aria-pressed={it.only.value === i} onClick={() => (it.only.value = it.only.value === i ? null : i)}
-            aria-label={`Head ${headName(head)}: ${percent(found.totals[i] / rows)} of its attention on ${it.focus.units.value ? "the selection" : "the prompt"}, weight ${percent(found.weights[i])}`}>
+          <button type="button" aria-pressed={it.only.value === i} onClick={() => (it.only.value = it.only.value === i ? null : i)} title={`Weight in this run: ${percent(found.weights[i])} of the largest`}>
             <svg width="30" height="10" aria-hidden="true" class={`flow-series-${colours[i] + 1}`}><line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={DASHES[colours[i]].join(" ") || undefined} /></svg>
-            <b>{headName(head)}</b>
-            <span>{percent(found.totals[i] / rows)}</span>
+            <b><span class="visually-hidden">Head </span>{headName(head)}</b>
+            <span>{percent(found.totals[i] / rows)}<span class="visually-hidden"> of its attention on {it.focus.units.value ? "the selection" : "the prompt"}</span></span>
             <small>{percent(found.totals[i] > 0 ? Math.min(1, drawn[i] / found.totals[i]) : 0)} drawn</small>
           </button>
         </li>

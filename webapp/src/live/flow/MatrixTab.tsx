@@ -122,6 +122,7 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
             onPick: (cell) => { if (cell.span === 1 && view.kind === "token") pickCell(focus, cell); },
           }))}
           data={it.data.value} state={state} retry={() => it.retry()}
+          file={`${view.title} - matrix ${head ? headName(head) : ""}`}
           label={`Attention of head ${head ? headName(head) : ""}: a row for each token, a column for each token it looks at. Arrow keys move, plus and minus zoom.`}
           hint="Ctrl + wheel zooms, drag moves. Click a cell of single tokens to select them."
         />

@@ -75,7 +75,7 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
   useEffect(() => it.ask(), [it, place, keep, nodes]);
   useEffect(() => () => it.loader.stop(), [it]);
   const found = it.loader.state.value, network = found.data, view = focus.view.value, routes = it.routes.value;
-  const all = network?.trace.exact || 1;
+  const all = network?.trace.exact || 1, question = network?.trace.levels[0]?.nodes.some((node) => node.row === null);
   return (
     <section class="flow-trace" aria-label="Strongest routes">
       <div class="flow-bar">
@@ -83,14 +83,15 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
         <label>Nodes a layer, at most
           <select value={nodes} onChange={(event) => (it.nodes.value = +event.currentTarget.value)}>{[6, 12, 24, 48].map((n) => <option key={n} value={n}>{n}</option>)}</select>
         </label>
-        {network && <span class="flow-said flow-push">shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText()} to {focus.units.value ? "the selection" : "the prompt"}</span>}
+        {network && <span class="flow-said flow-push">shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText(network.trace.rows?.length)} to {focus.units.value ? "the selection" : "the prompt"}</span>}
       </div>
       <div class="flow-two">
         <Stage
           make={(canvas) => new Trace(canvas, { onHover: (hit) => (it.readout.value = it.say(hit)), onPick: (hit) => it.pick(hit) })}
           data={it.data.value} state={found} retry={() => it.loader.retry()} readout={it.readout}
+          file={`${view.title} - routes`}
           label="Routes of the flow: the answer at the top, layers as rows, the prompt at the bottom. Arrow keys move from node to node, Enter lists the routes through one."
-          hint="Layers from the answer (top) to the prompt (bottom). Orange moves by attention, grey stays. Click a node or a curve for the routes through it."
+          hint={`${question ? "With these weights the flow starts at the question too. " : ""}From the answer (top) through the layers to the prompt (bottom): orange moves by attention, grey stays. Click a node or a curve for the routes through it.`}
           empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
         />
         <div class="flow-routes">

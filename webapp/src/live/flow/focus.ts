@@ -94,9 +94,10 @@ export class Focus {
     this.tab.value = "layer";
   }
 
-  /** The rows in words: "the answer", "“Paris”", "4 tokens of the answer". */
-  rowsText(): string {
+  /** The rows in words: "the whole answer", "“Paris”", "4 tokens of the answer"; `used` of them, where not all were looked at. */
+  rowsText(used?: number): string {
     const rows = this.rows.value, view = this.view.value, count = rows.stop - rows.start;
+    if (used !== undefined && used < count) return `${used} of ${count} tokens of the answer, evenly chosen,`;
     if (count === view.answer.length && count > 1) return "the whole answer";
     return count === 1 ? `“${oneLine(view.answer[rows.start])}”` : `${count} tokens of the answer`;
   }

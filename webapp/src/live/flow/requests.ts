@@ -14,7 +14,7 @@ export const MEASURES = ["mass", "entropy", "sink", "distance", "weight"] as con
 export type Measure = (typeof MEASURES)[number];
 
 /** (layers * heads) for each measure; NaN for heads that were not recorded. */
-export type HeadMaps = { layers: number; heads: number } & Record<Measure, Float32Array>;
+export type HeadMaps = { layers: number; heads: number; used: number } & Record<Measure, Float32Array>;
 
 /** The strongest attention of some heads of one layer. */
 export interface LayerAnswer {
@@ -27,12 +27,20 @@ export interface LayerAnswer {
   totals: Float32Array;
   /** (heads) each head's weight in the run. */
   relative: Float32Array;
+  /** How many rows these are of: of many, some are chosen evenly. */
+  used: number;
 }
 
 function tensor(tensors: Map<string, Tensor>, name: string): Tensor {
   const found = tensors.get(name);
   if (!found) throw new UserError(`The server's answer lacks "${name}"; the page and the server may be of different versions.`);
   return found;
+}
+
+/** How many rows an answer is of. */
+function rowsUsed(tensors: Map<string, Tensor>, rows: Span): number {
+  const found = tensors.get("rows_used");
+  return (found && toIntegers(found, "rows_used")[0]) || rows.stop - rows.start;
 }
 
 const span = (rows: Span, units: Span | null): string =>
@@ -45,14 +53,14 @@ export async function fetchHeads(flow: string, rows: Span, units: Span | null, s
   const tensors = await api.tensors(path(flow, `heads?${span(rows, units)}`), signal);
   const [layers = 0, heads = 0] = tensor(tensors, "mass").shape;
   const map = (name: Measure) => toFloats(tensor(tensors, name), name);
-  return { layers, heads, mass: map("mass"), entropy: map("entropy"), sink: map("sink"), distance: map("distance"), weight: map("weight") };
+  return { layers, heads, used: rowsUsed(tensors, rows), mass: map("mass"), entropy: map("entropy"), sink: map("sink"), distance: map("distance"), weight: map("weight") };
 }
 
 /** At most `limit` edges of these heads of one layer. */
 export async function fetchLayer(flow: string, layer: number, heads: readonly number[], rows: Span, units: Span | null, limit: number, signal: AbortSignal): Promise<LayerAnswer> {
   const tensors = await api.tensors(path(flow, `layer?layer=${layer}&heads=${heads.join(",")}&${span(rows, units)}&limit=${limit}`), signal);
   const whole = (name: string) => toIntegers(tensor(tensors, name), name), real = (name: string) => toFloats(tensor(tensors, name), name);
-  return { query: whole("query"), key: whole("key"), head: whole("head"), mass: real("mass"), totals: real("totals"), relative: real("relative") };
+  return { query: whole("query"), key: whole("key"), head: whole("head"), mass: real("mass"), totals: real("totals"), relative: real("relative"), used: rowsUsed(tensors, rows) };
 }
 
 /** The strongest routes from these rows to these units (null: to the prompt). */

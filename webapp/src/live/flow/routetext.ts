@@ -1,6 +1,6 @@
 /** Routes and their steps in words. */
 import type { Network, TraceEdge } from "../../canvas/routes";
-import { nodeText } from "../../canvas/trace";
+import { nodeText, readText } from "../../canvas/trace";
 import { percent } from "../../model/scale";
 import type { View } from "../../model/types";
 
@@ -13,13 +13,17 @@ export function headsText(network: Network, step: TraceEdge, most = 4): string {
 /** A route in words, from the answer to the prompt. Where it stays at one token for several layers is not told. */
 export function routeText(view: View, network: Network, route: readonly number[]): string {
   const text = (id: number) => `“${nodeText(view, network, id)}”`;
+  const first = network.node.get(route[0]);
   let told = text(route[0]);
+  if (first && first.row !== null) told += ` (written after “${readText(view, first)}”)`;
+  let moved = false;
   for (let i = 1; i < route.length; i++) {
     const from = route[i - 1], to = route[i];
     if (network.node.get(from)?.position === network.node.get(to)?.position) continue;
+    moved = true;
     const layer = network.layerBelow(i - 1), head = network.step(from, to)?.heads[0]?.[0];
     const by = head === undefined ? `layer ${layer}` : `head ${layer}.${head}`;
     told += `  ← ${by} ←  ${text(to)}`;
   }
-  return told;
+  return moved ? told : `${told} stays where it is`;
 }
