@@ -22,7 +22,7 @@ __all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "Reader", "chosen_rows", "
 HIDDEN = -1e30  # ln P where a query sees nothing: its exponential is 0, and 0 times it is 0, as with -inf it is not
 MOST_ROWS = 64
 Check = Callable[[], None]  # called between two pieces of work; raises where they are not wanted any more
-ELEMENTS = 1 << 18  # of a block, for all heads of a KV head: stays in a core's cache
+ELEMENTS = 1 << 20  # of a block, for all heads of a KV head: 4 MB; in smaller ones threads mostly wait for each other
 
 
 def nothing() -> None:

@@ -21,7 +21,7 @@ from attributor.web.live.attention import Check, Queries, Reader, nothing
 __all__ = ["SIZE", "Tile", "TileCache", "levels", "tile"]
 
 SIZE = 256
-WORK = 1.2e10  # multiplications a tile: about a second and a half on two cores
+WORK = 3e10  # multiplications a tile: a second or so on two cores
 EXPONENTIAL = 40  # multiplications that the exponential of one attention weight takes as long as
 ROWS, KEYS = 256, 1024  # a block
 CACHE = 64 << 20
