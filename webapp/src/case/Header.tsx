@@ -11,18 +11,21 @@ interface HeaderProps {
 
 export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNode {
   const view = useCase().view.value;
+  const { model, weights, ...made } = view.meta;
   const meta = [
-    ...Object.entries(view.meta).map(([key, value]) => (key === "model" ? value : `${key} ${value}`)),
+    model,
+    weights && `weights ${weights}`,
     view.firstToken && `${view.firstToken[view.ends.length]!.toLocaleString("en")} prompt tokens`,
     view.answer.length > 1 && `${view.answer.length.toLocaleString("en")} answer tokens`,
     view.documents.length > 0 && `${view.documents.length.toLocaleString("en")} documents`,
   ].filter(Boolean);
+  const details = Object.entries(made);
   const { notes } = view;
   return (
     <header class="case-header">
       <div class="case-question">
         <h1>
-          <bdi>{view.question?.trim() || view.title || "Where the answer came from"}</bdi>
+          <bdi>{view.question?.trim() || "Where the answer came from"}</bdi>
         </h1>
         {view.expected !== null && (
           <p class="case-expected">
@@ -32,6 +35,21 @@ export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNod
         <p class="case-meta">
           <bdi>{meta.join(" · ")}</bdi>
         </p>
+        {details.length > 0 && (
+          <details class="case-meta">
+            <summary>How it was made</summary>
+            <dl>
+              {details.map(([key, value]) => (
+                <div key={key}>
+                  <dt>{key.replaceAll("_", " ")}</dt>
+                  <dd>
+                    <bdi>{value}</bdi>
+                  </dd>
+                </div>
+              ))}
+            </dl>
+          </details>
+        )}
         {notes.length === 1 && <p class="case-meta">{notes[0]}</p>}
         {notes.length > 1 && (
           <details class="case-meta">

@@ -6,6 +6,7 @@ import { CasePage } from "../case/CasePage";
 import { format, navigate, place } from "../model/link";
 import type { Case, Variant } from "../model/types";
 import { ShareMenu } from "../share/ShareMenu";
+import { Below } from "../ui/Below";
 import { count } from "../ui/format";
 import { describe, Failure } from "../ui/messages";
 import { Meter } from "../ui/Meter";
@@ -69,7 +70,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
           <Failure {...describe(failed)} />
         </div>
       )}
-      {opened !== null && failed === null && <CasePage case={opened} onPrevious={to(position - 1)} onNext={to(position + 1)} tools={<ShareMenu />} />}
+      {opened !== null && failed === null && <CasePage case={opened} onPrevious={to(position - 1)} onNext={to(position + 1)} tools={<ShareMenu />} extra={<Below />} />}
     </div>
   );
 }

@@ -5,6 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { CasePage } from "../case/CasePage";
 import type { Case, FlowSource } from "../model/types";
 import { ShareMenu } from "../share/ShareMenu";
+import { Below } from "./Below";
 import { Refused } from "./Refused";
 
 interface Props {
@@ -31,7 +32,7 @@ export function FlowPage({ id, open }: Props): JSX.Element {
   if (opened === null) return <p class="app-wait">Reading the flow …</p>;
   return (
     <div class="app-case">
-      <CasePage case={opened} tools={<ShareMenu />} />
+      <CasePage case={opened} tools={<ShareMenu />} extra={<Below />} />
     </div>
   );
 }
