@@ -66,7 +66,8 @@ class TraceAnswer(BaseModel):
 
         def edge(one: Edge) -> TraceEdge:
             head = one.heads[0][0] if one.heads else None
-            return TraceEdge(start=one.start, stop=one.stop, mass=one.mass, head=head, heads=list(one.heads))
+            parts = [(name, _short(share, 3)) for name, share in one.heads]
+            return TraceEdge(start=one.start, stop=one.stop, mass=_short(one.mass), head=head, heads=parts)
 
         return cls(
             levels=[
@@ -79,3 +80,8 @@ class TraceAnswer(BaseModel):
             paths=[TracePath(nodes=list(ids), mass=mass, share=min(1.0, mass / whole)) for mass, ids in found.paths],
             rows=rows,
         )
+
+
+def _short(value: float, digits: int = 6) -> float:
+    """So many digits: there may be thousands of them, and they are drawn."""
+    return float(f"{value:.{digits}g}")
