@@ -91,6 +91,41 @@ export class Network {
     return found.sort((a, b) => b.mass - a.mass).slice(0, count);
   }
 
+  /** How much stays at one position all the way, and on how many routes. */
+  staying(): { mass: number; count: number } {
+    let total = 0, count = 0;
+    for (const start of this.trace.levels[0]?.nodes ?? []) {
+      let mass = start.mass, at: number | undefined = start.id;
+      for (let level = 1; level < this.trace.levels.length && at !== undefined; level++) {
+        const ends: Map<number, number> = this.down.get(at) ?? new Map<number, number>();
+        let sum = 0, next: number | undefined;
+        for (const [to, m] of ends) {
+          sum += m;
+          if (this.node.get(to)?.position === start.position) next = to;
+        }
+        mass *= next === undefined ? 0 : (ends.get(next) ?? 0) / sum;
+        at = next;
+      }
+      if (at === undefined) continue;
+      total += mass;
+      count++;
+    }
+    return { mass: total, count };
+  }
+
+  /** The heaviest routes that move, heaviest first: those that the server found, and the best ones to where most arrives. */
+  moving(count = 8): Route[] {
+    const last = [...(this.trace.levels[this.trace.levels.length - 1]?.nodes ?? [])].sort((a, b) => b.mass - a.mass);
+    const found = new Map<string, Route>();
+    const add = (route: Route): void => {
+      const moves = route.nodes.some((id) => this.node.get(id)?.position !== this.node.get(route.nodes[0])?.position);
+      if (moves) found.set(route.nodes.join(), route);
+    };
+    for (const { nodes, mass } of this.trace.paths) add({ nodes: [...nodes], mass });
+    for (const node of last.slice(0, 12)) this.through([node.id], count).forEach(add);
+    return [...found.values()].sort((a, b) => b.mass - a.mass).slice(0, count);
+  }
+
   /** The layer whose attention leads from this level to the next. */
   layerBelow(level: number): number {
     return this.trace.levels[level].layer - 1;

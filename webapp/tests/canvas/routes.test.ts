@@ -66,6 +66,18 @@ describe("routes", () => {
     expect(performance.now() - started).toBeLessThan(1500);
   });
 
+  test("what stays and what moves are told apart, and together they are every path", () => {
+    const positions = (path: { nodes: number[] }) => new Set(path.nodes.map((id) => it.node.get(id)?.position)).size;
+    const still = every.filter((path) => positions(path) === 1), moving = every.filter((path) => positions(path) > 1);
+    expect(it.staying().mass).toBeCloseTo(still.reduce((sum, path) => sum + path.mass, 0), 10);
+    expect(it.staying().count).toBe(2);
+    it.moving(6).forEach((route, i) => expect(route.mass).toBeCloseTo(moving[i].mass, 10));
+    const told = new Network({ ...trace, paths: [{ nodes: moving[0].nodes, mass: moving[0].mass, share: 1 }] });
+    expect(told.moving(6)).toHaveLength(6); // the same route is not told twice
+    expect(new Set(told.moving(6).map((route) => route.nodes.join())).size).toBe(6);
+    expect(new Network({ levels: [], edges: [], shown: 0, exact: 0, paths: [] }).moving()).toEqual([]);
+  });
+
   test("a step is told by what carries most of it", () => {
     const stays = trace.edges.find((edge) => edge.head === null) as TraceEdge;
     expect(it.step(stays.from, stays.to)?.head).toBe(1);

@@ -31,7 +31,7 @@ class Model {
       if (!network) return [];
       if (picked?.kind === "node" && network.node.has(picked.id)) return network.through([picked.id]);
       if (picked?.kind === "edge" && network.node.has(picked.from) && network.node.has(picked.to)) return network.through([picked.from, picked.to]);
-      return network.trace.paths.slice(0, 8).map(({ nodes, mass }) => ({ nodes: [...nodes], mass }));
+      return network.moving();
     });
     this.data = computed<TraceData | null>(() => {
       const network = this.loader.state.value.data;
@@ -95,7 +95,8 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
         />
         <div class="flow-routes">
-          <h3>{it.picked.value ? "Routes through what you picked" : "Strongest routes"}{it.picked.value && <button type="button" class="button quiet" onClick={() => { it.picked.value = null; it.route.value = []; }}>All</button>}</h3>
+          <h3>{it.picked.value ? "Routes through what you picked" : "Strongest routes that move"}{it.picked.value && <button type="button" class="button quiet" onClick={() => { it.picked.value = null; it.route.value = []; }}>All</button>}</h3>
+          {network && !it.picked.value && <Staying network={network} />}
           <ol>
             {network && routes.map((route) => {
               const on = it.route.value === route.nodes;
@@ -113,6 +114,12 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
       <TextTable title="The 20 strongest steps as a table" head={["Layer", "From", "To", "By", "Share"]} rows={network ? topSteps(network, view) : []} />
     </section>
   );
+}
+
+/** What never moves is much, and one line. */
+function Staying({ network }: { network: Network }): VNode | null {
+  const { mass, count } = network.staying();
+  return count ? <p class="flow-staying"><b>{percent(mass / (network.trace.exact || 1))}</b> <span>stays where it starts, on the residual connections.</span></p> : null;
 }
 
 function topSteps(network: Network, view: View): string[][] {
