@@ -28,9 +28,9 @@ page and its data come from this machine, and only this machine can open it.
 
 [bold]Examples[/]
 
-[cyan]attributor explore runs/hotpotqa[/]        the folder of a run, or a folder of such folders to compare
+[cyan]attributor explore runs/hotpotqa[/] (the folder of a run, or a folder of such folders to compare)
 
-[cyan]attributor explore answer.safetensors[/]   from attributor flow --save, or flow.save()
+[cyan]attributor explore answer.safetensors[/] (from attributor flow --save, or flow.save())
 
 [cyan]attributor explore --port 8080 --no-browser[/]
 
@@ -45,7 +45,7 @@ stays here, in memory, until the command ends.
 
 [bold]Examples[/]
 
-[cyan]attributor serve[/]   the page offers the default model, which runs on any CPU
+[cyan]attributor serve[/] (the page offers the default model, which runs on any CPU)
 
 [cyan]attributor serve --model Qwen/Qwen2.5-7B-Instruct --device-map auto --dtype bfloat16[/]
 
@@ -100,7 +100,7 @@ Budget = Annotated[
     float | None,
     opt._option(
         LIMITS,
-        r"How much memory answers may keep; older ones make room.  [dim]\[default: a share of what is free][/]",
+        r"How much memory answers may keep; older ones make room.  [dim]\[default: a quarter of the memory, at most 4.3][/]",
         "--memory-budget",
         min=0.01,
         metavar="GB",
