@@ -174,9 +174,12 @@ def elements(page: Any) -> int:
 
 
 def heap(page: Any) -> int:
-    """Bytes of the JavaScript heap, once its garbage is collected."""
-    page.evaluate("globalThis.gc && gc()")
-    return int(page.evaluate("performance.memory.usedJSHeapSize"))
+    """Bytes of JavaScript's objects and of their arrays of numbers, once the garbage is collected."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    usage = session.send("Runtime.getHeapUsage")
+    session.detach()
+    return int(usage["usedSize"] + usage["backingStorageSize"])
 
 
 def shown(page: Any) -> None:
