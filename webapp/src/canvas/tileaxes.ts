@@ -54,3 +54,11 @@ export function paintAxes(pen: Pen, theme: Theme, plan: AxisPlan): void {
     }
   }
 }
+
+/** The text of a token at the edge of the matrix, kept within its width. */
+export function paintTag(pen: Pen, theme: Theme, width: number, x: number, y: number, text: string, align: "center" | "right"): void {
+  const long = Math.min(150, text.length * 7.5 + 14);
+  const from = align === "right" ? x - long : Math.min(Math.max(0, x - long / 2), width - long);
+  pen.rect(from, y - 10, long, 20, { fill: theme.ink, radius: 5 });
+  pen.text(from + long / 2, y + 0.5, text, { fill: theme.card, size: 13, serif: true, align: "center", within: long - 6 });
+}

@@ -3,11 +3,11 @@ import type { Pen } from "./pen";
 import { Picture } from "./picture";
 import type { PictureOptions } from "./picture";
 import type { Theme } from "./theme";
-import { niceAbove, paintAxes } from "./tileaxes";
+import { niceAbove, paintAxes, paintTag } from "./tileaxes";
 import { drawTile, strongest } from "./tilepixels";
 import type { TileMode } from "./tilepixels";
 import { tileKey, TileStore } from "./tilestore";
-import type { Tile, TilePlace, TileSource } from "./tilestore";
+import type { CellHit, Tile, TilePlace, TileSource } from "./tilestore";
 import { Zoomer } from "./zoom";
 
 export type { TileMode } from "./tilepixels";
@@ -19,16 +19,7 @@ export interface TilesData {
   label(position: number): string;
 }
 
-/** A cell: `span` tokens from `query` on look at `span` tokens from `key` on. */
-export interface CellHit {
-  query: number;
-  key: number;
-  span: number;
-  /** Null where the tile is not here yet. */
-  max: number | null;
-  mean: number | null;
-  every: number;
-}
+export type { CellHit } from "./tilestore";
 
 export interface TilesOptions extends PictureOptions<CellHit> {
   onFail?(error: unknown): void;
@@ -144,13 +135,8 @@ export class Tiles extends Picture<TilesData, CellHit> {
     pen.rect(LEFT, y, side, wide, { fill: theme.accent, alpha: 0.12 });
     pen.rect(x - 0.5, y - 0.5, wide + 1, wide + 1, { stroke: theme.accent, width: 1.5 });
     pen.unclip();
-    const tag = (cx: number, cy: number, text: string, align: "center" | "right") => {
-      const long = Math.min(150, text.length * 7.5 + 14), from = align === "right" ? cx - long : Math.min(Math.max(0, cx - long / 2), this.width - long);
-      pen.rect(from, cy - 10, long, 20, { fill: theme.ink, radius: 5 });
-      pen.text(from + long / 2, cy + 0.5, text, { fill: theme.card, size: 13, serif: true, align: "center", within: long - 6 });
-    };
-    tag(x + wide / 2, TOP - 14, data.label(hovered.key), "center");
-    tag(Math.max(LEFT - 4, 54), Math.min(Math.max(TOP, y + wide / 2), TOP + side), data.label(hovered.query), "right");
+    paintTag(pen, theme, this.width, x + wide / 2, TOP - 14, data.label(hovered.key), "center");
+    paintTag(pen, theme, this.width, Math.max(LEFT - 4, 54), Math.min(Math.max(TOP, y + wide / 2), TOP + side), data.label(hovered.query), "right");
   }
 
   protected override key(event: KeyboardEvent): boolean {

@@ -112,3 +112,14 @@ export class TileStore {
     this.fill();
   }
 }
+
+/** A cell: `span` tokens from `query` on look at `span` tokens from `key` on. */
+export interface CellHit {
+  query: number;
+  key: number;
+  span: number;
+  /** Null where the tile is not here yet. */
+  max: number | null;
+  mean: number | null;
+  every: number;
+}

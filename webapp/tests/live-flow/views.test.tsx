@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { Network } from "../../src/canvas/routes";
 import { CaseState } from "../../src/case/state";
@@ -73,6 +73,9 @@ afterEach(() => {
   drawn.restore();
   vi.unstubAllGlobals();
 });
+
+// Effects that wait for a frame have a timer too, which must not fire after the page is gone.
+afterAll(() => new Promise((resolve) => setTimeout(resolve, 200)));
 
 describe("the tabs", () => {
   test("follow the pattern: one in the order of tabs, arrows move and wrap", async () => {

@@ -85,6 +85,9 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
         </label>
         {network && <span class="flow-said flow-push">shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText(network.trace.rows?.length)} to {focus.units.value ? "the selection" : "the prompt"}</span>}
       </div>
+      {network && !focus.units.value && sinkShare(network, view) > 0.5 && (
+        <p class="flow-caption">{percent(sinkShare(network, view))} of what is shown ends at the first token, where attention rests. Select something in the prompt to see the routes to it.</p>
+      )}
       <div class="flow-two">
         <Stage
           make={(canvas) => new Trace(canvas, { onHover: (hit) => (it.readout.value = it.say(hit)), onPick: (hit) => it.pick(hit) })}
@@ -114,6 +117,13 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
       <TextTable title="The 20 strongest steps as a table" head={["Layer", "From", "To", "By", "Share"]} rows={network ? topSteps(network, view) : []} />
     </section>
   );
+}
+
+/** How much of the drawn flow ends at the first token, where that is an attention sink. */
+function sinkShare(network: Network, view: View): number {
+  const { levels } = network.trace, last = levels[levels.length - 1]?.nodes ?? [];
+  const all = last.reduce((sum, node) => sum + node.mass, 0);
+  return view.sink && all > 0 ? (last.find((node) => node.unit === 0)?.mass ?? 0) / all : 0;
 }
 
 /** What never moves is much, and one line. */
