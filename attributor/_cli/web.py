@@ -100,7 +100,7 @@ Budget = Annotated[
     float | None,
     opt._option(
         LIMITS,
-        r"How much memory answers may keep; older ones make room.  [dim]\[default: a quarter of the memory, at most 4.3][/]",
+        r"How much memory answers may keep; older ones make room.  [dim]\[default: a quarter of it, 4.3 at most][/]",
         "--memory-budget",
         min=0.01,
         metavar="GB",
