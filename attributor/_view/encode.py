@@ -76,7 +76,8 @@ def encode_page_view(flow: FlowArrays, room: int) -> bytes:
         notes.append(f"The answer is long: {together} tokens of it are shown together, as their mean.")
     steps = 65535 if 2 * len(rows_first) * len(units) <= room else 255
     rows = _quantise(flow.scores, units.first, rows_first, steps)
-    notes.append(f"Scores are stored as the square root of their share of the row's largest, in {steps:,} steps.")
+    if steps == 255:  # the finer steps are beyond what any digit shows
+        notes.append("Scores are rounded to 255 steps of the square root of their share of the row's largest.")
     return _encode(flow, units, total.astype(np.float32), rows_first, rows, notes)
 
 
