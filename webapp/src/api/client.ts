@@ -28,7 +28,10 @@ let door = "";
 
 /** What kind of server this is; asked for once. */
 export function session(): Promise<Session> {
-  const fresh = (asked ??= send("GET", "/api/session").then((answer) => json<Session>(answer)));
+  const fresh = (asked ??= api.get<Session>("/api/session").then((found) => {
+    if (found.door !== "explore" && found.door !== "serve") throw unreadable();
+    return found;
+  }));
   fresh.then(
     (found) => (door = ` ${found.door}`),
     () => {
@@ -42,7 +45,9 @@ export function session(): Promise<Session> {
 export const api = {
   /** The JSON of a path. */
   async get<T>(path: string, signal?: AbortSignal): Promise<T> {
-    return json<T>(await send("GET", path, signal));
+    const found = await json<T | undefined>(await send("GET", path, signal));
+    if (found === undefined || found === null) throw unreadable();
+    return found;
   },
 
   /** Sends JSON; the answer's JSON, undefined where it has none. */
@@ -163,11 +168,15 @@ function unreachable(cause?: unknown): Unreachable {
   return new Unreachable(`The server at this address does not answer; is \`attributor${door}\` still running?`, { cause });
 }
 
+function unreadable(cause?: unknown): UserError {
+  return new UserError("The server's answer cannot be read; is another program at this address?", { cause });
+}
+
 async function json<T>(answer: Response): Promise<T> {
   const text = await whole(answer.text());
   try {
     return (text ? JSON.parse(text) : undefined) as T;
   } catch (error) {
-    throw new UserError("The server's answer cannot be read; is another program at this address?", { cause: error });
+    throw unreadable(error);
   }
 }

@@ -35,6 +35,7 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
   // The case before stays until the next one is there: going through cases does not flicker.
   const opened = useMemo(() => signal<CaseState | string | null>(null), []);
   const [help, setHelp] = useState(false);
+  const [tries, setTries] = useState(0);
   useEffect(() => {
     let left = false;
     const show = (next: CaseState | string): void => {
@@ -53,7 +54,7 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
     return () => {
       left = true;
     };
-  }, [it]);
+  }, [it, tries]);
   useEffect(
     () => () => {
       if (opened.peek() instanceof CaseState) (opened.peek() as CaseState).dispose();
@@ -86,7 +87,18 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
   });
   const state = opened.value;
   if (state === null) return <p class="case-wait" role="status">Reading the case …</p>;
-  if (typeof state === "string") return <p class="case-wait error" role="alert">{state}</p>;
+  if (typeof state === "string") {
+    const again = (): void => {
+      opened.value = null;
+      setTries(tries + 1);
+    };
+    return (
+      <div class="case-wait" role="alert">
+        <p class="error">{state}</p>
+        <button type="button" class="button" onClick={again}>Try again</button>
+      </div>
+    );
+  }
   return (
     <CaseProvider value={state}>
       <div class="case-frame" aria-busy={state.case !== it}>

@@ -112,6 +112,10 @@ function isLow(text: string, place: number): boolean {
 let segmenter: Intl.Segmenter | null = null;
 
 function sentences(block: string, base: number, found: number[]): void {
+  if (typeof Intl.Segmenter !== "function") {
+    trimmed(block, 0, block.length, base, found); // an old browser: lines and blocks stay whole
+    return;
+  }
   segmenter ??= new Intl.Segmenter("en", { granularity: "sentence" });
   const joined = block.replace(WRAP, " ");
   let from = 0;

@@ -4,6 +4,7 @@ import type { ComponentProps, ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { navigate, route } from "../model/link";
 import { serverFlow } from "../model/server";
+import { visible } from "../model/text";
 import { FlowPage } from "../ui/FlowPage";
 import { Part } from "../ui/Part";
 import { Refused } from "../ui/Refused";
@@ -55,7 +56,7 @@ function Missing({ id }: { id: string }): JSX.Element {
     <>
       <p class="error" role="alert">
         {id.startsWith(LOCAL)
-          ? `“${id.slice(LOCAL.length)}” was opened in another tab, or before this page was loaded again. Open it here and the link works.`
+          ? `“${visible(id.slice(LOCAL.length))}” was opened in another tab, or before this page was loaded again. Open it here and the link works.`
           : "What this link names is not open on this server."}
       </p>
       <OpenPage />

@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { format, navigate } from "../model/link";
+import { visible } from "../model/text";
 import { bytes, plural } from "../ui/format";
 import { report } from "../ui/messages";
 import type { Picked } from "./files";
@@ -118,7 +119,7 @@ function describeChosen(picked: readonly Picked[]): string {
   for (const { file } of picked) size += file.size;
   const folder = picked[0]!.path.includes("/") ? picked[0]!.path.split("/")[0] : null;
   const name = folder ?? (picked.length === 1 ? picked[0]!.path : plural(picked.length, "file"));
-  return `${name} · ${bytes(size)}`;
+  return `${visible(name)} · ${bytes(size)}`;
 }
 
 function List(): JSX.Element {

@@ -1,6 +1,7 @@
 /** Local files -> what they are together: runs, flows and lists, and sentences about the rest. */
 
 import { BlobBytes } from "../model/bytes";
+import { visible } from "../model/text";
 import type { Picked } from "./files";
 import { kindOf, WHAT_OPENS } from "./kinds";
 import type { Kind } from "./kinds";
@@ -45,7 +46,7 @@ export async function group(picked: readonly Picked[]): Promise<Grouped> {
   const runAt = (folder: string, name: string): LocalRun => {
     let run = runs.get(folder);
     if (run === undefined) {
-      run = { kind: "run", name, run: null, cases: [], flows: flows.get(folder) ?? new Map() };
+      run = { kind: "run", name: visible(name), run: null, cases: [], flows: flows.get(folder) ?? new Map() };
       runs.set(folder, run);
       grouped.found.push(run);
     }
@@ -57,14 +58,14 @@ export async function group(picked: readonly Picked[]): Promise<Grouped> {
     if (kind.kind === "run") runAt(folder, title || name).run = one.file;
     else if (kind.kind === "cases" && (PART.test(name) || folder)) runAt(folder, title || name).cases.push({ name, file: one.file });
     // Files of other names, chosen together, are runs of their own.
-    else if (kind.kind === "cases") grouped.found.push({ kind: "run", name, run: null, cases: [{ name, file: one.file }], flows: new Map() });
+    else if (kind.kind === "cases") grouped.found.push({ kind: "run", name: visible(name), run: null, cases: [{ name, file: one.file }], flows: new Map() });
     else if (kind.kind === "unknown") {
       if (PART.test(name) && one.file.size === 0) runAt(folder, title || name).cases.push({ name, file: one.file });
-      else strange.push(`${name} ${kind.looks}.`);
-    } else grouped.found.push({ kind: kind.kind, name, file: one.file });
+      else strange.push(visible(`${name} ${kind.looks}.`));
+    } else grouped.found.push({ kind: kind.kind, name: visible(name), file: one.file });
   }
   for (const [folder, files] of flows) {
-    if (!runs.has(folder)) for (const [name, file] of files) grouped.found.push({ kind: "flow", name, file });
+    if (!runs.has(folder)) for (const [name, file] of files) grouped.found.push({ kind: "flow", name: visible(name), file });
   }
   if (picked.length === 0) grouped.problems.push(`There is nothing to open in what was given. ${WHAT_OPENS}`);
   // In a folder with a run, other JSON files are not worth a word.

@@ -6,6 +6,7 @@ import type { Source as Described, Sources } from "../api/types";
 import { BlobBytes, HttpBytes } from "../model/bytes";
 import type { Route } from "../model/link";
 import { serverFlow } from "../model/server";
+import { visible } from "../model/text";
 import type { FlowSource } from "../model/types";
 import { flowName } from "../run/flowname";
 import type { OpenRun } from "../run/opened";
@@ -35,7 +36,7 @@ export const sourcesNote = signal<string | null>(null);
 /** Ask the server what its command line named. */
 export async function loadSources(): Promise<void> {
   const { sources: listed, note } = await api.get<Sources>("/api/sources");
-  sourcesNote.value = note;
+  sourcesNote.value = note === null ? null : visible(note);
   add(listed.map(ofServer));
 }
 
@@ -60,14 +61,14 @@ export function ofServer(given: Described): Source {
   const { files } = given;
   const url = (id: string) => `/api/files/${encodeURIComponent(id)}`;
   const flowId = files.flow ?? given.id;
-  const common = { id: given.id, name: given.name, bytes: given.bytes, local: false, kind: given.kind, flowId };
+  const common = { id: given.id, name: visible(given.name), bytes: given.bytes, local: false, kind: given.kind, flowId };
   if (given.kind === "flow") return { ...common, run: null, flow: () => serverFlow(flowId) };
   if (given.kind === "list") {
-    return { ...common, flow: null, run: once((reader) => reader.ofList(given.name, () => HttpBytes.open(url(files.list ?? "")))) };
+    return { ...common, flow: null, run: once((reader) => reader.ofList(common.name, () => HttpBytes.open(url(files.list ?? "")))) };
   }
   const cases = files.cases ?? [];
   const open = (reader: typeof OpenRun) =>
-    reader.ofRun(given.name, {
+    reader.ofRun(common.name, {
       run: files.run === undefined ? null : () => HttpBytes.open(url(files.run!)),
       // The server names parts in the order in which they are read.
       parts: () => Promise.all(cases.map(async (id, i) => ({ name: cases.length === 1 ? "cases.jsonl" : `cases part ${i + 1}`, bytes: await HttpBytes.open(url(id)) }))),

@@ -3,6 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { visible } from "../model/text";
 import { count, digits, rankText, signed } from "../ui/format";
 import { AP, FIRST } from "./ranks";
 import { rankValue } from "./summary";
@@ -83,7 +84,7 @@ export function CaseTable({ cases, shown, state, method, other, memory, href, on
     go(to);
   };
   const { first, last } = inSight(sight.value.scroll, sight.value.height, row, shown.length);
-  const visible = Array.from(shown.subarray(first, last), (place, i) => ({ index: first + i, summary: cases[place]! }));
+  const lines = Array.from(shown.subarray(first, last), (place, i) => ({ index: first + i, summary: cases[place]! }));
   return (
     <div
       ref={grid}
@@ -110,7 +111,7 @@ export function CaseTable({ cases, shown, state, method, other, memory, href, on
       </div>
       {shown.length > 0 && (
         <div role="rowgroup" class="run-rows" style={{ height: `${shown.length * row}px` }}>
-          {visible.map(({ index, summary }) => (
+          {lines.map(({ index, summary }) => (
             <div
               key={summary.id}
               id={`run-row-${index}`}
@@ -131,7 +132,7 @@ export function CaseTable({ cases, shown, state, method, other, memory, href, on
                 <div key={column.key} role="gridcell" class={column.class}>
                   {column.key === "question" ? (
                     <a href={href(summary)} tabIndex={-1}>
-                      {summary.question || summary.id}
+                      {summary.question || visible(summary.id)}
                     </a>
                   ) : (
                     column.show(summary)

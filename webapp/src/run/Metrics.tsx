@@ -2,6 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
+import { visible } from "../model/text";
 import { count, digits, plural, range, signed } from "../ui/format";
 import type { Interval } from "./compare";
 import type { Column, Digest, MethodRow, Slice } from "./digest";
@@ -83,7 +84,7 @@ export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): J
             {wide.value ? "Show the main metrics only" : "Show every metric"}
           </button>
         )}
-        <p class="soft">{known ? `${digest.interval}${slice.value.stratum === "all" ? "" : `, ${slice.value.stratum}`}. ${digest.ablations}` : `Computed from ${plural(n, "case")}; 95% percentile bootstrap over cases.`}</p>
+        <p class="soft">{known ? `${digest.interval}${slice.value.stratum === "all" ? "" : `, ${visible(slice.value.stratum)}`}. ${digest.ablations}` : `Computed from ${plural(n, "case")}; 95% percentile bootstrap over cases.`}</p>
       </div>
     </section>
   );
@@ -116,7 +117,7 @@ function SliceChoice({ digest, slice, onSlice }: { digest: Digest; slice: Slice;
         <select aria-label="Part of the rows" value={slice.stratum} onChange={(event) => onSlice({ ...slice, stratum: event.currentTarget.value })}>
           {digest.strata.map(([name, rows]) => (
             <option value={name} key={name}>
-              {name === "all" ? "all rows" : name.replace(":", ": ")} ({count(rows)})
+              {name === "all" ? "all rows" : visible(name).replace(":", ": ")} ({count(rows)})
             </option>
           ))}
         </select>

@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { CasePage } from "../case/CasePage";
 import { format, navigate, place } from "../model/link";
+import { visible } from "../model/text";
 import type { Case, Variant } from "../model/types";
 import { ShareMenu } from "../share/ShareMenu";
 import { Below } from "../ui/Below";
@@ -42,7 +43,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
   }, [cases, at, id]);
   useEffect(() => {
     const title = at >= 0 ? cases!.cases[at]!.question : id;
-    document.title = `${title} · attributor`;
+    document.title = `${visible(title)} · attributor`;
   }, [cases, at, id]);
   const position = shown.indexOf(at);
   const to = (index: number): (() => void) | undefined => {
@@ -63,7 +64,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
         )}
         {at >= 0 && position < 0 && <span class="soft">not among the cases that the filters show</span>}
       </nav>
-      {at < 0 && progress === null && <p class="error run-wrong">There is no case “{id}” in this run.</p>}
+      {at < 0 && progress === null && <p class="error run-wrong">There is no case “{visible(id)}” in this run.</p>}
       {at < 0 && progress !== null && <Meter label="Reading cases" done={progress.read} total={progress.size} />}
       {failed !== null && (
         <div class="run-wrong" role="alert">

@@ -4,12 +4,12 @@
  */
 
 import type { Bytes } from "../model/bytes";
-import { shown } from "../model/text";
+import { shown, visible } from "../model/text";
 import type { Case, View } from "../model/types";
 import { UserError } from "../model/types";
 import { rank, rankable, WIDTH } from "./ranks";
 import { oneRow } from "./record";
-import { isObject, Methods, number, words } from "./summary";
+import { isObject, Methods, number, told, words } from "./summary";
 import type { Json, Summary } from "./summary";
 
 /** A list is read whole, unlike a run; this bounds the memory of it. */
@@ -87,11 +87,11 @@ export class AncestorList {
       place: { part: 0, start: i, stop: i + 1 },
       status: "done",
       reason: "",
-      kind: words(inner["kind"]) || words(inner["type"]),
-      level: words(inner["level"]),
-      question: entry.question,
-      expected: entry.expected,
-      answer: entry.answer,
+      kind: told(inner["kind"]) || told(inner["type"]),
+      level: told(inner["level"]),
+      question: visible(entry.question),
+      expected: visible(entry.expected),
+      answer: visible(entry.answer),
       right: entry.verdict,
       tokens: null,
       ranks,
@@ -211,7 +211,7 @@ function viewOf(entry: Entry, id: string): View {
   if (!entry.scored) notes.push("This case has no scores.");
   if (entry.scores.some((score) => score < 0)) notes.push("Scores below zero, which speak against the answer, are shown as zero.");
   return {
-    title: entry.question || id,
+    title: visible(entry.question || id),
     text,
     kind: "piece",
     ends: Int32Array.from(ends),
@@ -230,7 +230,7 @@ function viewOf(entry: Entry, id: string): View {
     sink: false,
     question: entry.question ? shown(entry.question).text : null,
     expected: entry.expected ? shown(entry.expected).text : null,
-    meta: { ...(entry.question && { case: id }), ...(entry.said && { verification: shown(entry.said).text }) },
+    meta: { ...(entry.question && { case: visible(id) }), ...(entry.said && { verification: shown(entry.said).text }) },
     notes,
   };
 }

@@ -1,7 +1,8 @@
 /** What run.json says, ready to show: metrics by method with n and interval, differences, settings, versions. */
 
+import { visible } from "../model/text";
 import type { Interval } from "./compare";
-import { isObject, number, words } from "./summary";
+import { isObject, number, told } from "./summary";
 import type { Json } from "./summary";
 
 /** A column of the table of metrics. */
@@ -82,14 +83,14 @@ export class Digest {
   }
 
   get status(): string {
-    return words(this.run["status"]);
+    return told(this.run["status"]);
   }
 
   /** "hotpotqa · SmolLM2-135M-Instruct". */
   get title(): string {
     const config = objectOf(this.run["config"]);
-    const data = words(objectOf(this.run["data"])["name"]) || words(config["dataset"]);
-    const model = words(config["model"]);
+    const data = told(objectOf(this.run["data"])["name"]) || told(config["dataset"]);
+    const model = told(config["model"]);
     return [data, model.split("/").pop()].filter((part) => part).join(" · ") || "Evaluation run";
   }
 
@@ -125,7 +126,7 @@ export class Digest {
   get answers(): [string, Interval][] {
     const labels: Record<string, string> = { em: "exact match", says: "holds the expected answer", f1: "F1", verified: "verified" };
     const found = Object.entries(objectOf(this.metrics["answers"])).map(([key, value]): [string, Interval] => [
-      labels[key] ?? key,
+      labels[key] ?? visible(key),
       intervalOf(value),
     ]);
     return found.filter(([, interval]) => interval.value !== null);
@@ -144,7 +145,7 @@ export class Digest {
     const found: Difference[] = [];
     for (const one of Array.isArray(listed) ? listed : []) {
       if (!isObject(one) || one["metric"] !== metric) continue;
-      const given = { method: words(one["method"]), other: words(one["other"]), metric, ...intervalOf(one) };
+      const given = { method: told(one["method"]), other: told(one["other"]), metric, ...intervalOf(one) };
       if (given.method === method) found.push(given);
       else if (given.other === method) found.push(flipped(given));
     }
@@ -155,14 +156,14 @@ export class Digest {
   get ablations(): string {
     const [first] = (Array.isArray(this.metrics["ablations"]) ? this.metrics["ablations"] : []) as unknown[];
     const how = objectOf(first);
-    if (!words(how["convention"])) return "";
+    if (!told(how["convention"])) return "";
     const convention = how["convention"] === "mask" ? "hidden from attention" : "taken out of the text";
-    return `Pieces are ${convention} (${words(how["convention"])}); LDS over ${words(how["masks"])} random sets, seed ${words(how["seed"])}.`;
+    return `Pieces are ${convention} (${told(how["convention"])}); LDS over ${told(how["masks"])} random sets, seed ${told(how["seed"])}.`;
   }
 
   /** "95% percentile bootstrap over rows". */
   get interval(): string {
-    return words(objectOf(this.metrics["settings"])["interval"]) || "95% interval";
+    return told(objectOf(this.metrics["settings"])["interval"]) || "95% interval";
   }
 
   /** Settings, versions and machine as [group, [name, value][]]. */
@@ -170,7 +171,7 @@ export class Digest {
     const pairs = (value: unknown): [string, string][] =>
       Object.entries(objectOf(value))
         .filter(([, one]) => one !== null && one !== undefined)
-        .map(([name, one]): [string, string] => [name.replaceAll("_", " "), Array.isArray(one) ? one.map(words).join(", ") : words(one)]);
+        .map(([name, one]): [string, string] => [visible(name).replaceAll("_", " "), Array.isArray(one) ? one.map(told).join(", ") : told(one)]);
     const more = pairs({ device: this.run["device"], processes: this.run["processes"], "weights from": this.run["weights_from"] });
     const seconds = objectOf(this.run["seconds"]);
     for (const [key, label] of [["last_session", "seconds of the last session"], ["cases", "seconds of all cases"]] as const) {
@@ -190,14 +191,14 @@ export class Digest {
 }
 
 function methodRow(name: string, method: Json, slice: Slice): MethodRow {
-  const aggregation = words(method["main"]);
+  const aggregation = told(method["main"]);
   const by = objectOf(objectOf(objectOf(method[slice.unit])[aggregation])[slice.stratum]);
   const all = slice.stratum === "all" ? { ...objectOf(method["costs"]), ...objectOf(method["faithfulness"]) } : {};
   const values = new Map<string, Interval>();
   for (const [key, value] of Object.entries({ ...by, ...all })) {
     if (isObject(value) && number(value["value"]) !== null) values.set(key, intervalOf(value));
   }
-  return { name, aggregation, values };
+  return { name: visible(name), aggregation, values };
 }
 
 function flipped(given: Difference): Difference {

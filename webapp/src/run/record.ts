@@ -1,11 +1,11 @@
 /** A record of an evaluation -> what the case page shows: one variant for each method and aggregation. */
 
 import { MemoryFlow, PlainRows } from "../model/memory";
-import { shown } from "../model/text";
+import { shown, visible } from "../model/text";
 import type { Case, FlowSource, Variant, View } from "../model/types";
 import { UserError } from "../model/types";
 import { usable } from "./ranks";
-import { isObject, number, words } from "./summary";
+import { isObject, number, told, words } from "./summary";
 import type { Json } from "./summary";
 
 /** Say what each aggregation is, in the words of eval/README.md. */
@@ -36,7 +36,8 @@ export function caseOfRecord(record: Json, flow: FlowSource | null = null): Case
     const layout = layOut(record["text"], spans(record["segments"]), spans(record["documents"]));
     const methods = Object.entries(isObject(record["methods"]) ? record["methods"] : {});
     const sentences = spans(record["segments"]).length;
-    for (const [name, method] of methods) {
+    for (const [raw, method] of methods) {
+      const name = visible(raw);
       const scores = isObject(method) && isObject(method["scores"]) ? method["scores"] : {};
       for (const [how, values] of Object.entries(scores)) {
         if (!usable(values, sentences)) continue;
@@ -50,7 +51,7 @@ export function caseOfRecord(record: Json, flow: FlowSource | null = null): Case
       variants.push({ name: "none", label: "no scores", source: oneRow(view) });
     }
   }
-  if (variants.length === 0) throw new UserError(`The record of case ${id} has no text: ${words(record["reason"]) || "there is nothing to show"}.`);
+  if (variants.length === 0) throw new UserError(`The record of case ${visible(id)} has no text: ${told(record["reason"]) || "there is nothing to show"}.`);
   return { id, variants };
 }
 
@@ -70,7 +71,7 @@ function viewOf(record: Json, layout: Layout, scores: readonly number[], how: st
   const documents = spans(record["documents"]);
   const gold = indices(record["gold"], scores.length);
   return {
-    title: words(record["question"]) || words(record["id"]),
+    title: told(record["question"]) || told(record["id"]),
     text: layout.text,
     kind: "piece",
     ends: layout.ends,
@@ -78,10 +79,10 @@ function viewOf(record: Json, layout: Layout, scores: readonly number[], how: st
     sentenceOf: layout.sentenceOf,
     documentOf: layout.documentOf,
     sentences: scores.length,
-    documents: documents.map((span, i) => span.label || `document ${i + 1}`),
+    documents: documents.map((span, i) => visible(span.label) || `document ${i + 1}`),
     gold,
     goldDocuments: indices(record["gold_documents"], documents.length),
-    answer: [shown(words(record["answer"]) || words(record["generated"]) || "no answer").text],
+    answer: [shown(told(record["answer"]) || told(record["generated"]) || "no answer").text],
     total,
     onAnswer: null,
     missing: null,
@@ -97,7 +98,7 @@ function viewOf(record: Json, layout: Layout, scores: readonly number[], how: st
 function notesOf(record: Json, how: string, negative: number): string[] {
   const notes: string[] = [];
   if (record["status"] !== "done") {
-    notes.push(`This case was ${words(record["status"]) || "not done"}: ${words(record["reason"]) || "no reason is given"}.`);
+    notes.push(`This case was ${told(record["status"]) || "not done"}: ${told(record["reason"]) || "no reason is given"}.`);
   }
   if (how !== "none") {
     notes.push("The evaluation scored sentences, and the answer as a whole; the template and the question have no score.");
@@ -114,13 +115,13 @@ function notesOf(record: Json, how: string, negative: number): string[] {
 }
 
 function metaOf(record: Json, label: string): Record<string, string> {
-  const meta: Record<string, string> = { case: words(record["id"]), method: label };
+  const meta: Record<string, string> = { case: told(record["id"]), method: label };
   const own = record["generated"];
   if (typeof own === "string") {
     const says = number(record["says"]) ?? number(record["em"]);
-    meta["model's own answer"] = own + (says === null ? "" : says >= 1 ? " (right)" : " (wrong)");
+    meta["model's own answer"] = visible(own) + (says === null ? "" : says >= 1 ? " (right)" : " (wrong)");
   }
-  for (const key of ["kind", "level"]) if (words(record[key])) meta[key] = words(record[key]);
+  for (const key of ["kind", "level"]) if (told(record[key])) meta[key] = told(record[key]);
   const tokens = number(record["tokens"]);
   if (tokens !== null) meta["prompt tokens"] = tokens.toLocaleString("en");
   const log = number(record["log_prob"]);

@@ -1,5 +1,6 @@
 /** What the table of cases keeps of a record: some words, some numbers, and where the record stands in its file. */
 
+import { visible } from "../model/text";
 import { mainAggregation, rank, rankable, usable, WIDTH } from "./ranks";
 
 /** Where a record lies: the part's index, and half-open bytes in it. */
@@ -66,6 +67,11 @@ export function words(value: unknown): string {
   return typeof value === "string" ? value : typeof value === "number" || typeof value === "boolean" ? String(value) : "";
 }
 
+/** Words to show: what hides or reorders text is spelled out. Ids are kept as they are, they are asked for by them. */
+export function told(value: unknown): string {
+  return visible(words(value));
+}
+
 /** A finite number, or null. */
 export function number(value: unknown): number | null {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
@@ -84,13 +90,13 @@ export function summarise(record: unknown, methods: Methods, place: Place): Summ
   return {
     id: record["id"],
     place,
-    status: words(record["status"]),
-    reason: words(record["reason"]),
-    kind: words(record["kind"]),
-    level: words(record["level"]),
-    question: words(record["question"]),
-    expected: words(record["expected"]),
-    answer: typeof own === "string" ? own : null,
+    status: told(record["status"]),
+    reason: told(record["reason"]),
+    kind: told(record["kind"]),
+    level: told(record["level"]),
+    question: told(record["question"]),
+    expected: told(record["expected"]),
+    answer: typeof own === "string" ? visible(own) : null,
     right: judged === null ? null : judged >= 1,
     tokens: number(record["tokens"]),
     ranks: ranksOf(record, methods),
@@ -107,7 +113,7 @@ function ranksOf(record: Json, methods: Methods): Float64Array {
   for (const [name, method] of Object.entries(record["methods"])) {
     const scores = isObject(method) && isObject(method["scores"]) ? method["scores"] : {};
     const how = mainAggregation(Object.keys(scores));
-    const at = methods.place(name, how ?? "segment");
+    const at = methods.place(visible(name), how ?? "segment");
     if (fine && how !== null && usable(scores[how], pieces)) found.push([at, scores[how]]);
   }
   const ranks = new Float64Array(methods.names.length * WIDTH).fill(NaN);
