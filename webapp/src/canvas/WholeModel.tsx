@@ -24,6 +24,8 @@ const MOST = 400, CEILING = 1000;
 const GRAINS: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
 
 interface Answered {
+  /** What they were asked for: another method of the same case has other rows and pieces. */
+  view: View;
   by: By;
   units: Span | null;
   edges: Edges;
@@ -38,13 +40,19 @@ class Model {
   readonly zoomed = signal(false);
   /** Pieces that were added to the selected one with shift. */
   readonly added = signal<Span[]>([]);
+  /** The last answer, as long as the view is the one that it is of. */
+  readonly found;
   readonly data;
   picture: Curves | null = null;
   private asked: { units: Span | null; by: By } | null = null;
 
   constructor(readonly state: Shown, private readonly source: () => FlowSource) {
+    this.found = computed<Answered | null>(() => {
+      const found = this.loader.state.value.data;
+      return found?.view === state.view.value ? found : null;
+    });
     this.data = computed<CurvesData>(() => {
-      const found = this.loader.state.value.data, pinned = state.pinned.value, own = state.units.value;
+      const found = this.found.value, pinned = state.pinned.value, own = state.units.value;
       const row = pinned ? (state.pinnedRow.value ?? state.wholeRow.value) : state.wholeRow.value;
       return {
         view: state.view.value, by: found?.by ?? "token", edges: found?.edges ?? null, rows: pinned, scores: row.scores,
@@ -65,7 +73,7 @@ class Model {
     const { units, by } = this.asked, view = this.state.view.value, source = this.source();
     const rows = this.state.pinned.value ?? { start: 0, stop: view.answer.length };
     const key = [this.state.variant.value.name, by, rows.start, rows.stop, units?.start, units?.stop].join();
-    this.loader.ask(key, async () => ({ by, units, edges: await source.edges(by, rows, units, Math.min(CEILING, MOST + rows.stop - rows.start)) }));
+    this.loader.ask(key, async () => ({ view, by, units, edges: await source.edges(by, rows, units, Math.min(CEILING, MOST + rows.stop - rows.start)) }));
   }
 
   pick(hit: CurvesHit, how: How): void {
@@ -102,7 +110,7 @@ class Model {
   }
 
   private say(hit: CurvesHit): string {
-    const view = this.state.view.peek(), found = this.loader.state.peek().data;
+    const view = this.state.view.peek(), found = this.found.peek();
     const shown = (want: (e: number) => boolean) => found ? found.edges.mass.reduce((sum, m, e) => sum + (want(e) ? m : 0), 0) : 0;
     const rows = this.state.pinned.peek() ?? { start: 0, stop: view.answer.length }, count = rows.stop - rows.start;
     if (hit.kind === "row") {
@@ -116,13 +124,14 @@ class Model {
       all += scores[u];
       if (u >= hit.units.start && u < hit.units.stop) sum += scores[u];
     }
-    return `${this.name(hit.by, hit.group, view)}: ${percent(view.normalized ? sum : sum / (all || 1))} of ${count === view.answer.length ? "the answer" : count === 1 ? "the chosen token" : `the ${count} chosen tokens`}.`;
+    const taker = count === view.answer.length ? "the answer" : count === 1 ? "the chosen token" : `the ${count} chosen tokens`;
+    return `${this.name(hit.by, hit.group, view)}: ${percent(view.normalized ? sum : sum / (all || 1))} of ${taker}.`;
   }
 
   /** A mass in words. Rows that do not add up to 1 have no whole of their own, so theirs is that of the picture. */
   private part(mass: number): string {
     if (this.state.view.peek().normalized) return `${percent(mass)} of what this token took`;
-    return `${percent(mass / (this.loader.state.peek().data?.edges.total || 1))} of the flow that is in view`;
+    return `${percent(mass / (this.found.peek()?.edges.total || 1))} of the flow that is in view`;
   }
 
   name(by: By, group: number, view: View): string {
@@ -140,7 +149,7 @@ export function WholeModel({ source, state }: { source?: FlowSource; state: Show
   useEffect(() => it.fetch(), [it, pinned, view, variant]);
   useEffect(() => () => it.loader.stop(), [it]);
   useEffect(() => it.follow(), [it]);
-  const found = it.loader.state.value, edges = found.data?.edges;
+  const loading = it.loader.state.value, found = it.found.value, edges = found?.edges;
   const grains: (readonly [By | "auto", string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, GRAINS[by]] as const)];
   return (
     <section class="flow-whole" aria-label="Curves between prompt and answer">
@@ -152,7 +161,7 @@ export function WholeModel({ source, state }: { source?: FlowSource; state: Show
           <button type="button" class="button" aria-label="Zoom out" onClick={() => it.picture?.zoomBy(0.5)}>−</button>
           <button type="button" class="button" disabled={!it.zoomed.value} onClick={() => it.picture?.showAll()}>All</button>
         </span>
-        {found.data && <Said found={found.data} view={view} />}
+        {found && <Said found={found} view={view} />}
       </div>
       <Stage
         make={(canvas) => (it.picture = new Curves(canvas, {
@@ -166,7 +175,7 @@ export function WholeModel({ source, state }: { source?: FlowSource; state: Show
         label="The prompt above, the answer below. Left and right move through it, up and down change between prompt and answer, Enter selects, plus and minus zoom."
         hint="Point at the prompt or the answer to follow its curves; click selects, shift-click adds. Ctrl + wheel zooms, drag moves, a double click opens a piece."
         readout={it.readout}
-        state={found}
+        state={loading}
         retry={() => it.loader.retry()}
         empty={edges && !edges.rows.length ? "None of the chosen answer came from here." : null}
       />
@@ -192,7 +201,7 @@ function Said({ found, view }: { found: Answered; view: View }): VNode {
 }
 
 function topRows(it: Model, view: View): string[][] {
-  const found = it.loader.state.value.data;
+  const found = it.found.value;
   if (!found) return [];
   const { edges, by } = found;
   const order = Array.from(edges.mass.keys()).sort((a, b) => edges.mass[b] - edges.mass[a]).slice(0, 20);
