@@ -22,6 +22,7 @@ from attributor._view import FlowArrays, arrays
 from attributor._view.encode import encode_view
 from attributor._view.flowfile import flow_file
 
+FAR = 2**63 - 1
 NO_ANSWER = {"answer": "", "answer_offsets": torch.zeros(0, 2).long()}
 FLOWS = {
     "full": example(),
@@ -154,6 +155,9 @@ def broken(path: Path, change) -> None:
         (lambda t, m: t.update(offsets=t["offsets"] + 9), "offsets must be spans"),
         (lambda t, m: t.update(answer_offsets=t["answer_offsets"].flip(1)), "answer_offsets must be spans"),
         (lambda t, m: t.update(sentences=torch.tensor([[0, 99999]])), "sentences must be spans of"),
+        (lambda t, m: t.update(sentences=torch.tensor([[FAR, -FAR - 1], [-FAR, -1]])), "sentences must be spans of"),
+        (lambda t, m: m.update(documents='[[0, 1e999, "a"]]'), "do not fit together"),
+        (lambda t, m: m.update(version="0" * 5000 + "1"), "unknown version '0000"),
         (lambda t, m: m.update(documents="[[0, 5"), "do not fit together"),
         (lambda t, m: m.update(documents="[[0, 99999, null]]"), "document 0 spans"),
         (lambda t, m: m.update(documents="[" * 100_000), "do not fit together"),
@@ -165,6 +169,8 @@ def test_files_that_are_refused(path, change, message):
     broken(path, change)
     with pytest.raises(FileFormatError, match=message):
         FlowArrays.open(path)
+    with pytest.raises(FileFormatError):
+        attributor.load(path)
 
 
 def test_what_a_later_writer_adds_is_left_alone(path):

@@ -57,7 +57,7 @@ def page(flow: FlowArrays, limit: int = FILE_LIMIT) -> str:
         over = len(text.encode("utf-8")) - limit
         if over <= 0 or room <= SMALLEST_ROOM:
             return text
-        room = max(room - over * 3 // 4, SMALLEST_ROOM)
+        room = max(room - max(over * 3 // 4, room // 10), SMALLEST_ROOM)  # a tenth: fewer bytes may change nothing
 
 
 def frame(flow: FlowArrays) -> str | None:

@@ -26,11 +26,11 @@ def check_kind(name: str, metadata: Mapping[str, str]) -> None:
         kind = metadata.get("format")
         raise FileFormatError(f"{name} is a safetensors file but not a flow (format: {kind!r}, expected {FORMAT!r})")
     version = metadata.get("version")
-    number = int(version) if version is not None and version.isascii() and version.isdigit() else 0
+    digits = version is not None and version.isascii() and version.isdigit() and len(version) < 10
+    number = int(version) if version is not None and digits else 0
     if number < 1:
-        raise FileFormatError(
-            f"{name} is a flow file with the unknown version {version!r}; versions are 1 to {VERSION}"
-        )
+        shown = repr(version if version is None else version[:20])
+        raise FileFormatError(f"{name} is a flow file with the unknown version {shown}; versions are 1 to {VERSION}")
     if number > VERSION:
         raise FileFormatError(
             f"{name} was written by a newer attributor (flow version {number}, this one reads up to {VERSION}): "
@@ -44,10 +44,13 @@ def read_documents(metadata: Mapping[str, str]) -> list[Segment]:
     Raises:
         ValueError, TypeError: they are no list of [start, stop, label or null].
     """
-    return [
-        Segment(int(start), int(stop), "", None if label is None else str(label))
-        for start, stop, label in json.loads(metadata.get("documents", "[]"))
-    ]
+    found = json.loads(metadata.get("documents", "[]"))
+    try:
+        return [
+            Segment(int(start), int(stop), "", None if label is None else str(label)) for start, stop, label in found
+        ]
+    except OverflowError as error:  # 1e999 is infinite
+        raise ValueError(str(error)) from error
 
 
 def read_meta(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +73,7 @@ def read_sentences(spans: npt.NDArray[Any], length: int) -> npt.NDArray[np.int64
     """
     if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype.kind not in "iu":
         raise InputError(f"sentences must be (s, 2) integers, got {spans.shape} of {spans.dtype}")
-    found = spans.astype(np.int64)
+    found = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger ones would wrap around
     borders = np.concatenate([[0], found.ravel(), [length]])
     if (np.diff(borders) < 0).any() or (found[:, 0] == found[:, 1]).any():
         raise InputError(f"sentences must be spans of the text's {length} characters, in order, none over another")
