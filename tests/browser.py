@@ -201,3 +201,8 @@ def saved(page: Any, item: str) -> tuple[str, Path]:
     with page.expect_download() as waiting:
         page.get_by_role("menuitem", name=item).click()
     return waiting.value.suggested_filename, waiting.value.path()
+
+
+def show_by(page: Any, pieces: str) -> None:
+    """Choose "Documents", "Sentences" or "Tokens" above a case's bars."""
+    page.locator(".case-controls").get_by_role("button", name=pieces, exact=True).click()

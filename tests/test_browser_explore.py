@@ -1,4 +1,4 @@
-"""The explorer as a person uses it: files are opened, a run is looked through, a case is read, something is taken along."""
+"""The explorer as a person uses it: files are opened, a run is looked through, a case is read and taken along."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import browser, needs_browser, opened, saved, served, shares, shown  # noqa: F401
+from browser import browser, needs_browser, opened, saved, served, shares, show_by, shown  # noqa: F401
 from safetensors.numpy import load_file
 from web_cases import FERRY, ancestor_list, run_folder, word_flow
 
@@ -404,13 +404,16 @@ def test_next_and_previous_go_in_the_tables_order(run_page):
 def test_how_a_case_is_shown_goes_along_to_the_next(run_page):
     run_page.locator(".run-row").first.click()
     shown(run_page)
-    run_page.get_by_role("button", name="Documents").click()
+    show_by(run_page, "Documents")
     run_page.get_by_label("Scale").select_option("log")
     run_page.locator(".case-pick").first.click()
     run_page.keyboard.press("j")
     run_page.wait_for_function("() => document.querySelector('.case-header h1')?.textContent === 'Question 1?'")
     shown(run_page)
-    assert run_page.get_by_role("button", name="Documents").get_attribute("aria-pressed") == "true"
+    assert (
+        run_page.locator(".case-controls").get_by_role("button", name="Documents").get_attribute("aria-pressed")
+        == "true"
+    )
     assert run_page.get_by_label("Scale").input_value() == "log"
     assert run_page.locator(".case-pick[aria-pressed=true]").count() == 0
 
@@ -453,7 +456,7 @@ def test_precision_and_recall_follow_k(case_page, files):
 
 def test_the_methods_of_a_case(case_page):
     case_page.get_by_label("Method").select_option("position/segment")
-    case_page.wait_for_function("() => document.querySelector('.case-meta').textContent.includes('method position')")
+    case_page.wait_for_function("() => document.querySelector('.case-header').textContent.includes('methodposition')")
     first = case_page.locator(".case-pick").first
     assert "crates of salt" in first.text_content()
     assert sum(shares(case_page)) == pytest.approx(100, abs=0.01)
@@ -536,7 +539,7 @@ def test_several_tokens_are_kept_by_dragging_shift_and_arrows(flow_page):
 
 @pytest.mark.parametrize("by", ["Documents", "Sentences", "Tokens"])
 def test_bars_add_up_to_all_of_it(flow_page, by):
-    flow_page.get_by_role("button", name=by, exact=True).click()
+    show_by(flow_page, by)
     for row in (None, 0, 3):
         if row is not None:
             flow_page.locator(f"[data-row='{row}']").click()
@@ -558,7 +561,7 @@ def test_bars_add_up_to_all_of_it(flow_page, by):
 
 
 def test_a_document_opens_into_sentences_and_those_into_tokens(flow_page):
-    flow_page.get_by_role("button", name="Documents", exact=True).click()
+    show_by(flow_page, "Documents")
     bar = flow_page.locator(".case-bars > .case-list > li").first
     outer = float(bar.locator(".case-share").first.text_content().rstrip("%"))
     bar.locator(".case-open").first.click()
@@ -571,7 +574,7 @@ def test_a_document_opens_into_sentences_and_those_into_tokens(flow_page):
 
 
 def test_an_input_lights_up_the_answer_tokens_that_took_from_it(flow_page, flow):
-    flow_page.get_by_role("button", name="Tokens", exact=True).click()
+    show_by(flow_page, "Tokens")
     flow_page.locator(".case-pick").first.click()
     flow_page.wait_for_selector("[role=option][data-heat='heat-12']")
     name = flow_page.locator(".case-pick .case-name").first.text_content()
@@ -632,7 +635,7 @@ def test_the_controls_change_the_colours(flow_page):
 
 
 def test_the_link_shows_the_same_picture_in_another_browser(flow_page, browser):  # noqa: F811
-    flow_page.get_by_role("button", name="Tokens", exact=True).click()
+    show_by(flow_page, "Tokens")
     flow_page.get_by_label("Scale").select_option("log")
     flow_page.get_by_label("Colours against").select_option("global")
     flow_page.get_by_label("Hide first token").check()

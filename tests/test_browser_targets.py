@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from browser import axe, browser, elements, heap, needs_browser, opened, saved, served, shares, shown  # noqa: F401
+from browser import axe, browser, elements, heap, needs_browser, opened, saved, served, shares, show_by, shown  # noqa: F401
 from web_cases import flow_file, run_folder
 
 from attributor._view.assets import static_folder
@@ -143,7 +143,7 @@ def test_the_page_stays_small(page, keep):
     for share in (0.2, 0.4, 0.6, 0.8, 1):
         page.locator("#case-prompt").evaluate("(pane, at) => { pane.scrollTop = at * pane.scrollHeight; }", share)
         page.wait_for_timeout(60)
-    page.get_by_role("button", name="Documents", exact=True).click()
+    show_by(page, "Documents")
     for index in range(3):
         page.locator("button.case-open[aria-expanded=false]").nth(index).click()
     for row in range(60):
