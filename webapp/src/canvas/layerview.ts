@@ -4,6 +4,7 @@ import type { Span, View } from "../model/types";
 import { measure } from "./pen";
 import type { Pen } from "./pen";
 import { Picture } from "./picture";
+import type { PictureOptions } from "./picture";
 import { distance } from "./plan";
 import { DASHES, fade } from "./theme";
 
@@ -30,6 +31,11 @@ export interface LayerData {
   full: number | null;
 }
 
+export interface LayerOptions extends PictureOptions<LayerHit> {
+  /** The edges that there was room for; the others look at tokens that are not shown. Called after each arrangement. */
+  onDrawn?(edges: readonly LayerEdge[]): void;
+}
+
 export type LayerHit = { kind: "unit"; unit: number } | { kind: "row"; row: number } | { kind: "edge"; edge: LayerEdge };
 
 const KEYS = 24, TALL = 26, THICKEST = 6.5, FOOT = 8;
@@ -46,10 +52,11 @@ export class LayerView extends Picture<LayerData, LayerHit> {
   private order: LayerEdge[] = [];
   private largest = 0;
   private cursor = { above: false, index: -1 };
+  private readonly onDrawn: LayerOptions["onDrawn"];
 
-  /** The edges that there was room for; the others look at tokens that are not shown. */
-  get drawn(): readonly LayerEdge[] {
-    return this.order;
+  constructor(canvas: HTMLCanvasElement, options: LayerOptions = {}) {
+    super(canvas, options);
+    this.onDrawn = options.onDrawn;
   }
 
   hit(x: number, y: number): LayerHit | null {
@@ -92,6 +99,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     this.rows = shareLine(this.shown.map((row) => wide(rowText(row))), () => true, this.width);
     this.order = data.edges.filter((edge) => this.placeOf.has(edge.unit) && this.rowAt.has(edge.row)).sort((a, b) => a.mass - b.mass);
     this.largest = data.full ?? (this.order[this.order.length - 1]?.mass || 1);
+    this.onDrawn?.(this.order);
   }
 
   protected paint(pen: Pen): void {

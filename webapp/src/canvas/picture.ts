@@ -91,6 +91,7 @@ export abstract class Picture<Data, Hit> {
   destroy(): void {
     cancelAnimationFrame(this.frame);
     for (const stop of this.stops) stop();
+    if (this.hovered !== null) this.options.onHover?.(null); // what follows the pointer must not go on showing this
     this.over.remove();
   }
 

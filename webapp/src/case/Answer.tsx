@@ -9,6 +9,8 @@ import { same, versionOf } from "./fit";
 import { nameOf } from "./names";
 import { type CaseState, useCase } from "./state";
 
+const HINT_NAME = 90; // characters of the input's name: the hint is a line
+
 export function Answer(): VNode {
   const state = useCase();
   const view = state.view.value;
@@ -58,7 +60,8 @@ function Hint({ state }: { state: CaseState }): VNode {
     const name = nameOf(view, state.layout.value, piece);
     return (
       <>
-        Coloured by what each word took from “<bdi>{name.length > 90 ? `${name.slice(0, 90)}…` : name}</bdi>”; most: {percent(largestOf(received))}.
+        Coloured by what each word took from “<bdi>{name.length > HINT_NAME ? `${name.slice(0, HINT_NAME)}…` : name}</bdi>”
+        {view.normalized ? `; most: ${percent(largestOf(received))}.` : "."}
       </>
     );
   }

@@ -51,7 +51,8 @@ export function rowsName(view: View, { start, stop }: Span): string {
 /** The tooltip of a unit: its share, and that of the piece that it lies in. */
 export function describe(view: View, layout: Layout, row: Row, unit: number, by: By, hideSink: boolean): string {
   const tokens = sharesBy(view, row, "token", hideSink);
-  const own = tokens.whole > 0 ? Math.max(0, row.scores[unit]!) / tokens.whole : 0;
+  const own = tokens.whole > 0 ? Math.max(0, row.scores[unit]! || 0) / tokens.whole : 0;
+  if (unit === 0 && view.sink && hideSink) return `first token, left out: ${percent(tokens.sinkOfAll)} of everything`;
   const unitName = view.kind === "token" ? "token" : "piece";
   const lines = [];
   const index = by === "document" ? view.documentOf[unit]! : by === "sentence" ? view.sentenceOf[unit]! : -1;

@@ -27,7 +27,7 @@ import { type Heat, heatOf } from "./heat";
 import { type Layout, layOut } from "./layout";
 import { followInput } from "./received";
 import { followRows, type Loaded } from "./follow";
-import { Latest, RowCache } from "./rows";
+import { RowCache } from "./rows";
 import { followLink } from "./sync";
 
 export class CaseState {
@@ -65,8 +65,8 @@ export class CaseState {
 
   private readonly loaded: Signal<Loaded>;
   private readonly arrived: Signal<Row>;
-  private readonly switching = new Latest();
   private readonly stops: (() => void)[] = [];
+  private turn = 0; // of choosing a variant: what was chosen before does not come later
   private wanted: string | null; // the method of the link, also if there is none of that name
 
   /** Load a case as its link says. Rejects with a UserError where it cannot be read. */
@@ -143,16 +143,18 @@ export class CaseState {
 
   /** Show another variant; what is pinned and selected stays as far as it has it. */
   use(variant: Variant, settings?: Settings): void {
-    this.switching.run(async () => {
-      try {
-        const loaded = variant === this.variant.peek() ? this.loaded.peek() : await load(variant);
-        const method = variant === this.case.variants[0] ? null : variant.name;
-        this.show(loaded, settings ?? { ...this.settings(), method });
-        this.error.value = null;
-      } catch (error) {
-        this.error.value = sentence(error);
-      }
-    });
+    const turn = ++this.turn;
+    const show = (loaded: Loaded): void => {
+      if (turn !== this.turn) return;
+      const method = variant === this.case.variants[0] ? null : variant.name;
+      if (!settings || loaded !== this.loaded.peek()) this.error.value = null;
+      this.show(loaded, settings ?? { ...this.settings(), method });
+    };
+    if (variant === this.variant.peek()) show(this.loaded.peek());
+    else
+      load(variant).then(show, (error: unknown) => {
+        if (turn === this.turn) this.error.value = sentence(error);
+      });
   }
 
   /** The picture as a link says it. */
@@ -172,7 +174,7 @@ export class CaseState {
   /** Stop following signals and the address. */
   dispose(): void {
     for (const stop of this.stops) stop();
-    this.switching.clear();
+    this.turn++;
   }
 
   private arrive(row: Row): void {
@@ -184,8 +186,7 @@ export class CaseState {
 
   private apply(settings: Settings): void {
     const variant = this.case.variants.find((v) => v.name === settings.method) ?? this.case.variants[0]!;
-    if (variant === this.variant.peek()) this.show(this.loaded.peek(), settings);
-    else this.use(variant, settings);
+    this.use(variant, settings);
   }
 
   private show(loaded: Loaded, settings: Settings): void {

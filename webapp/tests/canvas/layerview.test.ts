@@ -10,14 +10,15 @@ const edges: LayerEdge[] = [
   { row: 1, unit: 3, head: 0, mass: 0.6 }, { row: 1, unit: 8, head: 1, mass: 0.3 }, { row: 2, unit: 4, head: 0, mass: 0.1 }, { row: 0, unit: 0, head: 2, mass: 0.2 },
 ];
 const data = (change: Partial<LayerData> = {}): LayerData => ({ view, edges, rows: { start: 0, stop: 3 }, colours: [0, 1, -1], only: null, picked: [], full: null, ...change });
-const onHover = vi.fn(), onPick = vi.fn();
+const onHover = vi.fn(), onPick = vi.fn(), onDrawn = vi.fn();
+const inPicture = (): LayerEdge[] => onDrawn.mock.lastCall?.[0] as LayerEdge[];
 let drawn: ReturnType<typeof fakeCanvas>, canvas: HTMLCanvasElement, layer: LayerView;
 
 beforeEach(() => {
   vi.clearAllMocks();
   drawn = fakeCanvas();
   canvas = place();
-  layer = new LayerView(canvas, { onHover, onPick });
+  layer = new LayerView(canvas, { onHover, onPick, onDrawn });
 });
 afterEach(() => {
   layer.destroy();
@@ -48,15 +49,23 @@ test("where there is not room for all, the tokens with the most attention stay, 
   const many = Array.from({ length: 400 }, (_, i) => ({ row: 0, unit: i, head: 0, mass: i === 7 ? 1 : 0.001 + i / 1e6 }));
   const ends = Int32Array.from({ length: 400 }, (_, i) => 9 * (i + 1));
   show({ view: smallView({ text: "some word".repeat(400), ends }), edges: many });
-  expect(layer.drawn.length).toBeGreaterThan(4);
-  expect(layer.drawn.length).toBeLessThan(20);
-  expect(layer.drawn.map((edge) => edge.unit)).toContain(7);
+  expect(inPicture().length).toBeGreaterThan(4);
+  expect(inPicture().length).toBeLessThan(20);
+  expect(inPicture().map((edge) => edge.unit)).toContain(7);
+});
+
+test("whoever follows the pointer is told when the picture goes away under it", () => {
+  show();
+  press(canvas, "ArrowUp");
+  expect(onHover).toHaveBeenLastCalledWith({ kind: "unit", unit: 0 });
+  layer.destroy();
+  expect(onHover).toHaveBeenLastCalledWith(null);
 });
 
 test("hundreds of rows are not squeezed in: those with the most attention are shown", () => {
   const rows = Array.from({ length: 512 }, () => " word");
   show({ view: smallView({ answer: rows }), rows: { start: 0, stop: 512 }, edges: [{ row: 300, unit: 3, head: 0, mass: 1 }] });
-  expect(layer.drawn).toHaveLength(1);
+  expect(inPicture()).toHaveLength(1);
   expect(drawn.texts().filter((t) => t === "word").length).toBeLessThan(40);
 });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { listBars, listInside } from "../../src/case/barlist";
 import { layOut } from "../../src/case/layout";
-import { nameOf, rowsName, whereOf } from "../../src/case/names";
+import { describe as tipOf, nameOf, rowsName, whereOf } from "../../src/case/names";
 import { sharesBy, toRow } from "../../src/model/shares";
 import type { View } from "../../src/model/types";
 import { strip } from "../../src/canvas/minimap";
@@ -105,6 +105,21 @@ describe("names", () => {
     expect(whereOf(view, layout, { by: "sentence", index: 0 })).toBe("First");
     expect(whereOf(view, layout, { by: "token", index: 4 })).toContain("Bb. Cc Dd.");
     expect([rowsName(view, { start: 0, stop: 3 }), rowsName(view, { start: 1, stop: 2 }), rowsName(view, { start: 1, stop: 3 })]).toEqual(["the whole answer (3 tokens)", "answer token 2", "answer tokens 2 to 3"]);
+  });
+});
+
+describe("the tooltip", () => {
+  const view = smallView();
+  const layout = layOut(view);
+  const row = toRow(view, { start: 0, stop: 1 }, rowScores(0));
+  it("gives a share to a unit and to its piece", () => {
+    expect(tipOf(view, layout, row, 2, "sentence", false)).toBe("25.0%  sentence 1\n25.0%  token Aa.\nin First");
+    expect(tipOf(view, layout, row, 0, "token", false)).toContain("37.5%  token <s>");
+  });
+
+  it("never says that a first token which is left out has more than everything", () => {
+    const most = toRow(view, { start: 0, stop: 1 }, Float32Array.from([0.8, 0, 0.1, 0, 0, 0, 0, 0, 0]));
+    for (const by of ["document", "sentence", "token"] as const) expect(tipOf(view, layout, { ...most, onAnswer: 0, missing: 0.1 }, 0, by, true)).toBe("first token, left out: 80.0% of everything");
   });
 });
 

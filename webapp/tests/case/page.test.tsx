@@ -62,6 +62,16 @@ describe("the page", () => {
     expect(root.querySelector("h1")!.textContent).toBe(evil);
   });
 
+  it("a row's share of an input is told where rows have a whole", async () => {
+    const hint = (): string => root.querySelector("#case-hint")!.textContent!;
+    navigate({ page: "flow", flow: "f" }, { query: { in: "s1" } });
+    await show();
+    expect(hint()).toBe("Coloured by what each word took from “Aa.”; most: 50.0%.");
+    render(null, root);
+    await show({}, smallSource({ view: smallView({ normalized: false }) }));
+    expect(hint()).toBe("Coloured by what each word took from “Aa.”."); // scores of 17 would be 1,700%
+  });
+
   it("bars open into what they hold", async () => {
     navigate({ page: "flow", flow: "f" }, { query: { by: "document", rows: "2" } });
     await show();

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Latest, RowCache } from "../../src/case/rows";
 import { CaseState } from "../../src/case/state";
 import { navigate, place } from "../../src/model/link";
-import type { Variant } from "../../src/model/types";
+import { UserError, type Variant } from "../../src/model/types";
 import { rowScores, settled, smallSource, smallView } from "./synthetic";
 
 const HERE = { page: "case", source: "s", id: "c" } as const;
@@ -158,6 +158,49 @@ describe("variants", () => {
     navigate(HERE, { query: { rows: "3", k: "2" } }); // a link to the first method, in the same tab
     await settled(10);
     expect([it.variant.value.name, it.pinned.value, it.selected.value, it.k.value]).toEqual(["flow", { start: 2, stop: 3 }, null, 2]);
+  });
+});
+
+describe("a method that is long in coming", () => {
+  const late = (): { variant: Variant; come: () => void; fail: () => void } => {
+    const source = smallSource({ view: smallView({ answer: ["all of it"] }) });
+    let come = (): void => {};
+    let fail = (): void => {};
+    const view = new Promise<void>((done, refuse) => {
+      come = () => done();
+      fail = () => refuse(new UserError("The file is gone."));
+    }).then(() => source.view());
+    return { variant: { name: "late", label: "late", source: { ...source, view: () => view } }, come: () => come(), fail: () => fail() };
+  };
+
+  it("does not take the place of what was chosen after it, by hand or by the link", async () => {
+    const { variant, come } = late();
+    const it = await open({}, smallSource(), [variant]);
+    it.use(variant);
+    it.use(it.case.variants[0]!);
+    it.use(variant);
+    navigate(HERE, { query: { k: "3" } });
+    come();
+    await settled(10);
+    expect([it.variant.value.name, it.k.value]).toEqual(["flow", 3]);
+    it.use(variant);
+    await settled(10);
+    expect(it.variant.value.name).toBe("late");
+  });
+
+  it("says nothing of its failure when nobody waits for it, and of a failure until something else is chosen", async () => {
+    const { variant, fail } = late();
+    const it = await open({}, smallSource(), [variant]);
+    it.use(variant);
+    it.use(it.case.variants[0]!);
+    fail();
+    await settled(10);
+    expect(it.error.value).toBeNull();
+    it.use(variant);
+    await settled(10);
+    expect(it.error.value).toBe("The file is gone.");
+    it.use(it.case.variants[0]!);
+    expect(it.error.value).toBeNull();
   });
 });
 

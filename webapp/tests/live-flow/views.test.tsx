@@ -21,12 +21,13 @@ const source: FlowSource = {
 const asked: string[] = [];
 let refuse: Response | null;
 const L = 4, H = 3;
+let best: number; // the head that counts most
 
 function answer(path: string): Response {
   if (refuse) return refuse.clone();
   const url = new URL(path, "http://x"), what = url.pathname.split("/").pop();
   if (what === "heads") {
-    const map = { data: Float32Array.from({ length: L * H }, (_, i) => (i === 1 ? NaN : i / 20)), shape: [L, H] };
+    const map = { data: Float32Array.from({ length: L * H }, (_, i) => (i === 1 ? NaN : i === best ? 0.9 : i / 20)), shape: [L, H] };
     return new Response(encode({ mass: map, entropy: map, sink: map, distance: map, weight: map }));
   }
   if (what === "layer") {
@@ -59,6 +60,7 @@ beforeEach(() => {
   vi.clearAllMocks();
   asked.length = 0;
   refuse = null;
+  best = L * H - 1;
   location.hash = ""; // what was selected is kept there
   dispatchEvent(new Event("hashchange"));
   vi.stubGlobal("fetch", async (path: string) => (asked.push(path), answer(path)));
@@ -164,8 +166,39 @@ test("a layer: the strongest head first, its weight and share as numbers", async
   await vi.waitFor(() => expect(text()).toContain("3.2"));
   expect(asked[1]).toContain("layer?layer=3&heads=2&");
   const chip = root.querySelector(".flow-chips button") as HTMLElement;
-  expect(chip.textContent).toBe("Head 3.226.7% of its attention on the prompt50.0% drawn");
+  await vi.waitFor(() => expect(chip.textContent).toBe("Head 3.226.7% of its attention on the prompt50.0% drawn"));
   expect(chip.title).toContain("50.0% of the largest");
+});
+
+test("a head that is shown alone is not another one of the next layer", async () => {
+  await show();
+  tab("Layer and head").click();
+  await vi.waitFor(() => expect(text()).toContain("3.2"));
+  const choose = (label: string, value: string): void => {
+    const select = [...root.querySelectorAll("label")].find((l) => l.textContent?.startsWith(label))!.querySelector("select")!;
+    select.value = value;
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  const chips = (): string[] => [...root.querySelectorAll(".flow-chips b")].map((b) => b.textContent ?? "");
+  const alone = (): number => root.querySelectorAll('.flow-chips [aria-pressed="true"]').length;
+  choose("Head", "all");
+  await vi.waitFor(() => expect(chips()).toEqual(["Head 3.0", "Head 3.1", "Head 3.2"]));
+  root.querySelectorAll<HTMLElement>(".flow-chips button")[2].click();
+  await vi.waitFor(() => expect(alone()).toBe(1));
+  choose("Layer", "2");
+  await vi.waitFor(() => expect(chips()).toEqual(["Head 2.0", "Head 2.1", "Head 2.2"]));
+  expect(alone()).toBe(0);
+});
+
+test("a click on a token does not exchange the head that is looked at", async () => {
+  await show();
+  tab("Layer and head").click();
+  await vi.waitFor(() => expect(text()).toContain("3.2"));
+  best = 4;
+  state.select({ by: "token", index: 3 });
+  await vi.waitFor(() => expect(asked.at(-1)).toContain("unit_start=3"));
+  await vi.waitFor(() => expect(asked.filter((path) => path.includes("/layer?")).at(-1)).toContain("layer?layer=3&heads=2&start=0&stop=3&unit_start=3"));
+  expect(asked.filter((path) => path.includes("/layer?layer=1"))).toEqual([]);
 });
 
 test("routes are a list of buttons", async () => {
@@ -176,6 +209,24 @@ test("routes are a list of buttons", async () => {
   route.click();
   await vi.waitFor(() => expect(route.getAttribute("aria-pressed")).toBe("true"));
   expect(text()).toContain("shows 80.0% of the flow from the whole answer to the prompt");
+  state.pin({ start: 1, stop: 2 }); // another network: no route of it was singled out, so none stands back
+  await vi.waitFor(() => expect(asked.filter((path) => path.includes("/trace?"))).toHaveLength(2));
+  await vi.waitFor(() => expect(root.querySelector(".flow-routes li button")?.getAttribute("aria-pressed")).toBe("false"));
+});
+
+test("what was picked in one network is not picked in the next, whose nodes have the same numbers", async () => {
+  await show();
+  tab("Routes").click();
+  await vi.waitFor(() => expect(text()).toContain("Strongest routes that move"));
+  const canvas = root.querySelector("canvas") as HTMLElement;
+  await vi.waitFor(() => {
+    canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true, cancelable: true }));
+    canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+    expect(text()).toContain("Routes through what you picked");
+  });
+  state.pin({ start: 1, stop: 2 });
+  await vi.waitFor(() => expect(text()).toContain("from “Paris” to the"));
+  await vi.waitFor(() => expect(text()).toContain("Strongest routes that move"));
 });
 
 test("the matrix says when rows were left out", async () => {

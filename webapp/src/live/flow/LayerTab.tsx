@@ -50,12 +50,14 @@ class Model {
   readonly loader = new Loader<Answered>();
   readonly relative = signal<"largest" | "absolute">("largest");
   readonly weighed = signal(false);
-  readonly only = signal<number | null>(null);
+  /** The one of several heads that is shown alone. */
+  readonly only = signal<Head | null>(null);
+  /** (heads) how much of each head's attention there was room for. */
+  readonly drawn = signal<readonly number[]>([]);
   readonly readout = signal("");
   readonly heads;
   readonly colours;
   readonly data;
-  view: LayerView | null = null;
 
   constructor(readonly focus: Focus) {
     this.heads = computed<readonly Head[]>(() => {
@@ -78,8 +80,10 @@ class Model {
       const found = this.loader.state.value.data;
       if (!found) return null;
       const scaled = found.edges.map((edge) => ({ ...edge, mass: edge.mass * this.factor(found, edge.head) }));
+      const { only } = this, alone = only.value ? found.heads.findIndex((head) => sameHead(head, only.value as Head)) : -1;
       return {
-        view: focus.view.value, edges: scaled, rows: found.rows, colours: this.colours.value, only: this.only.value, picked: focus.units.value ? [focus.units.value] : [],
+        view: focus.view.value, edges: scaled, rows: found.rows, colours: this.colours.value, only: alone < 0 ? null : alone,
+        picked: focus.units.value ? [focus.units.value] : [],
         // Absolute: the thickest curve is all of a token's attention.
         full: this.relative.value === "absolute" ? 1 : null,
       };
@@ -88,6 +92,15 @@ class Model {
 
   private factor(found: Answered, head: number): number {
     return this.weighed.value ? found.weights[head] : 1;
+  }
+
+  /** Counts what was drawn; the masses of its edges may be times their head's weight. */
+  count(edges: readonly LayerEdge[]): void {
+    const found = this.loader.state.peek().data;
+    if (!found) return;
+    const sums = found.heads.map(() => 0);
+    for (const { head, mass } of edges) sums[head] += mass;
+    this.drawn.value = sums.map((sum, head) => Math.min(1, sum / (found.totals[head] * this.factor(found, head) || 1)));
   }
 
   ask(): void {
@@ -167,7 +180,9 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
       </div>
       {found && <HeadChips it={it} found={found} />}
       <Stage
-        make={(canvas) => (it.view = new LayerView(canvas, { onHover: (hit) => it.hover(hit), onPick: (hit, how) => it.pick(hit, how.add) }))}
+        make={(canvas) => new LayerView(canvas, {
+          onHover: (hit) => it.hover(hit), onPick: (hit, how) => it.pick(hit, how.add), onDrawn: (edges) => it.count(edges),
+        })}
         data={it.data.value} state={own.error || own.slow ? own : maps} retry={() => (own.error ? it.loader.retry() : focus.maps.retry())} readout={it.readout}
         file={`${focus.view.value.title} - attention ${heads.slice(0, 4).map(headName).join(" ")}`}
         label={`Attention of ${heads.length === 1 ? "head" : "heads"} ${heads.slice(0, 8).map(headName).join(", ")}: tokens of the prompt above, of the answer below. Arrow keys move, Enter selects.`}
@@ -189,19 +204,18 @@ function topEdges(found: Answered, focus: Focus): string[][] {
 /** Which head has which colour, how much of its attention is drawn, and its weight. Pressing one shows it alone. */
 function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
   const colours = it.colours.value, rows = Math.max(1, found.used);
-  const drawn = found.heads.map(() => 0);
-  for (const edge of found.edges) drawn[edge.head] = drawn[edge.head] + edge.mass;
+  const drawn = it.drawn.value, only = it.only.value;
   const named = found.heads.map((head, i) => ({ head, i })).filter(({ i }) => colours[i] >= 0).sort((a, b) => colours[a.i] - colours[b.i]);
   const rest = found.heads.length - named.length;
   return (
     <ul class="flow-chips" aria-label="Heads">
       {named.map(({ head, i }) => (
         <li key={headName(head)}>
-          <button type="button" aria-pressed={it.only.value === i} onClick={() => (it.only.value = it.only.value === i ? null : i)} title={`Weight in this run: ${percent(found.weights[i])} of the largest`}>
+          <button type="button" aria-pressed={only !== null && sameHead(only, head)} onClick={() => (it.only.value = only && sameHead(only, head) ? null : head)} title={`Weight in this run: ${percent(found.weights[i])} of the largest`}>
             <svg width="30" height="10" aria-hidden="true" class={`flow-series-${colours[i] + 1}`}><line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={DASHES[colours[i]].join(" ") || undefined} /></svg>
             <b><span class="visually-hidden">Head </span>{headName(head)}</b>
             <span>{percent(found.totals[i] / rows)}<span class="visually-hidden"> of its attention on {it.focus.units.value ? "the selection" : "the prompt"}</span></span>
-            <small>{percent(found.totals[i] > 0 ? Math.min(1, drawn[i] / found.totals[i]) : 0)} drawn</small>
+            {drawn[i] !== undefined && <small>{percent(drawn[i])} drawn</small>}
           </button>
         </li>
       ))}

@@ -19,18 +19,23 @@ class Model {
   readonly loader = new Loader<Network>();
   readonly keep = signal(0.9);
   readonly nodes = signal(24);
-  readonly picked = signal<TraceHit | null>(null);
-  readonly route = signal<readonly number[]>([]);
+  /** Ids of nodes mean something in their own network alone. */
+  private readonly chosen = signal<{ of: Network; hit: TraceHit | null; route: readonly number[] } | null>(null);
+  readonly picked;
+  readonly route;
   readonly readout = signal("");
   readonly routes;
   readonly data;
 
   constructor(readonly focus: Focus) {
+    const chosen = computed(() => (this.chosen.value?.of === this.loader.state.value.data ? this.chosen.value : null));
+    this.picked = computed<TraceHit | null>(() => chosen.value?.hit ?? null);
+    this.route = computed<readonly number[]>(() => chosen.value?.route ?? []);
     this.routes = computed<Route[]>(() => {
       const network = this.loader.state.value.data, picked = this.picked.value;
       if (!network) return [];
-      if (picked?.kind === "node" && network.node.has(picked.id)) return network.through([picked.id]);
-      if (picked?.kind === "edge" && network.node.has(picked.from) && network.node.has(picked.to)) return network.through([picked.from, picked.to]);
+      if (picked?.kind === "node") return network.through([picked.id]);
+      if (picked?.kind === "edge") return network.through([picked.from, picked.to]);
       return network.moving();
     });
     this.data = computed<TraceData | null>(() => {
@@ -46,10 +51,15 @@ class Model {
 
   pick(hit: TraceHit): void {
     const same = JSON.stringify(hit) === JSON.stringify(this.picked.peek());
-    this.picked.value = same ? null : hit;
-    this.route.value = [];
+    this.choose(same ? null : hit);
     const node = hit.kind === "node" ? this.loader.state.peek().data?.node.get(hit.id) : undefined;
     if (!same && node && node.unit !== null) this.focus.state.select({ by: "token", index: node.unit }, { reveal: true });
+  }
+
+  /** Singles out a node or a step, a route, or nothing. */
+  choose(hit: TraceHit | null, route: readonly number[] = []): void {
+    const of = this.loader.state.peek().data;
+    this.chosen.value = of && { of, hit, route };
   }
 
   say(hit: TraceHit | null): string {
@@ -98,14 +108,14 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
         />
         <div class="flow-routes">
-          <h3>{it.picked.value ? "Routes through what you picked" : "Strongest routes that move"}{it.picked.value && <button type="button" class="button quiet" onClick={() => { it.picked.value = null; it.route.value = []; }}>All</button>}</h3>
+          <h3>{it.picked.value ? "Routes through what you picked" : "Strongest routes that move"}{it.picked.value && <button type="button" class="button quiet" onClick={() => it.choose(null)}>All</button>}</h3>
           {network && !it.picked.value && <Staying network={network} />}
           <ol>
             {network && routes.map((route) => {
               const on = it.route.value === route.nodes;
               return (
                 <li key={route.nodes.join()}>
-                  <button type="button" aria-pressed={on} onClick={() => (it.route.value = on ? [] : route.nodes)}>
+                  <button type="button" aria-pressed={on} onClick={() => it.choose(it.picked.peek(), on ? [] : route.nodes)}>
                     <b>{percent(route.mass / all)}</b> <span>{routeText(view, network, route.nodes)}</span>
                   </button>
                 </li>

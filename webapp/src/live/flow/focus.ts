@@ -27,6 +27,7 @@ export class Focus {
   readonly view: ReadonlySignal<View>;
   /** The numbers of all heads; the layer, trace and matrix tabs need the weights and what was recorded from it. */
   readonly maps = new Loader<HeadMaps>();
+  private lead: Head | null = null;
 
   constructor(readonly flow: string, readonly state: CaseState) {
     this.view = state.view;
@@ -63,16 +64,16 @@ export class Focus {
     return maps ? Array.from({ length: maps.layers }, (_, l) => l).filter((l) => this.headsOf(l).length > 0) : [];
   }
 
-  /** The recorded head that counts most in this run. */
+  /** The recorded head that counted most when it was first asked for. It stays: a click on a token must not exchange the head that is looked at. */
   strongest(): Head | null {
     const maps = this.maps.state.value.data;
-    if (!maps) return null;
+    if (!maps || this.lead) return this.lead;
     let best: Head | null = null, most = -1;
     for (let i = 0; i < maps.mass.length; i++) {
       const value = maps.weight[i] * (1 + maps.mass[i]);
       if (value > most) [best, most] = [[Math.floor(i / maps.heads), i % maps.heads], value];
     }
-    return best;
+    return (this.lead = best);
   }
 
   toggle(head: Head): void {
