@@ -439,6 +439,17 @@ def test_a_model_that_does_not_even_fit_in_16_bits(monkeypatch):
         memory.check_fits("m", {"BF16": 7_000_000_000}, "auto", "cpu")
 
 
+def test_what_is_free_wherever_a_model_goes(monkeypatch):
+    monkeypatch.setattr(memory, "_memory", lambda: (100, 50))
+    assert memory.available("balanced") == 50  # no GPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    free = {None: 3, 0: 3, 1: 4}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda at: (free[at if isinstance(at, int) else at.index], 9))
+    found = {name: memory.available(name) for name in ("cpu", "cuda", "cuda:1", "auto", "balanced", "sequential")}
+    assert found == {"cpu": 50, "cuda": 3, "cuda:1": 4, "auto": 57, "balanced": 57, "sequential": 57}
+
+
 def test_sizes_are_read_from_headers_alone(folder, tmp_path):
     assert memory.stored(folder) == {"F32": 44_192}
     broken = tmp_path / "broken"

@@ -162,6 +162,10 @@ def test_retrieval_heads_are_found_and_take_their_share_from_the_question(client
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
     chat = client.done(client.post("/api/runs", json={**CHAT, "answer": ANSWER, "weights": "retrieval"}))
     assert "a chat does not say where it stands" in info(client, chat["run"])["notes"][0]
+    plain = client.done(client.post(f"/api/runs/{chat['run']}/weigh", json={"weights": "mean"}))
+    assert not any("a chat does not say" in note for note in info(client, plain["run"])["notes"])
+    again = client.done(client.post(f"/api/runs/{plain['run']}/weigh", json={"weights": "retrieval"}))
+    assert info(client, again["run"])["notes"] == info(client, chat["run"])["notes"]
     assert len(told) == 1, "they were looked for twice"
     client.live.models.need().presets._found.pop("retrieval")
 
@@ -228,6 +232,7 @@ def test_who_comes_late_hears_it_all_and_who_comes_back_hears_the_rest(client):
     assert client.events(job) == whole
     assert client.events(job, **{"Last-Event-ID": "2"}) == whole[3:]
     assert client.events(job, **{"Last-Event-ID": "nonsense"}) == whole
+    assert client.events(job, **{"Last-Event-ID": "9" * 5000}) == whole
     with client.stream("GET", f"/api/jobs/{job}/events") as answer:
         lines = list(answer.iter_lines())
         assert answer.headers["cache-control"] == "no-cache"

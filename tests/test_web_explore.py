@@ -1,6 +1,11 @@
 """What the explorer opens, what it says of what it cannot, and how its files are read."""
 
+import contextlib
 import json
+import os
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from cli_runs import run
@@ -63,6 +68,53 @@ def test_a_folder_of_everything(served, folder):
     assert by_name["first"]["bytes"] == size
     assert served.client.get("/api/session").json()["opened"] is None
     assert served.client.get("/api/sources").json() == found  # ids stay
+
+
+def test_what_is_removed_meanwhile_is_told(tmp_path):
+    run_folder(tmp_path / "all" / "run", 1)
+    with running(tmp_path / "all") as server:
+        os.rename(tmp_path / "all", tmp_path / "other")
+        answer = server.client.get("/api/sources")
+        assert (answer.status_code, answer.json()["sources"]) == (200, [])
+        assert answer.json()["note"] == "all cannot be read any more (No such file or directory)"
+        assert server.client.get("/api/session").json()["opened"] is None
+        os.rename(tmp_path / "other", tmp_path / "all")
+        assert [one["name"] for one in server.client.get("/api/sources").json()["sources"]] == ["run"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+def test_a_name_that_is_no_utf_8_hides_nothing(tmp_path):
+    run_folder(tmp_path / "run", 1)
+    for name in (b"\xff.json", b"\xfe.json"):
+        (tmp_path / os.fsdecode(name)).write_text(json.dumps(ANCESTOR) if name < b"\xff" else "[]")
+    with running(tmp_path) as server:
+        found = server.client.get("/api/sources").json()
+    assert [one["name"] for one in found["sources"]] == ["run", "?.json"]
+    assert found["note"] == "?.json: it is a JSON list without any case"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps(ANCESTOR))
+    os.truncate(path, 1 << 40)
+    with running(path) as server:
+        name = server.client.get("/api/sources").json()["sources"][0]["files"]["list"]
+        with server.client.stream("GET", f"/api/files/{name}") as answer:
+            next(answer.iter_raw())
+            assert is_open(path)
+        deadline = time.monotonic() + 10
+        while is_open(path):
+            assert time.monotonic() < deadline, "it is still read"
+            time.sleep(0.02)
+
+
+def is_open(path):
+    found = set()
+    for one in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(one))
+    return str(path) in found
 
 
 @pytest.mark.parametrize(

@@ -376,7 +376,9 @@ def test_only_loopback_goes_without_a_token():
 def test_another_address_forces_a_token_for_everything(folder):
     with running(folder, host="0.0.0.0") as server:
         token = server.access.token
-        assert server.access.url() == f"http://0.0.0.0:{server.port}/?token={token}"
+        url = server.access.url()
+        assert url == f"http://127.0.0.1:{server.port}/?token={token}"  # 0.0.0.0 is no Host that passes
+        assert httpx.get(url, trust_env=False).status_code == 200
         for path in (
             "/",
             "/static/app.js",

@@ -206,7 +206,9 @@ def test_a_machine_without_ipv6_does_with_one_address(monkeypatch):
     sockets[0].close()
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "1.2.3.4.5", "http://localhost"])
+@pytest.mark.parametrize(
+    "host", ["192.0.2.1", "no-such-host.invalid", "1.2.3.4.5", "http://localhost", "a..b", "a" * 64]
+)
 def test_a_host_that_is_not_this_machine_is_said(host):
     result = run("explore", "--host", host, "--port", "0", "--no-browser")
     assert result.exit_code == 1
@@ -258,13 +260,14 @@ def test_the_address_is_printed_on_one_line_and_opened(serving):
 
 def test_another_host_prints_the_token_in_the_address(serving):
     result = run("explore", "--port", "0", "--host", "0.0.0.0")
-    assert re.search(r"http://0\.0\.0\.0:\d+/\?token=[\w-]{32,} ", result.stdout)
+    assert re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32,} .*\nFrom another machine: ", result.stdout)
 
 
 @pytest.mark.parametrize(
     ("host", "port", "url"),
     [("localhost", 3000, "http://localhost:3000/"), ("127.0.0.1", 80, "http://localhost/"),
-     ("::1", 3001, "http://localhost:3001/"), ("127.0.0.2", 3000, "http://127.0.0.2:3000/")],
+     ("::1", 3001, "http://localhost:3001/"), ("127.0.0.2", 3000, "http://127.0.0.2:3000/"),
+     ("[::1]", 3000, "http://localhost:3000/")],
 )  # fmt: skip
 def test_the_address_of_loopback(host, port, url):
     access = Access.at(host, port)

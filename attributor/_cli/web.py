@@ -194,6 +194,8 @@ def _run(
 
         def ready() -> None:
             print(f"attributor {door}: {access.url()}  (Ctrl-C ends it)", flush=True)
+            if access.everywhere:
+                print("From another machine: the same, with an address of this one after http://", flush=True)
             if not no_browser:
                 start.open_browser(access.url())
 

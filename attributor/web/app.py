@@ -1,7 +1,6 @@
 """One app, two doors: `explore` reads what an evaluation left behind, `serve` runs a model."""
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Callable
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from attributor._errors import AttributorError
-from attributor.web import errors, explore
+from attributor.web import errors, explore, flows
 from attributor.web.errors import LOG, ApiError
 from attributor.web.guard import Guard
 from attributor.web.schema import ErrorBody, Session
@@ -95,11 +94,7 @@ def _more_routes(door: Door, files: Sources, live: Any) -> list[Any]:
 
         found.append(live_router(live))
         find = files.flow if live is None else live.find  # none: the routes are only described
-    if importlib.util.find_spec("attributor.web.flows") is not None:
-        from attributor.web.flows import router as flow_router
-
-        found.append(flow_router(find))
-    return found
+    return [*found, flows.router(find)]
 
 
 def _static(name: str, request: Request) -> Response:

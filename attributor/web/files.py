@@ -1,5 +1,6 @@
 """Files that a request may read: opened without following links out of their folder, sent whole or by a range."""
 
+import asyncio
 import os
 import re
 import stat
@@ -163,13 +164,22 @@ class FileAnswer(Response):
             )
             await run_in_threadpool(file.seek, start)
             left = stop - start
-            while left:
-                data = await run_in_threadpool(file.read, min(CHUNK, left))
-                if not data:  # it was cut while it was read: the connection ends before the length that was announced
-                    return
-                left -= len(data)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+            gone = asyncio.ensure_future(_disconnected(receive))  # what is sent to nobody is no error
+            try:
+                while left:
+                    data = await run_in_threadpool(file.read, min(CHUNK, left))
+                    if not data or gone.done():  # cut while it was read: the connection ends before its length
+                        return
+                    left -= len(data)
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            finally:
+                gone.cancel()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _state(file: BinaryIO) -> tuple[int, str]:

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from attributor._errors import AttributorError
+from attributor._errors import AttributorError, FileFormatError
+from attributor._view.schema import FORMAT as FLOW_FORMAT
+from attributor._view.schema import check_kind
 from attributor.eval.store import CASES, FORMAT, RUN, VERSION
 from attributor.web.errors import ApiError
 from attributor.web.files import Place, opened
@@ -12,7 +14,6 @@ from attributor.web.files import Place, opened
 __all__ = ["OPENS", "Kind", "case_files", "kind_of_file", "kind_of_folder"]
 
 Kind = Literal["run", "flow", "list"]
-FLOW_FORMAT, FLOW_VERSION = "attributor.flow", 1  # attributor/_file.py, which needs torch
 LONGEST_HEADER = 16_000_000  # bytes; safetensors itself allows 100 MB, and 100,000 documents take 5
 BEGINNING = 8_000_000  # bytes of a list, for its first entry
 RUN_BYTES = 64_000_000
@@ -54,14 +55,14 @@ def _flow(header: bytes) -> tuple[Kind | None, str]:
     try:
         found = json.loads(header)
         metadata = found.get("__metadata__")
-        kind = metadata.get("format") if isinstance(metadata, dict) else None
     except (ValueError, AttributeError, RecursionError):
         return None, "its safetensors header cannot be read"
-    if kind != FLOW_FORMAT or not isinstance(metadata, dict):
+    if not isinstance(metadata, dict) or metadata.get("format") != FLOW_FORMAT:
         return None, "it is a safetensors file without a flow in it, weights of a model perhaps"
-    version = str(metadata.get("version"))
-    if version.isascii() and version.isdigit() and int(version[:9]) > FLOW_VERSION:
-        return None, f"it was written by a newer attributor (flow version {version[:9]}): pip install -U attributor"
+    try:
+        check_kind("it", {**metadata, "version": str(metadata.get("version"))})
+    except FileFormatError as error:
+        return None, str(error)
     return "flow", ""
 
 

@@ -85,7 +85,7 @@ class Access:
     @classmethod
     def at(cls, host: str, port: int) -> "Access":
         """The rules of a server at this address: one that others can reach gets an access token."""
-        return cls(host, port, token=None if is_loopback(host) else secrets.token_urlsafe(24))
+        return cls(host.strip("[]"), port, token=None if is_loopback(host) else secrets.token_urlsafe(24))
 
     @property
     def cookie(self) -> str:
@@ -95,16 +95,19 @@ class Access:
     @property
     def names(self) -> tuple[str, ...]:
         """The hosts that a request may name, without the port."""
-        own = () if self._wildcard else (_bracketed(self.host),)
+        own = () if self.everywhere else (_bracketed(self.host),)
         return tuple(dict.fromkeys(("localhost", "127.0.0.1", "[::1]", *own)))
 
     @property
-    def _wildcard(self) -> bool:
+    def everywhere(self) -> bool:
+        """Whether it listens on all addresses of this machine; what it listens on is then no address to open."""
         return self.host in ("0.0.0.0", "::", "")
 
     def url(self) -> str:
-        """The address to open, with the access token where one is needed."""
-        shown = "localhost" if is_loopback(self.host) and self.host in ("localhost", "127.0.0.1", "::1") else self.host
+        """The address to open on this machine, with the access token where one is needed."""
+        shown = "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
+        if self.everywhere:
+            shown = "::1" if ":" in self.host else "127.0.0.1"
         port = "" if self.port == 80 else f":{self.port}"
         return f"http://{_bracketed(shown)}{port}/" + (f"?token={self.token}" if self.token else "")
 
@@ -142,7 +145,7 @@ class Access:
         if port == self.port:
             if name in self.names:
                 return None
-            if self._wildcard and server and name == _bracketed(str(server[0]).removeprefix("::ffff:")):
+            if self.everywhere and server and name == _bracketed(str(server[0]).removeprefix("::ffff:")):
                 return None
         wanted = " or ".join(f"{name}:{self.port}" for name in self.names)
         return Refusal(421, "wrong_host", f"this server answers as {wanted} only: open it under that name and port")

@@ -71,7 +71,7 @@ class Sources:
             return {}
         left_out: list[str] = []
         found = self._in_file(self._path, left_out) if self._path.is_file() else self._in_folder(self._path, left_out)
-        self.note = _note(left_out) if self._path.is_file() or left_out else None
+        self.note = _note(left_out)
         with self._lock:
             return {self._id("source", source.place): source for source in found}
 
@@ -167,7 +167,12 @@ class Sources:
         if itself is not None:
             return [itself]
         found: list[Source] = []
-        for path in sorted(root.iterdir()):
+        try:
+            paths = sorted(root.iterdir())
+        except OSError as error:  # it was there when the command began
+            left_out.append(f"{root.name} cannot be read any more ({error.strerror or error})")
+            paths = []
+        for path in paths:
             if path.name.startswith(".") or len(found) >= MOST:
                 continue
             place = Place.of(path, root)
@@ -193,7 +198,7 @@ class Sources:
         if kind is None:
             left_out.append(why if place.root.joinpath(name) == self._path else f"{name}: {why}")
             return None
-        return Source(kind, name, place, {kind: (place,)})
+        return Source(kind, _shown(name), place, {kind: (place,)})
 
 
 def _run(place: Place, name: str, left_out: list[str]) -> Source | None:
@@ -204,7 +209,7 @@ def _run(place: Place, name: str, left_out: list[str]) -> Source | None:
         return None
     run = Place.of(place.path / RUN, place.root)
     files = {"cases": tuple(case_files(place))}
-    return Source("run", name, place, files if run is None else {"run": (run,), **files})
+    return Source("run", _shown(name), place, files if run is None else {"run": (run,), **files})
 
 
 def _resolved(path: Path) -> Path:
@@ -225,7 +230,12 @@ def _note(left_out: list[str]) -> str | None:
     if not left_out:
         return None
     more = f", and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-    return "; ".join(left_out[:3]) + more
+    return _shown("; ".join(left_out[:3]) + more)
+
+
+def _shown(name: str) -> str:
+    """A name that can be sent: Python keeps bytes of it that are no UTF-8 as halves of surrogates."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _size(place: Place) -> int:

@@ -43,21 +43,21 @@ def bind(host: str, port: int | None) -> tuple[int, list[socket.socket]]:
     for number in [port] if port is not None else range(PORT, PORT + TRIES):
         try:
             sockets = _bind_all(host, number)
-        except OSError as error:
-            if error.errno in IN_USE and port is None:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no address could have
+            if isinstance(error, OSError) and error.errno in IN_USE and port is None:
                 continue
             raise InputError(_why(host, number, error)) from None
         return sockets[0].getsockname()[1], sockets
     raise InputError(f"ports {PORT} to {PORT + TRIES - 1} are all taken by other programs; --port N gives another one")
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def _why(host: str, port: int, error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError | socket.gaierror) or error.errno in ABSENT:
+        return f"--host {host!r} is no address of this machine; --host 0.0.0.0 listens on all that it has"
     if error.errno in IN_USE:
         return f"port {port} is taken by another program; --port {port + 1 if port < 65535 else PORT} may be free"
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"port {port} needs the rights of an administrator; ports from 1024 on do not: --port {PORT}"
-    if isinstance(error, socket.gaierror) or error.errno in ABSENT:
-        return f"--host {host!r} is no address of this machine; --host 0.0.0.0 listens on all that it has"
     return f"cannot listen on {host} port {port}: {error.strerror or error}"
 
 

@@ -74,7 +74,10 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
             heads=heads,
             question=source.question,
             asked=source.asked,
-            notes=source.notes,
+            notes=(
+                *(note for note in source.notes if note not in _unasked(source.weights, source.question)),
+                *_unasked(weights, source.question),
+            ),
             shared=shared,
         )
         return lambda: _keep(live, run)
@@ -106,12 +109,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     plan = _plan(loaded, asked)
     weights = loaded.presets.of(asked.weights, job.stage)
     question = prompts.question_tokens(plan.prompt)
-    notes = list(plan.notes)
-    if weights.question and question is None:
-        notes.append(
-            f"these weights begin {weights.question:.0%} of each row on the question, and a chat does not say where it "
-            "stands; here all of it begins at the answer (documents with a question say it)"
-        )
+    notes = [*plan.notes, *_unasked(weights, question)]
     every = loaded.presets.of("mean")
     assert isinstance(every.heads, Tensor)
     wanted = _memory.recorded_bytes(loaded.model, every.heads, plan.length)
@@ -151,6 +149,16 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
         shared=None if gone else shared,
         gone=gone,
     )
+
+
+def _unasked(weights: Weights, question: Tensor | None) -> list[str]:
+    """What to say of weights that begin in part on a question, where nobody knows which tokens that is."""
+    if not weights.question or question is not None:
+        return []
+    return [
+        f"these weights begin {weights.question:.0%} of each row on the question, and a chat does not say where it "
+        "stands; here all of it begins at the answer (documents with a question say it)"
+    ]
 
 
 def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:

@@ -28,17 +28,17 @@ def total() -> int | None:
 
 
 def available(device: str = "cpu") -> int | None:
-    """Bytes that can still be had: of main memory ("cpu"), of one GPU ("cuda", "cuda:1"), or of all ("auto").
+    """Bytes that can still be had: of main memory ("cpu"), of one GPU ("cuda", "cuda:1"), or of all ("auto", ...).
 
     None where the system does not say.
     """
     main = _memory()[1]
     if device == "cpu" or not torch.cuda.is_available():
         return main
-    if device == "auto":
-        gpus = sum(torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count()))
-        return gpus + (main or 0)
-    return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    count = torch.cuda.device_count()
+    if device == "cuda" or device in [f"cuda:{index}" for index in range(count)]:
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return sum(torch.cuda.mem_get_info(index)[0] for index in range(count)) + (main or 0)
 
 
 def budget() -> int:

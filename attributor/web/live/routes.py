@@ -1,6 +1,7 @@
 """The addresses of the live door, under /api. They answer at once: what takes a while is a job."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -99,7 +100,8 @@ def _jobs(made: APIRouter, live: Live) -> None:
         job: Annotated[Job, Depends(found)], last_event_id: Annotated[str | None, Header()] = None
     ) -> AsyncIterator[ServerSentEvent]:
         """What the job says, from the first event on (after Last-Event-ID, where a browser reconnects)."""
-        start = int(last_event_id) + 1 if last_event_id and last_event_id.isdecimal() else 0
+        known = re.fullmatch("[0-9]{1,9}", last_event_id or "")
+        start = 0 if known is None else int(known[0]) + 1
         async for number, event in job.listen(start):
             yield ServerSentEvent(event=event.name, data=event.data, id=str(number))
 
