@@ -337,9 +337,11 @@ def test_nothing_moves_for_those_who_want_it_still(browser, door):  # noqa: F811
         page.wait_for_selector("#case-selection:has-text('answer token 2')")
         assert page.evaluate("() => document.getAnimations().filter(a => a.playState === 'running').length") == 0
         moving = page.evaluate(
-            "() => [...document.querySelectorAll('*')].filter(e => { const s = getComputedStyle(e);"
-            " return s.transitionDuration.split(',').some(t => parseFloat(t) > 0.01) || s.scrollBehavior === 'smooth'; })"
-            ".map(e => e.tagName + '.' + e.className)"
+            """() => [...document.querySelectorAll('*')].filter((e) => {
+              const s = getComputedStyle(e);
+              const slow = s.transitionDuration.split(',').some((t) => parseFloat(t) > 0.01);
+              return slow || s.scrollBehavior === 'smooth';
+            }).map((e) => e.tagName + '.' + e.className)"""
         )
         assert moving == []
         watched.clean()
