@@ -5,11 +5,11 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import type { CaseState } from "../case/state";
 import { percent } from "../model/scale";
-import type { Piece } from "../model/shares";
+import { asideName, type Piece } from "../model/shares";
 import type { By, Edges, FlowSource, Span, View } from "../model/types";
 import { Curves } from "./curves";
 import type { CurvesData, CurvesHit } from "./curves";
-import { asideName, granularities, oneLine, textOf } from "./layout";
+import { granularities, oneLine, textOf } from "./layout";
 import type { Room } from "./layout";
 import { Loader } from "./loader";
 import type { How } from "./picture";
@@ -191,7 +191,7 @@ function Said({ found, view }: { found: Answered; view: View }): VNode {
     mass += m;
     if (isAside(view, by, edges.pieces[e])) aside += m;
   });
-  const what = by === "token" ? "the first token" : view.documents.length ? "template and question" : "between sentences";
+  const what = by === "token" ? "the first token" : asideName(view).toLowerCase();
   return (
     <span class="flow-said flow-push">
       {n === 1 ? "1 curve shows" : `${n.toLocaleString("en")} curves show`} <b>{percent(Math.min(1, mass / all))}</b> of the flow{found.units ? " from what is in view" : ""}

@@ -1,4 +1,5 @@
 /** Where the pieces of the prompt lie along an axis, and which of documents, sentences and tokens there is room for. Pure. */
+import { asideName } from "../model/shares";
 import type { By, Span, View } from "../model/types";
 
 /** Along the axis a piece gets room by its characters, or by how much of the answer came from it. */
@@ -117,9 +118,6 @@ export function oneLine(text: string): string {
   if (!text) return "∅";
   return text.includes("\n") ? "↵" : "␣";
 }
-
-/** What lies in no piece. */
-export const asideName = (view: View): string => (view.documents.length ? "Template and question" : "Between sentences");
 
 /** What a piece is called: the document's name, or its text. */
 export function nameOf(view: View, pieces: Pieces, piece: number): string {

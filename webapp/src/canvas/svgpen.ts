@@ -1,14 +1,7 @@
 /** Writes an SVG with the calls of a `Pen`. */
+import { escaped } from "../model/text";
 import { fit, fontOf } from "./pen";
 import type { Fonts, Gradient, Lettering, Paint, Pen, Shape, Stroke } from "./pen";
-
-const ENTITIES: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-
-/** Text as XML allows it: markup is escaped, and control characters, which XML forbids, are left out. */
-export function xml(text: string): string {
-  // eslint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "").replace(/[&<>"]/g, (c) => ENTITIES[c]);
-}
 
 const n = (value: number): string => String(+value.toFixed(2));
 
@@ -42,9 +35,9 @@ export class SvgPen implements Pen {
     if (!shown) return;
     const anchor = { left: "start", center: "middle", right: "end" }[lettering.align ?? "left"];
     const turn = lettering.upright ? ` transform="rotate(-90 ${n(x)} ${n(y)})"` : "";
-    const family = xml(lettering.serif ? this.fonts.serif : this.fonts.sans);
+    const family = escaped(lettering.serif ? this.fonts.serif : this.fonts.sans);
     this.parts.push(`<text x="${n(x)}" y="${n(y)}" dy="0.35em" text-anchor="${anchor}" font-family="${family}" font-size="${n(lettering.size)}"` +
-      `${lettering.bold ? ' font-weight="600"' : ""} fill="${lettering.fill}" xml:space="preserve"${turn}>${xml(shown)}</text>`);
+      `${lettering.bold ? ' font-weight="600"' : ""} fill="${lettering.fill}" xml:space="preserve"${turn}>${escaped(shown)}</text>`);
   }
 
   image(source: HTMLCanvasElement, x: number, y: number, width: number, height: number): void {
@@ -65,7 +58,7 @@ export class SvgPen implements Pen {
   /** The whole file. */
   svg(width: number, height: number, background: string, title: string): string {
     return `<svg xmlns="http://www.w3.org/2000/svg" width="${n(width)}" height="${n(height)}" viewBox="0 0 ${n(width)} ${n(height)}">` +
-      `<title>${xml(title)}</title>${this.defs.length ? `<defs>${this.defs.join("")}</defs>` : ""}` +
+      `<title>${escaped(title)}</title>${this.defs.length ? `<defs>${this.defs.join("")}</defs>` : ""}` +
       `<rect width="100%" height="100%" fill="${background}"/>${this.parts.join("")}</svg>`;
   }
 

@@ -1,5 +1,5 @@
 /** The rows of the bars: the largest pieces, what lies below them, and what reached no piece. They add up to the whole. */
-import { countOf, pieceOf, type Piece, type Row, type Shares, top } from "../model/shares";
+import { asideName, countOf, pieceOf, type Piece, type Row, type Shares, top } from "../model/shares";
 import type { By, View } from "../model/types";
 import type { Layout } from "./layout";
 import { plural } from "./names";
@@ -26,7 +26,7 @@ export function listBars(view: View, shares: Shares, limit: number): BarList {
   const rest: Rest[] = [];
   const { count, share } = below(values, listed);
   if (count) rest.push({ kind: "more", name: moreName(view, by, count), share });
-  if (shares.outside > 0) rest.push({ kind: "outside", name: view.documents.length ? "Template and question" : "Between sentences", share: shares.outside });
+  if (shares.outside > 0) rest.push({ kind: "outside", name: asideName(view), share: shares.outside });
   if (shares.sink > 0) rest.push({ kind: "sink", name: "First token (attention sink)", share: shares.sink });
   const before = view.normalized && view.onAnswer !== null && view.answer.length > 1;
   if (before || shares.onAnswer > 0) rest.push({ kind: "answer", name: "Earlier answer tokens", share: shares.onAnswer });

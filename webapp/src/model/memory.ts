@@ -76,13 +76,13 @@ export function checkSpan(span: Span, count: number, what: string): void {
 
 /** FlowSource over rows in memory. */
 export class MemoryFlow implements FlowSource {
-  readonly page: string | null;
+  readonly page = null;
   readonly #view: View;
   readonly #rows: ScoreRows;
   #last: { key: string; mean: Float32Array } | null = null;
 
   /** @param rows (o, u); one row only stands for the whole answer, whatever the number of its rows. */
-  constructor(view: View, rows: ScoreRows, page: string | null = null) {
+  constructor(view: View, rows: ScoreRows) {
     if (rows.units !== view.ends.length || rows.rows !== view.answer.length)
       throw new UserError(
         `The scores are of ${rows.rows} rows and ${rows.units} pieces; ` +
@@ -90,7 +90,6 @@ export class MemoryFlow implements FlowSource {
       );
     this.#view = view;
     this.#rows = rows;
-    this.page = page;
   }
 
   async view(): Promise<View> {

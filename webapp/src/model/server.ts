@@ -17,6 +17,7 @@ export function serverFlow(id: string): FlowSource {
 
 class ServerFlow implements FlowSource {
   readonly page: string;
+  readonly file: string;
   readonly #path: string;
   #view: Promise<View> | null = null;
   readonly #rows = new Cache<Float32Array>(MOST, ROOM, (row) => row.byteLength);
@@ -26,6 +27,7 @@ class ServerFlow implements FlowSource {
   constructor(id: string) {
     this.#path = `/api/flows/${encodeURIComponent(id)}`;
     this.page = `${this.#path}/page`;
+    this.file = `${this.#path}/file`;
   }
 
   view(): Promise<View> {

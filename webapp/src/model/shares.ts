@@ -52,6 +52,9 @@ export function pieceOf(view: View, by: By): (unit: number) => number {
   return inside ? (u) => (inside[u]! >= 0 ? u : -1) : (u) => u;
 }
 
+/** What lies in no piece. */
+export const asideName = (view: View): string => (view.documents.length ? "Template and question" : "Between sentences");
+
 /** How many pieces there are. */
 export function countOf(view: View, by: By): number {
   return by === "document" ? view.documents.length : by === "sentence" ? view.sentences : view.ends.length;

@@ -97,6 +97,14 @@ export function countCodePoints(text: string): number {
   return count;
 }
 
+// eslint-disable-next-line no-control-regex
+const FORBIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g;
+
+/** Text between tags or in quotes of HTML or XML: markup is escaped, and what XML forbids altogether is left out. */
+export function escaped(text: string): string {
+  return text.replace(FORBIDDEN, "").replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
 /** Strict UTF-8; a byte order mark is a character as any other. */
 export function decodeUtf8(bytes: Uint8Array, what: string): string {
   try {

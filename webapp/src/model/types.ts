@@ -76,6 +76,8 @@ export interface FlowSource {
   edges(by: By, rows: Span, units: Span | null, limit: number): Promise<Edges>;
   /** A page of its own for saving, where the server can make it (a path to GET); null: make it in the browser. */
   readonly page: string | null;
+  /** The Flow file, where the server has it (a path to GET). */
+  readonly file?: string | null;
 }
 
 /** One of the ways in which the same case is scored: the token flow, or a method of an evaluation. */

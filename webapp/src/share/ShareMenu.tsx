@@ -4,10 +4,11 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
+import { api } from "../api/client";
 import { useCase } from "../case/state";
 import { UserError } from "../model/types";
 import { toCsv } from "./csv";
-import { fileName, save } from "./download";
+import { fileName, save, saveFrom } from "./download";
 import { standalone } from "./page";
 import { barsSvg, toPng } from "./picture";
 import "./share.css";
@@ -50,7 +51,7 @@ export function ShareMenu(): JSX.Element {
     const { source } = state.variant.value;
     const view = state.view.value;
     if (source.page !== null) {
-      save(name("html"), await text(source.page), "text/html");
+      save(name("html"), await api.bytes(source.page), "text/html");
       return;
     }
     const bytes = await encodeView(view, source, ROOM, (done, total) => {
@@ -75,6 +76,8 @@ export function ShareMenu(): JSX.Element {
     ["Table (CSV)", csv],
     ["Everything shown (JSON)", json],
   ];
+  const { file } = state.variant.value.source;
+  if (file) items.push(["Flow file (.safetensors)", act("The browser saves the flow file", () => saveFrom(file, name("safetensors")))]);
   return (
     <div class="share" ref={root} onKeyDown={(event) => move(event, root.current, () => (open.value = false))}>
       <button type="button" class="button quiet" aria-haspopup="menu" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
@@ -117,10 +120,4 @@ function move(event: KeyboardEvent, root: HTMLElement | null, close: () => void)
   } else if (event.key === "Tab") {
     close();
   }
-}
-
-async function text(path: string): Promise<string> {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new UserError("The server could not make the page; is it still running?");
-  return answer.text();
 }

@@ -10,13 +10,18 @@ export function fileName(title: string, ending: string): string {
   return `${plain || "attributor"}.${ending}`;
 }
 
-/** Save bytes or text as a file. */
-export function save(name: string, content: BlobPart, type: string): void {
-  const url = URL.createObjectURL(new Blob([content], { type }));
+/** Let the browser save what an address gives, which is never held in memory as a whole. */
+export function saveFrom(url: string, name: string): void {
   const link = document.createElement("a");
   link.href = url;
   link.download = name;
   link.click();
+}
+
+/** Save bytes or text as a file. */
+export function save(name: string, content: BlobPart, type: string): void {
+  const url = URL.createObjectURL(new Blob([content], { type }));
+  saveFrom(url, name);
   // Chromium reads the blob after the click has returned.
   setTimeout(() => URL.revokeObjectURL(url), 30_000);
 }

@@ -1,9 +1,12 @@
 /** One file with a view in it, that opens from disk with the network off: this very bundle, and the numbers. */
 
+import { api } from "../api/client";
+import { escaped } from "../model/text";
 import { UserError } from "../model/types";
 
 const SCRIPT = "/static/app.js";
 const STYLE = "/static/app.css";
+const UTF8 = new TextDecoder();
 
 /** The page as text.
  *
@@ -21,7 +24,7 @@ export async function standalone(title: string, view: Uint8Array): Promise<strin
     `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     '<meta name="color-scheme" content="light dark"><meta name="generator" content="attributor">',
-    `<link rel="icon" href="data:,"><title>${escape(title)}</title><style>${style}</style></head>`,
+    `<link rel="icon" href="data:,"><title>${escaped(title)}</title><style>${style}</style></head>`,
     '<body><div id="app"></div>',
     "<noscript>This page draws itself with its own script; nothing is loaded from anywhere.</noscript>",
     `<script type="application/octet-stream" id="view">${base64(view)}</script>`,
@@ -32,17 +35,11 @@ export async function standalone(title: string, view: Uint8Array): Promise<strin
 /** This page's own script or style: inline in a page that was exported itself, else from where it was loaded. */
 async function own(element: "script" | "style", selector: string, path: string): Promise<string> {
   const exported = document.getElementById("view") !== null;
-  const text = exported ? (document.querySelector(selector)?.textContent ?? "") : await fetched(path);
+  const text = exported ? (document.querySelector(selector)?.textContent ?? "") : UTF8.decode(await api.bytes(path));
   // Each ends at its own closing tag alone; a script also goes on past one where a comment opened before it. This code goes
   // through its own test, so that it must not hold a comment's beginning either.
   if (new RegExp(`</${element}|<!-{2}`, "i").test(text)) throw new UserError("This build cannot be put into a page: its code ends its own element.");
   return text;
-}
-
-async function fetched(path: string): Promise<string> {
-  const answer = await fetch(path);
-  if (!answer.ok) throw new UserError("The page's own code could not be read again; is the server still running?");
-  return answer.text();
 }
 
 async function hash(code: string): Promise<string> {
@@ -57,8 +54,4 @@ export function base64(bytes: Uint8Array): string {
     parts.push(btoa(String.fromCharCode(...bytes.subarray(i, i + 24_576))));
   }
   return parts.join("");
-}
-
-function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

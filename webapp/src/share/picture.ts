@@ -1,17 +1,13 @@
 /** The bars that are shown, as an SVG of its own, and any SVG as a PNG. */
 
-import { percent } from "../model/scale";
+import { digitsOf, percents } from "../model/scale";
+import { escaped } from "../model/text";
 import { UserError } from "../model/types";
 import type { Line, Shown } from "./table";
 
 const WIDTH = 900;
 const LINE = 34;
 const MOST = 20; // bars; what is not shown is one bar more
-
-/** Text that stands between tags or in quotes. */
-export function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
-}
 
 /** A picture for slides and papers: the answer, and where it came from. Its colours are fixed, its ground is white. */
 export function barsSvg(shown: Shown): string {
@@ -26,23 +22,27 @@ export function barsSvg(shown: Shown): string {
   const widest = lines.reduce((most, line) => Math.max(most, line.share), 0);
   const head = 74;
   const height = head + lines.length * LINE + 16;
+  // Rounded together, as on the page: what is printed adds up.
+  const texts = percents(lines.map((line) => line.share), digitsOf(pieces[0]?.share ?? 0));
   const bars = lines.map((line, i) => {
     const y = head + i * LINE;
     const width = widest > 0 ? Math.max(1, (line.share / widest) * (WIDTH - 150)) : 0;
     const name = line.rank === null ? [line.what === shown.by ? "" : line.what, line.text].filter(Boolean).join(": ") : line.text;
     const gold = line.gold ? "★ " : "";
+    const [ink, bar] = line.rank === null ? ["#6a645d", "#b9b2a9"] : ["#1d1b19", "#d86a26"];
     return (
-      `<text x="24" y="${y + 12}" font-size="13" fill="${line.rank === null ? "#6a645d" : "#1d1b19"}">${escape(gold + cut(name, 112))}</text>` +
-      `<rect x="24" y="${y + 18}" width="${width.toFixed(1)}" height="6" rx="3" fill="${line.rank === null ? "#b9b2a9" : "#d86a26"}"/>` +
-      `<text x="${WIDTH - 24}" y="${y + 12}" font-size="13" text-anchor="end" fill="#1d1b19">${percent(line.share)}</text>`
+      `<text x="24" y="${y + 12}" font-size="13" fill="${ink}">${escaped(gold + cut(name, 112))}</text>` +
+      `<rect x="24" y="${y + 18}" width="${width.toFixed(1)}" height="6" rx="3" fill="${bar}"/>` +
+      `<text x="${WIDTH - 24}" y="${y + 12}" font-size="13" text-anchor="end" fill="#1d1b19">${texts[i]}</text>`
     );
   });
+  const made = [shown.question, shown.meta.model, shown.method].filter(Boolean).join(" · ");
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" ` +
-    `font-family="Georgia, 'DejaVu Serif', serif" role="img"><title>${escape(shown.title)}</title>` +
+    `font-family="Georgia, 'DejaVu Serif', serif" role="img"><title>${escaped(shown.title)}</title>` +
     `<rect width="100%" height="100%" fill="#ffffff"/>` +
-    `<text x="24" y="30" font-size="17" fill="#1d1b19">${escape(cut(shown.asked.trim() || shown.title, 96))}</text>` +
-    `<text x="24" y="52" font-size="12" fill="#6a645d">${escape(cut([shown.question, shown.meta.model, shown.method].filter(Boolean).join(" · "), 130))}</text>` +
+    `<text x="24" y="30" font-size="17" fill="#1d1b19">${escaped(cut(shown.asked.trim() || shown.title, 96))}</text>` +
+    `<text x="24" y="52" font-size="12" fill="#6a645d">${escaped(cut(made, 130))}</text>` +
     `${bars.join("")}</svg>`
   );
 }

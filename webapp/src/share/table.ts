@@ -1,7 +1,7 @@
 /** What the case page shows now, as a table: the pieces with their shares, and what did not come from a piece. */
 
 import type { CaseState } from "../case/state";
-import { goldOf, top } from "../model/shares";
+import { asideName, goldOf, top } from "../model/shares";
 import type { By, View } from "../model/types";
 
 /** One line of the table. */
@@ -45,7 +45,7 @@ export function shownNow(state: CaseState): Shown {
     gold: gold === null ? null : gold.has(index),
   }));
   const rest: [Line["what"], number, string][] = [
-    ["outside", shares.outside, "template and question"],
+    ["outside", shares.outside, asideName(view).toLowerCase()],
     ["first token", shares.sink, "attention sink"],
     ["earlier answer tokens", shares.onAnswer, ""],
     ["not followed", shares.missing, ""],

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 
-import { SvgPen, xml } from "../../src/canvas/svgpen";
+import { SvgPen } from "../../src/canvas/svgpen";
+import { escaped } from "../../src/model/text";
 import { DASHES, fade, inkOn, makeRamp, parseColour, readTheme, watchTheme } from "../../src/canvas/theme";
 import type { Rgba } from "../../src/canvas/theme";
 
@@ -57,11 +58,11 @@ describe("SVG", () => {
     pen.text(1, 2, "<script>alert('&')</script>\u0000\u0007", { fill: "#000000", size: 12, upright: true });
     const svg = pen.svg(100, 50, "#ffffff", "a < b & c");
     expect(svg).not.toContain("<script");
-    expect(xml("\u0001a\ufffe<")).toBe("a&lt;");
+    expect(escaped("\u0001a\ufffe<")).toBe("a&#60;");
     const parsed = new DOMParser().parseFromString(svg, "image/svg+xml");
     expect(parsed.querySelector("parsererror")).toBeNull();
-    expect(svg).toContain("<title>a &lt; b &amp; c</title>");
-    expect(svg).toContain("&lt;script&gt;alert('&amp;')&lt;/script&gt;</text>");
+    expect(svg).toContain("<title>a &#60; b &#38; c</title>");
+    expect(svg).toContain("&#60;script&#62;alert(&#39;&#38;&#39;)&#60;/script&#62;</text>");
   });
 
   test("writes every shape, one gradient for all curves that share it, and closes what it clips", () => {

@@ -5,7 +5,7 @@ import type { CaseState } from "../../src/case/state";
 import { sharesBy, toRow } from "../../src/model/shares";
 import type { By, View } from "../../src/model/types";
 import { barsSvg } from "../../src/share/picture";
-import { shownNow } from "../../src/share/table";
+import { type Line, shownNow } from "../../src/share/table";
 
 const TITLE = "<b>&\"'";
 
@@ -53,6 +53,14 @@ describe("what is shown, as a table", () => {
     expect(shown.lines.filter((line) => line.rank === null).map((line) => line.what)).toEqual(["outside", "first token", "earlier answer tokens"]);
   });
 
+  it("calls what lies in no piece by the same name as the bars", () => {
+    const state = stateOf("sentence");
+    const named = (): string | undefined => shownNow(state).lines.find((line) => line.what === "outside")?.text;
+    expect(named()).toBe("template and question");
+    (state.view as unknown as { value: View }).value = { ...state.view.value, documents: [], documentOf: state.view.value.documentOf.map(() => -1) };
+    expect(named()).toBe("between sentences");
+  });
+
   it("says which text, which document, and whether it is gold", () => {
     const lines = shownNow(stateOf("sentence")).lines;
     expect(lines[1]).toMatchObject({ rank: 2, text: "Sentence 1 <i>.", document: "Document 1", gold: true });
@@ -71,5 +79,18 @@ describe("the picture of the bars", () => {
     expect(parsed.querySelectorAll("rect")).toHaveLength(1 + 20 + 1 + 3);
     expect(svg).toContain("10 more");
     expect(svg).toContain("★ Sentence 1");
+  });
+
+  it("prints numbers that add up to what they are parts of", () => {
+    const line = (share: number, rank: number | null): Line => ({ rank, what: rank === null ? "outside" : "sentence", share, document: "", text: "x", gold: null });
+    const shown = shownNow(stateOf("sentence"));
+    const svg = barsSvg({ ...shown, lines: [line(1 / 3, 1), line(1 / 3, 2), line(1 / 3, null)] });
+    const printed = [...svg.matchAll(/>([\d.]+)%<\/text>/g)].map((match) => Number(match[1]));
+    expect(printed).toHaveLength(3);
+    expect(printed.reduce((sum, one) => sum + one, 0)).toBeCloseTo(100, 9);
+  });
+
+  it("is a file that can be read whatever the texts hold", () => {
+    expect(barsSvg({ ...shownNow(stateOf("sentence")), title: "a\ufffeb" })).not.toContain("\ufffe"); // no character of XML
   });
 });
