@@ -97,7 +97,7 @@ def test_explore_never_imports_torch(tmp_path):
             found = {one["name"]: one["files"] for one in client.get("/api/sources").json()["sources"]}
             flow = found["a.safetensors"]["flow"]
             for path in ("view", "rows?start=0&stop=1", "sums?by=sentence&start=0&stop=2", "received?start=0&stop=9",
-                         "edges?by=document&start=0&stop=3&limit=5", "file"):  # fmt: skip
+                         "edges?by=document&start=0&stop=3&limit=5", "page", "file"):  # fmt: skip
                 assert client.get(f"/api/flows/{flow}/{path}").status_code == 200, path
             assert client.get(f"/api/files/{found['run']['cases'][0]}").status_code == 200
         assert ended(process, signal.SIGINT) == (130, "False False\n", "")
