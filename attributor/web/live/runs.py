@@ -181,7 +181,9 @@ class RunStore:
         run = self._found(self._flows, flow_id)
         arrays = run.arrays
         if arrays is None:  # two requests may both make it; the second one's is as good
-            arrays = run.arrays = dataclasses.replace(FlowArrays.of(run.flow), question=run.asked)
+            arrays = run.arrays = dataclasses.replace(
+                FlowArrays.of(run.flow), question=run.asked or run.title, title=run.title
+            )
         return arrays
 
     def recording(self, flow_id: str) -> Recorded:
@@ -220,7 +222,9 @@ class RunStore:
             run = where.get(key)
             if run is None:
                 raise ApiError(
-                    404, "run_not_found", "there is no such run (any more): older ones make room for new ones"
+                    404,
+                    "run_not_found",
+                    "there is no such run (any more), older ones make room for new ones: run its prompt again",
                 )
             run.used = next(_clock)
             if run.shared is not None:

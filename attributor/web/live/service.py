@@ -4,6 +4,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from attributor.web.errors import ApiError
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job, Jobs
 from attributor.web.live.model import Models, check_request
@@ -59,19 +62,26 @@ class Live:
         self.compute = threading.Lock()
 
     def start(self) -> Job | None:
-        """Begin to load the model that the server was started with."""
+        """Begin to load the model that the server was started with.
+
+        Raises:
+            ApiError: it is refused, as `load`.
+        """
         if self.settings.model is None:
             return None
         given = self.settings
-        return self.load(
-            LoadRequest(
+        try:
+            asked = LoadRequest(
                 id=given.model or "",
                 revision=given.revision,
                 dtype=given.dtype,  # type: ignore[arg-type]  # pydantic checks it
                 device_map=given.device_map,
                 max_tokens=given.max_tokens,
             )
-        )
+        except ValidationError as error:
+            found = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
+            raise ApiError(400, "invalid_input", found) from None
+        return self.load(asked)
 
     def load(self, asked: LoadRequest) -> Job:
         """Queue the loading of a model.

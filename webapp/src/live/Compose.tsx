@@ -1,8 +1,9 @@
 /** The prompt: documents and a question, or the messages of a chat; and who answers. */
 
+import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 
-import { EMPTY, EXAMPLE, missing, tooLong, WEIGHTS } from "./draft";
+import { type Draft, EMPTY, EXAMPLE, isBlank, missing, tooLong, WEIGHTS } from "./draft";
 import { number, plural } from "./format";
 import { Documents } from "./Documents";
 import { Messages } from "./Messages";
@@ -21,33 +22,44 @@ export function Compose({ opened }: { opened: (id: string) => void }): JSX.Eleme
   const now = draft.value;
   const blocked = !ready.value ? "Load a model first." : (missing(now) ?? tooLong(now, count.value));
   const running = job.value?.kind === "run";
+  const replaced = useSignal<{ before: Draft; by: Draft } | null>(null);
+  const replace = (by: Draft): void => {
+    const fresh = { ...by, weights: now.weights };
+    replaced.value = isBlank(now) ? null : { before: now, by: fresh };
+    draft.value = fresh;
+  };
   const submit = (event: Event): void => {
     event.preventDefault();
     if (blocked === null && job.value === null) void run(opened);
   };
   return (
-    <section class="live-panel" aria-labelledby="live-prompt">
+    <section class="live-panel" aria-labelledby="live-prompt" aria-busy={running}>
       <h2 id="live-prompt">Prompt</h2>
       <form class="live-compose" onSubmit={submit}>
         <div class="live-row">
           <div class="live-choice" role="group" aria-label="Kind of prompt">
             {(["documents", "chat"] as const).map((mode) => (
               <button key={mode} type="button" aria-pressed={now.mode === mode} onClick={() => edit({ mode })}>
-                {mode === "documents" ? "Documents and a question" : "Chat"}
+                {mode === "documents" ? "Documents" : "Chat"}
               </button>
             ))}
           </div>
-          <button type="button" onClick={() => (draft.value = { ...EXAMPLE, weights: now.weights })}>
+          <button type="button" onClick={() => replace(EXAMPLE)}>
             Example
           </button>
-          <button type="button" onClick={() => (draft.value = { ...EMPTY, weights: now.weights })}>
+          <button type="button" onClick={() => replace(EMPTY)}>
             Clear
           </button>
+          {replaced.value !== null && now === replaced.value.by && (
+            <button type="button" onClick={() => (draft.value = replaced.value!.before)}>
+              Undo
+            </button>
+          )}
         </div>
         {now.mode === "documents" ? <Documents /> : <Messages />}
         <Answer />
         <label>
-          Follow
+          Heads to follow
           <select value={now.weights} onChange={(event) => edit({ weights: event.currentTarget.value as WeightsName })}>
             {WEIGHTS.map((name) => (
               <option key={name} value={name}>
@@ -84,7 +96,7 @@ function Answer(): JSX.Element {
       <legend>Answer</legend>
       <label class="live-inline">
         <input type="radio" name="live-answer" checked={now.answer === null} onChange={() => edit({ answer: null })} />
-        the model writes it, at most
+        the model writes at most
         <input
           type="number"
           aria-label="Most tokens of the answer"

@@ -1,15 +1,13 @@
-/** The documents of a prompt: paste, drop, reorder, remove. */
+/** The documents of a prompt: paste, drop, open, reorder, remove. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 
 import { moved } from "./draft";
-import { number } from "./format";
-import { Order } from "./Order";
+import { readDocuments } from "./files";
+import { focusLast, Order } from "./Order";
 import { draft, edit, failure } from "./state";
 import type { Document } from "./types";
-
-const LARGEST = 8_000_000; // characters of a dropped file: about twice what the longest windows read
 
 /** The list of documents, and the question about them. */
 export function Documents(): JSX.Element {
@@ -18,17 +16,15 @@ export function Documents(): JSX.Element {
   const put = (list: Document[]): void => edit({ documents: list.length > 0 ? list : [{ title: "", text: "" }] });
   const change = (at: number, more: Partial<Document>): void =>
     put(documents.map((one, i) => (i === at ? { ...one, ...more } : one)));
-  const drop = async (event: DragEvent): Promise<void> => {
-    event.preventDefault();
-    over.value = false;
-    const files = [...(event.dataTransfer?.files ?? [])];
-    const large = files.find((file) => file.size > LARGEST);
-    if (large) {
-      failure.value = { about: "run", message: `${large.name} has ${number(large.size)} bytes: too long to be a document.` };
+  const open = async (files: File[]): Promise<void> => {
+    if (files.length === 0) return;
+    const read = await readDocuments(files);
+    if (typeof read === "string") {
+      failure.value = { about: "files", message: read, code: "" };
       return;
     }
-    const read = await Promise.all(files.map(async (file) => ({ title: stem(file.name), text: await file.text() })));
-    put([...documents.filter((one) => one.text.trim() !== ""), ...read]);
+    if (failure.value?.about === "files") failure.value = null;
+    put([...draft.value.documents.filter((one) => one.text.trim() !== ""), ...read]);
   };
   return (
     <div
@@ -38,7 +34,11 @@ export function Documents(): JSX.Element {
         over.value = true;
       }}
       onDragLeave={() => (over.value = false)}
-      onDrop={(event) => void drop(event)}
+      onDrop={(event) => {
+        event.preventDefault();
+        over.value = false;
+        void open([...(event.dataTransfer?.files ?? [])]);
+      }}
     >
       <ol class="live-list" aria-label="Documents">
         {documents.map((one, i) => (
@@ -68,17 +68,38 @@ export function Documents(): JSX.Element {
           </li>
         ))}
       </ol>
-      <button type="button" onClick={() => put([...documents, { title: "", text: "" }])}>
-        Add a document
-      </button>
+      <div class="live-row">
+        <button
+          type="button"
+          onClick={(event) => {
+            put([...documents, { title: "", text: "" }]);
+            focusLast(event);
+          }}
+        >
+          Add a document
+        </button>
+        <label class="live-file">
+          Open text files …
+          <input
+            type="file"
+            multiple
+            class="visually-hidden"
+            onChange={(event) => {
+              const input = event.currentTarget;
+              void open([...(input.files ?? [])]).then(() => (input.value = "")); // so that the same file can be chosen again
+            }}
+          />
+        </label>
+      </div>
+      {failure.value?.about === "files" && (
+        <p class="live-error" role="alert">
+          {failure.value.message}
+        </p>
+      )}
       <label class="live-question">
         Question
         <textarea rows={2} value={question} onInput={(event) => edit({ question: event.currentTarget.value })} />
       </label>
     </div>
   );
-}
-
-function stem(name: string): string {
-  return name.replace(/\.[^.]+$/, "");
 }

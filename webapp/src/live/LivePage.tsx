@@ -11,19 +11,27 @@ import type { Case } from "../model/types";
 import { ShareMenu } from "../share/ShareMenu";
 import { Compose } from "./Compose";
 import { FlowViews } from "./flow/FlowViews";
+import { plural } from "./format";
 import { Load } from "./Load";
 import "./live.css";
+import { Progress } from "./Progress";
 import { RunList } from "./RunList";
-import { failure, job, runs, start, weigh } from "./state";
+import { arrived, failure, job, ready, runs, start, weigh } from "./state";
 import type { RunInfo } from "./types";
 
 const open = (run: string): void => navigate({ page: "live", run });
 
 /** Everything that `attributor serve` shows. */
 export default function LivePage(): JSX.Element {
-  useEffect(start, []);
+  useEffect(() => start(open), []);
+  useEffect(keepFiles, []);
   const shown = route.value.page === "live" ? route.value.run : null;
   const info = runs.value?.runs.find((one) => one.id === shown) ?? null;
+  useEffect(() => {
+    document.title = info === null ? "attributor" : `${info.title} · attributor`;
+  }, [info?.title]);
+  const lost = failure.value?.about === "list" && !runs.value?.runs.length ? failure.value : null;
+  const busy = job.value !== null && job.value.kind !== "load";
   return (
     <div class="live">
       <aside class="live-side" aria-label="Model, prompt and runs">
@@ -31,10 +39,10 @@ export default function LivePage(): JSX.Element {
         <Compose opened={open} />
         <RunList shown={shown} open={open} />
       </aside>
-      <div class="live-main">
-        {failure.value?.about === "list" && runs.value === null && (
+      <div class="live-main" aria-busy={busy}>
+        {lost && (
           <p class="live-error" role="alert">
-            {failure.value.message}
+            {lost.message}
           </p>
         )}
         {info !== null ? <Shown key={info.flow} info={info} /> : shown !== null && runs.value !== null ? <Gone /> : <Welcome />}
@@ -43,33 +51,99 @@ export default function LivePage(): JSX.Element {
   );
 }
 
+/** A file that is dropped beside the documents would otherwise take the place of this page. */
+function keepFiles(): () => void {
+  const stay = (event: DragEvent): void => {
+    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+  };
+  document.addEventListener("dragover", stay);
+  document.addEventListener("drop", stay);
+  return () => {
+    document.removeEventListener("dragover", stay);
+    document.removeEventListener("drop", stay);
+  };
+}
+
 function Shown({ info }: { info: RunInfo }): JSX.Element {
   const it = useMemo<Case>(
     () => ({ id: info.id, variants: [{ name: "flow", label: info.weights, source: serverFlow(info.flow) }] }),
     [info.flow],
   );
-  return <CasePage case={it} tools={<ShareMenu />} extra={<Flow info={info} />} />;
+  return (
+    <>
+      {(info.notes.length > 0 || info.heads !== null) && (
+        <ul class="live-notes" aria-label="About this run">
+          {info.heads !== null && <li>Through {plural(info.heads.length, "chosen head")} only: {heads(info.heads)}.</li>}
+          {info.notes.map((note) => (
+            <li key={note}>{sentence(note)}</li>
+          ))}
+        </ul>
+      )}
+      <CasePage case={it} tools={<ShareMenu />} extra={<Flow info={info} />} />
+    </>
+  );
+}
+
+function heads(chosen: readonly (readonly number[])[]): string {
+  const names = chosen.slice(0, 12).map(([layer, head]) => `${layer}.${head}`);
+  return names.join(", ") + (chosen.length > names.length ? " …" : "");
+}
+
+/** The server's notes are clauses; here they stand alone. */
+function sentence(note: string): string {
+  const begun = note.charAt(0).toUpperCase() + note.slice(1);
+  return /[.!?)]$/.test(begun) ? begun : `${begun}.`;
 }
 
 function Flow({ info }: { info: RunInfo }): JSX.Element {
   const state = useCase();
+  useEffect(() => {
+    if (arrived.peek() !== info.id) return;
+    arrived.value = null;
+    showResult();
+  }, [info.id]);
   return (
-    <FlowViews
-      flow={info.flow}
-      state={state}
-      recorded={info.recorded}
-      onWeigh={(heads) => {
-        if (job.value === null) void weigh(info.id, { weights: null, heads }, open);
-      }}
-    />
+    <>
+      {job.value?.kind === "weigh" && (
+        <div class="live-panel live-weigh">
+          <Progress job={job.value} />
+        </div>
+      )}
+      {failure.value?.about === "weigh" && (
+        <p class="live-error" role="alert">
+          {failure.value.message}
+        </p>
+      )}
+      <FlowViews
+        flow={info.flow}
+        state={state}
+        recorded={info.recorded}
+        onWeigh={(chosen) => void weigh(info.id, { weights: null, heads: chosen }, open)}
+      />
+    </>
   );
+}
+
+/** The keyboard goes to the result that was waited for, unless something else is being written by now. */
+function showResult(): void {
+  const at = document.activeElement;
+  if (at instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
+  const title = document.querySelector<HTMLElement>(".live-main h1");
+  if (title === null) return;
+  title.tabIndex = -1;
+  title.focus();
 }
 
 function Gone(): JSX.Element {
   return (
     <section class="live-welcome">
       <h2>This run is no longer kept</h2>
-      <p>It was removed, or made room for newer ones, or the server was started again. Its prompt may still stand in the form: run it again.</p>
+      <p>
+        It was removed, or made room for newer ones, or the server was started again. Run its prompt again: the form may still hold it.
+      </p>
+      <p>
+        <a href="#/">Go to the first page</a>
+      </p>
     </section>
   );
 }
@@ -79,10 +153,11 @@ function Welcome(): JSX.Element {
     <section class="live-welcome">
       <h2>Where does an answer come from?</h2>
       <p>
-        Load a model, give it documents and a question, and it answers. Its attention is then followed back, layer by layer, from each word of
-        the answer to the words of the prompt: you see which documents and sentences it took from, and through which layers and heads.
+        {ready.value ? "Give the model documents and a question" : "Load a model, give it documents and a question"}, and it answers. Its attention
+        is then followed back, layer by layer, from each word of the answer to the words of the prompt: you see which documents and sentences it
+        took from, and through which layers and heads.
       </p>
-      <p>New here? Press Load, then Example, then “Answer and attribute”.</p>
+      <p>New here? Press {ready.value ? "" : "Load, then "}Example, then “Answer and attribute”.</p>
     </section>
   );
 }

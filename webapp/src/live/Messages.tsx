@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 
 import { moved } from "./draft";
-import { Order } from "./Order";
+import { focusLast, Order } from "./Order";
 import { draft, edit } from "./state";
 import type { Message, Role } from "./types";
 
@@ -51,7 +51,10 @@ export function Messages(): JSX.Element {
       <div class="live-row">
         <button
           type="button"
-          onClick={() => put([...messages, { role: last?.role === "user" ? "assistant" : "user", content: "" }])}
+          onClick={(event) => {
+            put([...messages, { role: last?.role === "user" ? "assistant" : "user", content: "" }]);
+            focusLast(event);
+          }}
         >
           Add a message
         </button>

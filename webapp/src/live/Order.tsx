@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 
-/** Three buttons that say what they move. */
+/** Three buttons that say what they move. The keyboard stays with what was moved, and in the list after a removal. */
 export function Order(props: {
   what: string;
   index: number;
@@ -10,18 +10,47 @@ export function Order(props: {
   onMove: (by: 1 | -1) => void;
   onRemove: () => void;
 }): JSX.Element {
-  const { what, index, count } = props;
+  const { index, count } = props;
+  const move = (event: Event, by: 1 | -1): void => {
+    const list = listOf(event);
+    props.onMove(by);
+    focusLater(list, index + by, by < 0 ? [0, 1] : [1, 0]);
+  };
+  const remove = (event: Event): void => {
+    const list = listOf(event);
+    props.onRemove();
+    focusLater(list, Math.min(index, count - 2), [2]);
+  };
   return (
     <span class="live-order">
-      <button type="button" aria-label={`Move ${what} up`} disabled={index === 0} onClick={() => props.onMove(-1)}>
+      <button type="button" aria-label={`Move ${props.what} up`} disabled={index === 0} onClick={(event) => move(event, -1)}>
         ↑
       </button>
-      <button type="button" aria-label={`Move ${what} down`} disabled={index === count - 1} onClick={() => props.onMove(1)}>
+      <button type="button" aria-label={`Move ${props.what} down`} disabled={index === count - 1} onClick={(event) => move(event, 1)}>
         ↓
       </button>
-      <button type="button" aria-label={`Remove ${what}`} onClick={props.onRemove}>
+      <button type="button" aria-label={`Remove ${props.what}`} onClick={remove}>
         ×
       </button>
     </span>
   );
+}
+
+function listOf(event: Event): Element | null {
+  return (event.currentTarget as Element).closest(".live-list");
+}
+
+/** Once the list is drawn anew: the first of these buttons, of the element there, that can be pressed. */
+function focusLater(list: Element | null, index: number, buttons: number[]): void {
+  requestAnimationFrame(() => {
+    const found = list?.children[Math.max(0, index)]?.querySelectorAll<HTMLButtonElement>(".live-order button");
+    const usable = buttons.map((at) => found?.[at]).find((button) => button && !button.disabled);
+    usable?.focus();
+  });
+}
+
+/** A new element's field, once it is drawn. */
+export function focusLast(event: Event): void {
+  const panel = (event.currentTarget as Element).closest(".live-panel");
+  requestAnimationFrame(() => panel?.querySelector<HTMLElement>(".live-list > li:last-child textarea")?.focus());
 }

@@ -1,17 +1,23 @@
 /** The runs that the server keeps. */
 
 import type { JSX } from "preact";
+import { useRef } from "preact/hooks";
 
-import { bytes, number } from "./format";
+import { bytes, clock, number, plural } from "./format";
 import { failure, remove, runs } from "./state";
+
+const WEIGHTS_SHORT: Record<string, string> = { mean: "all heads", output_norm: "heads by norm", retrieval: "retrieval heads" };
 
 /** A list to open runs from; `shown` is the one that is open. */
 export function RunList({ shown, open }: { shown: string | null; open: (id: string) => void }): JSX.Element | null {
   const list = runs.value;
+  const title = useRef<HTMLHeadingElement>(null);
   if (list === null || list.runs.length === 0) return null;
   return (
     <section class="live-panel" aria-labelledby="live-runs">
-      <h2 id="live-runs">Runs</h2>
+      <h2 id="live-runs" ref={title} tabIndex={-1}>
+        Runs
+      </h2>
       <ul class="live-runs">
         {list.runs.map((one) => (
           <li key={one.id} class={one.id === shown ? "live-open" : ""}>
@@ -24,11 +30,11 @@ export function RunList({ shown, open }: { shown: string | null; open: (id: stri
               <b>{one.title || "(empty answer)"}</b>
               <span class="live-soft">
                 {number(one.prompt_tokens)} → {number(one.answer_tokens)} tokens ·{" "}
-                {one.heads ? `${one.heads.length} chosen heads` : one.weights}
+                {one.heads ? `${plural(one.heads.length, "head")} chosen` : WEIGHTS_SHORT[one.weights] ?? one.weights} · {clock(one.created)}
                 {!one.recorded && " · layers no longer kept"}
               </span>
             </button>
-            <button type="button" aria-label={`Remove the run ${one.title}`} onClick={() => void remove(one.id)}>
+            <button type="button" aria-label={`Remove the run ${one.title}`} onClick={() => void remove(one.id).then(() => title.current?.focus())}>
               ×
             </button>
           </li>
@@ -40,7 +46,7 @@ export function RunList({ shown, open }: { shown: string | null; open: (id: stri
         </p>
       )}
       <p class="live-soft">
-        Recordings take {bytes(list.used)} of {bytes(list.budget)}.
+        Answers take {bytes(list.used)} of {bytes(list.budget)} of memory.
       </p>
     </section>
   );

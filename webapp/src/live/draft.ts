@@ -110,6 +110,12 @@ export function request(draft: Draft): RunRequest {
   };
 }
 
+/** Whether nothing was written that could be lost. */
+export function isBlank(draft: Draft): boolean {
+  const texts = [...draft.documents.flatMap((one) => [one.title, one.text]), ...draft.messages.map((one) => one.content)];
+  return [...texts, draft.question, draft.answer ?? ""].every((text) => text.trim() === "");
+}
+
 /** Why it cannot be run yet, as a sentence, or null. */
 export function missing(draft: Draft): string | null {
   const asked = request(draft);

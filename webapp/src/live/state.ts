@@ -2,14 +2,18 @@
 
 import { batch, computed, effect, signal } from "@preact/signals";
 
-import { api, events } from "../api/client";
+import { api, ApiError, events } from "../api/client";
 import { UserError } from "../model/types";
 import { type Draft, request, store, stored } from "./draft";
+import { followed, forget, remember } from "./memory";
 import type { Count, JobStarted, LoadRequest, ModelState, Runs } from "./types";
+
+/** What a job is for: a model, a run of the draft, or a recorded run under other weights. */
+export type Kind = "load" | "run" | "weigh";
 
 export interface Job {
   id: string;
-  kind: "load" | "run";
+  kind: Kind;
   /** How many jobs are in front of it; 0 once it runs. */
   position: number;
   label: string;
@@ -26,8 +30,13 @@ export const runs = signal<Runs | null>(null);
 export const job = signal<Job | null>(null);
 export const draft = signal<Draft>(stored());
 export const count = signal<Count | null>(null);
-/** A sentence for the user, and what it is about. */
-export const failure = signal<{ about: "load" | "run" | "list"; message: string } | null>(null);
+/** A sentence for the user, what it is about, and the server's code for it ("" where it is not the server's). */
+export const failure = signal<{ about: About; message: string; code: string } | null>(null);
+export type About = Kind | "list" | "files";
+/** What was asked for when a model was last to be loaded, until it is there: whoever mistyped corrects it. */
+export const wanted = signal<LoadRequest | null>(null);
+/** The run that a job of this tab just brought, until the page has gone there. */
+export const arrived = signal<string | null>(null);
 export const ready = computed(() => model.value?.state === "ready");
 
 /** Change a part of the draft. */
@@ -35,11 +44,23 @@ export function edit(more: Partial<Draft>): void {
   draft.value = { ...draft.value, ...more };
 }
 
-/** Read what the server knows, and keep the draft and its count of tokens up to date; returns how to stop that. */
-export function start(): () => void {
+/** Read what the server knows, and keep the draft and its count of tokens up to date; returns how to stop that.
+ *
+ * A job that this tab followed before it was loaded anew is followed again; `opened` gets the run that comes of it.
+ */
+export function start(opened: (id: string) => void): () => void {
+  const before = followed();
+  if (before !== null && job.value === null) follow(before.id, before.kind, opened, true);
   void refresh();
   const stops = [effect(keep), effect(recount)];
-  return () => stops.forEach((stop) => stop());
+  const again = (): void => void (document.visibilityState === "visible" && refresh());
+  document.addEventListener("visibilitychange", again); // another tab may have loaded a model, or added runs
+  window.addEventListener("focus", again);
+  return () => {
+    stops.forEach((stop) => stop());
+    document.removeEventListener("visibilitychange", again);
+    window.removeEventListener("focus", again);
+  };
 }
 
 function keep(): void {
@@ -55,7 +76,7 @@ let counted = 0;
 /** Ask for the number of tokens a moment after the last change; only the newest answer counts. */
 function recount(): void {
   const { messages, documents, question, answer } = request(draft.value);
-  const usable = ready.value && (messages.length > 0 || (question ?? "").trim() !== "");
+  const usable = ready.value && (messages.length > 0 || documents.length > 0 || (question ?? "").trim() !== "");
   const ticket = ++counted;
   clearTimeout(counting);
   if (!usable) {
@@ -74,21 +95,33 @@ function recount(): void {
 }
 
 /** Read the model's state and the list of runs again; a load that runs already, from another tab, is followed. */
-export async function refresh(): Promise<void> {
+export function refresh(): Promise<void> {
+  const mine: Promise<void> = read().then((): Promise<void> | undefined => (mine === newest ? undefined : newest));
+  newest = mine;
+  return mine;
+}
+let newest: Promise<void> = Promise.resolve();
+let reads = 0;
+
+async function read(): Promise<void> {
+  const ticket = ++reads;
   try {
     const [state, list] = await Promise.all([api.get<ModelState>("/api/model"), api.get<Runs>("/api/runs")]);
+    if (ticket !== reads) return; // what was asked later is newer
     batch(() => {
       model.value = state;
       runs.value = list;
+      if (failure.value?.about === "list") failure.value = null; // the server answers again
     });
     if (state.state === "loading" && state.job !== null && job.value === null) follow(state.job, "load");
   } catch (error) {
-    tell("list", error);
+    if (ticket === reads) tell("list", error);
   }
 }
 
 /** Start loading a model. */
 export async function load(asked: LoadRequest): Promise<void> {
+  wanted.value = asked;
   await submit("load", "/api/model", asked);
 }
 
@@ -103,7 +136,12 @@ export async function weigh(
   chosen: { weights: string | null; heads: [number, number][] | null },
   opened: (id: string) => void,
 ): Promise<void> {
-  await submit("run", `/api/runs/${encodeURIComponent(id)}/weigh`, chosen, opened);
+  if (job.value !== null) {
+    const message = "This tab still waits for another answer: let it end, or cancel it.";
+    failure.value = { about: "weigh", message, code: "" };
+    return;
+  }
+  await submit("weigh", `/api/runs/${encodeURIComponent(id)}/weigh`, chosen, opened);
 }
 
 /** Forget a run. */
@@ -139,37 +177,45 @@ async function submit(kind: Job["kind"], path: string, body: object, opened?: (i
   }
 }
 
-function follow(id: string, kind: Job["kind"], opened?: (id: string) => void): void {
+function follow(id: string, kind: Kind, opened?: (id: string) => void, again = false): void {
   job.value = { id, kind, position: 0, label: "Starting", done: 0, total: 0, written: "", cancelling: false };
+  remember(id, kind);
   const change = (more: Partial<Job>): void => {
     const now = job.value;
     if (now?.id === id) job.value = { ...now, ...more };
   };
-  const end = (): void => {
+  const end = (): Promise<void> => {
     if (job.value?.id === id) job.value = null;
-    void refresh();
+    forget(id);
+    return refresh();
   };
   void events(id, {
-    queued: ({ position }) => change({ position, label: `Waiting behind ${position} other${position === 1 ? "" : "s"}` }),
+    queued: ({ position }) => {
+      if (position > 0) change({ position, label: `Waiting behind ${position} other${position === 1 ? "" : "s"}` });
+    },
     stage: ({ label, done, total }) => change({ position: 0, label, done: done ?? 0, total: total ?? 0 }),
     token: ({ text }) => change({ written: (job.value?.written ?? "") + text }),
     done: ({ run: made }) => {
-      end();
-      if (made && opened) opened(made);
+      if (kind === "load") wanted.value = null;
+      void end().then(() => {
+        if (!made || !opened) return;
+        arrived.value = made;
+        opened(made);
+      });
     },
-    failed: ({ message }) => {
-      failure.value = { about: kind, message };
-      end();
+    failed: ({ code, message }) => {
+      failure.value = { about: kind, message, code };
+      void end();
     },
-    cancelled: end,
+    cancelled: () => void end(),
   }).catch((error: unknown) => {
-    end();
-    tell(kind, error);
+    void end();
+    if (!(again && error instanceof ApiError && error.status === 404)) tell(kind, error); // of a server before this one
   });
 }
 
-function tell(about: "load" | "run" | "list", error: unknown): void {
+function tell(about: About, error: unknown): void {
   const message = error instanceof UserError ? error.message : "Something went wrong in this page: load it again.";
   if (!(error instanceof UserError)) console.error(error);
-  failure.value = { about, message };
+  failure.value = { about, message, code: error instanceof ApiError ? error.code : "" };
 }

@@ -1,0 +1,123 @@
+"""The live door as its user has it: `attributor serve` with a tiny model, and a browser that looks at it."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import tiny_chat
+import torch
+from browser import opened, served, shown
+
+ENV = {"OMP_NUM_THREADS": "1"}
+PATIENT = 120  # seconds until the address is printed: the machine may be busy
+SENTENCE = "The keeper of the lighthouse writes the weather into a book, and boats leave before dawn. "
+
+
+def endless(folder: Path, positions: int = 16_384) -> Path:
+    """The tiny chat model, unable to end its answer: each is as long as was allowed."""
+    tokenizer = tiny_chat.tokenizer()
+    model = tiny_chat.model(len(tokenizer), positions)
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.eos_token_id] = 0  # some other token is always above 0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return endless(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def door(tiny):
+    with served("serve", "--model", str(tiny), seconds=PATIENT, env=ENV) as url:
+        yield url
+
+
+@pytest.fixture
+def live(browser, door):
+    """A tab that is watched: nothing may be complained about."""
+    with opened(browser) as watched:
+        visit(watched.page, door)
+        yield watched
+        watched.clean()
+
+
+def visit(page, url):
+    """Open the door and wait for its model."""
+    page.goto(url)
+    loaded(page)
+
+
+def loaded(page):
+    """Until a model is there, or it is said why not."""
+    page.wait_for_selector(".live-loaded, .live-form .live-error", timeout=90_000)
+    assert page.locator(".live-form .live-error").all_inner_texts() == []
+
+
+def example(page, tokens=12, weights="mean"):
+    """The built-in example, with a short answer."""
+    page.get_by_role("button", name="Example").click()
+    page.get_by_label("Most tokens of the answer").fill(str(tokens))
+    page.get_by_label("Heads to follow").select_option(weights)
+
+
+def run_id(page):
+    """Which run the address names, or None."""
+    found = re.search(r"#/live/([\w-]+)", page.url)
+    return found and found.group(1)
+
+
+def answered(page, button="Answer and attribute", timeout=60_000):
+    """Press the button and wait until the new run is shown; returns its id."""
+    before = run_id(page)
+    page.get_by_role("button", name=button, exact=True).click()
+    arrived(page, before, timeout)
+    return run_id(page)
+
+
+def arrived(page, before, timeout=60_000):
+    """Until another run than `before` is shown."""
+    page.wait_for_function(
+        "before => { const at = /#\\/live\\/([\\w-]+)/.exec(location.hash); return at && at[1] !== before; }",
+        arg=before,
+        timeout=timeout,
+    )
+    shown(page)
+
+
+def long_run(page, tokens=4096):
+    """Start an answer that takes many seconds, and wait for its first words."""
+    page.get_by_label("Most tokens of the answer").fill(str(tokens))
+    page.get_by_role("button", name="Answer and attribute").click()
+    page.wait_for_selector(".live-written", timeout=60_000)
+
+
+def cancelled(page):
+    """Press Cancel and wait until the form is there again."""
+    page.get_by_role("button", name="Cancel").first.click()
+    page.wait_for_selector(".live-progress", state="detached")
+
+
+def prompt_tokens(page):
+    """The live count, once it has come."""
+    text = page.locator(".live-tokens").inner_text()
+    return int(re.search(r"([\d,]+) tokens? of prompt", text).group(1).replace(",", ""))
+
+
+def paste(page, label, text):
+    """As Ctrl-V does it: all at once."""
+    field = page.get_by_label(label, exact=True)
+    field.focus()
+    page.evaluate("text => document.execCommand('insertText', false, text)", text)
+
+
+def hub_env(endpoint, folder):
+    """The environment of a server whose hub is at `endpoint`, with an empty cache."""
+    proxies = {name: "" for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")}
+    return {
+        **ENV, **proxies, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+    }  # fmt: skip

@@ -1,0 +1,298 @@
+"""The live door as a person uses it: a prompt is written, the model answers, and the answer is followed back."""
+
+import re
+import time
+
+import pytest
+from browser import axe, browser, needs_browser, opened, shares, shown  # noqa: F401
+from live_door import (  # noqa: F401
+    SENTENCE,
+    answered,
+    arrived,
+    cancelled,
+    door,
+    example,
+    live,
+    long_run,
+    paste,
+    prompt_tokens,
+    run_id,
+    tiny,
+    visit,
+)
+
+pytestmark = needs_browser
+
+
+@pytest.fixture
+def page(live):  # noqa: F811
+    return live.page
+
+
+def test_an_answer_and_where_it_came_from(page):
+    example(page)
+    run = answered(page)
+    assert re.fullmatch(r"[\w-]{8,}", run)
+    assert page.locator("h1").inner_text() == "How many steps does the lighthouse have?"
+    assert page.title() == "How many steps does the lighthouse have? · attributor"
+    assert "The answer was cut off after 12 tokens." in page.locator(".live-notes").inner_text()
+    assert page.locator(".case-chunk").count() >= 1
+    assert sum(shares(page)) == pytest.approx(100, abs=0.05 * len(shares(page)) + 0.01)
+    current = page.locator(".live-run[aria-current=true]")
+    assert "12 tokens · all heads" in current.inner_text()
+
+
+def test_pointing_at_the_answer_shows_its_sources_and_a_click_keeps_them(page):
+    example(page)
+    answered(page)
+    heading = page.locator(".case-bars h2, .case-bars h3").first
+    assert "whole answer" in heading.inner_text()
+    whole = shares(page)
+    token = page.locator(".case-answer [data-row], .case-answer .case-token").nth(3)
+    if token.count():
+        token.hover()
+    else:  # the answer is plain text: its fourth character is enough
+        box = page.locator(".case-answer").bounding_box()
+        page.mouse.move(box["x"] + 40, box["y"] + 26)
+    page.wait_for_function(
+        "before => !document.querySelector('.case-bars').innerText.includes(before)", arg="whole answer"
+    )
+    page.mouse.down()
+    page.mouse.up()
+    page.mouse.move(5, 500)
+    assert "whole answer" not in heading.inner_text()
+    assert sum(shares(page)) == pytest.approx(100, abs=0.05 * len(shares(page)) + 0.01)
+    assert shares(page) != whole
+    page.wait_for_function('() => location.hash.includes("?")')  # the link to this very picture
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.querySelector('.case-bars').innerText.includes('whole answer')")
+
+
+def test_a_given_answer_is_attributed_as_it_is(page):
+    example(page)
+    page.get_by_label("I give it").check()
+    blocked = page.get_by_role("button", name="Attribute", exact=True)
+    assert blocked.is_disabled()
+    assert page.get_by_text("Write the answer that should be attributed.").is_visible()
+    page.get_by_label("The answer to attribute").fill("It has many steps.")
+    page.wait_for_function("() => / of answer/.test(document.querySelector('.live-tokens')?.innerText)")
+    answered(page, "Attribute")
+    assert "It has many steps." in page.locator(".case-answer").inner_text()
+    assert page.locator(".live-notes").count() == 0
+
+
+def test_the_answer_is_seen_while_it_is_written_and_can_be_stopped(page):
+    example(page)
+    long_run(page)
+    words = page.locator(".live-written")
+    before = len(words.inner_text())
+    page.wait_for_function("n => document.querySelector('.live-written').innerText.length > n + 20", arg=before)
+    assert page.locator(".live-main").get_attribute("aria-busy") == "true"
+    assert page.locator(".live-progress progress").get_attribute("max") == "4096"
+    start = time.monotonic()
+    cancelled(page)
+    assert time.monotonic() - start < 6  # the target is 2 s
+    assert run_id(page) is None
+    assert page.locator(".live-main").get_attribute("aria-busy") == "false"
+    page.get_by_label("Most tokens of the answer").fill("4")
+    start = time.monotonic()
+    answered(page)  # at once: what was cancelled is not at work any more
+    assert time.monotonic() - start < 15
+
+
+def test_the_first_event_comes_at_once(page):
+    milliseconds = page.evaluate(
+        """async () => {
+            const {csrf} = await (await fetch('/api/session')).json();
+            const headers = {'X-Attributor-Token': csrf, 'Content-Type': 'application/json'};
+            const body = JSON.stringify({question: 'Who keeps the light?', documents: [], max_new_tokens: 2});
+            const start = performance.now();
+            const {job} = await (await fetch('/api/runs', {method: 'POST', headers, body})).json();
+            const stream = await fetch(`/api/jobs/${job}/events`);
+            await stream.body.getReader().read();
+            return performance.now() - start;
+        }"""
+    )
+    assert milliseconds < 1000  # the target is 200 ms on a machine that does nothing else
+
+
+def test_documents_are_pasted_added_reordered_and_removed(page):
+    paste(page, "Text of document 1", SENTENCE * 2000)
+    page.wait_for_selector(".live-tokens")  # counted though there is no question as yet
+    assert prompt_tokens(page) > 20_000
+    assert page.get_by_text("Write a question.").is_visible()
+    page.get_by_label("Question").fill("Who?")
+    page.get_by_text(re.compile(r"are more than 16,384, .*shorten the prompt")).wait_for()
+    assert page.get_by_role("button", name="Answer and attribute").is_disabled()
+    page.get_by_label("Text of document 1").fill("first")
+    page.get_by_role("button", name="Add a document").click()
+    page.wait_for_function("() => document.activeElement.getAttribute('aria-label') === 'Text of document 2'")
+    page.keyboard.type("second")
+    page.get_by_role("button", name="Add a document").click()
+    page.get_by_label("Text of document 3").fill("third")
+    page.get_by_role("button", name="Move document 3 up").click()
+    page.wait_for_function("() => document.activeElement.getAttribute('aria-label') === 'Move document 2 up'")
+    page.keyboard.press("Enter")
+    assert texts(page) == ["third", "first", "second"]
+    page.get_by_role("button", name="Remove document 2").click()
+    assert texts(page) == ["third", "second"]
+    page.wait_for_function("() => document.activeElement.getAttribute('aria-label') === 'Remove document 2'")
+    page.get_by_role("button", name="Remove document 2").click()
+    page.get_by_role("button", name="Remove document 1").click()
+    assert texts(page) == [""]
+
+
+def texts(page):
+    return page.locator("[aria-label^='Text of document']").evaluate_all("all => all.map(one => one.value)")
+
+
+def test_text_files_are_dropped_and_opened(page, tmp_path):
+    transfer = page.evaluate_handle(
+        """() => { const all = new DataTransfer();
+            all.items.add(new File(['The keeper writes.'], 'keeper.txt', {type: 'text/plain'}));
+            all.items.add(new File(['Boats leave.'], 'boats.md', {type: 'text/markdown'})); return all; }"""
+    )
+    page.locator(".live-drop").dispatch_event("drop", {"dataTransfer": transfer})
+    page.wait_for_function("() => document.querySelectorAll('[aria-label^=\"Text of document\"]').length === 2")
+    assert texts(page) == ["The keeper writes.", "Boats leave."]
+    assert page.get_by_label("Title of document 1").input_value() == "keeper"
+    (tmp_path / "third.txt").write_bytes("Ein Häuschen\r\nam Meer".encode("utf-16"))
+    page.set_input_files(".live-file input", str(tmp_path / "third.txt"))
+    page.get_by_label("Text of document 3").wait_for()
+    assert texts(page)[2] == "Ein Häuschen\nam Meer"
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+    page.set_input_files(".live-file input", str(tmp_path / "picture.png"))
+    alert = page.locator(".live-drop [role=alert]")
+    alert.wait_for()
+    assert alert.inner_text().startswith("picture.png is no plain text.")
+    assert len(texts(page)) == 3
+    # beside the documents nothing happens; the page is not replaced by the file
+    refused = page.evaluate(
+        """transfer => { const event = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
+            document.body.dispatchEvent(event); return event.defaultPrevented; }""",
+        transfer,
+    )
+    assert refused
+
+
+def test_a_chat_with_all_roles_and_its_last_message_as_the_answer(page):
+    page.get_by_role("button", name="Chat").click()
+    page.get_by_label("Role of message 1").select_option("system")
+    page.get_by_label("Message 1", exact=True).fill("You keep the light.")
+    page.get_by_role("button", name="Add a message").click()
+    page.get_by_label("Role of message 2").select_option("user")
+    page.get_by_label("Message 2", exact=True).fill("Who keeps the light?")
+    page.get_by_role("button", name="Add a message").click()
+    assert page.get_by_label("Role of message 3").input_value() == "assistant"
+    page.get_by_label("Message 3", exact=True).fill("The keeper keeps the light.")
+    assert page.get_by_text("The last message is the assistant's").is_visible()
+    page.get_by_role("button", name="Move message 3 up").click()
+    page.get_by_role("button", name="Move message 2 down").click()
+    page.get_by_role("button", name="Attribute the last message").click()
+    page.get_by_label("Heads to follow").select_option("mean")
+    assert page.get_by_label("The answer to attribute").input_value() == "The keeper keeps the light."
+    with page.expect_request("**/api/runs") as sent:
+        answered(page, "Attribute")
+    asked = sent.value.post_data_json
+    assert [one["role"] for one in asked["messages"]] == ["system", "user"]
+    assert asked["documents"] == []
+    assert asked["question"] is None
+    assert asked["answer"] == "The keeper keeps the light."
+    assert page.locator("h1").inner_text() == "Who keeps the light?"
+
+
+def test_what_was_written_is_there_after_a_reload_and_so_is_the_job(page):
+    example(page)
+    page.get_by_label("Question").fill("Who keeps the light?")
+    page.wait_for_timeout(500)
+    page.reload()
+    page.wait_for_selector(".live-loaded")
+    assert page.get_by_label("Question").input_value() == "Who keeps the light?"
+    long_run(page, tokens=400)
+    page.reload()
+    page.wait_for_selector(".live-written")  # what was written before is told again
+    arrived(page, None)
+    assert "400 tokens" in page.locator(".live-run[aria-current=true]").inner_text()
+
+
+def test_example_and_clear_can_be_undone(page):
+    page.get_by_label("Question").fill("Mine?")
+    page.get_by_role("button", name="Example").click()
+    page.get_by_role("button", name="Undo").click()
+    assert page.get_by_label("Question").input_value() == "Mine?"
+    page.get_by_role("button", name="Clear").click()
+    assert page.get_by_label("Question").input_value() == ""
+    page.get_by_role("button", name="Undo").click()
+    assert page.get_by_label("Question").input_value() == "Mine?"
+    assert page.get_by_role("button", name="Undo").count() == 0
+
+
+def test_two_tabs_do_not_disturb_each_other(browser, door):  # noqa: F811
+    with opened(browser) as one, opened(browser) as two:
+        visit(one.page, door)
+        visit(two.page, door)
+        example(one.page, tokens=5)
+        two.page.get_by_label("Question").fill("Who keeps the light?")
+        two.page.get_by_label("Heads to follow").select_option("mean")
+        two.page.get_by_label("Most tokens of the answer").fill("7")
+        first = answered(one.page)
+        second = answered(two.page)
+        assert first != second
+        assert run_id(one.page) == first
+        assert one.page.locator("h1").inner_text() == "How many steps does the lighthouse have?"
+        assert two.page.locator("h1").inner_text() == "Who keeps the light?"
+        assert one.page.get_by_label("Question").input_value() == "How many steps does the lighthouse have?"
+        one.page.evaluate("() => window.dispatchEvent(new Event('focus'))")  # it comes to the front again
+        one.page.wait_for_function("id => document.querySelectorAll('.live-run').length >= 2", arg=second)
+        one.page.locator(".live-run", has_text="Who keeps the light?").first.click()
+        arrived(one.page, first)
+        assert run_id(one.page) == second
+        one.clean()
+        two.clean()
+
+
+def test_a_run_that_was_removed_says_how_to_go_on(page):
+    example(page)
+    run = answered(page)
+    page.locator(".live-open").get_by_role("button", name=re.compile("Remove the run")).click()
+    page.get_by_role("heading", name="This run is no longer kept").wait_for()
+    assert page.get_by_text("Run its prompt again").is_visible()
+    assert page.get_by_label("Question").input_value() != ""
+    page.get_by_role("link", name="Go to the first page").click()
+    page.get_by_role("heading", name="Where does an answer come from?").wait_for()
+    page.goto(f"{page.url.split('#')[0]}#/live/{run}")
+    page.get_by_role("heading", name="This run is no longer kept").wait_for()
+
+
+def test_a_second_job_waits_and_says_so_and_a_seventh_is_refused(browser, door):  # noqa: F811
+    with opened(browser) as first, opened(browser) as second:
+        visit(first.page, door)
+        visit(second.page, door)
+        example(first.page)
+        long_run(first.page)
+        example(second.page, tokens=3)
+        second.page.get_by_role("button", name="Answer and attribute").click()
+        second.page.get_by_text("Waiting behind 1 other").wait_for()
+        statuses = second.page.evaluate(
+            """async () => {
+                const {csrf} = await (await fetch('/api/session')).json();
+                const headers = {'X-Attributor-Token': csrf, 'Content-Type': 'application/json'};
+                const body = JSON.stringify({question: 'Who?', documents: [], max_new_tokens: 1});
+                const all = [];
+                for (let i = 0; i < 4; i++) all.push((await fetch('/api/runs', {method: 'POST', headers, body})).status);
+                return all;
+            }"""
+        )
+        assert statuses == [202, 202, 202, 429]
+        with opened(browser) as third:
+            visit(third.page, door)
+            example(third.page)
+            third.page.get_by_role("button", name="Answer and attribute").click()
+            alert = third.page.locator(".live-compose [role=alert]")
+            alert.wait_for()
+            assert alert.inner_text() == "one job runs and 4 wait already: wait for one to end, or cancel one"
+            third.clean(expected="429")
+        cancelled(first.page)
+        arrived(second.page, None)
+        first.clean()
+        second.clean(expected="429")
