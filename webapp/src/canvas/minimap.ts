@@ -37,6 +37,19 @@ function thicken(rows: Uint8Array): Uint8Array {
   return out;
 }
 
+const LEAST = 0.15; // of the units in view that a key moves by: some lines
+
+/** The unit that a key on the map leads to from those in view; null for keys that lead nowhere. */
+export function unitOfKey(key: string, [first, last]: readonly [number, number], units: number): number | null {
+  if (key === "Home") return 0;
+  if (key === "End") return units - 1;
+  const share = { ArrowDown: 0.01, ArrowRight: 0.01, ArrowUp: -0.01, ArrowLeft: -0.01, PageDown: 0.1, PageUp: -0.1 }[key];
+  if (share === undefined) return null;
+  // A share of the prompt; of a short one that is less than a line, and would lead nowhere.
+  const step = Math.sign(share) * Math.max(Math.abs(share) * units, LEAST * (last - first), 1);
+  return Math.max(0, Math.min(units - 1, Math.round((first + last) / 2 + step)));
+}
+
 export class Minimap {
   private text: MinimapText = { units: 0, borders: [], gold: [] };
   private levels: Uint8Array = new Uint8Array(0);

@@ -9,7 +9,7 @@ import { Bars } from "./Bars";
 import "./case.css";
 import { Controls } from "./Controls";
 import { lasting } from "./fit";
-import { Header } from "./Header";
+import { Header, Steps } from "./Header";
 import { Help } from "./Help";
 import { Prompt } from "./Prompt";
 import { CaseProvider, CaseState } from "./state";
@@ -95,7 +95,10 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
     return (
       <div class="case-wait" role="alert">
         <p class="error">{state}</p>
-        <button type="button" class="button" onClick={again}>Try again</button>
+        <div class="case-tools">
+          <button type="button" class="button" onClick={again}>Try again</button>
+          <Steps onNext={next} onPrevious={previous} />
+        </div>
       </div>
     );
   }
@@ -119,5 +122,7 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
 }
 
 function isTyping(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.closest("dialog") !== null);
+  if (!(target instanceof HTMLElement)) return false;
+  if (target instanceof HTMLInputElement && /^(checkbox|radio|range|file|button)$/.test(target.type)) return false; // letters mean nothing there
+  return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.closest("dialog") !== null;
 }

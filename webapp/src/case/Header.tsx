@@ -9,6 +9,21 @@ interface HeaderProps {
   tools: ComponentChildren;
 }
 
+/** To the next case and the one before, where there are any; also beside a case that cannot be read. */
+export function Steps({ onNext, onPrevious }: Pick<HeaderProps, "onNext" | "onPrevious">): VNode | null {
+  if (!onNext && !onPrevious) return null;
+  return (
+    <nav aria-label="Cases">
+      <button type="button" class="button" disabled={!onPrevious} onClick={onPrevious} aria-keyshortcuts="k" title="Previous case (k)">
+        ‹ Previous
+      </button>
+      <button type="button" class="button" disabled={!onNext} onClick={onNext} aria-keyshortcuts="j" title="Next case (j)">
+        Next ›
+      </button>
+    </nav>
+  );
+}
+
 export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNode {
   const view = useCase().view.value;
   const { model, weights, ...made } = view.meta;
@@ -63,16 +78,7 @@ export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNod
         )}
       </div>
       <div class="case-tools">
-        {(onPrevious || onNext) && (
-          <nav aria-label="Cases">
-            <button type="button" class="button" disabled={!onPrevious} onClick={onPrevious} aria-keyshortcuts="k" title="Previous case (k)">
-              ‹ Previous
-            </button>
-            <button type="button" class="button" disabled={!onNext} onClick={onNext} aria-keyshortcuts="j" title="Next case (j)">
-              Next ›
-            </button>
-          </nav>
-        )}
+        <Steps onNext={onNext} onPrevious={onPrevious} />
         {tools}
         <button type="button" class="button quiet" onClick={onHelp} aria-keyshortcuts="?" aria-label="Keyboard help" title="Keyboard help (?)">
           ?

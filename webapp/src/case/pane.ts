@@ -1,6 +1,6 @@
 /** The prompt's behaviour: colours, pointer, scrolling to places, and the map. Knows elements, not the framework. */
 import { effect } from "@preact/signals";
-import { Minimap } from "../canvas/minimap";
+import { Minimap, unitOfKey } from "../canvas/minimap";
 import { pieceOf } from "../model/shares";
 import type { Span } from "../model/types";
 import type { Layout } from "./layout";
@@ -50,6 +50,7 @@ export class PromptPane {
         if (levels.length !== view.ends.length) return; // of the next view, which gets a pane of its own
         this.painter.recolour(levels);
         this.map.setLevels(levels);
+        if (this.unit >= 0 && !this.tip.hidden) this.tip.textContent = this.describe(this.unit); // of the rows that are shown now
       }),
       effect(() => {
         const units = state.units.value;
@@ -160,7 +161,7 @@ export class PromptPane {
     const { state } = this;
     const unit = unitUnder(x, y, this.layout);
     if (unit >= 0) {
-      if (unit !== this.unit) this.tip.textContent = describe(state.view.peek(), this.layout, state.row.peek(), unit, state.by.peek(), state.hideSink.peek());
+      if (unit !== this.unit) this.tip.textContent = this.describe(unit);
       this.tip.hidden = false;
       const { offsetWidth: width, offsetHeight: height } = this.tip;
       this.tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - width - 8))}px`;
@@ -171,6 +172,11 @@ export class PromptPane {
     const piece = this.pieceAt(unit);
     const before = state.hovered.peek();
     if (piece?.index !== before?.index || piece?.by !== before?.by) state.hovered.value = piece;
+  }
+
+  private describe(unit: number): string {
+    const { state } = this;
+    return describe(state.view.peek(), this.layout, state.row.peek(), unit, state.by.peek(), state.hideSink.peek());
   }
 
   private pieceAt(unit: number): { by: "document" | "sentence" | "token"; index: number } | null {
@@ -194,13 +200,9 @@ export class PromptPane {
   }
 
   private key(event: KeyboardEvent): void {
-    const [first, last] = this.visible();
-    const units = this.state.view.peek().ends.length;
-    const step = { ArrowDown: 0.01, ArrowRight: 0.01, ArrowUp: -0.01, ArrowLeft: -0.01, PageDown: 0.1, PageUp: -0.1 }[event.key];
-    if (step !== undefined) this.jump(Math.max(0, Math.min(units - 1, Math.round((first + last) / 2 + step * units))));
-    else if (event.key === "Home") this.jump(0);
-    else if (event.key === "End") this.jump(units - 1);
-    else return;
+    const to = unitOfKey(event.key, this.visible(), this.state.view.peek().ends.length);
+    if (to === null) return;
+    this.jump(to);
     event.preventDefault();
   }
 

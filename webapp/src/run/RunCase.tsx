@@ -3,6 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { CasePage } from "../case/CasePage";
+import { Steps } from "../case/Header";
 import { format, navigate, place } from "../model/link";
 import { visible } from "../model/text";
 import type { Case, Variant } from "../model/types";
@@ -69,9 +70,14 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
       {failed !== null && (
         <div class="run-wrong" role="alert">
           <Failure {...describe(failed)} />
+          <div class="case-tools">
+            <Steps onPrevious={to(position - 1)} onNext={to(position + 1)} />
+          </div>
         </div>
       )}
-      {opened !== null && failed === null && <CasePage case={opened} onPrevious={to(position - 1)} onNext={to(position + 1)} tools={<ShareMenu />} extra={<Below />} />}
+      {opened !== null && failed === null && (
+        <CasePage case={opened} onPrevious={to(position - 1)} onNext={to(position + 1)} tools={<ShareMenu />} extra={<Below />} />
+      )}
     </div>
   );
 }

@@ -11,7 +11,8 @@ export function count(value: number): string {
 export function bytes(value: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let step = 0;
-  while (value >= 1000 && step < units.length - 1) {
+  // 999.6 kB would be printed as 1000 kB.
+  while (value >= (step === 0 ? 1000 : 999.5) && step < units.length - 1) {
     value /= 1000;
     step += 1;
   }

@@ -4,7 +4,7 @@ import { layOut } from "../../src/case/layout";
 import { describe as tipOf, nameOf, rowsName, whereOf } from "../../src/case/names";
 import { sharesBy, toRow } from "../../src/model/shares";
 import type { View } from "../../src/model/types";
-import { strip } from "../../src/canvas/minimap";
+import { strip, unitOfKey } from "../../src/canvas/minimap";
 import { rowScores, smallView } from "./synthetic";
 
 function longView(units: number, text: (u: number) => string, changes: Partial<View> = {}): View {
@@ -134,5 +134,19 @@ describe("the map's strip", () => {
   it("stretches few units, and takes nothing for nothing", () => {
     expect([...strip(Uint8Array.from([3, 9]), 6)]).toEqual([3, 3, 3, 9, 9, 9]);
     expect([...strip(new Uint8Array(0), 3)]).toEqual([0, 0, 0]);
+  });
+});
+
+describe("keys on the map", () => {
+  it("move by a hundredth or a tenth of a long prompt", () => {
+    const at = (key: string): number | null => unitOfKey(key, [50_000, 50_400], 100_000);
+    expect(["ArrowDown", "ArrowUp", "PageDown", "PageUp", "Home", "End", "a"].map(at)).toEqual([51_200, 49_200, 60_200, 40_200, 0, 99_999, null]);
+  });
+
+  it("leave the line that a short prompt is at, and end at its ends", () => {
+    expect(unitOfKey("ArrowDown", [100, 200], 400)! - 150).toBeGreaterThanOrEqual(15); // about 15 tokens are a line
+    expect(unitOfKey("ArrowDown", [3, 3], 5)).toBe(4);
+    expect(unitOfKey("ArrowUp", [0, 0], 5)).toBe(0);
+    expect(unitOfKey("PageDown", [90, 99], 100)).toBe(99);
   });
 });

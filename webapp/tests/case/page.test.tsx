@@ -6,6 +6,7 @@ import { layOut } from "../../src/case/layout";
 import { indexOf } from "../../src/case/pointer";
 import { useCase } from "../../src/case/state";
 import { navigate, place } from "../../src/model/link";
+import { UserError } from "../../src/model/types";
 import { settled, smallSource, smallView } from "./synthetic";
 
 /** Says that everything is in view. */
@@ -134,15 +135,42 @@ describe("the keyboard", () => {
     navigate({ page: "flow", flow: "f" }, { query: { rows: "2", scale: "log" } });
     await show({ onNext });
     press(document, "j", { ctrlKey: true });
-    press(root.querySelector("input")!, "j");
+    press(root.querySelector('input[type="number"]')!, "j");
     expect(onNext).not.toHaveBeenCalled();
     press(document, "k");
-    press(document, "j");
+    press(root.querySelector('input[type="checkbox"]')!, "j"); // nothing is written there
     expect(onNext).toHaveBeenCalledOnce();
     await show({ onNext });
     expect(place.value).toMatchObject({ route: { flow: "g" }, query: { scale: "log" } });
     expect(place.value.query.rows).toBeUndefined();
   });
+});
+
+it("a case that cannot be read leaves the way to the others open", async () => {
+  const onNext = vi.fn();
+  await show({ onNext }, { ...smallSource(), view: () => Promise.reject(new UserError("The record is cut off.")) });
+  expect(root.querySelector("[role=alert]")!.textContent).toContain("The record is cut off.");
+  root.querySelector<HTMLElement>('[aria-keyshortcuts="j"]')!.click();
+  expect(onNext).toHaveBeenCalledOnce();
+});
+
+it("the tooltip says what the rows that are shown took, also when they change under a pointer that rests", async () => {
+  vi.stubGlobal("requestAnimationFrame", (draw: () => void) => setTimeout(draw));
+  await show();
+  let text: Node = root.querySelector("[data-chunk='1']")!;
+  while (text.firstChild) text = text.firstChild; // a span, as there are no highlights here
+  document.caretPositionFromPoint = () => ({ offsetNode: text, offset: 0 }) as unknown as CaretPosition;
+  const box = { left: 0, right: 9, top: 0, bottom: 9, height: 9 };
+  const boxes = vi.spyOn(Range.prototype, "getClientRects").mockReturnValue([box] as unknown as DOMRectList);
+  root.querySelector(".case-prompt")!.dispatchEvent(Object.assign(new Event("pointermove"), { clientX: 5, clientY: 5 }));
+  await settled(10);
+  const tip = root.querySelector<HTMLElement>(".case-tip")!;
+  expect([tip.hidden, tip.textContent!.split("\n")[0]]).toEqual([false, "8.3%  sentence 1"]);
+  press(options()[0]!, "Enter");
+  await settled(30);
+  expect(tip.textContent!.split("\n")[0]).toBe("25.0%  sentence 1");
+  boxes.mockRestore();
+  document.caretPositionFromPoint = undefined as never;
 });
 
 describe("without highlights", () => {

@@ -19,6 +19,7 @@ afterEach(() => act(() => render(null, root)));
 describe("numbers", () => {
   it("are written as people read them", () => {
     expect([bytes(0), bytes(999), bytes(12_710_000), bytes(4.2e12)]).toEqual(["0 bytes", "999 bytes", "12.7 MB", "4.2 TB"]);
+    expect([bytes(999_400), bytes(999_600), bytes(999_960_000)]).toEqual(["999 kB", "1.0 MB", "1.0 GB"]);
     expect([digits(-0.0001, 3), digits(-0.5, 1), digits(null, 2), digits(NaN, 2)]).toEqual(["0.000", "−0.5", "–", "–"]);
     expect([signed(0.25, 2), signed(-0.25, 2), signed(0.0004, 3), signed(null, 1)]).toEqual(["+0.25", "−0.25", "0.000", "–"]);
     expect([rankText(3), rankText(2.9999999999), rankText(2.5), rankText(NaN)]).toEqual(["3", "3", "2.5", "–"]);
