@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tiny_chat import tokenizer as tiny_tokenizer
 from attributor import FileFormatError, InputError, OutputError
 from attributor.eval import runner
 from attributor.eval.case import run_case
-from attributor.eval.store import CaseWriter, Follower, RunFolder
+from attributor.eval.store import CaseWriter, Follower, RunFolder, flow_name
 
 HERE = Path(__file__).parent
 
@@ -257,3 +258,12 @@ def test_the_first_process_sees_what_the_others_finish(tmp_path):
         assert follower.new() == []
         os.write(other._handle, b'lf"}\n')
         assert [record["id"] for record in follower.new()] == ["half"]
+
+
+def test_the_flows_of_two_cases_never_have_one_name_and_the_browser_finds_them():
+    ids = ["a", "A", "ä1", "แ", "é", "%e41", "a/b", "../a", "x" * 200, "x" * 201, "", "\ud800", "😀", "\U0001f6001"]
+    assert len({flow_name(case) for case in ids}) == len(ids)
+    assert all(re.fullmatch(r"[a-z0-9%_-]*\.safetensors", flow_name(case)) for case in ids)
+    browser = Path(__file__).parents[1] / "webapp/tests/run/flownames.json"  # what the browser's own rule is tested with
+    for case, name in json.loads(browser.read_text("utf-8")).items():
+        assert flow_name(case) == name

@@ -5,13 +5,14 @@ import { sha256 } from "./sha256";
 const PLAIN = /^[A-Za-z0-9_-]$/;
 const LONGEST = 100;
 
-/** "flows/" + name: other characters than letters, digits, - and _ as %xx, and a hash where ids are long or in capitals. */
+/** "flows/" + name: other characters than letters, digits, - and _ as %xx; a hash where ids are long, in capitals, or past U+00FF. */
 export function flowName(id: string): string {
   let plain = "";
   for (const character of id) {
     plain += PLAIN.test(character) ? character : `%${character.codePointAt(0)!.toString(16).padStart(2, "0")}`;
   }
-  if (plain.length > LONGEST || plain !== plain.toLowerCase()) {
+  // Beyond two digits %xx no longer tells where it ends: "แ" and "ä1" would both be %e41.
+  if (plain.length > LONGEST || plain !== plain.toLowerCase() || /[^\u0000-\u00ff]/.test(id)) {
     plain = `${plain.slice(0, 80)}-${sha256(bytesOf(id)).slice(0, 12)}`;
   }
   return `${plain}.safetensors`;
