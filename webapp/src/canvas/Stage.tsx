@@ -4,6 +4,7 @@ import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
 import { fileName, save } from "../share/download";
+import { report } from "../ui/messages";
 import "./canvas.css";
 import type { Loaded } from "./loader";
 import type { Picture } from "./picture";
@@ -47,9 +48,12 @@ export function Stage<D, H, P extends Picture<D, H>>(props: StageProps<D, H, P>)
     if (data !== null) picture.current?.set(data);
   }, [data]);
   const role = props.role ?? "application";
+  const file = (ending: string): string => fileName(props.file ?? "", ending);
+  const svg = (): void => void (picture.current && save(file("svg"), picture.current.toSVG(props.file), "image/svg+xml"));
+  const png = (): void => void picture.current?.toPNG().then((made) => save(file("png"), made, "image/png"), report);
   return (
     <div class="flow-stage">
-      <div class={data === null ? "flow-frame flow-blank" : "flow-frame"}>
+      <div class={data === null ? "flow-frame flow-blank" : "flow-frame"} aria-busy={props.state?.stale ?? false}>
         <div class="flow-place">
           {role === "none"
             ? <canvas ref={canvas} class="flow-canvas" aria-hidden="true" />
@@ -63,8 +67,8 @@ export function Stage<D, H, P extends Picture<D, H>>(props: StageProps<D, H, P>)
         <p class="flow-readout" aria-live="polite">{props.readout?.value || props.hint || " "}</p>
         {props.file && data !== null && (
           <span class="flow-take">
-            <button type="button" class="button quiet" title="Save this picture as SVG" onClick={() => picture.current && save(fileName(props.file ?? "", "svg"), picture.current.toSVG(props.file), "image/svg+xml")}>SVG</button>
-            <button type="button" class="button quiet" title="Save this picture as PNG" onClick={() => void picture.current?.toPNG().then((png) => save(fileName(props.file ?? "", "png"), png, "image/png"))}>PNG</button>
+            <button type="button" class="button quiet" title="Save this picture as SVG" onClick={svg}>SVG</button>
+            <button type="button" class="button quiet" title="Save this picture as PNG" onClick={png}>PNG</button>
           </span>
         )}
       </div>

@@ -95,7 +95,9 @@ export class HeadMap extends Picture<HeadMapData, HeadHit> {
         const fill = theme.ramp[shade(value, data.most, data.sqrt)];
         pen.rect(x, y, cell.width - gap, cell.height - gap, { fill, radius: gap > 1 ? 3 : 0 });
         if (written) {
-          pen.text(x + (cell.width - gap) / 2, y + (cell.height - gap) / 2 + 0.5, data.write(value), { fill: inkOn(fill, theme), size: 11, align: "center", within: cell.width - 4 });
+          pen.text(x + (cell.width - gap) / 2, y + (cell.height - gap) / 2 + 0.5, data.write(value), {
+            fill: inkOn(fill, theme), size: 11, align: "center", within: cell.width - 4,
+          });
         }
       }
     }

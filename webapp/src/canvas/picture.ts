@@ -1,4 +1,5 @@
 /** What all pictures share: two canvases (a drawing and a layer for hovering over it), size, theme, pointer, keys, export. */
+import { UserError } from "../model/types";
 import { CanvasPen } from "./pen";
 import type { Pen } from "./pen";
 import { SvgPen } from "./svgpen";
@@ -101,13 +102,13 @@ export abstract class Picture<Data, Hit> {
     canvas.width = Math.round(this.width * scale);
     canvas.height = Math.round(this.height * scale);
     const context = canvas.getContext("2d");
-    if (!context) return Promise.reject(new Error("This browser gives no 2D canvas."));
+    if (!context) return Promise.reject(new UserError("This browser gives no canvas to draw the picture on; save the SVG instead."));
     context.scale(scale, scale);
     context.fillStyle = this.theme.card;
     context.fillRect(0, 0, this.width, this.height);
     this.paint(new CanvasPen(context, this.theme));
     return new Promise((resolve, reject) => {
-      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large for a bitmap."))), "image/png");
+      canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new UserError("The picture is too large for a bitmap; save the SVG instead."))), "image/png");
     });
   }
 

@@ -190,7 +190,10 @@ export class Tiles extends Picture<TilesData, CellHit> {
     const tile = this.store?.get({ level, row: Math.floor(row / source.size), col: Math.floor(col / source.size) });
     const at = (row % source.size) * source.size + (col % source.size);
     const value = (steps: Uint8Array, scale: number) => scale * (steps[at] / 255) ** 2;
-    return { query: row * span, key: col * span, span, max: tile ? value(tile.max, tile.scale[0]) : null, mean: tile ? value(tile.mean, tile.scale[1]) : null, every: tile?.every ?? 1 };
+    return {
+      query: row * span, key: col * span, span, every: tile?.every ?? 1,
+      max: tile ? value(tile.max, tile.scale[0]) : null, mean: tile ? value(tile.mean, tile.scale[1]) : null,
+    };
   }
 
   /** The tiles in view that can hold anything: nobody looks ahead. From the middle outwards. */

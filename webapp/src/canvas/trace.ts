@@ -209,7 +209,9 @@ export class Trace extends Picture<TraceData, TraceHit> {
         const x = this.x(node.id), turned = up && upright, needs = turned ? 13 : Math.min(70, 8 * nodeText(data.view, data.network, node.id).length + 8);
         if (taken.some((other) => Math.abs(other - x) < needs)) continue;
         taken.push(x);
-        pen.text(x, y, nodeText(data.view, data.network, node.id), { fill: theme.ink, size: 13, serif: true, align: turned ? "right" : "center", within: turned ? FOOT - 20 : needs + 20, upright: turned });
+        pen.text(x, y, nodeText(data.view, data.network, node.id), {
+          fill: theme.ink, size: 13, serif: true, align: turned ? "right" : "center", within: turned ? FOOT - 20 : needs + 20, upright: turned,
+        });
       }
     }
   }

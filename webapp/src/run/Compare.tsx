@@ -44,7 +44,11 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
       <summary>Compare with another run</summary>
       <div class="run-bar">
         {others.length > 0 && (
-          <select aria-label="The other run" value={state.other} onChange={(event) => onChange(event.currentTarget.value ? { ...CHOSEN, other: event.currentTarget.value, otherMethod: "" } : NONE)}>
+          <select
+            aria-label="The other run"
+            value={state.other}
+            onChange={({ currentTarget: { value } }) => onChange(value ? { ...CHOSEN, other: value, otherMethod: "" } : NONE)}
+          >
             <option value="">none</option>
             {others.map((one) => (
               <option value={one.id} key={one.id}>

@@ -84,7 +84,11 @@ export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): J
             {wide.value ? "Show the main metrics only" : "Show every metric"}
           </button>
         )}
-        <p class="soft">{known ? `${digest.interval}${slice.value.stratum === "all" ? "" : `, ${visible(slice.value.stratum)}`}. ${digest.ablations}` : `Computed from ${plural(n, "case")}; 95% percentile bootstrap over cases.`}</p>
+        <p class="soft">
+          {known
+            ? `${digest.interval}${slice.value.stratum === "all" ? "" : `, ${visible(slice.value.stratum)}`}. ${digest.ablations}`
+            : `Computed from ${plural(n, "case")}; 95% percentile bootstrap over cases.`}
+        </p>
       </div>
     </section>
   );

@@ -73,7 +73,12 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
         {title !== run.name && <p class="soft">{run.name}</p>}
       </div>
       {progress !== null && (
-        <Meter label={progress.size ? `Reading cases: ${bytes(progress.read)} of ${bytes(progress.size)}` : "Reading …"} done={progress.read} total={progress.size} cancel={() => run.cancel()} />
+        <Meter
+          label={progress.size ? `Reading cases: ${bytes(progress.read)} of ${bytes(progress.size)}` : "Reading …"}
+          done={progress.read}
+          total={progress.size}
+          cancel={() => run.cancel()}
+        />
       )}
       {notes.map((note) => (
         <p class="run-note" key={note} role="status">
@@ -88,7 +93,14 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
         {digest !== null && <Differences digest={digest} method={name} />}
         {digest !== null && <SettingsFold digest={digest} />}
         {cases !== null && cases.cases.length > 0 && (
-          <Compare source={source} state={state} other={otherRun} otherMethod={otherRun?.cases.value?.methods.names[otherMethod] ?? ""} comparison={comparison} onChange={changeState} />
+          <Compare
+            source={source}
+            state={state}
+            other={otherRun}
+            otherMethod={otherRun?.cases.value?.methods.names[otherMethod] ?? ""}
+            comparison={comparison}
+            onChange={changeState}
+          />
         )}
       </div>
       {cases !== null && cases.cases.length > 0 && (

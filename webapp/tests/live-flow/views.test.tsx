@@ -7,7 +7,7 @@ import { largest, write } from "../../src/live/flow/HeadsTab";
 import { FlowViews } from "../../src/live/flow/FlowViews";
 import type { FlowViewsProps } from "../../src/live/flow/FlowViews";
 import { merge } from "../../src/live/flow/LayerTab";
-import { tokenText } from "../../src/live/flow/MatrixTab";
+import { ordinal, tokenText } from "../../src/live/flow/MatrixTab";
 import { headsText, routeText } from "../../src/live/flow/routetext";
 import { encode } from "../../src/model/safetensors";
 import type { Edges, FlowSource } from "../../src/model/types";
@@ -236,6 +236,10 @@ test("the matrix says when rows were left out", async () => {
 });
 
 describe("in words", () => {
+  test("every so many-th", () => {
+    expect([2, 3, 4, 11, 12, 13, 21, 32, 111].map(ordinal)).toEqual(["2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "32nd", "111th"]);
+  });
+
   test("numbers of heads", () => {
     expect([write("mass", 0.1234), write("entropy", 1.5), write("distance", 1234.5), write("sink", NaN)]).toEqual(["12.3%", "1.50", "1,235", "not recorded"]);
     expect(largest(Float32Array.of(NaN, 2, 1))).toBe(2);

@@ -12,8 +12,6 @@ import { LayerTab } from "./LayerTab";
 import { MatrixTab } from "./MatrixTab";
 import { TraceTab } from "./TraceTab";
 
-export { WholeModel } from "../../canvas/WholeModel";
-
 export interface FlowViewsProps {
   /** The flow's id. */
   flow: string;
@@ -45,14 +43,23 @@ export function FlowViews({ flow, state, recorded = true, onWeigh }: FlowViewsPr
         <h2>Through the model</h2>
         <div class="flow-tabs" role="tablist" aria-label="Pictures of the flow" onKeyDown={move}>
           {TABS.map(([key, name]) => (
-            <button key={key} type="button" role="tab" id={`flow-tab-${key}`} aria-selected={tab === key} aria-controls="flow-panel" tabIndex={tab === key ? 0 : -1} onClick={() => (focus.tab.value = key)}>{name}</button>
+            <button
+              key={key} type="button" role="tab" id={`flow-tab-${key}`} aria-selected={tab === key} aria-controls="flow-panel"
+              tabIndex={tab === key ? 0 : -1} onClick={() => (focus.tab.value = key)}
+            >
+              {name}
+            </button>
           ))}
         </div>
         <p class="flow-scope">{focus.rowsText()}{focus.units.value ? ", from the selected input" : ""}</p>
       </header>
       <div id="flow-panel" role="tabpanel" aria-labelledby={`flow-tab-${tab}`}>
         {tab === "whole" && <WholeModel state={state} />}
-        {tab !== "whole" && !recorded && <p class="flow-gone">The recording of this run was evicted to make room: run it again to see inside the model. The whole model is still here.</p>}
+        {tab !== "whole" && !recorded && (
+          <p class="flow-gone">
+            The recording of this run was evicted to make room: run it again to see inside the model. The whole model is still here.
+          </p>
+        )}
         {recorded && tab === "heads" && <HeadsTab focus={focus} onWeigh={onWeigh} />}
         {recorded && tab === "layer" && <LayerTab focus={focus} />}
         {recorded && tab === "trace" && <TraceTab focus={focus} />}

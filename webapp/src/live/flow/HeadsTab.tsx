@@ -8,7 +8,7 @@ import type { HeadHit, HeadMapData } from "../../canvas/headmap";
 import { textOf } from "../../canvas/layout";
 import { Choice, Stage, TextTable } from "../../canvas/Stage";
 import { percent } from "../../model/scale";
-import { headName } from "./focus";
+import { headName, sameHead } from "./focus";
 import type { Focus } from "./focus";
 import { MEASURES } from "./requests";
 import type { HeadMaps, Measure } from "./requests";
@@ -55,7 +55,8 @@ class Model {
       if (!maps) return null;
       const chosen = new Set(focus.heads.value.map(([l, h]) => l * maps.heads + h));
       return {
-        layers: maps.layers, heads: maps.heads, values: maps[measure], most: largest(maps[measure]), sqrt: measure !== "entropy" && (measure !== "mass" || focus.units.value !== null), chosen,
+        layers: maps.layers, heads: maps.heads, values: maps[measure], most: largest(maps[measure]), chosen,
+        sqrt: measure !== "entropy" && (measure !== "mass" || focus.units.value !== null),
         write: (value) => (measure === "entropy" || measure === "distance" ? write(measure, value) : (100 * value).toFixed(value < 0.1 ? 1 : 0)),
       };
     });
@@ -95,7 +96,10 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
         <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (it.wish.value = m)} />
         <label><input type="checkbox" checked={it.several.value} onChange={(event) => (it.several.value = event.currentTarget.checked)} />Choose several</label>
       </div>
-      <p class="flow-caption"><b>{NAMES[measure]}</b>: {meaning}; mean over {focus.rowsText(maps?.used).replace(/,$/, "")}.{!units && measure === "mass" && " Select something in the prompt to see which heads look at it."}</p>
+      <p class="flow-caption">
+        <b>{NAMES[measure]}</b>: {meaning}; mean over {focus.rowsText(maps?.used).replace(/,$/, "")}.
+        {!units && measure === "mass" && " Select something in the prompt to see which heads look at it."}
+      </p>
       <div class="flow-mapped" style={{ gridTemplateColumns: `minmax(0, ${wide}px) minmax(14rem, 1fr)` }}>
         <div class="flow-gridbox">
           {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
@@ -104,7 +108,11 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
             <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
               {at && at.head < 0
                 ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
-                : <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some(([l, h]) => l === at.layer && h === at.head)}>{it.readout.value || "Arrow keys move through the heads."}</div>}
+                : (
+                  <div role="gridcell" id="flow-cell" aria-colindex={(at?.head ?? 0) + 2} aria-selected={!!at && chosen.some((head) => sameHead(head, [at.layer, at.head]))}>
+                    {it.readout.value || "Arrow keys move through the heads."}
+                  </div>
+                )}
             </div>
           </div>
           <Stage
@@ -123,13 +131,20 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
             <div class="flow-chosen">
               <p><b>{chosen.length} {chosen.length === 1 ? "head" : "heads"} chosen</b> {chosen.slice(0, 16).map(headName).join(", ")}{chosen.length > 16 ? " …" : ""}</p>
               <button type="button" class="button" onClick={() => { focus.layer.value = null; focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>
-              {onWeigh && <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>Flow through {chosen.length === 1 ? "this head" : "these heads"} only</button>}
+              {onWeigh && (
+                <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>
+                  Flow through {chosen.length === 1 ? "this head" : "these heads"} only
+                </button>
+              )}
               <button type="button" class="button quiet" onClick={() => (focus.heads.value = [])}>Clear</button>
             </div>
           )}
         </div>
       </div>
-      <TextTable title={`The 20 heads with the most ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]} rows={maps ? topHeads(maps, measure).map((i) => row(maps, i)) : []} />
+      <TextTable
+        title={`The 20 heads with the most ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]}
+        rows={maps ? topHeads(maps, measure).map((i) => row(maps, i)) : []}
+      />
     </section>
   );
 }

@@ -143,7 +143,8 @@ class Model {
       const mine = found.edges.find((e) => e.row === hit.edge.row && e.unit === hit.edge.unit && e.head === hit.edge.head);
       return `Head ${headName(found.heads[hit.edge.head])}, for ${row(hit.edge.row)}, puts ${percent(mine?.mass ?? 0)} of its attention on ${unit(hit.edge.unit)}.`;
     }
-    const parts = found.heads.map((head, i) => ({ head, sum: found.edges.reduce((s, e) => s + (e.head === i && (hit.kind === "row" ? e.row === hit.row : e.unit === hit.unit) ? e.mass : 0), 0) }));
+    const isHere = (e: LayerEdge): boolean => (hit.kind === "row" ? e.row === hit.row : e.unit === hit.unit);
+    const parts = found.heads.map((head, i) => ({ head, sum: found.edges.reduce((s, e) => s + (e.head === i && isHere(e) ? e.mass : 0), 0) }));
     const most = parts.filter((p) => p.sum > 0).sort((a, b) => b.sum - a.sum).slice(0, 4);
     const count = hit.kind === "unit" ? found.used : 1;
     return `${hit.kind === "row" ? row(hit.row) : unit(hit.unit)}: ${most.map((p) => `head ${headName(p.head)} ${percent(p.sum / count)}`).join(" · ") || "no curve"}`;
@@ -175,8 +176,14 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
             {focus.headsOf(layer).map((h) => <option key={h} value={h}>{h}</option>)}
           </select>
         </label>
-        <Choice label="Relative weight" options={[["largest", "Relative to the largest"], ["absolute", "Absolute"]]} value={it.relative.value} choose={(v) => (it.relative.value = v)} />
-        <label><input type="checkbox" checked={it.weighed.value} onChange={(event) => (it.weighed.value = event.currentTarget.checked)} />times the head's weight in this run</label>
+        <Choice
+          label="Relative weight" options={[["largest", "Relative to the largest"], ["absolute", "Absolute"]]}
+          value={it.relative.value} choose={(v) => (it.relative.value = v)}
+        />
+        <label>
+          <input type="checkbox" checked={it.weighed.value} onChange={(event) => (it.weighed.value = event.currentTarget.checked)} />
+          times the head's weight in this run
+        </label>
       </div>
       {found && <HeadChips it={it} found={found} />}
       <Stage
@@ -185,11 +192,15 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
         })}
         data={it.data.value} state={own.error || own.slow ? own : maps} retry={() => (own.error ? it.loader.retry() : focus.maps.retry())} readout={it.readout}
         file={`${focus.view.value.title} - attention ${heads.slice(0, 4).map(headName).join(" ")}`}
-        label={`Attention of ${heads.length === 1 ? "head" : "heads"} ${heads.slice(0, 8).map(headName).join(", ")}: tokens of the prompt above, of the answer below. Arrow keys move, Enter selects.`}
+        label={`Attention of ${heads.length === 1 ? "head" : "heads"} ${heads.slice(0, 8).map(headName).join(", ")}: ` +
+          "tokens of the prompt above, of the answer below. Arrow keys move, Enter selects."}
         hint={`The tokens that ${focus.rowsText(found?.used)} looked at most, in the order of the text; ⋯ where others lie between. Click a token to follow it alone.`}
         empty={found && !found.edges.length ? "None of this attention goes to what is selected." : null}
       />
-      <TextTable title="The 20 strongest curves as a table" head={["Head", "From the answer", "To the prompt", "Share of its attention"]} rows={found ? topEdges(found, focus) : []} />
+      <TextTable
+        title="The 20 strongest curves as a table" head={["Head", "From the answer", "To the prompt", "Share of its attention"]}
+        rows={found ? topEdges(found, focus) : []}
+      />
     </section>
   );
 }
@@ -211,8 +222,13 @@ function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
     <ul class="flow-chips" aria-label="Heads">
       {named.map(({ head, i }) => (
         <li key={headName(head)}>
-          <button type="button" aria-pressed={only !== null && sameHead(only, head)} onClick={() => (it.only.value = only && sameHead(only, head) ? null : head)} title={`Weight in this run: ${percent(found.weights[i])} of the largest`}>
-            <svg width="30" height="10" aria-hidden="true" class={`flow-series-${colours[i] + 1}`}><line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={DASHES[colours[i]].join(" ") || undefined} /></svg>
+          <button
+            type="button" aria-pressed={only !== null && sameHead(only, head)} title={`Weight in this run: ${percent(found.weights[i])} of the largest`}
+            onClick={() => (it.only.value = only && sameHead(only, head) ? null : head)}
+          >
+            <svg width="30" height="10" aria-hidden="true" class={`flow-series-${colours[i] + 1}`}>
+              <line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={DASHES[colours[i]].join(" ") || undefined} />
+            </svg>
             <b><span class="visually-hidden">Head </span>{headName(head)}</b>
             <span>{percent(found.totals[i] / rows)}<span class="visually-hidden"> of its attention on {it.focus.units.value ? "the selection" : "the prompt"}</span></span>
             {drawn[i] !== undefined && <small>{percent(drawn[i])} drawn</small>}

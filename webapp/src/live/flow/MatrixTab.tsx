@@ -96,17 +96,22 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
   useEffect(() => it.ask(), [it, key]);
   useEffect(() => () => it.dispose(), [it]);
   const found = it.loader.state.value, maps = focus.maps.state.value, { largest, every, missing } = it.scale.value, failure = it.failure.value;
-  const state = failure ? { ...found, error: failure.error, gone: failure.gone } : found.error || !found.data ? (found.error ? found : maps) : { ...found, slow: it.slow.value && missing > 0 };
+  const asked = found.error ? found : found.data ? { ...found, slow: it.slow.value && missing > 0 } : maps;
+  const state = failure ? { ...found, error: failure.error, gone: failure.gone } : asked;
   const layers = focus.layers(), view = focus.view.value;
   const open = (layer: number, h: number): void => { focus.heads.value = [[layer, h]]; };
   return (
     <section class="flow-matrix" aria-label="Attention matrix">
       <div class="flow-bar">
         <label>Layer
-          <select value={head?.[0]} onChange={(event) => open(+event.currentTarget.value, focus.headsOf(+event.currentTarget.value)[0] ?? 0)}>{layers.map((l) => <option key={l} value={l}>{l}</option>)}</select>
+          <select value={head?.[0]} onChange={(event) => open(+event.currentTarget.value, focus.headsOf(+event.currentTarget.value)[0] ?? 0)}>
+            {layers.map((l) => <option key={l} value={l}>{l}</option>)}
+          </select>
         </label>
         <label>Head
-          <select value={head?.[1]} onChange={(event) => head && open(head[0], +event.currentTarget.value)}>{head && focus.headsOf(head[0]).map((h) => <option key={h} value={h}>{h}</option>)}</select>
+          <select value={head?.[1]} onChange={(event) => head && open(head[0], +event.currentTarget.value)}>
+            {head && focus.headsOf(head[0]).map((h) => <option key={h} value={h}>{h}</option>)}
+          </select>
         </label>
         <Choice label="A cell of many tokens shows" options={[["max", "Largest"], ["mean", "Mean"]]} value={it.mode.value} choose={(mode) => (it.mode.value = mode)} />
         <span class="flow-steps">
@@ -127,9 +132,16 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
           hint="Ctrl + wheel zooms, drag moves. Click a cell of single tokens to select them."
         />
         <div class="flow-aside">
-          <p class="flow-legend flow-tall" role="img" aria-label={`Colours from 0 to ${percent(largest)}`}><i aria-hidden="true" /><span aria-hidden="true"><b>0</b><b>{percent(largest / 4)}</b><b>{percent(largest)}</b></span></p>
+          <p class="flow-legend flow-tall" role="img" aria-label={`Colours from 0 to ${percent(largest)}`}>
+            <i aria-hidden="true" />
+            <span aria-hidden="true"><b>0</b><b>{percent(largest / 4)}</b><b>{percent(largest)}</b></span>
+          </p>
           <p>Rows are tokens that read, columns the tokens that they look at. Nobody looks ahead: above the diagonal there is nothing.</p>
-          {every > 1 && <p class="flow-partly">Only every {every === 2 ? "2nd" : every === 3 ? "3rd" : `${every}th`} row was computed here, as all would take too long: the largest is then a lower bound. Zoom in for exact numbers.</p>}
+          {every > 1 && (
+            <p class="flow-partly">
+              Only every {ordinal(every)} row was computed here, as all would take too long: the largest is then a lower bound. Zoom in for exact numbers.
+            </p>
+          )}
           <p class="flow-cell" aria-live="polite">{it.readout.value || "Point at a cell to read it."}</p>
         </div>
       </div>
@@ -137,6 +149,12 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
         rows={it.table.value.map((cell) => [`“${tokenText(view, cell.query)}” (${cell.query})`, `“${tokenText(view, cell.key)}” (${cell.key})`, percent(cell.max ?? 0)])} />
     </section>
   );
+}
+
+/** 2nd, 3rd, 4th ... 11th, 21st. */
+export function ordinal(n: number): string {
+  const last = n % 100 > 10 && n % 100 < 14 ? 0 : n % 10;
+  return `${n.toLocaleString("en")}${["th", "st", "nd", "rd"][last] ?? "th"}`;
 }
 
 function pickCell(focus: Focus, cell: CellHit): void {

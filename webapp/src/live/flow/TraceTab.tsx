@@ -89,14 +89,29 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
   return (
     <section class="flow-trace" aria-label="Strongest routes">
       <div class="flow-bar">
-        <label>Keep <input type="range" min="0.5" max="0.99" step="0.01" value={keep} aria-valuetext={percent(keep)} onInput={(event) => (it.keep.value = +event.currentTarget.value)} /> <b class="flow-number">{Math.round(100 * keep)}%</b></label>
+        <label>
+          Keep{" "}
+          <input
+            type="range" min="0.5" max="0.99" step="0.01" value={keep} aria-valuetext={`${Math.round(100 * keep)}% of the flow`}
+            onInput={(event) => (it.keep.value = +event.currentTarget.value)}
+          />{" "}
+          <b class="flow-number">{Math.round(100 * keep)}%</b>
+        </label>
         <label>Nodes a layer, at most
           <select value={nodes} onChange={(event) => (it.nodes.value = +event.currentTarget.value)}>{[6, 12, 24, 48].map((n) => <option key={n} value={n}>{n}</option>)}</select>
         </label>
-        {network && <span class="flow-said flow-push">shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText(network.trace.rows?.length)} to {focus.units.value ? "the selection" : "the prompt"}</span>}
+        {network && !found.stale && (
+          <span class="flow-said flow-push">
+            shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText(network.trace.rows?.length)} to{" "}
+            {focus.units.value ? "the selection" : "the prompt"}
+          </span>
+        )}
       </div>
       {network && !focus.units.value && sinkShare(network, view) > 0.5 && (
-        <p class="flow-caption">{percent(sinkShare(network, view))} of what is shown ends at the first token, where attention rests. Select something in the prompt to see the routes to it.</p>
+        <p class="flow-caption">
+          {percent(sinkShare(network, view))} of what is shown ends at the first token, where attention rests. Select something in the prompt to see the routes
+          to it.
+        </p>
       )}
       <div class="flow-two">
         <Stage
@@ -104,11 +119,15 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           data={it.data.value} state={found} retry={() => it.loader.retry()} readout={it.readout}
           file={`${view.title} - routes`}
           label="Routes of the flow: the answer at the top, layers as rows, the prompt at the bottom. Arrow keys move from node to node, Enter lists the routes through one."
-          hint={`${question ? "With these weights the flow starts at the question too. " : ""}From the answer (top) through the layers to the prompt (bottom): orange moves by attention, grey stays. Click a node or a curve for the routes through it.`}
+          hint={`${question ? "With these weights the flow starts at the question too. " : ""}From the answer (top) through the layers to the prompt ` +
+            "(bottom): orange moves by attention, grey stays. Click a node or a curve for the routes through it."}
           empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
         />
         <div class="flow-routes">
-          <h3>{it.picked.value ? "Routes through what you picked" : "Strongest routes that move"}{it.picked.value && <button type="button" class="button quiet" onClick={() => it.choose(null)}>All</button>}</h3>
+          <h3>
+            {it.picked.value ? "Routes through what you picked" : "Strongest routes that move"}
+            {it.picked.value && <button type="button" class="button quiet" onClick={() => it.choose(null)}>All</button>}
+          </h3>
           {network && !it.picked.value && <Staying network={network} />}
           <ol>
             {network && routes.map((route) => {
