@@ -335,6 +335,12 @@ def test_failures_let_the_next_one_in():
     with pytest.raises(ApiError) as found:
         asyncio.run(in_turn(lock, waiting(60), lambda check: fail(InputError("no such thing"))))
     assert (found.value.status, found.value.message) == (422, "no such thing")
+    for full in (MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")):
+        with pytest.raises(ApiError, match="memory ran out") as found:
+            asyncio.run(in_turn(lock, waiting(60), lambda check, full=full: fail(full)))
+        assert found.value.status == 507
     with pytest.raises(ZeroDivisionError):
         asyncio.run(in_turn(lock, waiting(60), lambda check: fail(ZeroDivisionError())))
+    with pytest.raises(RuntimeError, match="no memory in this"):
+        asyncio.run(in_turn(lock, waiting(60), lambda check: fail(RuntimeError("no memory in this"))))
     assert asyncio.run(in_turn(lock, waiting(60), lambda check: "fine")) == "fine"

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from attributor._errors import InputError
+from attributor._memory import is_full
 from attributor.web.errors import ApiError
 from attributor.web.live.attention import Check
 
@@ -28,7 +29,8 @@ async def in_turn(lock: threading.Lock, request: Request, work: Callable[[Check]
     It is waited for out here: requests that wait in threads would leave none to those that could be answered.
 
     Raises:
-        ApiError: arguments that the computation refuses (422); nobody waits (499, which nobody sees).
+        ApiError: arguments that the computation refuses (422); memory that ran out (507); nobody waits (499, which
+            nobody sees).
     """
     left = threading.Event()
 
@@ -59,3 +61,9 @@ async def in_turn(lock: threading.Lock, request: Request, work: Callable[[Check]
         raise ApiError(499, "cancelled", "the page went on to something else") from None
     except InputError as error:
         raise ApiError(422, "invalid_request", str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_full(error):
+            raise
+        raise ApiError(
+            507, "out_of_memory", "memory ran out while this picture was computed: choose fewer rows, or a shorter run"
+        ) from error
