@@ -1,5 +1,6 @@
 /** The question, what was expected, and what made the answer. */
 import type { ComponentChildren, VNode } from "preact";
+import { OWN_ANSWER } from "../model/types";
 import { useCase } from "./state";
 
 interface HeaderProps {
@@ -26,7 +27,7 @@ export function Steps({ onNext, onPrevious }: Pick<HeaderProps, "onNext" | "onPr
 
 export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNode {
   const view = useCase().view.value;
-  const { model, weights, ...made } = view.meta;
+  const { model, weights, [OWN_ANSWER]: own, ...made } = view.meta;
   const meta = [
     model,
     weights && `weights ${weights}`,
@@ -45,6 +46,12 @@ export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNod
         {view.expected !== null && (
           <p class="case-expected">
             Expected <bdi>{view.expected}</bdi>
+            {own && (
+              <>
+                {" "}
+                · the model wrote <bdi>{own}</bdi>
+              </>
+            )}
           </p>
         )}
         <p class="case-meta">

@@ -45,6 +45,9 @@ export interface View {
   notes: string[];
 }
 
+/** The key of `View.meta` under which a case says what the model wrote by itself, where the scored answer was given to it. */
+export const OWN_ANSWER = "model's own answer";
+
 /** Half-open, [start, stop). */
 export interface Span {
   start: number;

@@ -3,7 +3,7 @@
 import { MemoryFlow, PlainRows } from "../model/memory";
 import { shown, visible } from "../model/text";
 import type { Case, FlowSource, Variant, View } from "../model/types";
-import { UserError } from "../model/types";
+import { OWN_ANSWER, UserError } from "../model/types";
 import { usable } from "./ranks";
 import { isObject, number, told, words } from "./summary";
 import type { Json } from "./summary";
@@ -119,7 +119,7 @@ function metaOf(record: Json, label: string): Record<string, string> {
   const own = record["generated"];
   if (typeof own === "string") {
     const says = number(record["says"]) ?? number(record["em"]);
-    meta["model's own answer"] = visible(own) + (says === null ? "" : says >= 1 ? " (right)" : " (wrong)");
+    meta[OWN_ANSWER] = visible(own) + (says === null ? "" : says >= 1 ? " (right)" : " (wrong)");
   }
   for (const key of ["kind", "level"]) if (told(record[key])) meta[key] = told(record[key]);
   const tokens = number(record["tokens"]);
