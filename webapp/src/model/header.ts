@@ -26,7 +26,7 @@ export interface Header {
 }
 
 /** The limit of safetensors itself, in bytes. */
-export const LONGEST_HEADER = 100_000_000;
+const LONGEST_HEADER = 100_000_000;
 
 /** Bytes of it besides its strings, 50,000 tensors; each `[]` costs a parser many times its two. */
 const LONGEST_FRAME = 4_000_000;

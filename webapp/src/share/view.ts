@@ -5,6 +5,7 @@ import { toCodePoints } from "../model/text";
 import type { FlowSource, View } from "../model/types";
 
 const UTF8 = new TextEncoder();
+const LONG = 200; // units of a run on average: these are no sentences
 
 /** Told how many rows were read. */
 export type Progress = (done: number, total: number) => void;
@@ -61,7 +62,9 @@ export async function encodeView(view: View, source: FlowSource, room: number, p
   return encode(tensors, { format: "attributor.view", version: "1", info: JSON.stringify(info) });
 }
 
-/** The first unit of each piece: all units, or where sentence or document change. */
+/** The first unit of each piece: all units, or where sentence or document change; where that is seldom (a prompt without
+ * sentences, of token ids alone), long runs are cut into pieces of equal length, so that the page still tells places apart.
+ */
 function starts(view: View, room: number): Int32Array {
   const u = view.ends.length;
   if (view.answer.length * u <= room) return Int32Array.from({ length: u }, (_, i) => i);
@@ -73,7 +76,15 @@ function starts(view: View, room: number): Int32Array {
       view.documentOf[i] !== view.documentOf[i - 1];
     if (changed) found.push(i);
   }
-  return Int32Array.from(found);
+  const most = room / view.answer.length;
+  if (u / found.length < LONG || 4 * found.length > most) return Int32Array.from(found);
+  const longest = Math.ceil((2 * u) / most);
+  const pieces = found.flatMap((start, i) => {
+    const length = (found[i + 1] ?? u) - start;
+    const parts = Math.ceil(length / longest);
+    return Array.from({ length: parts }, (_, part) => start + Math.floor((part * length) / parts));
+  });
+  return Int32Array.from(pieces);
 }
 
 async function quantised(

@@ -65,6 +65,27 @@ describe("a view file made in the browser", () => {
   });
 });
 
+describe("a long prompt without sentences", () => {
+  const u = 1000;
+  const text = "1 ".repeat(u);
+  const none = new Int32Array(u).fill(-1);
+  const scores = Float32Array.from({ length: 2 * u }, (_, i) => (i % u === 700 ? 0.5 : 0.5 / (u - 1)));
+  const view: View = {
+    ...small().view, text, ends: Int32Array.from({ length: u }, (_, i) => 2 * (i + 1)), firstToken: null, sentenceOf: none, documentOf: none,
+    sentences: 0, documents: [], gold: null, total: scores.slice(0, u), sink: false,
+  }; // prettier-ignore
+
+  it("still tells places apart, within its room", async () => {
+    const { view: found, rows } = readViewFile(await encodeView(view, new MemoryFlow(view, new PlainRows(scores, u)), 400));
+    expect(rows!.values.length).toBeLessThanOrEqual(400);
+    expect(found.answer).toHaveLength(2);
+    expect(found.ends.length).toBeGreaterThan(90);
+    const best = found.total.indexOf(found.total.reduce((a, b) => Math.max(a, b)));
+    expect(found.ends[best - 1]!).toBeLessThanOrEqual(2 * 700);
+    expect(found.ends[best]!).toBeGreaterThan(2 * 700);
+  });
+});
+
 describe("an exported page", () => {
   it("holds code and numbers, and nothing that ends an element early", async () => {
     const view = document.createElement("script");
