@@ -14,10 +14,13 @@ PATIENT = 120  # seconds until the address is printed: the machine may be busy
 SENTENCE = "The keeper of the lighthouse writes the weather into a book, and boats leave before dawn. "
 
 
-def endless(folder: Path, positions: int = 16_384) -> Path:
+def endless(folder: Path, positions: int = 16_384, layers: int = 2) -> Path:
     """The tiny chat model, unable to end its answer: each is as long as was allowed."""
     tokenizer = tiny_chat.tokenizer()
     model = tiny_chat.model(len(tokenizer), positions)
+    if layers != 2:
+        model.config.num_hidden_layers = layers
+        model = type(model)(model.config).eval()
     with torch.no_grad():
         model.lm_head.weight[tokenizer.eos_token_id] = 0  # some other token is always above 0
     model.save_pretrained(folder)
