@@ -358,6 +358,15 @@ def test_a_run_waits_for_the_model_that_is_being_loaded(folder, monkeypatch):
         assert client.done(run)["flow"]
 
 
+def test_a_run_that_was_meant_for_another_model_is_refused(client):
+    job = client.post("/api/runs", json={**PROMPT, "model": "org/other"}).json()["job"]
+    name, said = client.events(job)[-1]
+    assert (name, said["code"]) == ("failed", "model_changed")
+    assert client.live.settings.model in said["message"]
+    job = client.post("/api/runs", json={**PROMPT, "model": client.live.settings.model}).json()["job"]
+    assert client.events(job)[-1][0] == "done"
+
+
 def test_jobs_that_nobody_knows(client):
     for answer in (client.get("/api/jobs/nothing/events"), client.delete("/api/jobs/nothing")):
         assert error(answer, 404)["code"] == "job_not_found"

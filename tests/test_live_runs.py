@@ -77,6 +77,14 @@ def test_whole_runs_go_once_there_is_no_recording_left_to_give_up():
     assert (gone.value.status, gone.value.code) == (404, "run_not_found")
 
 
+def test_what_the_views_add_to_a_run_that_is_shown_counts():
+    store, made = RunStore(10_000), run("shown", rows=100)
+    store.add(made)
+    before = store.used
+    store.find(made.flow_id)
+    assert store.used == before + int(1.2 * made.flow.scores.nbytes)
+
+
 def test_the_newest_run_is_kept_even_where_it_alone_is_too_large():
     store = RunStore(OWN)
     store.add(run("small"))
@@ -156,7 +164,7 @@ def test_what_a_view_of_layers_gets():
     store, one = RunStore(10**9), run("a", shared(10))
     store.add(one)
     found = store.recording(one.flow_id)
-    assert (found.prompt_length, found.length, found.positions.tolist()) == (3, 4, [2, 3])
+    assert (found.length, found.positions.tolist()) == (4, [2, 3])
     assert found.weights is one.weights
     assert found.flow is one.flow
 

@@ -37,6 +37,13 @@ def run_work(live: "Live", asked: RunRequest) -> Work:
 
     def work(job: Job) -> Callable[[], dict[str, Any]]:
         loaded = live.models.need()
+        if asked.model is not None and asked.model != loaded.wanted.id:
+            raise ApiError(
+                409,
+                "model_changed",
+                f"{loaded.wanted.id} was loaded meanwhile, and this was meant for {asked.model}: run it again, or load "
+                "that one first",
+            )
         run = _run(live, loaded, asked, job)
         return lambda: _keep(live, run)
 

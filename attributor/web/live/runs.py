@@ -42,7 +42,7 @@ class Recorded:
         recording: of all heads; `recording.layer(index)` and `recording.attention(...)` need no model.
         flow: the run's flow.
         weights: of this run; `weights.heads` is (L, H).
-        prompt_length: k, the tokens of the prompt.
+        question: (Q,) int64, the tokens that the rows begin on in part; None where there are none.
         positions: (o,) int64, the position that predicts each row of the answer.
         length: N, the positions that were read: k + o - 1.
     """
@@ -50,7 +50,7 @@ class Recorded:
     recording: Recording
     flow: Flow
     weights: Weights
-    prompt_length: int
+    question: Tensor | None
     positions: Tensor
     length: int
 
@@ -112,9 +112,11 @@ class Run:
 
     @property
     def own_bytes(self) -> int:
-        """What the run keeps in memory beside its recording."""
+        """What the run keeps in memory beside its recording, with what the views add to its scores once it is shown."""
         tensors = (self.flow.scores, self.flow.ids, self.flow.offsets, self.flow.answer_offsets)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None) + len(self.flow.text or "")
+        # at most, see attributor._view.scores.Scores
+        sums = int(1.2 * self.flow.scores.nbytes) if self.arrays is not None else 0
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None) + sums + len(self.flow.text or "")
 
     @property
     def answer_tokens(self) -> int:
@@ -200,7 +202,7 @@ class RunStore:
             recording=shared.recording,
             flow=run.flow,
             weights=run.weights,
-            prompt_length=k,
+            question=run.question,
             positions=torch.arange(k - 1, k - 1 + o),
             length=k - 1 + o,
         )

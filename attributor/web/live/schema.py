@@ -76,6 +76,7 @@ class RunRequest(CountRequest):
 
     max_new_tokens: int = Field(64, ge=1, le=1 << 20)
     weights: WeightsName = "mean"
+    model: str | None = Field(None, max_length=1000, description="refuse to run with another one, loaded meanwhile")
 
 
 class WeighRequest(_Body):

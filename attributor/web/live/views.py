@@ -202,7 +202,7 @@ def router(live: "Live") -> APIRouter:
 
         def work(check: Check) -> TraceAnswer:
             this = asked(flow, start, stop, unit_start, unit_stop, most=max(1, nodes // 2))
-            return _trace(this, _question(live, flow), keep, nodes, check)
+            return _trace(this, keep, nodes, check)
 
         return await compute(request, work)
 
@@ -247,8 +247,9 @@ def router(live: "Live") -> APIRouter:
     return routes
 
 
-def _trace(this: Asked, question: npt.NDArray[np.int64] | None, keep: float, nodes: int, check: Check) -> TraceAnswer:
-    flow, weights = this.recorded.flow, this.recorded.weights
+def _trace(this: Asked, keep: float, nodes: int, check: Check) -> TraceAnswer:
+    flow, weights, asked = this.recorded.flow, this.recorded.weights, this.recorded.question
+    question = None if asked is None else asked.numpy()
     selected = this.selected
     exact = float(flow.scores[this.rows].double().mean(0)[torch.from_numpy(selected)].sum())
     if flow.meta.get("normalize", "true").lower() == "false":
@@ -264,12 +265,6 @@ def _trace(this: Asked, question: npt.NDArray[np.int64] | None, keep: float, nod
         check=check,
     )
     return TraceAnswer.of(found, this.unit_of, this.rows)
-
-
-def _question(live: "Live", flow: str) -> npt.NDArray[np.int64] | None:
-    """The tokens of the question that the run's rows begin on in part, where it has one."""
-    found = next((run.question for run in live.runs.all() if run.flow_id == flow), None)
-    return None if found is None else found.numpy()
 
 
 def _range(what: str, start: int, stop: int, count: int) -> None:
