@@ -5,7 +5,7 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import type { CaseState } from "../case/state";
 import { percent } from "../model/scale";
-import { asideName, type Piece } from "../model/shares";
+import { asideName, documentName, type Piece } from "../model/shares";
 import type { By, Edges, FlowSource, Span, View } from "../model/types";
 import { Curves } from "./curves";
 import type { CurvesData, CurvesHit } from "./curves";
@@ -136,7 +136,7 @@ class Model {
 
   name(by: By, group: number, view: View): string {
     if (group < 0) return asideName(view);
-    if (by === "document") return view.documents[group] || `Document ${group + 1}`;
+    if (by === "document") return documentName(view, group);
     const units = this.state.layout.peek().unitsOf({ by, index: group });
     return units ? `“${textOf(view, units, 120)}”` : "";
   }

@@ -1,5 +1,5 @@
 /** Where the pieces of the prompt lie along an axis, and which of documents, sentences and tokens there is room for. Pure. */
-import { asideName } from "../model/shares";
+import { asideName, documentName } from "../model/shares";
 import type { By, Span, View } from "../model/types";
 
 /** Along the axis a piece gets room by its characters, or by how much of the answer came from it. */
@@ -123,7 +123,7 @@ export function oneLine(text: string): string {
 export function nameOf(view: View, pieces: Pieces, piece: number): string {
   const group = pieces.group[piece];
   if (group < 0) return asideName(view);
-  if (pieces.by === "document") return view.documents[group] || `Document ${group + 1}`;
+  if (pieces.by === "document") return documentName(view, group);
   return textOf(view, { start: pieces.start[piece], stop: pieces.stop[piece] });
 }
 

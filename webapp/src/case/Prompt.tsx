@@ -3,9 +3,8 @@ import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { percent } from "../model/scale";
-import { goldOf } from "../model/shares";
+import { documentName, goldOf } from "../model/shares";
 import { versionOf } from "./fit";
-import { documentName } from "./names";
 import { PromptPane } from "./pane";
 import { useCase } from "./state";
 

@@ -1,14 +1,10 @@
 /** What pieces and rows are called. */
-import { type Piece, sharesBy, type Row } from "../model/shares";
+import { documentName, type Piece, sharesBy, type Row } from "../model/shares";
 import { percent } from "../model/scale";
 import type { By, Span, View } from "../model/types";
 import type { Layout } from "./layout";
 
 const NAME_LIMIT = 300; // characters of a sentence that are shown in a bar
-
-export function documentName(view: View, document: number): string {
-  return view.documents[document] || `Document ${document + 1}`;
-}
 
 /** The text of units. */
 export function textOf(view: View, { start, stop }: Span): string {

@@ -1,10 +1,10 @@
 /** The prompt's behaviour: colours, pointer, scrolling to places, and the map. Knows elements, not the framework. */
 import { effect } from "@preact/signals";
 import { Minimap, unitOfKey } from "../canvas/minimap";
-import { pieceOf } from "../model/shares";
+import { documentName, pieceOf } from "../model/shares";
 import type { Span } from "../model/types";
 import type { Layout } from "./layout";
-import { describe, documentName } from "./names";
+import { describe } from "./names";
 import { Painter } from "./painter";
 import { unitUnder } from "./pointer";
 import type { CaseState } from "./state";

@@ -32,7 +32,7 @@ const SHAPES = {
   log: (x: number) => Math.max(0, 1 + Math.log10(x) / DECADES),
 };
 
-// The upper bits of a positive float are in the order of the floats: 2^16 buckets, 0.8% wide each, in place of a sort.
+// The upper bits of a positive float are in the order of the floats: 2^16 buckets, at most 0.4% wide each, in place of a sort.
 const SHIFT = 15;
 const asFloat = new Float32Array(1);
 const asBits = new Uint32Array(asFloat.buffer);

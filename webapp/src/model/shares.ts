@@ -52,6 +52,11 @@ export function pieceOf(view: View, by: By): (unit: number) => number {
   return inside ? (u) => (inside[u]! >= 0 ? u : -1) : (u) => u;
 }
 
+/** A document's label, or its number. */
+export function documentName(view: View, document: number): string {
+  return view.documents[document] || `Document ${document + 1}`;
+}
+
 /** What lies in no piece. */
 export const asideName = (view: View): string => (view.documents.length ? "Template and question" : "Between sentences");
 

@@ -1,7 +1,7 @@
 /** What the case page shows now, as a table: the pieces with their shares, and what did not come from a piece. */
 
 import type { CaseState } from "../case/state";
-import { asideName, goldOf, top } from "../model/shares";
+import { asideName, documentName, goldOf, top } from "../model/shares";
 import type { By, View } from "../model/types";
 
 /** One line of the table. */
@@ -67,7 +67,7 @@ export function shownNow(state: CaseState): Shown {
 
 /** Where the pieces lie in the text: one pass over the units. */
 function pieceBounds(view: View, by: By): { text: (index: number) => string; document: (index: number) => string } {
-  const label = (d: number): string => (d < 0 ? "" : view.documents[d] || `Document ${d + 1}`);
+  const label = (d: number): string => (d < 0 ? "" : documentName(view, d));
   if (by === "token") {
     return {
       text: (u) => view.text.slice(u > 0 ? view.ends[u - 1]! : 0, view.ends[u]!),
