@@ -84,6 +84,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/flows/{flow}/heads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Heads
+         * @description What the predicting positions look at in every head, the mean of the rows; NaN where nothing was recorded.
+         *
+         *     Attention on the selected units, entropy in nats, attention on token 0, mean distance in tokens, and the head's
+         *     weight in the run. At most 64 rows are averaged, evenly chosen: `rows`, and how many as `rows_used`.
+         */
+        get: operations["heads_api_flows__flow__heads_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{flow}/layer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Layer
+         * @description The largest shares of attention that rows paid to units, of some heads of a layer, as the model had them.
+         *
+         *     Each head has an equal part of `limit`; `totals` are the heads' whole masses to the selected units, over the
+         *     same rows; `relative` is a head's weight as a share of the run's largest.
+         */
+        get: operations["layer_api_flows__flow__layer_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/flows/{flow}/page": {
         parameters: {
             query?: never;
@@ -156,6 +202,68 @@ export interface paths {
          * @description The mean of rows start ... stop - 1, summed up over documents or sentences, and what lies in none.
          */
         get: operations["sums_api_flows__flow__sums_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{flow}/tile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tile
+         * @description A part of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean.
+         */
+        get: operations["tile_api_flows__flow__tile_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{flow}/tiles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tiles
+         * @description How large a head's attention matrix is.
+         */
+        get: operations["tiles_api_flows__flow__tiles_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/flows/{flow}/trace": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Routes Of
+         * @description The strongest routes from the mean of the rows through the run's heads to the selected units.
+         *
+         *     Every row needs nodes of its own, so at most nodes / 2 rows are averaged, evenly chosen.
+         */
+        get: operations["routes_of_api_flows__flow__trace_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -617,6 +725,11 @@ export interface components {
             max_new_tokens: number;
             /** Messages */
             messages?: components["schemas"]["Message"][];
+            /**
+             * Model
+             * @description refuse to run with another one, loaded meanwhile
+             */
+            model?: string | null;
             /** Question */
             question?: string | null;
             /**
@@ -717,6 +830,117 @@ export interface components {
             note: string | null;
             /** Sources */
             sources: components["schemas"]["SourceInfo"][];
+        };
+        /**
+         * TilesInfo
+         * @description A matrix of tokens x tokens; at level z a tile has size x size cells of 2^z x 2^z pairs.
+         */
+        TilesInfo: {
+            /** Levels */
+            levels: number;
+            /** Size */
+            size: number;
+            /** Tokens */
+            tokens: number;
+        };
+        /**
+         * TraceAnswer
+         * @description The strongest routes: of the whole mass, `exact`, the drawn ones carry the share `shown`.
+         */
+        TraceAnswer: {
+            /** Edges */
+            edges: components["schemas"]["TraceEdge"][];
+            /** Exact */
+            exact: number;
+            /** Levels */
+            levels: components["schemas"]["TraceLevel"][];
+            /** Paths */
+            paths: components["schemas"]["TracePath"][];
+            /**
+             * Rows
+             * @description the rows that were averaged
+             */
+            rows: number[];
+            /** Shown */
+            shown: number;
+        };
+        /**
+         * TraceEdge
+         * @description A step from a level to the next; staying and attending to itself are two edges.
+         */
+        TraceEdge: {
+            /** From */
+            from: number;
+            /**
+             * Head
+             * @description the one that carries most of it; null: the residual connection
+             */
+            head: number | null;
+            /**
+             * Heads
+             * @description [head, share of this edge], the largest few
+             */
+            heads: [
+                number,
+                number
+            ][];
+            /**
+             * Mass
+             * @description of all drawn routes along it
+             */
+            mass: number;
+            /** To */
+            to: number;
+        };
+        /**
+         * TraceLevel
+         * @description The residual stream on top of `layer` layers; the heads of layer - 1 lead to the next level.
+         */
+        TraceLevel: {
+            /** Layer */
+            layer: number;
+            /** Nodes */
+            nodes: components["schemas"]["TraceNode"][];
+        };
+        /**
+         * TraceNode
+         * @description A position of one level. Position p reads prompt token p (`unit`), or answer token p - k, and predicts `row`.
+         */
+        TraceNode: {
+            /** Id */
+            id: number;
+            /**
+             * Mass
+             * @description of all drawn routes through it; each level's add up to shown * exact
+             */
+            mass: number;
+            /** Position */
+            position: number;
+            /**
+             * Row
+             * @description of the answer, that is predicted here; null within the prompt
+             */
+            row: number | null;
+            /**
+             * Unit
+             * @description of the prompt; null behind it
+             */
+            unit: number | null;
+        };
+        /**
+         * TracePath
+         * @description One route, from the answer down to the prompt.
+         */
+        TracePath: {
+            /** Mass */
+            mass: number;
+            /** Nodes */
+            nodes: number[];
+            /**
+             * Share
+             * @description of `exact`
+             */
+            share: number;
         };
         /**
          * WeighRequest
@@ -926,6 +1150,110 @@ export interface operations {
             };
         };
     };
+    heads_api_flows__flow__heads_get: {
+        parameters: {
+            query?: {
+                /** @description the first row of the answer */
+                start?: number;
+                /** @description the one after the last; left out: to the end of the answer */
+                stop?: number | null;
+                /** @description the first selected unit; left out: the whole prompt */
+                unit_start?: number | null;
+                /** @description the one after the last selected unit */
+                unit_stop?: number | null;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description safetensors: mass, entropy, sink, distance, weight F32 (L, H); rows I32 (r) */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    layer_api_flows__flow__layer_get: {
+        parameters: {
+            query: {
+                /** @description counted from 0 */
+                layer: number;
+                /** @description numbers with commas between: 0,3 */
+                heads: string;
+                /** @description the first row of the answer */
+                start?: number;
+                /** @description the one after the last; left out: to the end of the answer */
+                stop?: number | null;
+                /** @description how many edges at most */
+                limit?: number;
+                /** @description the first selected unit; left out: the whole prompt */
+                unit_start?: number | null;
+                /** @description the one after the last selected unit */
+                unit_stop?: number | null;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description safetensors: query, key, head I32 (e), mass F32 (e); totals, relative F32 (heads) */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     html_api_flows__flow__page_get: {
         parameters: {
             query?: never;
@@ -1080,6 +1408,155 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tile_api_flows__flow__tile_get: {
+        parameters: {
+            query: {
+                /** @description counted from 0 */
+                layer: number;
+                /** @description counted from 0 */
+                head: number;
+                /** @description 0: a cell a pair of tokens; z: 2^z tokens a cell */
+                level: number;
+                /** @description which tile, down the queries */
+                row: number;
+                /** @description which tile, along the keys */
+                col: number;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description safetensors: max, mean U8 (256, 256), scale F32 (2), every I32 (1) */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tiles_api_flows__flow__tiles_get: {
+        parameters: {
+            query: {
+                /** @description counted from 0 */
+                layer: number;
+                /** @description counted from 0 */
+                head: number;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TilesInfo"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    routes_of_api_flows__flow__trace_get: {
+        parameters: {
+            query?: {
+                /** @description the first row of the answer */
+                start?: number;
+                /** @description the one after the last; left out: to the end of the answer */
+                stop?: number | null;
+                /** @description the first selected unit; left out: the whole prompt */
+                unit_start?: number | null;
+                /** @description the one after the last selected unit */
+                unit_stop?: number | null;
+                /** @description the share that the drawn routes should carry */
+                keep?: number;
+                /** @description at most so many a level */
+                nodes?: number;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TraceAnswer"];
                 };
             };
             /** @description Client Error */

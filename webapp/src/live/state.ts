@@ -127,7 +127,7 @@ export async function load(asked: LoadRequest): Promise<void> {
 
 /** Start a run of the draft; `opened` is called with its id once it is done. */
 export async function run(opened: (id: string) => void): Promise<void> {
-  await submit("run", "/api/runs", request(draft.value), opened);
+  await submit("run", "/api/runs", { ...request(draft.value), model: model.value?.id ?? null }, opened);
 }
 
 /** The same recording with other heads, as a new run. */

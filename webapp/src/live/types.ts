@@ -12,7 +12,7 @@ export type Count = Schemas["Counted"];
 export type Message = Schemas["Message"];
 export type Document = Schemas["Document"];
 /** With every field that has a default in it. */
-export type RunRequest = Required<Schemas["RunRequest"]>;
+export type RunRequest = Required<Omit<Schemas["RunRequest"], "model">> & Pick<Schemas["RunRequest"], "model">;
 export type WeightsName = RunRequest["weights"];
 export type Role = Message["role"];
 export type JobStarted = Schemas["JobStarted"];
