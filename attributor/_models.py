@@ -261,6 +261,7 @@ def _unreadable(error: BaseException, folder: str) -> bool:
 def _reason(error: BaseException, name: str, place: _Place, device_map: Any) -> str:
     """What went wrong, in a sentence that says what would work."""
     from huggingface_hub import errors as hub
+    from safetensors import SafetensorError
 
     if _caused_by(error, hub.GatedRepoError):
         return f"gated: accept its conditions at https://huggingface.co/{name}, then `hf auth login` or set HF_TOKEN"
@@ -277,5 +278,7 @@ def _reason(error: BaseException, name: str, place: _Place, device_map: Any) -> 
         return f"the converted copy in {place.target} cannot be read ({first}); delete the folder to have it made anew"
     if place.gguf_file:
         return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(error).__name__}: {first})"
+    if _caused_by(error, SafetensorError):
+        return f"a file of its weights is damaged or only the beginning of one ({first}); fetch or copy it again"
     placed = "" if device_map is None else f" (device_map={device_map!r}; 'auto' takes the devices that there are)"
     return f"{type(error).__name__}: {first}{placed}"

@@ -19,7 +19,15 @@ export function Answer(): VNode {
   const spans = useMemo(
     () =>
       view.answer.map((text, row) => (
-        <span key={row} id={`row-${row}`} role="option" data-row={row} aria-selected="false" tabIndex={row ? -1 : 0}>
+        <span
+          key={row}
+          id={`row-${row}`}
+          role="option"
+          data-row={row}
+          aria-label={text.trim() ? undefined : "white space"} // an option needs a name
+          aria-selected="false"
+          tabIndex={row ? -1 : 0}
+        >
           {rowText(text)}
         </span>
       )),
