@@ -89,7 +89,7 @@ def test_folders_and_files_that_hold_no_model(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelLoadError, match="damaged or only the beginning of one .*; fetch or copy it again"):
+    with pytest.raises(ModelLoadError, match=r"damaged or only the beginning of one .*; fetch or copy it again"):
         load_model(tmp_path / "cut")
     weights.unlink()
     with pytest.raises(ModelLoadError, match=r"model\.safetensors"):
