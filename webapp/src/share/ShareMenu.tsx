@@ -77,7 +77,7 @@ export function ShareMenu(): JSX.Element {
     ["Everything shown (JSON)", json],
   ];
   const { file } = state.variant.value.source;
-  if (file) items.push(["Flow file (.safetensors)", act("The browser saves the flow file", () => saveFrom(file, name("safetensors")))]);
+  if (file) items.splice(2, 0, ["Flow file (.safetensors)", act("The browser saves the flow file", () => saveFrom(file, name("safetensors")))]);
   return (
     <div class="share" ref={root} onKeyDown={(event) => move(event, root.current, () => (open.value = false))}>
       <button type="button" class="button quiet" aria-haspopup="menu" aria-expanded={open.value} onClick={() => (open.value = !open.value)}>
