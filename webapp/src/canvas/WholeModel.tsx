@@ -1,5 +1,6 @@
 /** The whole model: what the answer took from the prompt as curves, from documents down to tokens. */
 import { computed, effect, signal } from "@preact/signals";
+import type { Signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 
@@ -21,6 +22,9 @@ export type Shown = Pick<CaseState, "view" | "variant" | "pinned" | "preview" | 
 
 /** Curves that are asked for, and one more for each row, as the template's would take all of them: a frame can move 1,000. */
 const MOST = 400, CEILING = 1000;
+/** The pieces of the prompt: what there is room for, or always these. */
+export type Grain = By | "auto";
+
 const GRAINS: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
 
 interface Answered {
@@ -34,8 +38,6 @@ interface Answered {
 /** Everything that one picture holds; no component state, so that a pointer's movement renders nothing. */
 class Model {
   readonly loader = new Loader<Answered>();
-  readonly room = signal<Room>("text");
-  readonly grain = signal<By | "auto">("auto");
   readonly readout = signal("");
   readonly zoomed = signal(false);
   /** Pieces that were added to the selected one with shift. */
@@ -46,7 +48,7 @@ class Model {
   picture: Curves | null = null;
   private asked: { units: Span | null; by: By } | null = null;
 
-  constructor(readonly state: Shown, private readonly source: () => FlowSource) {
+  constructor(readonly state: Shown, private readonly source: () => FlowSource, readonly grain: Signal<Grain>, readonly room: Signal<Room>) {
     this.found = computed<Answered | null>(() => {
       const found = this.loader.state.value.data;
       return found?.view === state.view.value ? found : null;
@@ -142,15 +144,26 @@ class Model {
   }
 }
 
+interface Props {
+  source?: FlowSource;
+  state: Shown;
+  /** What is chosen above the picture, where somebody else keeps it. */
+  grain?: Signal<Grain>;
+  room?: Signal<Room>;
+}
+
 /** Curves between the prompt and the answer, linked to everything else that shows `state`. */
-export function WholeModel({ source, state }: { source?: FlowSource; state: Shown }): VNode {
-  const it = useMemo(() => new Model(state, () => source ?? state.variant.value.source), [state, source]);
+export function WholeModel({ source, state, grain, room }: Props): VNode {
+  const it = useMemo(
+    () => new Model(state, () => source ?? state.variant.value.source, grain ?? signal<Grain>("auto"), room ?? signal<Room>("text")),
+    [state, source, grain, room],
+  );
   const pinned = state.pinned.value, view = state.view.value, variant = state.variant.value;
   useEffect(() => it.fetch(), [it, pinned, view, variant]);
   useEffect(() => () => it.loader.stop(), [it]);
   useEffect(() => it.follow(), [it]);
   const loading = it.loader.state.value, found = it.found.value, edges = found?.edges;
-  const grains: (readonly [By | "auto", string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, GRAINS[by]] as const)];
+  const grains: (readonly [Grain, string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, GRAINS[by]] as const)];
   return (
     <section class="flow-whole" aria-label="Curves between prompt and answer">
       <div class="flow-bar">

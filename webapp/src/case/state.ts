@@ -18,7 +18,7 @@
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import { decodeSettings, type Normalise, type Query, type Settings } from "../model/link";
+import { decodeSettings, encodeSettings, type Normalise, type Query, type Settings } from "../model/link";
 import type { Scale } from "../model/scale";
 import { type Piece, type Row, type Shares, sharesBy, toRow } from "../model/shares";
 import { type By, type Case, type Span, UserError, type Variant, type View } from "../model/types";
@@ -118,6 +118,7 @@ export class CaseState {
       ),
       followInput({ source, hovered, selected: this.units }, this.received, (reason) => (this.error.value = sentence(reason))),
       followLink(
+        { encode: encodeSettings, decode: decodeSettings },
         () => this.settings(),
         (read) => this.apply(read),
       ),

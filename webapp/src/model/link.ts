@@ -2,6 +2,12 @@
  *
  *     #/   #/run/<source>   #/run/<source>/case/<id>   #/flow/<id>   #/live   #/live/<run>     each with ?key=value&...
  *
+ * Who owns which keys of the query:
+ *     the case, on its own page, in `#/flow` and in `#/live`     by, rows, in, method, colour, scale, sink, k     (`Settings`, below)
+ *     the table of a run, carried along to its cases and back    t.sort, t.find, t.with ...                       (run/table.ts)
+ *     the flow views below a live run                            f.tab, f.heads=18.6,18.7, f.layer, f.measure ... (live/flow/link.ts)
+ * `amend` changes some keys and keeps the others. Nonsense in a key is what it is by default.
+ *
  * A hash is written by people and by other programs too: whatever it says, `parse` gives a place that exists.
  */
 import { batch, type ReadonlySignal, signal } from "@preact/signals";
@@ -65,7 +71,7 @@ export function format(route: Route, query: Query = {}): string {
   else if (route.page === "case") path = `#/run/${e(route.source)}/case/${e(route.id)}`;
   else if (route.page === "flow") path = `#/flow/${e(route.flow)}`;
   else if (route.page === "live") path = route.run === null ? "#/live" : `#/live/${e(route.run)}`;
-  const search = new URLSearchParams(query).toString();
+  const search = new URLSearchParams(query).toString().replaceAll("%2C", ","); // lists are read by people; a comma divides nothing here
   return search ? `${path}?${search}` : path;
 }
 

@@ -1,12 +1,12 @@
 /** The flow through the network in five pictures, linked to the text and the bars of the same case. */
 import type { VNode } from "preact";
-import { useEffect, useMemo } from "preact/hooks";
+import { useLayoutEffect, useMemo } from "preact/hooks";
 
 import type { CaseState } from "../../case/state";
 import { WholeModel } from "../../canvas/WholeModel";
 import "./flow.css";
 import { Focus } from "./focus";
-import type { Tab } from "./focus";
+import type { Tab } from "./link";
 import { HeadsTab } from "./HeadsTab";
 import { LayerTab } from "./LayerTab";
 import { MatrixTab } from "./MatrixTab";
@@ -27,7 +27,7 @@ const TABS: readonly (readonly [Tab, string])[] = [["whole", "Whole model"], ["h
 /** Tabs with the pictures of one run. */
 export function FlowViews({ flow, state, recorded = true, onWeigh }: FlowViewsProps): VNode {
   const focus = useMemo(() => new Focus(flow, state), [flow, state]);
-  useEffect(() => () => focus.dispose(), [focus]);
+  useLayoutEffect(() => focus.follow(), [focus]); // before anybody can choose something
   const tab = focus.tab.value;
   const move = (event: KeyboardEvent): void => {
     const at = TABS.findIndex(([key]) => key === tab), last = TABS.length - 1;
@@ -54,7 +54,7 @@ export function FlowViews({ flow, state, recorded = true, onWeigh }: FlowViewsPr
         <p class="flow-scope">{focus.rowsText()}{focus.units.value ? ", from the selected input" : ""}</p>
       </header>
       <div id="flow-panel" role="tabpanel" aria-labelledby={`flow-tab-${tab}`}>
-        {tab === "whole" && <WholeModel state={state} />}
+        {tab === "whole" && <WholeModel state={state} grain={focus.grain} room={focus.room} />}
         {tab !== "whole" && !recorded && (
           <p class="flow-gone">
             The recording of this run was evicted to make room: run it again to see inside the model. The whole model is still here.

@@ -40,8 +40,6 @@ export function largest(values: Float32Array): number {
 }
 
 class Model {
-  /** Null until one was chosen: every head's mass on the whole prompt is close to 1, so that shows little. */
-  readonly wish = signal<Measure | null>(null);
   readonly measure;
   readonly several = signal(false);
   readonly at = signal<HeadHit | null>(null);
@@ -49,7 +47,7 @@ class Model {
   readonly readout;
 
   constructor(readonly focus: Focus) {
-    this.measure = computed<Measure>(() => this.wish.value ?? (focus.units.value ? "mass" : "entropy"));
+    this.measure = computed<Measure>(() => focus.measure.value ?? (focus.units.value ? "mass" : "entropy"));
     this.data = computed<HeadMapData | null>(() => {
       const maps = focus.maps.state.value.data, measure = this.measure.value;
       if (!maps) return null;
@@ -93,7 +91,7 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
   return (
     <section class="flow-heads" aria-label="Layers and heads">
       <div class="flow-bar">
-        <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (it.wish.value = m)} />
+        <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (focus.measure.value = m)} />
         <label><input type="checkbox" checked={it.several.value} onChange={(event) => (it.several.value = event.currentTarget.checked)} />Choose several</label>
       </div>
       <p class="flow-caption">
@@ -130,13 +128,13 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
           {chosen.length > 0 && (
             <div class="flow-chosen">
               <p><b>{chosen.length} {chosen.length === 1 ? "head" : "heads"} chosen</b> {chosen.slice(0, 16).map(headName).join(", ")}{chosen.length > 16 ? " …" : ""}</p>
-              <button type="button" class="button" onClick={() => { focus.layer.value = null; focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>
+              <button type="button" class="button" onClick={() => { focus.choose(chosen); focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>
               {onWeigh && (
                 <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>
                   Flow through {chosen.length === 1 ? "this head" : "these heads"} only
                 </button>
               )}
-              <button type="button" class="button quiet" onClick={() => (focus.heads.value = [])}>Clear</button>
+              <button type="button" class="button quiet" onClick={() => focus.choose([])}>Clear</button>
             </div>
           )}
         </div>

@@ -48,10 +48,6 @@ export function merge(heads: readonly Head[], rows: Span, answers: readonly { la
 
 class Model {
   readonly loader = new Loader<Answered>();
-  readonly relative = signal<"largest" | "absolute">("largest");
-  readonly weighed = signal(false);
-  /** The one of several heads that is shown alone. */
-  readonly only = signal<Head | null>(null);
   /** (heads) how much of each head's attention there was room for. */
   readonly drawn = signal<readonly number[]>([]);
   readonly readout = signal("");
@@ -80,18 +76,18 @@ class Model {
       const found = this.loader.state.value.data;
       if (!found) return null;
       const scaled = found.edges.map((edge) => ({ ...edge, mass: edge.mass * this.factor(found, edge.head) }));
-      const { only } = this, alone = only.value ? found.heads.findIndex((head) => sameHead(head, only.value as Head)) : -1;
+      const only = focus.only.value, alone = only ? found.heads.findIndex((head) => sameHead(head, only)) : -1;
       return {
         view: focus.view.value, edges: scaled, rows: found.rows, colours: this.colours.value, only: alone < 0 ? null : alone,
         picked: focus.units.value ? [focus.units.value] : [],
         // Absolute: the thickest curve is all of a token's attention.
-        full: this.relative.value === "absolute" ? 1 : null,
+        full: focus.relative.value === "absolute" ? 1 : null,
       };
     });
   }
 
   private factor(found: Answered, head: number): number {
-    return this.weighed.value ? found.weights[head] : 1;
+    return this.focus.weighed.value ? found.weights[head] : 1;
   }
 
   /** Counts what was drawn; the masses of its edges may be times their head's weight. */
@@ -164,7 +160,7 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
     <section class="flow-layer" aria-label="One layer or a few heads">
       <div class="flow-bar">
         <label>Layer
-          <select value={layer} onChange={(event) => { focus.heads.value = []; focus.layer.value = +event.currentTarget.value; }}>
+          <select value={layer} onChange={(event) => focus.openLayer(+event.currentTarget.value, [])}>
             {layers.map((l) => <option key={l} value={l}>{l}</option>)}
           </select>
         </label>
@@ -178,10 +174,10 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
         </label>
         <Choice
           label="Relative weight" options={[["largest", "Relative to the largest"], ["absolute", "Absolute"]]}
-          value={it.relative.value} choose={(v) => (it.relative.value = v)}
+          value={focus.relative.value} choose={(v) => (focus.relative.value = v)}
         />
         <label>
-          <input type="checkbox" checked={it.weighed.value} onChange={(event) => (it.weighed.value = event.currentTarget.checked)} />
+          <input type="checkbox" checked={focus.weighed.value} onChange={(event) => (focus.weighed.value = event.currentTarget.checked)} />
           times the head's weight in this run
         </label>
       </div>
@@ -215,7 +211,7 @@ function topEdges(found: Answered, focus: Focus): string[][] {
 /** Which head has which colour, how much of its attention is drawn, and its weight. Pressing one shows it alone. */
 function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
   const colours = it.colours.value, rows = Math.max(1, found.used);
-  const drawn = it.drawn.value, only = it.only.value;
+  const drawn = it.drawn.value, only = it.focus.only.value;
   const named = found.heads.map((head, i) => ({ head, i })).filter(({ i }) => colours[i] >= 0).sort((a, b) => colours[a.i] - colours[b.i]);
   const rest = found.heads.length - named.length;
   return (
@@ -224,7 +220,7 @@ function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
         <li key={headName(head)}>
           <button
             type="button" aria-pressed={only !== null && sameHead(only, head)} title={`Weight in this run: ${percent(found.weights[i])} of the largest`}
-            onClick={() => (it.only.value = only && sameHead(only, head) ? null : head)}
+            onClick={() => (it.focus.only.value = only && sameHead(only, head) ? null : head)}
           >
             <svg width="30" height="10" aria-hidden="true" class={`flow-series-${colours[i] + 1}`}>
               <line x1="1" x2="29" y1="5" y2="5" stroke="currentColor" stroke-width="3" stroke-dasharray={DASHES[colours[i]].join(" ") || undefined} />

@@ -7,7 +7,7 @@ import { isGone, Loader } from "../../canvas/loader";
 import { oneLine, lastAtMost, textOf } from "../../canvas/layout";
 import { Choice, Stage, TextTable } from "../../canvas/Stage";
 import { Tiles } from "../../canvas/tiles";
-import type { CellHit, TileMode, TilesData } from "../../canvas/tiles";
+import type { CellHit, TilesData } from "../../canvas/tiles";
 import type { TileSource } from "../../canvas/tilestore";
 import { percent } from "../../model/scale";
 import type { View } from "../../model/types";
@@ -26,7 +26,6 @@ export function tokenText(view: View, position: number): string {
 
 class Model {
   readonly loader = new Loader<TileSource>();
-  readonly mode = signal<TileMode>("max");
   readonly cell = signal<CellHit | null>(null);
   readonly scale = signal({ largest: 1, missing: 0, every: 1 });
   readonly failure = signal<{ error: string; gone: boolean } | null>(null);
@@ -42,7 +41,7 @@ class Model {
     this.head = computed<Head | null>(() => focus.heads.value[focus.heads.value.length - 1] ?? focus.strongest());
     this.data = computed<TilesData | null>(() => {
       const source = this.loader.state.value.data, view = focus.view.value;
-      return source && { source, mode: this.mode.value, label: (position) => tokenText(view, position) };
+      return source && { source, mode: focus.cells.value, label: (position) => tokenText(view, position) };
     });
     this.readout = computed(() => (this.cell.value ? this.say(this.cell.value) : ""));
   }
@@ -99,7 +98,7 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
   const asked = found.error ? found : found.data ? { ...found, slow: it.slow.value && missing > 0 } : maps;
   const state = failure ? { ...found, error: failure.error, gone: failure.gone } : asked;
   const layers = focus.layers(), view = focus.view.value;
-  const open = (layer: number, h: number): void => { focus.heads.value = [[layer, h]]; };
+  const open = (layer: number, h: number): void => focus.choose([[layer, h]]);
   return (
     <section class="flow-matrix" aria-label="Attention matrix">
       <div class="flow-bar">
@@ -113,7 +112,7 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
             {head && focus.headsOf(head[0]).map((h) => <option key={h} value={h}>{h}</option>)}
           </select>
         </label>
-        <Choice label="A cell of many tokens shows" options={[["max", "Largest"], ["mean", "Mean"]]} value={it.mode.value} choose={(mode) => (it.mode.value = mode)} />
+        <Choice label="A cell of many tokens shows" options={[["max", "Largest"], ["mean", "Mean"]]} value={focus.cells.value} choose={(cells) => (focus.cells.value = cells)} />
         <span class="flow-steps">
           <button type="button" class="button" aria-label="Zoom in" onClick={() => it.tiles?.zoomBy(2)}>+</button>
           <button type="button" class="button" aria-label="Zoom out" onClick={() => it.tiles?.zoomBy(0.5)}>−</button>

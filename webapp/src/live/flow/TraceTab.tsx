@@ -12,13 +12,12 @@ import type { TraceData, TraceHit } from "../../canvas/trace";
 import { percent } from "../../model/scale";
 import type { View } from "../../model/types";
 import type { Focus } from "./focus";
+import { LEAST_KEEP, MOST_KEEP, NODES } from "./link";
 import { fetchTrace } from "./requests";
 import { headsText, routeText } from "./routetext";
 
 class Model {
   readonly loader = new Loader<Network>();
-  readonly keep = signal(0.9);
-  readonly nodes = signal(24);
   /** Ids of nodes mean something in their own network alone. */
   private readonly chosen = signal<{ of: Network; hit: TraceHit | null; route: readonly number[] } | null>(null);
   readonly picked;
@@ -45,7 +44,7 @@ class Model {
   }
 
   ask(): void {
-    const { flow } = this.focus, rows = this.focus.rows.value, units = this.focus.units.value, keep = this.keep.value, nodes = this.nodes.value;
+    const { flow } = this.focus, rows = this.focus.rows.value, units = this.focus.units.value, keep = this.focus.keep.value / 100, nodes = this.focus.nodes.value;
     this.loader.ask(`${this.focus.place} ${keep} ${nodes}`, async (signal) => new Network(await fetchTrace(flow, rows, units, keep, nodes, signal)));
   }
 
@@ -81,7 +80,7 @@ class Model {
 /** Routes as a picture and as a list. */
 export function TraceTab({ focus }: { focus: Focus }): VNode {
   const it = useMemo(() => new Model(focus), [focus]);
-  const place = focus.place, keep = it.keep.value, nodes = it.nodes.value;
+  const place = focus.place, keep = focus.keep.value, nodes = focus.nodes.value;
   useEffect(() => it.ask(), [it, place, keep, nodes]);
   useEffect(() => () => it.loader.stop(), [it]);
   const found = it.loader.state.value, network = found.data, view = focus.view.value, routes = it.routes.value;
@@ -92,13 +91,13 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
         <label>
           Keep{" "}
           <input
-            type="range" min="0.5" max="0.99" step="0.01" value={keep} aria-valuetext={`${Math.round(100 * keep)}% of the flow`}
-            onInput={(event) => (it.keep.value = +event.currentTarget.value)}
+            type="range" min={LEAST_KEEP} max={MOST_KEEP} step={1} value={keep} aria-valuetext={`${keep}% of the flow`}
+            onInput={(event) => (focus.keep.value = +event.currentTarget.value)}
           />{" "}
-          <b class="flow-number">{Math.round(100 * keep)}%</b>
+          <b class="flow-number">{keep}%</b>
         </label>
         <label>Nodes a layer, at most
-          <select value={nodes} onChange={(event) => (it.nodes.value = +event.currentTarget.value)}>{[6, 12, 24, 48].map((n) => <option key={n} value={n}>{n}</option>)}</select>
+          <select value={nodes} onChange={(event) => (focus.nodes.value = +event.currentTarget.value)}>{NODES.map((n) => <option key={n} value={n}>{n}</option>)}</select>
         </label>
         {network && !found.stale && (
           <span class="flow-said flow-push">

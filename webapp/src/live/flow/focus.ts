@@ -1,35 +1,67 @@
-/** What the tabs share: which run, which rows and units, which heads were chosen. */
-import { computed, signal } from "@preact/signals";
+/** What the tabs share: which run, which rows and units, which heads were chosen, and all else that is in the link. */
+import { batch, computed, effect, signal } from "@preact/signals";
 import type { ReadonlySignal } from "@preact/signals";
 
 import type { CaseState } from "../../case/state";
+import { followLink } from "../../case/sync";
 import { Loader } from "../../canvas/loader";
 import { oneLine } from "../../canvas/layout";
+import { place } from "../../model/link";
 import type { Span, View } from "../../model/types";
+import { decodeFlow, encodeFlow } from "./link";
+import type { FlowSettings, Tab } from "./link";
 import { fetchHeads } from "./requests";
 import type { Head, HeadMaps } from "./requests";
-
-export type Tab = "whole" | "heads" | "layer" | "trace" | "matrix";
 
 export const sameHead = (a: Head, b: Head): boolean => a[0] === b[0] && a[1] === b[1];
 export const headName = ([layer, head]: Head): string => `${layer}.${head}`;
 
-/** One set for each run that is shown. */
+/** One set for each run that is shown; begins as the link says. */
 export class Focus {
-  readonly tab = signal<Tab>("whole");
-  /** The heads that are looked at, in the order in which they were chosen. */
-  readonly heads = signal<readonly Head[]>([]);
+  readonly tab;
+  readonly grain;
+  readonly room;
+  /** What the map's colours show. Null until one was chosen: every head's mass on the whole prompt is close to 1, so that shows little. */
+  readonly measure;
+  readonly relative;
+  readonly weighed;
+  readonly only;
+  readonly cells;
+  readonly keep;
+  readonly nodes;
+  /** The heads that are looked at, in the order in which they were chosen: those of a link that were recorded, none before that is known. */
+  readonly heads: ReadonlySignal<readonly Head[]>;
   /** The layer that is looked at as a whole; null where single heads are. */
-  readonly layer = signal<number | null>(null);
+  readonly layer: ReadonlySignal<number | null>;
   /** The rows that pictures are made for: pinned, or the whole answer. Previews would be a storm of requests. */
   readonly rows: ReadonlySignal<Span>;
   readonly units: ReadonlySignal<Span | null>;
   readonly view: ReadonlySignal<View>;
   /** The numbers of all heads; the layer, trace and matrix tabs need the weights and what was recorded from it. */
   readonly maps = new Loader<HeadMaps>();
-  private lead: Head | null = null;
+  // As they were chosen or as a link names them.
+  private readonly wantedHeads;
+  private readonly wantedLayer;
+  private readonly lead;
 
   constructor(readonly flow: string, readonly state: CaseState) {
+    const linked = decodeFlow(place.peek().query);
+    this.tab = signal<Tab>(linked.tab);
+    this.grain = signal(linked.grain);
+    this.room = signal(linked.room);
+    this.measure = signal(linked.measure);
+    this.relative = signal(linked.relative);
+    this.weighed = signal(linked.weighed);
+    this.only = signal(linked.only);
+    this.cells = signal(linked.cells);
+    this.keep = signal(linked.keep);
+    this.nodes = signal(linked.nodes);
+    this.wantedHeads = signal(linked.heads);
+    this.wantedLayer = signal(linked.layer);
+    this.lead = signal(linked.lead);
+    const known = computed(() => this.maps.state.value.data);
+    this.heads = computed(() => (known.value ? this.wantedHeads.value.filter((head) => this.recorded(head)) : []));
+    this.layer = computed(() => (this.wantedLayer.value !== null && this.headsOf(this.wantedLayer.value).length ? this.wantedLayer.value : null));
     this.view = state.view;
     this.rows = computed(() => state.pinned.value ?? { start: 0, stop: state.view.value.answer.length });
     this.units = computed(() => state.units.value);
@@ -64,35 +96,48 @@ export class Focus {
     return maps ? Array.from({ length: maps.layers }, (_, l) => l).filter((l) => this.headsOf(l).length > 0) : [];
   }
 
-  /** The recorded head that counted most when it was first asked for. It stays: a click on a token must not exchange the head that is looked at. */
+  /** The recorded head that counted most when it was first shown. It stays: a click on a token must not exchange the head that is looked at. */
   strongest(): Head | null {
-    const maps = this.maps.state.value.data;
-    if (!maps || this.lead) return this.lead;
+    const maps = this.maps.state.value.data, lead = this.lead.value;
+    if (!maps || (lead && this.recorded(lead))) return maps && lead;
     let best: Head | null = null, most = -1;
     for (let i = 0; i < maps.mass.length; i++) {
       const value = maps.weight[i] * (1 + maps.mass[i]);
       if (value > most) [best, most] = [[Math.floor(i / maps.heads), i % maps.heads], value];
     }
-    return (this.lead = best);
+    return best;
+  }
+
+  /** Looks at these heads, and at no layer as a whole. */
+  choose(heads: readonly Head[]): void {
+    batch(() => {
+      this.wantedLayer.value = null;
+      this.wantedHeads.value = heads;
+    });
   }
 
   toggle(head: Head): void {
     if (!this.recorded(head)) return;
     const now = this.heads.value;
-    this.layer.value = null;
-    this.heads.value = now.some((h) => sameHead(h, head)) ? now.filter((h) => !sameHead(h, head)) : [...now, head];
+    this.choose(now.some((h) => sameHead(h, head)) ? now.filter((h) => !sameHead(h, head)) : [...now, head]);
   }
 
   open(head: Head): void {
     if (!this.recorded(head)) return;
-    this.heads.value = [head];
-    this.layer.value = null;
-    this.tab.value = "layer";
+    batch(() => {
+      this.choose([head]);
+      this.tab.value = "layer";
+    });
   }
 
-  openLayer(layer: number): void {
-    this.layer.value = layer;
-    this.tab.value = "layer";
+  /** Looks at a whole layer, and changes which heads are chosen where `heads` are given; does nothing where none of the layer was recorded. */
+  openLayer(layer: number, heads?: readonly Head[]): void {
+    if (!this.headsOf(layer).length) return;
+    batch(() => {
+      this.wantedLayer.value = layer;
+      if (heads) this.wantedHeads.value = heads;
+      this.tab.value = "layer";
+    });
   }
 
   /** The rows in words: "the whole answer", "“Paris”", "4 tokens of the answer"; `used` of them, where not all were looked at. */
@@ -103,7 +148,45 @@ export class Focus {
     return count === 1 ? `“${oneLine(view.answer[rows.start])}”` : `${count} tokens of the answer`;
   }
 
-  dispose(): void {
-    this.maps.stop();
+  /** Keeps the link the same as what is shown, until the returned function is called; that also ends all requests. */
+  follow(): () => void {
+    const keep = effect(() => {
+      if (this.tab.value !== "layer" && this.tab.value !== "matrix") return;
+      const head = this.heads.value.length || (this.tab.value === "layer" && this.layer.value !== null) ? null : this.strongest();
+      if (head) this.lead.value = head;
+    });
+    const stop = followLink({ encode: encodeFlow, decode: decodeFlow }, () => this.settings(), (settings) => this.apply(settings));
+    return () => {
+      keep();
+      stop();
+      this.maps.stop();
+    };
+  }
+
+  private settings(): FlowSettings {
+    const known = this.maps.state.value.data !== null; // what the recording lacks leaves the link then
+    const { tab, grain, room, measure, relative, weighed, only, cells, keep, nodes } = this;
+    return {
+      tab: tab.value, grain: grain.value, room: room.value, heads: known ? this.heads.value : this.wantedHeads.value, lead: this.lead.value, layer: known ? this.layer.value : this.wantedLayer.value,
+      measure: measure.value, relative: relative.value, weighed: weighed.value, only: only.value, cells: cells.value, keep: keep.value, nodes: nodes.value,
+    };
+  }
+
+  private apply(settings: FlowSettings): void {
+    batch(() => {
+      this.tab.value = settings.tab;
+      this.grain.value = settings.grain;
+      this.room.value = settings.room;
+      this.wantedHeads.value = settings.heads;
+      this.wantedLayer.value = settings.layer;
+      this.lead.value = settings.lead;
+      this.measure.value = settings.measure;
+      this.relative.value = settings.relative;
+      this.weighed.value = settings.weighed;
+      this.only.value = settings.only;
+      this.cells.value = settings.cells;
+      this.keep.value = settings.keep;
+      this.nodes.value = settings.nodes;
+    });
   }
 }
