@@ -3,8 +3,8 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 
+import { count as number, plural } from "../ui/format";
 import { type Draft, EMPTY, EXAMPLE, isBlank, missing, tooLong, WEIGHTS } from "./draft";
-import { number, plural } from "./format";
 import { Documents } from "./Documents";
 import { Messages } from "./Messages";
 import { Progress } from "./Progress";

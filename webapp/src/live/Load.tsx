@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 
-import { bytes, large } from "./format";
+import { bytes, large } from "../ui/format";
 import { LoadForm } from "./LoadForm";
 import { Progress } from "./Progress";
 import { failure, job, model, ready, wanted } from "./state";

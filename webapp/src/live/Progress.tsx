@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 
-import { number } from "./format";
+import { count } from "../ui/format";
 import { cancel, type Job } from "./state";
 
 /** The progress of one job. */
@@ -13,7 +13,7 @@ export function Progress({ job }: { job: Job }): JSX.Element {
     <div class="live-progress">
       <div class="live-progress-line">
         <span aria-live="polite">{label}</span>
-        <span class="live-soft">{known && `${number(job.done)} of ${number(job.total)}`}</span>
+        <span class="live-soft">{known && `${count(job.done)} of ${count(job.total)}`}</span>
         <button type="button" disabled={job.cancelling} onClick={() => void cancel()}>
           Cancel
         </button>

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 
-import { bytes, clock, number, plural } from "./format";
+import { bytes, clock, count, plural } from "../ui/format";
 import { failure, remove, runs } from "./state";
 
 const WEIGHTS_SHORT: Record<string, string> = { mean: "all heads", output_norm: "heads by norm", retrieval: "retrieval heads" };
@@ -29,7 +29,7 @@ export function RunList({ shown, open }: { shown: string | null; open: (id: stri
             >
               <b>{one.title || "(empty answer)"}</b>
               <span class="live-soft">
-                {number(one.prompt_tokens)} → {number(one.answer_tokens)} tokens ·{" "}
+                {count(one.prompt_tokens)} → {count(one.answer_tokens)} tokens ·{" "}
                 {one.heads ? `${plural(one.heads.length, "head")} chosen` : WEIGHTS_SHORT[one.weights] ?? one.weights} · {clock(one.created)}
                 {!one.recorded && " · layers no longer kept"}
               </span>

@@ -1,6 +1,6 @@
 /** Files that become documents. */
 
-import { bytes } from "./format";
+import { bytes } from "../ui/format";
 import type { Document } from "./types";
 
 const LARGEST = 8_000_000; // bytes: about twice what the longest windows read

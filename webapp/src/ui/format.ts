@@ -7,7 +7,7 @@ export function count(value: number): string {
   return value.toLocaleString("en");
 }
 
-/** "12.7 MB". */
+/** Bytes in the unit that fits: "12.7 MB", "24 GB". */
 export function bytes(value: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let step = 0;
@@ -16,7 +16,26 @@ export function bytes(value: number): string {
     value /= 1000;
     step += 1;
   }
-  return `${step === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[step]}`;
+  return `${value.toLocaleString("en", { maximumFractionDigits: step === 0 || value >= 100 ? 0 : 1 })} ${units[step]}`;
+}
+
+/** A large number in words: 44,832 -> "45 thousand", 134,515,008 -> "135 million". */
+export function large(value: number): string {
+  const names = ["", " thousand", " million", " billion", " trillion"];
+  let step = 0;
+  while (value >= 999.5 && step < names.length - 1) {
+    value /= 1000;
+    step += 1;
+  }
+  return `${value.toLocaleString("en", { maximumFractionDigits: step > 0 && value < 9.95 ? 1 : 0 })}${names[step]}`;
+}
+
+/** Seconds since 1970 as the time of day, with the date where that was another day: "14:05", "3 May, 14:05". */
+export function clock(seconds: number, now = new Date()): string {
+  const at = new Date(seconds * 1000);
+  const time = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (at.toDateString() === now.toDateString()) return time;
+  return `${at.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${time}`;
 }
 
 /** A number with so many digits behind the point; a dash for none. Minus is a minus, and never in front of zero. */

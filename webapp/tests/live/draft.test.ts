@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { type Draft, EMPTY, EXAMPLE, missing, moved, request, store, stored, tooLong } from "../../src/live/draft";
-import { bytes, number, plural } from "../../src/live/format";
 
 const chat: Draft = { ...EMPTY, mode: "chat" };
 
@@ -61,16 +60,5 @@ describe("the tab's own storage", () => {
       sessionStorage.setItem("attributor.draft", nonsense);
       expect(stored()).toEqual(EMPTY);
     }
-  });
-});
-
-describe("numbers", () => {
-  it("reads well", () => {
-    expect(number(12345.6)).toBe("12,346");
-    expect(bytes(999)).toBe("999 B");
-    expect(bytes(1_536_000)).toBe("1.5 MB");
-    expect(bytes(24_000_000_000)).toBe("24 GB");
-    expect(plural(1, "token")).toBe("1 token");
-    expect(plural(2000, "token")).toBe("2,000 tokens");
   });
 });

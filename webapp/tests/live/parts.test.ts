@@ -2,7 +2,6 @@ import { beforeEach, describe, expect, it } from "vitest";
 
 import { EMPTY, EXAMPLE, isBlank } from "../../src/live/draft";
 import { readDocuments } from "../../src/live/files";
-import { clock, large } from "../../src/live/format";
 import { followed, forget, remember } from "../../src/live/memory";
 
 describe("files that become documents", () => {
@@ -27,20 +26,6 @@ describe("files that become documents", () => {
     expect(await readDocuments([file("a.txt", "fine"), file("b.pdf", "%PDF", new Uint8Array([0, 1]))])).toMatch(/^b\.pdf is no plain text\./);
     expect(await readDocuments([file("b.bin", new Uint8Array([0xc3, 0x28]))])).toMatch(/^b\.bin is no plain text\./);
     expect(await readDocuments([file("big.txt", new Uint8Array(8_000_001))])).toMatch(/^big\.txt has 8 MB: a document may have 8 MB/);
-  });
-});
-
-describe("numbers", () => {
-  it("says large numbers in words", () => {
-    expect([0, 999, 1000, 44_832, 999_499, 999_500, 134_515_008, 7_615_616_512].map(large)).toEqual([
-      "0", "999", "1 thousand", "45 thousand", "999 thousand", "1 million", "135 million", "7.6 billion",
-    ]);
-  });
-
-  it("says the time of today, and the date of another day", () => {
-    const at = (day: number): number => new Date(2026, 4, day, 14, 5).getTime() / 1000;
-    expect(clock(at(3), new Date(2026, 4, 3, 23))).toBe("14:05");
-    expect(clock(at(3), new Date(2026, 4, 4, 1))).toBe("3 May, 14:05");
   });
 });
 
