@@ -11,6 +11,7 @@ import type { Comparison } from "./compare";
 import { inWords } from "./Metrics";
 import type { OpenRun } from "./opened";
 import { CUTS } from "./ranks";
+import { betterFalls, measureChange } from "./table";
 import type { TableState } from "./table";
 
 interface Props {
@@ -22,18 +23,18 @@ interface Props {
   onChange: (change: Partial<TableState>) => void;
 }
 
-const CHOSEN: Partial<TableState> = { key: "difference", descending: true };
 const NONE: Partial<TableState> = { other: "", otherMethod: "", key: "place", descending: false };
 
 export function Compare({ source, state, other, otherMethod, comparison, onChange }: Props): JSX.Element {
   const others = sources.value.filter((one) => one.kind !== "flow" && one.id !== source);
+  const chosen: Partial<TableState> = { key: "difference", descending: betterFalls("difference", state.measure), otherMethod: "" }; // the best gain first
   const open = async (files: FileList | null) => {
     try {
       const grouped = await group(ofInput(files));
       const runs = grouped.found.filter((one) => one.kind !== "flow").map(ofLocal);
       if (runs.length === 0) throw new UserError(grouped.problems[0] ?? "There is no run in these files: choose the cases.jsonl of another run, with its run.json.");
       add(runs);
-      onChange({ ...CHOSEN, other: runs[0]!.id, otherMethod: "" });
+      onChange({ ...chosen, other: runs[0]!.id });
     } catch (error) {
       report(error);
     }
@@ -47,7 +48,7 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
           <select
             aria-label="The other run"
             value={state.other}
-            onChange={({ currentTarget: { value } }) => onChange(value ? { ...CHOSEN, other: value, otherMethod: "" } : NONE)}
+            onChange={({ currentTarget: { value } }) => onChange(value ? { ...chosen, other: value } : NONE)}
           >
             <option value="">none</option>
             {others.map((one) => (
@@ -76,7 +77,7 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
         {state.other !== "" && (
           <div class="choice" role="group" aria-label="What is compared">
             {(["ap", "first", "hit"] as const).map((measure) => (
-              <button type="button" key={measure} aria-pressed={state.measure === measure} onClick={() => onChange({ measure })}>
+              <button type="button" key={measure} aria-pressed={state.measure === measure} onClick={() => onChange(measureChange(state, measure))}>
                 {measure === "ap" ? "AP" : measure === "first" ? "First rank" : `hit@${CUTS.find((k) => k === state.k) ?? 1}`}
               </button>
             ))}

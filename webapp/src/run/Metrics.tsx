@@ -95,9 +95,10 @@ export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): J
 }
 
 function Cell({ column, interval, best: top }: { column: Column; interval: Interval | undefined; best: boolean }): JSX.Element {
-  if (interval === undefined || interval.value === null) return <td class="soft">–</td>;
+  const title = `n = ${count(interval?.n ?? 0)}`;
+  if (interval === undefined || interval.value === null) return <td class="soft" title={title}>–</td>;
   return (
-    <td title={`n = ${count(interval.n)}`}>
+    <td title={title}>
       <span class="run-value">
         {digits(interval.value, column.digits)}
         {top && <span class="badge">best</span>}
@@ -136,7 +137,7 @@ export function Differences({ digest, method }: { digest: Digest; method: string
   const there = COLUMNS.filter((column) => digest.differences(method, column.key).length > 0);
   if (there.length === 0) return null;
   const column = there.find((one) => one.key === metric.value) ?? there[0]!;
-  const rows = digest.differences(method, column.key).sort((a, b) => (b.value ?? 0) - (a.value ?? 0));
+  const rows = digest.differences(method, column.key).sort((a, b) => bestFirst(a, b, column.less));
   return (
     <details class="run-fold">
       <summary>{method} against the other methods</summary>
@@ -177,6 +178,12 @@ export function Differences({ digest, method }: { digest: Digest; method: string
       </div>
     </details>
   );
+}
+
+/** Best difference first; none at all last. */
+function bestFirst({ value: a }: Interval, { value: b }: Interval, less: boolean): number {
+  if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
+  return less ? a - b : b - a;
 }
 
 /** What an interval of a difference says. */

@@ -16,7 +16,7 @@ import { Differences, Metrics } from "./Metrics";
 import type { OpenRun } from "./opened";
 import { Counts, SettingsFold } from "./Settings";
 import type { Summary } from "./summary";
-import { tableQuery } from "./table";
+import { betterFalls, tableQuery } from "./table";
 import type { Key } from "./table";
 import { changeState, useShown } from "./use";
 import "./run.css";
@@ -30,9 +30,6 @@ export function memoryOf(source: string): { active: string; scroll: number; page
   if (found === undefined) memories.set(source, (found = { active: "", scroll: 0, page: 0 }));
   return found;
 }
-
-/** Keys that lead well when they fall: high numbers first. */
-const FALLING: ReadonlySet<Key> = new Set(["ap", "hit", "right", "other", "difference"]);
 
 export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.Element {
   const { state, method, shown, otherRun, otherMethod, comparison, other } = useShown(run);
@@ -61,8 +58,9 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
     navigate(caseRoute(summary), { query: caseQuery() });
   };
   const sort = (key: Key) => {
-    if (state.key !== key) changeState({ key, descending: FALLING.has(key) });
-    else if (state.descending === FALLING.has(key)) changeState({ descending: !state.descending });
+    const falls = betterFalls(key, state.measure);
+    if (state.key !== key) changeState({ key, descending: falls });
+    else if (state.descending === falls) changeState({ descending: !state.descending });
     else changeState({ key: "place", descending: false });
   };
   return (

@@ -50,6 +50,18 @@ export const START: TableState = {
 
 const KEYS: readonly Key[] = ["place", "question", "answer", "expected", "right", "hit", "first", "ap", "tokens", "status", "other", "difference"];
 
+const FALLING: ReadonlySet<Key> = new Set(["ap", "hit", "right"]);
+
+/** Whether a column that falls has its best values first. What is compared is better the lower it is, where it is a rank. */
+export function betterFalls(key: Key, measure: Measure): boolean {
+  return key === "other" || key === "difference" ? measure !== "first" : FALLING.has(key);
+}
+
+/** The change to another measure: best first stays best first, and worst first worst first. */
+export function measureChange({ key, descending, measure }: TableState, next: Measure): Partial<TableState> {
+  return betterFalls(key, next) === betterFalls(key, measure) ? { measure: next } : { measure: next, descending: !descending };
+}
+
 /** The field of ranks.ts that stands for a measure. */
 export function fieldOf(measure: Measure, k: number): number {
   if (measure === "hit") return HITS + Math.max(0, CUTS.indexOf(k as (typeof CUTS)[number]));
