@@ -6,11 +6,11 @@ import { useEffect, useMemo } from "preact/hooks";
 
 import type { CaseState } from "../case/state";
 import { percent } from "../model/scale";
-import { asideName, documentName, type Piece } from "../model/shares";
+import { asideName, documentName, granularities, type Piece } from "../model/shares";
 import type { By, Edges, FlowSource, Span, View } from "../model/types";
 import { Curves } from "./curves";
 import type { CurvesData, CurvesHit } from "./curves";
-import { granularities, oneLine, textOf } from "./layout";
+import { oneLine, textOf } from "./layout";
 import type { Room } from "./layout";
 import { Loader } from "./loader";
 import type { How } from "./picture";
@@ -46,7 +46,7 @@ class Model {
   readonly found;
   readonly data;
   picture: Curves | null = null;
-  private asked: { units: Span | null; by: By } | null = null;
+  private asked: { view: View; units: Span | null; by: By } | null = null;
 
   constructor(readonly state: Shown, private readonly source: () => FlowSource, readonly grain: Signal<Grain>, readonly room: Signal<Room>) {
     this.found = computed<Answered | null>(() => {
@@ -66,13 +66,16 @@ class Model {
   /** Asks for the edges of what is in view. */
   look(units: Span, by: By, zoomed: boolean): void {
     this.zoomed.value = zoomed;
-    this.asked = { units: zoomed ? units : null, by };
+    const view = this.picture?.view;
+    if (!view) return;
+    this.asked = { view, units: zoomed ? units : null, by };
     this.fetch();
   }
 
   fetch(): void {
-    if (!this.asked) return;
-    const { units, by } = this.asked, view = this.state.view.value, source = this.source();
+    const view = this.state.view.value, source = this.source();
+    if (this.asked?.view !== view) return; // of another method: the picture asks as soon as it has its text
+    const { units, by } = this.asked;
     const rows = this.state.pinned.value ?? { start: 0, stop: view.answer.length };
     const key = [this.state.variant.value.name, by, rows.start, rows.stop, units?.start, units?.stop].join();
     this.loader.ask(key, async () => ({ view, by, units, edges: await source.edges(by, rows, units, Math.min(CEILING, MOST + rows.stop - rows.start)) }));
@@ -163,11 +166,12 @@ export function WholeModel({ source, state, grain, room }: Props): VNode {
   useEffect(() => () => it.loader.stop(), [it]);
   useEffect(() => it.follow(), [it]);
   const loading = it.loader.state.value, found = it.found.value, edges = found?.edges;
-  const grains: (readonly [Grain, string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, GRAINS[by]] as const)];
+  const grains: (readonly [Grain, string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, by === "token" && view.kind === "piece" ? "Pieces" : GRAINS[by]] as const)];
+  const chosen = grains.some(([by]) => by === it.grain.value) ? it.grain.value : "auto"; // another method of the case may lack it
   return (
     <section class="flow-whole" aria-label="Curves between prompt and answer">
       <div class="flow-bar">
-        <Choice label="Pieces" options={grains} value={it.grain.value} choose={(grain) => (it.grain.value = grain)} />
+        <Choice label="Pieces" options={grains} value={chosen} choose={(grain) => (it.grain.value = grain)} />
         <Choice label="Room" options={[["text", "By text"], ["mass", "By flow"]]} value={it.room.value} choose={(room) => (it.room.value = room)} />
         <span class="flow-steps">
           <button type="button" class="button" aria-label="Zoom in" onClick={() => it.picture?.zoomBy(2)}>+</button>

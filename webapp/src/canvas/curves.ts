@@ -1,5 +1,5 @@
 /** The whole model as one picture: the prompt above, the answer below, what the answer took as curves between. */
-import type { By, Span } from "../model/types";
+import type { By, Span, View } from "../model/types";
 import { nameOf, oneLine, piecesBetween } from "./layout";
 import type { Pieces } from "./layout";
 import { measure } from "./pen";
@@ -38,6 +38,11 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
   override destroy(): void {
     this.zoomer.destroy();
     super.destroy();
+  }
+
+  /** What it has placed; a method that was chosen a moment ago comes with the next data. */
+  get view(): View | null {
+    return this.plan?.data.view ?? null;
   }
 
   zoomBy(factor: number): void {

@@ -85,14 +85,6 @@ export function piecesBetween(pieces: Pieces, units: Span): Span {
   return { start: lastAtMost(pieces.start, units.start), stop: lastAtMost(pieces.start, Math.max(units.start, units.stop - 1)) + 1 };
 }
 
-/** The granularities that this view can show, coarse to fine. */
-export function granularities(view: View): By[] {
-  const all: By[] = [];
-  if (view.documents.length) all.push("document");
-  if (view.sentences) all.push("sentence");
-  return [...all, "token"];
-}
-
 const ENOUGH: Record<By, number> = { document: 0, sentence: 30, token: 26 };
 
 /** The finest granularity whose pieces are wide enough on average to be pointed at and read. */

@@ -55,12 +55,13 @@ export class Minimap {
   private levels: Uint8Array = new Uint8Array(0);
   private viewport: readonly [number, number] = [0, 0];
   private selected: readonly [number, number] | null = null;
-  private still: HTMLCanvasElement | null = null; // all but the viewport
+  private readonly still = document.createElement("canvas"); // all but the viewport
+  private stale = true; // whether that is to be drawn anew
   private frame = 0;
   private readonly canvas: HTMLCanvasElement;
   private readonly scheme = matchMedia("(prefers-color-scheme: dark)");
   private readonly again = (): void => {
-    this.still = null;
+    this.stale = true;
     this.draw();
   };
   private readonly retheme = (): void => {
@@ -142,9 +143,10 @@ export class Minimap {
     if (canvas.width !== width || canvas.height !== height) {
       canvas.width = width;
       canvas.height = height;
-      this.still = null;
+      this.stale = true;
     }
-    this.still ??= this.renderStill(width, height, ratio);
+    if (this.stale) this.renderStill(width, height, ratio);
+    this.stale = false;
     context.clearRect(0, 0, width, height);
     context.drawImage(this.still, 0, 0);
     const y = (unit: number): number => (unit / this.text.units) * height;
@@ -156,11 +158,13 @@ export class Minimap {
     context.strokeRect(line / 2, Math.min(top, height - box) + line / 2, width - line, box - line);
   }
 
-  private renderStill(width: number, height: number, ratio: number): HTMLCanvasElement {
-    const still = document.createElement("canvas");
-    still.width = width;
-    still.height = height;
+  private renderStill(width: number, height: number, ratio: number): void {
+    const { still } = this;
+    // Setting a size empties a canvas and may take new memory, so only when it changed: levels come with each hover.
+    if (still.width !== width) still.width = width;
+    if (still.height !== height) still.height = height;
     const context = still.getContext("2d")!;
+    context.clearRect(0, 0, width, height);
     const { units, borders, gold } = this.text;
     const y = (unit: number): number => Math.floor((unit / units) * height);
     const right = width - TICK * ratio;
@@ -187,7 +191,6 @@ export class Minimap {
       context.fillStyle = this.colour("var(--accent)");
       context.fillRect(0, y(this.selected[0]), 3 * ratio, Math.max(3 * ratio, y(this.selected[1]) - y(this.selected[0])));
     }
-    return still;
   }
 
   /** A variable as the theme has it now: light-dark() is resolved by asking for a colour that uses it. */

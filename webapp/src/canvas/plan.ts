@@ -1,6 +1,7 @@
 /** Where everything of the whole-model picture lies, and what lies at a place. Knows no canvas. */
+import { granularities } from "../model/shares";
 import type { By, Edges, Span, View } from "../model/types";
-import { granularities, oneLine, piecesBetween, piecesOf, places, roomFor, shareLine, unitsBetween } from "./layout";
+import { oneLine, piecesBetween, piecesOf, places, roomFor, shareLine, unitsBetween } from "./layout";
 import type { Pieces, Room } from "./layout";
 
 export interface CurvesData {

@@ -2,8 +2,8 @@
 import type { VNode } from "preact";
 import { NORMALISES, type Normalise } from "../model/link";
 import { LEVELS, percent, type Scale, SCALES } from "../model/scale";
+import { granularities } from "../model/shares";
 import type { By } from "../model/types";
-import { granularities } from "./fit";
 import { useCase } from "./state";
 
 const BY: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
@@ -14,8 +14,9 @@ export function Controls(): VNode {
   const state = useCase();
   const view = state.view.value;
   const { variants } = state.case;
+  const coming = state.coming.value;
   return (
-    <div class="case-controls" role="group" aria-label="How it is shown">
+    <div class="case-controls" role="group" aria-label="How it is shown" aria-busy={coming !== null}>
       <div class="choice" role="group" aria-label="Show sources by">
         {granularities(view).map((by) => (
           <button key={by} type="button" aria-pressed={state.by.value === by} onClick={() => (state.by.value = by)}>
@@ -26,7 +27,7 @@ export function Controls(): VNode {
       {variants.length > 1 && (
         <label>
           Method{" "}
-          <select value={state.variant.value.name} onChange={(event) => state.use(variants.find((v) => v.name === event.currentTarget.value) ?? variants[0]!)}>
+          <select value={coming ?? state.variant.value.name} onChange={(event) => state.use(variants.find((v) => v.name === event.currentTarget.value) ?? variants[0]!)}>
             {variants.map(({ name, label }) => (
               <option key={name} value={name}>{label}</option>
             ))}

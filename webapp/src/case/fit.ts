@@ -1,6 +1,6 @@
 /** What of a link a view has, and small facts of spans. */
 import type { Settings } from "../model/link";
-import { countOf, type Piece } from "../model/shares";
+import { countOf, granularities, type Piece } from "../model/shares";
 import type { By, Span, View } from "../model/types";
 
 /** All rows. */
@@ -16,15 +16,6 @@ export function same(a: Span | null, b: Span | null): boolean {
 /** How a view is shown unless told otherwise. */
 export function usual(view: View): By {
   return view.sentences ? "sentence" : view.documents.length ? "document" : "token";
-}
-
-/** The pieces that a view can be shown by. */
-export function granularities(view: View): By[] {
-  const all: By[] = [];
-  if (view.documents.length) all.push("document");
-  if (view.sentences) all.push("sentence");
-  if (view.kind === "token" || !view.sentences) all.push("token");
-  return all;
 }
 
 /** Settings as far as a view has what they name. */

@@ -12,19 +12,22 @@ interface Wishes {
   /** Units under the pointer, and those selected. */
   hovered: ReadonlySignal<Span | null>;
   selected: ReadonlySignal<Span | null>;
+  /** Whether the first token is left out, of rows that add up to 1: what they took is then a share of what remains. */
+  hidden: ReadonlySignal<boolean>;
 }
 
 /** Fill `received`, and `error` with what went wrong, until the returned function is called. */
 export function followInput(wishes: Wishes, received: Signal<Float32Array | null>, error: (reason: unknown) => void): () => void {
   const fetching = new Latest();
   let slow: FlowSource | null = null;
-  let shown: { source: FlowSource; units: Span } | null = null;
+  let shown: { source: FlowSource; units: Span; hidden: boolean } | null = null;
   const stop = effect(() => {
     const source = wishes.source.value;
     const selected = wishes.selected.value;
     const hovered = slow === source ? null : wishes.hovered.value;
     const units = hovered ?? selected;
-    if (shown && units && shown.source === source && same(shown.units, units)) return;
+    const hidden = wishes.hidden.value;
+    if (shown && units && shown.source === source && shown.hidden === hidden && same(shown.units, units)) return;
     const clear = (): void => {
       shown = null;
       received.value = null;
@@ -41,10 +44,11 @@ export function followInput(wishes: Wishes, received: Signal<Float32Array | null
         if (!current) return;
         const start = performance.now();
         try {
-          const values = await source.received(units);
+          const taken = await source.received(units);
           if (performance.now() - start > SLOW) slow = source;
+          const values = hidden ? without(await sinkOf(source), taken, units) : taken;
           if (!current) return;
-          shown = { source, units };
+          shown = { source, units, hidden };
           received.value = values;
         } catch (reason) {
           if (current) error(reason);
@@ -60,4 +64,22 @@ export function followInput(wishes: Wishes, received: Signal<Float32Array | null
     stop();
     fetching.clear();
   };
+}
+
+const FIRST: Span = { start: 0, stop: 1 };
+const sinks = new WeakMap<FlowSource, Float32Array>();
+
+/** (o) what each row took from the first token; asked for once. */
+async function sinkOf(source: FlowSource): Promise<Float32Array> {
+  const known = sinks.get(source) ?? (await source.received(FIRST));
+  sinks.set(source, known);
+  return known;
+}
+
+/** (o) what was taken as shares of all but the first token, which counts as nothing where it is part of the input. */
+function without(sink: Float32Array, taken: Float32Array, units: Span): Float32Array {
+  return taken.map((value, row) => {
+    const first = Math.max(0, sink[row] ?? 0);
+    return first < 1 ? Math.max(0, value - (units.start === 0 ? first : 0)) / (1 - first) : 0;
+  });
 }

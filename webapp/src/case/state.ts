@@ -11,7 +11,9 @@
  *     it.by, it.scale, it.normalise, it.hideSink, it.k                                         // signals; in the link
  *     it.row.value, it.shares.value            // the scores that have arrived for the rows (row.rows says which), and their
  *                                              // shares by piece; they follow `rows` within one fetch
- *     it.received.value                        // (o) what each row took from the input that is hovered or selected; null without
+ *     it.received.value                        // (o) what each row took from the input that is hovered or selected, of the same whole
+ *                                              // as its shares; null without
+ *     it.coming.value                          // name of a method that was chosen and is still being read; null otherwise
  *
  * Read signals inside of components or effects; write only those named here. Everything is in the URL's hash but previews.
  */
@@ -47,6 +49,7 @@ export class CaseState {
   /** Counts up when the selected piece is to be scrolled to. */
   readonly reveal = signal(0);
   readonly received = signal<Float32Array | null>(null);
+  readonly coming = signal<string | null>(null);
 
   readonly variant: ReadonlySignal<Variant>;
   readonly view: ReadonlySignal<View>;
@@ -109,6 +112,7 @@ export class CaseState {
     });
     this.heat = computed(() => heatOf(this.view.value, this.row.value, this.shares.value, reference.value, this.scale.value));
     const source = computed(() => this.variant.value.source);
+    const hidden = computed(() => this.hideSink.value && this.view.value.sink && this.view.value.normalized);
     const hovered = computed(() => (this.hovered.value ? this.layout.value.unitsOf(this.hovered.value) : null));
     this.stops.push(
       followRows(
@@ -116,7 +120,7 @@ export class CaseState {
         (row) => this.arrive(row),
         (reason) => (this.error.value = reason === null ? null : sentence(reason)),
       ),
-      followInput({ source, hovered, selected: this.units }, this.received, (reason) => (this.error.value = sentence(reason))),
+      followInput({ source, hovered, selected: this.units, hidden }, this.received, (reason) => (this.error.value = sentence(reason))),
       followLink(
         { encode: encodeSettings, decode: decodeSettings },
         () => this.settings(),
@@ -145,8 +149,10 @@ export class CaseState {
   /** Show another variant; what is pinned and selected stays as far as it has it. */
   use(variant: Variant, settings?: Settings): void {
     const turn = ++this.turn;
+    this.coming.value = variant === this.variant.peek() ? null : variant.name;
     const show = (loaded: Loaded): void => {
       if (turn !== this.turn) return;
+      this.coming.value = null;
       const method = variant === this.case.variants[0] ? null : variant.name;
       if (!settings || loaded !== this.loaded.peek()) this.error.value = null;
       this.show(loaded, settings ?? { ...this.settings(), method });
@@ -154,7 +160,9 @@ export class CaseState {
     if (variant === this.variant.peek()) show(this.loaded.peek());
     else
       load(variant).then(show, (error: unknown) => {
-        if (turn === this.turn) this.error.value = sentence(error);
+        if (turn !== this.turn) return;
+        this.coming.value = null;
+        this.error.value = sentence(error);
       });
   }
 

@@ -60,6 +60,15 @@ export function documentName(view: View, document: number): string {
 /** What lies in no piece. */
 export const asideName = (view: View): string => (view.documents.length ? "Template and question" : "Between sentences");
 
+/** The pieces that a view can be shown by, coarse to fine. Pieces of an evaluation are its sentences: showing both would show the same twice. */
+export function granularities(view: View): By[] {
+  const all: By[] = [];
+  if (view.documents.length) all.push("document");
+  if (view.sentences) all.push("sentence");
+  if (view.kind === "token" || !view.sentences) all.push("token");
+  return all;
+}
+
 /** How many pieces there are. */
 export function countOf(view: View, by: By): number {
   return by === "document" ? view.documents.length : by === "sentence" ? view.sentences : view.ends.length;

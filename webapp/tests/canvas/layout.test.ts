@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 
 import { fit, measure } from "../../src/canvas/pen";
-import { granularities, lastAtMost, nameOf, oneLine, piecesBetween, piecesOf, places, roomFor, shareLine, textOf, unitsBetween } from "../../src/canvas/layout";
+import { lastAtMost, nameOf, oneLine, piecesBetween, piecesOf, places, roomFor, shareLine, textOf, unitsBetween } from "../../src/canvas/layout";
+import { granularities } from "../../src/model/shares";
 import { smallView } from "./views";
 
 describe("places along the prompt", () => {

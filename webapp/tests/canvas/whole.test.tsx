@@ -1,3 +1,4 @@
+import { signal } from "@preact/signals";
 import { render } from "preact";
 import { afterAll, afterEach, beforeEach, expect, test, vi } from "vitest";
 
@@ -50,4 +51,21 @@ test("curves of one method are never drawn over the text of another", async () =
   arrive.at(-1)!(sentences);
   await vi.waitFor(() => expect(cells()).toEqual(["“Paris is big.”", "“In Paris.” (1)", "60.0%"]));
   expect(root.textContent).toContain("75.0% of the flow");
+});
+
+test("pieces of an evaluation are shown by what the case page shows them by: sentences, not each twice", async () => {
+  const edges = vi.fn(async () => sentences);
+  const grains = (): (string | null)[] => [...root.querySelectorAll('[aria-label="Pieces"] button')].map((b) => b.textContent);
+  const pressed = (): string | null | undefined => root.querySelector('[aria-label="Pieces"] [aria-pressed="true"]')?.textContent;
+  const bare = variant("bare", smallView({ ...whole, sentences: 0, documents: [], sentenceOf: Int32Array.of(-1, -1), documentOf: Int32Array.of(-1, -1) }), edges);
+  const methods = [variant("flow", smallView(), async () => tokens), variant("sum", whole, edges), bare] as const;
+  state = await CaseState.open({ id: "c", variants: [...methods] }, {});
+  render(<WholeModel state={state} grain={signal("token")} />, root);
+  await vi.waitFor(() => expect([grains(), pressed()]).toEqual([["Auto", "Documents", "Sentences", "Tokens"], "Tokens"]));
+  state.use(methods[1]);
+  await vi.waitFor(() => expect([grains(), pressed()]).toEqual([["Auto", "Documents", "Sentences"], "Auto"]));
+  await vi.waitFor(() => expect(edges).toHaveBeenCalledWith("sentence", { start: 0, stop: 1 }, null, expect.any(Number)));
+  expect(edges).not.toHaveBeenCalledWith("token", expect.anything(), null, expect.any(Number));
+  state.use(bare);
+  await vi.waitFor(() => expect([grains(), pressed()]).toEqual([["Auto", "Pieces"], "Pieces"]));
 });

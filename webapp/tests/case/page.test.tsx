@@ -73,6 +73,24 @@ describe("the page", () => {
     expect(hint()).toBe("Coloured by what each word took from “Aa.”."); // scores of 17 would be 1,700%
   });
 
+  it("says that a method is on its way, and shows what was chosen until it is there", async () => {
+    let come = (): void => {};
+    const late = { ...smallSource(), view: () => new Promise<ReturnType<typeof smallView>>((done) => (come = () => done(smallView({ answer: ["all of it"] })))) };
+    render(<CasePage case={{ id: "c", variants: [{ name: "flow", label: "flow", source: smallSource() }, { name: "late", label: "late", source: late }] }} />, root);
+    await settled(30);
+    const controls = root.querySelector(".case-controls")!;
+    const select = controls.querySelector("select")!;
+    const now = (): unknown[] => [controls.getAttribute("aria-busy"), select.value, options().length];
+    expect(now()).toEqual(["false", "flow", 3]);
+    select.value = "late";
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+    await settled(30);
+    expect(now()).toEqual(["true", "late", 3]);
+    come();
+    await settled(30);
+    expect(now()).toEqual(["false", "late", 1]);
+  });
+
   it("bars open into what they hold", async () => {
     navigate({ page: "flow", flow: "f" }, { query: { by: "document", rows: "2" } });
     await show();

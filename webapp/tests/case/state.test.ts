@@ -101,6 +101,43 @@ describe("the other direction", () => {
   });
 });
 
+describe("the other direction without the first token", () => {
+  const takes = (source: ReturnType<typeof smallSource>): typeof source => ({
+    ...source,
+    received: (units) => {
+      source.calls.received.push(units);
+      return Promise.resolve(Float32Array.from(units.stop === 1 ? [0.5, 0.75, 1] : [0.25, 0.0625, 0]));
+    },
+  });
+
+  it("is a share of what remains, as the bars are, and says nothing of a row that took nothing else", async () => {
+    const source = takes(smallSource());
+    const it = await open({ in: "s2", sink: "hide" }, source);
+    await settled(10);
+    expect([...it.received.value!]).toEqual([0.5, 0.25, 0]);
+    it.hideSink.value = false;
+    await settled(10);
+    expect([...it.received.value!]).toEqual([0.25, 0.0625, 0]);
+    it.hideSink.value = true;
+    await settled(10);
+    expect([...it.received.value!]).toEqual([0.5, 0.25, 0]);
+    expect(source.calls.received.filter(({ stop }) => stop === 1)).toHaveLength(1);
+  });
+
+  it("leaves the first token out of an input that it is part of", async () => {
+    const it = await open({ in: "t1", sink: "hide", by: "token" }, takes(smallSource()));
+    await settled(10);
+    expect([...it.received.value!]).toEqual([0, 0, 0]);
+  });
+
+  it("changes nothing where rows have no whole", async () => {
+    const source = takes(smallSource({ view: smallView({ normalized: false }) }));
+    const it = await open({ in: "s2", sink: "hide" }, source);
+    await settled(10);
+    expect([...it.received.value!]).toEqual([0.25, 0.0625, 0]);
+  });
+});
+
 describe("the link", () => {
   it("sets the picture", async () => {
     const it = await open({ rows: "2", in: "d1", by: "token", k: "3", sink: "hide", scale: "log", colour: "global" });
@@ -198,7 +235,7 @@ describe("a method that is long in coming", () => {
     expect(it.error.value).toBeNull();
     it.use(variant);
     await settled(10);
-    expect(it.error.value).toBe("The file is gone.");
+    expect([it.error.value, it.coming.value]).toEqual(["The file is gone.", null]);
     it.use(it.case.variants[0]!);
     expect(it.error.value).toBeNull();
   });

@@ -149,6 +149,21 @@ describe("heads", () => {
     await vi.waitFor(() => expect(asked.filter((path) => path.includes("/layer?"))).toHaveLength(2));
   });
 
+  test("leaving the grid takes the outline of the cell along", async () => {
+    await show();
+    tab("Heads").click();
+    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    const grid = root.querySelector("[role=grid]") as HTMLElement, canvas = root.querySelector("canvas") as HTMLElement;
+    grid.focus();
+    const key = () => grid.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true, cancelable: true }));
+    await vi.waitFor(() => expect(key()).toBe(false));
+    await vi.waitFor(() => expect(root.querySelector("#flow-cell")?.textContent).toContain("Layer"));
+    expect(canvas.classList.contains("flow-pointing")).toBe(true);
+    grid.blur();
+    expect(canvas.classList.contains("flow-pointing")).toBe(false);
+    await vi.waitFor(() => expect(root.querySelector("#flow-cell")?.textContent).toBe("Arrow keys move through the heads."));
+  });
+
   test("the question follows the selection: other rows, other units, one request for many changes", async () => {
     await show();
     tab("Heads").click();

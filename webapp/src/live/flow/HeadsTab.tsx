@@ -102,7 +102,7 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
         <div class="flow-gridbox">
           {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
           <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
-            aria-multiselectable="true" tabIndex={0} aria-activedescendant="flow-cell" onKeyDown={passKey} onBlur={() => (it.at.value = null)}>
+            aria-multiselectable="true" tabIndex={0} aria-activedescendant="flow-cell" onKeyDown={passKey} onBlur={passBlur}>
             <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
               {at && at.head < 0
                 ? <div role="rowheader" id="flow-cell" aria-colindex={1}>{it.readout.value}</div>
@@ -149,10 +149,19 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
 
 /** Keys belong to the grid, whose cells are drawn: the canvas answers them. */
 function passKey(event: KeyboardEvent): void {
-  const canvas = (event.currentTarget as HTMLElement).parentElement?.querySelector("canvas");
+  const canvas = canvasOf(event);
   if (!canvas) return;
   const { key, ctrlKey, shiftKey, metaKey } = event;
   if (!canvas.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, shiftKey, metaKey, cancelable: true }))) event.preventDefault();
+}
+
+/** Whoever leaves the grid takes the outline of its cell along; the canvas tells of it. */
+function passBlur(event: FocusEvent): void {
+  canvasOf(event)?.dispatchEvent(new FocusEvent("blur"));
+}
+
+function canvasOf(event: Event): HTMLCanvasElement | null {
+  return (event.currentTarget as HTMLElement).parentElement?.querySelector("canvas") ?? null;
 }
 
 /** The numbers of one head. */
