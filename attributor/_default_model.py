@@ -154,9 +154,10 @@ def _download(work: Path, stages: "Stages") -> Path:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves files while we look
-            total += path.stat().st_size
+    for parent, _, names in os.walk(folder):  # which passes over folders that pip removes while we look
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 

@@ -9,6 +9,7 @@ import pytest
 from browser import axe, browser, needs_browser, opened, served  # noqa: F401
 from live_door import ENV, PATIENT, answered, arrived, endless, example, hub_env, loaded, tiny, visit  # noqa: F401
 from live_hub_server import hub_server
+from playwright.sync_api import expect
 
 pytestmark = needs_browser
 
@@ -49,8 +50,11 @@ def load(page, name):
 
 def refused(page, name, seconds=60):
     """What is said when this model cannot be loaded; the form is there to correct it, and says where."""
-    load(page, name)
     alert = page.locator("#live-load-error")
+    before = alert.inner_text() if alert.count() else ""  # of an earlier load, which later pages show, too
+    load(page, name)
+    if before:
+        expect(alert).not_to_have_text(before, timeout=seconds * 1000)
     alert.wait_for(timeout=seconds * 1000)
     page.get_by_role("button", name="Load", exact=True).wait_for()
     assert page.get_by_label("Hub id").input_value() == name
@@ -253,7 +257,7 @@ def test_a_damaged_model_is_named(browser, tmp_path):  # noqa: F811
         watched.page.goto(url)
         alert = watched.page.locator("#live-load-error")
         alert.wait_for(timeout=60_000)
-        assert alert.inner_text().startswith(f"{folder}: SafetensorError: ")
+        assert alert.inner_text().startswith(f"{folder}: a file of its weights is damaged")
         watched.clean()
 
 

@@ -257,6 +257,9 @@ def test_the_documentation_is_complete(asked, doc):
     group = typer.main.get_command(app)
     for command in group.commands.values():
         for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                assert f"attributor {command.name} [{parameter.metavar}]" in text
+                continue
             named = [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--")]
             assert any(f"`{name}" in text for name in named), f"{command.name} {named}"
     found = json.loads(run("flow", "-d", doc, "-q", "Q", "--json").stdout)

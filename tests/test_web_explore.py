@@ -102,11 +102,15 @@ def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path):
         name = server.client.get("/api/sources").json()["sources"][0]["files"]["list"]
         with server.client.stream("GET", f"/api/files/{name}") as answer:
             next(answer.iter_raw())
-            assert is_open(path)
-        deadline = time.monotonic() + 10
-        while is_open(path):
-            assert time.monotonic() < deadline, "it is still read"
-            time.sleep(0.02)
+            wait_until(lambda: is_open(path), "it is not read")
+        wait_until(lambda: not is_open(path), "it is still read")
+
+
+def wait_until(true, otherwise):
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
 
 
 def is_open(path):

@@ -92,7 +92,7 @@ MaxTokens = Annotated[
         LIMITS,
         r"The longest prompt and answer together.  [dim]\[default: what the model was made for][/]",
         "--max-tokens",
-        min=2,
+        min=1,
         metavar="N",
     ),
 ]

@@ -26,7 +26,7 @@ def check_kind(name: str, metadata: Mapping[str, str]) -> None:
         kind = metadata.get("format")
         raise FileFormatError(f"{name} is a safetensors file but not a flow (format: {kind!r}, expected {FORMAT!r})")
     version = metadata.get("version")
-    digits = version is not None and version.isascii() and version.isdigit() and len(version) < 10
+    digits = version is not None and version.isascii() and version.isdigit() and len(version) < 100
     number = int(version) if version is not None and digits else 0
     if number < 1:
         shown = repr(version if version is None else version[:20])
