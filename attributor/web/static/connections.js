@@ -1,1 +1,1 @@
-import{B as e,V as t}from"./app.js";import{t as n}from"./wholemodel.js";function r(){return e(`section`,{"aria-labelledby":`connections`,children:[e(`h2`,{id:`connections`,children:`Connections`}),e(n,{state:t()})]})}export{r as Connections};
+import{H as e,U as t}from"./app.js";import{t as n}from"./wholemodel.js";function r(){return e(`section`,{"aria-labelledby":`connections`,children:[e(`h2`,{id:`connections`,children:`Connections`}),e(n,{state:t()})]})}export{r as Connections};
