@@ -101,7 +101,8 @@ def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path):
     with running(path) as server:
         name = server.client.get("/api/sources").json()["sources"][0]["files"]["list"]
         with server.client.stream("GET", f"/api/files/{name}") as answer:
-            next(answer.iter_raw())
+            chunks = answer.iter_raw()  # kept: a generator that is let go closes the connection
+            next(chunks)
             wait_until(lambda: is_open(path), "it is not read")
         wait_until(lambda: not is_open(path), "it is still read")
 
