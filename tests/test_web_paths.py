@@ -1,31 +1,15 @@
 """Which files the server reads, and which it does not: paths, links, pipes, and safetensors headers that lie."""
 
+# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+
 import json
 import os
 import re
 
 import pytest
 from web_cases import flow_file, run_folder
+from web_folder import folder, served  # noqa: F401
 from web_server import code, running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("served")
-    run_folder(made / "run", 3)
-    flow_file(made / "answer.safetensors", tokens=40, rows=3, sentences=6, documents=2)
-    return made
-
-
-@pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
-    static = tmp_path_factory.mktemp("static")
-    (static / "index.html").write_text("<!doctype html>")
-    (static / "app.js").write_text("export {};")
-    (static / ".hidden").write_text("secret")
-    with pytest.MonkeyPatch.context() as patched, running(folder) as server:
-        patched.setenv("ATTRIBUTOR_WEB_STATIC", str(static))
-        yield server
 
 
 @pytest.mark.parametrize(

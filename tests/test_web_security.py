@@ -1,37 +1,20 @@
 """The security list of the web views, line by line, through a real socket: no client library sends such things."""
 
+# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+
 import contextlib
 import time
 
 import httpx
 import pytest
 from fastapi import FastAPI
-from web_cases import flow_file, run_folder
+from web_folder import folder, served  # noqa: F401
 from web_server import code, running
 
 from attributor.web.guard import Guard
 from attributor.web.security import CSRF_HEADER, HEADERS, Access, is_loopback
 
 LIMIT = 20_000
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("served")
-    run_folder(made / "run", 3)
-    flow_file(made / "answer.safetensors", tokens=40, rows=3, sentences=6, documents=2)
-    return made
-
-
-@pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
-    static = tmp_path_factory.mktemp("static")
-    (static / "index.html").write_text("<!doctype html>")
-    (static / "app.js").write_text("export {};")
-    (static / ".hidden").write_text("secret")
-    with pytest.MonkeyPatch.context() as patched, running(folder) as server:
-        patched.setenv("ATTRIBUTOR_WEB_STATIC", str(static))
-        yield server
 
 
 def echo(access):
