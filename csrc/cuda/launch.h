@@ -1,0 +1,80 @@
+// Between the host code and the kernels, which are compiled one file a head size.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "flow_step.h"
+#include "kernel.cuh"
+
+namespace attributor::cuda {
+
+// What a variant is chosen by.
+struct Choice {
+    Rows rows;
+    bool half, general;
+    Tuning tuning;
+};
+
+// Which rows of Y a call holds in registers. With the biases of `general`, or 256 columns, 128 of them would spill.
+constexpr Rows rows_of(int64_t O, int D, bool general) {
+    const bool roomy = !general && D <= 128;
+    if (O == 1) return Rows::one;
+    if (O <= 16) return Rows::to_16;
+    if (O <= (roomy ? 128 : 64)) return roomy ? Rows::to_128 : Rows::to_64;
+    return Rows::more;
+}
+
+void launch_64(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
+void launch_128(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
+void launch_256(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
+// Whether there is such a variant; only in a build for measuring.
+bool launch_tuning(int D, const Choice& choice, const Arguments& arguments, cudaStream_t stream);
+
+inline void check(cudaError_t status, const char* call) {
+    if (status != cudaSuccess) throw Error(std::string(call) + ": " + cudaGetErrorString(status));
+}
+
+#if defined(__CUDACC__)
+
+template <class V>
+__global__ void __cluster_dims__(V::CLUSTER, 1, 1) __launch_bounds__(THREADS, 1)
+    flow_step_kernel(const __grid_constant__ Arguments a) {
+    extern __shared__ char raw[];
+    flow_step_item<V>(a, raw);
+}
+
+template <class V>
+void launch(const Arguments& a, cudaStream_t stream) {
+    check(cudaFuncSetAttribute(flow_step_kernel<V>, cudaFuncAttributeMaxDynamicSharedMemorySize, V::SHARED_BYTES),
+          "shared memory of the kernel");
+    flow_step_kernel<V><<<a.schedule.items() * V::CLUSTER, THREADS, V::SHARED_BYTES, stream>>>(a);
+    check(cudaGetLastError(), "launch of the kernel");
+}
+
+template <int D, bool HALF, bool GENERAL>
+void launch_rows(Rows rows, const Arguments& a, cudaStream_t stream) {
+    switch (rows) {
+        case Rows::one:
+            return launch<Variant<D, Rows::one, HALF, GENERAL>>(a, stream);
+        case Rows::to_16:
+            return launch<Variant<D, Rows::to_16, HALF, GENERAL>>(a, stream);
+        case Rows::more:
+            return launch<Variant<D, Rows::more, HALF, GENERAL>>(a, stream);
+        default:
+            return launch<Variant<D, rows_of(64, D, GENERAL), HALF, GENERAL>>(a, stream);
+    }
+}
+
+template <int D>
+void launch_any(const Choice& choice, const Arguments& a, cudaStream_t stream) {
+    if (choice.half)
+        choice.general ? launch_rows<D, true, true>(choice.rows, a, stream)
+                       : launch_rows<D, true, false>(choice.rows, a, stream);
+    else
+        choice.general ? launch_rows<D, false, true>(choice.rows, a, stream)
+                       : launch_rows<D, false, false>(choice.rows, a, stream);
+}
+
+#endif
+
+}  // namespace attributor::cuda

@@ -1,0 +1,157 @@
+// How the work of one call is cut into clusters of thread blocks. Plain C++: the kernel and the host ask the same
+// functions, and tests/test_cuda_schedule.py proves on a CPU that they cover every pair of tiles exactly once.
+//
+//     keys      | cluster: 128 keys a thread block, CLUSTER blocks |   x   queries | part: some tiles of QUERIES
+//     queries |
+//
+// A cluster owns its columns of Y in its part; parts are added up in a fixed order. So nothing is written by two, and
+// the same bits come out every time.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define ATTRIBUTOR_BOTH __host__ __device__
+#else
+#define ATTRIBUTOR_BOTH
+#endif
+
+namespace attributor::cuda {
+
+constexpr int KEYS = 128;           // of one thread block: two warpgroups of 64
+constexpr int MOST_PARTS = 16;      // of the queries
+constexpr int MOST_TILES = 8192;    // of one part, each a bit in shared memory
+constexpr int ITEMS_WANTED = 2048;  // so many clusters, about 30 for each pair of multiprocessors of an H100
+constexpr int64_t MOST_TOKENS = int64_t{1} << 30;      // so that positions and their differences fit into 32 bits
+constexpr int64_t MOST_PART_BYTES = int64_t{1} << 28;  // of partial results
+
+template <class T>
+ATTRIBUTOR_BOTH constexpr T ceil_div(T a, T b) {
+    return (a + b - 1) / b;
+}
+template <class T>
+ATTRIBUTOR_BOTH constexpr T least(T a, T b) {
+    return a < b ? a : b;
+}
+template <class T>
+ATTRIBUTOR_BOTH constexpr T most(T a, T b) {
+    return a < b ? b : a;
+}
+
+// Tiles of queries, [begin, end).
+struct Range {
+    int begin, end;
+    ATTRIBUTOR_BOTH int count() const { return end > begin ? end - begin : 0; }
+};
+
+// One cluster's work: a block of keys, and the tiles of queries of one part that see some of them.
+struct Item {
+    int block, part;
+    Range tiles;
+};
+
+struct Schedule {
+    int N, window;  // window: >= N for none
+    int queries;    // of a tile
+    int cluster;    // thread blocks, so cluster * KEYS keys a block
+    int group;      // blocks of keys whose items follow one another: they read the same queries at the same time
+    int tiles, blocks, part_tiles, parts;
+
+    ATTRIBUTOR_BOTH int keys() const { return cluster * KEYS; }
+
+    // Tiles of queries of which some query sees some key of the block: j <= i and i - j < window.
+    ATTRIBUTOR_BOTH Range seen_by(int block) const {
+        int first = block * keys(), last = least(N, first + keys()) - 1;
+        return {first / queries, least(tiles, (least(N, last + window) - 1) / queries + 1)};
+    }
+
+    // The parts that hold some tile of `seen_by(block)`; the others are neither computed nor added up.
+    ATTRIBUTOR_BOTH Range parts_of(int block) const {
+        Range seen = seen_by(block);
+        return {seen.begin / part_tiles, ceil_div(seen.end, part_tiles)};
+    }
+
+    ATTRIBUTOR_BOTH int groups() const { return ceil_div(blocks, group); }
+    ATTRIBUTOR_BOTH int blocks_in(int g) const { return least(group, blocks - g * group); }
+
+    // The parts that some block of the group sees: the first block's first to the last block's last.
+    ATTRIBUTOR_BOTH Range parts_of_group(int g) const {
+        return {parts_of(g * group).begin, parts_of(g * group + blocks_in(g) - 1).end};
+    }
+
+    ATTRIBUTOR_BOTH int items() const {
+        int sum = 0;
+        for (int g = 0; g < groups(); ++g) sum += parts_of_group(g).count() * blocks_in(g);
+        return sum;
+    }
+
+    // Item number `index`: groups of keys in order, inside from the last part to the first, inside the group's blocks.
+    // Some items at the corners of a group see no tile; their part is not added up.
+    ATTRIBUTOR_BOTH Item item(int index) const {
+        int g = 0;
+        for (;; ++g) {
+            int here = parts_of_group(g).count() * blocks_in(g);
+            if (index < here) break;
+            index -= here;
+        }
+        int block = g * group + index % blocks_in(g);
+        int part = parts_of_group(g).end - 1 - index / blocks_in(g);
+        Range seen = seen_by(block);
+        return {block, part, {most(seen.begin, part * part_tiles), least(seen.end, (part + 1) * part_tiles)}};
+    }
+
+    // Whether some pair of the tile and of the 128 keys from `first_key` on is hidden, so that each has to be asked.
+    ATTRIBUTOR_BOTH bool masked(int tile, int first_key) const {
+        int low = tile * queries, high = low + queries - 1;
+        return low < first_key + KEYS - 1 || high - first_key >= window;
+    }
+};
+
+// The schedule of a call; window >= N for none. `parts` 0 chooses: enough items to keep every multiprocessor busy to
+// the end, within MOST_PART_BYTES of partial results.
+inline Schedule plan(int N, int window, int64_t O, int queries, int cluster, int group, int parts = 0) {
+    Schedule s{N, least(window, N), queries, cluster, group, ceil_div(N, queries), 0, 0, 0};
+    s.blocks = ceil_div(N, s.keys());
+    if (parts == 0) {
+        int64_t fitting = MOST_PART_BYTES / (4 * O * N);
+        parts = static_cast<int>(least<int64_t>(least(ceil_div(ITEMS_WANTED, s.blocks), MOST_PARTS), fitting));
+    }
+    parts = most(most(parts, 1), ceil_div(s.tiles, MOST_TILES));
+    s.part_tiles = ceil_div(s.tiles, least(parts, s.tiles));
+    s.parts = ceil_div(s.tiles, s.part_tiles);
+    return s;
+}
+
+// Where everything lies in the caller's scratch memory, in bytes; every piece at a multiple of 256.
+struct Workspace {
+    int64_t row_bias, key_bias, high, low, factor, rows, active, partial, bytes;
+};
+
+// Rows of R that are multiplied at once: 16 or 64, which is what the buffers are padded to; 1 row takes no product.
+constexpr int row_block(int64_t O) {
+    return O == 1 ? 1 : O <= 16 ? 16 : 64;
+}
+inline int64_t padded_rows(int64_t O) {
+    return ceil_div<int64_t>(O, row_block(O)) * row_block(O);
+}
+
+inline Workspace workspace(const Schedule& s, int64_t O, int64_t H, bool key_bias) {
+    Workspace w{};
+    auto take = [&](int64_t bytes) {
+        int64_t at = w.bytes;
+        w.bytes += ceil_div<int64_t>(bytes, 256) * 256;
+        return at;
+    };
+    const int64_t queries = int64_t{s.tiles} * s.queries, keys = int64_t{s.blocks} * s.keys(), rows = padded_rows(O);
+    w.row_bias = take(H * queries * 4);
+    w.key_bias = take(key_bias ? H * keys * 4 : 0);
+    w.high = take(O == 1 ? 0 : rows * queries * 2);
+    w.low = take(O == 1 ? 0 : rows * queries * 2);
+    w.factor = take(O == 1 ? 0 : s.tiles * rows * 4);
+    w.rows = take(O == 1 ? queries * 4 : 0);
+    w.active = take(int64_t{s.tiles} * 4);
+    w.partial = take(s.parts > 1 ? s.parts * O * s.N * 4 : 0);
+    return w;
+}
+
+}  // namespace attributor::cuda
