@@ -11,6 +11,7 @@ from torch import Tensor
 from attributor._errors import NumericsError
 from attributor._resolve import model_id
 from attributor._result import Flow
+from attributor._tolerance import Budget
 from attributor._weights import Weights
 
 __all__ = ["complete", "describe", "draft"]
@@ -36,10 +37,12 @@ def complete(
     meta: dict[str, str],
     *,
     exact_sums: torch.dtype | None,
+    budget: Budget | None = None,
 ) -> Flow:
     """The Flow with its scores, (O, N) -> (O, K).
 
-    `exact_sums` is what the model computes in where nothing may take a share of a row, None where a sink does.
+    `exact_sums` is what the model computes in where nothing but the budget may take a share of a row, None where a sink
+    does.
 
     Raises:
         NumericsError: rows that should sum to 1 do not.
@@ -49,7 +52,8 @@ def complete(
         assert isinstance(weights.heads, Tensor)
         whole = 1.0 if normalize else float((1 + weights.heads.double().sum(1)).prod())
         missing = (1 - rows.double().sum(1) / whole).float()
-        worst = float(missing.abs().max())
+        skipped = 0.0 if budget is None else budget.lost.cpu()
+        worst = float((missing - skipped).abs().max())
         if exact_sums is not None and worst > ROUNDING.get(exact_sums, ROUNDING_16):
             raise NumericsError(
                 f"rows of the flow sum to 1 only within {worst:.2g}: the recorded queries and keys are not those that "
@@ -59,12 +63,24 @@ def complete(
 
 
 def describe(
-    model: Any, weights: Weights, used: str, normalize: bool, question: Tensor | None = None
+    model: Any,
+    weights: Weights,
+    used: str,
+    normalize: bool,
+    question: Tensor | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, str]:
-    """What a Flow's meta says of how it was computed."""
+    """What a Flow's meta says of how it was computed; `budget` as it is after the sweep."""
     assert isinstance(weights.heads, Tensor)
     L, H = weights.heads.shape
-    return {
+    spent = {}
+    if budget is not None:
+        spent = {
+            "tolerance": f"{budget.tolerance:g}",
+            "tiles_skipped": f"{budget.skipped:.4f}",
+            "mass_skipped": f"{float(budget.lost.max()):.4g}",
+        }
+    return spent | {
         "model": model_id(model) or type(model).__name__,
         "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."),
         "layers": str(L),

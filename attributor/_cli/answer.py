@@ -16,6 +16,7 @@ from attributor._generate import generate, without_end
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
 from attributor._start import span_tokens
+from attributor._tolerance import check_tolerance
 from attributor._weights import Weights
 
 __all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]
@@ -34,6 +35,7 @@ class Settings:
     trust_remote_code: bool = False
     weights: str = "mean"
     power: float | None = None
+    tolerance: float = 0.0
     impl: str | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
 
@@ -61,13 +63,15 @@ def check_settings(settings: Settings) -> Weights:
     """Everything that can be known to be wrong before a model is loaded; returns the weights.
 
     Raises:
-        InputError: unknown weights, a power that is not > 0.
+        InputError: unknown weights, a power that is not > 0, a tolerance that is out of range or cannot be kept.
         ImplementationError: an implementation that is unknown or missing here.
     """
     if settings.impl is not None:
         choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.float32)
     weights = Weights.of(settings.weights)
-    return weights if settings.power is None else replace(weights, power=settings.power)
+    weights = weights if settings.power is None else replace(weights, power=settings.power)
+    check_tolerance(settings.tolerance, weights)
+    return weights
 
 
 def describe(answered: Answered) -> str:
@@ -113,6 +117,7 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
             prompt_length=len(prompt.ids),
             weights=resolved,
             question=question,
+            tolerance=settings.tolerance,
             impl=settings.impl,
             progress=stages,
         )
@@ -174,7 +179,14 @@ def _written(
     if not ended and written.numel() >= count:
         notes.append(f"the answer was cut off after {count} token{'s' * (count != 1)}; --max-new-tokens N allows more")
     sequence = torch.cat([prompt.ids, written])
-    found: Flow = recording.flow(sequence, prompt_length=k, question=question, impl=settings.impl, progress=stages)
+    found: Flow = recording.flow(
+        sequence,
+        prompt_length=k,
+        question=question,
+        tolerance=settings.tolerance,
+        impl=settings.impl,
+        progress=stages,
+    )
     return found
 
 

@@ -18,7 +18,8 @@ from attributor._default_model import DEFAULT_MODEL
 __all__ = ["app"]
 
 VIEW = ("how", "top", "as_json", "html", "save")
-SETTINGS = ("model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens")
+SETTINGS = ("model", "device_map", "revision", "trust_remote_code", "weights", "power")
+SETTINGS += ("tolerance", "impl", "max_new_tokens")
 
 app = typer.Typer(
     name="attributor",
@@ -83,6 +84,7 @@ def flow(
     trust_remote_code: opt.TrustRemoteCode = False,
     weights: opt.Weights = "mean",
     power: opt.Power = None,
+    tolerance: opt.Tolerance = 0.0,
     impl: opt.Impl = None,
     by: opt.ByOption = opt.By.sentence,
     how: opt.How = "sum",
@@ -120,6 +122,7 @@ def demo(
     dtype: opt.DtypeOption = opt.Dtype.auto,
     device_map: opt.DeviceMap = None,
     weights: opt.Weights = "retrieval",
+    tolerance: opt.Tolerance = 0.0,
     impl: opt.Impl = None,
     by: opt.ByOption = opt.By.sentence,
     how: opt.How = "sum",

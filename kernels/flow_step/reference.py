@@ -27,7 +27,10 @@ def flow_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (O, N)
-    """Blockwise over queries, any device; computes in the widest of float32 and the inputs' dtypes."""
+    """Blockwise over queries, any device; computes in the widest of float32 and the inputs' dtypes.
+
+    Blocks where the rows are all zero are skipped, unless a gradient with respect to the rows is asked for.
+    """
     dtype = torch.float32
     for tensor in (rows, query, row_bias):
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -37,6 +40,8 @@ def flow_step(
     position = torch.arange(N, device=rows.device)
     for start in range(0, N, BLOCK):
         stop = min(start + BLOCK, N)
+        if not rows.requires_grad and not bool(rows[:, start:stop].any()):
+            continue
         first = 0 if window is None else max(0, start - window + 1)
         i, j = position[start:stop, None], position[None, first:stop]
         hidden = j > i if window is None else (j > i) | (i - j >= window)  # [BQ, BK]
