@@ -66,9 +66,9 @@ def flow(
         question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
             does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
             positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
-        tolerance: the share of each row, less than 1, that may be skipped to save time: tiles of 128 queries, whose part
-            in the row is known beforehand. `missing_mass` is then the L1 distance of the whole row to that of the full
-            run, and `meta` says how much was skipped; sinks and more: docs/tolerance.md. 0 skips nothing.
+        tolerance: the share of each row, less than 1, that may be skipped to save time: tiles of 128 queries, of which
+            it is known beforehand what they would hold. `missing_mass` is then the L1 distance of the whole row to that
+            of the full run, and `meta` says how much was skipped (docs/tolerance.md, also for sinks). 0 skips nothing.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
         keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which

@@ -22,9 +22,7 @@ from attributor._weights import Weights
 
 __all__ = ["TILE", "Budget", "check_tolerance"]
 
-TILE = (
-    128  # queries: what the kernels on a GPU skip at once, and more than a block of the CPU's, which skips part of one
-)
+TILE = 128  # queries: what a kernel on a GPU skips at once; the CPU's has blocks of 96, of which it skips either end
 
 
 def check_tolerance(tolerance: Any, weights: Weights) -> float:
@@ -50,8 +48,8 @@ def check_tolerance(tolerance: Any, weights: Weights) -> float:
 class Budget:
     """What each row of one sweep may still lose, and what it has lost.
 
-    The n-th layer of a sweep over L, the model's last layer being the first, may spend n / (n + ... + L) of what is left:
-    mass gathers in few tiles towards the model's first layers, where the same budget therefore buys more.
+    The n-th layer of a sweep over L, the model's last layer being the first, may spend n / (n + ... + L) of what is
+    left: mass gathers in few tiles towards the model's first layers, where the same budget therefore buys more.
     docs/tolerance.md compares other rules.
 
     Attributes:
@@ -112,7 +110,7 @@ class Budget:
         work = heads * seen * (worst > 0).to(rows)  # a tile without mass is skipped in any case
         self._wanted = self._wanted.to(rows.device) + work.sum()
         self._skipped = self._skipped.to(rows.device) + (work * dropped).sum()
-        parts = dropped.split([tile.shape[1] for tile in tiles])
+        parts = torch.split(dropped, [tile.shape[1] for tile in tiles])
         bounds = zip(parts, shape.chunks, strict=True)
         hidden = [part.repeat_interleave(TILE)[: high - low] for part, (low, high) in bounds]
         return rows.masked_fill(torch.cat(hidden), 0)
@@ -120,4 +118,4 @@ class Budget:
 
 def _sums(rows: Tensor) -> Tensor:
     """(O, N) -> (O, T), the sum over each tile."""
-    return pad(rows, (0, -rows.shape[1] % TILE)).unflatten(1, (-1, TILE)).sum(2)
+    return pad(rows, (0, -rows.shape[1] % TILE)).view(rows.shape[0], -1, TILE).sum(2)

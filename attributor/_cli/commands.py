@@ -18,8 +18,9 @@ from attributor._default_model import DEFAULT_MODEL
 __all__ = ["app"]
 
 VIEW = ("how", "top", "as_json", "html", "save")
-SETTINGS = ("model", "device_map", "revision", "trust_remote_code", "weights", "power")
-SETTINGS += ("tolerance", "impl", "max_new_tokens")
+SETTINGS = (
+    "model", "device_map", "revision", "trust_remote_code", "weights", "power", "tolerance", "impl", "max_new_tokens",
+)  # fmt: skip
 
 app = typer.Typer(
     name="attributor",
