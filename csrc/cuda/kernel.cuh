@@ -47,6 +47,9 @@ struct Variant {
     static constexpr int BLOCK = ROWS == Rows::one ? 1 : ROWS == Rows::to_16 ? 16 : 64;  // rows of R at once
     static constexpr int HELD = ROWS == Rows::more ? 0 : ROWS == Rows::to_128 ? 2 : 1;   // blocks of Y in registers
     static constexpr int PANELS = D / BOX;
+    // Whether the next tile's first products run while this tile is finished: their queries then wait in the ring while
+    // the rows of R pass through it, which there must be stages for.
+    static constexpr bool AHEAD = OVERLAP == Overlap::halves && HELD > 0;
 
     static constexpr int KEY_BYTES = KEYS * D * 2;
     static constexpr int QUERY_BYTES = QUERIES * D * 2;
@@ -83,13 +86,13 @@ struct Arguments {
     bool softcap;
 };
 
-// How many stages of a ring were taken so far, which says all: each time round, the barriers' parity turns.
+// How many stages of a ring were used so far, which says all: each time round, the barriers' parity turns.
 template <int STAGES>
 struct Ring {
-    uint32_t taken = 0;
-    __device__ int stage() const { return static_cast<int>(taken % STAGES); }
-    __device__ uint32_t parity() const { return taken / STAGES & 1; }
-    __device__ void next() { ++taken; }
+    uint32_t used = 0;
+    __device__ int stage() const { return static_cast<int>(used % STAGES); }
+    __device__ uint32_t parity() const { return used / STAGES & 1; }
+    __device__ void next() { ++used; }
 };
 
 // The thread block's shared memory.
@@ -134,18 +137,20 @@ __device__ inline int head_at(int i, int H, bool down) {
     return down ? H - 1 - i : i;
 }
 
-// 2^x to 3e-7 without the exponential unit: the fraction in [-1/2, 1/2] by a polynomial, the rest into the exponent.
+// 2^x to 3e-7, 0 below 2^-126, without the exponential unit: the fraction in [-1/2, 1/2] by a polynomial, the rest into
+// the exponent.
 __device__ inline float exp2_polynomial(float x) {
     constexpr float magic = 12582912.0f;  // 3 * 2^22: adding it rounds to a whole number
-    x = x < -126.0f ? -126.0f : x;
+    const bool nothing = x < -126.0f;
+    x = nothing ? -126.0f : x;
     float whole = x + magic, f = x - (whole - magic);
-    float p = 0.00133952f;
-    p = p * f + 0.00967018f;
-    p = p * f + 0.05550339f;
-    p = p * f + 0.24022338f;
-    p = p * f + 0.69314719f;
-    p = p * f + 1.0f;
-    return from_bits(to_bits(p) + (to_bits(whole) << 23));
+    float p = 0.00132765f;  // the least relative error on [-1/2, 1/2]: 7e-8, 2.4e-7 in float32
+    p = p * f + 0.00967554f;
+    p = p * f + 0.05550713f;
+    p = p * f + 0.24022120f;
+    p = p * f + 0.69314697f;
+    p = p * f + 1.00000007f;
+    return nothing ? 0.0f : from_bits(to_bits(p) + (to_bits(whole) << 23));
 }
 
 // To 1e-7 relative: 1 - 2 / (e^2x + 1) loses the small ones, which have an odd polynomial.
@@ -178,45 +183,67 @@ __device__ void load_shared_box(char* to, const TensorMap* map, Barrier* full, i
         load_box_to(to, map, full, x, y, z, (1 << V::CLUSTER) - 1);
 }
 
+// Everything in the order in which `compute` takes it: the heads of a tile, the first one of the next tile where that
+// is multiplied ahead, the rows of R of the tile.
 template <class V>
-__device__ void feed(const Shared<V>& shared, const Arguments& a, Tiles tiles, int first_key, uint32_t rank) {
+struct Feeding {
+    Shared<V> shared;
+    const Arguments& a;
+    int first_key;  // of the thread block
+    uint32_t rank;
     Ring<V::STAGES> ring;
     Ring<V::KEY_STAGES> keys;
     int loaded = -1;  // the key head that was loaded last
-    bool down = false;
-    const int64_t padded = int64_t{a.schedule.tiles} * V::QUERIES;
-    for (int tile = tiles.next(); tile >= 0; tile = tiles.next(), down = !down) {
-        const int first = tile * V::QUERIES;
-        for (int i = 0; i < a.H; ++i) {
-            const int h = head_at(i, a.H, down), kv = a.heads[a.H + h];
-            if (kv != loaded) {
-                barrier_wait(shared.key_empty(keys.stage()), keys.parity() ^ 1);
-                load_keys<V>(shared, a, keys.stage(), first_key, kv);
-                keys.next();
-                loaded = kv;
-            }
-            barrier_wait(shared.empty(ring.stage()), ring.parity() ^ 1);
-            Barrier* full = shared.full(ring.stage());
-            barrier_expect(full, V::QUERY_BYTES + V::BIAS_BYTES);
-            for (int panel = 0, box = 0; panel < V::PANELS; ++panel)
-                for (int row = 0; row < V::QUERIES; row += BOX, ++box)
-                    load_shared_box<V>(shared.stage(ring.stage()) + (panel * V::QUERIES + row) * BOX * 2, &a.query,
-                                       full, box, rank, panel * BOX, first + row, a.heads[h]);
-            load_line(shared.bias(ring.stage()), a.row_bias + h * padded + first, V::BIAS_BYTES, full);
-            ring.next();
+
+    // An empty stage of the ring, whose barrier now expects so many bytes.
+    __device__ Barrier* take(uint32_t bytes) {
+        barrier_wait(shared.empty(ring.stage()), ring.parity() ^ 1);
+        Barrier* full = shared.full(ring.stage());
+        barrier_expect(full, bytes);
+        return full;
+    }
+
+    __device__ void head(int tile, int h) {
+        const int kv = a.heads[a.H + h], first = tile * V::QUERIES;
+        if (kv != loaded) {
+            barrier_wait(shared.key_empty(keys.stage()), keys.parity() ^ 1);
+            load_keys<V>(shared, a, keys.stage(), first_key, kv);
+            keys.next();
+            loaded = kv;
         }
-        if constexpr (V::BLOCK > 1) {
-            for (int row = 0; row < a.padded_rows; row += V::BLOCK) {
-                barrier_wait(shared.empty(ring.stage()), ring.parity() ^ 1);
-                Barrier* full = shared.full(ring.stage());
-                barrier_expect(full, V::ROW_BYTES);
-                for (int part = 0, box = 0; part < 2; ++part)
-                    for (int query = 0; query < V::QUERIES; query += BOX, ++box)
-                        load_shared_box<V>(shared.stage(ring.stage()) + box * V::BLOCK * BOX * 2,
-                                           part ? &a.low : &a.high, full, box, rank, first + query, row, 0);
-                ring.next();
-            }
-        }
+        Barrier* full = take(V::QUERY_BYTES + V::BIAS_BYTES);
+        char* to = shared.stage(ring.stage());
+        for (int panel = 0, box = 0; panel < V::PANELS; ++panel)
+            for (int row = 0; row < V::QUERIES; row += BOX, ++box)
+                load_shared_box<V>(to + box * BOX_BYTES, &a.query, full, box, rank, panel * BOX, first + row,
+                                   a.heads[h]);
+        load_line(shared.bias(ring.stage()), a.row_bias + int64_t{h} * a.schedule.tiles * V::QUERIES + first,
+                  V::BIAS_BYTES, full);
+        ring.next();
+    }
+
+    __device__ void rows(int tile, int row) {
+        Barrier* full = take(V::ROW_BYTES);
+        char* to = shared.stage(ring.stage());
+        for (int part = 0, box = 0; part < 2; ++part)
+            for (int query = 0; query < V::QUERIES; query += BOX, ++box)
+                load_shared_box<V>(to + box * V::BLOCK * BOX * 2, part ? &a.low : &a.high, full, box, rank,
+                                   tile * V::QUERIES + query, row, 0);
+        ring.next();
+    }
+};
+
+template <class V>
+__device__ void feed(const Shared<V>& shared, const Arguments& a, Tiles tiles, int first_key, uint32_t rank) {
+    Feeding<V> f{shared, a, first_key, rank, {}, {}};
+    bool down = false, ahead = false;
+    for (int tile = tiles.next(), next; tile >= 0; tile = next, down = !down) {
+        next = tiles.next();
+        for (int i = ahead; i < a.H; ++i) f.head(tile, head_at(i, a.H, down));
+        ahead = V::AHEAD && next >= 0;
+        if (ahead) f.head(next, head_at(0, a.H, !down));
+        if constexpr (V::BLOCK > 1)
+            for (int row = 0; row < a.padded_rows; row += V::BLOCK) f.rows(tile, row);
     }
 }
 
@@ -270,12 +297,12 @@ struct Computing {
     Ring<V::KEY_STAGES> keys;
     int loaded = -1;  // the key head in use
 
-    __device__ int key_stage() const { return static_cast<int>((keys.taken - 1) % V::KEY_STAGES); }  // where it lies
+    __device__ int key_stage() const { return static_cast<int>((keys.used - 1) % V::KEY_STAGES); }  // where it lies
 
-    // S = K Q^T for the WIDTH queries from `offset` of the tile in the ring's stage; not waited for.
-    __device__ void issue(float (&s)[S], int offset) const {
+    // S = K Q^T for the WIDTH queries from `offset` of the tile in a stage; not waited for.
+    __device__ void issue(float (&s)[S], int stage, int offset) const {
         const char* k = shared.key(key_stage()) + group * BOX_BYTES;
-        const char* q = shared.stage(ring.stage()) + offset * BOX * 2;
+        const char* q = shared.stage(stage) + offset * BOX * 2;
         products_begin();
 #pragma unroll
         for (int panel = 0; panel < V::PANELS; ++panel)
@@ -286,6 +313,14 @@ struct Computing {
         products_commit();
     }
 
+    // The next stage of the ring, once it is full.
+    __device__ int take() {
+        const int stage = ring.stage();
+        barrier_wait(shared.full(stage), ring.parity());
+        ring.next();
+        return stage;
+    }
+
     // Each warp arrives for itself, at every block of the cluster that fills the stage.
     __device__ void release(int stage) const {
         sync_warp();
@@ -294,8 +329,9 @@ struct Computing {
             for (uint32_t to = 0; to < V::CLUSTER; ++to) barrier_arrive(shared.empty(stage), to);
     }
 
-    // Until head number h and its keys lie in shared memory. Nothing may read the keys of the head before any more.
-    __device__ void arrive_at(int h) {
+    // The stage of head number h, once it and its keys lie in shared memory. Nothing may read the keys of the head
+    // before any more.
+    __device__ int take_head(int h) {
         const int kv = a.heads[a.H + h];
         if (kv != loaded) {
             if (loaded >= 0) {
@@ -306,7 +342,7 @@ struct Computing {
             keys.next();
             loaded = kv;
         }
-        barrier_wait(shared.full(ring.stage()), ring.parity());
+        return take();
     }
 
     __device__ void key_biases(float (&bias)[2], int h) const {
@@ -331,26 +367,31 @@ struct Computing {
 
     // W of one tile: the sum over the heads. While one half of a head's queries is exponentiated, the products of the
     // other half, or of the next head, are on their way: always issue, exponentiate, wait, in this order, because
-    // products that were in flight where the loop turns would be serialised by the compiler.
-    __device__ void sum_heads_by_halves(float (&total)[W], bool down, bool masked, int gap) {
-        float one[S], other[S], key_bias[2];
-        arrive_at(head_at(0, a.H, down));
-        issue(one, 0);
-        products_wait(one);
+    // products that were in flight where the loop turns would be serialised by the compiler. Where AHEAD and `more`
+    // tiles come, `one` and `stage` are left with the next tile's first half; `stage` is -1 where nothing was
+    // multiplied yet.
+    __device__ void sum_heads_by_halves(float (&total)[W], float (&one)[S], int& stage, bool down, bool more,
+                                        bool masked, int gap) {
+        float other[S], key_bias[2];
+        if (stage < 0) {
+            stage = take_head(head_at(0, a.H, down));
+            issue(one, stage, 0);
+            products_wait(one);
+        }
         for (int i = 0; i < a.H; ++i) {
-            const int stage = ring.stage();
             key_biases(key_bias, head_at(i, a.H, down));
-            issue(other, V::WIDTH);
+            issue(other, stage, V::WIDTH);
             exponentiate(total, one, 0, stage, key_bias, masked, gap);
             products_wait(other);
-            ring.next();
-            if (i + 1 < a.H) {
-                arrive_at(head_at(i + 1, a.H, down));
-                issue(one, 0);
+            int ahead = -1;
+            if (i + 1 < a.H || (V::AHEAD && more)) {
+                ahead = take_head(i + 1 < a.H ? head_at(i + 1, a.H, down) : head_at(0, a.H, !down));
+                issue(one, ahead, 0);
             }
             exponentiate(total, other, V::WIDTH, stage, key_bias, masked, gap);
             products_wait(one);
             release(stage);
+            stage = ahead;
         }
     }
 
@@ -358,16 +399,14 @@ struct Computing {
     __device__ void sum_heads_in_turns(float (&total)[W], bool down, bool masked, int gap) {
         float s[S], key_bias[2];
         for (int i = 0; i < a.H; ++i) {
-            const int h = head_at(i, a.H, down);
-            arrive_at(h);
+            const int h = head_at(i, a.H, down), stage = take_head(h);
             key_biases(key_bias, h);
             named_sync(1 + group, 2 * WARPGROUP);
-            issue(s, 0);
+            issue(s, stage, 0);
             named_arrive(2 - group, 2 * WARPGROUP);
             products_wait(s);
-            exponentiate(total, s, 0, ring.stage(), key_bias, masked, gap);
-            release(ring.stage());
-            ring.next();
+            exponentiate(total, s, 0, stage, key_bias, masked, gap);
+            release(stage);
         }
     }
 };
@@ -434,12 +473,15 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
     if constexpr (V::OVERLAP == Overlap::turns)
         if (group == 1) named_arrive(1, 2 * WARPGROUP);  // the first warpgroup begins
 
-    for (int tile = tiles.next(); tile >= 0; tile = tiles.next(), down = !down) {
+    float one[V::WIDTH / 2];
+    int stage = -1;
+    for (int tile = tiles.next(), next; tile >= 0; tile = next, down = !down) {
+        next = tiles.next();
         float total[V::QUERIES / 2] = {};
         const bool masked = a.schedule.masked(tile, block_key);
         const int gap = tile * V::QUERIES - c.first_key;
         if constexpr (V::OVERLAP == Overlap::halves)
-            c.sum_heads_by_halves(total, down, masked, gap);
+            c.sum_heads_by_halves(total, one, stage, down, next >= 0, masked, gap);
         else
             c.sum_heads_in_turns(total, down, masked, gap);
 
@@ -456,15 +498,14 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
             const float scale = split(total, high, low);
             const float* factor = a.factor + int64_t{tile} * a.padded_rows + c.place.column;
             auto block = [&](int row, float (&into)[V::BLOCK / 2]) {  // into = its part of Y, of this tile
-                barrier_wait(shared.full(c.ring.stage()), c.ring.parity());
-                multiply_rows<V>(into, high, low, shared.stage(c.ring.stage()));
+                const int at = c.take();
+                multiply_rows<V>(into, high, low, shared.stage(at));
                 float2 factors[V::BLOCK / 8];
 #pragma unroll
                 for (int b = 0; b < V::BLOCK / 8; ++b)
                     factors[b] = *reinterpret_cast<const float2*>(factor + row + 8 * b);
                 products_wait(into);
-                c.release(c.ring.stage());
-                c.ring.next();
+                c.release(at);
 #pragma unroll
                 for (int i = 0; i < V::BLOCK / 2; ++i) into[i] *= (i % 2 ? factors[i / 4].y : factors[i / 4].x) * scale;
             };
