@@ -47,6 +47,9 @@ struct Variant {
     static constexpr int BLOCK = ROWS == Rows::one ? 1 : ROWS == Rows::to_16 ? 16 : 64;  // rows of R at once
     static constexpr int HELD = ROWS == Rows::more ? 0 : ROWS == Rows::to_128 ? 2 : 1;   // blocks of Y in registers
     static constexpr int PANELS = D / BOX;
+    // Whether K waits in registers: products that read both operands from shared memory, 64 x 64 at a time, would take
+    // all of its bandwidth. There is room for D / 4 registers more where few rows of Y are held.
+    static constexpr bool KEYS_HELD = OVERLAP == Overlap::halves && D <= 128 && HELD * BLOCK <= 16;
     // Whether the next tile's first products run while this tile is finished: their queries then wait in the ring while
     // the rows of R pass through it, which there must be stages for.
     static constexpr bool AHEAD = OVERLAP == Overlap::halves && HELD > 0;
@@ -56,8 +59,8 @@ struct Variant {
     static constexpr int ROW_BYTES = BLOCK == 1 ? 0 : 2 * BLOCK * QUERIES * 2;  // both parts of R
     static constexpr int BIAS_BYTES = QUERIES * 4;
     static constexpr int STAGE_BYTES = QUERY_BYTES > ROW_BYTES ? QUERY_BYTES : ROW_BYTES;
-    static constexpr int KEY_STAGES = D == 256 ? 1 : 2;
-    static constexpr int STAGES = D == 256 ? 2 : QUERIES > 128 ? 3 : 4;
+    static constexpr int KEY_STAGES = D == 256 || KEYS_HELD ? 1 : 2;
+    static constexpr int STAGES = D == 256 ? 2 : QUERIES > 128 ? 3 : KEYS_HELD ? 5 : 4;
 
     // Shared memory, in bytes from a multiple of 1024.
     static constexpr int KEY_AT = 0;
@@ -296,6 +299,7 @@ struct Computing {
     Ring<V::STAGES> ring;
     Ring<V::KEY_STAGES> keys;
     int loaded = -1;  // the key head in use
+    uint32_t key[V::KEYS_HELD ? V::D / 4 : 1] = {};
 
     __device__ int key_stage() const { return static_cast<int>((keys.used - 1) % V::KEY_STAGES); }  // where it lies
 
@@ -307,9 +311,13 @@ struct Computing {
 #pragma unroll
         for (int panel = 0; panel < V::PANELS; ++panel)
 #pragma unroll
-            for (int step = 0; step < BOX / 16; ++step)
-                product<V::HALF>(s, matrix(k + panel * KEYS * BOX * 2) + 2 * step,
-                                 matrix(q + panel * V::QUERIES * BOX * 2) + 2 * step, panel + step > 0);
+            for (int step = 0; step < BOX / 16; ++step) {
+                const uint64_t b = matrix(q + panel * V::QUERIES * BOX * 2) + 2 * step;
+                if constexpr (V::KEYS_HELD)
+                    product_from<V::HALF>(s, key + 4 * (panel * BOX / 16 + step), b, panel + step > 0);
+                else
+                    product<V::HALF>(s, matrix(k + panel * KEYS * BOX * 2) + 2 * step, b, panel + step > 0);
+            }
         products_commit();
     }
 
@@ -329,18 +337,36 @@ struct Computing {
             for (uint32_t to = 0; to < V::CLUSTER; ++to) barrier_arrive(shared.empty(stage), to);
     }
 
-    // The stage of head number h, once it and its keys lie in shared memory. Nothing may read the keys of the head
-    // before any more.
+    __device__ void release_keys() const {
+        sync_warp();
+        if (thread_index() % 32 == 0) barrier_arrive(shared.key_empty(key_stage()), rank);
+    }
+
+    // K of the warpgroup from shared memory, as the left operand of products: 16 keys a warp, 16 columns a time.
+    __device__ void hold_keys() {
+        const int row = thread_index() % WARPGROUP / 32 * 16 + thread_index() % 16, chunk = thread_index() % 32 / 16;
+        const char* from = shared.key(key_stage()) + group * BOX_BYTES + row * BOX * 2;
+#pragma unroll
+        for (int panel = 0; panel < V::PANELS; ++panel)
+#pragma unroll
+            for (int step = 0; step < BOX / 16; ++step)  // 16 bytes are swizzled by the row
+                load_matrices(key + 4 * (panel * BOX / 16 + step),
+                              from + panel * KEYS * BOX * 2 + ((2 * step + chunk) ^ (row % 8)) * 16);
+    }
+
+    // The stage of head number h, once it and its keys are there. No product with the keys of the head before may still
+    // be on its way.
     __device__ int take_head(int h) {
         const int kv = a.heads[a.H + h];
         if (kv != loaded) {
-            if (loaded >= 0) {
-                sync_warp();
-                if (thread_index() % 32 == 0) barrier_arrive(shared.key_empty(key_stage()), rank);
-            }
+            if (!V::KEYS_HELD && loaded >= 0) release_keys();
             barrier_wait(shared.key_full(keys.stage()), keys.parity());
             keys.next();
             loaded = kv;
+            if constexpr (V::KEYS_HELD) {
+                hold_keys();
+                release_keys();
+            }
         }
         return take();
     }
@@ -439,9 +465,9 @@ __device__ void multiply_rows(float (&product_)[V::BLOCK / 2], const uint32_t (&
     for (int k = 0; k < V::QUERIES / 16; ++k) {
         const uint64_t r_high = matrix(rows + k / 4 * PANEL) + 2 * (k % 4);
         const uint64_t r_low = matrix(rows + PART + k / 4 * PANEL) + 2 * (k % 4);
-        product_from(product_, high[4 * k], high[4 * k + 1], high[4 * k + 2], high[4 * k + 3], r_low, k > 0);
-        product_from(product_, low[4 * k], low[4 * k + 1], low[4 * k + 2], low[4 * k + 3], r_high, true);
-        product_from(product_, high[4 * k], high[4 * k + 1], high[4 * k + 2], high[4 * k + 3], r_high, true);
+        product_from<true>(product_, high + 4 * k, r_low, k > 0);
+        product_from<true>(product_, low + 4 * k, r_high, true);
+        product_from<true>(product_, high + 4 * k, r_high, true);
     }
     products_commit();
 }
@@ -528,7 +554,8 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
                         each_row<V::BLOCK>(a, c.first_key, c.place, row, product_, part, add_to);
                 }
             }
-            keep_until_here(high, low);
+            keep_until_here(high);
+            keep_until_here(low);
         }
         first = false;
     }

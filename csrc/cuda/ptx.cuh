@@ -235,30 +235,44 @@ __device__ __forceinline__ void product(float (&d)[96], uint64_t a, uint64_t b, 
         ATTRIBUTOR_PRODUCT(192, 96, 96, 97, 98, "bf16");
 }
 
-// A from registers, float16: of thread t of a warp, rows t / 4 and + 8 (a0, a1), columns 2 (t % 4) and + 8 (a2, a3).
-#define ATTRIBUTOR_PRODUCT_A(N, COUNT, A0, A1, A2, A3, B_AT, C_AT)                              \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #C_AT                                     \
-                 ", 0;\n"                                                                       \
-                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" ATTRIBUTOR_R##COUNT \
-                 "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B_AT ", p, 1, 1, 0;\n}"      \
-                 : ATTRIBUTOR_D##COUNT(d, 0)                                                    \
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(static_cast<int>(add)))
+// A from registers: of thread t of a warp, rows t / 4 and + 8 (a[0], a[1]), columns 2 (t % 4) and the one after; then
+// the same 8 columns on (a[2], a[3]). They may not change before the products are waited for.
+#define ATTRIBUTOR_PRODUCT_A(N, COUNT, A0, A1, A2, A3, B_AT, C_AT, TYPE)                                  \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #C_AT                                               \
+                 ", 0;\n"                                                                                 \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" ATTRIBUTOR_R##COUNT \
+                 "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B_AT ", p, 1, 1, 0;\n}"                \
+                 : ATTRIBUTOR_D##COUNT(d, 0)                                                              \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)))
 
-__device__ __forceinline__ void product_from(float (&d)[8], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                             uint64_t b, bool add) {
-    ATTRIBUTOR_PRODUCT_A(16, 8, 8, 9, 10, 11, 12, 13);
+template <bool HALF>
+__device__ __forceinline__ void product_from(float (&d)[8], const uint32_t* a, uint64_t b, bool add) {
+    static_assert(HALF, "the rows of R are float16");
+    ATTRIBUTOR_PRODUCT_A(16, 8, 8, 9, 10, 11, 12, 13, "f16");
 }
 
-__device__ __forceinline__ void product_from(float (&d)[32], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                             uint64_t b, bool add) {
-    ATTRIBUTOR_PRODUCT_A(64, 32, 32, 33, 34, 35, 36, 37);
+template <bool HALF>
+__device__ __forceinline__ void product_from(float (&d)[32], const uint32_t* a, uint64_t b, bool add) {
+    if constexpr (HALF)
+        ATTRIBUTOR_PRODUCT_A(64, 32, 32, 33, 34, 35, 36, 37, "f16");
+    else
+        ATTRIBUTOR_PRODUCT_A(64, 32, 32, 33, 34, 35, 36, 37, "bf16");
+}
+
+// Four matrices of 8 rows of 16 bytes from shared memory, one row's address a thread: threads 0 to 7 give the rows of
+// the first. Thread t gets 4 bytes of each: row t / 4, elements 2 (t % 4) and the one after.
+__device__ __forceinline__ void load_matrices(uint32_t* to, const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
 }
 
 // Registers that products read stay as they are until here; after products_wait.
 template <int N>
-__device__ __forceinline__ void keep_until_here(const uint32_t (&x)[N], const uint32_t (&y)[N]) {
+__device__ __forceinline__ void keep_until_here(const uint32_t (&x)[N]) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) asm volatile("" ::"r"(x[i]), "r"(y[i]));
+    for (int i = 0; i < N; ++i) asm volatile("" ::"r"(x[i]));
 }
 
 // --- arithmetic
