@@ -1,7 +1,7 @@
 /** The place of one picture: its canvas, what is under the pointer as text, and what is said while data come or do not. */
 import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren, VNode } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
 import { fileName, save } from "../share/download";
 import { report } from "../ui/messages";
@@ -36,7 +36,8 @@ export interface StageProps<D, H, P extends Picture<D, H>> {
 export function Stage<D, H, P extends Picture<D, H>>(props: StageProps<D, H, P>): VNode {
   const canvas = useRef<HTMLCanvasElement>(null), picture = useRef<P | null>(null);
   const { make, data } = props;
-  useEffect(() => {
+  // Not a passive effect: those end a frame after the canvas was taken out, and until then its size is followed down to nothing.
+  useLayoutEffect(() => {
     const made = make(canvas.current as HTMLCanvasElement);
     picture.current = made;
     return () => {

@@ -65,7 +65,7 @@ export class HeadMap extends Picture<HeadMapData, HeadHit> {
   protected tall(width: number): number {
     if (!this.data) return 240;
     const { layers, heads } = this.data;
-    const wide = Math.min(WIDEST, (width - LEFT) / heads);
+    const wide = Math.max(1, Math.min(WIDEST, (width - LEFT) / heads)); // no less: the labels go in steps of it
     // Cells stay close to squares where there are many, and never so low that a row cannot be hit.
     const height = Math.min(TALLEST, Math.max(9, Math.min(wide, 900 / layers)));
     this.cell = { width: wide, height };

@@ -68,10 +68,11 @@ export abstract class Picture<Data, Hit> {
     this.redrawOver();
   }
 
-  /** Takes the size of its place, and this many device pixels a CSS pixel. */
+  /** Takes the size of its place, and this many device pixels a CSS pixel. A place that is hidden has the width that it had last. */
   resize(dpr: number = globalThis.devicePixelRatio || 1): void {
     this.dpr = dpr;
-    this.width = Math.max(1, Math.round(this.host.clientWidth));
+    this.width = Math.round(this.host.clientWidth) || this.width;
+    if (!this.width) return; // never seen: the observer tells when it is
     this.height = Math.max(1, Math.round(this.tall(this.width)));
     for (const canvas of [this.canvas, this.over]) {
       const width = Math.round(this.width * dpr), height = Math.round(this.height * dpr);
@@ -175,12 +176,12 @@ export abstract class Picture<Data, Hit> {
 
   private retheme(): void {
     this.theme = readTheme(this.host);
-    this.arrange();
-    this.redraw();
+    this.resize(this.dpr);
   }
 
   private draw(): void {
     this.frame = 0;
+    if (!this.width) return;
     if (this.stale) this.layer(this.canvas, (pen) => this.paint(pen));
     this.layer(this.over, (pen) => this.hovered !== null && this.paintOver(pen));
     this.stale = false;

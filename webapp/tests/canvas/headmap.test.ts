@@ -78,3 +78,10 @@ test("a model of 80 layers and 64 heads stays within its width, and its numbers 
   expect(last.height).toBeGreaterThanOrEqual(9);
   expect(drawn.texts()).not.toContain("0.50");
 });
+
+test("a place with no room for a cell ends its labels all the same", () => {
+  vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(20); // less than the labels of the rows take
+  map.resize();
+  drawn.frame();
+  expect(map.box({ layer: 0, head: 2 }).width).toBeGreaterThan(0);
+});
