@@ -32,7 +32,12 @@ void refuse(const std::string& what) {
 }
 
 bool is_default(const Tuning& t) {
-    return t.queries == 128 && !t.turns && t.cluster == 2 && t.emulated == 0;
+    return t.queries == 128 && !t.turns && t.cluster == 2 && t.emulated == 0 && !t.keys_shared;
+}
+
+// Where Y is added up, chosen or as asked for.
+Rows rows_for(const FlowStep& s, int D, bool general) {
+    return rows_of(s.O, s.tuning.held < 0 ? s.H : s.tuning.held ? 1 : MANY_HEADS, D, general);
 }
 
 void check_sizes(const FlowStep& s) {
@@ -201,7 +206,7 @@ void flow_step(const FlowStep& s) {
                                                                                         p.key_bias_out);
     check(cudaGetLastError(), "launch of the preparation");
 
-    const Choice choice{rows_of(s.O, D, general), s.type == Type::float16, general, s.tuning};
+    const Choice choice{rows_for(s, D, general), s.type == Type::float16, general, s.tuning};
     if (!is_default(s.tuning)) {
         if (!launch_tuning(D, choice, a, stream))
             refuse("this tuning is not compiled for such a call; build with ATTRIBUTOR_CUDA_TUNING=ON for some more");

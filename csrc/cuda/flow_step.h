@@ -17,14 +17,17 @@ struct Strided {
     int64_t row;
 };
 
-// How the kernel is cut; what is compiled beyond the defaults is there for measuring (ATTRIBUTOR_CUDA_TUNING).
+// How the kernel is cut. Other values than these of the first five are compiled for measuring only
+// (ATTRIBUTOR_CUDA_TUNING), and not in every combination.
 struct Tuning {
-    int queries = 128;   // of a tile: 128, or 192 with `turns`
-    bool turns = false;  // two warpgroups take turns with one S each, instead of two halves of S each
-    int cluster = 2;     // thread blocks that share every tile of queries: 1 or 2
-    int emulated = 0;    // of 8 exponentials, those computed by the multipliers: 0 or 2
-    int group = 8;       // blocks of keys that run side by side
-    int parts = 0;       // of the queries; 0 chooses
+    int queries = 128;         // of a tile: 128, or 192 with `turns`
+    bool turns = false;        // two warpgroups take turns with one S each, instead of two halves of S each
+    int cluster = 2;           // thread blocks that share every tile of queries: 1 or 2
+    int emulated = 0;          // of 8 exponentials, those computed by the multipliers: 0 or 2
+    bool keys_shared = false;  // K is multiplied from shared memory also where registers could hold it
+    int held = -1;             // 1: Y stays in registers, up to 128 rows; 0: it is added up in memory; -1 chooses
+    int group = 8;             // blocks of keys that run side by side
+    int parts = 0;             // of the queries; 0 chooses
 };
 
 // Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j]), j <= i, i - j <

@@ -35,8 +35,9 @@ constexpr int THREADS = 3 * WARPGROUP;
 //   D: columns of Q and K, a multiple of 64.   HALF: they are float16, else bfloat16.
 //   GENERAL: there is a key bias or a softcap.   CLUSTER: thread blocks that share each tile of queries.
 //   EMULATED: so many of every 8 exponentials come from the multipliers instead of the exponential unit.
+//   KEYS_SHARED: K is multiplied from shared memory also where registers could hold it.
 template <int D_, Rows ROWS_, bool HALF_, bool GENERAL_, int QUERIES_ = 128, Overlap OVERLAP_ = Overlap::halves,
-          int CLUSTER_ = 2, int EMULATED_ = 0>
+          int CLUSTER_ = 2, int EMULATED_ = 0, bool KEYS_SHARED_ = false>
 struct Variant {
     static constexpr int D = D_, QUERIES = QUERIES_, CLUSTER = CLUSTER_, EMULATED = EMULATED_;
     static constexpr Rows ROWS = ROWS_;
@@ -49,10 +50,7 @@ struct Variant {
     static constexpr int PANELS = D / BOX;
     // Whether K waits in registers: products that read both operands from shared memory, 64 x 64 at a time, would take
     // all of its bandwidth. There is room for D / 4 registers more where few rows of Y are held.
-    static constexpr bool KEYS_HELD = OVERLAP == Overlap::halves && D <= 128 && HELD * BLOCK <= 16;
-    // Whether the next tile's first products run while this tile is finished: their queries then wait in the ring while
-    // the rows of R pass through it, which there must be stages for.
-    static constexpr bool AHEAD = OVERLAP == Overlap::halves && HELD > 0;
+    static constexpr bool KEYS_HELD = OVERLAP == Overlap::halves && D <= 128 && HELD * BLOCK <= 16 && !KEYS_SHARED_;
 
     static constexpr int KEY_BYTES = KEYS * D * 2;
     static constexpr int QUERY_BYTES = QUERIES * D * 2;
@@ -61,6 +59,12 @@ struct Variant {
     static constexpr int STAGE_BYTES = QUERY_BYTES > ROW_BYTES ? QUERY_BYTES : ROW_BYTES;
     static constexpr int KEY_STAGES = D == 256 || KEYS_HELD ? 1 : 2;
     static constexpr int STAGES = D == 256 ? 2 : QUERIES > 128 ? 3 : KEYS_HELD ? 5 : 4;
+
+    // Whether the next tile's first products run while this tile is finished. Their queries wait in the ring meanwhile,
+    // so all blocks of R of a tile have to fit beside them.
+    __host__ __device__ static constexpr bool ahead(int padded_rows) {
+        return OVERLAP == Overlap::halves && (BLOCK == 1 || padded_rows <= (STAGES - 1) * BLOCK);
+    }
 
     // Shared memory, in bytes from a multiple of 1024.
     static constexpr int KEY_AT = 0;
@@ -243,7 +247,7 @@ __device__ void feed(const Shared<V>& shared, const Arguments& a, Tiles tiles, i
     for (int tile = tiles.next(), next; tile >= 0; tile = next, down = !down) {
         next = tiles.next();
         for (int i = ahead; i < a.H; ++i) f.head(tile, head_at(i, a.H, down));
-        ahead = V::AHEAD && next >= 0;
+        ahead = V::ahead(a.padded_rows) && next >= 0;
         if (ahead) f.head(next, head_at(0, a.H, !down));
         if constexpr (V::BLOCK > 1)
             for (int row = 0; row < a.padded_rows; row += V::BLOCK) f.rows(tile, row);
@@ -393,7 +397,7 @@ struct Computing {
 
     // W of one tile: the sum over the heads. While one half of a head's queries is exponentiated, the products of the
     // other half, or of the next head, are on their way: always issue, exponentiate, wait, in this order, because
-    // products that were in flight where the loop turns would be serialised by the compiler. Where AHEAD and `more`
+    // products that were in flight where the loop turns would be serialised by the compiler. Where `more`
     // tiles come, `one` and `stage` are left with the next tile's first half; `stage` is -1 where nothing was
     // multiplied yet.
     __device__ void sum_heads_by_halves(float (&total)[W], float (&one)[S], int& stage, bool down, bool more,
@@ -410,7 +414,7 @@ struct Computing {
             exponentiate(total, one, 0, stage, key_bias, masked, gap);
             products_wait(other);
             int ahead = -1;
-            if (i + 1 < a.H || (V::AHEAD && more)) {
+            if (i + 1 < a.H || more) {
                 ahead = take_head(i + 1 < a.H ? head_at(i + 1, a.H, down) : head_at(0, a.H, !down));
                 issue(one, ahead, 0);
             }
@@ -507,7 +511,7 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
         const bool masked = a.schedule.masked(tile, block_key);
         const int gap = tile * V::QUERIES - c.first_key;
         if constexpr (V::OVERLAP == Overlap::halves)
-            c.sum_heads_by_halves(total, one, stage, down, next >= 0, masked, gap);
+            c.sum_heads_by_halves(total, one, stage, down, next >= 0 && V::ahead(a.padded_rows), masked, gap);
         else
             c.sum_heads_in_turns(total, down, masked, gap);
 

@@ -15,13 +15,16 @@ struct Choice {
     Tuning tuning;
 };
 
-// Which rows of Y a call holds in registers. With the biases of `general`, or 256 columns, 128 of them would spill.
-constexpr Rows rows_of(int64_t O, int D, bool general) {
-    const bool roomy = !general && D <= 128;
+// Where Y is added up. Up to 16 rows in registers. More of them with few heads, since the pass over Y in memory comes
+// once for all heads of a tile; from 8 heads on that is little, and K in registers is worth more. With the biases of
+// `general`, or 256 columns, 128 rows would spill.
+constexpr int MANY_HEADS = 8;
+constexpr Rows rows_of(int64_t O, int64_t H, int D, bool general) {
     if (O == 1) return Rows::one;
     if (O <= 16) return Rows::to_16;
-    if (O <= (roomy ? 128 : 64)) return roomy ? Rows::to_128 : Rows::to_64;
-    return Rows::more;
+    const bool roomy = !general && D <= 128;
+    if (O > (roomy ? 128 : 64) || (H >= MANY_HEADS && D <= 128)) return Rows::more;
+    return roomy ? Rows::to_128 : Rows::to_64;
 }
 
 void launch_64(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
@@ -61,7 +64,7 @@ void launch_rows(Rows rows, const Arguments& a, cudaStream_t stream) {
         case Rows::more:
             return launch<Variant<D, Rows::more, HALF, GENERAL>>(a, stream);
         default:
-            return launch<Variant<D, rows_of(64, D, GENERAL), HALF, GENERAL>>(a, stream);
+            return launch<Variant<D, rows_of(64, 1, D, GENERAL), HALF, GENERAL>>(a, stream);
     }
 }
 

@@ -9,7 +9,10 @@ namespace {
 
 template <int D, Rows ROWS>
 bool launch_tuned(const Tuning& t, const Arguments& a, cudaStream_t stream) {
-    if (t.queries == 128 && !t.turns && t.cluster == 1 && t.emulated == 0)
+    if (t.keys_shared) {
+        if (t.queries != 128 || t.turns || t.cluster != 2 || t.emulated != 0) return false;
+        launch<Variant<D, ROWS, false, false, 128, Overlap::halves, 2, 0, true>>(a, stream);
+    } else if (t.queries == 128 && !t.turns && t.cluster == 1 && t.emulated == 0)
         launch<Variant<D, ROWS, false, false, 128, Overlap::halves, 1>>(a, stream);
     else if (t.queries == 128 && !t.turns && t.cluster == 2 && t.emulated == 2)
         launch<Variant<D, ROWS, false, false, 128, Overlap::halves, 2, 2>>(a, stream);
@@ -25,7 +28,7 @@ bool launch_tuned(const Tuning& t, const Arguments& a, cudaStream_t stream) {
 // 192 queries leave no registers for 128 rows of Y.
 template <int D, Rows ROWS>
 bool launch_wide(const Tuning& t, const Arguments& a, cudaStream_t stream) {
-    if (t.queries != 192 || !t.turns || t.cluster != 2 || t.emulated != 0) return false;
+    if (t.keys_shared || t.queries != 192 || !t.turns || t.cluster != 2 || t.emulated != 0) return false;
     launch<Variant<D, ROWS, false, false, 192, Overlap::turns>>(a, stream);
     return true;
 }
