@@ -4,9 +4,13 @@
 #include <cudaTypedefs.h>
 
 #include <cmath>
+#include <deque>
 #include <mutex>
+#include <tuple>
+#include <utility>
 
 #include "launch.h"
+#include "plan.h"
 
 namespace attributor::cuda {
 
@@ -26,6 +30,9 @@ class OnDevice {
   private:
     int before_ = 0;
 };
+
+// What a schedule depends on.
+using Asked = std::tuple<int64_t, int64_t, int, int, int, int, int, int, int, int>;
 
 void refuse(const std::string& what) {
     throw std::invalid_argument(what);
@@ -52,9 +59,27 @@ void check_sizes(const FlowStep& s) {
         refuse("no such tuning");
 }
 
+// The columns that a kernel is compiled for.
+int padded_size(int64_t D) {
+    return D <= 64 ? 64 : D <= 128 ? 128 : 256;
+}
+
+// The schedule of a call; the last few are remembered, since a model asks for the same ones layer by layer.
 Schedule schedule_of(const FlowStep& s) {
-    const int N = static_cast<int>(s.N), window = static_cast<int>(least(s.window, s.N));
-    return plan(N, window, s.O, s.tuning.queries, s.tuning.cluster, s.tuning.group, s.tuning.parts);
+    int processors = 0;
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, s.device), "number of multiprocessors");
+    const Tuning& t = s.tuning;
+    const int N = static_cast<int>(s.N), window = static_cast<int>(least(s.window, s.N)), D = padded_size(s.D);
+    const Asked asked{s.O, s.H, N, window, D, t.queries, t.cluster, t.group, t.parts, processors};
+    static std::mutex mutex;
+    static std::deque<std::pair<Asked, Schedule>> known;
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const auto& [before, schedule] : known)
+        if (before == asked) return schedule;
+    known.emplace_front(
+        asked, plan(N, window, s.O, t.queries, t.cluster, t.group, t.parts, s.H, D, most(1, processors / t.cluster)));
+    if (known.size() > 16) known.pop_back();
+    return known.front().second;
 }
 
 // The driver's function, without linking the driver.
@@ -138,7 +163,7 @@ void flow_step(const FlowStep& s) {
     const Workspace at = workspace(schedule, s.O, s.H, s.key_bias != nullptr);
     char* scratch = static_cast<char*>(s.scratch);
     auto floats = [&](int64_t offset) { return reinterpret_cast<float*>(scratch + offset); };
-    const int D = s.D <= 64 ? 64 : s.D <= 128 ? 128 : 256, H = static_cast<int>(s.H);
+    const int D = padded_size(s.D), H = static_cast<int>(s.H);
     const bool general = s.key_bias != nullptr || s.softcap != 0;
     const cudaStream_t stream = static_cast<cudaStream_t>(s.stream);
 

@@ -60,10 +60,10 @@ struct Variant {
     static constexpr int KEY_STAGES = D == 256 || KEYS_HELD ? 1 : 2;
     static constexpr int STAGES = D == 256 ? 2 : QUERIES > 128 ? 3 : KEYS_HELD ? 5 : 4;
 
-    // Whether the next tile's first products run while this tile is finished. Their queries wait in the ring meanwhile,
-    // so all blocks of R of a tile have to fit beside them.
+    // Whether the next tile's first products run while this tile is finished. Their queries then lie in the ring until
+    // those of the head after them are there too: beside both, all blocks of R of a tile need stages of their own.
     __host__ __device__ static constexpr bool ahead(int padded_rows) {
-        return OVERLAP == Overlap::halves && (BLOCK == 1 || padded_rows <= (STAGES - 1) * BLOCK);
+        return OVERLAP == Overlap::halves && (BLOCK == 1 || padded_rows <= (STAGES - 2) * BLOCK);
     }
 
     // Shared memory, in bytes from a multiple of 1024.

@@ -18,10 +18,9 @@
 
 namespace attributor::cuda {
 
-constexpr int KEYS = 128;           // of one thread block: two warpgroups of 64
-constexpr int MOST_PARTS = 16;      // of the queries
-constexpr int MOST_TILES = 8192;    // of one part, each a bit in shared memory
-constexpr int ITEMS_WANTED = 2048;  // so many clusters, about 30 for each pair of multiprocessors of an H100
+constexpr int KEYS = 128;                              // of one thread block: two warpgroups of 64
+constexpr int MOST_PARTS = 16;                         // of the queries
+constexpr int MOST_TILES = 8192;                       // of one part, each a bit in shared memory
 constexpr int64_t MOST_TOKENS = int64_t{1} << 30;      // so that positions and their differences fit into 32 bits
 constexpr int64_t MOST_PART_BYTES = int64_t{1} << 28;  // of partial results
 
@@ -107,17 +106,11 @@ struct Schedule {
     }
 };
 
-// The schedule of a call; window >= N for none. `parts` 0 chooses: enough items to keep every multiprocessor busy to
-// the end, within MOST_PART_BYTES of partial results.
-inline Schedule plan(int N, int window, int64_t O, int queries, int cluster, int group, int parts = 0) {
+// A schedule of so many parts at most; window >= N for none.
+inline Schedule in_parts(int N, int window, int queries, int cluster, int group, int parts) {
     Schedule s{N, least(window, N), queries, cluster, group, ceil_div(N, queries), 0, 0, 0};
     s.blocks = ceil_div(N, s.keys());
-    if (parts == 0) {
-        int64_t fitting = MOST_PART_BYTES / (4 * O * N);
-        parts = static_cast<int>(least<int64_t>(least(ceil_div(ITEMS_WANTED, s.blocks), MOST_PARTS), fitting));
-    }
-    parts = most(most(parts, 1), ceil_div(s.tiles, MOST_TILES));
-    s.part_tiles = ceil_div(s.tiles, least(parts, s.tiles));
+    s.part_tiles = ceil_div(s.tiles, least(most(parts, ceil_div(s.tiles, MOST_TILES)), s.tiles));
     s.parts = ceil_div(s.tiles, s.part_tiles);
     return s;
 }
