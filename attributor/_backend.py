@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -14,6 +15,8 @@ __all__ = ["IMPLEMENTATIONS", "Availability", "availability", "choose"]
 
 IMPLEMENTATIONS = ("cuda", "triton", "cpu", "reference")  # best first
 OLDEST = (8, 0)  # compute capability: what Triton and bfloat16 need
+HOPPER = (9, 0)  # what the CUDA kernel is compiled for, with instructions of no other
+NEEDS_HOPPER = "needs a GPU of compute capability 9.0 (Hopper)"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,40 @@ def _triton() -> Availability:
     return found(True, f"triton {version} on {', '.join(sorted(names))}")
 
 
+def _cuda() -> Availability:
+    found = functools.partial(Availability, "cuda")
+    if find_spec("attributor._cuda") is None:
+        return found(False, "built without the CUDA kernel, which needs nvcc 12.3 or later when installing")
+    try:
+        from attributor import _cuda
+    except ImportError as error:
+        return found(False, f"the extension cannot be loaded: {error}")
+    if torch.version.hip is not None or not torch.cuda.is_available():
+        return found(False, f"the kernel is built, but torch {torch.__version__} finds no NVIDIA GPU")
+    devices = range(torch.cuda.device_count())
+    names = {torch.cuda.get_device_name(i) for i in devices if _is_hopper(i)}
+    if not names:
+        others = ", ".join(sorted({_named(i) for i in devices}))
+        return found(False, f"{NEEDS_HOPPER}; there is {others}; use impl='triton'")
+    driver, runtime = _cuda.versions()
+    if driver // 1000 < runtime // 1000:
+        return found(False, f"the driver is of CUDA {_version(driver)}, the kernel was built by {_version(runtime)}")
+    return found(True, f"CUDA {_version(runtime)} on {', '.join(sorted(names))}; by name only")
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _is_hopper(device: torch.device | int | None) -> bool:
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) == HOPPER
+
+
+def _named(device: torch.device | int | None) -> str:
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{torch.cuda.get_device_name(device)} ({major}.{minor})"
+
+
 def _interpreted() -> bool:
     from attributor.kernels.flow_step import fused
 
@@ -77,7 +114,7 @@ def _runs_triton(device: torch.device | int | None) -> bool:
 
 
 PROBES: dict[str, Callable[[], Availability]] = {
-    "cuda": lambda: Availability("cuda", False, "this version has no CUDA C++ kernel"),
+    "cuda": _cuda,
     "triton": _triton,
     "cpu": _core,
     "reference": lambda: Availability("reference", True, f"pure torch {torch.__version__}, any device"),
@@ -95,7 +132,7 @@ def choose(
     """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
 
     Without a name it is `triton` on a GPU and `cpu` on a CPU, and the reference wherever those cannot: float64, a
-    gradient, heads of more than 256 elements on a GPU.
+    gradient, heads of more than 256 elements on a GPU. `cuda` is taken by name only: no GPU has run it so far.
 
     Raises:
         ImplementationError: a named implementation is unknown, not usable here, cannot run on `device`, `dtype` or
@@ -124,6 +161,10 @@ def _refusal(name: str, device: torch.device, dtype: torch.dtype, head_size: int
         return None
     if name == "cpu" and device.type != "cpu":
         return f"needs tensors on the CPU, got {device}; use impl='reference'"
+    if name == "cuda":
+        refusal = _refused_by_cuda(device, dtype, head_size)
+        if refusal:
+            return refusal
     if name == "triton":
         from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE
 
@@ -139,4 +180,19 @@ def _refusal(name: str, device: torch.device, dtype: torch.dtype, head_size: int
         return "computes in float32; float64 queries need impl='reference'"
     if gradient:
         return "has no gradient; use impl='reference', or call it under torch.no_grad()"
+    return None
+
+
+def _refused_by_cuda(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
+    from attributor._cuda_step import DTYPES, MAX_HEAD_SIZE
+
+    if device.type != "cuda":
+        return f"needs tensors on a GPU, got {device}; use impl='cpu' or impl='reference'"
+    if not _is_hopper(device):
+        return f"{NEEDS_HOPPER}, got {_named(device)}; use impl='triton'"
+    if head_size > MAX_HEAD_SIZE:
+        return f"takes heads of up to {MAX_HEAD_SIZE} elements, got {head_size}; use impl='reference'"
+    if dtype not in DTYPES:
+        other = "reference" if dtype == torch.float64 else "triton"
+        return f"takes bfloat16 or float16 queries, got {dtype}; use impl='{other}'"
     return None

@@ -51,6 +51,7 @@ def flow_step(
         softcap: the cap of the model's logits, > 0; None for no cap.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here. Only the reference
             has a gradient, so None takes it where one is asked for (an input requires it, outside of torch.no_grad).
+            "cuda" is for GPUs of compute capability 9.0 and taken by name only: no GPU has run it so far.
 
     Returns:
         (O, N), float32, or float64 where the reference is given float64.
@@ -100,15 +101,19 @@ def flow_step(
     floats = (rows, query, key, row_bias, key_bias)
     gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
     chosen = choose(impl, rows.device, query.dtype, D, gradient=gradient)
+    implementation: Any = reference
     if chosen == "cpu":
         from attributor import _cpu
 
-        return _cpu.flow_step(rows, query, key, row_bias, key_bias, **options)
-    implementation: Any = reference
-    if chosen == "triton":
+        implementation = _cpu
+    elif chosen == "triton":
         from attributor.kernels.flow_step import fused
 
         implementation = fused
+    elif chosen == "cuda":
+        from attributor import _cuda_step
+
+        implementation = _cuda_step
     result: Tensor = implementation.flow_step(rows, query, key, row_bias, key_bias, **options)
     return result
 
@@ -135,6 +140,6 @@ def _kv_index(kv_index: Tensor, H: int, G: int, device: torch.device) -> None:
         raise InputError(f"kv_index must be ({H},) int32 or int64, got {tuple(kv_index.shape)} {kv_index.dtype}")
     if kv_index.device != device:
         raise InputError(f"all tensors must be on one device, got rows on {device} and kv_index on {kv_index.device}")
-    low, high = int(kv_index.min()), int(kv_index.max())
+    low, high = torch.stack(kv_index.aminmax()).tolist()  # waits for the device, once
     if low < 0 or high >= G:
         raise InputError(f"kv_index names KV heads 0 to {G - 1}, got {low} to {high}")

@@ -50,8 +50,8 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "step kernels errors",
         "transformers safetensors",
     ),
-    "step": ("_backend _cpu _step", "kernels errors core", "triton"),
-    "core": ("_core", "", ""),
+    "step": ("_backend _cpu _cuda_step _step", "kernels errors core", "triton"),
+    "core": ("_core _cuda", "", ""),
     "kernels": ("kernels", "", "triton"),
     "models": (
         "_default_model _models",
