@@ -617,12 +617,12 @@ __device__ void flow_step_item(const Arguments& a, char* raw) {
     if (thread_index() < WARPGROUP) {
         give_registers<32>();
         if (thread_index() == 0) feed<V>(shared, a, tiles, block_key, rank);
-        sync_warp();
     } else {
         take_registers<240>();
         if (count > 0)
             compute<V>(shared, a, tiles, block_key, rank, a.partial + int64_t{item.part} * a.O * a.schedule.N);
     }
+    sync_warp();
     sync_cluster();  // the others of the cluster may still arrive at this block's barriers
 }
 
