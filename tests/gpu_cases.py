@@ -1,4 +1,4 @@
-"""Shared by the GPU tests: the device, arguments made on it, and how far an implementation may err there.
+"""Shared by the GPU tests: the device, its kernels, arguments made on it, and how far an implementation may err there.
 
 ATTRIBUTOR_GPU_REHEARSAL=reference walks every test on the CPU with small shapes, so that a typing error does not cost
 time on a GPU; it proves nothing about one.
@@ -6,13 +6,17 @@ time on a GPU; it proves nothing about one.
 
 import os
 
+import pytest
 import torch
 
-from attributor import flow_step
+from attributor import ImplementationError, flow_step
+from attributor._backend import availability
 
 __all__ = [
     "DEVICE",
+    "EVERY_KERNEL",
     "IMPL",
+    "KERNELS",
     "REHEARSAL",
     "allocated",
     "at_most",
@@ -21,16 +25,28 @@ __all__ = [
     "error",
     "exact",
     "lse_of",
+    "poison",
+    "refused",
     "why_not",
 ]
 
 REHEARSAL = os.environ.get("ATTRIBUTOR_GPU_REHEARSAL", "")
 DEVICE = torch.device("cpu") if REHEARSAL else torch.device("cuda", 0)
-IMPL = REHEARSAL or "triton"
+IMPL = REHEARSAL or "triton"  # what a GPU gets
 # Tensor cores cut off the last bits of float32 sums where other units round them: what that does to logits of 30,
 # about 16 additions of a relative 2^-23 each, before exp.
 FLOOR = 1e-5 if not REHEARSAL else 1e-6
 ELEMENTS = 1 << 26  # of logits that are formed at once
+
+
+def kernels() -> list[str]:
+    """What the tests ask: triton, and cuda where it can run. A rehearsal walks both by the one that it names."""
+    usable = {entry.name for entry in availability() if entry.usable}
+    return ["triton", *(["cuda"] if REHEARSAL or "cuda" in usable else [])]
+
+
+KERNELS = kernels()
+EVERY_KERNEL = pytest.mark.parametrize("impl", [pytest.param(REHEARSAL or name, id=name) for name in KERNELS])
 
 
 def why_not() -> str | None:
@@ -133,11 +149,34 @@ def error(got, true):
     return float((got.double() - true).abs().sum() / true.abs().sum().clamp(min=1e-30))
 
 
-def check(args, options):
-    """The kernel's answer, once it is known to err no more than twice as much as plain torch on this device."""
+def refused(args, options, impl):
+    """Whether the kernel is not for queries of this dtype; asserts that it says so, and what is."""
+    if impl != "cuda" or args[1].dtype in (torch.bfloat16, torch.float16):
+        return False
+    with pytest.raises(ImplementationError, match=r"takes bfloat16 or float16 .*use impl='triton'"):
+        flow_step(*args, **options, impl=impl)
+    return True
+
+
+def poison(value=float("nan")):
+    """Fill memory that torch will hand out again: what a kernel does not write, or reads before, shows."""
+    if DEVICE.type != "cuda":
+        return
+    torch.cuda.empty_cache()
+    blocks = [torch.full((1 << size,), value, device=DEVICE) for size in range(6, 27) for _ in range(3)]
+    del blocks
+
+
+def check(args, options, impl=IMPL):
+    """The kernel's answer, once it is known to err no more than twice as much as plain torch on this device.
+
+    None where it is not for such queries.
+    """
+    if refused(args, options, impl):
+        return None
     true = exact(args, options)
     budget = error(plain(args, options), true)
-    got = flow_step(*args, **options, impl=IMPL)
+    got = flow_step(*args, **options, impl=impl)
     assert got.dtype == torch.float32
     assert got.device == args[0].device
     assert torch.isfinite(got).all()

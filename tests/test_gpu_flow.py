@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from families import RECORDED, VOCABULARY, tiny
-from gpu_cases import DEVICE, IMPL, REHEARSAL, allocated, at_most, error, lse_of, why_not
+from gpu_cases import DEVICE, EVERY_KERNEL, IMPL, REHEARSAL, allocated, at_most, error, lse_of, why_not
 
 from attributor import DeviceMemoryError, Weights, _park, _routes, flow, record
 from attributor._attention import _definition
@@ -59,9 +59,10 @@ def test_scores_agree_with_eager_attention(family):
     assert true.max() > 2 * true.mean()  # the test's attention is not flat
 
 
+@EVERY_KERNEL
 @pytest.mark.parametrize("family", RECORDED)
 @pytest.mark.parametrize("dtype", [BF16, FP16], ids=str)
-def test_sixteen_bit_models_stay_within_the_error_budget(family, dtype):
+def test_sixteen_bit_models_stay_within_the_error_budget(impl, family, dtype):
     """Budget: twice how far the model's own eager attention in that dtype lands from the same model in float32."""
     weights = torch.full((4, 4), 0.25)
     ours = budget = 0.0
@@ -69,7 +70,7 @@ def test_sixteen_bit_models_stay_within_the_error_budget(family, dtype):
         ids = ids_of(seed)
         true = scores_of(tiny(family, seed=seed), ids, weights)
         model = tiny(family, seed=seed, dtype=dtype).to(DEVICE)
-        got = flow(model, ids, prompt_length=K, impl=IMPL).scores.double()
+        got = flow(model, ids, prompt_length=K, impl=impl).scores.double()
         ours += float((got - true).abs().sum())
         budget += float(2 * (scores_of(model, ids, weights) - true).abs().sum() + 1e-3 * true.abs().sum())
     assert ours <= budget
@@ -101,14 +102,15 @@ def test_a_padded_batch_gives_what_each_gives_alone():
         torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=1e-5)
 
 
-def test_refinements_agree_with_plain_torch():
+@EVERY_KERNEL
+def test_refinements_agree_with_plain_torch(impl):
     """Power, value norms, a dropped sink and a question's share, from one model."""
     model = wide()
     ids = ids_of(1, LONG)
     for fields in ({"power": 2.0}, {"value_norms": True}, {"sink": "drop"}, {"value_norms": True, "power": 0.5}):
         weights = Weights(torch.full((4, WIDE["num_attention_heads"]), 0.1), **fields)
         got, plain = (
-            flow(model, ids, prompt_length=LONG - 9, weights=weights, impl=impl) for impl in (IMPL, "reference")
+            flow(model, ids, prompt_length=LONG - 9, weights=weights, impl=which) for which in (impl, "reference")
         )
         assert error(got.scores, plain.scores.double()) < 1e-4, fields
 
