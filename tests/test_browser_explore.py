@@ -68,7 +68,8 @@ def test_a_run_without_its_cases_says_what_is_missing(page, files):
 def test_a_runs_folder(page, files):
     page.set_input_files("#open-folder", str(files / "runs/first"))
     assert "first" in page.locator(".open-chosen").text_content()
-    page.keyboard.press("Enter")  # the focus is on Load by now
+    page.wait_for_function("() => document.activeElement.textContent === 'Load'")
+    page.keyboard.press("Enter")
     rows_read(page)
     assert "0.660 to 0.740" in page.locator(".run-metrics").text_content()
 

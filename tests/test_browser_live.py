@@ -204,7 +204,8 @@ def test_a_chat_with_all_roles_and_its_last_message_as_the_answer(page):
 def test_what_was_written_is_there_after_a_reload_and_so_is_the_job(page):
     example(page)
     page.get_by_label("Question").fill("Who keeps the light?")
-    page.wait_for_timeout(500)
+    stored = "() => Object.values(sessionStorage).some((text) => text.includes('Who keeps the light?'))"
+    page.wait_for_function(stored)  # a moment after the last key
     page.reload()
     page.wait_for_selector(".live-loaded")
     assert page.get_by_label("Question").input_value() == "Who keeps the light?"

@@ -28,10 +28,11 @@ def tab(page, name):
 
 def drawn(page):
     """Until the picture has data and something on it, and nothing is said to have failed."""
-    page.wait_for_selector(".flow-views .flow-frame:not(.flow-blank) canvas")
+    page.wait_for_selector(".flow-views :is(.flow-frame:not(.flow-blank) canvas, .flow-failed, .flow-gone)")
+    assert page.locator(".flow-failed, .flow-gone").all_inner_texts() == []
     page.wait_for_function("() => !document.querySelector('.flow-waiting')")
     page.wait_for_function(INK)
-    assert page.locator(".flow-failed, .flow-gone").count() == 0
+    assert page.locator(".flow-failed, .flow-gone").all_inner_texts() == []
 
 
 COPY = """
@@ -53,6 +54,37 @@ def changes(page, act):
     act()
     page.mouse.move(3, 400)
     page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before)
+
+
+# Hides the pictures for some frames, as a closed fold does; `shownAgain` is set some frames after they are back.
+HIDE = """() => {
+    const views = document.querySelector('.flow-views');
+    const after = (frames, act) => (frames ? requestAnimationFrame(() => after(frames - 1, act)) : act());
+    globalThis.shownAgain = false;
+    views.style.display = 'none';
+    after(4, () => {
+        views.style.display = '';
+        after(4, () => (globalThis.shownAgain = true));
+    });
+}"""
+
+
+def settled(page):
+    """The pixels of a picture that changes no more."""
+    before = None
+    while (now := page.evaluate(PIXELS)) != before:
+        before = now
+        page.wait_for_timeout(400)
+    return now
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_a_picture_that_was_hidden_is_as_it_was(page, name):
+    tab(page, name)
+    before = settled(page)
+    page.evaluate(HIDE)
+    page.wait_for_function("() => globalThis.shownAgain")  # the page still answers
+    assert settled(page) == before
 
 
 def pin(page, row):
@@ -102,8 +134,8 @@ def test_heads_are_chosen_looked_at_and_followed_alone(page):
     for measure in ("Entropy", "Sink", "Distance", "Weight", "Mass"):
         page.locator(".flow-heads").get_by_role("button", name=measure, exact=True).click()
         drawn(page)
-    grid = page.locator(".flow-heads canvas").first.bounding_box()
     page.get_by_label("Choose several").check()
+    grid = page.locator(".flow-heads canvas").first.bounding_box()
     page.mouse.click(grid["x"] + 34 + 23, grid["y"] + grid["height"] * 0.45)
     page.mouse.click(grid["x"] + 34 + 46 + 23, grid["y"] + grid["height"] * 0.45)
     page.get_by_text("2 heads chosen").wait_for()
@@ -178,23 +210,25 @@ def test_the_keyboard_alone_from_the_first_page_to_a_tab(browser, door):  # noqa
         page.keyboard.type("6")
         reach(page, "Heads to follow")
         page.keyboard.press("Home")
-        page.keyboard.press("ArrowDown")  # all heads alike
-        page.wait_for_timeout(600)
+        page.keyboard.press("ArrowDown")
+        assert page.get_by_label("Heads to follow").input_value() == "mean"  # all heads are recorded
+        page.get_by_text("tokens of prompt").wait_for()
         reach(page, "Answer and attribute")
         page.keyboard.press("Enter")
         arrived(page, None)
         page.wait_for_function("() => document.activeElement.tagName === 'H1'")  # the result is where the keyboard is
         reach(page, "Whole model", most=60)
         page.keyboard.press("ArrowRight")
+        page.get_by_role("tab", name="Heads", selected=True).wait_for()
         drawn(page)
-        assert page.get_by_role("tab", name="Heads").get_attribute("aria-selected") == "true"
         page.keyboard.press("Tab")
         reach(page, re.compile("of every head"), most=20)
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowRight")
+        page.locator("#flow-cell", has_text="Layer 1, head 0").wait_for(state="attached")  # what is spoken
         page.keyboard.press("Enter")
+        page.get_by_role("tab", name="Layer and head", selected=True).wait_for()
         drawn(page)
-        assert page.get_by_role("tab", name="Layer and head").get_attribute("aria-selected") == "true"
         watched.clean()
 
 
@@ -255,7 +289,7 @@ def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noq
         page.get_by_label("Text of document 1").fill("")
         paste(page, "Text of document 1", SENTENCE * 340)
         page.get_by_label("Most tokens of the answer").fill("400")
-        page.wait_for_timeout(600)
+        page.get_by_text(re.compile(r"[789],\d{3} tokens of prompt")).wait_for()
         page.get_by_role("button", name="Answer and attribute").click()
         page.wait_for_selector(".live-progress")
         times = []

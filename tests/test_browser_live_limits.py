@@ -118,7 +118,7 @@ def test_axe_and_the_width_of_every_state(browser, door, scheme, width):  # noqa
         page.get_by_label("Most tokens of the answer").fill("12")
         answered(page)
         fits(page)
-        assert page.evaluate("() => document.activeElement.tagName") == "H1"
+        page.wait_for_function("() => document.activeElement.tagName === 'H1'")
         assert page.locator("h1").bounding_box()["y"] < 900  # also where it is below the form
         page.goto(f"{door}/#/live/nothing")
         page.get_by_role("heading", name="This run is no longer kept").wait_for()

@@ -36,8 +36,14 @@ def page(browser, door):  # noqa: F811
         watched.clean(expected=r"status of (400|422)")
 
 
+def known(page):
+    """Until the page says whether a model is loaded."""
+    page.wait_for_selector(".live-loaded, .live-form")
+
+
 def change(page):
     """Bring the form back where a model is loaded already."""
+    known(page)
     if page.get_by_role("button", name="Change").count():
         page.get_by_role("button", name="Change").click()
 
@@ -187,7 +193,7 @@ def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
         one.page.goto(door)
         two.page.goto(door)
         for tab in (one, two):
-            tab.page.get_by_role("heading", name="Model").wait_for()
+            known(tab.page)
         load(one.page, "org/tiny")
         loaded(one.page)
         two.page.evaluate("() => window.dispatchEvent(new Event('focus'))")
@@ -265,7 +271,7 @@ def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F
     with opened(browser) as watched:
         page = watched.page
         page.goto(door)
-        page.get_by_role("heading", name="Model").wait_for()
+        known(page)
         if not page.locator(".live-loaded").count():
             load(page, "org/tiny")
         visit(page, door)
