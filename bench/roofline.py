@@ -18,6 +18,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "K from shared memory": {"from_registers": False},
     "K from registers": {"from_registers": True},
     "K from registers, Y in memory": {"from_registers": True, "held": 16},
+    "K from shared memory, Y in registers": {"from_registers": False, "held": 128},
     "4 key heads resident": {"resident": 4},
     "in turns, 128 queries": {"from_registers": False, "width": 128},
     "in turns, 192 queries": {"from_registers": False, "queries": 192, "width": 192, "held": 16},

@@ -56,8 +56,8 @@ class Layout:
 
 
 def compiled(step: Step) -> Layout:
-    """The layout that csrc/cuda chooses: K in registers where Y leaves room for it."""
-    held = 128 if step.D <= 128 else 64
+    """The layout that csrc/cuda/launch.h chooses: K in registers where Y leaves room for it."""
+    held = 64 if step.D > 128 else 128 if step.H < 8 else 16
     return Layout(from_registers=step.D <= 128 and not 16 < step.O <= held, held=held)
 
 
@@ -155,7 +155,7 @@ def seconds(step: Step, layout: Layout | None = None, parts: int = 0) -> float:
     """
     layout = layout or compiled(step)
     keys, clusters = layout.keys * layout.cluster, PROCESSORS // layout.cluster
-    work = plan(step.N, step.O, keys, layout.queries, layout.group, clusters, parts)
+    work = plan(step, keys, layout.queries, layout.group, clusters, parts)
     rate = ceiling(step, layout).written / PROCESSORS * 1e12  # of one multiprocessor
     walked = work.longest * 2 * layout.keys * layout.queries * step.D * step.H / rate
     return walked + (2 * work.written * step.O * 4 / (HBM * PROCESSORS * CLOCK) if work.parts > 1 else 0.0)
