@@ -45,9 +45,11 @@ def flow_step(
     order = torch.argsort(kv_index, stable=True)  # query heads that share a key head follow one another
     heads = torch.stack((order, kv_index[order])).to(torch.int32)
     tuning = tuning or _cuda.Tuning()
-    sizes, seen = (O, N, H, G, D), N if window is None else min(window, N)
+    sizes, seen, number = (O, N, H, G, D), N if window is None else min(window, N), rows.get_device()
     try:
-        needed = _cuda.scratch_bytes(sizes=sizes, key_bias=key_bias is not None, window=seen, tuning=tuning)
+        needed = _cuda.scratch_bytes(
+            sizes=sizes, key_bias=key_bias is not None, window=seen, device=number, tuning=tuning
+        )
         scratch = torch.empty(needed, dtype=torch.uint8, device=device)
         result = torch.empty(O, N, dtype=torch.float32, device=device)
         _cuda.flow_step(
@@ -65,7 +67,7 @@ def flow_step(
             window=seen,
             softcap=softcap or 0.0,
             scratch=(scratch.data_ptr(), needed),
-            device=rows.get_device(),
+            device=number,
             stream=torch.cuda.current_stream(device).cuda_stream,
             tuning=tuning,
         )

@@ -25,17 +25,19 @@ using Sizes = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
 using Matrices = std::tuple<std::uintptr_t, int64_t, int64_t>;
 
 // What the amount of scratch memory hangs on.
-cuda::FlowStep sized(const Sizes& sizes, std::uintptr_t key_bias, int64_t window, const cuda::Tuning& tuning) {
+cuda::FlowStep sized(const Sizes& sizes, std::uintptr_t key_bias, int64_t window, int device,
+                     const cuda::Tuning& tuning) {
     cuda::FlowStep step{};
     std::tie(step.O, step.N, step.H, step.G, step.D) = sizes;
     step.key_bias = pointer<const float>(key_bias);
     step.window = window;
+    step.device = device;
     step.tuning = tuning;
     return step;
 }
 
-int64_t scratch_bytes(const Sizes& sizes, bool key_bias, int64_t window, const cuda::Tuning& tuning) {
-    return cuda::scratch_bytes(sized(sizes, key_bias, window, tuning));
+int64_t scratch_bytes(const Sizes& sizes, bool key_bias, int64_t window, int device, const cuda::Tuning& tuning) {
+    return cuda::scratch_bytes(sized(sizes, key_bias, window, device, tuning));
 }
 
 void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows, const Matrices& query,
@@ -43,7 +45,7 @@ void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows
                std::uintptr_t result, double scale, double power, int64_t window, double softcap,
                const std::pair<std::uintptr_t, int64_t>& scratch, int device, std::uintptr_t stream,
                const cuda::Tuning& tuning) {
-    cuda::FlowStep step = sized(sizes, key_bias, window, tuning);
+    cuda::FlowStep step = sized(sizes, key_bias, window, device, tuning);
     step.type = type_named(dtype);
     step.rows = pointer<const float>(rows);
     step.query = {pointer<const void>(std::get<0>(query)), std::get<1>(query), std::get<2>(query)};
@@ -55,7 +57,6 @@ void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows
     step.power = power;
     step.softcap = softcap;
     step.scratch = pointer<void>(scratch.first);
-    step.device = device;
     step.stream = pointer<void>(stream);
     const int64_t needed = cuda::scratch_bytes(step);
     if (scratch.second < needed)
@@ -97,7 +98,8 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("kernels", &cuda::kernels, "What is compiled, in words.");
     m.def("versions", &versions, "CUDA of the driver, 0 where there is none, and of this extension: 12040 is 12.4.");
     m.def("scratch_bytes", &scratch_bytes, py::kw_only(), py::arg("sizes"), py::arg("key_bias"), py::arg("window"),
-          py::arg("tuning"), "Bytes of device memory that `flow_step` wants for itself; sizes are (O, N, H, G, D).");
+          py::arg("device"), py::arg("tuning"),
+          "Bytes of device memory that `flow_step` wants for itself; sizes are (O, N, H, G, D).");
     m.def("flow_step", &flow_step, py::kw_only(), py::arg("sizes"), py::arg("dtype"), py::arg("rows"), py::arg("query"),
           py::arg("key"), py::arg("row_bias"), py::arg("key_bias"), py::arg("heads"), py::arg("result"),
           py::arg("scale"), py::arg("power"), py::arg("window"), py::arg("softcap"), py::arg("scratch"),

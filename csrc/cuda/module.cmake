@@ -88,6 +88,11 @@ set_target_properties(flow_step_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON CUD
 if(ATTRIBUTOR_CUDA_TUNING)
   target_compile_definitions(flow_step_cuda PRIVATE ATTRIBUTOR_CUDA_TUNING)
 endif()
+if(SKBUILD_STATE STREQUAL "editable")
+  set_target_properties(flow_step_cuda PROPERTIES
+    CUDA_COMPILER_LAUNCHER "${Python_EXECUTABLE};${CMAKE_CURRENT_SOURCE_DIR}/csrc/cuda/keep_output.py")
+  target_compile_options(flow_step_cuda PRIVATE -Xptxas=-v)
+endif()
 
 # The archive's names stay inside: a process may hold torch's own CUDA runtime, of another version.
 pybind11_add_module(_cuda NO_EXTRAS csrc/cuda/bindings.cpp)

@@ -1,0 +1,15 @@
+"""Runs a compiler and keeps what it said beside the object: python keep_output.py nvcc ... -o OBJECT writes OBJECT.txt.
+
+In an editable build only: tests/test_cuda_compile.py reads what ptxas said about registers and serialised products.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+command = sys.argv[1:]
+ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+Path(command[command.index("-o") + 1] + ".txt").write_text(ran.stdout, encoding="utf-8")
+if ran.returncode:
+    print(ran.stdout, file=sys.stderr)
+sys.exit(ran.returncode)
