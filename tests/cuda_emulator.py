@@ -18,14 +18,14 @@ FLAGS += "-Wno-unknown-pragmas"
 class Call(ctypes.Structure):
     """`EmulatedCall` of emulate.cpp."""
 
-    _fields_ = (
-        [(name, ctypes.c_int64) for name in "O N H G D".split()]
-        + [(name, ctypes.c_void_p) for name in "rows query key row_bias key_bias heads result".split()]
-        + [(name, ctypes.c_double) for name in "scale power softcap".split()]
-        + [("window", ctypes.c_int64)]
-        + [(name, ctypes.c_int32) for name in "variant group parts truncate exponential_error fault".split()]
-        + [("seed", ctypes.c_uint64)]
-    )
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("O", "N", "H", "G", "D")),
+        *((name, ctypes.c_void_p) for name in ("rows", "query", "key", "row_bias", "key_bias", "heads", "result")),
+        *((name, ctypes.c_double) for name in ("scale", "power", "softcap")),
+        ("window", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("variant", "group", "parts", "truncate", "exponential_error", "fault")),
+        ("seed", ctypes.c_uint64),
+    ]
 
 
 class EmulatorError(Exception):

@@ -1,4 +1,4 @@
-"""Mistakes that the emulator must notice: what each changes in the kernel's source, with FAULT where it is let happen."""
+"""Mistakes that the emulator must notice: what each changes in the kernel's source, FAULT being where it happens."""
 
 from pathlib import Path
 

@@ -44,12 +44,13 @@ inline uint16_t float_to_half(float x) {
     return static_cast<uint16_t>(sign | (((exponent + 13) << 10) + fraction));
 }
 
+inline const std::vector<float> halves = [] {
+    std::vector<float> all(1 << 16);
+    for (int i = 0; i < 1 << 16; ++i) all[i] = half_to_float(static_cast<uint16_t>(i));
+    return all;
+}();
+
 inline double widened(uint16_t bits, bool half) {
-    static const std::vector<float> halves = [] {
-        std::vector<float> all(1 << 16);
-        for (int i = 0; i < 1 << 16; ++i) all[i] = half_to_float(static_cast<uint16_t>(i));
-        return all;
-    }();
     return half ? halves[bits] : bits_to_float(uint32_t{bits} << 16);
 }
 
