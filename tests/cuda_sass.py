@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 
 __all__ = ["Function", "Instruction", "Products", "functions"]
 
-LINE = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][A-Z0-9_.]*)\s*([^;]*);", re.MULTILINE)
+LINE = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*([^;]*);", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,9 @@ def test_a_kernel_that_waits_at_once_is_found(tmp_path):
     at_once = commit.replace(';"', ';\\nwgmma.wait_group.sync.aligned 0;"')
     (tmp_path / "ptx.cuh").write_text(ptx.replace(commit, at_once), "utf-8")
     (tmp_path / "bad.cu").write_text(
-        '#include "launch.h"\nusing namespace attributor::cuda;\n'
-        "template __global__ void flow_step_kernel<Variant<128, Rows::one, false, false>>(const Arguments);\n",
+        '#include "launch.h"\nnamespace attributor::cuda {\n'
+        "template __global__ void flow_step_kernel<Variant<128, Rows::one, false, false>>(\n"
+        "    const __grid_constant__ Arguments);\n}\n",
         "utf-8",
     )
     options = ["-std=c++17", "-arch=sm_90a", "-O3", "-cubin", "-o", tmp_path / "bad.cubin", tmp_path / "bad.cu"]
