@@ -21,113 +21,15 @@ from typing import Any
 
 import gpu_report
 import gpu_stages
-from gpu_log import read
+from gpu_log import merge, read
+from gpu_probe import commit, driver, probe, unusable
 
-__all__ = ["Check", "main", "merge", "probe"]
+__all__ = ["Check", "main"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 WORK = ROOT / "build" / "gpu"
 BUDGET = 450.0  # seconds: ten minutes is what one command may take on many a machine
-PROBE = """
-import json, platform, sys
-found = {"python": platform.python_version(), "executable": sys.executable}
-try:
-    import torch
-    found |= {"torch": torch.__version__, "cuda": torch.version.cuda, "hip": torch.version.hip}
-    found["available"] = torch.cuda.is_available()
-    found["count"] = torch.cuda.device_count()
-    if found["available"]:
-        p = torch.cuda.get_device_properties(0)
-        found |= {"name": p.name, "capability": [p.major, p.minor], "memory": p.total_memory,
-                  "processors": p.multi_processor_count, "l2": getattr(p, "L2_cache_size", None)}
-        torch.zeros(1, device="cuda").item()
-except Exception as error:
-    found["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
-import importlib.metadata as m
-for name in ("triton", "transformers", "numpy", "pytest", "pytest-benchmark", "accelerate", "matplotlib"):
-    try:
-        found[name] = m.version(name)
-    except m.PackageNotFoundError:
-        found[name] = None
-print(json.dumps(found))
-"""
-
-
-def probe(python: str) -> dict[str, Any]:
-    """What that Python finds: versions, and the GPU as torch sees it."""
-    try:
-        ran = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=300)
-        return json.loads(ran.stdout.splitlines()[-1])
-    except (OSError, subprocess.TimeoutExpired, IndexError, json.JSONDecodeError) as error:
-        return {"executable": python, "error": f"{python} could not be asked ({type(error).__name__})"}
-
-
-def unusable(found: dict[str, Any]) -> str | None:
-    """The sentence that says why this GPU, or none, will not do; None where it will."""
-    wanted = "gpu-check needs a GPU of compute capability 8.0 or later that torch can use"
-    where = f"{found['executable']} (GPU_PYTHON=... names another)"
-    if "torch" not in found:
-        return f"{wanted}, and torch cannot be imported by {where}: {found.get('error')}"
-    if not found["cuda"] and not found.get("hip"):
-        return f"{wanted}; torch {found['torch']} of {where} was built without CUDA"
-    if not found.get("available"):
-        return f"{wanted}; torch {found['torch']} of {where} finds no GPU (is there a driver?)"
-    if "error" in found:
-        return f"{wanted}; {found.get('name', 'the GPU')} does not compute: {found['error']}"
-    if not found.get("hip") and found["capability"] < [8, 0]:
-        return f"{wanted}; {found['name']} has {'.'.join(map(str, found['capability']))}"
-    return None
-
-
-def driver() -> dict[str, str]:
-    """What nvidia-smi says of the first GPU; nothing where it is absent."""
-    asked = ("driver_version", "clocks.max.sm", "clocks.max.mem", "power.limit", "mig.mode.current")
-    if not (tool := shutil.which("nvidia-smi")):
-        return {}
-    command = [tool, f"--query-gpu={','.join(asked)}", "--format=csv,noheader", "--id=0"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    values = [value.strip() for value in said.stdout.strip().split(",")]
-    return dict(zip(asked, values, strict=True)) if len(values) == len(asked) and not said.returncode else {}
-
-
-def commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout, and whether files differ from it; None where git does not say."""
-    try:
-        head, changed = (
-            subprocess.run(["git", "-C", ROOT, *command], capture_output=True, text=True, timeout=20)
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None, None
-    return (head.stdout.strip(), bool(changed.stdout.strip())) if head.returncode == 0 else (None, None)
-
-
-def merge(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The lines of the log, sorted by what they are about; of what was measured twice the later."""
-    kinds = ("ceiling", "step", "flow", "record", "keep", "stock", "matrices", "test", "bench", "sanitizer")
-    lists: dict[str, dict[Any, dict[str, Any]]] = {kind: {} for kind in kinds}
-    for line in found:
-        kind = line.pop("kind")
-        key = line.get("test") or line.get("name") or line.get("tool") or (line.get("model"), line.get("tokens"))
-        lists[kind][key] = line
-    tests = list(lists["test"].values())
-    outcomes = {name: sum(test["outcome"] == name for test in tests) for name in ("passed", "failed", "skipped")}
-    return {
-        "ceilings": list(lists["ceiling"].values()),
-        "steps": list(lists["step"].values()),
-        **{f"{kind}s" if kind != "matrices" else kind: list(lists[kind].values()) for kind in kinds[2:7]},
-        "tests": {
-            **outcomes,
-            "not passed": [test for test in tests if test["outcome"] != "passed"],
-            "seconds": round(sum(test["seconds"] for test in tests), 1),
-        },
-        "benchmarks that failed": [line for line in lists["bench"].values() if line["outcome"] == "failed"],
-        "sanitizer": list(lists["sanitizer"].values()),
-    }
 
 
 class Check:

@@ -19,10 +19,12 @@ __all__ = [
     "IMPL",
     "REHEARSAL",
     "allocated",
+    "asked",
     "backend",
     "begin_peak",
     "cache_bytes",
     "free",
+    "kernels",
     "peak",
     "synchronize",
     "timed",
@@ -33,7 +35,21 @@ T = TypeVar("T")
 
 REHEARSAL = os.environ.get("ATTRIBUTOR_GPU_REHEARSAL", "")
 DEVICE = torch.device("cpu") if REHEARSAL else torch.device("cuda", 0)
-IMPL = REHEARSAL or "triton"
+IMPL = REHEARSAL or "triton"  # what a GPU gets
+
+
+def kernels() -> list[str]:
+    """The kernels for GPUs that can run here, first the one that a GPU gets; a rehearsal walks both by its own."""
+    from attributor._backend import availability
+
+    usable = {entry.name for entry in availability() if entry.usable}
+    return ["triton", *(["cuda"] if REHEARSAL or "cuda" in usable else [])]
+
+
+def asked() -> list[str]:
+    """Those of them that ATTRIBUTOR_GPU_KERNELS names, "triton,cuda"; all without it."""
+    names = os.environ.get("ATTRIBUTOR_GPU_KERNELS", "triton,cuda").split(",")
+    return [name for name in kernels() if name in names]
 
 
 def why_not() -> str | None:

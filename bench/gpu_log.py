@@ -9,7 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["attempt", "note", "read", "reason"]
+__all__ = ["attempt", "merge", "note", "read", "reason"]
+
+# Findings of the log, and the lists that they come into
+NAMES = {
+    "ceiling": "ceilings",
+    "step": "steps",
+    "tuning": "tunings",
+    "ncu": "ncu",
+    "flow": "flows",
+    "record": "records",
+    "keep": "keeps",
+    "stock": "stocks",
+    "matrices": "matrices",
+    "sanitizer": "sanitizer",
+}
 
 
 def note(kind: str, **found: Any) -> dict[str, Any]:
@@ -30,6 +44,26 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return found
+
+
+def merge(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The lines of the log, sorted by what they are about; of what was measured twice the later."""
+    lists: dict[str, dict[Any, dict[str, Any]]] = {kind: {} for kind in (*NAMES, "test", "bench")}
+    for line in found:
+        kind = line.pop("kind")
+        what = line.get("test") or line.get("name") or line.get("tool") or (line.get("model"), line.get("tokens"))
+        lists[kind][(what, line.get("kernel"), line.get("step"))] = line
+    tests = list(lists["test"].values())
+    outcomes = {name: sum(test["outcome"] == name for test in tests) for name in ("passed", "failed", "skipped")}
+    return {
+        **{name: list(lists[kind].values()) for kind, name in NAMES.items()},
+        "tests": {
+            **outcomes,
+            "not passed": [test for test in tests if test["outcome"] != "passed"],
+            "seconds": round(sum(test["seconds"] for test in tests), 1),
+        },
+        "benchmarks that failed": [line for line in lists["bench"].values() if line["outcome"] == "failed"],
+    }
 
 
 def reason(error: BaseException) -> str:

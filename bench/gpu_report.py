@@ -3,15 +3,19 @@
 Writes RUN.md and RUN.svg beside it. Needs no GPU and no torch; the plot needs matplotlib.
 """
 
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from gpu_report_kernels import cell, kernels, table
 
 __all__ = ["main", "markdown", "plot"]
 
 GB = 1e9
+COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b5ea7", "#444444")  # by head size
 
 
 def markdown(run: dict[str, Any]) -> str:
@@ -30,14 +34,14 @@ def markdown(run: dict[str, Any]) -> str:
         "Medians of CUDA events; ratios are medians over rounds that ran the baseline right before. TF counts the one",
         "product Q K^T below the diagonal, 2 H D N^2 / 2; the rates of SDPA's forward count its two products.",
         "",
-        *_table(
+        *table(
             ("stage", "status", "seconds", "said"),
             ([s["name"], s["status"], f"{s['seconds']:.1f}", s["why"]] for s in run["stages"]),
         ),
     ]
     lines += _ceilings(run.get("ceilings", []))
     lines += _tests(run.get("tests"), run.get("sanitizer", []))
-    lines += _steps(run)
+    lines += kernels(run)
     lines += _flows(run)
     if wrong := run.get("benchmarks that failed"):
         lines += ["## Benchmarks that failed", ""]
@@ -47,18 +51,13 @@ def markdown(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    body = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *body, ""] if body else []
-
-
 def _ceilings(found: list[dict[str, Any]]) -> list[str]:
     rows = [
         [c["name"], f"{c['value']:.4g} {c['unit']}", f"{1e3 * c['seconds']:.3g} ms", c["what"]]
         for c in found
         if "value" in c
     ]
-    return ["## Ceilings", "", *_table(("of this device, in this run", "", "", "of"), rows)] if rows else []
+    return ["## Ceilings", "", *table(("of this device, in this run", "", "", "of"), rows)] if rows else []
 
 
 def _tests(tests: dict[str, Any] | None, sanitizer: list[dict[str, Any]]) -> list[str]:
@@ -66,35 +65,20 @@ def _tests(tests: dict[str, Any] | None, sanitizer: list[dict[str, Any]]) -> lis
         return []
     said = f"{tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped"
     if sanitizer:
-        said += f"; compute-sanitizer: {', '.join(s['tool'] + ' ' + s['status'] for s in sanitizer)}"
+        each = (f"{s['tool']} of {s['kernel']} {s['status']}" for s in sanitizer)
+        said += f"; compute-sanitizer: {', '.join(each)}"
     lines = ["## Tests", "", f"{said}. {tests['seconds']:.0f} s, added up over processes.", ""]
+    skipped: dict[str, list[str]] = {}
     for test in tests["not passed"]:
         said = " ".join(test["said"].split())[:300]
-        lines.append(f"- {test['outcome']}: `{test['test']}`: {said}")
+        if test["outcome"] == "skipped":
+            skipped.setdefault(said, []).append(test["test"])
+        else:
+            lines.append(f"- {test['outcome']}: `{test['test']}`: {said}")
+    for said, names in skipped.items():
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"- skipped: `{names[0]}`{others}: {said}")
     return [*lines, ""] if tests["not passed"] else lines
-
-
-def _steps(run: dict[str, Any]) -> list[str]:
-    gemm = next((c["value"] for c in run.get("ceilings", []) if c["name"] == "gemm" and "value" in c), None)
-    rows = []
-    for s in run.get("steps", []):
-        base = s["baselines"]
-        rates = [_cell(base.get(name), "rate_ratio", "{:.2f}x") for name in ("flash", "cudnn")]
-        shape = [f"{s['N']:,}", f"{s['H']}, {s['G']}", str(s["D"]), str(s["O"]), s["dtype"]]
-        share = f"{s['tf'] / gemm:.0%}" if gemm else ""
-        gradient = _cell(base.get("gradient"), "ratio", "{:.1f}x")
-        rows.append(
-            [*shape, f"{1e3 * s['seconds']:.3f}", f"{s['tf']:.4g}", *rates, share, gradient, f"{s['error']:.0e}"]
-        )
-    head = ("N", "H, G", "D", "O", "dtype", "ms", "TF", "of flash's rate", "of cuDNN's rate", "of the GEMM's")
-    said = (
-        "The last columns: seconds of the stock gradient route over ours, and the relative L1 error of what was timed."
-    )
-    return ["## flow_step", "", said, "", *_table((*head, "gradient route", "error"), rows)] if rows else []
-
-
-def _cell(found: dict[str, Any] | None, key: str, form: str) -> str:
-    return form.format(found[key]) if found and key in found else "not measured"
 
 
 def _flows(run: dict[str, Any]) -> list[str]:
@@ -102,28 +86,28 @@ def _flows(run: dict[str, Any]) -> list[str]:
     rows = []
     for f in sorted(run.get("flows", []), key=lambda f: (f["model"], f["tokens"])):
         v = f["variants"]
-        cells = [f["model"], f"{f['tokens']:,}", _cell(v.get("prefill"), "seconds", "{:.3f} s")]
-        cells += [_cell(v.get(name), "ratio", "{:.3f}x") for name in ("flow", "flow, 32 heads")]
-        cells += [_cell(v.get("flow"), "sweep_seconds", "{:.3f} s"), _cell(v.get("prefill, cudnn"), "ratio", "{:.3f}x")]
+        cells = [f["model"], f"{f['tokens']:,}", cell(v.get("prefill"), "seconds", "{:.3f} s")]
+        cells += [cell(v.get(name), "ratio", "{:.3f}x") for name in ("flow", "flow, 32 heads")]
+        cells += [cell(v.get("flow"), "sweep_seconds", "{:.3f} s"), cell(v.get("prefill, cudnn"), "ratio", "{:.3f}x")]
         cells += [_gb(v.get(name)) for name in ("prefill", "flow", "flow, 32 heads")]
         rows.append(cells)
     if rows:
         head = ("model", "tokens", "prefill", "flow, all heads", "32 heads", "sweep, all heads", "prefill by cuDNN")
         peaks = ("peak GB: prefill", "all heads", "32 heads")
-        lines += ["## flow(), as multiples of one plain prefill", "", *_table((*head, *peaks), rows)]
+        lines += ["## flow(), as multiples of one plain prefill", "", *table((*head, *peaks), rows)]
     rows = []
     for f in run.get("records", []):
         v = f["variants"]
-        cells = [f["model"], f"{f['tokens']:,}", _cell(v.get("generate"), "seconds", "{:.3f} s")]
+        cells = [f["model"], f"{f['tokens']:,}", cell(v.get("generate"), "seconds", "{:.3f} s")]
         for name in ("record", "record, 32 heads"):
-            cells += [_cell(v.get(name), "ratio", "{:.3f}x"), _cell(v.get(name), "share", "{:.3f}")]
+            cells += [cell(v.get(name), "ratio", "{:.3f}x"), cell(v.get(name), "share", "{:.3f}")]
         rows.append(cells)
     if rows:
         head = ("model", "tokens", "generation", "record, all heads", "share of a prefill", "32 heads", "share")
-        lines += ["## record() around generate(), and the flow", "", *_table(head, rows)]
+        lines += ["## record() around generate(), and the flow", "", *table(head, rows)]
     said = []
     for f in run.get("keeps", []):
-        host = _cell(f["variants"].get("flow, host"), "ratio", "{:.3f}x")
+        host = cell(f["variants"].get("flow, host"), "ratio", "{:.3f}x")
         said.append(f"- {f['model']} at {f['tokens']:,}: keep='host' takes {host} of keep='device'.")
     for f in run.get("stocks", []):
         said.append(
@@ -145,6 +129,7 @@ def _missing(run: dict[str, Any]) -> list[str]:
     found = [f"{c['name']}: {c['missing']}" for c in run.get("ceilings", []) if "missing" in c]
     for s in run.get("steps", []):
         found += [f"{name} at {s['name']}: {b['missing']}" for name, b in s["baselines"].items() if "missing" in b]
+    found += [f"{t['name']} at {t['step']}: {t['missing']}" for t in run.get("tunings", []) if "missing" in t]
     for kind in ("flows", "records", "keeps"):
         for f in run.get(kind, []):
             at = f"{f['model']} at {f['tokens']:,}"
@@ -152,7 +137,7 @@ def _missing(run: dict[str, Any]) -> list[str]:
     found += [
         f"stage {s['name']} ({s['status']}): {s['why']}" for s in run["stages"] if s["status"] not in ("done", "failed")
     ]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def plot(run: dict[str, Any], path: Path) -> None:
@@ -185,15 +170,24 @@ def plot(run: dict[str, Any], path: Path) -> None:
         if name in ceilings:
             axes.axhline(ceilings[name], color="0.5", lw=1, ls="-" if name == "gemm" else "--")
             axes.annotate(label, (span[1], ceilings[name]), ha="right", va="bottom", color="0.4", fontsize=8)
-    for D, colour in zip(
-        sorted({s["D"] for s in steps}), ("#1b6ca8", "#c8553d", "#3a7d44", "#7b5ea7", "#444444"), strict=False
-    ):
-        for many, marker in ((True, "o"), (False, "x")):
-            chosen = [(x, s) for x, s in zip(intensity, steps, strict=True) if s["D"] == D and (s["H"] > 4) == many]
+    kernels_seen = sorted({s["kernel"] for s in steps}, reverse=True)  # triton, cuda
+    colours = dict(zip(sorted({s["D"] for s in steps}), COLOURS, strict=False))
+    for kernel, markers in zip(kernels_seen, ("ox", "s+"), strict=False):
+        for (D, colour), many in itertools.product(colours.items(), (True, False)):
+            chosen = [
+                (x, s)
+                for x, s in zip(intensity, steps, strict=True)
+                if (s["kernel"], s["D"], s["H"] > 4) == (kernel, D, many)
+            ]
             if chosen:
-                label = f"D {D}, {'many heads' if many else '1 or 4 chosen heads'}"
+                label = f"{kernel}, D {D}, {'many heads' if many else '1 or 4 chosen heads'}"
                 axes.scatter(
-                    [x for x, _ in chosen], [s["tf"] for _, s in chosen], marker=marker, color=colour, label=label, s=28
+                    [x for x, _ in chosen],
+                    [s["tf"] for _, s in chosen],
+                    marker=markers[not many],
+                    color=colour,
+                    label=label,
+                    s=28,
                 )
     for x, s in zip(intensity, steps, strict=True):
         axes.annotate(

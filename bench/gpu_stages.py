@@ -3,19 +3,24 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_log import note
-from gpu_shapes import FLOWS, HEADLINE, STEPS
+import gpu_ncu
+from gpu_log import note, read
+from gpu_shapes import FLOWS, HEADLINE, STEPS, Step
+from gpu_shard import HUNG, LOST
 
-__all__ = ["STAGES", "Stage", "sanitizer"]
+__all__ = ["STAGES", "Stage", "ncu", "sanitizer", "steps", "tests", "tuning"]
 
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/test_gpu.py", "tests/test_gpu_flow.py")
+TESTS = ("tests/test_gpu.py", "tests/test_gpu_memory.py", "tests/test_gpu_cuda.py", "tests/test_gpu_flow.py")
 SHARDS = 6  # processes for the tests: enough to compile beside one another, few enough for one GPU's memory
+CUDA_SHARDS = 2  # of them for the CUDA kernel, which compiles nothing
+KERNELS = ("cuda", "triton")
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ def build(check: Any, limit: float) -> tuple[str, str]:
     found = json.loads(check.outputs[0].read_text().splitlines()[-1])
     check.python = found["python"]
     check.head["build"] = found
-    return "done", f"{found['built']} in {found['seconds']} s{'; ' + found['why'] if found['why'] else ''}"
+    built = f"{found['built']}{' with the CUDA kernel' if found['cuda'] else ''}"
+    return "done", f"{built} in {found['seconds']} s{'; ' + found['why'] if found['why'] else ''}"
 
 
 def environment(check: Any) -> dict[str, str]:
@@ -77,47 +83,123 @@ def script(name: str) -> Callable[[Any, float], tuple[str, str]]:
     return run
 
 
-def pytest(*nodes: str, shards: int = 1) -> Callable[[Any, float], tuple[str, str]]:
-    """A stage that runs tests or benchmarks in this order; warnings of other versions of other packages pass."""
+def command(check: Any, nodes: Sequence[str]) -> list[str]:
+    """Pytest over tests or benchmarks in this order; warnings of other versions of other packages pass."""
+    options = ["-W", "default", "-p", "no:cacheprovider", "-p", "gpu_shard", "-q", "-s"]
+    return [check.python, "-m", "pytest", *nodes, *options]
+
+
+def pytest(*nodes: str) -> Callable[[Any, float], tuple[str, str]]:
+    """A stage that runs benchmarks."""
 
     def run(check: Any, limit: float) -> tuple[str, str]:
-        options = ["-W", "default", "-p", "no:cacheprovider", "-p", "gpu_shard", "-q", "-s"]
-        command = [check.python, "-m", "pytest", *nodes, *options]
-        codes = check.run([command] * (1 if check.options.rehearse else shards), limit, environment(check))
-        return outcome([0 if code == 5 and shards > 1 else code for code in codes], limit)  # 5: a shard without tests
+        return outcome(check.run([command(check, nodes)], limit, environment(check)), limit)
 
     return run
 
 
+def tests(check: Any, limit: float) -> tuple[str, str]:
+    """Every test, in processes beside one another. One that a test ended is started again for those that are left."""
+    ends = time.monotonic() + limit
+    shards = 1 if check.options.rehearse else SHARDS
+    env = {**environment(check), "ATTRIBUTOR_GPU_CUDA_SHARDS": str(CUDA_SHARDS)}
+    seen: list[int | None] = []
+    while (left := ends - time.monotonic()) > 0:
+        codes = check.run([command(check, TESTS)] * shards, left, env)
+        ended = [code for code in codes if code is not None and (code < 0 or code in (LOST, HUNG))]
+        seen += [0 if code == 5 and shards > 1 else code for code in codes]  # 5: a shard without tests
+        if not ended or ends - time.monotonic() < 20:
+            break
+        check.say(f"    {len(ended)} processes were ended by a test and are started again")
+    status, why = outcome(seen, limit)
+    return status, f"tests ended their process; {why}" if {LOST, HUNG} & set(seen) else why
+
+
+def steps(*calls: Step, share: float = 0.6) -> Callable[[Any, float], tuple[str, str]]:
+    """A stage that times calls by every kernel; then, where that ended early, by Triton alone those that are left."""
+
+    def run(check: Any, limit: float) -> tuple[str, str]:
+        ends = time.monotonic() + limit
+        nodes = [f"{STEP_FILE}::bench_gpu_step[{call.name}]" for call in calls]
+        codes = check.run([command(check, nodes)], limit * share, environment(check))
+        measured = {line["name"] for line in read(check.log) if line["kind"] == "step" and line["kernel"] == "triton"}
+        missing = [node for call, node in zip(calls, nodes, strict=True) if call.name not in measured]
+        if codes != [0] and missing:
+            env = {**environment(check), "ATTRIBUTOR_GPU_KERNELS": "triton"}
+            again = check.run([command(check, missing)], max(1.0, ends - time.monotonic()), env)
+            codes = [code if code else again[0] for code in codes]
+        return outcome(codes, limit)
+
+    return run
+
+
+def tuning(check: Any, limit: float) -> tuple[str, str]:
+    """Every cut of the CUDA kernel."""
+    (code,) = check.run([[check.python, "bench/gpu_tuning.py"]], limit, environment(check))
+    return ("skipped", "the CUDA kernel cannot run here") if code == 5 else outcome([code], limit)
+
+
+def ncu(check: Any, limit: float) -> tuple[str, str]:
+    """One launch of the CUDA kernel under Nsight Compute; again without what its version may not know."""
+    tool = shutil.which("ncu") or shutil.which("/usr/local/cuda/bin/ncu")
+    if tool is None:
+        return "skipped", "ncu was not found on PATH or in /usr/local/cuda/bin"
+    why = ""
+    for metrics in (True, False):
+        (code,) = check.run([gpu_ncu.command(tool, check.python, metrics=metrics)], limit / 2, environment(check))
+        if code is None:
+            return "cut off", f"after {limit / 2:.0f} s"
+        try:
+            found = gpu_ncu.parse(check.outputs[0].read_text("utf-8", "replace"))
+        except ValueError as error:
+            why = str(error)
+            continue
+        os.environ["ATTRIBUTOR_GPU_LOG"] = str(check.log)
+        note("ncu", name=HEADLINE.name, **found)
+        for what in ("units", "stalls"):
+            check.say(f"    {what}: {', '.join(f'{name} {value:.3g}' for name, value in found[what].items())}")
+        return "done", ""
+    return "skipped", why
+
+
+TOOLS = ("memcheck", "racecheck", "synccheck")
+
+
 def sanitizer(check: Any, limit: float) -> tuple[str, str]:
-    """compute-sanitizer's memcheck and racecheck over small calls, a minute each."""
+    """compute-sanitizer over small calls of each kernel, at most 40 seconds each."""
     tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
-    small = [check.python, "bench/gpu_sanitize.py"]
     env = {**environment(check), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    (code,) = check.run([small], min(limit, 60.0), env)  # compiles, which would take longer inside
-    if code != 0:
-        return outcome([code], limit)
+    ends = time.monotonic() + limit
+    usable = []
+    for kernel in KERNELS:  # compiles, which would take longer inside; the first without the kernel has the reason
+        (code,) = check.run([[check.python, "bench/gpu_sanitize.py", kernel]], min(limit / 4, 60.0), env)
+        if code == 0:
+            usable.append(kernel)
+        elif code != 5:
+            return outcome([code], limit)
     if tool is None:
         return "skipped", "compute-sanitizer was not found on PATH or in /usr/local/cuda/bin"
     statuses = []
-    for name in ("memcheck", "racecheck"):
-        (code,) = check.run([[tool, "--tool", name, "--error-exitcode", "9", *small]], min(limit / 2, 60.0), env)
-        status = {0: "clean", 9: "errors found", None: "cut off after a minute"}.get(code, f"exit status {code}")
-        os.environ["ATTRIBUTOR_GPU_LOG"] = str(check.log)
-        note("sanitizer", tool=name, status=status)
-        check.say(f"    {name}: {status}")
-        statuses.append(status)
+    for kernel in usable:
+        for name in TOOLS:
+            small = [check.python, "bench/gpu_sanitize.py", kernel]
+            left = min(ends - time.monotonic(), 40.0)
+            if left < 5:
+                statuses.append("not run")
+                break
+            (code,) = check.run([[tool, "--tool", name, "--error-exitcode", "9", *small]], left, env)
+            status = {0: "clean", 9: "errors found", None: f"cut off after {left:.0f} s"}.get(code, f"status {code}")
+            os.environ["ATTRIBUTOR_GPU_LOG"] = str(check.log)
+            note("sanitizer", tool=name, kernel=kernel, status=status)
+            check.say(f"    {kernel}, {name}: {status}")
+            statuses.append(status)
+    said = ", ".join(dict.fromkeys(statuses))
     if "errors found" in statuses:
-        return "failed", ", ".join(statuses)
-    return ("done" if set(statuses) == {"clean"} else "cut off"), ", ".join(statuses)
+        return "failed", said
+    return ("done" if set(statuses) == {"clean"} else "cut off"), said
 
 
 STEP_FILE, FLOW_FILE = "bench/bench_gpu_step.py", "bench/bench_gpu_flow.py"
-
-
-def step_nodes() -> list[str]:
-    """All but the headline, which has a stage of its own."""
-    return [f"{STEP_FILE}::bench_gpu_step[{step.name}]" for step in STEPS if step != HEADLINE]
 
 
 def flow_nodes() -> list[str]:
@@ -135,17 +217,19 @@ def flow_nodes() -> list[str]:
 
 
 STAGES = (
-    Stage("build", "this checkout, in place and without a network", 120, build, 5),
+    Stage("build", "this checkout, in place and without a network", 240, build, 5),
     Stage("ceilings", "what the device can do", 60, script("gpu_ceilings")),
-    Stage("kernel", HEADLINE.name, 60, pytest(f"{STEP_FILE}::bench_gpu_step[{HEADLINE.name}]")),
+    Stage("kernel", HEADLINE.name, 60, steps(HEADLINE)),
+    Stage("tests", "every GPU test", 170, tests),
+    Stage("tuning", "every cut of the CUDA kernel", 60, tuning),
+    Stage("ncu", "the units of one launch of the CUDA kernel", 60, ncu),
     Stage(
         "model",
         "flow() of an 8B shape at 32k",
         110,
         pytest(f"{FLOW_FILE}::bench_gpu_flow[8B-32768]", f"{FLOW_FILE}::bench_gpu_record[8B-32768]"),
     ),
-    Stage("tests", "every GPU test", 170, pytest(*TESTS, shards=SHARDS)),
-    Stage("sanitizer", "memory and races of small calls", 130, sanitizer),
-    Stage("steps", "flow_step over shapes", 120, pytest(*step_nodes())),
+    Stage("sanitizer", "memory, races and barriers of small calls", 200, sanitizer),
+    Stage("steps", "flow_step over shapes", 150, steps(*(step for step in STEPS if step != HEADLINE))),
     Stage("flows", "flow() over models and lengths", 300, pytest(*flow_nodes())),
 )

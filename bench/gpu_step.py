@@ -1,16 +1,10 @@
-"""One call of flow_step on a GPU, timed beside fused attention and the stock way to the same answer."""
+"""One call of flow_step on a GPU: its arguments, its baselines, and whether an answer is right."""
 
-import itertools
 import math
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from gpu_device import DEVICE, IMPL, begin_peak, cache_bytes, free, peak, timed
-from gpu_log import note, reason
+from gpu_device import DEVICE, REHEARSAL
 from gpu_shapes import Step
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -18,12 +12,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from attributor import _mask, flow_step
 from attributor._attention import attention
 
-__all__ = ["FLOOR", "Inputs", "gradient_of_values", "inputs_of", "measure", "some_columns"]
+__all__ = ["FLOOR", "Inputs", "Truth", "forward", "gradient_of_values", "inputs_of", "ours", "some_columns", "truth_of"]
 
 # Tensor cores cut off the last bits of float32 sums where other units round them: what that does to a logit of 30.
 FLOOR = 1e-5
-SECONDS = 3.0  # for the rounds of one shape
-REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how a backend says that a call is not for it
 
 
 @dataclass(frozen=True)
@@ -82,9 +74,9 @@ def gradient_of_values(given: Inputs) -> Tensor:
     return torch.cat(parts)
 
 
-def ours(given: Inputs) -> Tensor:
-    """flow_step."""
-    return flow_step(given.rows, given.query, given.key, given.row_bias, scale=given.scale, impl=IMPL)
+def ours(given: Inputs, kernel: str) -> Tensor:
+    """flow_step by one of its kernels."""
+    return flow_step(given.rows, given.query, given.key, given.row_bias, scale=given.scale, impl=REHEARSAL or kernel)
 
 
 def some_columns(given: Inputs, columns: Tensor, dtype: torch.dtype, block: int = 4096) -> Tensor:
@@ -102,105 +94,31 @@ def some_columns(given: Inputs, columns: Tensor, dtype: torch.dtype, block: int 
     return found
 
 
-def check(given: Inputs, answer: Tensor) -> dict[str, float]:
-    """Assert the timed answer on three runs of columns; what it errs, and what plain float32 does.
+@dataclass(frozen=True)
+class Truth:
+    """Three runs of columns of the answer in float64, (O, C), and what plain float32 errs on them."""
 
-    Relative L1, against float64 on the same inputs. Twice the error of plain torch and `FLOOR` are allowed.
-    """
+    columns: Tensor
+    exact: Tensor
+    budget: float
+
+    def check(self, answer: Tensor) -> dict[str, float]:
+        """Assert an answer: relative L1 of twice the error of plain torch and `FLOOR` are allowed. What it errs."""
+        assert torch.isfinite(answer).all(), "the answer is not finite"
+        error = _relative(answer[:, self.columns], self.exact)
+        assert error <= 2 * self.budget + FLOOR, f"off by {error:.1e}, plain float32 by {self.budget:.1e}"
+        return {"error": error, "budget": self.budget}
+
+
+def truth_of(given: Inputs) -> Truth:
+    """The first, the last and the middle columns, across the edge of a tile."""
     N = given.rows.shape[1]
     run = torch.arange(min(32, N), device=DEVICE)
-    middle = max(0, min(N // 2 - 7, N - run.numel()))  # across the edge of a tile
+    middle = max(0, min(N // 2 - 7, N - run.numel()))
     columns = torch.cat([run, middle + run, N - run.numel() + run]).unique()
     exact = some_columns(given, columns, torch.float64)
-    size = exact.abs().sum()
-    budget = float((some_columns(given, columns, torch.float32).double() - exact).abs().sum() / size)
-    error = float((answer[:, columns].double() - exact).abs().sum() / size)
-    assert torch.isfinite(answer).all(), "the timed answer is not finite"
-    assert error <= 2 * budget + FLOOR, f"the timed answer is off by {error:.1e}, plain float32 by {budget:.1e}"
-    return {"error": error, "budget": budget}
+    return Truth(columns, exact, _relative(some_columns(given, columns, torch.float32), exact))
 
 
-def measure(step: Step, benchmark: Any, name: str) -> dict[str, Any]:
-    """Time flow_step, each round right after SDPA's forward (flash, cuDNN) and the gradient route on the same inputs.
-
-    Inputs rotate so that the second-level cache does not hold them. `benchmark` is pytest-benchmark's fixture; its own
-    numbers are the host's, those in the findings are the device's.
-    """
-    free()
-    count = min(8, 1 + -(-3 * cache_bytes() // step.nbytes))
-    sets = [inputs_of(step, seed) for seed in range(count)]
-    alive = {"flash": forward, "cudnn": forward, "gradient": gradient_of_values}
-    began = time.perf_counter()
-    timed(lambda: ours(sets[0]))
-    first_call = time.perf_counter() - began  # compiles, where nothing was compiled before
-    begin_peak()
-    a_round = timed(lambda: ours(sets[0]))[0]
-    most = peak()
-    missing = {}
-    for other, work in list(alive.items()):
-        try:
-            baseline_seconds(other, work, sets[0])
-            a_round += baseline_seconds(other, work, sets[0])
-        except REFUSALS as error:
-            missing[other] = reason(error)
-            del alive[other]
-            free()
-    times: dict[str, list[float]] = {other: [] for other in (*alive, "ours")}
-    turn = itertools.cycle(sets)
-    current = sets[0]
-
-    def before() -> None:
-        nonlocal current
-        current = next(turn)
-        for other, work in alive.items():
-            times[other].append(baseline_seconds(other, work, current))
-
-    def run() -> Tensor:
-        seconds, result = timed(lambda: ours(current))
-        times["ours"].append(seconds)
-        return result
-
-    rounds = max(3, min(30, int(SECONDS / a_round)))
-    answer = benchmark.pedantic(run, setup=before, rounds=rounds)
-    errors = check(current, answer)
-    mine = times.pop("ours")
-    found = {
-        "name": name,
-        **asdict(step),
-        "nbytes": step.nbytes,
-        "rounds": len(mine),
-        "seconds": statistics.median(mine),
-        "tf": step.flops / statistics.median(mine) / 1e12,
-        "first_call_seconds": first_call,
-        "peak_bytes": most,
-        **errors,
-        "baselines": {other: {"missing": why} for other, why in missing.items()},
-    }
-    for other, others in times.items():
-        baseline = {"seconds": statistics.median(others), "ratio": _median_ratio(others, mine)}
-        if other != "gradient":  # rates: the forward computes two products, ours one
-            baseline["tf"] = step.forward_flops / baseline["seconds"] / 1e12
-            baseline["rate_ratio"] = baseline["ratio"] / 2
-        found["baselines"][other] = baseline
-    benchmark.extra_info["gpu"] = note("step", **found)
-    print(
-        f"    {name}: {found['tf']:.4g} TF, {found['seconds'] * 1e3:.4g} ms {_said(found['baselines'])}",
-        flush=True,
-    )
-    return found
-
-
-def baseline_seconds(name: str, work: Callable[[Inputs], Tensor], given: Inputs) -> float:
-    """Of one call of a baseline; one that is named after a backend gets that one."""
-    return timed(lambda: work(given), "" if name == "gradient" else name)[0]
-
-
-def _median_ratio(others: list[float], mine: list[float]) -> float:
-    return statistics.median(b / t for t, b in zip(mine, others, strict=True))
-
-
-def _said(baselines: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {'not measured' if 'missing' in found else format(found['ratio'], '.3g') + 'x the time'}"
-        for name, found in baselines.items()
-    )
+def _relative(got: Tensor, exact: Tensor) -> float:
+    return float((got.double() - exact).abs().sum() / exact.abs().sum())

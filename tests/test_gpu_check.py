@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gpu_check_case import H100, module, new_check
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
@@ -21,26 +22,6 @@ BENCH = ROOT / "bench"
 def _bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     monkeypatch.delenv("ATTRIBUTOR_GPU_LOG", raising=False)
-
-
-def module(name):
-    return importlib.import_module(name)
-
-
-H100 = {
-    "executable": "python3",
-    "torch": "2.11.0",
-    "cuda": "13.0",
-    "hip": None,
-    "available": True,
-    "count": 1,
-    "name": "NVIDIA H100 80GB HBM3",
-    "capability": [9, 0],
-    "memory": 80 << 30,
-    "processors": 132,
-    "l2": 50 << 20,
-    "python": "3.12.1",
-}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +36,7 @@ H100 = {
     ],
 )
 def test_which_gpus_will_do(changes, said):
-    got = module("gpu_check").unusable(H100 | changes)
+    got = module("gpu_probe").unusable(H100 | changes)
     if said is None:
         assert got is None
     else:
@@ -65,7 +46,7 @@ def test_which_gpus_will_do(changes, said):
 
 def test_a_python_without_torch_is_named():
     missing = {"executable": "/opt/python", "error": "ModuleNotFoundError: No module named 'torch'"}
-    assert "torch cannot be imported by /opt/python" in module("gpu_check").unusable(missing)
+    assert "torch cannot be imported by /opt/python" in module("gpu_probe").unusable(missing)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -115,21 +96,7 @@ def test_arguments():
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    gpu_check = module("gpu_check")
-    monkeypatch.setattr(gpu_check, "RESULTS", tmp_path / "results")
-    options = gpu_check.arguments(
-        [
-            "--out",
-            str(tmp_path / "out"),
-            "--work",
-            str(tmp_path / "work"),
-            "--budget",
-            "100",
-            "--commit",
-            "0123456789ab",
-        ]
-    )
-    return gpu_check.Check(dict(H100), options)
+    return new_check(tmp_path, monkeypatch)
 
 
 def python(program):
@@ -222,52 +189,24 @@ def test_outputs_are_kept_beside_the_results(check):
     assert kept.read_text().splitlines() == ["    shown", "not shown"]
 
 
-def sanitizing(check, monkeypatch, tool, codes):
-    """The stage with an answer for each of its programs; the commands that it ran."""
-    stages, ran = module("gpu_stages"), []
-    monkeypatch.setattr(stages.shutil, "which", lambda name: tool if name.startswith("compute") else None)
-
-    def run(commands, limit, env):
-        ran.append((commands[0], limit, env))
-        return [codes[len(ran) - 1]]
-
-    monkeypatch.setattr(check, "run", run)
-    return stages.sanitizer(check, 100.0), ran
-
-
-def test_the_sanitizer(check, monkeypatch):
-    (status, why), ran = sanitizing(check, monkeypatch, "/bin/compute-sanitizer", [0, 0, 0])
-    assert (status, why) == ("done", "clean, clean")
-    assert [command[:3] for command, _, _ in ran[1:]] == [
-        ["/bin/compute-sanitizer", "--tool", tool] for tool in ("memcheck", "racecheck")
-    ]
-    assert all(limit <= 60 and env["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1" for _, limit, env in ran)
-    assert [found["tool"] for found in check.found()["sanitizer"]] == ["memcheck", "racecheck"]
-
-
-def test_the_sanitizer_finds_something_or_is_not_there(check, monkeypatch):
-    assert sanitizing(check, monkeypatch, "/bin/compute-sanitizer", [0, 9, None])[0][0] == "failed"
-    assert sanitizing(check, monkeypatch, "/bin/compute-sanitizer", [0, 0, None])[0][0] == "cut off"
-    status, why = sanitizing(check, monkeypatch, None, [0])[0]
-    assert status == "skipped"
-    assert "compute-sanitizer was not found" in why
-    assert sanitizing(check, monkeypatch, None, [1])[0][0] == "failed"
-
-
 def test_a_build_without_a_compiler_or_without_tools(tmp_path, monkeypatch):
     build = module("gpu_build")
     tried = []
 
-    def install(python, place, environment):
-        tried.append(environment.get("ATTRIBUTOR_PURE"))
+    def install(python, place, environment, options, limit):
+        tried.append((environment.get("ATTRIBUTOR_CUDA"), environment.get("ATTRIBUTOR_PURE"), *options))
         return "error: no compiler"
 
-    monkeypatch.delenv("ATTRIBUTOR_PURE", raising=False)
+    for name in ("ATTRIBUTOR_PURE", "ATTRIBUTOR_CUDA"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(build, "_install", install)
     found = build.build(tmp_path / "env")
-    assert tried == [None, "1"]
+    assert tried == [(None, None, "ATTRIBUTOR_CUDA_TUNING"), ("OFF", None), (None, "1")]
     assert found["built"] == "links"
-    assert found["why"] == "C++ was not built: error: no compiler; pure was not built: error: no compiler"
+    assert found["cuda"] is None
+    *said, cuda = found["why"].split("; ")
+    assert said == [f"{kind} was not built: error: no compiler" for kind in ("C++", "C++ without CUDA", "pure")]
+    assert cuda.startswith("the CUDA kernel is not there: ")
     program = (
         "import attributor, attributor.kernels.flow_step.reference as r; print(attributor.__version__, r.__file__)"
     )

@@ -70,7 +70,7 @@ def test_nothing_waits(O):
     assert torch.equal(got, expected)
 
 
-@pytest.mark.skipif(bool(REHEARSAL), reason="there are no streams on a CPU")
+@pytest.mark.skipif(bool(REHEARSAL), reason="there is no stream to wait for on a CPU")
 def test_streams_that_run_beside_one_another():
     """Two streams, each with its own scratch memory, many calls: no call sees another one's."""
     cases = [case(3000, 64, 4, 2, O, BF16, seed=O) for O in (5, 40)]

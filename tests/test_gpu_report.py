@@ -78,7 +78,6 @@ def test_a_rehearsal_is_small_and_keeps_what_matters():
 
 def test_stages_name_benchmarks_that_exist():
     stages, shapes = module("gpu_stages"), module("gpu_shapes")
-    assert len(stages.step_nodes()) == len(shapes.STEPS) - 1
     flows = stages.flow_nodes()
     assert len(set(flows)) == len(flows) == len(shapes.FLOWS) - 1 + 4
     text = (BENCH / "bench_gpu_flow.py").read_text("utf-8")
@@ -94,13 +93,15 @@ def test_what_was_found_survives_a_line_that_was_cut_off(tmp_path, monkeypatch):
     assert log.note("step", name="nowhere") == {"name": "nowhere"}
     assert log.read(path) == []
     monkeypatch.setenv("ATTRIBUTOR_GPU_LOG", str(path))
-    log.note("step", name="a", tf=1.0)
+    log.note("step", name="a", kernel="cuda", tf=1.0)
+    log.note("step", name="a", kernel="triton", tf=3.0)
     log.note("ceiling", name="copy", value=3.0)
-    log.note("step", name="a", tf=2.0)
+    log.note("step", name="a", kernel="cuda", tf=2.0)
     with path.open("a") as file:
         file.write('{"kind": "step", "name": "b", "t')
-    merged = module("gpu_check").merge(log.read(path))
-    assert merged["steps"] == [{"name": "a", "tf": 2.0}]
+    merged = module("gpu_log").merge(log.read(path))
+    steps = {"cuda": 2.0, "triton": 3.0}
+    assert merged["steps"] == [{"name": "a", "kernel": kernel, "tf": tf} for kernel, tf in steps.items()]
     assert merged["ceilings"] == [{"name": "copy", "value": 3.0}]
     assert merged["flows"] == merged["sanitizer"] == []
 
@@ -111,10 +112,10 @@ def outcomes(kind):
 
 
 def test_outcomes_are_counted():
-    found = module("gpu_check").merge(outcomes("test"))["tests"]
+    found = module("gpu_log").merge(outcomes("test"))["tests"]
     assert (found["passed"], found["failed"], found["skipped"], found["seconds"]) == (2, 1, 1, 4.0)
     assert [test["test"] for test in found["not passed"]] == ["t1", "t2"]
-    merged = module("gpu_check").merge(outcomes("bench"))
+    merged = module("gpu_log").merge(outcomes("bench"))
     assert [bench["test"] for bench in merged["benchmarks that failed"]] == ["t1"]
     assert merged["tests"]["passed"] == 0
 
@@ -127,7 +128,8 @@ def test_a_reason_is_one_line():
 
 def a_run(**changes):
     step = {
-        "name": "x", "N": 32768, "O": 128, "D": 128, "H": 32, "G": 8, "dtype": "bfloat16", "nbytes": 4e8, "rounds": 9,
+        "name": "N32768-H32-G8-D128-O128", "kernel": "triton", "N": 32768, "O": 128, "D": 128, "H": 32, "G": 8,
+        "dtype": "bfloat16", "nbytes": 4e8, "rounds": 9,
         "seconds": 0.01, "tf": 440.0, "first_call_seconds": 4.0, "peak_bytes": 1 << 30, "error": 2e-6, "budget": 1e-6,
         "baselines": {
             "flash": {"seconds": 0.02, "ratio": 2.0, "tf": 440.0, "rate_ratio": 1.0},
@@ -161,7 +163,20 @@ def a_run(**changes):
             {"name": "sdpa flash", "value": 440.0, "unit": "TF", "seconds": 1e-3, "what": "x"},
             {"name": "sdpa cudnn", "missing": "RuntimeError: no plan"},
         ],
-        "steps": [step, {**step, "H": 1, "G": 1, "D": 64, "tf": 300.0, "nbytes": 3e7}],
+        "steps": [
+            step,
+            {**step, "kernel": "cuda", "tf": 550.0, "seconds": 0.008, "baselines": {"triton": {"ratio": 1.25}}},
+            {**step, "name": "N32768-H32-G8-D128-O512", "kernel": "cuda", "O": 512, "tf": 495.0, "baselines": {}},
+            {**step, "name": "other", "H": 1, "G": 1, "D": 64, "tf": 300.0, "nbytes": 3e7},
+        ],
+        "tunings": [
+            {"step": "s", "name": "as chosen", "allowed": 803.2, "seconds": 0.008, "tf": 550.0, "ratio": 1.0,
+             "error": 2e-6, "budget": 1e-6},
+            {"step": "s", "name": "cluster=1", "allowed": 497.0, "wrong": "off by 1"},
+            {"step": "s", "name": "turns", "allowed": 700.0, "missing": "InputError: not compiled"},
+        ],
+        "ncu": [{"name": "n", "units": {"tensor cores": 61.25}, "stalls": {"long_scoreboard": 2.5},
+                 "milliseconds": 7.3, "registers": 168}],
         "flows": [{"model": "8B", "tokens": 32768, "variants": flow}],
         "records": [{"model": "8B", "tokens": 32768, "variants": record}],
         "keeps": [{"model": "8B", "tokens": 32768, "variants": {"flow, host": {"seconds": 1, "ratio": 1.02}}}],
@@ -169,10 +184,12 @@ def a_run(**changes):
             {"model": "8B", "tokens": 9, "stock_seconds": 3.0, "sweep_seconds": 0.3, "ratio": 10, "error": 0.01}
         ],
         "matrices": [{"model": "8B", "tokens": 5120, "fits": 5120, "died_at": 6144}],
-        "tests": {"passed": 9, "failed": 1, "skipped": 0, "seconds": 80.0, "not passed": [
-            {"test": "tests/test_gpu.py::t", "outcome": "failed", "said": "E  assert\n  1 == 2"}]},
+        "tests": {"passed": 9, "failed": 1, "skipped": 2, "seconds": 80.0, "not passed": [
+            {"test": "tests/test_gpu.py::t", "outcome": "failed", "said": "E  assert\n  1 == 2"},
+            {"test": "tests/test_gpu.py::u", "outcome": "skipped", "said": "one GPU"},
+            {"test": "tests/test_gpu.py::v", "outcome": "skipped", "said": "one GPU"}]},
         "benchmarks that failed": [{"test": "bench/b.py::b", "outcome": "failed", "said": "off by 1e-3"}],
-        "sanitizer": [{"tool": "memcheck", "status": "clean"}],
+        "sanitizer": [{"tool": "memcheck", "kernel": "cuda", "status": "clean"}],
         **changes,
     }  # fmt: skip
 
@@ -183,9 +200,19 @@ def test_the_table_says_what_was_measured_and_what_was_not():
         "# Some GPU",
         "at abc with changes, 2030-01-02T03:04:05+00:00, 400 s. torch 2.11.0, driver 580.1.",
         "| copy | 2900 GB/s |",
-        "9 passed, 1 failed, 0 skipped; compute-sanitizer: memcheck clean.",
+        "9 passed, 1 failed, 2 skipped; compute-sanitizer: memcheck of cuda clean.",
+        "- skipped: `tests/test_gpu.py::u` and 1 more: one GPU",
         "- failed: `tests/test_gpu.py::t`: E assert 1 == 2",
-        "| 32,768 | 32, 8 | 128 | 128 | bfloat16 | 10.000 | 440 | 1.00x | not measured | 55% | 9.0x | 2e-06 |",
+        "| 32,768 | 32, 8 | 128 | 128 | bfloat16 | triton | 10.000 | 440 | 1.00x | not measured | 55% | 9.0x |  |",
+        "| bfloat16 | cuda | 8.000 | 550 | not measured | not measured | 69% | not measured | 1.25x | 2e-06 |",
+        "| TF at N32768-H32-G8-D128-O128 | >= 600 | 550 | 440 |",
+        "| TF at N32768-H32-G8-D64-O128 | >= 400 | not measured | not measured |",
+        "| rate at O = 512, of that at O = 128 | >= 0.85 | 0.90 | not measured |",
+        "| s | as chosen | 803 | 8.000 | 550 | 1.000x | 2e-06 |",
+        "| s | cluster=1 | 497 | not measured | not measured | not measured | wrong |",
+        "- turns at s: InputError: not compiled",
+        "| tensor cores | 61.2% |",
+        "| long scoreboard | 2.50 |",
         "| 8B | 32,768 | 1.300 s | 1.230x | not measured | 0.250 s | not measured | 30.0 | 40.0 |  |",
         "| 8B | 32,768 | 2.000 s | 1.150x | 0.230 | not measured | not measured |",
         "- `bench/b.py::b`: off by 1e-3",
