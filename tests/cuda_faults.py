@@ -9,10 +9,9 @@ FAULTS = {
         "if (FAULT) c.release(at);\n products_wait(into);\n if (!FAULT) c.release(at);",
     ),
     "queries released before their biases were read": (
-        "exponentiate(total, other, V::WIDTH, stage, key_bias, masked, gap);\n            products_wait(one);\n"
-        "            release(stage);",
+        "exponentiate(total, other, V::WIDTH, stage, key_bias, masked, gap);\n            release(stage);",
         "if (FAULT) release(stage);\n exponentiate(total, other, V::WIDTH, stage, key_bias, masked, gap);\n"
-        "products_wait(one);\n if (!FAULT) release(stage);",
+        "if (!FAULT) release(stage);",
     ),
     "keys released before they were read": (
         "hold_keys();\n                release_keys();",

@@ -51,7 +51,7 @@ void check_sizes(const FlowStep& s) {
     constexpr int64_t most_int = (int64_t{1} << 31) - 1;
     if (s.O < 1 || s.N < 1 || s.H < 1 || s.G < 1 || s.D < 1) refuse("sizes must be at least 1");
     if (s.D > MAX_HEAD_SIZE) refuse("heads have at most 256 elements, got " + std::to_string(s.D));
-    if (s.N > MOST_TOKENS) refuse("at most 2^30 tokens, got " + std::to_string(s.N));
+    if (s.N > MOST_TOKENS) refuse("at most 2^24 tokens, got " + std::to_string(s.N));
     if (s.O > most_int / 2 || s.H > most_int / 2) refuse("too many rows or heads");
     if (s.window < 1) refuse("a window is at least 1");
     const Tuning& t = s.tuning;

@@ -419,8 +419,8 @@ struct Computing {
                 issue(one, ahead, 0);
             }
             exponentiate(total, other, V::WIDTH, stage, key_bias, masked, gap);
-            products_wait(one);
             release(stage);
+            products_wait(one);
             stage = ahead;
         }
     }

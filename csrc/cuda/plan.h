@@ -31,12 +31,15 @@ inline double duration(const Schedule& s, int64_t O, const Costs& costs, int slo
     std::priority_queue<double, std::vector<double>, std::greater<double>> free;
     for (int i = 0; i < slots; ++i) free.push(0.0);
     double last = 0;
-    const int items = s.items();
-    for (int index = 0; index < items; ++index) {
-        const double end = free.top() + costs.item + s.item(index).tiles.count() * costs.tile;
-        free.pop();
-        free.push(end);
-        last = most(last, end);
+    for (int g = 0; g < s.groups(); ++g) {  // in the order of Schedule::item
+        const Range parts = s.parts_of_group(g);
+        for (int part = parts.end - 1; part >= parts.begin; --part)
+            for (int block = g * s.group; block < g * s.group + s.blocks_in(g); ++block) {
+                const double end = free.top() + costs.item + s.tiles_of(block, part).count() * costs.tile;
+                free.pop();
+                free.push(end);
+                last = most(last, end);
+            }
     }
     if (s.parts == 1) return last;
     double written = 0;

@@ -21,7 +21,7 @@ namespace attributor::cuda {
 constexpr int KEYS = 128;                              // of one thread block: two warpgroups of 64
 constexpr int MOST_PARTS = 16;                         // of the queries
 constexpr int MOST_TILES = 8192;                       // of one part, each a bit in shared memory
-constexpr int64_t MOST_TOKENS = int64_t{1} << 30;      // so that positions and their differences fit into 32 bits
+constexpr int64_t MOST_TOKENS = int64_t{1} << 24;      // so that positions, and items, can be counted in 32 bits
 constexpr int64_t MOST_PART_BYTES = int64_t{1} << 28;  // of partial results
 
 template <class T>
@@ -70,6 +70,12 @@ struct Schedule {
         return {seen.begin / part_tiles, ceil_div(seen.end, part_tiles)};
     }
 
+    // What the block sees of a part.
+    ATTRIBUTOR_BOTH Range tiles_of(int block, int part) const {
+        Range seen = seen_by(block);
+        return {most(seen.begin, part * part_tiles), least(seen.end, (part + 1) * part_tiles)};
+    }
+
     ATTRIBUTOR_BOTH int groups() const { return ceil_div(blocks, group); }
     ATTRIBUTOR_BOTH int blocks_in(int g) const { return least(group, blocks - g * group); }
 
@@ -95,8 +101,7 @@ struct Schedule {
         }
         int block = g * group + index % blocks_in(g);
         int part = parts_of_group(g).end - 1 - index / blocks_in(g);
-        Range seen = seen_by(block);
-        return {block, part, {most(seen.begin, part * part_tiles), least(seen.end, (part + 1) * part_tiles)}};
+        return {block, part, tiles_of(block, part)};
     }
 
     // Whether some pair of the tile and of the 128 keys from `first_key` on is hidden, so that each has to be asked.
