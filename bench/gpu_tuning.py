@@ -26,11 +26,11 @@ CUTS: tuple[dict[str, int], ...] = (
     {},
     {"held": 1},
     {"held": 0},
-    {"keys_shared": 1},
-    {"turns": 1},
-    {"turns": 1, "held": 1},
-    {"turns": 1, "queries": 192},
-    {"turns": 1, "emulated": 2},
+    {"keys_shared": True},
+    {"turns": True},
+    {"turns": True, "held": 1},
+    {"turns": True, "queries": 192},
+    {"turns": True, "emulated": 2},
     {"cluster": 1},
     {"emulated": 2},
     *({"group": group} for group in (4, 16, 32)),
@@ -80,7 +80,7 @@ def first(given: Inputs, truth: Truth, cut: dict[str, int]) -> dict[str, Any]:
     """What a cut errs; or {"missing"} where it is not compiled, {"wrong"} where its answer is not right."""
     try:
         answer = call(given, cut)
-    except (InputError, TypeError) as error:
+    except (InputError, AttributeError, TypeError) as error:
         return {"missing": reason(error)}
     try:
         return truth.check(answer)

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -139,6 +140,54 @@ int main(int, char** v) {
         assert max(max(counts), sum(counts) / (132 // cluster)) <= found.longest <= sum(counts)
         chosen.add(found.parts)
     assert len(chosen) > 2
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_the_layout_is_that_of_the_kernel(tmp_path):
+    """Whether Y is held, as csrc/cuda/launch.h decides it, which also leaves K its registers or not."""
+    text = (ROOT / "csrc" / "cuda" / "launch.h").read_text("utf-8")
+    found = re.search(r"constexpr int MANY_HEADS.*?^}", text, re.MULTILINE | re.DOTALL)
+    assert found
+    (tmp_path / "rows.cpp").write_text(f"""
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+enum class Rows {{ one, to_16, to_64, to_128, more }};
+{found[0]}
+int main(int, char** v) {{
+    const char* names[] = {{"one", "to_16", "to_64", "to_128", "more"}};
+    std::puts(names[static_cast<int>(rows_of(std::atoi(v[1]), std::atoi(v[2]), std::atoi(v[3]), false))]);
+}}
+""")
+    program = tmp_path / "rows"
+    subprocess.run(["c++", "-std=c++17", "-o", program, tmp_path / "rows.cpp"], check=True)
+    compiled = module("roofline_units").compiled
+    for O, H, D in itertools.product((1, 16, 17, 64, 65, 128, 129), (1, 7, 8), (64, 128, 256)):
+        given = [str(x) for x in (O, H, D)]
+        rows = subprocess.run([program, *given], check=True, capture_output=True, text=True).stdout.strip()
+        layout = compiled(step(O=O, H=H, G=1, D=D))
+        assert (layout.held < O) == (rows == "more"), (O, H, D)
+        assert layout.from_registers == (D <= 128 and rows in ("one", "to_16", "more"))
+
+
+def test_the_cuts_that_are_measured_are_those_of_the_kernel():
+    """Named by the fields of Tuning; each has an expectation, the first is what is chosen."""
+    tuning, units = module("gpu_tuning"), module("roofline_units")
+    text = (ROOT / "csrc" / "cuda" / "flow_step.h").read_text("utf-8")
+    fields = re.findall(
+        r"^    (?:int|bool) (\w+) = ", text.partition("struct Tuning {")[2].partition("};")[0], re.MULTILINE
+    )
+    assert fields
+    assert {name for cut in tuning.CUTS for name in cut} == set(fields)
+    names = [tuning.named(cut) for cut in tuning.CUTS]
+    assert len(set(names)) == len(names)
+    assert tuning.CUTS[0] == {}
+    for call in tuning.STEPS:
+        chosen = tuning.allowed(call, {})
+        assert chosen == pytest.approx(call.flops / units.seconds(call) / 1e12)
+        assert all(0 < tuning.allowed(call, cut) < 989 for cut in tuning.CUTS)
+        assert tuning.allowed(call, {"cluster": 1}) <= chosen
+    assert tuning.allowed(step(), {"keys_shared": True}) < 0.8 * tuning.allowed(step(), {})
 
 
 def test_the_page_shows_what_the_program_prints():
