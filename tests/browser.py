@@ -150,8 +150,9 @@ def served(*command: str, seconds: float = 60, env: dict[str, str] | None = None
             process.kill()
             process.wait()
             raise AssertionError(f"Ctrl-C did not end it within 10 s: {''.join(said)}") from None
-        rest.join(2)
-        process.stdout.close()
+        finally:
+            rest.join(2)
+            process.stdout.close()  # else the next test is told of it, too
     assert "Traceback" not in "".join(said), "".join(said)
 
 
