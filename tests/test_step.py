@@ -31,13 +31,13 @@ FLOOR = 1e-6
 # Tensor cores cut off the last bits of float32 sums where other units round them: what that does to a logit of 30.
 TENSOR_CORE_FLOOR = 1e-5
 ENTRIES = {entry.name: entry for entry in availability()}
-ON_GPU = ENTRIES["triton"].usable and torch.cuda.is_available()
-USABLE = [name for name, entry in ENTRIES.items() if entry.usable and not (name == "triton" and ON_GPU)]
+ON_GPU = [name for name in ("cuda", "triton") if ENTRIES[name].usable and torch.cuda.is_available()]
+USABLE = [name for name, entry in ENTRIES.items() if entry.usable and name not in ON_GPU]
 
 
 def flow_step(*args, impl=None, **options):
     """The public function; what only a GPU can run goes there and back."""
-    if impl != "triton" or not ON_GPU:
+    if impl not in ON_GPU:
         return attributor.flow_step(*args, impl=impl, **options)
     args = [x.cuda() if isinstance(x, torch.Tensor) else x for x in args]
     options = {name: x.cuda() if isinstance(x, torch.Tensor) else x for name, x in options.items()}
@@ -49,8 +49,11 @@ def missing(isa):
 
 
 NATIVE = [pytest.param(f"cpu-{isa}", marks=missing(isa)) for isa in ALL_ISAS]
-TRITON = pytest.param("triton", marks=pytest.mark.skipif(not ON_GPU, reason=ENTRIES["triton"].reason))
-EVERY = ["reference", *NATIVE, TRITON]
+GPU = [
+    pytest.param(name, marks=pytest.mark.skipif(name not in ON_GPU, reason=f"{name}: {ENTRIES[name].reason}"))
+    for name in ("triton", "cuda")
+]
+EVERY = ["reference", *NATIVE, *GPU]
 
 
 @pytest.fixture
@@ -92,15 +95,24 @@ def error(got, true):
     return float((got.double() - true).abs().sum() / true.abs().sum().clamp(min=1e-30))
 
 
+def usual(name):
+    """float32, where the implementation takes it."""
+    return torch.bfloat16 if name == "cuda" else torch.float32
+
+
 def check(args, options, choice):
-    """The answer of one implementation, within the budget."""
+    """The answer of one implementation, within the budget; None where it takes no float32 and says so."""
     rows, query, key, row_bias, key_bias = args
+    if choice["impl"] == "cuda" and query.dtype == torch.float32:
+        with pytest.raises(ImplementationError, match=r"takes bfloat16 or float16 .* float32; use impl='triton'"):
+            flow_step(*args, **options, **choice)
+        return None
     exact = flow_step(rows.double(), query.double(), key.double(), row_bias.double(), _double(key_bias), **options)
     budget = error(flow_step(*args, **options, impl="reference"), exact)
     got = flow_step(*args, **options, **choice)
     assert got.dtype == torch.float32
     assert torch.isfinite(got).all()
-    assert error(got, exact) <= 2 * budget + (TENSOR_CORE_FLOOR if choice["impl"] == "triton" else FLOOR)
+    assert error(got, exact) <= 2 * budget + (TENSOR_CORE_FLOOR if choice["impl"] in ("cuda", "triton") else FLOOR)
     # also where the values are small: no element is off by more than the largest of its row allows
     assert ((got.double() - exact).abs() <= 1e-4 * exact.abs().amax(1, keepdim=True) + 1e-12).all()
     return got
@@ -121,7 +133,7 @@ def test_lengths(name, dtype, N, force):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("D", [1, 8, 16, 36, 40, 60, 80, 96, 128, 192, 256, 300])
 def test_head_sizes(name, dtype, D, force):
-    if name == "triton" and D > 256:
+    if name in ("cuda", "triton") and D > 256:
         with pytest.raises(ImplementationError, match="up to 256 elements, got 300"):
             check(*case(10, D, dtype=dtype), force(name))
         return
@@ -131,7 +143,7 @@ def test_head_sizes(name, dtype, D, force):
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("O", [1, 2, 16, 17, 128, 513, 2000])
 def test_numbers_of_rows(name, O, force):
-    check(*case(131, 32, O=O), force(name))
+    check(*case(131, 32, O=O, dtype=usual(name)), force(name))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -163,7 +175,7 @@ OPTIONS = {
 def test_options(name, dtype, which, force):
     args, options = case(300, 40, 6, 2, dtype=dtype, **OPTIONS[which])
     got = check(args, options, force(name))
-    if which != "all at once":  # the option changes the answer
+    if got is not None and which != "all at once":  # the option changes the answer
         plain = {"softcap": None, "power": 1.0}
         without = flow_step(*args[:4], None, **options | plain, impl="reference")
         assert error(got, without.double()) > 1e-2
@@ -178,6 +190,8 @@ def test_a_bias_of_minus_infinity_leaves_out(name, dtype, force):
     args[4][:, 0] = float("-inf")  # the sink's key
     args[4][2, 30:50] = float("-inf")
     got = check(args, options, force(name))
+    if got is None:
+        return
     assert not got[:, 0].any()
     args[3][:] = float("-inf")
     assert not flow_step(*args, **options, **force(name)).any()
@@ -185,7 +199,7 @@ def test_a_bias_of_minus_infinity_leaves_out(name, dtype, force):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_rows_that_are_zero_are_exact_zeros(name, force):
-    args, options = case(300, 32)
+    args, options = case(300, 32, dtype=usual(name))
     args[0][:, :170] = 0
     args[0][2] = 0
     got = check(args, options, force(name))
@@ -198,7 +212,7 @@ def test_rows_that_are_zero_are_exact_zeros(name, force):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_signed_rows(name, force):
-    args, options = case(200, 32)
+    args, options = case(200, 32, dtype=usual(name))
     signed = (args[0] - 0.5, *args[1:])
     exact = flow_step(*(None if x is None else x.double() for x in signed), **options)
     got = flow_step(*signed, **options, **force(name))
@@ -207,9 +221,9 @@ def test_signed_rows(name, force):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_inputs_that_are_not_contiguous(name, force):
-    (rows, query, key, row_bias, _), options = case(120, 32, 4, 2)
+    (rows, query, key, row_bias, _), options = case(120, 32, 4, 2, dtype=usual(name))
     expected = flow_step(rows, query, key, row_bias, **options, **force(name))
-    spread = torch.full((120, 4, 3, 32), float("nan"))
+    spread = torch.full((120, 4, 3, 32), float("nan"), dtype=query.dtype)
     spread[:, :, 1] = query.transpose(0, 1)  # as a fused projection of q, k and v leaves it
     transposed = key.mT.contiguous().mT  # the last dimension is not contiguous
     wide = torch.full((5, 400), float("nan"))
