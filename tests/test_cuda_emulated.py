@@ -14,7 +14,7 @@ from test_step import FLOOR, TENSOR_CORE_FLOOR, case, error
 
 import attributor
 
-pytestmark = pytest.mark.skipif(cuda_emulator.COMPILER is None, reason="no g++ to build the emulator with")
+pytestmark = pytest.mark.skipif(cuda_emulator.COMPILER is None, reason="no Linux with g++ to build the emulator with")
 BF16, FP16 = torch.bfloat16, torch.float16
 PLAIN = "64 to_16 bfloat16"
 

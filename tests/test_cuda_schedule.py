@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.skipif(cuda_emulator.COMPILER is None, reason="no g++ to build the schedule with")
+pytestmark = pytest.mark.skipif(cuda_emulator.COMPILER is None, reason="no Linux with g++ to build the schedule with")
 KEYS = 128  # of a thread block
 
 
