@@ -2,6 +2,7 @@
 #
 #   PYTHON=python3.12 make test     another interpreter (3.10 or later)
 #   ATTRIBUTOR_PURE=1 make test     no C++ compiler: the reference in plain torch only, slower
+#   ATTRIBUTOR_CUDA=OFF make test   without the CUDA kernel, which is compiled where nvcc is; ON stops where it cannot be
 #   make demo WEIGHTS=mean          the plain definition instead of the default model's retrieval heads
 #   make test ARGS="-k record -x"   arguments for pytest; likewise `make bench ARGS=...`
 
@@ -12,11 +13,11 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := .venv/bin
-NATIVE := $(if $(ATTRIBUTOR_PURE),,$(wildcard CMakeLists.txt csrc/*.* csrc/*/*.*))
+NATIVE := $(if $(ATTRIBUTOR_PURE),,$(filter-out %.md,$(wildcard CMakeLists.txt csrc/*.* csrc/*/*.*)))
 # An editable install knows the packages that it was made with, so the stamp's name holds their list and the mode.
-PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)' kernels/*/ eval/*/ eval/*.py | cksum | cut -d ' ' -f 1)
+PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)$(ATTRIBUTOR_CUDA)' kernels/*/ eval/*/ eval/*.py | cksum | cut -d ' ' -f 1)
 INSTALLED := .venv/.installed-$(PACKAGES)
-CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
+CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/cuda/*.h tests/cuda/*.cpp)
 
 .PHONY: help install demo test bench bench-results gpu-check lint format clean web web-check web-types
 help:

@@ -1,4 +1,4 @@
-"""What an installed wheel must do, run outside the checkout: `python smoke.py compiled|pure`."""
+"""What an installed wheel must do, run outside the checkout: `python smoke.py cuda|compiled|pure`."""
 
 import importlib.util
 import re
@@ -27,7 +27,8 @@ for folder, pattern in [
     ("eval/data", "*.jsonl"),
 ]:
     assert list((package / folder).glob(pattern)), f"the wheel lacks attributor/{folder}"
-assert (importlib.util.find_spec("attributor._core") is not None) == (kind == "compiled"), f"_core in a {kind} wheel"
+assert (importlib.util.find_spec("attributor._core") is not None) == (kind != "pure"), f"_core in a {kind} wheel"
+assert (importlib.util.find_spec("attributor._cuda") is not None) == (kind == "cuda"), f"_cuda in a {kind} wheel"
 
 torch.manual_seed(0)
 config = LlamaConfig(
@@ -60,6 +61,13 @@ info = subprocess.run(
     [Path(sys.executable).with_name("attributor"), "info"], capture_output=True, text=True, check=True
 )
 assert "torch" in info.stdout, info.stdout
+of_cuda = re.search(r"\bcuda +(usable|missing) +(\w+ \w+)", info.stdout)
+assert of_cuda is not None, info.stdout
+assert (of_cuda[2] == "built without") == (kind != "cuda"), info.stdout
+if kind == "cuda":
+    from attributor import _cuda  # needs no driver
+
+    assert _cuda.kernels()
 # The web views come with the wheel: no Node, and nothing that is not on this machine.
 command = [Path(sys.executable).with_name("attributor"), "explore", "--no-browser", "--port", "0"]
 explorer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attributor import ImplementationError, InputError, _backend
+from attributor._cli.answer import Settings, check_settings
 from attributor.kernels.flow_step import reference
 
 CUDA, CPU, BF16 = torch.device("cuda", 0), torch.device("cpu"), torch.bfloat16
@@ -274,6 +275,14 @@ def test_it_is_chosen_by_name_only(machine, monkeypatch):
     assert _backend.choose("cuda", CUDA, torch.float16, 256) == "cuda"
     monkeypatch.setenv("ATTRIBUTOR_IMPL", "cuda")
     assert _backend.choose(None, CUDA, BF16, 128) == "cuda"
+
+
+def test_the_command_line_takes_it_before_a_model_is_there(machine):
+    machine(H100=(9, 0))
+    assert check_settings(Settings(impl="cuda", model=None)) is not None
+    machine(A100=(8, 0))
+    with pytest.raises(ImplementationError, match="Hopper"):
+        check_settings(Settings(impl="cuda", model=None))
 
 
 @pytest.mark.parametrize(

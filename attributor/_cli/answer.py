@@ -67,7 +67,8 @@ def check_settings(settings: Settings) -> Weights:
         ImplementationError: an implementation that is unknown or missing here.
     """
     if settings.impl is not None:
-        choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.float32)
+        # The model's type is not known yet; bfloat16 is one that every implementation takes.
+        choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.bfloat16)
     weights = Weights.of(settings.weights)
     weights = weights if settings.power is None else replace(weights, power=settings.power)
     check_tolerance(settings.tolerance, weights)
