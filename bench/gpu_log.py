@@ -51,6 +51,8 @@ def merge(found: list[dict[str, Any]]) -> dict[str, Any]:
     lists: dict[str, dict[Any, dict[str, Any]]] = {kind: {} for kind in (*NAMES, "test", "bench")}
     for line in found:
         kind = line.pop("kind")
+        if kind not in lists:  # that a test began
+            continue
         what = line.get("test") or line.get("name") or line.get("tool") or (line.get("model"), line.get("tokens"))
         lists[kind][(what, line.get("kernel"), line.get("step"))] = line
     tests = list(lists["test"].values())

@@ -24,10 +24,20 @@ def of_cuda(nodeid):
     return file.endswith("test_gpu_cuda.py") or "cuda" in rest.partition("[")[2].rstrip("]").split("-")
 
 
-def done():
-    """Tests that have an outcome."""
+def known():
+    """Tests that have an outcome, and those that were begun."""
     path = os.environ.get("ATTRIBUTOR_GPU_LOG")
-    return {line["test"] for line in read(Path(path)) if line["kind"] == "test"} if path else set()
+    lines = read(Path(path)) if path else []
+    return [{line["test"] for line in lines if line["kind"] == kind} for kind in ("test", "begun")]
+
+
+def left(items):
+    """Those that have no outcome yet. One that a process began before and did not end took that process with it."""
+    over, begun = known()
+    for node in dict.fromkeys(item.nodeid for item in items):
+        if node in begun - over:
+            note("test", test=node, outcome="failed", when="call", seconds=0.0, said="it ended its process")
+    return [item for item in items if item.nodeid not in over | begun]
 
 
 def share(items, index, count, last):
@@ -49,8 +59,7 @@ def pytest_collection_modifyitems(config, items):
         found = [list(tests) for _, tests in itertools.groupby(items, key=lambda item: item.nodeid.partition("[")[0])]
         kept = [test for tests in found for test in dict.fromkeys((tests[0], tests[-1]))]
     elif tests:
-        before = done()
-        kept = [item for item in kept if item.nodeid not in before]
+        kept = left(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
 
@@ -64,6 +73,7 @@ def pytest_runtest_logstart(nodeid):
     watch = threading.Timer(PATIENCE, _give_up, [nodeid])
     watch.daemon = True
     if nodeid.startswith("tests") and not os.environ.get("ATTRIBUTOR_GPU_REHEARSAL"):
+        note("begun", test=nodeid)
         watch.start()
 
 

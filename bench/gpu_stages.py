@@ -126,8 +126,7 @@ def steps(*calls: Step, share: float = 0.6) -> Callable[[Any, float], tuple[str,
         missing = [node for call, node in zip(calls, nodes, strict=True) if call.name not in measured]
         if codes != [0] and missing:
             env = {**environment(check), "ATTRIBUTOR_GPU_KERNELS": "triton"}
-            again = check.run([command(check, missing)], max(1.0, ends - time.monotonic()), env)
-            codes = [code if code else again[0] for code in codes]
+            codes = [*codes, *check.run([command(check, missing)], max(1.0, ends - time.monotonic()), env)]
         return outcome(codes, limit)
 
     return run
@@ -230,6 +229,6 @@ STAGES = (
         pytest(f"{FLOW_FILE}::bench_gpu_flow[8B-32768]", f"{FLOW_FILE}::bench_gpu_record[8B-32768]"),
     ),
     Stage("sanitizer", "memory, races and barriers of small calls", 200, sanitizer),
-    Stage("steps", "flow_step over shapes", 150, steps(*(step for step in STEPS if step != HEADLINE))),
+    Stage("steps", "flow_step over shapes", 150, steps(*(step for step in STEPS if step != HEADLINE), share=0.8)),
     Stage("flows", "flow() over models and lengths", 300, pytest(*flow_nodes())),
 )

@@ -83,6 +83,12 @@ def test_a_kernel_that_ends_its_process_takes_no_finding_of_the_other(check, mon
     assert again["ATTRIBUTOR_GPU_KERNELS"] == "triton"
 
 
+def test_what_the_first_process_was_cut_off_from_is_not_called_done(check, monkeypatch):
+    stages, ran = answering(check, monkeypatch, [], [None, 0])
+    assert stages.steps(module("gpu_shapes").HEADLINE)(check, 100.0)[0] == "cut off"
+    assert len(ran) == 2
+
+
 def test_steps_that_all_were_measured_are_not_measured_again(check, monkeypatch):
     stages, ran = answering(check, monkeypatch, [], [0])
     assert stages.steps(module("gpu_shapes").HEADLINE)(check, 100.0) == ("done", "")
@@ -174,20 +180,24 @@ def test_every_test_is_in_one_process_and_those_of_the_cuda_kernel_are_apart(cou
         assert all(shard.of_cuda(node) for part in shares[count - last :] for node in part)
 
 
-def test_a_test_that_never_ends_ends_its_process_and_the_next_one_goes_on(check, tmp_path):
-    """With real processes: the hung test is noted as failed, the one after it still gets an outcome."""
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [("time.sleep(60)", 71, "did not end within 2 s"), ("os.kill(os.getpid(), 9)", -9, "it ended its process")],
+)
+def test_a_test_that_ends_its_process_is_a_failure_and_the_next_one_goes_on(check, tmp_path, body, code, said):
+    """With real processes: it is noted as failed and not begun again; the one after it still gets an outcome."""
     folder = tmp_path / "tests"
     folder.mkdir()
-    text = "import time\n\ndef test_first(): pass\n\ndef test_hangs(): time.sleep(60)\n\ndef test_last(): pass\n"
-    (folder / "test_hung.py").write_text(text)
+    text = f"import os, time\n\ndef test_first(): pass\n\ndef test_bad(): {body}\n\ndef test_last(): pass\n"
+    (folder / "test_some.py").write_text(text)
     stages = module("gpu_stages")
     env = {"ATTRIBUTOR_GPU_PATIENCE": "2", "PYTHONPATH": str(BENCH)}
-    command = [check.python, "-m", "pytest", "tests/test_hung.py", "-p", "gpu_shard", "-p", "no:cacheprovider", "-q"]
+    command = [check.python, "-m", "pytest", "tests/test_some.py", "-p", "gpu_shard", "-p", "no:cacheprovider", "-q"]
     command += [f"--rootdir={tmp_path}", "-c", "/dev/null"]
     command = ["sh", "-c", f'cd "{tmp_path}" && exec "$@"', "sh", *command]
     codes = [check.run([command], 60.0, env)[0] for _ in range(2)]
-    assert codes == [module("gpu_shard").HUNG, 0]
+    assert codes == [code, 0]
     found = check.found()["tests"]
     assert (found["passed"], found["failed"]) == (2, 1)
-    assert found["not passed"][0]["said"] == "did not end within 2 s"
+    assert found["not passed"][0]["said"] == said
     assert stages.outcome(codes, 60.0)[0] == "failed"
