@@ -10,6 +10,8 @@ import cuda_faults
 import pytest
 import torch
 from cuda_emulator import EmulatorError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_step import FLOOR, TENSOR_CORE_FLOOR, case, error
 
 import attributor
@@ -17,6 +19,15 @@ import attributor
 pytestmark = pytest.mark.skipif(cuda_emulator.COMPILER is None, reason="no Linux with g++ to build the emulator with")
 BF16, FP16 = torch.bfloat16, torch.float16
 PLAIN = "64 to_16 bfloat16"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices this small only keep a second thread waiting."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +39,7 @@ def exact(args, options):
     return attributor.flow_step(*(None if x is None else x.double() for x in args), **options)
 
 
-def check(emulate, variant, args, options, *, seeds=(1, 2), floor=FLOOR, **how):
+def check(emulate, variant, args, options, *, seeds=(1, 2, 3), floor=FLOOR, **how):
     """The same bits for all seeds, within the budget."""
     true = exact(args, options)
     budget = error(attributor.flow_step(*args, **options, impl="reference"), true)
@@ -160,10 +171,36 @@ def test_signed_rows_of_any_size(emulate, variant):
     torch.testing.assert_close(got.double() / sizes, true / sizes, rtol=1e-4, atol=1e-5)
 
 
+ROWS_OF = {"one": (1, 1), "to_16": (2, 16), "to_64": (17, 64), "to_128": (17, 128), "more": (17, 200)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_call(emulate, data):
+    variant = data.draw(st.sampled_from([PLAIN, *VARIANTS]))
+    columns, rows, *_ = variant.split()
+    general = "general" in variant.split()
+    N, D = data.draw(st.integers(1, 400)), data.draw(st.integers(1, int(columns)))
+    H, G = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3))
+    args, options = case(
+        N, D, H, G, data.draw(st.integers(*ROWS_OF[rows])), dtype_of(variant),
+        window=data.draw(st.none() | st.integers(1, N + 2)),
+        softcap=data.draw(st.none() | st.floats(5, 50)) if general else None,
+        power=data.draw(st.floats(0.25, 3)),
+        key_bias=general and data.draw(st.booleans()),
+        seed=data.draw(st.integers(0, 99)),
+    )  # fmt: skip
+    first = data.draw(st.integers(0, N))
+    args[0][:, first : first + data.draw(st.integers(0, 300))] = 0
+    seeds = data.draw(st.lists(st.integers(0, 2**40), min_size=2, max_size=2))
+    group, parts = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
+    check(emulate, variant, args, options, seeds=seeds, group=group, parts=parts)
+
+
 @pytest.mark.parametrize("variant", [PLAIN, "64 more bfloat16", "64 to_16 bfloat16 turns", "64 to_16 bfloat16 alone"])
 def test_the_same_bits_in_any_order(emulate, variant):
     O = 200 if "more" in variant else 5
-    check(emulate, variant, *case(300, 64, 3, 2, O=O, dtype=BF16), seeds=range(10, 18))
+    check(emulate, variant, *case(300, 64, 3, 2, O=O, dtype=BF16), seeds=range(10, 30))
 
 
 def test_what_the_units_of_a_gpu_cut_off(emulate):
