@@ -39,7 +39,7 @@ def build(folder: Path) -> dict[str, str | float | None]:
     for kind, (limit, variables, options) in ATTEMPTS.items():
         if kind != "pure" and pure:
             continue
-        said = _install(python, folder / f"build-{kind.replace(' ', '-')}", {**os.environ, **variables}, options, limit)
+        said = _install(python, folder / f"build-{len(why)}", {**os.environ, **variables}, options, limit)
         if said is None:
             built = kind
             break
