@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-# what the mistake is: (text of kernel.cuh, what takes its place)
+# what the mistake is: (text of the kernel, what takes its place)
 FAULTS = {
     "rows released before their products": (
         "products_wait(into);\n                c.release(at);",
@@ -74,12 +74,11 @@ def number(name: str) -> int:
 
 
 def write_faulty_sources(kernel: Path, folder: Path) -> None:
-    """The kernel's sources with all of FAULTS, each of which happens where `fault` is its number."""
-    for path in kernel.glob("*.cuh"):
-        text = path.read_text("utf-8")
-        if path.name == "kernel.cuh":
-            for name, (right, wrong) in FAULTS.items():
-                assert text.count(right) == 1, f"{name}: the kernel has {text.count(right)} of {right!r}"
-                text = text.replace(right, wrong.replace("FAULT", f"(fault == {number(name)})"))
-        (folder / path.name).write_text(text, "utf-8")
-    (folder / "schedule.h").write_text((kernel / "schedule.h").read_text("utf-8"), "utf-8")
+    """The kernel's headers with all of FAULTS, each of which happens where `fault` is its number."""
+    texts = {path.name: path.read_text("utf-8") for path in (*kernel.glob("*.cuh"), *kernel.glob("*.h"))}
+    for name, (right, wrong) in FAULTS.items():
+        holders = [file for file, text in texts.items() for _ in range(text.count(right))]
+        assert len(holders) == 1, f"{name}: {right!r} stands {len(holders)} times in the kernel"
+        texts[holders[0]] = texts[holders[0]].replace(right, wrong.replace("FAULT", f"(fault == {number(name)})"))
+    for file, text in texts.items():
+        (folder / file).write_text(text, "utf-8")
