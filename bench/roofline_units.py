@@ -57,7 +57,7 @@ class Layout:
 
 def compiled(step: Step) -> Layout:
     """The layout that csrc/cuda/launch.h chooses: K in registers where Y leaves room for it."""
-    held = 64 if step.D > 128 else 128 if step.H < 8 else 16
+    held = 64 if step.D > 128 else 16 if step.D > 64 and step.H >= 8 else 128
     return Layout(from_registers=step.D <= 128 and not 16 < step.O <= held, held=held)
 
 

@@ -39,7 +39,7 @@ REPORTS = ROOT / "build" / "editable"
 
 @dataclass(frozen=True)
 class Variant:
-    """The arguments of one instance of the kernel's template, by their names in kernel.cuh without the underscore."""
+    """The arguments of one instance of the kernel's template, by their names in variant.cuh without the underscore."""
 
     arguments: tuple[tuple[str, int], ...]
 
@@ -172,11 +172,11 @@ def table() -> list[str]:
 
 @cache
 def _kernel_source() -> str:
-    return (SOURCES / "kernel.cuh").read_text("utf-8")
+    return (SOURCES / "variant.cuh").read_text("utf-8")
 
 
 def _variant(mangled: str) -> Variant:
-    """From Li128ELNS0_4RowsE3ELb0E... and the template's parameters in kernel.cuh."""
+    """From Li128ELNS0_4RowsE3ELb0E... and the template's parameters in variant.cuh."""
     parameters = re.search(r"template <([^>]*)>\s*struct Variant", _kernel_source())
     assert parameters
     names = re.findall(r"(\w+)_\b", parameters[1])

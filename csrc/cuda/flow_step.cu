@@ -44,7 +44,8 @@ bool is_default(const Tuning& t) {
 
 // Where Y is added up, chosen or as asked for.
 Rows rows_for(const FlowStep& s, int D, bool general) {
-    return rows_of(s.O, s.tuning.held < 0 ? s.H : s.tuning.held ? 1 : MANY_HEADS, D, general);
+    if (s.tuning.held == 0 && s.O > 16) return Rows::more;
+    return rows_of(s.O, s.tuning.held == 1 ? 1 : s.H, D, general);
 }
 
 void check_sizes(const FlowStep& s) {

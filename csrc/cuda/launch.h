@@ -15,15 +15,16 @@ struct Choice {
     Tuning tuning;
 };
 
-// Where Y is added up. Up to 16 rows in registers. More of them with few heads, since the pass over Y in memory comes
-// once for all heads of a tile; from 8 heads on that is little, and K in registers is worth more. With the biases of
-// `general`, or 256 columns, 128 rows would spill.
+// Where Y is added up. Up to 16 rows in registers. More of them where few heads share the pass over Y in memory, which
+// comes once for all heads of a tile; with 128 columns and 8 heads or more that is little, and K in registers, which
+// shared memory would otherwise be too slow for, is worth more. With the biases of `general`, or 256 columns, 128 rows
+// would spill.
 constexpr int MANY_HEADS = 8;
 constexpr Rows rows_of(int64_t O, int64_t H, int D, bool general) {
     if (O == 1) return Rows::one;
     if (O <= 16) return Rows::to_16;
     const bool roomy = !general && D <= 128;
-    if (O > (roomy ? 128 : 64) || (H >= MANY_HEADS && D <= 128)) return Rows::more;
+    if (O > (roomy ? 128 : 64) || (H >= MANY_HEADS && D == 128)) return Rows::more;
     return roomy ? Rows::to_128 : Rows::to_64;
 }
 
