@@ -28,6 +28,7 @@ THREADS = 384
 REGISTERS = 65_536  # of a multiprocessor
 SHARED = 232_448  # bytes that a thread block may have
 README = SOURCES / "README.md"
+COMPLAINT = r"(?:C75\d\d|[Ww]arning|[Ee]rror|setmaxnreg|[Ss]erializ)"  # of ptxas
 
 
 def faults(function, width, D, queries, emulated, turns):
@@ -84,7 +85,7 @@ def test_ptxas_had_nothing_to_say():
         pytest.skip("the extension was not built here: no report of ptxas in build/editable")
     compiled = set(re.findall(r"Compiling entry function '(\w+)'", said))
     assert {function.name for function in kernels().values()} <= compiled
-    assert not re.findall(r".*(?:C75\d\d|[Ww]arning|[Ee]rror|setmaxnreg|[Ss]erializ).*", said)
+    assert not re.findall(f".*{COMPLAINT}.*", said)
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
     assert len(frames) >= len(compiled)
     assert set(frames) == {("0", "0", "0")}
@@ -174,26 +175,38 @@ def test_the_readme_has_the_table():
     assert made_by[2].splitlines() == table()
 
 
-def test_a_kernel_that_waits_at_once_is_found(tmp_path):
-    """The same kernel, waiting for every product where it is issued."""
+COMMIT = 'asm volatile("wgmma.commit_group.sync.aligned;"'
+WAIT = 'asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");'
+WORSE = {
+    "waits where products are issued": (
+        COMMIT,
+        COMMIT.replace(';"', ';\\nwgmma.wait_group.sync.aligned 0;"'),
+        "waits have nothing before them",
+        False,
+    ),
+    "leaves the waiting to the compiler": (WAIT, "", "1 products at .* are waited for by themselves", True),
+}
+
+
+@pytest.mark.parametrize("what", WORSE)
+def test_a_kernel_made_worse_is_found(tmp_path, what):
+    old, new, fault, complaint = WORSE[what]
     for source in SOURCES.glob("*.*h"):
         (tmp_path / source.name).write_text(source.read_text("utf-8"), "utf-8")
     ptx = (tmp_path / "ptx.cuh").read_text("utf-8")
-    commit = 'asm volatile("wgmma.commit_group.sync.aligned;"'
-    assert commit in ptx
-    at_once = commit.replace(';"', ';\\nwgmma.wait_group.sync.aligned 0;"')
-    (tmp_path / "ptx.cuh").write_text(ptx.replace(commit, at_once), "utf-8")
-    (tmp_path / "bad.cu").write_text(
+    assert ptx.count(old) == 1
+    (tmp_path / "ptx.cuh").write_text(ptx.replace(old, new), "utf-8")
+    (tmp_path / "worse.cu").write_text(
         '#include "launch.h"\nnamespace attributor::cuda {\n'
         "template __global__ void flow_step_kernel<Variant<128, Rows::one, false, false>>(\n"
         "    const __grid_constant__ Arguments);\n}\n",
         "utf-8",
     )
-    options = ["-std=c++17", "-arch=sm_90a", "-O3", "-cubin", "-o", tmp_path / "bad.cubin", tmp_path / "bad.cu"]
-    subprocess.run(["nvcc", *options], check=True)
-    (function,) = functions(cuobjdump("-sass", tmp_path / "bad.cubin"))
-    assert function.products
-    assert any("nothing before" in fault for fault in faults(function, 64, 128, 128, 0, False))
+    options = ["-std=c++17", "-arch=sm_90a", "-O3", "-Xptxas=-v", "-cubin", "-o", "worse.cubin", "worse.cu"]
+    ran = subprocess.run(["nvcc", *options], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert bool(re.search(COMPLAINT, ran.stdout + ran.stderr)) == complaint
+    (function,) = functions(cuobjdump("-sass", tmp_path / "worse.cubin"))
+    assert any(re.search(fault, found) for found in faults(function, 64, 128, 128, 0, False))
 
 
 def made_up(lines):
