@@ -57,6 +57,13 @@ exit 1"""
 
 
 @needs_cmake
+def test_another_system(configure):
+    said, went_on = configure(OLD, ATTRIBUTOR_CUDA="AUTO", CMAKE_SYSTEM_NAME="Darwin")
+    assert went_on
+    assert "CUDA kernel: left out, it is for Linux, this is Darwin" in said
+
+
+@needs_cmake
 @pytest.mark.parametrize(
     ("nvcc", "why"),
     [

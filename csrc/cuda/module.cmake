@@ -16,7 +16,10 @@ set(GPU_CODE -gencode=arch=compute_90a,code=sm_90a)
 
 # Why the nvcc that was found cannot build the kernel; empty where it can. CMake's check_language would not say why.
 function(ask_nvcc nvcc problem)
-  if(NOT nvcc)
+  if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    set(${problem} "it is for Linux, this is ${CMAKE_SYSTEM_NAME}" PARENT_SCOPE)
+    return()
+  elseif(NOT nvcc)
     set(${problem} "there is no nvcc on PATH, in CUDA_HOME or in CUDACXX" PARENT_SCOPE)
     return()
   endif()
