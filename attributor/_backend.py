@@ -69,7 +69,9 @@ def _triton() -> Availability:
     return found(True, f"triton {version} on {', '.join(sorted(names))}")
 
 
+@functools.cache
 def _cuda() -> Availability:
+    """Asked once a process: a call for each layer would ask each time."""
     found = functools.partial(Availability, "cuda")
     if find_spec("attributor._cuda") is None:
         return found(False, "built without the CUDA kernel, which needs nvcc 12.3 or later when installing")

@@ -228,6 +228,7 @@ def machine(monkeypatch, step):
     """A machine with these GPUs, by name and compute capability."""
 
     def put(**gpus):
+        _backend._cuda.cache_clear()
         names, capabilities = list(gpus), list(gpus.values())
 
         def number(device):
@@ -241,7 +242,14 @@ def machine(monkeypatch, step):
     return put
 
 
+@pytest.fixture(autouse=True)
+def _asked_anew():
+    yield
+    _backend._cuda.cache_clear()
+
+
 def found():
+    _backend._cuda.cache_clear()
     return {entry.name: entry for entry in _backend.availability()}["cuda"]
 
 
@@ -261,6 +269,7 @@ def test_it_needs_a_hopper(machine, monkeypatch):
 
 
 def test_a_build_without_it_says_so(monkeypatch):
+    _backend._cuda.cache_clear()
     monkeypatch.setattr("attributor._backend.find_spec", lambda name: None)
     assert not found().usable
     assert "built without the CUDA kernel, which needs nvcc" in found().reason
