@@ -47,30 +47,31 @@ def flow_step(
     tuning = tuning or _cuda.Tuning()
     sizes, seen, number = (O, N, H, G, D), N if window is None else min(window, N), rows.get_device()
     try:
-        needed = _cuda.scratch_bytes(
-            sizes=sizes, key_bias=key_bias is not None, window=seen, device=number, tuning=tuning
-        )
-        scratch = torch.empty(needed, dtype=torch.uint8, device=device)
-        result = torch.empty(O, N, dtype=torch.float32, device=device)
-        _cuda.flow_step(
-            sizes=sizes,
-            dtype=DTYPES[query.dtype],
-            rows=rows.data_ptr(),
-            query=(query.data_ptr(), query.stride(0), query.stride(1)),
-            key=(key.data_ptr(), key.stride(0), key.stride(1)),
-            row_bias=row_bias.data_ptr(),
-            key_bias=0 if key_bias is None else key_bias.data_ptr(),
-            heads=heads.data_ptr(),
-            result=result.data_ptr(),
-            scale=scale,
-            power=power,
-            window=seen,
-            softcap=softcap or 0.0,
-            scratch=(scratch.data_ptr(), needed),
-            device=number,
-            stream=torch.cuda.current_stream(device).cuda_stream,
-            tuning=tuning,
-        )
+        with torch.cuda.device(number):  # the calls leave it the current one
+            needed = _cuda.scratch_bytes(
+                sizes=sizes, key_bias=key_bias is not None, window=seen, device=number, tuning=tuning
+            )
+            scratch = torch.empty(needed, dtype=torch.uint8, device=device)
+            result = torch.empty(O, N, dtype=torch.float32, device=device)
+            _cuda.flow_step(
+                sizes=sizes,
+                dtype=DTYPES[query.dtype],
+                rows=rows.data_ptr(),
+                query=(query.data_ptr(), query.stride(0), query.stride(1)),
+                key=(key.data_ptr(), key.stride(0), key.stride(1)),
+                row_bias=row_bias.data_ptr(),
+                key_bias=0 if key_bias is None else key_bias.data_ptr(),
+                heads=heads.data_ptr(),
+                result=result.data_ptr(),
+                scale=scale,
+                power=power,
+                window=seen,
+                softcap=softcap or 0.0,
+                scratch=(scratch.data_ptr(), needed),
+                device=number,
+                stream=torch.cuda.current_stream(device).cuda_stream,
+                tuning=tuning,
+            )
     except ValueError as error:
         raise InputError(f"impl='cuda': {error}") from None
     except _cuda.Error as error:

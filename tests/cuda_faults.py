@@ -62,6 +62,10 @@ FAULTS = {
         "    sync_cluster();  // the others",
         "    if (!FAULT) sync_cluster();  // the others",
     ),
+    "registers that nobody has": (
+        "give_registers<24>();",
+        "if (FAULT) give_registers<32>(); else give_registers<24>();",
+    ),
     "the diagonal hidden": (
         "static_cast<uint32_t>(distance) >= window",
         "static_cast<uint32_t>(distance - FAULT) >= window",

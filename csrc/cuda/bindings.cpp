@@ -76,6 +76,7 @@ std::pair<int, int> versions() {
     int driver = 0, runtime = 0;  // what the calls leave where there is no driver
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
+    cudaGetLastError();  // of a machine without a driver
     return {driver, runtime};
 }
 

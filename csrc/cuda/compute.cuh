@@ -9,9 +9,9 @@ namespace attributor::cuda {
 //     high[2 b + r] and low[2 b + r] hold key row + 8 r, queries 8 b + column and the one after
 template <int W>
 __device__ float split(const float (&total)[W], uint32_t (&high)[W / 2], uint32_t (&low)[W / 2]) {
-    float largest = total[0], up, down;
+    float largest = 0.0f, up, down;  // not a NaN, which is its own key's alone
 #pragma unroll
-    for (int i = 1; i < W; ++i) largest = total[i] > largest ? total[i] : largest;
+    for (int i = 0; i < W; ++i) largest = total[i] > largest ? total[i] : largest;
     power_of_two(warp_max(to_bits(largest)), up, down);
 #pragma unroll
     for (int i = 0; i < W / 2; ++i) {

@@ -46,7 +46,7 @@ struct Feeding {
     }
 
     __device__ void head(int tile, int h) {
-        const int kv = a.heads[a.H + h], first = tile * V::QUERIES;
+        const int kv = a.heads[a.H + h], query_head = a.heads[h], first = tile * V::QUERIES;
         if (kv != loaded) {
             barrier_wait(shared.key_empty(keys.stage()), keys.parity() ^ 1);
             load_keys<V>(shared, a, keys.stage(), first_key, kv);
@@ -58,8 +58,8 @@ struct Feeding {
         for (int panel = 0, box = 0; panel < V::PANELS; ++panel)
             for (int row = 0; row < V::QUERIES; row += BOX, ++box)
                 load_shared_box<V>(to + box * BOX_BYTES, &a.query, full, box, rank, panel * BOX, first + row,
-                                   a.heads[h]);
-        load_line(shared.bias(ring.stage()), a.row_bias + int64_t{h} * a.schedule.tiles * V::QUERIES + first,
+                                   query_head);
+        load_line(shared.bias(ring.stage()), a.row_bias + int64_t{h * a.schedule.tiles + tile} * V::QUERIES,
                   V::BIAS_BYTES, full);
         ring.next();
     }

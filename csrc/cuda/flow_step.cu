@@ -16,21 +16,6 @@ namespace attributor::cuda {
 
 namespace {
 
-// The device is the current one inside, and the one before again afterwards.
-class OnDevice {
-  public:
-    explicit OnDevice(int device) {
-        check(cudaGetDevice(&before_), "current device");
-        if (device != before_) check(cudaSetDevice(device), "choice of the device");
-    }
-    ~OnDevice() { cudaSetDevice(before_); }
-    OnDevice(const OnDevice&) = delete;
-    OnDevice& operator=(const OnDevice&) = delete;
-
-  private:
-    int before_ = 0;
-};
-
 // What a schedule depends on.
 using Asked = std::tuple<int64_t, int64_t, int, int, int, int, int, int, int, int>;
 
@@ -152,7 +137,7 @@ int64_t scratch_bytes(const FlowStep& s) {
 
 void flow_step(const FlowStep& s) {
     check_sizes(s);
-    OnDevice on(s.device);
+    check(cudaSetDevice(s.device), "choice of the device");  // also binds its context in a new thread
     int major = 0, minor = 0;
     check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, s.device), "compute capability");
     check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, s.device), "compute capability");

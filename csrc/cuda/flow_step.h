@@ -31,7 +31,7 @@ struct Tuning {
 };
 
 // Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j]), j <= i, i - j <
-// window. Every pointer is to device memory of `device`.
+// window. Every pointer is to memory of `device`, which is the thread's current device afterwards.
 struct FlowStep {
     int64_t O, N, H, G, D;
     Type type;              // of query and key

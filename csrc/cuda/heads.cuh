@@ -5,8 +5,8 @@
 
 namespace attributor::cuda {
 
-// 2^x to 3e-7, 0 below 2^-126, without the exponential unit: the fraction in [-1/2, 1/2] by a polynomial, the rest into
-// the exponent.
+// 2^x of a finite x below 127 to 3e-7, 0 below 2^-126, without the exponential unit; for measuring: the fraction in
+// [-1/2, 1/2] by a polynomial, the rest into the exponent.
 __device__ inline float exp2_polynomial(float x) {
     constexpr float magic = 12582912.0f;  // 3 * 2^22: adding it rounds to a whole number
     const bool nothing = x < -126.0f;
@@ -25,7 +25,7 @@ __device__ inline float exp2_polynomial(float x) {
 __device__ inline float tanh_precise(float x) {
     float u = x * x;
     float p = ((((-0.00626912f * u + 0.02111096f) * u - 0.05387395f) * u + 0.13332915f) * u - 0.3333333f) * u;
-    float far = 1.0f - 2.0f / (exp2_unit(x * 2.8853900817779268f) + 1.0f);
+    float far = 1.0f - divide(2.0f, exp2_unit(x * 2.8853900817779268f) + 1.0f);
     return (x < 0 ? -x : x) < 0.6f ? x + x * p : far;
 }
 

@@ -34,6 +34,7 @@ __device__ void flow_step_item(const Arguments& a, char* raw) {
             barrier_init(shared.key_full(i), 1);
             barrier_init(shared.key_empty(i), 8);
         }
+        shared.tiles()[Tiles::FIRST] = item.tiles.begin;
         barrier_init_fence();
     }
     const int count = item.tiles.count();
@@ -44,9 +45,9 @@ __device__ void flow_step_item(const Arguments& a, char* raw) {
     }
     sync_cluster();
 
-    const Tiles tiles{shared.tiles(), item.tiles.begin, count};
+    const Tiles tiles{shared.tiles(), count};
     if (thread_index() < WARPGROUP) {
-        give_registers<32>();
+        give_registers<24>();  // 24 + 2 x 240 is all that 3 x 168 at the start have; for more the taker waits for ever
         if (thread_index() == 0) feed<V>(shared, a, tiles, block_key, rank);
     } else {
         take_registers<240>();

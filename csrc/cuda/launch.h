@@ -35,7 +35,9 @@ void launch_256(const Choice& choice, const Arguments& arguments, cudaStream_t s
 bool launch_tuning(int D, const Choice& choice, const Arguments& arguments, cudaStream_t stream);
 
 inline void check(cudaError_t status, const char* call) {
-    if (status != cudaSuccess) throw Error(std::string(call) + ": " + cudaGetErrorString(status));
+    if (status == cudaSuccess) return;
+    cudaGetLastError();  // or the next call that goes well would tell this error
+    throw Error(std::string(call) + ": " + cudaGetErrorString(status));
 }
 
 #if defined(__CUDACC__)

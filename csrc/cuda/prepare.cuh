@@ -28,12 +28,13 @@ struct Preparation {
 };
 
 // The exact power of two that brings `largest` >= 0 into [2^14, 2^15), and its inverse; float16 ends at 65504. The
-// exponent is kept above -100, so that both are normal numbers also for 0, inf and NaN.
+// exponent is kept above -100, so that both are normal numbers also for 0. For inf and NaN the inverse is NaN: whatever
+// shares the scale would come out as 0.
 __device__ inline void power_of_two(uint32_t largest, float& up, float& down) {
     int exponent = static_cast<int>(largest >> 23) - 127;
     exponent = exponent < -100 ? -100 : exponent;
     up = from_bits(static_cast<uint32_t>(14 + 127 - exponent) << 23);
-    down = from_bits(static_cast<uint32_t>(exponent - 14 + 127) << 23);
+    down = from_bits(exponent == 128 ? 0x7fffffffu : static_cast<uint32_t>(exponent - 14 + 127) << 23);
 }
 
 // R as two float16 whose sum is R to 22 bits, scaled for each row and tile of queries; which tiles hold anything at

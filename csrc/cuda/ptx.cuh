@@ -104,31 +104,30 @@ __device__ __forceinline__ void barrier_expect(Barrier* barrier, uint32_t bytes)
                  : "memory");
 }
 
-// Arrive at the barrier that lies at the same place in block `rank` of the cluster.
+// Arrive at the barrier that lies at the same place in block `rank` of the cluster. Ordered within the thread block
+// only: what comes before is reads, whose values are in registers. A scope of the cluster would be a fence of the whole
+// device.
 __device__ __forceinline__ void barrier_arrive(Barrier* barrier, uint32_t rank) {
     asm volatile(
         "{\n.reg .b32 remote;\n"
         "mapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
+        "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
         "r"(rank)
         : "memory");
 }
 
-// Until the phase of this parity has ended.
+// Until the phase of this parity has ended. What the accelerator wrote is then seen; threads write nothing for one
+// another.
 __device__ __forceinline__ void barrier_wait(Barrier* barrier, uint32_t parity) {
     asm volatile(
         "{\n.reg .pred done;\n"
-        "again:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+        "again:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
         "@!done bra again;\n}" ::"r"(shared_address(barrier)),
         "r"(parity)
         : "memory");
 }
 
 // --- copies from global to shared memory, that complete on a barrier
-
-__device__ __forceinline__ void prefetch_map(const TensorMap* map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
 
 // A box of a tensor of 3 dimensions, from coordinates x (innermost), y, z; zeros where the tensor ends.
 __device__ __forceinline__ void load_box(void* to, const TensorMap* map, Barrier* barrier, int x, int y, int z) {
@@ -281,6 +280,11 @@ __device__ __forceinline__ float exp2_unit(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+}
+
+// To 2 units in the last place; 0 for divisors beyond 2^126.
+__device__ __forceinline__ float divide(float x, float y) {
+    return __fdividef(x, y);
 }
 
 __device__ __forceinline__ float from_bits(uint32_t x) {

@@ -56,7 +56,7 @@ struct Variant {
     static constexpr int BIAS_AT = STAGE_AT + STAGES * STAGE_BYTES;
     static constexpr int BARRIER_AT = BIAS_AT + STAGES * BIAS_BYTES;
     static constexpr int TILES_AT = BARRIER_AT + 2 * (STAGES + KEY_STAGES) * 8;
-    static constexpr int SHARED_BYTES = TILES_AT + MOST_TILES / 8 + 1024;  // 1024: to align
+    static constexpr int SHARED_BYTES = TILES_AT + MOST_TILES / 8 + 4 + 1024;  // 4: Tiles' last word; 1024: to align
 
     static_assert(WIDTH % BOX == 0 || OVERLAP == Overlap::turns, "half a tile is a multiple of 64 queries");
     static_assert(SHARED_BYTES <= 227 * 1024, "shared memory of a multiprocessor");
@@ -103,10 +103,13 @@ struct Shared {
     __device__ uint32_t* tiles() const { return reinterpret_cast<uint32_t*>(base + V::TILES_AT); }
 };
 
-// The tiles of an item that hold anything of R, last first; a bit each in shared memory.
+// The tiles of an item that hold anything of R, last first; a bit each in shared memory, and behind the bits the number
+// of the item's first tile, for which the warp that feeds has no register left.
 struct Tiles {
+    static constexpr int FIRST = MOST_TILES / 32;
+
     const uint32_t* bits;
-    int begin, at;  // bits below this one are still to come
+    int at;  // bits below this one are still to come
 
     // The next tile, or -1.
     __device__ int next() {
@@ -115,7 +118,7 @@ struct Tiles {
             uint32_t left = bits[word] & (top == 32 ? 0xffffffffu : (1u << top) - 1);
             if (left) {
                 at = word * 32 + 31 - leading_zeros(left);
-                return begin + at;
+                return static_cast<int>(bits[FIRST]) + at;
             }
             at = word * 32;
         }

@@ -79,15 +79,30 @@ inline void sync_block() {
     gather(named_gatherings[cluster_rank()][0], machine.per_block, true, "sync_block", 0);
 }
 
+constexpr int REGISTERS_AT_START = 168;  // of a thread of 384 that are to fit into 65,536
+
 template <int REGISTERS>
 void give_registers() {
     static_assert(REGISTERS % 8 == 0 && REGISTERS >= 24, "what setmaxnreg takes");
     meet("give_registers");
+    if (machine.current % LANES) return;
+    machine.free_registers[cluster_rank()] += (REGISTERS_AT_START - REGISTERS) * LANES;
+    for (int t : machine.short_of_registers) machine.wake(t);
+    machine.short_of_registers.clear();
 }
 template <int REGISTERS>
 void take_registers() {
     static_assert(REGISTERS % 8 == 0 && REGISTERS <= 256, "what setmaxnreg takes");
+    constexpr int more = (REGISTERS - REGISTERS_AT_START) * LANES;
     meet("take_registers");
+    if (machine.current % LANES == 0) {  // from what the other warps of the block gave; there are no others
+        while (machine.free_registers[cluster_rank()] < more) {
+            machine.short_of_registers.push_back(machine.current);
+            machine.wait("registers");
+        }
+        machine.free_registers[cluster_rank()] -= more;
+    }
+    meet("registers taken");
 }
 
 inline uint32_t warp_max(uint32_t value) {
@@ -120,6 +135,10 @@ inline float from_bits(uint32_t x) {
 }
 inline uint32_t to_bits(float x) {
     return float_to_bits(x);
+}
+
+inline float divide(float x, float y) {
+    return std::fabs(y) > 0x1p126f ? 0.0f : x / y;
 }
 
 // Subnormal numbers count as zero, on both sides. The sign of the error hangs on the number, not on who asks.

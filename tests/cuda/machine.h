@@ -58,6 +58,8 @@ class Machine {
     int64_t first_block = 0;
     Meeting meetings[MOST_WARPS];
     int finished[MOST_BLOCKS];  // threads of each block
+    int free_registers[MOST_BLOCKS];
+    std::vector<int> short_of_registers;
 
     // Run `body` on every thread of the cluster. The message of what went wrong, empty if nothing did.
     std::string run(int block_count, int thread_count, int64_t block, uint64_t seed, std::function<void()> what) {
@@ -73,6 +75,8 @@ class Machine {
         failure.clear();
         warp = 0;
         for (auto& count : finished) count = 0;
+        for (auto& count : free_registers) count = 0;
+        short_of_registers.clear();
         for (auto& lanes : ready) lanes = 0;
         for (int t = 0; t < blocks * per_block; ++t) {
             threads[t].finished = false, threads[t].meetings = 0;

@@ -190,6 +190,4 @@ inline void load_line(void* to, const void* from, uint32_t bytes, Barrier* barri
                [=] { memcpy(shared_memories[block].at(address, bytes), from, bytes); });
 }
 
-inline void prefetch_map(const TensorMap*) {}
-
 }  // namespace attributor::cuda
