@@ -72,7 +72,8 @@ struct Weigher {
     }
 };
 
-// Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers.
+// Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers. A block's sum begins at zero, since
+// its small terms would be lost one by one in a Y that is large already.
 template <int Rows>
 ATTRIBUTOR_AVX512_INLINE void multiply_rows(const Product& product, int64_t o) {
     const float* x = product.rows + o * product.stride;
@@ -81,7 +82,7 @@ ATTRIBUTOR_AVX512_INLINE void multiply_rows(const Product& product, int64_t o) {
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_load_ps(y + r * kKeys + 16 * v);
+        for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_setzero_ps();
     for (int i = product.begin; i < product.end; ++i) {
         const float* w = product.weights + i * kKeys;
         const __m512 w0 = _mm512_load_ps(w), w1 = _mm512_load_ps(w + 16);
@@ -98,7 +99,10 @@ ATTRIBUTOR_AVX512_INLINE void multiply_rows(const Product& product, int64_t o) {
 #pragma GCC unroll 6
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) _mm512_store_ps(y + r * kKeys + 16 * v, sum[r][v]);
+        for (int v = 0; v < 4; ++v) {
+            float* to = y + r * kKeys + 16 * v;
+            _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), sum[r][v]));
+        }
 }
 
 ATTRIBUTOR_AVX512 void multiply_avx512(const Product& product) {

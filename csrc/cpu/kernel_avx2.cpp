@@ -111,10 +111,7 @@ ATTRIBUTOR_AVX2_INLINE void multiply_rows(const Product& product, int64_t o) {
         float* y = product.result + o * kKeys + c;
         __m256 sum[Rows][2];
 #pragma GCC unroll 6
-        for (int r = 0; r < Rows; ++r) {
-            sum[r][0] = _mm256_load_ps(y + r * kKeys);
-            sum[r][1] = _mm256_load_ps(y + r * kKeys + 8);
-        }
+        for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
         for (int i = product.begin; i < product.end; ++i) {
             const __m256 w0 = _mm256_load_ps(product.weights + i * kKeys + c);
             const __m256 w1 = _mm256_load_ps(product.weights + i * kKeys + c + 8);
@@ -127,8 +124,8 @@ ATTRIBUTOR_AVX2_INLINE void multiply_rows(const Product& product, int64_t o) {
         }
 #pragma GCC unroll 6
         for (int r = 0; r < Rows; ++r) {
-            _mm256_store_ps(y + r * kKeys, sum[r][0]);
-            _mm256_store_ps(y + r * kKeys + 8, sum[r][1]);
+            _mm256_store_ps(y + r * kKeys, _mm256_add_ps(_mm256_load_ps(y + r * kKeys), sum[r][0]));
+            _mm256_store_ps(y + r * kKeys + 8, _mm256_add_ps(_mm256_load_ps(y + r * kKeys + 8), sum[r][1]));
         }
     }
 }

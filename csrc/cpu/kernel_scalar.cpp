@@ -43,11 +43,13 @@ void weigh(const Tile& tile) {
 void multiply(const Product& product) {
     for (int64_t o = 0; o < product.O; ++o) {
         float* y = product.result + o * kKeys;
+        float sum[kKeys] = {};  // begins at zero: small terms would be lost one by one in a large Y
         for (int r = product.begin; r < product.end; ++r) {
             const float x = product.rows[o * product.stride + r];
             const float* w = product.weights + r * kKeys;
-            for (int c = 0; c < kKeys; ++c) y[c] += x * w[c];
+            for (int c = 0; c < kKeys; ++c) sum[c] += x * w[c];
         }
+        for (int c = 0; c < kKeys; ++c) y[c] += sum[c];
     }
 }
 
