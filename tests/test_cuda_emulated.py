@@ -162,6 +162,32 @@ def test_tiles_without_rows_are_left_out(emulate, variant):
     assert not check(emulate, variant, args, options)[:, 41:].any()
 
 
+@pytest.mark.parametrize("where", ["key", "query", "rows", "infinite bias"])
+@pytest.mark.parametrize("variant", [PLAIN, "64 one bfloat16", "64 to_128 float16"])
+def test_what_is_no_number_makes_nothing_finite_wrong(emulate, variant, where):
+    """Keys share a scale, and so do the queries of a row: what it does not fit may not turn into zeros."""
+    args, options = case(200, 64, 2, 1, O=VARIANTS.get(variant, {}).get("O", 5), dtype=dtype_of(variant))
+    true = exact(args, options)
+    hit = torch.zeros_like(true, dtype=torch.bool)  # what such a number reaches
+    if where == "key":
+        args[2][0, 40, 3] = torch.nan
+        hit[:, 40] = True
+    elif where == "query":
+        args[1][0, 70, 3] = torch.nan
+        hit[:, :71] = True
+    elif where == "rows":
+        args[0][-1, 70] = torch.nan
+        hit[-1, :71] = True
+    else:
+        args[3][0, 70] = torch.inf
+        hit[:, :71] = True
+    got = emulate(variant, args, options)
+    assert not got[hit].isfinite().any()
+    finite = got.isfinite()
+    assert finite.any() or (where == "rows" and len(got) == 1)  # 0 x NaN, where the one row's query is hidden
+    torch.testing.assert_close(got[finite].double(), true[finite], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("variant", [PLAIN, "64 to_128 float16"])
 def test_signed_rows_of_any_size(emulate, variant):
     args, options = case(300, 64, O=16, dtype=dtype_of(variant))

@@ -160,8 +160,6 @@ void flow_step(const FlowStep& s) {
 
     Preparation p{};
     p.rows = s.rows;
-    p.row_bias = s.row_bias;
-    p.key_bias = s.key_bias;
     p.heads = s.heads;
     p.O = static_cast<int>(s.O);
     p.N = static_cast<int>(s.N);

@@ -14,10 +14,8 @@ namespace attributor::cuda {
 constexpr int SMALL_BLOCK = 256;  // threads of a block of these
 
 struct Preparation {
-    const float* rows;      // (O, N)
-    const float* row_bias;  // (H, N), natural logarithm
-    const float* key_bias;  // the same or null
-    const int32_t* heads;   // (2, H)
+    const float* rows;     // (O, N)
+    const int32_t* heads;  // (2, H)
     int O, N, H, tiles, queries, padded_rows, padded_keys;
     double base;           // what a bias is multiplied by: log2(e), as the rounding of the kernel's gain has it
     uint16_t *high, *low;  // (O', T queries) float16
@@ -80,7 +78,7 @@ __device__ inline void pad_row(const Preparation& p) {
     if (thread_index() % 32 == 0 && any) p.active[tile] = 1;
 }
 
-// (H, N) -> (H, length) by `heads`, in base 2, -inf beyond. ceil(H length / 256) blocks.
+// A bias, (H, N) and natural logarithm -> (H, length) by `heads`, in base 2, -inf beyond. ceil(H length / 256) blocks.
 __device__ inline void pad_bias(const Preparation& p, const float* bias, int length, float* out) {
     const int64_t index = block_index() * SMALL_BLOCK + thread_index();
     if (index >= int64_t{p.H} * length) return;

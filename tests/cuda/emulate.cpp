@@ -101,7 +101,7 @@ void emulate(const EmulatedCall& c) {
     const float gain = static_cast<float>(factor * log2e);
     const int padded_queries = s.tiles * s.queries;
     Preparation p{};
-    p.rows = c.rows, p.row_bias = c.row_bias, p.key_bias = c.key_bias, p.heads = c.heads;
+    p.rows = c.rows, p.heads = c.heads;
     p.O = O, p.N = N, p.H = H, p.tiles = s.tiles, p.queries = s.queries;
     p.padded_rows = static_cast<int>(padded_rows(c.O)), p.padded_keys = s.blocks * s.keys();
     p.base = factor != 0 && gain != 0 && std::isfinite(gain / factor) ? gain / factor : log2e;
@@ -114,9 +114,9 @@ void emulate(const EmulatedCall& c) {
         run_small(int64_t{s.tiles} * 32, c.seed, [&] { pad_row(p); });
     else
         run_small(int64_t{p.padded_rows} * s.tiles * 32, c.seed, [&] { split_rows(p); });
-    run_small(int64_t{H} * padded_queries, c.seed, [&] { pad_bias(p, p.row_bias, padded_queries, p.row_bias_out); });
+    run_small(int64_t{H} * padded_queries, c.seed, [&] { pad_bias(p, c.row_bias, padded_queries, p.row_bias_out); });
     if (c.key_bias)
-        run_small(int64_t{H} * p.padded_keys, c.seed, [&] { pad_bias(p, p.key_bias, p.padded_keys, p.key_bias_out); });
+        run_small(int64_t{H} * p.padded_keys, c.seed, [&] { pad_bias(p, c.key_bias, p.padded_keys, p.key_bias_out); });
 
     const int64_t line = ceil_div<int64_t>(c.D, 8) * 8;
     Arguments a{};
