@@ -15,12 +15,12 @@ from gpu_step import Inputs, forward, gradient_of_values, inputs_of, ours, truth
 from torch import Tensor
 
 from attributor import ImplementationError, InputError
+from attributor._routes import REFUSALS
 
 __all__ = ["measure"]
 
 SECONDS = 3.0  # for the rounds of one shape
-REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how a backend says that a call is not for it
-REFUSED = (ImplementationError, InputError)  # and how ours do; whatever else they raise is a failure
+REFUSED = (ImplementationError, InputError)  # how ours say that a call is not for them
 BASELINES: dict[str, Callable[[Inputs], Tensor]] = {"flash": forward, "cudnn": forward, "gradient": gradient_of_values}
 
 
