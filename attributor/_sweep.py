@@ -13,7 +13,7 @@ from attributor._tape import Layer, Tape
 from attributor._tolerance import Budget
 from attributor._weights import Weights
 
-__all__ = ["attention_rows", "received", "step", "sweep"]
+__all__ = ["attention_rows", "step", "sweep"]
 
 
 def sweep(
@@ -135,34 +135,3 @@ def step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | No
             )
         )
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-
-
-def received(layer: Layer, values: Tensor, impl: str | None = None) -> Tensor:
-    """What every query of every head takes from `values`: (H, N), sum_j P[h, i, j] values[j].
-
-    The other side of `step`, and the gradient of a flow with respect to the head weights: read backwards, keys are
-    queries and queries are keys (j <= i becomes N-1-i <= N-1-j), so it is the same operation, a head at a time.
-
-    Args:
-        layer: of H heads and N positions.
-        values: (N,) float, of any sign.
-        impl: an implementation of flow_step.
-    """
-    shape = band(layer.first)
-    found = torch.zeros_like(layer.lse, dtype=torch.promote_types(layer.lse.dtype, torch.float32))
-    for low, high in shape.chunks:
-        given = values[low:high].flip(0)[None]
-        nothing = torch.zeros_like(given)
-        for head, kv in enumerate(layer.kv_index.tolist()):
-            found[head, low:high] = flow_step(
-                given,
-                layer.key[kv, low:high].flip(0)[None],
-                layer.query[head, low:high].flip(0)[None],
-                nothing,
-                -layer.lse[head, low:high].flip(0)[None],
-                scale=layer.scale,
-                window=shape.window,
-                softcap=layer.softcap,
-                impl=impl,
-            )[0].flip(0)
-    return found

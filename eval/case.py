@@ -25,7 +25,7 @@ from attributor.methods._reading import Reading
 from attributor.methods.contextcite import ContextCite
 from attributor.methods.flow import Flow
 
-__all__ = ["Setting", "failed_record", "forced_answer", "release", "run_case", "unusable_record"]
+__all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
 
 Record = dict[str, Any]
 

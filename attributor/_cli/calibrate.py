@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from attributor._calibration.scores import HeadScores
     from attributor._weights import Weights
 
-__all__ = ["CALIBRATE_HELP", "calibrate", "check_out"]
+__all__ = ["CALIBRATE_HELP", "calibrate"]
 
 CALIBRATE_HELP = opt._flowing("""Find the heads of a model that look facts up, for [cyan]--weights retrieval[/].
 
@@ -70,7 +70,7 @@ def calibrate(
     """Find the heads of a model that look facts up."""
     with guarded("calibrate", debug):
         if out is not None:
-            check_out(out, overwrite)
+            _check_out(out, overwrite)
         from attributor import _models
         from attributor._calibration.bar import Bar
         from attributor._calibration.cache import cache_path, keep
@@ -95,7 +95,7 @@ def calibrate(
                 _print(scores, weights, path, cached=out is None)
 
 
-def check_out(out: Path, overwrite: bool) -> None:
+def _check_out(out: Path, overwrite: bool) -> None:
     """See that the file can be written before a model is loaded.
 
     Raises:

@@ -1,9 +1,7 @@
 """The commands below `attributor eval`: one a data set, all with the same options, and `report`."""
 
-import inspect
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from typer import rich_utils
@@ -12,10 +10,11 @@ from typer.core import TyperCommand
 from attributor._cli import eval_options as opt
 from attributor._cli import options as shared
 from attributor._cli.execute import guarded
-from attributor._cli.learn import LEARN_HELP, learn
 from attributor._default_model import DEFAULT_MODEL
 
 __all__ = ["app"]
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_markup_mode="rich")
 
@@ -42,7 +41,13 @@ class _WithMethods(TyperCommand):
         )
 
 
-def _public(
+def _command(name: str) -> Callable[[Command], Command]:
+    """Register a function as the command of one data set; the decorators of several data sets can be stacked."""
+    return app.command(name, cls=_WithMethods, help=opt.dataset_help(name), short_help=opt.SHORT[name])
+
+
+@_command("hotpotqa")
+def evaluate_public(
     context: typer.Context,
     data: opt.Data = None,
     config: opt.HubConfig = None,
@@ -74,42 +79,51 @@ def _public(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Evaluate on one data set: the one whose name the command has."""
+    """Evaluate on HotPotQA: a file, the public data set, or our own sample."""
     _evaluate(str(context.info_name), context.params)
 
 
-def _of_a_file(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command for data that are in a file alone: DATA must be given, and nothing names a public data set."""
-    signature = inspect.signature(command)
-    data = signature.parameters["data"].replace(annotation=opt.DataFile, default=inspect.Parameter.empty)
-    kept = [parameter for name, parameter in signature.parameters.items() if name not in ("config", "split")]
+@_command("musique")  # the lower decorator registers first
+@_command("2wiki")
+def evaluate_file(
+    context: typer.Context,
+    data: opt.DataFile,
+    limit: opt.Limit = None,
+    max_tokens: opt.MaxTokens = None,
+    model: shared.Model = DEFAULT_MODEL,
+    dtype: shared.DtypeOption = shared.Dtype.auto,
+    device_map: shared.DeviceMap = None,
+    revision: shared.Revision = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    method: opt.MethodNames = None,
+    save_flows: opt.SaveFlows = False,
+    cost_rows: opt.CostRows = 8,
+    answer: opt.Answer = opt.AnswerKind.expected,
+    max_new_tokens: opt.MaxNewTokens = 32,
+    check_answer: opt.CheckAnswer = True,
+    end_token: opt.EndToken = True,
+    verifier: opt.VerifierUrl = None,
+    verifier_model: opt.VerifierModel = None,
+    faithfulness: opt.Faithfulness = False,
+    ablation: opt.AblationKind = opt.Ablation.text,
+    masks: opt.Masks = 32,
+    mask_seed: opt.MaskSeed = 0,
+    ablation_batch: opt.AblationBatch = 8,
+    out: opt.Out = None,
+    overwrite: opt.Overwrite = False,
+    retry_failed: opt.RetryFailed = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Evaluate on the file of a data set that has the command's name."""
+    _evaluate(str(context.info_name), context.params)
 
-    @wraps(command)
-    def alike(**given: Any) -> None:
-        command(**given)
 
-    # typer reads a command's options from its signature
-    vars(alike)["__signature__"] = signature.replace(parameters=[data if p.name == "data" else p for p in kept])
-    return alike
-
-
-def _evaluate(dataset: str, given: dict[str, Any]) -> None:
-    with guarded(f"eval {dataset}", given["debug"]):
+def _evaluate(dataset: str, options: dict[str, Any]) -> None:
+    with guarded(f"eval {dataset}", options["debug"]):
         from attributor._cli.evaluate import evaluate
 
-        evaluate(dataset, given)
-
-
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "hotpotqa": _public,
-    "2wiki": _of_a_file(_public),
-    "musique": _of_a_file(_public),
-}
-for _name, _function in _COMMANDS.items():
-    app.command(_name, cls=_WithMethods, help=opt.dataset_help(_name), short_help=opt.SHORT[_name])(_function)
-
-
-app.command("learn", help=LEARN_HELP)(learn)
+        evaluate(dataset, options)
 
 
 @app.command(help=opt.REPORT_HELP)

@@ -1,1 +1,0 @@
-"""Head weights learned from rows, by gradient through the composed flow: bounds for what is found without labels."""
