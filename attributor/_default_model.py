@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from attributor._errors import AttributorError, ModelLoadError, OutputError
+from attributor._io import replace_folder
 
 __all__ = ["DEFAULT_MODEL", "WEIGHTS", "Stages", "cache_folder", "converted", "prepare", "quiet"]
 
@@ -83,11 +83,9 @@ def prepare(progress: bool = True) -> Path:
                     f"the default model needs {DISK_BYTES / 1e9:.1f} GB in {target.parent}, where {free / 1e9:.1f} GB "
                     "are free; set ATTRIBUTOR_CACHE to a folder with more room"
                 )
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:
-                made = _convert(_verify(_download(Path(work), stages), stages), Path(work) / "model", stages)
-                if target.exists():
-                    shutil.rmtree(target)
-                os.replace(made, target)
+            replace_folder(
+                target, lambda work: _convert(_verify(_download(work, stages), stages), work / "model", stages)
+            )
     except AttributorError:
         raise
     except OSError as error:

@@ -1,9 +1,7 @@
 """Flow <-> safetensors; the schema is in docs/flow-file.md."""
 
-import contextlib
 import os
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attributor._errors import FileFormatError, InputError, OutputError
+from attributor._errors import FileFormatError, InputError
 from attributor._header import SAVE_AGAIN, read_header
+from attributor._io import write_atomically
 from attributor._result import Flow
 from attributor._segments import Segment
 from attributor._view.schema import (
@@ -27,36 +26,9 @@ from attributor._view.schema import (
     write_metadata,
 )
 
-__all__ = ["FORMAT", "VERSION", "read_flow", "write_atomically", "write_flow"]
+__all__ = ["FORMAT", "VERSION", "read_flow", "write_flow"]
 
 CHEAP = 200_000  # characters of a text whose sentences are split for the file, if nobody asked for them: 0.6 s
-
-
-def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new file in the folder of `path`, then put it in the place of `path` in one step.
-
-    Raises:
-        OutputError: the folder is missing, read-only or full, or `path` is not a regular file.
-    """
-    target = Path(os.path.realpath(os.path.expanduser(path)))
-    if os.path.isdir(target):
-        raise OutputError(f"cannot write {target}: it is a folder; give the name of a file in it")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise OutputError(f"cannot write {target}: it is not a regular file")
-    if not os.path.isdir(target.parent):
-        raise OutputError(f"cannot write {target}: there is no folder {target.parent}; make it first")
-    temporary = target.with_name(f".attributor-{secrets.token_hex(6)}.tmp")
-    try:
-        try:
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
@@ -75,8 +47,15 @@ def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
         spans = [(s.start, s.stop) for s in flow.sentences]
         tensors["sentences"] = torch.tensor(spans, dtype=torch.int32).reshape(-1, 2)
     metadata = write_metadata(flow.documents, flow.meta)
-    # A tensor that shares its memory with another is refused by safetensors, and two views of one tensor may.
-    write_atomically(path, lambda file: save_file({k: v.clone() for k, v in tensors.items()}, file, metadata))
+
+    def write(file: Path) -> None:
+        try:
+            # A tensor that shares its memory with another is refused by safetensors, and two views of one tensor may.
+            save_file({k: v.clone() for k, v in tensors.items()}, file, metadata)
+        except SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(str(error)) from error
+
+    write_atomically(path, write)
 
 
 def read_flow(path: str | os.PathLike[str]) -> Flow:

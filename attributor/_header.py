@@ -1,4 +1,4 @@
-"""The header of a safetensors file: bounded before it is read, and checked before anything in it is believed.
+"""The header of a safetensors file: bounded before it is read, checked before anything in it is believed, of one kind.
 
 Nothing here needs torch, nor the library: a file that someone else made is opened in the server and in the explorer.
 """
@@ -7,18 +7,18 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from attributor._errors import FileFormatError
 
-__all__ = ["SAVE_AGAIN", "Header", "TensorPlace", "open_checked", "read_header"]
+__all__ = ["FLOW", "SAVE_AGAIN", "FileKind", "Header", "TensorPlace", "check_kind", "open_checked", "read_header"]
 
 LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 LONGEST_FRAME = 4_000_000  # bytes of it besides its strings: 50,000 tensors; each `[]` costs a parser 60 bytes
 MOST_DIMENSIONS = 32
-SAVE_AGAIN = "flow.save(path) writes one, and copies of it must be whole"
 
 # bytes of one element; anything else is refused, because its size would be a guess
 SIZES = {
@@ -27,6 +27,32 @@ SIZES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind of safetensors file that attributor writes.
+
+    Attributes:
+        word: what messages call it: "flow" gives "flow file".
+        format: what its metadata holds under "format".
+        version: the newest that this attributor reads; the first is 1.
+        save: the call that writes such a file.
+    """
+
+    word: str
+    format: str
+    version: int
+    save: str
+
+    @property
+    def again(self) -> str:
+        """The end of a message about a damaged file."""
+        return f"{self.save} writes one, and copies of it must be whole"
+
+
+FLOW = FileKind("flow", "attributor.flow", 1, "flow.save(path)")
+SAVE_AGAIN = FLOW.again
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +79,7 @@ class Header:
     tensors: dict[str, TensorPlace]
 
 
-def open_checked(path: str | os.PathLike[str]) -> BinaryIO:
+def open_checked(path: str | os.PathLike[str], kind: FileKind = FLOW) -> BinaryIO:
     """Open a file for reading; no folder, and nothing that would wait for another process.
 
     Raises:
@@ -62,40 +88,69 @@ def open_checked(path: str | os.PathLike[str]) -> BinaryIO:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, not a flow file")
+        raise FileFormatError(f"{path} is a folder, not a {kind.word} file")
     if path.exists() and not path.is_file():
         raise FileFormatError(f"{path} is not a regular file")
     return path.open("rb")
 
 
-def read_header(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Header:
+def read_header(source: str | os.PathLike[str] | BinaryIO, name: str | None = None, kind: FileKind = FLOW) -> Header:
     """The header of a safetensors file.
 
     Args:
         source: its path, or the file opened for reading bytes, at its start.
         name: what messages call an opened file.
+        kind: what messages say that the file should be; `check_kind` checks that it is.
 
     Raises:
         FileNotFoundError: there is no such file.
         FileFormatError: another kind of file, a truncated one, or a header that does not fit itself or its file.
     """
     if isinstance(source, str | os.PathLike):
-        with open_checked(source) as file:
-            return read_header(file, str(Path(source).expanduser()))
+        with open_checked(source, kind) as file:
+            return read_header(file, str(Path(source).expanduser()), kind)
     name = name or "the file"
     size = os.fstat(source.fileno()).st_size
     first = source.read(8)
     length = int.from_bytes(first, "little")
     if len(first) < 8 or length > LONGEST_HEADER or length > size - 8:
-        raise FileFormatError(f"{name} is not a flow file, or only the beginning of one ({size} bytes): {SAVE_AGAIN}")
+        raise FileFormatError(
+            f"{name} is not a {kind.word} file, or only the beginning of one ({size} bytes): {kind.again}"
+        )
     try:
         header = _parse(source.read(length))
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{name} is not a flow file: its header cannot be read ({error})") from error
+        raise FileFormatError(f"{name} is not a {kind.word} file: its header cannot be read ({error})") from error
     try:
         return Header(_metadata(header.pop("__metadata__", None)), _places(header, 8 + length, size))
     except ValueError as error:
-        raise FileFormatError(f"{name} is corrupt or truncated: {error}; {SAVE_AGAIN}") from error
+        raise FileFormatError(f"{name} is corrupt or truncated: {error}; {kind.again}") from error
+
+
+def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW) -> None:
+    """Nothing, where a file's metadata is that of a `kind` of file that this version can read.
+
+    Raises:
+        FileFormatError: another kind of file, or a newer version; the message calls the file by its name.
+    """
+    if metadata.get("format") != kind.format:
+        raise FileFormatError(
+            f"{name} is a safetensors file but not a {kind.word} file "
+            f"(format: {metadata.get('format')!r}, expected {kind.format!r})"
+        )
+    version = metadata.get("version")
+    digits = version is not None and version.isascii() and version.isdigit() and len(version) < 100
+    number = int(version) if version is not None and digits else 0
+    if number < 1:
+        shown = repr(version if version is None else version[:20])
+        raise FileFormatError(
+            f"{name} is a {kind.word} file with the unknown version {shown}; versions are 1 to {kind.version}"
+        )
+    if number > kind.version:
+        raise FileFormatError(
+            f"{name} was written by a newer attributor ({kind.word} version {number}, this one reads up to "
+            f"{kind.version}): pip install -U attributor"
+        )
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

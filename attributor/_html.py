@@ -2,10 +2,9 @@
 
 import html
 import os
-from pathlib import Path
 
-from attributor._file import write_atomically
 from attributor._grouped import shorten
+from attributor._io import write_atomically
 from attributor._result import Flow
 from attributor._view import page as pages
 from attributor._view.arrays import FlowArrays
@@ -37,11 +36,7 @@ def write_page(text: str, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-
-    def write(file: Path) -> None:
-        file.write_bytes(text.encode("utf-8"))
-
-    write_atomically(path, write)
+    write_atomically(path, text.encode("utf-8"))
 
 
 def _arrays(flow: Flow) -> FlowArrays:

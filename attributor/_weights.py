@@ -6,17 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from attributor._checks import check_number, check_path
-from attributor._errors import FileFormatError, InputError, OutputError
+from attributor._errors import FileFormatError, InputError
+from attributor._io import FileKind, read_safetensors, write_atomically
 
 __all__ = ["Weights", "shipped_models"]
 
-FORMAT, VERSION = "attributor.weights", 1
+KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
 PRESETS = ("mean", "output_norm", "retrieval")
 WANTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
@@ -130,12 +130,8 @@ class Weights:
         fields = {"power": self.power, "value_norms": self.value_norms, "sink": self.sink, "note": self.note}
         fields["question"] = self.question
         fields["meta"] = dict(self.meta)
-        metadata = {"format": FORMAT, "version": str(VERSION), "fields": json.dumps(fields)}
-        path = check_path(path)
-        try:
-            path.write_bytes(to_bytes({"heads": self.heads}, metadata))
-        except OSError as error:
-            raise OutputError(f"cannot write weights to {path}: {error.strerror or error}") from error
+        metadata = {"format": KIND.format, "version": str(KIND.version), "fields": json.dumps(fields)}
+        write_atomically(check_path(path), to_bytes({"heads": self.heads}, metadata), what="weights")
 
     @classmethod
     def load(cls, path: str | Path) -> "Weights":
@@ -146,28 +142,12 @@ class Weights:
             FileFormatError: it is no weights file, is damaged, or comes from a newer version.
         """
         path = check_path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no weights file at {path}")
+        tensors, metadata = read_safetensors(path, KIND)
         try:
-            with safetensors.safe_open(str(path), "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise FileFormatError(
-                        f"{path} is not a weights file (format {metadata.get('format')!r}, not {FORMAT!r})"
-                    )
-                if int(metadata["version"]) > VERSION:
-                    raise FileFormatError(
-                        f"{path} is a weights file of version {metadata['version']}; this attributor reads up to "
-                        f"{VERSION}: upgrade attributor"
-                    )
-                fields = json.loads(metadata["fields"])
-                return cls(file.get_tensor("heads"), **fields)
-        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise FileFormatError(f"{path} is not a readable weights file: {error}") from error
-        except (ValueError, OSError) as error:
-            if isinstance(error, FileFormatError):
-                raise
-            raise FileFormatError(f"{path} holds weights that cannot be used: {error}") from error
+            return cls(tensors["heads"], **json.loads(metadata["fields"]))  # type: ignore[arg-type]  # any array will do
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(f"{path} holds weights that cannot be used: {reason}") from error
 
     def shipped(self, model_id: str) -> "Weights":
         """The weights file that comes with attributor for `model_id`; the rule "retrieval" prefers it to finding heads.

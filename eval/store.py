@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from attributor._errors import FileFormatError, InputError, OutputError
+from attributor._io import write_atomically
 from attributor.eval.config import Config
 
 if sys.platform != "win32":
@@ -165,7 +166,7 @@ class RunFolder:
         whole = b"".join(encoded(record) for record in found.values())
         file = self.path / CASES
         if not file.exists() or file.read_bytes() != whole:
-            _replace(file, whole)
+            write_atomically(file, whole)
         for part in self.parts():
             part.unlink()
         return found
@@ -269,23 +270,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    _replace(file, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def _replace(file: Path, data: bytes) -> None:
-    made = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with made.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())  # the rename must not reach the disk before the content
-        os.replace(made, file)
-    except BaseException as error:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
-        raise
+    write_atomically(file, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def _cut(file: Path) -> int:

@@ -65,8 +65,8 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "matplotlib pandas safetensors",
     ),
     "view": ("_view", "text errors", "safetensors"),
-    "text": ("_header _offsets _segments", "errors", "sentencesplit"),
-    "errors": ("_checks _errors", "", ""),
+    "text": ("_offsets _segments", "errors", "sentencesplit"),
+    "errors": ("_checks _errors _header _io", "", ""),
 }
 HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}
 

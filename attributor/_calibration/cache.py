@@ -3,9 +3,7 @@
 import contextlib
 import json
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,21 +81,16 @@ def _check(model: Any) -> None:
 
 
 def keep(weights: Weights, path: Path) -> None:
-    """Save weights so that the file appears whole or not at all.
+    """Save weights, in a folder that is made where there is none.
 
     Raises:
         OutputError: the folder cannot be made or written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as work:
-            made = Path(work) / path.name
-            weights.save(made)
-            os.replace(made, path)
-    except OutputError as error:
-        raise OutputError(f"cannot write weights to {path}: {error.__cause__ or error}") from error
     except OSError as error:
         raise OutputError(f"cannot write weights to {path}: {error.strerror or error}") from error
+    weights.save(path)
 
 
 def _load(path: Path) -> Weights | None:

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -17,16 +16,17 @@ from attributor._calibration.layout import Layout, lay_out
 from attributor._calibration.prompts import Case
 from attributor._calibration.ranking import average_precision, chance, share
 from attributor._checks import check_path
-from attributor._errors import FileFormatError, InputError, OutputError
+from attributor._errors import FileFormatError, InputError
 from attributor._flow import forward, record
 from attributor._inputs import check_ids
+from attributor._io import FileKind, read_safetensors, write_atomically
 from attributor._record import check_decoder, text_config
 from attributor._recording import Recording
 from attributor._resolve import model_id
 
 __all__ = ["QUESTION", "HeadScores", "head_scores"]
 
-FORMAT, VERSION = "attributor.head_scores", 1
+KIND = FileKind("head scores", "attributor.head_scores", 1, "HeadScores.save(path)")
 QUESTION = 0.5  # the share of the question's rows: 2/3 and 4/5 did as well on HotPotQA's train rows, 1/4 did not
 Progress = Callable[[str, int, int], None]
 
@@ -93,13 +93,10 @@ class HeadScores:
         Raises:
             OutputError: the file cannot be written.
         """
-        path = check_path(path)
         tensors = {name: getattr(self, name).contiguous() for name in _tensors()}
-        metadata = {"format": FORMAT, "version": str(VERSION), "kinds": json.dumps(self.kinds)}
-        try:
-            path.write_bytes(to_bytes(tensors, metadata | {"meta": json.dumps(self.meta)}))
-        except OSError as error:
-            raise OutputError(f"cannot write head scores to {path}: {error.strerror or error}") from error
+        metadata = {"format": KIND.format, "version": str(KIND.version), "kinds": json.dumps(self.kinds)}
+        metadata["meta"] = json.dumps(self.meta)
+        write_atomically(check_path(path), to_bytes(tensors, metadata), what="head scores")
 
     @classmethod
     def load(cls, path: str | Path) -> "HeadScores":
@@ -110,17 +107,13 @@ class HeadScores:
             FileFormatError: it is no such file, is damaged, or comes from a newer version.
         """
         path = check_path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no head scores at {path}")
+        arrays, metadata = read_safetensors(path, KIND)
         try:
-            with safetensors.safe_open(str(path), "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT or int(metadata["version"]) > VERSION:
-                    raise FileFormatError(f"{path} holds no head scores of version {VERSION} or before")
-                tensors = {name: file.get_tensor(name) for name in _tensors()}
+            tensors = {name: torch.from_numpy(arrays[name]) for name in _tensors()}
             return cls(tuple(json.loads(metadata["kinds"])), **tensors, meta=json.loads(metadata["meta"]))
-        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise FileFormatError(f"{path} is not a readable file of head scores: {error}") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(f"{path} holds head scores that cannot be used: {reason}") from error
 
 
 def _tensors() -> list[str]:

@@ -3,13 +3,13 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from attributor._errors import OutputError
-from attributor._file import write_atomically
 from attributor._html import visible
+from attributor._io import write_atomically
 from attributor.eval.metrics import METRICS
 from attributor.eval.report.build import Part, Report
 from attributor.eval.report.page import CAPTIONS, EXPLAINED, page
@@ -55,15 +55,8 @@ def write(report: Report, folder: str | Path) -> tuple[list[Path], list[str]]:
     contents["report.csv"] = to_csv(report).encode("utf-8")
     contents["report.html"] = page(report, transparent).encode("utf-8")
     for name, content in contents.items():
-        write_atomically(target / name, _writer(content))
+        write_atomically(target / name, content)
     return [target / name for name in reversed(contents)], notes
-
-
-def _writer(content: bytes) -> Callable[[Path], None]:
-    def write_it(file: Path) -> None:
-        file.write_bytes(content)
-
-    return write_it
 
 
 def to_csv(report: Report) -> str:
