@@ -14,6 +14,7 @@ from attributor._cli import options as shared
 from attributor._cli.execute import guarded
 from attributor._cli.learn import LEARN_HELP, learn
 from attributor._default_model import DEFAULT_MODEL
+from attributor.eval.data import DataSet, data_sets
 
 __all__ = ["app"]
 
@@ -42,11 +43,11 @@ class _WithMethods(TyperCommand):
         )
 
 
-def _public(
+def _run(
     context: typer.Context,
     data: opt.Data = None,
-    config: opt.HubConfig = None,
-    split: opt.Split = None,
+    config: str | None = None,
+    split: str | None = None,
     limit: opt.Limit = None,
     max_tokens: opt.MaxTokens = None,
     model: shared.Model = DEFAULT_MODEL,
@@ -78,19 +79,25 @@ def _public(
     _evaluate(str(context.info_name), context.params)
 
 
-def _of_a_file(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command for data that are in a file alone: DATA must be given, and nothing names a public data set."""
-    signature = inspect.signature(command)
-    data = signature.parameters["data"].replace(annotation=opt.DataFile, default=inspect.Parameter.empty)
-    kept = [parameter for name, parameter in signature.parameters.items() if name not in ("config", "split")]
+def _command(data_set: DataSet) -> Callable[..., None]:
+    """`_run` with the options of one data set: --config and --split on the hub; else DATA is required."""
+    signature = inspect.signature(_run)
+    parameters = dict(signature.parameters)
+    if data_set.hub:
+        parameters["config"] = parameters["config"].replace(annotation=opt.hub_config(data_set))
+        parameters["split"] = parameters["split"].replace(annotation=opt.hub_split(data_set))
+    else:
+        del parameters["config"], parameters["split"]
+        required = inspect.Parameter.empty
+        parameters["data"] = parameters["data"].replace(annotation=opt.DataFile, default=required)
 
-    @wraps(command)
-    def alike(**given: Any) -> None:
-        command(**given)
+    @wraps(_run)
+    def command(**options: Any) -> None:
+        _run(**options)
 
     # typer reads a command's options from its signature
-    vars(alike)["__signature__"] = signature.replace(parameters=[data if p.name == "data" else p for p in kept])
-    return alike
+    vars(command)["__signature__"] = signature.replace(parameters=list(parameters.values()))
+    return command
 
 
 def _evaluate(dataset: str, given: dict[str, Any]) -> None:
@@ -100,13 +107,11 @@ def _evaluate(dataset: str, given: dict[str, Any]) -> None:
         evaluate(dataset, given)
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "hotpotqa": _public,
-    "2wiki": _of_a_file(_public),
-    "musique": _of_a_file(_public),
-}
-for _name, _function in _COMMANDS.items():
-    app.command(_name, cls=_WithMethods, help=opt.dataset_help(_name), short_help=opt.SHORT[_name])(_function)
+for _data_set in data_sets().values():
+    if _data_set.file is None:
+        app.command(_data_set.name, cls=_WithMethods, help=opt.dataset_help(_data_set), short_help=_data_set.summary)(
+            _command(_data_set)
+        )
 
 
 app.command("learn", help=LEARN_HELP)(learn)
