@@ -66,7 +66,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "view": ("_view", "text errors", "safetensors"),
     "text": ("_header _offsets _segments", "errors", "sentencesplit"),
-    "errors": ("_checks _errors", "", ""),
+    "errors": ("_checks _errors _literals", "", ""),
 }
 HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}
 
