@@ -23,7 +23,7 @@ from attributor.eval.verifier import Verifier
 from attributor.methods._method import Method
 from attributor.methods._reading import Reading
 from attributor.methods.contextcite import ContextCite
-from attributor.methods.flow import Flow
+from attributor.methods.flow import FlowMethod
 
 __all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
 
@@ -257,7 +257,7 @@ def _scored(method: Method, reading: Reading) -> Record:
 
 def _save_flow(reading: Reading, found: read.Read, setting: Setting, name: str) -> None:
     """Keep the token-level flow of the first flow method, with the prompt's own text and documents."""
-    method = next((method for method in setting.methods if isinstance(method, Flow)), None)
+    method = next((method for method in setting.methods if isinstance(method, FlowMethod)), None)
     if method is None or found.recording is None or setting.flow_file is None:
         raise InputError("no method is a flow, so there is none to save")
     k, weights = len(reading.prompt.ids), method.through(setting.model)

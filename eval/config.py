@@ -20,8 +20,8 @@ class Config:
     """Everything that decides what a run computes; where it is written to is no part of it.
 
     Attributes:
-        dataset: "hotpotqa", "2wiki" or "musique".
-        source: a file of rows; None: the hub's data set where `config` or `split` is given, else the shipped sample.
+        dataset: a name of `attributor.eval.data.data_sets()`, such as "hotpotqa".
+        source: a file of rows; None: the data set on the hub, or for "sample" the shipped rows.
         config: of the hub's data set.
         split: of the hub's data set.
         limit: at most so many rows, the first ones.

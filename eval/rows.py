@@ -19,13 +19,7 @@ def read(config: Config) -> Loaded:
     Raises:
         InputError: there are none, or they cannot be read.
     """
-    return load(
-        config.dataset,
-        config.source,
-        config=config.config or "distractor",
-        split=config.split or "validation",
-        limit=config.limit,
-    )
+    return load(config.dataset, config.source, config=config.config, split=config.split, limit=config.limit)
 
 
 def order(loaded: Loaded) -> list[str]:

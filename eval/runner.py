@@ -25,7 +25,7 @@ from attributor.eval.store import CASES, CaseWriter, Follower, RunFolder
 from attributor.eval.summary import summarize
 from attributor.eval.verifier import Verifier
 from attributor.eval.watcher import Silent, Watcher
-from attributor.methods.flow import Flow
+from attributor.methods.flow import FlowMethod
 
 __all__ = ["Outcome", "run"]
 
@@ -187,7 +187,7 @@ def _run(
 def _check(config: Config) -> None:
     """Refuse settings that cannot work together."""
     methods = registry.parse(config.methods)
-    if config.save_flows and not any(isinstance(method, Flow) for method in methods):
+    if config.save_flows and not any(isinstance(method, FlowMethod) for method in methods):
         raise InputError(f"--save-flows keeps flows, and no method is one ({', '.join(config.methods)}); add flow")
     if config.verifier is not None:
         if config.answer == "expected" and not config.check_answer:

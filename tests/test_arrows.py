@@ -66,7 +66,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "view": ("_view", "text errors", "safetensors"),
     "text": ("_offsets _segments", "errors", "sentencesplit"),
-    "errors": ("_checks _errors _header _io", "", ""),
+    "errors": ("_checks _errors _header _io _literals", "", ""),
 }
 HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}
 

@@ -29,6 +29,9 @@ def test_help_starts_without_torch_and_info_without_transformers():
     code = "import sys; from attributor._cli.commands import app\napp({}, standalone_mode=False)\n"
     code += "print({} & set(sys.modules))"
     assert fresh(code.format(["flow", "--help"], {"torch", "transformers", "numpy"})).stdout.endswith("set()\n")
+    heavy = {"torch", "transformers", "numpy", "datasets"}
+    assert fresh(code.format(["eval", "--help"], heavy)).stdout.endswith("set()\n")
+    assert fresh(code.format(["eval", "hotpotqa", "--help"], heavy)).stdout.endswith("set()\n")
     assert fresh(code.format(["info"], {"transformers"})).stdout.endswith("set()\n")
 
 

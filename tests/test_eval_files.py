@@ -8,7 +8,7 @@ import pytest
 from eval_schemas import HUB, ROWS, changed, write
 
 from attributor._errors import InputError
-from attributor.eval.data import NAMES, Problem, load
+from attributor.eval.data import Problem, data_sets, load
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_file_of_no_known_schema_names_what_it_has_and_what_is_wanted(written)
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(InputError, match="there are hotpotqa, 2wiki, musique, sample"):
         load(name)
-    assert NAMES == ("hotpotqa", "2wiki", "musique", "sample")
+    assert tuple(data_sets()) == ("hotpotqa", "2wiki", "musique", "sample")
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.0, "3", True], ids=repr)

@@ -14,7 +14,7 @@ from attributor.methods import (
     describe,
     parse,
 )
-from attributor.methods._registry import REGISTRY
+from attributor.methods._registry import registry
 
 
 def test_methods_are_named_as_they_are_asked_for(tmp_path):
@@ -65,7 +65,7 @@ def test_a_file_that_holds_no_weights_is_told_at_once(tmp_path):
 
 def test_the_registry_and_the_classes_agree():
     described = describe()
-    assert [name for name, _, _ in described] == list(REGISTRY)
+    assert [name for name, _, _ in described] == list(registry())
     for name, line, source in described:
         (method,) = parse(name)
         assert method.name == name
@@ -96,6 +96,8 @@ def test_public_names_are_there_and_naming_the_methods_imports_nothing_heavy():
     for name in package.__all__:
         assert getattr(package, name).__doc__, name
     assert set(dir(package)) == set(package.__all__)
+    assert {entry.class_name for entry in registry().values()} <= set(package.__all__)
+    assert package.Flow is package.FlowMethod, "the first name still works"
     with pytest.raises(AttributeError, match="no attribute 'flows'"):
         package.flows  # noqa: B018
     code = (

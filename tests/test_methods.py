@@ -10,7 +10,7 @@ from method_readings import HEADS, K, prompt_of, read
 from attributor import InputError, RecordingError, Weights, flow
 from attributor._materialised import eager_attentions
 from attributor.methods import (
-    Flow,
+    FlowMethod,
     GradientXInput,
     LastAttention,
     Length,
@@ -98,7 +98,7 @@ def test_value_norm_attention_is_attention_times_the_norm_of_what_it_moves():
 @pytest.mark.parametrize("weights", ["mean", "output_norm", HEADS, Weights(HEADS, power=2)], ids=str)
 def test_flow_is_attributors_flow(family, weights):
     model = tiny(family)
-    method = Flow(weights)
+    method = FlowMethod(weights)
     reading = read(model, [method, MeanAttention()])
     expected = flow(model, reading.ids, prompt_length=K, weights=weights).scores.double().sum(0)
     close(method(reading), expected)
@@ -109,7 +109,7 @@ def test_only_the_heads_that_a_method_needs_are_recorded():
     wanted = union([Straight(HEADS), GradientXInput()], model)
     assert torch.equal(wanted.heads, (HEADS > 0).float())
     assert not wanted.value_norms
-    both = union([Straight(HEADS), LastAttention(), Flow(Weights(HEADS, value_norms=True))], model)
+    both = union([Straight(HEADS), LastAttention(), FlowMethod(Weights(HEADS, value_norms=True))], model)
     assert both.heads.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
     assert both.value_norms
     assert union([GradientXInput(), Length()], model) is None
@@ -133,7 +133,7 @@ def test_weights_are_resolved_once_for_a_model(monkeypatch):
 
     asked, real = [], _weighted.resolve
     monkeypatch.setattr(_weighted, "resolve", lambda weights, model: asked.append(weights) or real(weights, model))
-    model, method = tiny("llama"), Flow("output_norm")
+    model, method = tiny("llama"), FlowMethod("output_norm")
     reading = read(model, [method])
     for _ in range(3):
         method(reading)

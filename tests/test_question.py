@@ -15,7 +15,7 @@ from attributor._materialised import eager_attentions
 from attributor._prompt import build_prompt, encode_answer, from_messages, from_text
 from attributor._start import span_tokens, start_rows
 from attributor.kernels.flow_step.reference import recurrence
-from attributor.methods import Flow, Reading, Straight, union
+from attributor.methods import FlowMethod, Reading, Straight, union
 
 N, K = 50, 40
 ASKED = torch.tensor([27, 28, 29, 31, 36])
@@ -337,7 +337,7 @@ def test_attention_that_was_not_recorded_or_cannot_be():
 def test_methods_begin_their_rows_as_the_weights_say(chat, asked):
     model, tokenizer, prompt, ids = chat
     k, weights = len(prompt.ids), Weights(HEADS, question=0.3)
-    methods = [Flow(weights), Straight(weights)]
+    methods = [FlowMethod(weights), Straight(weights)]
     shown = prompt if asked else replace(prompt, question=None)
     reading = Reading.read(model, tokenizer, shown, ids[k:], prompt.documents, union(methods, model))
     tokens = span_tokens(prompt.offsets, *prompt.question)

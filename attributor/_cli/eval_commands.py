@@ -1,7 +1,9 @@
 """The commands below `attributor eval`: one a data set, all with the same options, and `report`."""
 
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any
 
 import typer
 from typer import rich_utils
@@ -11,10 +13,9 @@ from attributor._cli import eval_options as opt
 from attributor._cli import options as shared
 from attributor._cli.execute import guarded
 from attributor._default_model import DEFAULT_MODEL
+from attributor.eval.data import DataSet, data_sets
 
 __all__ = ["app"]
-
-Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_markup_mode="rich")
 
@@ -41,17 +42,11 @@ class _WithMethods(TyperCommand):
         )
 
 
-def _command(name: str) -> Callable[[Command], Command]:
-    """Register a function as the command of one data set; the decorators of several data sets can be stacked."""
-    return app.command(name, cls=_WithMethods, help=opt.dataset_help(name), short_help=opt.SHORT[name])
-
-
-@_command("hotpotqa")
-def evaluate_public(
+def _run(
     context: typer.Context,
     data: opt.Data = None,
-    config: opt.HubConfig = None,
-    split: opt.Split = None,
+    config: str | None = None,
+    split: str | None = None,
     limit: opt.Limit = None,
     max_tokens: opt.MaxTokens = None,
     model: shared.Model = DEFAULT_MODEL,
@@ -79,44 +74,29 @@ def evaluate_public(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Evaluate on HotPotQA: a file, the public data set, or our own sample."""
+    """Evaluate on one data set: the one whose name the command has."""
     _evaluate(str(context.info_name), context.params)
 
 
-@_command("musique")  # the lower decorator registers first
-@_command("2wiki")
-def evaluate_file(
-    context: typer.Context,
-    data: opt.DataFile,
-    limit: opt.Limit = None,
-    max_tokens: opt.MaxTokens = None,
-    model: shared.Model = DEFAULT_MODEL,
-    dtype: shared.DtypeOption = shared.Dtype.auto,
-    device_map: shared.DeviceMap = None,
-    revision: shared.Revision = None,
-    trust_remote_code: shared.TrustRemoteCode = False,
-    method: opt.MethodNames = None,
-    save_flows: opt.SaveFlows = False,
-    cost_rows: opt.CostRows = 8,
-    answer: opt.Answer = opt.AnswerKind.expected,
-    max_new_tokens: opt.MaxNewTokens = 32,
-    check_answer: opt.CheckAnswer = True,
-    end_token: opt.EndToken = True,
-    verifier: opt.VerifierUrl = None,
-    verifier_model: opt.VerifierModel = None,
-    faithfulness: opt.Faithfulness = False,
-    ablation: opt.AblationKind = opt.Ablation.text,
-    masks: opt.Masks = 32,
-    mask_seed: opt.MaskSeed = 0,
-    ablation_batch: opt.AblationBatch = 8,
-    out: opt.Out = None,
-    overwrite: opt.Overwrite = False,
-    retry_failed: opt.RetryFailed = False,
-    as_json: opt.Json = False,
-    debug: opt.Debug = False,
-) -> None:
-    """Evaluate on the file of a data set that has the command's name."""
-    _evaluate(str(context.info_name), context.params)
+def _command(data_set: DataSet) -> Callable[..., None]:
+    """`_run` with the options of one data set: --config and --split on the hub; else DATA is required."""
+    signature = inspect.signature(_run)
+    parameters = dict(signature.parameters)
+    if data_set.hub:
+        parameters["config"] = parameters["config"].replace(annotation=opt.hub_config(data_set))
+        parameters["split"] = parameters["split"].replace(annotation=opt.hub_split(data_set))
+    else:
+        del parameters["config"], parameters["split"]
+        required = inspect.Parameter.empty
+        parameters["data"] = parameters["data"].replace(annotation=opt.DataFile, default=required)
+
+    @wraps(_run)
+    def command(**options: Any) -> None:
+        _run(**options)
+
+    # typer reads a command's options from its signature
+    vars(command)["__signature__"] = signature.replace(parameters=list(parameters.values()))
+    return command
 
 
 def _evaluate(dataset: str, options: dict[str, Any]) -> None:
@@ -124,6 +104,13 @@ def _evaluate(dataset: str, options: dict[str, Any]) -> None:
         from attributor._cli.evaluate import evaluate
 
         evaluate(dataset, options)
+
+
+for _data_set in data_sets().values():
+    if _data_set.file is None:
+        app.command(_data_set.name, cls=_WithMethods, help=opt.dataset_help(_data_set), short_help=_data_set.summary)(
+            _command(_data_set)
+        )
 
 
 @app.command(help=opt.REPORT_HELP)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from attributor._cli.options import _flowing, _option
+from attributor.eval.data import DataSet
 
-__all__ = ["EVAL_HELP", "REPORT_HELP", "SHORT", "dataset_help"]
+__all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "hub_config", "hub_split"]
 
 EVAL_HELP = _flowing("""How well does attribution find the evidence that people marked, and what the model really used?
 
@@ -17,46 +18,14 @@ nothing else.""")
 
 DATA, METHODS, ANSWER, ABLATION, RUN = "The data", "The methods", "The answer", "Faithfulness", "The run"
 
-_EXAMPLES = {
-    "hotpotqa": """[cyan]attributor eval hotpotqa[/]  our own sample of two-hop questions
 
-[cyan]attributor eval hotpotqa --split validation --limit 200 --max-tokens 1900[/]
-
-[cyan]attributor eval hotpotqa hotpot_dev_distractor_v1.json --method flow,contextcite:32 --faithfulness[/]
-
-[cyan]attributor eval hotpotqa --split validation --model Qwen/Qwen2.5-7B-Instruct --dtype float16 --device-map cuda[/]
-
-[cyan]torchrun --nproc-per-node 8 -m attributor.cli eval hotpotqa --split validation --device-map cuda[/]""",
-    "2wiki": """[cyan]attributor eval 2wiki dev.json --limit 200[/]
-
-[cyan]attributor eval 2wiki dev.json --answer generated --method flow:retrieval,contextcite:64[/]""",
-    "musique": """[cyan]attributor eval musique musique_ans_v1.0_dev.jsonl --limit 200[/]
-
-[cyan]attributor eval musique dev.jsonl --answer generated --method flow:retrieval,contextcite:64[/]""",
-}
-
-_DATA = {
-    "hotpotqa": """HotPotQA: ten paragraphs a question, evidence by sentence. Without DATA it is our own sample of such
-questions; with --config or --split the public data set, hotpotqa/hotpot_qa. DATA is a .json or .jsonl file, in the
-official schema or in the hub's.""",
-    "2wiki": "2WikiMultihopQA: ten paragraphs a question, evidence by sentence. DATA is its .json or .jsonl file.",
-    "musique": "MuSiQue: twenty paragraphs a question, evidence by paragraph. DATA is its .jsonl file.",
-}
-
-
-SHORT = {
-    "hotpotqa": "HotPotQA, or our own sample of two-hop questions: evidence by sentence.",
-    "2wiki": "2WikiMultihopQA: evidence by sentence.",
-    "musique": "MuSiQue: evidence by paragraph.",
-}
-
-
-def dataset_help(name: str) -> str:
+def dataset_help(data_set: DataSet) -> str:
     """The help of one data set's command; the methods are added when it is shown."""
+    examples = "\n\n".join(_example(line) for line in data_set.examples)
     return _flowing(f"""Have a model answer questions, attribute the answers by several methods, and compare with the
 evidence that people marked.
 
-{_DATA[name]}
+{data_set.description}
 
 Every method scores the same answers; those that read attention share one recorded forward pass a question. Each
 question is written to the run's folder as it is done: a run that was interrupted, or killed, goes on where it was when
@@ -64,9 +33,14 @@ the same command is given again.
 
 [bold]Examples[/]
 
-{_EXAMPLES[name]}
+{examples}
 
 Exit status: 0 done; 1 an error, or rows that failed; 2 wrong options; 130 interrupted.""")
+
+
+def _example(line: str) -> str:
+    command, gap, remark = line.partition("  ")
+    return f"[cyan]{command}[/]{gap}{remark}"
 
 
 REPORT_HELP = _flowing("""Show what runs found: a table here; Markdown, CSV and a page with plots in a folder.
@@ -100,10 +74,20 @@ def _number(panel: str, text: str, low: int = 1) -> Any:
 
 Data = Annotated[Path | None, typer.Argument(metavar="DATA", help="A .json or .jsonl file.", show_default=False)]
 DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="A .json or .jsonl file.", show_default=False)]
-HubConfig = Annotated[
-    str | None, _option(DATA, "Of the public data set: distractor or fullwiki.", "--config", metavar="NAME")
-]
-Split = Annotated[str | None, _option(DATA, "Of the public data set: train, validation.", metavar="NAME")]
+
+
+def hub_config(data_set: DataSet) -> Any:
+    """The option --config of a data set on the hub."""
+    names = " or ".join(data_set.splits)
+    return Annotated[str | None, _option(DATA, f"Of the public data set: {names}.", "--config", metavar="NAME")]
+
+
+def hub_split(data_set: DataSet) -> Any:
+    """The option --split of a data set on the hub."""
+    names = ", ".join(data_set.splits[data_set.default_split[0]])
+    return Annotated[str | None, _option(DATA, f"Of the public data set: {names}.", metavar="NAME")]
+
+
 Limit = Annotated[int | None, _number(DATA, "Only the first N rows.")]
 MaxTokens = Annotated[
     int | None,

@@ -16,6 +16,7 @@ from attributor._cli.execute import standard_output
 from attributor._cli.safe import safe
 from attributor._cli.sources import UsageError
 from attributor._errors import InputError
+from attributor.eval.data import data_sets
 
 if TYPE_CHECKING:
     from attributor.eval.config import Config
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["default_folder", "evaluate", "report", "settings"]
 
 DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
-SAMPLE = (
-    "these are the questions that come with attributor; for HotPotQA itself give --split validation (fetched from the "
-    "hub once) or the name of its file"
-)
 STRAIGHT = {  # what the settings are called, where the option has another name
     "max_tokens",
     "max_new_tokens",
@@ -60,11 +57,13 @@ def settings(dataset: str, given: dict[str, Any]) -> "Config":
     data, config, split = given["data"], given.get("config"), given.get("split")
     if data is not None and (config is not None or split is not None):
         raise UsageError(f"--config and --split are for the public data set, and {data} is a file; give one of them")
-    if dataset == "hotpotqa" and data is None:
-        if config is None and split is None:
-            dataset = "sample"
+    data_set = data_sets()[dataset]
+    if data is None and data_set.hub:
+        if config is None and split is None and data_set.without_data:
+            dataset = data_set.without_data
         else:
-            config, split = config or "distractor", split or "validation"
+            default_config, default_split = data_set.default_split
+            config, split = config or default_config, split or default_split
     names = given["method"]
     try:
         return Config(
@@ -123,8 +122,8 @@ def evaluate(dataset: str, given: dict[str, Any]) -> None:
     first = _first_process()
     if first and not given["as_json"]:
         errors.print(Text(f"Run: {safe(str(out))}", "bold"))
-        if config.dataset == "sample":
-            errors.print(Text(f"Note: {SAMPLE}.", "yellow"))
+        if note := data_sets()[config.dataset].note:
+            errors.print(Text(f"Note: {note}.", "yellow"))
     from attributor._cli.eval_progress import Display
     from attributor.eval.runner import run
     from attributor.eval.shards import ElsewhereError

@@ -8,93 +8,50 @@ scores = {method.name: score(method, reading).segments for method in methods}
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attributor.methods._registry import describe, parse
+from attributor._literals import lazy_imports
+from attributor.methods._registry import describe as describe
+from attributor.methods._registry import parse as parse
+from attributor.methods._registry import registry
 
+# The one list of names, for type checkers; each is imported on first use, so that naming the methods costs nothing.
+# A method's class is public without a line here; a line gives type checkers its type.
 if TYPE_CHECKING:
-    from attributor.methods._ablation import Ablator
-    from attributor.methods._masks import case_seed, shared_masks
-    from attributor.methods._method import Method, Needs
-    from attributor.methods._reading import Reading
-    from attributor.methods._score import Scored, score, union
-    from attributor.methods._without import without
-    from attributor.methods.contextcite import ContextCite
-    from attributor.methods.flow import Flow
-    from attributor.methods.gradient import GradientXInput
-    from attributor.methods.last_attention import LastAttention
-    from attributor.methods.leave_one_out import LeaveOneOut
-    from attributor.methods.length import Length
-    from attributor.methods.max_attention import MaxAttention
-    from attributor.methods.mean_attention import MeanAttention
-    from attributor.methods.position import Position
-    from attributor.methods.random import Random
-    from attributor.methods.sharpened_attention import SharpenedAttention
-    from attributor.methods.similarity import Similarity
-    from attributor.methods.straight import Straight
-    from attributor.methods.value_norm_attention import ValueNormAttention
+    from attributor.methods._ablation import Ablator as Ablator
+    from attributor.methods._masks import case_seed as case_seed
+    from attributor.methods._masks import shared_masks as shared_masks
+    from attributor.methods._method import Method as Method
+    from attributor.methods._method import Needs as Needs
+    from attributor.methods._reading import Reading as Reading
+    from attributor.methods._score import Scored as Scored
+    from attributor.methods._score import score as score
+    from attributor.methods._score import union as union
+    from attributor.methods._without import without as without
+    from attributor.methods.contextcite import ContextCite as ContextCite
+    from attributor.methods.flow import Flow as Flow
+    from attributor.methods.flow import FlowMethod as FlowMethod
+    from attributor.methods.gradient import GradientXInput as GradientXInput
+    from attributor.methods.last_attention import LastAttention as LastAttention
+    from attributor.methods.leave_one_out import LeaveOneOut as LeaveOneOut
+    from attributor.methods.length import Length as Length
+    from attributor.methods.max_attention import MaxAttention as MaxAttention
+    from attributor.methods.mean_attention import MeanAttention as MeanAttention
+    from attributor.methods.position import Position as Position
+    from attributor.methods.random import Random as Random
+    from attributor.methods.sharpened_attention import SharpenedAttention as SharpenedAttention
+    from attributor.methods.similarity import Similarity as Similarity
+    from attributor.methods.straight import Straight as Straight
+    from attributor.methods.value_norm_attention import ValueNormAttention as ValueNormAttention
 
-__all__ = [
-    "Ablator",
-    "ContextCite",
-    "Flow",
-    "GradientXInput",
-    "LastAttention",
-    "LeaveOneOut",
-    "Length",
-    "MaxAttention",
-    "MeanAttention",
-    "Method",
-    "Needs",
-    "Position",
-    "Random",
-    "Reading",
-    "Scored",
-    "SharpenedAttention",
-    "Similarity",
-    "Straight",
-    "ValueNormAttention",
-    "case_seed",
-    "describe",
-    "parse",
-    "score",
-    "shared_masks",
-    "union",
-    "without",
-]
+_HOMES = lazy_imports(__file__) | {entry.class_name: entry.module for entry in registry().values()}
 
-# where each name lives; imported on first use, so that naming the methods costs nothing
-_HOMES = {
-    "Ablator": "_ablation",
-    "ContextCite": "contextcite",
-    "Flow": "flow",
-    "GradientXInput": "gradient",
-    "LastAttention": "last_attention",
-    "LeaveOneOut": "leave_one_out",
-    "Length": "length",
-    "MaxAttention": "max_attention",
-    "MeanAttention": "mean_attention",
-    "Method": "_method",
-    "Needs": "_method",
-    "Position": "position",
-    "Random": "random",
-    "Reading": "_reading",
-    "Scored": "_score",
-    "SharpenedAttention": "sharpened_attention",
-    "Similarity": "similarity",
-    "Straight": "straight",
-    "ValueNormAttention": "value_norm_attention",
-    "case_seed": "_masks",
-    "score": "_score",
-    "shared_masks": "_masks",
-    "union": "_score",
-    "without": "_without",
-}
+__all__ = sorted(["describe", "parse", *_HOMES])
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use."""
+    """Import a public name from its module on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'attributor.methods' has no attribute {name!r}")
-    value = getattr(import_module(f"attributor.methods.{_HOMES[name]}"), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

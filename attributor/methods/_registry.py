@@ -1,38 +1,79 @@
-"""Every method by the name that a user types. Imports no method before it is asked for, so that --help stays fast."""
+"""Every method by the name that a user types, found by walking this folder.
+
+A method is one public file. It declares itself with literal constants at its top level, which are read without running
+the file, so that `--help` starts without torch:
+
+    NAME      what users type: "contextcite"
+    SUMMARY   what it is, one line for lists
+    SOURCE    the paper or page that it comes from; left out for a plain baseline
+    ARGUMENT  the field that the text after a colon sets ("contextcite:64"); left out where nothing follows. The text is
+              read as the type of the field's default: int, float or str.
+    ORDER     its place in lists, smallest first; left out: after those that have one
+
+and holds one public class, the method; see `Method`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from attributor._errors import InputError
+from attributor._literals import LAST, SourceFile, by_name, read_package
 
 if TYPE_CHECKING:
     from attributor.methods._method import Method
 
-__all__ = ["describe", "parse"]
+__all__ = ["describe", "parse", "registry"]
+
+PACKAGE = "attributor.methods"
+NUMBERS = {int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the registry.
+    """A method as its file declares it.
 
     Attributes:
-        home: module and class, "flow.Flow".
+        name: what users type, before any colon.
         summary: what it is, one line.
-        source: as the class has it.
-        knob: the field that the text after the colon sets, "" for none.
-        kind: what that text is read as.
+        source: the paper or page, or "".
+        argument: the field that the text after the colon sets, "" for none.
+        order: its place in lists.
+        module: the full name of its module.
+        class_name: the method's class in that module.
     """
 
-    home: str
+    name: str
     summary: str
-    source: str = ""
-    knob: str = ""
-    kind: type[str] | type[int] = str
+    source: str
+    argument: str
+    order: int
+    module: str
+    class_name: str
+
+    @classmethod
+    def of(cls, file: SourceFile) -> Entry:
+        """The declaration of one file.
+
+        Raises:
+            ImportError: a constant that is missing or of another type, or not exactly one public class.
+        """
+        if len(file.classes) != 1:
+            raise ImportError(f"{file.path} must hold one public class, the method; it has {list(file.classes)}")
+        return cls(
+            name=file.constant("NAME", str),
+            summary=file.constant("SUMMARY", str),
+            source=file.constant("SOURCE", str, ""),
+            argument=file.constant("ARGUMENT", str, ""),
+            order=file.constant("ORDER", int, LAST),
+            module=f"{PACKAGE}.{file.module}",
+            class_name=file.classes[0],
+        )
 
     def make(self, asked: str, argument: str | None) -> Method:
         """The method, named as it was asked for.
@@ -40,80 +81,23 @@ class Entry:
         Raises:
             InputError: an argument that is of no use to it.
         """
-        module, _, name = self.home.partition(".")
-        method: Any = getattr(import_module(f"attributor.methods.{module}"), name)
+        method: Any = getattr(import_module(self.module), self.class_name)
         if argument is None:
-            return cast("Method", method(name=asked) if self.knob else method())
-        if not self.knob:
-            raise InputError(f"{asked.partition(':')[0]} takes nothing after a colon, got {asked!r}")
+            return cast("Method", method(name=asked) if self.argument else method())
+        if not self.argument:
+            raise InputError(f"{self.name} takes nothing after a colon, got {asked!r}")
+        kind = type(getattr(method, self.argument))
         try:
-            value = self.kind(argument)
+            value = kind(argument) if kind in NUMBERS else argument
         except ValueError:
-            raise InputError(f"{asked!r}: {self.knob} must be a whole number, got {argument!r}") from None
-        return cast("Method", method(**{self.knob: value}, name=asked))
+            raise InputError(f"{asked!r}: {self.argument} must be {NUMBERS[kind]}, got {argument!r}") from None
+        return cast("Method", method(**{self.argument: value}, name=asked))
 
 
-REGISTRY: dict[str, Entry] = {
-    "flow": Entry(
-        "flow.Flow",
-        "attention composed over the layers; flow:WEIGHTS with a preset or a file, default mean",
-        "https://arxiv.org/abs/2005.00928",
-        "weights",
-    ),
-    "straight": Entry(
-        "straight.Straight",
-        "attention of the heads that weights choose, not composed; straight:WEIGHTS, default retrieval",
-        "https://arxiv.org/abs/2404.15574",
-        "weights",
-    ),
-    "mean-attention": Entry(
-        "mean_attention.MeanAttention",
-        "attention averaged over all layers and heads",
-        "https://arxiv.org/abs/1906.04341",
-    ),
-    "max-attention": Entry("max_attention.MaxAttention", "the strongest attention of any head"),
-    "last-attention": Entry(
-        "last_attention.LastAttention",
-        "attention of the last layer, averaged over its heads",
-        "https://arxiv.org/abs/1906.04341",
-    ),
-    "value-norm-attention": Entry(
-        "value_norm_attention.ValueNormAttention",
-        "attention of all heads times the norm of the projected values",
-        "https://arxiv.org/abs/2004.10102",
-    ),
-    "sharpened-attention": Entry(
-        "sharpened_attention.SharpenedAttention",
-        "attention of all heads to the fourth power, without the first position",
-    ),
-    "gradient-x-input": Entry(
-        "gradient.GradientXInput",
-        "gradient of the answer's log-probability times the embeddings; :norm (default), :signed or :absolute",
-        "https://arxiv.org/abs/1605.01713",
-        "reduction",
-    ),
-    "leave-one-out": Entry(
-        "leave_one_out.LeaveOneOut",
-        "fall of the answer's log-probability without each segment; one pass a segment",
-        "https://arxiv.org/abs/1612.08220",
-    ),
-    "contextcite": Entry(
-        "contextcite.ContextCite",
-        "lasso on random ablations; contextcite:M for M passes, default 32",
-        "https://arxiv.org/abs/2409.00729",
-        "masks",
-        int,
-    ),
-    "similarity": Entry(
-        "similarity.Similarity",
-        "sentence embeddings of question and answer against each segment; similarity:ID|FOLDER; needs an extra",
-        "https://arxiv.org/abs/1908.10084",
-        "model",
-    ),
-    "length": Entry("length.Length", "the segment's number of tokens"),
-    "position": Entry("position.Position", "where the segment stands, later scoring higher"),
-    "random": Entry("random.Random", "chance; random:SEED for other numbers", "", "seed", int),
-}
+@cache
+def registry() -> dict[str, Entry]:
+    """Every method by its name, in the order of lists."""
+    return by_name(Entry.of(file) for file in read_package(PACKAGE))
 
 
 def parse(asked: str | Sequence[str]) -> list[Method]:
@@ -125,28 +109,29 @@ def parse(asked: str | Sequence[str]) -> list[Method]:
     Raises:
         InputError: no name, an unknown one, an argument that is of no use, or the same method twice.
     """
+    entries = registry()
     names = asked.split(",") if isinstance(asked, str) else list(asked)
     found: list[Method] = []
     for name in (str(name).strip() for name in names):
         head, colon, argument = name.partition(":")
         if not name:
-            raise InputError(f"a method's name is empty in {asked!r}; there are: {', '.join(REGISTRY)}")
-        if head not in REGISTRY:
-            near = get_close_matches(head.replace("_", "-"), REGISTRY, n=3)
+            raise InputError(f"a method's name is empty in {asked!r}; there are: {', '.join(entries)}")
+        if head not in entries:
+            near = get_close_matches(head.replace("_", "-"), entries, n=3)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise InputError(f"unknown method {name!r}; {hint}there are: {', '.join(REGISTRY)}")
+            raise InputError(f"unknown method {name!r}; {hint}there are: {', '.join(entries)}")
         if colon and not argument:
             raise InputError(f"{name!r} ends in a colon; write {head!r}, or what should follow")
-        method = REGISTRY[head].make(name, argument if colon else None)
+        method = entries[head].make(name, argument if colon else None)
         for other in found:
             if other == method:
                 raise InputError(f"{name!r} is asked for twice" + f" (as {other.name!r})" * (other.name != name))
         found.append(method)
     if not found:
-        raise InputError(f"no method was asked for; there are: {', '.join(REGISTRY)}")
+        raise InputError(f"no method was asked for; there are: {', '.join(entries)}")
     return found
 
 
 def describe() -> list[tuple[str, str, str]]:
     """(name, what it is in one line, where it comes from or "") of every method, for people to choose from."""
-    return [(name, entry.summary, entry.source) for name, entry in REGISTRY.items()]
+    return [(name, entry.summary, entry.source) for name, entry in registry().items()]

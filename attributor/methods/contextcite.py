@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ContextCite", "fit_lasso", "logit"]
 
+NAME = "contextcite"
+SUMMARY = "lasso on random ablations; contextcite:M for M passes, default 32"
+SOURCE = "https://arxiv.org/abs/2409.00729"
+ARGUMENT = "masks"
+ORDER = 100
+
 CERTAIN = -1e-12  # log p nearer to 0 than this is rounding
 
 
@@ -37,7 +43,7 @@ class ContextCite:
     seed: int = 0
     alpha: float = 0.01
     name: str = field(default="", compare=False)
-    source: ClassVar[str] = "https://arxiv.org/abs/2409.00729"
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = False
 

@@ -13,17 +13,26 @@ from attributor.methods._weighted import Weighted
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "FlowMethod"]
+
+NAME = "flow"
+SUMMARY = "attention composed over the layers; flow:WEIGHTS with a preset or a file, default mean"
+SOURCE = "https://arxiv.org/abs/2005.00928"
+ARGUMENT = "weights"
+ORDER = 10
 
 
 @dataclass(frozen=True)
-class Flow(Weighted):
+class FlowMethod(Weighted):
     """`attributor.flow` with any weights, R_0 = I_answer X_L: attention composed over the layers."""
 
     weights: Any = "mean"
-    kind: ClassVar[str] = "flow"
-    source: ClassVar[str] = "https://arxiv.org/abs/2005.00928"
+    kind: ClassVar[str] = NAME
+    source: ClassVar[str] = SOURCE
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
         return reading.flow(self.through(reading.model)).sum(0, dtype=torch.float64)
+
+
+Flow = FlowMethod  # its first name, which is also that of `attributor.Flow`, the result

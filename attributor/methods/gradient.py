@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientXInput"]
 
+NAME = "gradient-x-input"
+SUMMARY = "gradient of the answer's log-probability times the embeddings; :norm (default), :signed or :absolute"
+SOURCE = "https://arxiv.org/abs/1605.01713"
+ARGUMENT = "reduction"
+ORDER = 80
+
 REDUCTIONS = ("norm", "signed", "absolute")
 
 
@@ -33,7 +39,7 @@ class GradientXInput:
 
     reduction: str = "norm"
     name: str = field(default="", compare=False)
-    source: ClassVar[str] = "https://arxiv.org/abs/1605.01713"
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "token"
     reads: ClassVar[bool] = False
 

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["LastAttention"]
 
+NAME = "last-attention"
+SUMMARY = "attention of the last layer, averaged over its heads"
+SOURCE = "https://arxiv.org/abs/1906.04341"
+ORDER = 50
+
 
 @dataclass(frozen=True)
 class LastAttention:
     """1/H sum_h P[L-1, h], summed over the answer's rows: what most plots of attention show."""
 
-    name: ClassVar[str] = "last-attention"
-    source: ClassVar[str] = "https://arxiv.org/abs/1906.04341"
+    name: ClassVar[str] = NAME
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "token"
     reads: ClassVar[bool] = True
 

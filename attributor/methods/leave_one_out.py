@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["LeaveOneOut"]
 
+NAME = "leave-one-out"
+SUMMARY = "fall of the answer's log-probability without each segment; one pass a segment"
+SOURCE = "https://arxiv.org/abs/1612.08220"
+ORDER = 90
+
 
 @dataclass(frozen=True)
 class LeaveOneOut:
     """log p(answer | all) - log p(answer | all but s), by the run's way of leaving text out: S forward passes."""
 
-    name: ClassVar[str] = "leave-one-out"
-    source: ClassVar[str] = "https://arxiv.org/abs/1612.08220"
+    name: ClassVar[str] = NAME
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = True
 

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Length"]
 
+NAME = "length"
+SUMMARY = "the segment's number of tokens"
+ORDER = 120
+
 
 @dataclass(frozen=True)
 class Length:
     """The tokens of the segment."""
 
-    name: ClassVar[str] = "length"
+    name: ClassVar[str] = NAME
     source: ClassVar[str] = ""
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = False

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["MaxAttention"]
 
+NAME = "max-attention"
+SUMMARY = "the strongest attention of any head"
+ORDER = 40
+
 
 @dataclass(frozen=True)
 class MaxAttention:
     """max over l, h of P[l, h, i, j] for each answer row i and key j, summed over the rows."""
 
-    name: ClassVar[str] = "max-attention"
+    name: ClassVar[str] = NAME
     source: ClassVar[str] = ""
     by: ClassVar[str] = "token"
     reads: ClassVar[bool] = True

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["MeanAttention"]
 
+NAME = "mean-attention"
+SUMMARY = "attention averaged over all layers and heads"
+SOURCE = "https://arxiv.org/abs/1906.04341"
+ORDER = 30
+
 
 @dataclass(frozen=True)
 class MeanAttention:
     """1/(L H) sum_l sum_h P[l, h], summed over the answer's rows: where the model looks on average."""
 
-    name: ClassVar[str] = "mean-attention"
-    source: ClassVar[str] = "https://arxiv.org/abs/1906.04341"
+    name: ClassVar[str] = NAME
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "token"
     reads: ClassVar[bool] = True
 

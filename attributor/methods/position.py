@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Position"]
 
+NAME = "position"
+SUMMARY = "where the segment stands, later scoring higher"
+ORDER = 130
+
 
 @dataclass(frozen=True)
 class Position:
     """Where the segment begins, 0 at the start of the prompt's text and 1 at its end: later scores higher."""
 
-    name: ClassVar[str] = "position"
+    name: ClassVar[str] = NAME
     source: ClassVar[str] = ""
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = False

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Random"]
 
+NAME = "random"
+SUMMARY = "chance; random:SEED for other numbers"
+ARGUMENT = "seed"
+ORDER = 140
+
 
 @dataclass(frozen=True)
 class Random:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SharpenedAttention"]
 
+NAME = "sharpened-attention"
+SUMMARY = "attention of all heads to the fourth power, without the first position"
+ORDER = 70
+
 POWER = 4
 
 
@@ -24,7 +28,7 @@ POWER = 4
 class SharpenedAttention:
     """sum_l sum_h P[l, h]^4 without the first position: heads that look somewhere in particular count."""
 
-    name: ClassVar[str] = "sharpened-attention"
+    name: ClassVar[str] = NAME
     source: ClassVar[str] = ""
     by: ClassVar[str] = "token"
     reads: ClassVar[bool] = True

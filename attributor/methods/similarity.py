@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Similarity"]
 
+NAME = "similarity"
+SUMMARY = "sentence embeddings of question and answer against each segment; similarity:ID|FOLDER; needs an extra"
+SOURCE = "https://arxiv.org/abs/1908.10084"
+ARGUMENT = "model"
+ORDER = 110
+
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -34,7 +40,7 @@ class Similarity:
 
     model: str = DEFAULT
     name: str = field(default="", compare=False)
-    source: ClassVar[str] = "https://arxiv.org/abs/1908.10084"
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = False
 

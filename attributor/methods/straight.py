@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Straight"]
 
+NAME = "straight"
+SUMMARY = "attention of the heads that weights choose, not composed; straight:WEIGHTS, default retrieval"
+SOURCE = "https://arxiv.org/abs/2404.15574"
+ARGUMENT = "weights"
+ORDER = 20
+
 
 @dataclass(frozen=True)
 class Straight(Weighted):
@@ -25,8 +31,8 @@ class Straight(Weighted):
     """
 
     weights: Any = "retrieval"
-    kind: ClassVar[str] = "straight"
-    source: ClassVar[str] = "https://arxiv.org/abs/2404.15574"
+    kind: ClassVar[str] = NAME
+    source: ClassVar[str] = SOURCE
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""

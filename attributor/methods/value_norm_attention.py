@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ValueNormAttention"]
 
+NAME = "value-norm-attention"
+SUMMARY = "attention of all heads times the norm of the projected values"
+SOURCE = "https://arxiv.org/abs/2004.10102"
+ORDER = 60
+
 
 @dataclass(frozen=True)
 class ValueNormAttention:
     """sum_l sum_h P[l, h, i, j] c[l, h, j], with c = ||W_O^h v_j^h||: a sink has much attention and tiny values."""
 
-    name: ClassVar[str] = "value-norm-attention"
-    source: ClassVar[str] = "https://arxiv.org/abs/2004.10102"
+    name: ClassVar[str] = NAME
+    source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "token"
     reads: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""The data sets by name, and their rows as questions. A new one is one file: a row -> a Question, and a line here."""
+"""The data sets by name, and their rows as questions. A new one is one file here; `_registry.py` says what it holds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,21 +8,13 @@ from typing import Any
 
 from attributor._checks import check_path
 from attributor._errors import InputError
-from attributor.eval.data import hotpotqa, musique, two_wiki
+from attributor.eval.data._fields import FieldError
+from attributor.eval.data._hub import read_hub
+from attributor.eval.data._registry import DataSet, data_sets
 from attributor.eval.data._rows import read_rows
-from attributor.eval.data._schema import FieldError, Schema
 from attributor.eval.question import Question
 
-__all__ = ["NAMES", "Loaded", "Problem", "load"]
-
-SCHEMAS: dict[str, Schema] = {
-    "hotpotqa": hotpotqa.SCHEMA,
-    "2wiki": two_wiki.SCHEMA,
-    "musique": musique.SCHEMA,
-    "sample": hotpotqa.SCHEMA,
-}
-NAMES = tuple(SCHEMAS)
-SAMPLE = Path(__file__).parent / "sample.jsonl"
+__all__ = ["DataSet", "Loaded", "Problem", "data_sets", "load"]
 
 
 @dataclass(frozen=True)
@@ -71,45 +63,48 @@ def load(
     name: str,
     source: str | Path | None = None,
     *,
-    config: str = "distractor",
-    split: str = "validation",
+    config: str | None = None,
+    split: str | None = None,
     limit: int | None = None,
 ) -> Loaded:
     """The questions of a data set, and which rows could not be used.
 
     Args:
-        name: one of `NAMES`.
-        source: a local .json or .jsonl file; None for the public data set (HotPotQA), or the sample that is shipped.
-        config: of the public data set: "distractor" or "fullwiki".
-        split: of the public data set: "train", "validation" ...
+        name: one of `data_sets()`.
+        source: a local .json or .jsonl file; None for the data set on the hub, or the rows that are shipped.
+        config: of the data set on the hub, such as "distractor"; None for its default.
+        split: of the data set on the hub, such as "train"; None for its default.
         limit: how many rows to read, from the first; rows that cannot be used count.
 
     Raises:
         InputError: an unknown name, no source where one is needed, a file that is missing, empty or of another schema,
             a hub that cannot be reached, or no row that can be used.
     """
-    if not isinstance(name, str) or name not in SCHEMAS:
-        raise InputError(f"unknown data set {name!r}; there are {', '.join(NAMES)}")
+    known = data_sets()
+    if not isinstance(name, str) or name not in known:
+        raise InputError(f"unknown data set {name!r}; there are {', '.join(known)}")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit must be a whole number >= 1, or None for all rows, got {limit!r}")
-    schema = SCHEMAS[name]
+    data_set = known[name]
     rows: Iterator[tuple[int, Any]]
-    if name == "sample":
+    if data_set.file is not None:
         if source is not None:
-            raise InputError(f"'sample' is shipped and takes no source; for {source}, name the data set: hotpotqa ...")
-        label, rows = "sample", read_rows(SAMPLE)
+            raise InputError(f"{name!r} is shipped and takes no source; for {source}, name the data set: hotpotqa ...")
+        label, rows = name, read_rows(data_set.file)
     elif source is not None:
         path = check_path(source)
         label, rows = path.name, read_rows(path)
-    elif schema.hub is None:
-        raise InputError(f"{name} has no public name here: name its .json or .jsonl file (from {schema.home})")
+    elif not data_set.hub:
+        raise InputError(f"{name} has no public name here: name its .json or .jsonl file (from {data_set.home})")
     else:
-        label, public = schema.hub(config, split, limit)
+        first, second = data_set.default_split
+        label, public = read_hub(data_set, config or first, split or second, limit)
         rows = enumerate(public, 1)
-    return _collect(name, label, islice(rows, limit))
+    return _collect(data_set, label, islice(rows, limit))
 
 
-def _collect(name: str, label: str, rows: Iterator[tuple[int, Any]]) -> Loaded:
+def _collect(data_set: DataSet, label: str, rows: Iterator[tuple[int, Any]]) -> Loaded:
+    reader = data_set.reader()
     questions: dict[str, Question] = {}
     first_row: dict[str, int] = {}
     problems: list[Problem] = []
@@ -125,8 +120,8 @@ def _collect(name: str, label: str, rows: Iterator[tuple[int, Any]]) -> Loaded:
             known = _known_id(row)
             if example is None:
                 example = row
-                _refuse_another(name, label, row)
-            question, remarks = SCHEMAS[name].question(row)
+                _refuse_another(data_set, label, row)
+            question, remarks = reader.question(row)
             if question.id in questions:
                 raise FieldError("id", f"is that of row {first_row[question.id]} too")
         except FieldError as error:
@@ -136,8 +131,8 @@ def _collect(name: str, label: str, rows: Iterator[tuple[int, Any]]) -> Loaded:
         first_row[question.id] = number
         notes += [Problem(number, question.id, remark.field, remark.what) for remark in remarks]
     if not questions:
-        raise InputError(_nothing(name, label, problems, example))
-    return Loaded(tuple(questions.values()), tuple(problems), name, label, tuple(notes))
+        raise InputError(_nothing(data_set, label, problems, example))
+    return Loaded(tuple(questions.values()), tuple(problems), data_set.name, label, tuple(notes))
 
 
 def _known_id(row: dict[str, Any]) -> str | None:
@@ -145,16 +140,18 @@ def _known_id(row: dict[str, Any]) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
-def _refuse_another(name: str, label: str, row: dict[str, Any]) -> None:
-    """Raises InputError if the row is plainly one of another data set."""
-    for other, schema in SCHEMAS.items():
-        if schema is not SCHEMAS[name] and schema.recognises(row):
-            raise InputError(f"{label} looks like {schema.title}: use {other} instead of {name}")
+def _refuse_another(data_set: DataSet, label: str, row: dict[str, Any]) -> None:
+    """Raises InputError if the row is plainly one of another data set; two of one schema share its `recognises`."""
+    own = data_set.reader().recognises
+    for other in data_sets().values():
+        recognises = other.reader().recognises
+        if recognises is not own and recognises(row):
+            raise InputError(f"{label} looks like {other.title}: use {other.name} instead of {data_set.name}")
 
 
-def _nothing(name: str, label: str, problems: list[Problem], example: dict[str, Any] | None) -> str:
+def _nothing(data_set: DataSet, label: str, problems: list[Problem], example: dict[str, Any] | None) -> str:
     if not problems:
         return f"{label} holds no rows"
-    wanted = f"a row of {name} needs {', '.join(SCHEMAS[name].fields)}"
+    wanted = f"a row of {data_set.name} needs {', '.join(data_set.fields)}"
     found = f"; the first has {', '.join(example)[:120] or 'no fields'}" if example is not None else ""
     return f"no row of {label} can be used, {len(problems)} tried; {problems[0]}; {wanted}{found}"

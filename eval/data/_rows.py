@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attributor._errors import InputError
-from attributor.eval.data._schema import FieldError
+from attributor.eval.data._fields import FieldError
 
 __all__ = ["read_rows"]
 

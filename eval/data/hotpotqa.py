@@ -1,18 +1,30 @@
 """HotPotQA (Yang et al. 2018, https://arxiv.org/abs/1809.09600): ten paragraphs, evidence by sentence."""
 
-from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
-
-from attributor._errors import InputError
-from attributor.eval.data._schema import FieldError, Row, Schema, documents_of, identifier, items, pairs, text, text_of
+from attributor.eval.data._fields import FieldError, Row, documents_of, identifier, items, pairs, text, text_of
 from attributor.eval.question import Document, Question
 
-__all__ = ["SCHEMA", "question"]
+__all__ = ["question", "recognises"]
 
+NAME = "hotpotqa"
+TITLE = "HotPotQA"
+SUMMARY = "HotPotQA, or our own sample of two-hop questions: evidence by sentence."
+DESCRIPTION = """HotPotQA: ten paragraphs a question, evidence by sentence. Without DATA it is our own sample of such
+questions; with --config or --split the public data set, hotpotqa/hotpot_qa. DATA is a .json or .jsonl file, in the
+official schema or in the hub's."""
+EXAMPLES = (
+    "attributor eval hotpotqa  our own sample of two-hop questions",
+    "attributor eval hotpotqa --split validation --limit 200 --max-tokens 1900",
+    "attributor eval hotpotqa hotpot_dev_distractor_v1.json --method flow,contextcite:32 --faithfulness",
+    "attributor eval hotpotqa --split validation --model Qwen/Qwen2.5-7B-Instruct --dtype float16 --device-map cuda",
+    "torchrun --nproc-per-node 8 -m attributor.cli eval hotpotqa --split validation --device-map cuda",
+)
+HOME = "https://hotpotqa.github.io"
+FIELDS = ("id (or _id)", "question", "answer", "context", "supporting_facts")
 HUB = "hotpotqa/hotpot_qa"
 SPLITS = {"distractor": ("train", "validation"), "fullwiki": ("train", "validation", "test")}
-LOCAL = "name a local .json or .jsonl file of it instead"
+DEFAULT_SPLIT = ("distractor", "validation")
+WITHOUT_DATA = "sample"
+ORDER = 10
 
 
 def question(row: Row, *, separator: str = "") -> tuple[Question, list[FieldError]]:
@@ -92,40 +104,6 @@ def _gold(row: Row, documents: tuple[Document, ...], notes: list[FieldError]) ->
     return frozenset(gold)
 
 
-def _recognises(row: Row) -> bool:
+def recognises(row: Row) -> bool:
+    """Whether a row is HotPotQA's and not, by its other fields, 2WikiMultihopQA's."""
     return "context" in row and "supporting_facts" in row and "level" in row and "evidences" not in row
-
-
-def _hub(config: str, split: str, limit: int | None) -> tuple[str, Iterator[Row]]:
-    """The rows of the public data set; with a limit only they are fetched, unless all are in the cache.
-
-    Raises:
-        InputError: an unknown configuration or split, or a hub that cannot be reached.
-    """
-    if config not in SPLITS:
-        raise InputError(f"unknown configuration {config!r} of {HUB}; there are {', '.join(SPLITS)}")
-    if split.partition("[")[0] not in SPLITS[config]:
-        raise InputError(f"unknown split {split!r} of {HUB}, {config}; there are {', '.join(SPLITS[config])}")
-    try:
-        import datasets  # type: ignore[import-untyped]  # here, because it takes seconds and local files do not need it
-    except ImportError as error:
-        raise InputError(f"{HUB} needs the package datasets: pip install 'attributor[eval]'; or {LOCAL}") from error
-    label = f"{HUB}, {config}, {split}"
-    cached = Path(datasets.config.HF_DATASETS_CACHE, HUB.replace("/", "___"), config).is_dir()
-    streaming = limit is not None and not cached and "[" not in split  # a slice cannot be streamed
-    try:
-        rows = datasets.load_dataset(HUB, config, split=split, streaming=streaming)
-        return label, iter(list(islice(rows, limit)) if streaming else rows)
-    except Exception as error:  # every layer below (hub, http, file systems, arrow) raises errors of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{label} cannot be loaded from the hub ({reason}); {LOCAL}") from error
-
-
-SCHEMA = Schema(
-    "HotPotQA",
-    ("id (or _id)", "question", "answer", "context", "supporting_facts"),
-    question,
-    _recognises,
-    _hub,
-    "https://hotpotqa.github.io",
-)

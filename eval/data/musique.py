@@ -1,9 +1,21 @@
 """MuSiQue-Ans (Trivedi et al. 2022, https://arxiv.org/abs/2108.00573): twenty paragraphs, evidence by paragraph."""
 
-from attributor.eval.data._schema import FieldError, Row, Schema, documents_of, identifier, items, text, text_of
+from attributor.eval.data._fields import FieldError, Row, documents_of, identifier, items, text, text_of
 from attributor.eval.question import Question
 
-__all__ = ["SCHEMA", "question"]
+__all__ = ["question", "recognises"]
+
+NAME = "musique"
+TITLE = "MuSiQue"
+SUMMARY = "MuSiQue: evidence by paragraph."
+DESCRIPTION = "MuSiQue: twenty paragraphs a question, evidence by paragraph. DATA is its .jsonl file."
+EXAMPLES = (
+    "attributor eval musique musique_ans_v1.0_dev.jsonl --limit 200",
+    "attributor eval musique dev.jsonl --answer generated --method flow:retrieval,contextcite:64",
+)
+HOME = "https://github.com/StonyBrookNLP/musique"
+FIELDS = ("id", "question", "answer", "paragraphs")
+ORDER = 30
 
 
 def question(row: Row) -> tuple[Question, list[FieldError]]:
@@ -51,16 +63,8 @@ def question(row: Row) -> tuple[Question, list[FieldError]]:
     )
 
 
-def _recognises(row: Row) -> bool:
+def recognises(row: Row) -> bool:
+    """Whether a row is MuSiQue's: its paragraphs have a paragraph_text."""
     paragraphs = row.get("paragraphs")
     first = paragraphs[0] if isinstance(paragraphs, list) and paragraphs else None
     return isinstance(first, dict) and "paragraph_text" in first
-
-
-SCHEMA = Schema(
-    "MuSiQue",
-    ("id", "question", "answer", "paragraphs"),
-    question,
-    _recognises,
-    home="https://github.com/StonyBrookNLP/musique",
-)

@@ -1,12 +1,11 @@
-"""What a file of this folder has to give for its data set, and how the fields of a row are read."""
+"""The fields of a row: read and checked, with an error that names the field."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from attributor.eval.question import Document, Question
+from attributor.eval.question import Document
 
-__all__ = ["FieldError", "Row", "Schema", "documents_of", "identifier", "items", "pairs", "text", "text_of"]
+__all__ = ["FieldError", "Row", "documents_of", "identifier", "items", "pairs", "text", "text_of"]
 
 Row = Mapping[str, Any]
 
@@ -18,27 +17,6 @@ class FieldError(Exception):
         super().__init__(f"{field}: {what}")
         self.field = field
         self.what = what
-
-
-@dataclass(frozen=True)
-class Schema:
-    """How the rows of one data set become questions.
-
-    Attributes:
-        title: its name, for people to read.
-        fields: those that a row must have, for messages.
-        question: a row -> the question, and what was left out of it; raises FieldError if the row cannot be used.
-        recognises: whether a row is of this data set and of no other.
-        hub: (config, split, limit) -> its name for reports and its rows, where the data set has a public name.
-        home: where its files are found, for messages.
-    """
-
-    title: str
-    fields: tuple[str, ...]
-    question: Callable[[Row], tuple[Question, list[FieldError]]]
-    recognises: Callable[[Row], bool]
-    hub: Callable[[str, str, int | None], tuple[str, Iterator[Row]]] | None = None
-    home: str = ""
 
 
 def text(field: str, value: Any, *, empty: bool = False) -> str:
