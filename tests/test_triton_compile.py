@@ -15,7 +15,7 @@ pytest.importorskip("triton.language", reason="triton is not installed")
 
 from triton_resources import Variant, compiled, resources, variants
 
-from attributor.kernels.flow_step import device, fused
+from attributor.kernels.flow_step import device
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, choose_tile
 
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -92,11 +92,6 @@ def test_every_call_has_a_tile(capability, bits):
                 assert tile.columns >= 16
                 assert tile.columns >= D or bits == 32
                 assert tile.described == (capability in (90, 100))
-
-
-def test_heads_are_grouped_by_their_key_head():
-    assert fused._groups([0, 0, 1, 1], 4, 1) == [[0], [1], [2], [3]]
-    assert fused._groups([2, 0, 2, 2, 1], 5, 2) == [[0, 2], [3, 5], [1, 5], [4, 5]]
 
 
 def test_the_package_does_not_import_triton():

@@ -23,13 +23,13 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 INF = float("inf")
 
 # Small tiles put the borders of tiles where small inputs have many of them; the real ones are REAL, below.
-BLOCK = Tile(16, 16, 16, True, 16, 1, False, 4, 2, False)
-ONE = replace(BLOCK, rows=1, ahead=True)
-TWO = replace(BLOCK, rows=1, heads=2)
+BLOCK = Tile(16, 16, 16, True, 16, False, 4, 2, False)
+ONE = replace(BLOCK, rows=1)
+AHEAD = replace(ONE, ahead=True)
 TALL = replace(BLOCK, queries=32)
 WIDE = replace(BLOCK, keys=64)
 MEMORY = replace(BLOCK, held=False)
-TILES = {"block": BLOCK, "one": ONE, "two": TWO, "tall": TALL, "wide": WIDE, "memory": MEMORY}
+TILES = {"block": BLOCK, "one": ONE, "ahead": AHEAD, "tall": TALL, "wide": WIDE, "memory": MEMORY}
 SMALL = {"D": 16, "H": 3, "G": 3}
 
 
@@ -117,7 +117,7 @@ for which in TILES:
     O = 1 if TILES[which].rows == 1 else 2
     for window in (1, 16, 17, 40, 70):
         add(f"{which} window {window}", which, N=70, O=O, window=window, **SMALL)
-for which in ("block", "one", "two", "memory"):
+for which in ("block", "one", "ahead", "memory"):
     O = 1 if TILES[which].rows == 1 else 2
     add(f"{which} softcap", which, N=50, O=O, softcap=5.0, **SMALL)
     add(f"{which} softcap 50", which, N=50, O=O, softcap=50.0, **SMALL)
@@ -146,7 +146,7 @@ for which in ("block", "memory"):
     add(f"{which} mixed", which, mixed, N=50, O=4, **SMALL)
 for D in (1, 8, 36, 40, 64, 80, 128, 192, 256):
     for dtype in (BF16, FP16, FP32):
-        add(f"D {D} {dtype}", "two" if D % 3 else "block", N=20, O=1 if D % 3 else 2, D=D, H=2, G=1, dtype=dtype)
+        add(f"D {D} {dtype}", "one" if D % 3 else "block", N=20, O=1 if D % 3 else 2, D=D, H=2, G=1, dtype=dtype)
 
 # What choose_tile gives on an A100, an H100 (whose descriptors the interpreter knows too) and elsewhere.
 for capability in (0, 80, 90):
