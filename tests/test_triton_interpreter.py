@@ -1,4 +1,4 @@
-"""The Triton kernel under Triton's interpreter against the reference in float64, where kernels break.
+"""The Triton kernel under Triton's interpreter against the definition in float64, where kernels break.
 
 The cases are in triton_interpreter.py, which runs as a process of its own. The budget is that of every implementation:
 twice what the reference in float32 is off, plus a floor.

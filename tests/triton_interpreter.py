@@ -14,9 +14,9 @@ os.environ.pop("ATTRIBUTOR_IMPL", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from test_step import case, error
+from test_step import case, error, truth
 
-from attributor.kernels.flow_step import fused, reference
+from attributor.kernels.flow_step import reference, triton
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
@@ -31,10 +31,6 @@ WIDE = replace(BLOCK, keys=64)
 MEMORY = replace(BLOCK, held=False)
 TILES = {"block": BLOCK, "one": ONE, "ahead": AHEAD, "tall": TALL, "wide": WIDE, "memory": MEMORY}
 SMALL = {"D": 16, "H": 3, "G": 3}
-
-
-def _double(x):
-    return None if x is None else x.double()
 
 
 def leave_out(args):
@@ -185,10 +181,10 @@ def run(name):
     O, D, bits = args[0].shape[0], args[1].shape[2], 8 * args[1].element_size()
     plain = not shape.get("key_bias") and not shape.get("softcap")
     tile = TILES[which] if which in TILES else choose_tile(O, D, bits, plain=plain, capability=which)
-    exact = reference.flow_step(*(_double(x) for x in args), **options)
+    exact = truth(args, options)
     plain = reference.flow_step(*args, **options)
-    got = fused.flow_step(*args, **options, tile=tile)
-    again = fused.flow_step(*args, **options, tile=tile) if "key bias" in name else got
+    got = triton.flow_step(*args, **options, tile=tile)
+    again = triton.flow_step(*args, **options, tile=tile) if "key bias" in name else got
     off = (got.double() - exact).abs() / exact.abs().amax(1, keepdim=True).clamp(min=1e-300)
     return {
         "name": name,
@@ -206,5 +202,5 @@ def run(name):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for number, name in enumerate(CASES):
-        fused.PROGRAMS = 1 if number % 2 else 12  # a tile of keys in one part, and in several: fewer than on a GPU
+        triton.PROGRAMS = 1 if number % 2 else 12  # a tile of keys in one part, and in several: fewer than on a GPU
         print(json.dumps(run(name)), flush=True)

@@ -17,8 +17,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attributor.kernels.flow_step.device import sweep
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
+from attributor.kernels.flow_step.triton_device import sweep
 
 BITS = {"bf16": 16, "fp16": 16, "fp32": 32}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"

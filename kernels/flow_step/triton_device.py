@@ -1,12 +1,11 @@
-"""The device code of the Triton implementation; `fused.py` launches it and says how the work is laid out.
+"""The device code of the Triton implementation; `triton.py` launches it and says how the work is laid out.
 
     Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h 2^(gain s_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
 Capital letters are sizes, B* block sizes, i_ indices of this program, p_ pointers, o_ offsets, b_ tiles.
-Conditions on capital letters are decided at compile time, which is why they are not joined with others by `and`.
+Conditions on capital letters are decided at compile time.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,no-any-return"
-# ruff: noqa: SIM102
 
 import triton
 import triton.language as tl

@@ -15,8 +15,9 @@ import torch
 import triton
 from torch import Tensor
 
-from attributor.kernels.flow_step.device import split_rows, sweep
+from attributor.kernels.flow_step.errors import UnsupportedCall
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, Tile, choose_tile
+from attributor.kernels.flow_step.triton_device import split_rows, sweep
 
 __all__ = ["flow_step", "interpreted"]
 
@@ -43,10 +44,16 @@ def flow_step(
     softcap: float | None,
     tile: Tile | None = None,
 ) -> Tensor:  # (O, N) float32
-    """On the GPU that holds the tensors; query and key float16, bfloat16 or float32, D <= 256. `tile`: for tuning."""
+    """On the GPU that holds the tensors; query and key float16, bfloat16 or float32, D <= 256. `tile`: for tuning.
+
+    Raises:
+        UnsupportedCall: another dtype or a larger D.
+    """
     (O, N), (H, _, D) = rows.shape, query.shape
     if D > MAX_HEAD_SIZE or query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise ValueError(f"the kernel takes 16 or 32 bit floats and D <= {MAX_HEAD_SIZE}, got {query.dtype}, D = {D}")
+        raise UnsupportedCall(
+            f"impl='triton' takes 16 or 32 bit floats and D <= {MAX_HEAD_SIZE}, got {query.dtype}, D = {D}"
+        )
     device = rows.device
     if tile is None:
         plain = key_bias is None and softcap is None
