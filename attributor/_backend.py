@@ -54,10 +54,10 @@ def _triton() -> Availability:
         return found(False, f"triton is not installed ({error}); pip install triton, on Linux")
     version = triton.__version__
     try:
-        from attributor.kernels.flow_step import fused
+        from attributor.kernels.flow_step.triton import interpreted
     except Exception as error:
         return found(False, f"triton {version} cannot read the kernel: {error}")
-    if fused.interpreted():
+    if interpreted():
         return found(True, f"triton {version}, interpreted on the CPU, for tests (TRITON_INTERPRET=1)")
     if not torch.cuda.is_available():
         return found(False, f"triton {version} is installed, but torch {torch.__version__} finds no GPU")
@@ -106,9 +106,9 @@ def _named(device: torch.device | int | None) -> str:
 
 
 def _interpreted() -> bool:
-    from attributor.kernels.flow_step import fused
+    from attributor.kernels.flow_step.triton import interpreted
 
-    return bool(fused.interpreted())
+    return bool(interpreted())
 
 
 def _runs_triton(device: torch.device | int | None) -> bool:
@@ -186,7 +186,7 @@ def _refusal(name: str, device: torch.device, dtype: torch.dtype, head_size: int
 
 
 def _refused_by_cuda(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
-    from attributor._cuda_step import DTYPES, MAX_HEAD_SIZE
+    from attributor.kernels.flow_step.cuda import DTYPES, MAX_HEAD_SIZE
 
     if device.type != "cuda":
         return f"needs tensors on a GPU, got {device}; use impl='cpu' or impl='reference'"

@@ -9,7 +9,7 @@ from attributor._errors import InputError, UnsupportedModelError
 from attributor._inputs import device_of
 from attributor._record import implementation, text_config
 from attributor._weights import Weights
-from attributor.kernels.flow_step.reference import adjoint
+from attributor.kernels.flow_step.definition import adjoint
 
 __all__ = ["eager_attentions", "materialised_flow"]
 

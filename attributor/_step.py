@@ -1,19 +1,39 @@
 """flow_step: one layer of the recurrence, checked at the door and handed to one implementation."""
 
 from numbers import Integral
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from attributor._backend import choose
 from attributor._checks import check_number
-from attributor._errors import InputError
+from attributor._errors import ImplementationError, InputError
 from attributor.kernels.flow_step import reference
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 __all__ = ["flow_step"]
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Implementation(Protocol):
+    """The signature of every implementation: arguments that are checked, and no defaults."""
+
+    def __call__(
+        self,
+        rows: Tensor,  # (O, N)
+        query: Tensor,  # (H, N, D)
+        key: Tensor,  # (G, N, D)
+        row_bias: Tensor,  # (H, N)
+        key_bias: Tensor | None,  # (H, N)
+        *,
+        scale: float,
+        kv_index: Tensor,  # (H,)
+        power: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor: ...  # (O, N)
 
 
 def flow_step(
@@ -91,31 +111,50 @@ def flow_step(
         kv_index = torch.arange(H, device=rows.device) // (H // G)
     else:
         _kv_index(kv_index, H, G, rows.device)
-    options: dict[str, Any] = {
-        "scale": check_number("scale", scale),
-        "kv_index": kv_index,
-        "power": check_number("power", power, positive=True),
-        "window": None if window is None else int(window),
-        "softcap": None if softcap is None else check_number("softcap", softcap, positive=True, optional=True),
-    }
+    scale = check_number("scale", scale)
+    power = check_number("power", power, positive=True)
+    if softcap is not None:
+        softcap = check_number("softcap", softcap, positive=True, optional=True)
     floats = (rows, query, key, row_bias, key_bias)
     gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
-    chosen = choose(impl, rows.device, query.dtype, D, gradient=gradient)
-    implementation: Any = reference
-    if chosen == "cpu":
-        from attributor import _cpu
+    run = load(choose(impl, rows.device, query.dtype, D, gradient=gradient))
+    try:
+        return run(
+            rows,
+            query,
+            key,
+            row_bias,
+            key_bias,
+            scale=scale,
+            kv_index=kv_index,
+            power=power,
+            window=None if window is None else int(window),
+            softcap=softcap,
+        )
+    except UnsupportedCall as error:
+        raise InputError(str(error)) from None
+    except ImplementationFailure as error:
+        raise ImplementationError(str(error)) from error
 
-        implementation = _cpu
-    elif chosen == "triton":
-        from attributor.kernels.flow_step import fused
 
-        implementation = fused
-    elif chosen == "cuda":
-        from attributor import _cuda_step
+def load(name: str) -> Implementation:
+    """The `flow_step` of kernels/flow_step/`name`.py, imported when it is first needed."""
+    run: Implementation
+    if name == "cuda":
+        from attributor.kernels.flow_step import cuda
 
-        implementation = _cuda_step
-    result: Tensor = implementation.flow_step(rows, query, key, row_bias, key_bias, **options)
-    return result
+        run = cuda.flow_step
+    elif name == "triton":
+        from attributor.kernels.flow_step import triton
+
+        run = triton.flow_step
+    elif name == "cpu":
+        from attributor.kernels.flow_step import cpu
+
+        run = cpu.flow_step
+    else:
+        run = reference.flow_step
+    return run
 
 
 def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str, int]) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from gpu_step import Inputs, Truth, inputs_of, truth_of
 from roofline_units import compiled, seconds
 from torch import Tensor
 
-from attributor import ImplementationError, InputError, flow_step
+from attributor import ImplementationError, flow_step
+from attributor.kernels.flow_step.errors import UnsupportedCall
 
 __all__ = ["CUTS", "allowed", "main", "named"]
 
@@ -65,12 +66,13 @@ def call(given: Inputs, cut: dict[str, int]) -> Tensor:
     """The kernel in this cut; in a rehearsal whatever is rehearsed, in none."""
     if REHEARSAL:
         return flow_step(given.rows, given.query, given.key, given.row_bias, scale=given.scale, impl=REHEARSAL)
-    from attributor import _cuda, _cuda_step
+    from attributor import _cuda
+    from attributor.kernels.flow_step import cuda
 
     H, G = given.query.shape[0], given.key.shape[0]
     tuning = _cuda.Tuning(**cut)
     index = torch.arange(H, device=DEVICE) // (H // G)
-    return _cuda_step.flow_step(
+    return cuda.flow_step(
         given.rows, given.query, given.key, given.row_bias, None,
         scale=given.scale, kv_index=index, power=1.0, window=None, softcap=None, tuning=tuning,
     )  # fmt: skip
@@ -80,7 +82,7 @@ def first(given: Inputs, truth: Truth, cut: dict[str, int]) -> dict[str, Any]:
     """What a cut errs; or {"missing"} where it is not compiled, {"wrong"} where its answer is not right."""
     try:
         answer = call(given, cut)
-    except (InputError, AttributeError, TypeError) as error:
+    except (UnsupportedCall, AttributeError, TypeError) as error:
         return {"missing": reason(error)}
     try:
         return truth.check(answer)

@@ -1,4 +1,4 @@
-// attributor._core: addresses and sizes in, nothing of torch; attributor/_cpu.py checks and keeps the tensors alive.
+// attributor._core: addresses and sizes in, nothing of torch; kernels/flow_step/cpu.py keeps the tensors alive.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -60,7 +60,7 @@ void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
-    m.doc() = "flow_step in C++ for the CPU; see attributor/_cpu.py";
+    m.doc() = "flow_step in C++ for the CPU; see kernels/flow_step/cpu.py";
     m.def("isas", &attributor::usable_isas, "Instruction sets with kernels that run here, best first.");
     m.def(
         "isa", [] { return attributor::usable_isas().front(); },

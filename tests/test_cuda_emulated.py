@@ -1,6 +1,6 @@
 """The CUDA kernel's own source on a CPU: copies, barriers and tensor cores emulated in any order that they may take.
 
-What is checked: the values, against the reference in float64 by the budget of test_step.py; that they do not depend on
+What is checked: the values, against the definition in float64 by the budget of test_step.py; that they do not depend on
 who runs when; that nobody waits for ever, reads what is not there yet or writes what is not theirs; and that a kernel
 with a mistake does not pass.
 """
@@ -12,7 +12,7 @@ import torch
 from cuda_emulator import EmulatorError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_step import FLOOR, TENSOR_CORE_FLOOR, case, error
+from test_step import FLOOR, TENSOR_CORE_FLOOR, case, error, truth
 
 import attributor
 
@@ -35,13 +35,9 @@ def emulate(tmp_path_factory):
     return cuda_emulator.Emulator(cuda_emulator.build("emulate.cpp", tmp_path_factory.mktemp("emulator")))
 
 
-def exact(args, options):
-    return attributor.flow_step(*(None if x is None else x.double() for x in args), **options)
-
-
 def check(emulate, variant, args, options, *, seeds=(1, 2, 3), floor=FLOOR, **how):
     """The same bits for all seeds, within the budget."""
-    true = exact(args, options)
+    true = truth(args, options)
     budget = error(attributor.flow_step(*args, **options, impl="reference"), true)
     got = [emulate(variant, args, options, seed=seed, **how) for seed in seeds]
     assert all(torch.equal(one, got[0]) for one in got)
@@ -167,7 +163,7 @@ def test_tiles_without_rows_are_left_out(emulate, variant):
 def test_what_is_no_number_makes_nothing_finite_wrong(emulate, variant, where):
     """Keys share a scale, and so do the queries of a row: what it does not fit may not turn into zeros."""
     args, options = case(200, 64, 2, 1, O=VARIANTS.get(variant, {}).get("O", 5), dtype=dtype_of(variant))
-    true = exact(args, options)
+    true = truth(args, options)
     hit = torch.zeros_like(true, dtype=torch.bool)  # what such a number reaches
     if where == "key":
         args[2][0, 40, 3] = torch.nan
@@ -193,7 +189,7 @@ def test_signed_rows_of_any_size(emulate, variant):
     args, options = case(300, 64, O=16, dtype=dtype_of(variant))
     sizes = 10.0 ** torch.linspace(-25, 25, 16)[:, None]
     args = ((args[0] - 0.5) * sizes, *args[1:])
-    true, got = exact(args, options), emulate(variant, args, options, seed=4)
+    true, got = truth(args, options), emulate(variant, args, options, seed=4)
     torch.testing.assert_close(got.double() / sizes, true / sizes, rtol=1e-4, atol=1e-5)
 
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import attributor
 from attributor import ImplementationError, InputError, _backend
 from attributor._cli.answer import Settings, check_settings
-from attributor.kernels.flow_step import reference
+from attributor.kernels.flow_step import definition
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 CUDA, CPU, BF16 = torch.device("cuda", 0), torch.device("cpu"), torch.bfloat16
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,7 +34,7 @@ def read(address, dtype, shape, strides):
 
 
 def extension(calls):
-    """What stands in for attributor._cuda: reads the addresses, and computes by the definition."""
+    """What stands in for attributor._cuda: reads the addresses, and computes by the definition in float64."""
 
     def scratch_bytes(*, sizes, key_bias, window, device, tuning):
         if sizes[4] > 256:
@@ -52,12 +54,12 @@ def extension(calls):
         assert kv.tolist() == sorted(kv.tolist())
         index = torch.empty(H, dtype=torch.long)
         index[order] = kv
-        key_bias = read(given["key_bias"], torch.float32, (H, N), (N, 1)) if given["key_bias"] else None
-        result = reference.flow_step(
-            read(given["rows"], torch.float32, (O, N), (N, 1)),
-            read(given["query"][0], dtype, (H, N, D), (*given["query"][1:], 1)),
-            read(given["key"][0], dtype, (G, N, D), (*given["key"][1:], 1)),
-            read(given["row_bias"], torch.float32, (H, N), (N, 1)),
+        key_bias = read(given["key_bias"], torch.float32, (H, N), (N, 1)).double() if given["key_bias"] else None
+        result = definition.flow_step(
+            read(given["rows"], torch.float32, (O, N), (N, 1)).double(),
+            read(given["query"][0], dtype, (H, N, D), (*given["query"][1:], 1)).double(),
+            read(given["key"][0], dtype, (G, N, D), (*given["key"][1:], 1)).double(),
+            read(given["row_bias"], torch.float32, (H, N), (N, 1)).double(),
             key_bias,
             scale=given["scale"],
             kv_index=index,
@@ -65,7 +67,8 @@ def extension(calls):
             window=given["window"],
             softcap=given["softcap"] or None,
         )
-        ctypes.memmove(given["result"], result.contiguous().data_ptr(), 4 * O * N)
+        result = result.float().contiguous()
+        ctypes.memmove(given["result"], result.data_ptr(), 4 * O * N)
         calls.append(given)
 
     module = ModuleType("attributor._cuda")
@@ -82,16 +85,16 @@ def calls():
 
 @pytest.fixture
 def step(monkeypatch, calls):
-    """attributor._cuda_step over the stand-in, on the CPU."""
+    """kernels/flow_step/cuda.py over the stand-in, on the CPU."""
     monkeypatch.setitem(sys.modules, "attributor._cuda", extension(calls))
     monkeypatch.setattr("attributor._cuda", sys.modules["attributor._cuda"], raising=False)
-    monkeypatch.delitem(sys.modules, "attributor._cuda_step", raising=False)
+    monkeypatch.delitem(sys.modules, "attributor.kernels.flow_step.cuda", raising=False)
     monkeypatch.setattr("torch.cuda.current_stream", lambda device: SimpleNamespace(cuda_stream=4711))
-    from attributor import _cuda_step
+    from attributor.kernels.flow_step import cuda
 
-    yield _cuda_step
-    sys.modules.pop("attributor._cuda_step")
-    vars(sys.modules["attributor"]).pop("_cuda_step", None)
+    yield cuda
+    sys.modules.pop("attributor.kernels.flow_step.cuda")
+    vars(sys.modules["attributor.kernels.flow_step"]).pop("cuda", None)
 
 
 def case(N=33, H=6, G=2, D=40, O=3, dtype=BF16, seed=0):
@@ -104,7 +107,9 @@ def case(N=33, H=6, G=2, D=40, O=3, dtype=BF16, seed=0):
 
 def check(step, args, options):
     got = step.flow_step(*args, **options)
-    torch.testing.assert_close(got, reference.flow_step(*args, **options), rtol=1e-6, atol=1e-7)
+    expected = definition.flow_step(*(None if x is None else x.double() for x in args), **options)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", TYPES.values(), ids=str)
@@ -189,7 +194,7 @@ def test_nothing_waits_for_the_device(step, monkeypatch):
     """No number is read back, neither by a method nor by an operation."""
     args, options = case(D=36)
     args[4] = torch.randn(6, 33, dtype=torch.float64)
-    monkeypatch.setattr("attributor._cuda_step._cuda.flow_step", lambda **_: None)
+    monkeypatch.setattr("attributor.kernels.flow_step.cuda._cuda.flow_step", lambda **_: None)
 
     def refuse(self, *_):
         raise AssertionError("a tensor's values are read")
@@ -209,18 +214,26 @@ def test_nothing_waits_for_the_device(step, monkeypatch):
 
 
 def test_what_is_refused(step, monkeypatch):
+    """The implementation raises errors of its own; the public function, the package's, with the same text."""
+    monkeypatch.setattr("attributor._step.choose", lambda *_, **__: "cuda")
     args, options = case()
-    with pytest.raises(InputError, match=r"float32; use impl='triton'"):
-        step.flow_step(args[0], args[1].float(), args[2].float(), *args[3:], **options)
-    with pytest.raises(InputError, match=r"at most 256"):
-        step.flow_step(*case(D=264)[0], **options)
+
+    def refused(args, own, public, match):
+        with pytest.raises(own, match=match):
+            step.flow_step(*args, **options)
+        with pytest.raises(public, match=match):
+            attributor.flow_step(*args, **options)
+
+    float32 = [args[0], args[1].float(), args[2].float(), *args[3:]]
+    refused(float32, UnsupportedCall, InputError, r"^impl='cuda' takes .*float32; use impl='triton'$")
+    refused(case(D=264)[0], UnsupportedCall, InputError, r"^impl='cuda': heads have at most 256 elements$")
 
     def refuse(**_):
         raise Error("launch of the kernel: no kernel image")
 
-    monkeypatch.setattr("attributor._cuda_step._cuda.flow_step", refuse)
-    with pytest.raises(ImplementationError, match=r"launch of the kernel.*use impl='triton'"):
-        step.flow_step(*args, **options)
+    monkeypatch.setattr("attributor.kernels.flow_step.cuda._cuda.flow_step", refuse)
+    match = r"^implementation 'cuda' failed: launch of the kernel.*use impl='triton'$"
+    refused(args, ImplementationFailure, ImplementationError, match)
 
 
 @pytest.fixture

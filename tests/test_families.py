@@ -8,7 +8,7 @@ from attributor import UnsupportedModelError, Weights, flow, record
 from attributor._materialised import eager_attentions
 from attributor._record import attached
 from attributor._recorder import Recorder
-from attributor.kernels.flow_step.reference import recurrence
+from attributor.kernels.flow_step.definition import recurrence
 
 N, K = 71, 60
 

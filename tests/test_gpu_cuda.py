@@ -4,8 +4,9 @@ import pytest
 import torch
 from gpu_cases import DEVICE, KERNELS, REHEARSAL, at_most, case, check, error, exact, plain, why_not
 
-from attributor import ImplementationError, InputError, flow_step
+from attributor import ImplementationError, flow_step
 from attributor._backend import availability
+from attributor.kernels.flow_step.errors import UnsupportedCall
 
 if why_not():
     pytest.skip(why_not(), allow_module_level=True)
@@ -42,12 +43,13 @@ def test_every_schedule(group, parts):
 
 def tuned(args, options, **values):
     """The kernel in another cut; a key head for each head is passed as flow_step would."""
-    from attributor import _cuda, _cuda_step
+    from attributor import _cuda
+    from attributor.kernels.flow_step import cuda
 
     index = options["kv_index"]
     H, G = args[1].shape[0], args[2].shape[0]
     index = torch.arange(H, device=DEVICE) // (H // G) if index is None else index
-    return _cuda_step.flow_step(*args, **{**options, "kv_index": index}, tuning=_cuda.Tuning(**values))
+    return cuda.flow_step(*args, **{**options, "kv_index": index}, tuning=_cuda.Tuning(**values))
 
 
 @pytest.mark.skipif(bool(REHEARSAL), reason="there is no stream to wait for on a CPU")
@@ -96,7 +98,7 @@ def test_what_is_refused_is_named_with_what_works():
     args, options = case(50, dtype=BF16)
     with pytest.raises(ImplementationError, match="needs tensors on a GPU"):
         flow_step(*(None if x is None else x.cpu() for x in args), **options, impl="cuda")
-    with pytest.raises(InputError):
+    with pytest.raises(UnsupportedCall):
         tuned(args, options, queries=100)
 
 

@@ -11,7 +11,7 @@ from attributor import DeviceMemoryError, Weights, _park, _routes, flow, record
 from attributor._attention import _definition
 from attributor._materialised import eager_attentions
 from attributor._memory import recorded_bytes
-from attributor.kernels.flow_step.reference import recurrence
+from attributor.kernels.flow_step.definition import recurrence
 
 if why_not():
     pytest.skip(why_not(), allow_module_level=True)

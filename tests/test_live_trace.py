@@ -8,7 +8,7 @@ import torch
 from live_views_dense import FAMILIES, K, recorded, weights_of
 
 from attributor import InputError, RecordingError, Weights
-from attributor.kernels.flow_step.reference import adjoint
+from attributor.kernels.flow_step.definition import adjoint
 from attributor.web.live.paths import Network, best_paths
 from attributor.web.live.steps import Steps
 from attributor.web.live.trace import start_row, trace

@@ -14,7 +14,7 @@ from attributor import InputError, RecordingError, Weights, flow, record
 from attributor._materialised import eager_attentions
 from attributor._prompt import build_prompt, encode_answer, from_messages, from_text
 from attributor._start import span_tokens, start_rows
-from attributor.kernels.flow_step.reference import recurrence
+from attributor.kernels.flow_step.definition import recurrence
 from attributor.methods import FlowMethod, Reading, Straight, union
 
 N, K = 50, 40

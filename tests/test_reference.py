@@ -1,10 +1,12 @@
-"""The definition: recurrence, adjoint and blockwise step agree in float64, and with torch's own gradient."""
+"""Definition and reference: recurrence, adjoint and step agree in float64, and with torch's own gradient."""
 
 import pytest
 import torch
 
 from attributor import flow_step
-from attributor.kernels.flow_step.reference import BLOCK, adjoint, recurrence
+from attributor.kernels.flow_step import definition
+from attributor.kernels.flow_step.definition import adjoint, recurrence
+from attributor.kernels.flow_step.reference import BLOCK
 
 
 def attentions(L=5, H=3, N=37, seed=0):
@@ -74,5 +76,6 @@ def test_the_step_is_its_formula(softcap, window):
     gap = torch.arange(N)[:, None] - torch.arange(N)[None, :]
     expected = rows @ (weight * ((gap >= 0) & (gap < (window or N)))).sum(0)
     options = {"scale": 0.3, "kv_index": kv_index, "power": 2.0, "window": window, "softcap": softcap}
-    got = flow_step(rows, query, key, row_bias, key_bias, **options)
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    for implementation in (flow_step, definition.flow_step):
+        got = implementation(rows, query, key, row_bias, key_bias, **options)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)

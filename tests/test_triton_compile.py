@@ -15,7 +15,7 @@ pytest.importorskip("triton.language", reason="triton is not installed")
 
 from triton_resources import Variant, compiled, resources, variants
 
-from attributor.kernels.flow_step import device, fused
+from attributor.kernels.flow_step import triton_device
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, choose_tile
 
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -73,7 +73,7 @@ def test_it_compiles_for_amd():
 
 
 def test_the_device_code_has_nothing_of_one_vendor():
-    tree = ast.parse(inspect.getsource(device))
+    tree = ast.parse(inspect.getsource(triton_device))
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not names & {"inline_asm_elementwise", "extra", "libdevice", "make_tensor_descriptor", "atomic_add"}
     assert not choose_tile(1, 128, 16, plain=True, capability=0).described
@@ -94,18 +94,13 @@ def test_every_call_has_a_tile(capability, bits):
                 assert tile.described == (capability in (90, 100))
 
 
-def test_heads_are_grouped_by_their_key_head():
-    assert fused._groups([0, 0, 1, 1], 4, 1) == [[0], [1], [2], [3]]
-    assert fused._groups([2, 0, 2, 2, 1], 5, 2) == [[0, 2], [3, 5], [1, 5], [4, 5]]
-
-
 def test_the_package_does_not_import_triton():
     """Nor does a call on the CPU: that would be a second lost for people without a GPU."""
     code = """
 import sys, torch, attributor
 assert "triton" not in sys.modules
 attributor.flow_step(torch.ones(1, 4), torch.ones(1, 4, 2), torch.ones(1, 4, 2), torch.zeros(1, 4), scale=1.0)
-assert "attributor.kernels.flow_step.fused" not in sys.modules
+assert "attributor.kernels.flow_step.triton" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from attributor import FileFormatError, InputError, OutputError, Weights, flow
 from attributor._materialised import eager_attentions
 from attributor._record import attention_modules
-from attributor.kernels.flow_step.reference import adjoint, recurrence
+from attributor.kernels.flow_step.definition import adjoint, recurrence
 
 N, K = 50, 40
 HEADS = torch.tensor([[0.0, 0.3, 0, 0.2], [0] * 4, [0.1, 0.1, 0.1, 0.1], [1.5, 0, 0, 0]])

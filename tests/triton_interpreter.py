@@ -14,27 +14,23 @@ os.environ.pop("ATTRIBUTOR_IMPL", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from test_step import case, error
+from test_step import case, error, truth
 
-from attributor.kernels.flow_step import fused, reference
+from attributor.kernels.flow_step import reference, triton
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 INF = float("inf")
 
 # Small tiles put the borders of tiles where small inputs have many of them; the real ones are REAL, below.
-BLOCK = Tile(16, 16, 16, True, 16, 1, False, 4, 2, False)
-ONE = replace(BLOCK, rows=1, ahead=True)
-TWO = replace(BLOCK, rows=1, heads=2)
+BLOCK = Tile(16, 16, 16, True, 16, False, 4, 2, False)
+ONE = replace(BLOCK, rows=1)
+AHEAD = replace(ONE, ahead=True)
 TALL = replace(BLOCK, queries=32)
 WIDE = replace(BLOCK, keys=64)
 MEMORY = replace(BLOCK, held=False)
-TILES = {"block": BLOCK, "one": ONE, "two": TWO, "tall": TALL, "wide": WIDE, "memory": MEMORY}
+TILES = {"block": BLOCK, "one": ONE, "ahead": AHEAD, "tall": TALL, "wide": WIDE, "memory": MEMORY}
 SMALL = {"D": 16, "H": 3, "G": 3}
-
-
-def _double(x):
-    return None if x is None else x.double()
 
 
 def leave_out(args):
@@ -117,7 +113,7 @@ for which in TILES:
     O = 1 if TILES[which].rows == 1 else 2
     for window in (1, 16, 17, 40, 70):
         add(f"{which} window {window}", which, N=70, O=O, window=window, **SMALL)
-for which in ("block", "one", "two", "memory"):
+for which in ("block", "one", "ahead", "memory"):
     O = 1 if TILES[which].rows == 1 else 2
     add(f"{which} softcap", which, N=50, O=O, softcap=5.0, **SMALL)
     add(f"{which} softcap 50", which, N=50, O=O, softcap=50.0, **SMALL)
@@ -146,7 +142,7 @@ for which in ("block", "memory"):
     add(f"{which} mixed", which, mixed, N=50, O=4, **SMALL)
 for D in (1, 8, 36, 40, 64, 80, 128, 192, 256):
     for dtype in (BF16, FP16, FP32):
-        add(f"D {D} {dtype}", "two" if D % 3 else "block", N=20, O=1 if D % 3 else 2, D=D, H=2, G=1, dtype=dtype)
+        add(f"D {D} {dtype}", "one" if D % 3 else "block", N=20, O=1 if D % 3 else 2, D=D, H=2, G=1, dtype=dtype)
 
 # What choose_tile gives on an A100, an H100 (whose descriptors the interpreter knows too) and elsewhere.
 for capability in (0, 80, 90):
@@ -185,10 +181,10 @@ def run(name):
     O, D, bits = args[0].shape[0], args[1].shape[2], 8 * args[1].element_size()
     plain = not shape.get("key_bias") and not shape.get("softcap")
     tile = TILES[which] if which in TILES else choose_tile(O, D, bits, plain=plain, capability=which)
-    exact = reference.flow_step(*(_double(x) for x in args), **options)
+    exact = truth(args, options)
     plain = reference.flow_step(*args, **options)
-    got = fused.flow_step(*args, **options, tile=tile)
-    again = fused.flow_step(*args, **options, tile=tile) if "key bias" in name else got
+    got = triton.flow_step(*args, **options, tile=tile)
+    again = triton.flow_step(*args, **options, tile=tile) if "key bias" in name else got
     off = (got.double() - exact).abs() / exact.abs().amax(1, keepdim=True).clamp(min=1e-300)
     return {
         "name": name,
@@ -206,5 +202,5 @@ def run(name):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for number, name in enumerate(CASES):
-        fused.PROGRAMS = 1 if number % 2 else 12  # a tile of keys in one part, and in several: fewer than on a GPU
+        triton.PROGRAMS = 1 if number % 2 else 12  # a tile of keys in one part, and in several: fewer than on a GPU
         print(json.dumps(run(name)), flush=True)

@@ -17,15 +17,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attributor.kernels.flow_step.device import sweep
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
+from attributor.kernels.flow_step.triton_device import sweep
 
 BITS = {"bf16": 16, "fp16": 16, "fp32": 32}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 POINTERS = {"p_high": "*fp16", "p_low": "*fp16"} | dict.fromkeys(
     ("p_heads", "p_kv", "p_tiles", "p_before"), "*i32"
 )  # others are *fp32
-SIZES = {"O", "N", "H", "GROUPS", "T", "NK", "parts", "window"}
+SIZES = {"O", "N", "H", "T", "NK", "parts", "window"}
 STRIDES = {"stride_qh", "stride_qn", "stride_kg", "stride_kn"}
 
 
@@ -80,7 +80,6 @@ def source(variant: Variant) -> ASTSource:
         "BO": tile.rows,
         "SINGLE": tile.rows == 1,
         "HELD": tile.held,
-        "HEADS": tile.heads,
         "AHEAD": tile.ahead,
         "KEY_BIAS": variant.key_bias,
         "WINDOW": variant.window,

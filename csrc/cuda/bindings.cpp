@@ -1,4 +1,4 @@
-// attributor._cuda: addresses and sizes in, nothing of torch; attributor/_cuda_step.py keeps the tensors alive.
+// attributor._cuda: addresses and sizes in, nothing of torch; kernels/flow_step/cuda.py keeps the tensors alive.
 #include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -83,7 +83,7 @@ std::pair<int, int> versions() {
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
-    m.doc() = "flow_step for GPUs of compute capability 9.0; see attributor/_cuda_step.py";
+    m.doc() = "flow_step for GPUs of compute capability 9.0; see kernels/flow_step/cuda.py";
     py::register_exception<cuda::Error>(m, "Error", PyExc_RuntimeError);
     py::class_<cuda::Tuning>(m, "Tuning",
                              "How the kernel is cut, for measuring; csrc/cuda/flow_step.h says what each is.")

@@ -1,4 +1,4 @@
-"""flow_step in plain torch: what every other implementation is tested against.
+"""flow_step in plain torch, on any device and with a gradient: what runs where no kernel can.
 
     Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
@@ -9,7 +9,7 @@ softcap * tanh(. / softcap) where the model caps its logits. See README.md besid
 import torch
 from torch import Tensor
 
-__all__ = ["adjoint", "flow_step", "recurrence"]
+__all__ = ["flow_step"]
 
 BLOCK = 256  # query rows a block: bounds the working set to H x BLOCK x N elements
 
@@ -57,25 +57,3 @@ def flow_step(
             total += exponent.masked_fill(hidden, float("-inf")).exp()
         result[:, first:stop] += rows[:, start:stop] @ total
     return result
-
-
-def recurrence(attentions: Tensor, weights: Tensor) -> Tensor:
-    """The definition, on attention matrices that are there: X_l = (X + sum_h w[l, h] A[l, h] X) / (1 + sum_h w[l, h]).
-
-    attentions (L, H, N, N), weights (L, H) -> X_L (N, N), X_0 = I, layers in the order of computation.
-    """
-    N = attentions.shape[-1]
-    X = torch.eye(N, dtype=attentions.dtype, device=attentions.device)
-    for A, w in zip(attentions, weights.to(attentions), strict=True):
-        X = (X + torch.einsum("h,hij,jk->ik", w, A, X)) / (1 + w.sum())
-    return X
-
-
-def adjoint(attentions: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-    """The same from the right, for a few rows: R_(l-1) = (R_l + R_l sum_h w[l, h] A[l, h]) / (1 + sum_h w[l, h]).
-
-    attentions (L, H, N, N), weights (L, H), rows (O, N) -> rows @ X_L, (O, N), last layer first.
-    """
-    for A, w in zip(attentions.flip(0), weights.to(attentions).flip(0), strict=True):
-        rows = (rows + torch.einsum("oi,h,hij->oj", rows, w, A)) / (1 + w.sum())
-    return rows

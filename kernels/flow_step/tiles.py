@@ -20,7 +20,6 @@ class Tile:
         rows: rows of R that are multiplied at once; 1 where there is only one, which needs no product.
         held: the rows of Y stay in registers; otherwise they are added up in memory, tile by tile.
         columns: of D that are multiplied at once; all of them, except in float32.
-        heads: query heads that share one load of K in every step of the loop, 1 or 2.
         ahead: the next head's products are computed while this head is exponentiated.
         warps, stages: warps a program, and tiles of Q and K on their way.
         described: Q and K are loaded through tensor descriptors.
@@ -31,7 +30,6 @@ class Tile:
     rows: int
     held: bool
     columns: int
-    heads: int
     ahead: bool
     warps: int
     stages: int
@@ -50,10 +48,10 @@ def choose_tile(O: int, D: int, bits: int, *, plain: bool, capability: int) -> T
     if bits == 32:  # products of TF32 split both operands in registers: small tiles, and few columns at once
         keys, most_columns = (32 if plain else 16, 32) if described else (16, 16)
         stages = 2 if plain or described else 1
-        return Tile(64, keys, rows, held, min(columns, most_columns), 1, False, 4, stages, described)
+        return Tile(64, keys, rows, held, min(columns, most_columns), False, 4, stages, described)
     if columns == 256:
-        return Tile(64, 64, rows, held, columns, 1, False, 4 if described else 8, 2, described)
+        return Tile(64, 64, rows, held, columns, False, 4 if described else 8, 2, described)
     if not described:
-        return Tile(128, 64, rows, held, columns, 1, False, 8, 3 if capability else 2, described)
+        return Tile(128, 64, rows, held, columns, False, 8, 3 if capability else 2, described)
     wide = O == 1 or (plain and capability < 100)  # elsewhere 128 keys would spill registers
-    return Tile(128, 128 if wide else 64, rows, held, columns, 1, O == 1 and plain, 8, 2, described)
+    return Tile(128, 128 if wide else 64, rows, held, columns, O == 1 and plain, 8, 2, described)

@@ -1,12 +1,11 @@
-"""The device code of the Triton implementation; `fused.py` launches it and says how the work is laid out.
+"""The device code of the Triton implementation; `triton.py` launches it and says how the work is laid out.
 
     Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h 2^(gain s_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
 Capital letters are sizes, B* block sizes, i_ indices of this program, p_ pointers, o_ offsets, b_ tiles.
-Conditions on capital letters are decided at compile time, which is why they are not joined with others by `and`.
+Conditions on capital letters are decided at compile time.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,no-any-return"
-# ruff: noqa: SIM102
 
 import triton
 import triton.language as tl
@@ -152,13 +151,13 @@ def _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inn
 @triton.jit
 def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
          query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
-         O, N, H, GROUPS, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+         O, N, H, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
          D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
-         SINGLE: tl.constexpr, HELD: tl.constexpr, HEADS: tl.constexpr, AHEAD: tl.constexpr, MASKED: tl.constexpr,
+         SINGLE: tl.constexpr, HELD: tl.constexpr, AHEAD: tl.constexpr, MASKED: tl.constexpr,
          KEY_BIAS: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr,
          UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Tiles number begin .. end - 1 of the list, last first, without the `skip` ones from number `skip_at` on."""
-    count = (end - begin - skip) * GROUPS
+    count = (end - begin - skip) * H
     if AHEAD:  # the products of head i + 1 are on their way while head i is exponentiated
         n = end - 1
         n -= tl.where(n < skip_at + skip, skip, 0)
@@ -170,8 +169,8 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
         ahead = i
         if AHEAD:
             ahead = tl.minimum(i + 1, count - 1)
-        i_group = ahead % GROUPS
-        n = end - 1 - ahead // GROUPS
+        i_head = ahead % H
+        n = end - 1 - ahead // H
         if MASKED:
             n -= tl.where(n < skip_at + skip, skip, 0)
         i_tile_ahead = tl.load(p_tiles + n)
@@ -180,16 +179,11 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
                            SOFTCAP)  # fmt: skip
             if SINGLE:
                 rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
-        kv = tl.load(p_kv + i_group)
-        h_ahead = tl.load(p_heads + i_group * HEADS)
+        kv = tl.load(p_kv + i_head)
+        h_ahead = tl.load(p_heads + i_head)
         first_query = i_tile_ahead * BQ
         s_ahead = _products(query, key, h_ahead, kv, first_query, first_key, stride_qh, stride_qn, stride_kg, stride_kn,
                             N, D, BD, BQ, BK, DESCRIBED, UPCAST, PRECISION)  # fmt: skip
-        if HEADS == 2:  # loads the same tile of K: the compiler sees one load
-            h_second = tl.load(p_heads + i_group * HEADS + 1)
-            s_second = _products(query, key, tl.minimum(h_second, H - 1), kv, first_query, first_key, stride_qh,
-                                 stride_qn, stride_kg, stride_kn, N, D, BD, BQ, BK, DESCRIBED, UPCAST,
-                                 PRECISION)  # fmt: skip
         if not AHEAD:
             i_tile = i_tile_ahead
             h = h_ahead
@@ -208,17 +202,7 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
             total += tl.exp2(x) * rows[:, None]
         else:
             total += tl.exp2(x)
-        if HEADS == 2:
-            x = _exponents(s_second, h_second, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK,
-                           KEY_BIAS, SOFTCAP)  # fmt: skip
-            if MASKED:
-                x = tl.where(hidden, float("-inf"), x)
-            if SINGLE:
-                total += tl.exp2(x) * rows[:, None]
-            else:
-                total += tl.exp2(x)
-        if not SINGLE:
-            if i % GROUPS == GROUPS - 1:
+            if i % H == H - 1:
                 y = _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, first_key, BQ, BK, BO,
                             HELD)  # fmt: skip
                 total = tl.zeros([BQ, BK], tl.float32)
@@ -229,11 +213,11 @@ def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
     return total, y
 
 
-@triton.jit(do_not_specialize=["O", "N", "H", "GROUPS", "T", "NK", "parts", "window"])
+@triton.jit(do_not_specialize=["O", "N", "H", "T", "NK", "parts", "window"])
 def sweep(query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_before,
-          p_result, O, N, H, GROUPS, T, NK, parts, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+          p_result, O, N, H, T, NK, parts, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
           D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
-          SINGLE: tl.constexpr, HELD: tl.constexpr, HEADS: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr,
+          SINGLE: tl.constexpr, HELD: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr,
           WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
           PRECISION: tl.constexpr):  # fmt: skip
     """Y of one tile of keys from one part of the queries that see it; nobody else writes there."""
@@ -267,14 +251,14 @@ def sweep(query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p
     total, y = _run(
         total, y, inside, outside, 0, 0, i_rows, first_key,
         query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
-        O, N, H, GROUPS, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
-        D, BD, BQ, BK, BO, SINGLE, HELD, HEADS, AHEAD, False, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
+        O, N, H, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+        D, BD, BQ, BK, BO, SINGLE, HELD, AHEAD, False, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
     )  # fmt: skip
     total, y = _run(
         total, y, start, stop, inside, outside - inside, i_rows, first_key,
         query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
-        O, N, H, GROUPS, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
-        D, BD, BQ, BK, BO, SINGLE, HELD, HEADS, AHEAD, True, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
+        O, N, H, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
+        D, BD, BQ, BK, BO, SINGLE, HELD, AHEAD, True, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
     )  # fmt: skip
     if SINGLE:
         tl.store(p_part + o_key, tl.sum(total, axis=0), mask=first_key + o_key < N)

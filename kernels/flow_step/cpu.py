@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attributor import _core
-from attributor._errors import ImplementationError, InputError
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 __all__ = ["flow_step", "isa"]
 
@@ -20,12 +20,12 @@ def isa() -> str:
     """The instruction set that a call uses now: ``ATTRIBUTOR_ISA``, else the best one usable here.
 
     Raises:
-        ImplementationError: ``ATTRIBUTOR_ISA`` names one that is unknown or not usable here.
+        ImplementationFailure: ``ATTRIBUTOR_ISA`` names one that is unknown or not usable here.
     """
-    asked = os.environ.get("ATTRIBUTOR_ISA") or _core.isa()
-    if asked not in _core.isas():
-        raise ImplementationError(f"ATTRIBUTOR_ISA={asked!r} is not usable here; there are {', '.join(_core.isas())}")
-    return asked
+    name = os.environ.get("ATTRIBUTOR_ISA") or _core.isa()
+    if name not in _core.isas():
+        raise ImplementationFailure(f"ATTRIBUTOR_ISA={name!r} is not usable here; there are {', '.join(_core.isas())}")
+    return name
 
 
 def flow_step(
@@ -44,10 +44,11 @@ def flow_step(
     """On as many threads as torch uses; the same bits for any number of them. Ctrl-C ends it within a second.
 
     Raises:
-        InputError: query and key are not float32, bfloat16 or float16.
+        UnsupportedCall: query and key are not float32, bfloat16 or float16.
+        ImplementationFailure: as `isa`.
     """
     if query.dtype not in _DTYPES:
-        raise InputError(
+        raise UnsupportedCall(
             f"impl='cpu' computes with float32, bfloat16 or float16 query and key, got {query.dtype}; "
             "use impl='reference'"
         )

@@ -15,8 +15,9 @@ import torch
 import triton
 from torch import Tensor
 
-from attributor.kernels.flow_step.device import split_rows, sweep
+from attributor.kernels.flow_step.errors import UnsupportedCall
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, Tile, choose_tile
+from attributor.kernels.flow_step.triton_device import split_rows, sweep
 
 __all__ = ["flow_step", "interpreted"]
 
@@ -43,10 +44,16 @@ def flow_step(
     softcap: float | None,
     tile: Tile | None = None,
 ) -> Tensor:  # (O, N) float32
-    """On the GPU that holds the tensors; query and key float16, bfloat16 or float32, D <= 256. `tile`: for tuning."""
+    """On the GPU that holds the tensors; query and key float16, bfloat16 or float32, D <= 256. `tile`: for tuning.
+
+    Raises:
+        UnsupportedCall: another dtype or a larger D.
+    """
     (O, N), (H, _, D) = rows.shape, query.shape
     if D > MAX_HEAD_SIZE or query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise ValueError(f"the kernel takes 16 or 32 bit floats and D <= {MAX_HEAD_SIZE}, got {query.dtype}, D = {D}")
+        raise UnsupportedCall(
+            f"impl='triton' takes 16 or 32 bit floats and D <= {MAX_HEAD_SIZE}, got {query.dtype}, D = {D}"
+        )
     device = rows.device
     if tile is None:
         plain = key_bias is None and softcap is None
@@ -54,14 +61,14 @@ def flow_step(
     BQ, BK = tile.queries, tile.keys
     T, keys = triton.cdiv(N, BQ), triton.cdiv(N, BK)
     kv = kv_index.tolist()
-    groups = _groups(kv, H, tile.heads)
-    heads = torch.tensor([head for group in groups for head in group], dtype=torch.int32, device=device)
-    kv_of_group = torch.tensor([kv[group[0]] for group in groups], dtype=torch.int32, device=device)
+    order = sorted(range(H), key=lambda h: kv.index(kv[h]))  # query heads that share a key head follow one another
+    heads = torch.tensor(order, dtype=torch.int32, device=device)
+    kv_of_head = torch.tensor([kv[h] for h in order], dtype=torch.int32, device=device)
 
     gain, inner, base = _base_two(scale, power, softcap)
-    row_bias = _padded_bias(row_bias, base, H + 1, T * BQ)
+    row_bias = _padded_bias(row_bias, base, T * BQ)
     empty = torch.empty(1, dtype=torch.float32, device=device)
-    key_bias = empty if key_bias is None else _padded_bias(key_bias, base, H + 1, keys * BK)
+    key_bias = empty if key_bias is None else _padded_bias(key_bias, base, keys * BK)
     rows = rows.detach().to(torch.float32)
     single = tile.rows == 1
     high = low = torch.empty(1, dtype=torch.float16, device=device)
@@ -91,26 +98,17 @@ def flow_step(
         sweep[(keys * parts, blocks if tile.held else 1)](
             _source(query, BQ, tile),
             _source(key, BK, tile),
-            rows, high, low, factor, row_bias, key_bias, heads, kv_of_group, tiles, before, result,
-            O, N, H, len(groups), T, keys * BK, parts, min(window or 0, N), gain, inner,
+            rows, high, low, factor, row_bias, key_bias, heads, kv_of_head, tiles, before, result,
+            O, N, H, T, keys * BK, parts, min(window or 0, N), gain, inner,
             query.stride(0), query.stride(1), key.stride(0), key.stride(1),
-            D=D, BD=tile.columns, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, HEADS=tile.heads,
-            AHEAD=tile.ahead, KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N,
+            D=D, BD=tile.columns, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, AHEAD=tile.ahead,
+            KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N,
             SOFTCAP=softcap is not None, DESCRIBED=tile.described,
             UPCAST=interpreted() and query.dtype == torch.bfloat16,
             PRECISION="tf32x3" if torch.version.hip is None else "ieee",
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return result[0] if parts == 1 else result.sum(0)
-
-
-def _groups(kv: list[int], H: int, size: int) -> list[list[int]]:
-    """Query heads in groups of `size` with one key head; what a group lacks is head H, whose bias is -inf."""
-    by_key: dict[int, list[int]] = {}
-    for head, index in enumerate(kv):
-        by_key.setdefault(index, []).append(head)
-    groups = [heads[i : i + size] for heads in by_key.values() for i in range(0, len(heads), size)]
-    return [group + [H] * (size - len(group)) for group in groups]
 
 
 def _base_two(scale: float, power: float, softcap: float | None) -> tuple[float, float, float]:
@@ -129,10 +127,10 @@ def _float32(x: float) -> float:
     return float(struct.unpack("f", struct.pack("f", x))[0])
 
 
-def _padded_bias(bias: Tensor, base: float, heads: int, length: int) -> Tensor:
-    """(H, N) -> (heads, length) float32 in base 2, -inf beyond."""
-    padded = torch.full((heads, length), float("-inf"), dtype=torch.float32, device=bias.device)
-    padded[: bias.shape[0], : bias.shape[1]] = bias.detach().double() * base
+def _padded_bias(bias: Tensor, base: float, length: int) -> Tensor:
+    """(H, N) -> (H, length) float32 in base 2, -inf beyond."""
+    padded = torch.full((bias.shape[0], length), float("-inf"), dtype=torch.float32, device=bias.device)
+    padded[:, : bias.shape[1]] = bias.detach().double() * base
     return padded
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from attributor import _cuda
-from attributor._errors import ImplementationError, InputError
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 __all__ = ["DTYPES", "MAX_HEAD_SIZE", "flow_step"]
 
@@ -30,11 +30,13 @@ def flow_step(
     """On the GPU that holds the tensors, on its current stream; the same bits every time. `tuning`: for measuring.
 
     Raises:
-        InputError: sizes, a dtype or a tuning that no kernel is compiled for.
-        ImplementationError: the driver or the runtime refuses.
+        UnsupportedCall: sizes, a dtype or a tuning that no kernel is compiled for.
+        ImplementationFailure: the driver or the runtime refuses.
     """
     if query.dtype not in DTYPES:
-        raise InputError(f"impl='cuda' takes bfloat16 or float16 query and key, got {query.dtype}; use impl='triton'")
+        raise UnsupportedCall(
+            f"impl='cuda' takes bfloat16 or float16 query and key, got {query.dtype}; use impl='triton'"
+        )
     (O, N), (H, _, D), G = rows.shape, query.shape, key.shape[0]
     device = rows.device
     # Names, not temporaries: memory that is freed before the launch may be another tensor's by then. Freed after it, it
@@ -73,9 +75,9 @@ def flow_step(
                 tuning=tuning,
             )
     except ValueError as error:
-        raise InputError(f"impl='cuda': {error}") from None
+        raise UnsupportedCall(f"impl='cuda': {error}") from None
     except _cuda.Error as error:
-        raise ImplementationError(f"implementation 'cuda' failed: {error}; use impl='triton'") from error
+        raise ImplementationFailure(f"implementation 'cuda' failed: {error}; use impl='triton'") from error
     return result
 
 
