@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attributor._errors import AttributorError, FileFormatError
-from attributor._view.schema import FORMAT as FLOW_FORMAT
-from attributor._view.schema import check_kind
+from attributor._file import FORMAT as FLOW_FORMAT
+from attributor._file import check_kind
 from attributor.eval.store import CASES, FORMAT, RUN, VERSION
 from attributor.web.errors import ApiError
 from attributor.web.files import Place, opened

@@ -14,7 +14,7 @@ from attributor.web.live.runs import RunStore
 from attributor.web.live.schema import LoadRequest, Memory, ModelState
 
 if TYPE_CHECKING:
-    from attributor._view import FlowArrays
+    from attributor._view import FlowView
 
 __all__ = ["Live", "Settings"]
 
@@ -95,8 +95,8 @@ class Live:
         """The model, and what may be asked for."""
         return self.models.state(Memory(budget=self.runs.budget, used=self.runs.used, total=memory.total()))
 
-    def find(self, flow_id: str) -> "FlowArrays":
-        """A flow as arrays, for the views; raises ApiError 404."""
+    def find(self, flow_id: str) -> "FlowView":
+        """A flow for the views; raises ApiError 404."""
         return self.runs.find(flow_id)
 
     def close(self) -> None:
