@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +48,7 @@ class FlowArrays:
     answer_offsets: Ints | None
     normalized: bool | None
 
-    @cached_property
+    @property
     def on_answer(self) -> Floats | None:
         """(o,) float32, what stayed on earlier answer tokens; None where rows do not add up to 1. Reads all scores."""
         if self.missing_mass is None or not self.normalized:

@@ -192,10 +192,11 @@ def _read_documents(metadata: Mapping[str, str]) -> list[Segment]:
     Raises:
         ValueError, TypeError: they are no list of [start, stop, label or null].
     """
-    found = json.loads(metadata.get("documents", "[]"))
+    documents = json.loads(metadata.get("documents", "[]"))
     try:
         return [
-            Segment(int(start), int(stop), "", None if label is None else str(label)) for start, stop, label in found
+            Segment(int(start), int(stop), "", None if label is None else str(label))
+            for start, stop, label in documents
         ]
     except OverflowError as error:  # 1e999 is infinite
         raise ValueError(str(error)) from error
@@ -221,8 +222,8 @@ def _check_sentences(spans: npt.NDArray[Any], length: int) -> npt.NDArray[np.int
     """
     if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype.kind not in "iu":
         raise InputError(f"sentences must be (s, 2) integers, got {spans.shape} of {spans.dtype}")
-    found = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger ones would wrap around
-    borders = np.concatenate([[0], found.ravel(), [length]])
-    if (np.diff(borders) < 0).any() or (found[:, 0] == found[:, 1]).any():
+    clipped = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger ones would wrap around
+    borders = np.concatenate([[0], clipped.ravel(), [length]])
+    if (np.diff(borders) < 0).any() or (clipped[:, 0] == clipped[:, 1]).any():
         raise InputError(f"sentences must be spans of the text's {length} characters, in order, none over another")
-    return found
+    return clipped

@@ -297,10 +297,10 @@ def test_files_of_version_0_1_still_open():
     assert [flow.normalized for flow in expected.values()] == [True, False, None]
     for name, flow in expected.items():
         for read in (attributor.load, open_mapped):
-            found = read(folder / f"{name}.safetensors")
-            same(found, flow)
-            assert found.normalized is flow.normalized
-            assert found.sentences == flow.sentences
+            flow_of_file = read(folder / f"{name}.safetensors")
+            same(flow_of_file, flow)
+            assert flow_of_file.normalized is flow.normalized
+            assert flow_of_file.sentences == flow.sentences
 
 
 @pytest.mark.parametrize("normalized", [True, False, None])

@@ -98,7 +98,7 @@ def _encode(
     counts = lengths_of(units.first, units.tokens)
     if (counts != 1).any():
         tensors["token_counts"] = smallest(counts)
-    for name, values in (("on_answer", flow.arrays.on_answer), ("missing", flow.arrays.missing_mass)):
+    for name, values in (("on_answer", view.on_answer), ("missing", flow.arrays.missing_mass)):
         if values is not None:
             means = np.add.reduceat(values, rows_first, dtype=np.float64) / lengths_of(rows_first, o)
             tensors[name] = np.maximum(means, 0.0).astype(np.float32)

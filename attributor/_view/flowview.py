@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from attributor._fields import Floats
 from attributor._view.scores import Scores
 
 if TYPE_CHECKING:
@@ -44,3 +46,8 @@ class FlowView:
             if made is None:
                 made = vars(self)["_scores"] = Scores(self.flow, self.name)
             return made
+
+    @cached_property
+    def on_answer(self) -> Floats | None:
+        """(o,) float32, what stayed on earlier answer tokens; None where rows do not add up to 1."""
+        return self.flow.arrays.on_answer
