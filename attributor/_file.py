@@ -1,117 +1,176 @@
-"""Flow <-> safetensors; the schema is in docs/flow-file.md."""
+"""Flow files, docs/flow-file.md: one reader and one writer. Imports no torch."""
 
+from __future__ import annotations
+
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+import numpy.typing as npt
 
 from attributor._errors import FileFormatError, InputError
-from attributor._header import SAVE_AGAIN, read_header
+from attributor._header import FLOW, check_kind, open_checked, read_header
 from attributor._io import write_atomically
-from attributor._result import Flow
 from attributor._segments import Segment
-from attributor._view.schema import (
-    FORMAT,
-    VERSION,
-    check_kind,
-    read_documents,
-    read_meta,
-    read_sentences,
-    write_metadata,
-)
+from attributor._view.pack import map_tensors, pack_parts
 
-__all__ = ["FORMAT", "VERSION", "read_flow", "write_flow"]
+if TYPE_CHECKING:
+    from attributor._result import Flow
+
+__all__ = ["pack_flow", "read_flow", "write_flow"]
 
 CHEAP = 200_000  # characters of a text whose sentences are split for the file, if nobody asked for them: 0.6 s
+CHUNK = 1 << 20  # bytes
+
+Array = npt.NDArray[Any]
 
 
 def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
     """Write a flow; see `Flow.save`."""
-    tensors: dict[str, Tensor] = {"scores": flow.scores, "ids": flow.ids}
-    if flow.missing_mass is not None:
-        tensors["missing_mass"] = flow.missing_mass
-    for name, text, offsets in (
-        ("text", flow.text, flow.offsets),
-        ("answer", flow.answer, flow.answer_offsets),
-    ):
-        if text is not None and offsets is not None:
-            tensors[name] = torch.from_numpy(np.frombuffer(text.encode("utf-8"), dtype=np.uint8).copy())
-            tensors["offsets" if name == "text" else "answer_offsets"] = offsets.to(torch.int32)
-    if flow.text is not None and ("sentences" in vars(flow) or len(flow.text) <= CHEAP):
-        spans = [(s.start, s.stop) for s in flow.sentences]
-        tensors["sentences"] = torch.tensor(spans, dtype=torch.int32).reshape(-1, 2)
-    metadata = write_metadata(flow.documents, flow.meta)
 
     def write(file: Path) -> None:
-        try:
-            # A tensor that shares its memory with another is refused by safetensors, and two views of one tensor may.
-            save_file({k: v.clone() for k, v in tensors.items()}, file, metadata)
-        except SafetensorError as error:  # what the library makes of a full disk
-            raise OSError(str(error)) from error
+        with file.open("wb") as out:
+            out.writelines(pack_flow(flow)[1])
 
     write_atomically(path, write)
 
 
-def read_flow(path: str | os.PathLike[str]) -> Flow:
-    """Read a flow; see `attributor.load`."""
-    metadata = read_header(path).metadata
-    check_kind(str(path), metadata)
-    try:
-        with safe_open(Path(path).expanduser(), framework="pt") as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise FileFormatError(f"{path} is corrupt or truncated: {error}; {SAVE_AGAIN}") from error
-    try:
-        return _build(tensors, metadata)
-    except (InputError, KeyError, TypeError, ValueError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise FileFormatError(f"{path} is a flow file whose parts do not fit together: {what}") from error
+def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
+    """How many bytes the flow's file has, and the bytes, at most a megabyte at a time; scores are not copied before."""
+    arrays = flow.arrays
+    tensors: dict[str, Array] = {"scores": arrays.scores, "ids": arrays.ids}
+    if arrays.missing_mass is not None:
+        tensors["missing_mass"] = arrays.missing_mass
+    for name, text, places, offsets in (
+        ("text", flow.text, "offsets", arrays.offsets),
+        ("answer", flow.answer, "answer_offsets", arrays.answer_offsets),
+    ):
+        if text is not None and offsets is not None:
+            tensors[name] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+            tensors[places] = offsets.astype(np.int32)
+    if flow.text is not None and ("sentence_spans" in vars(flow) or len(flow.text) <= CHEAP):
+        tensors["sentences"] = flow.sentence_spans.astype(np.int32)
+    metadata = {
+        "format": FLOW.format,
+        "version": str(FLOW.version),
+        "documents": json.dumps([[d.start, d.stop, d.label] for d in flow.documents]),
+        "meta": json.dumps(dict(flow.meta)),
+    }
+    if flow.normalized is not None:
+        metadata["normalized"] = str(flow.normalized).lower()
+    parts = pack_parts(tensors, metadata)
+    return sum(len(part) for part in parts), _chunks(parts)
 
 
-def _build(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Flow:
-    text, offsets = _text(tensors, "text"), _integers(tensors, "offsets")
-    answer, answer_offsets = _text(tensors, "answer"), _integers(tensors, "answer_offsets")
-    flow = Flow(
-        scores=tensors["scores"],
-        ids=tensors["ids"],
-        missing_mass=tensors.get("missing_mass"),
+def _chunks(parts: list[bytes | memoryview]) -> Iterator[bytes]:
+    for part in parts:
+        for at in range(0, len(part), CHUNK):
+            yield bytes(part[at : at + CHUNK])
+
+
+def read_flow(path: str | os.PathLike[str], make: Callable[..., Flow], *, mapped: bool = False) -> Flow:
+    """Read a flow; see `attributor.load`, and for `mapped` `open_mapped`.
+
+    `make` is the class `Flow`, which imports this module.
+    """
+    name = str(Path(path).expanduser())
+    with open_checked(path) as file:
+        header = read_header(file, name)
+        check_kind(name, header.metadata)
+        try:
+            return _build(map_tensors(file, header), header.metadata, make, mapped)
+        except (InputError, KeyError, TypeError, ValueError, RecursionError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(f"{name} is a flow file whose parts do not fit together: {what}") from error
+
+
+def _build(tensors: dict[str, Array], metadata: Mapping[str, str], make: Callable[..., Flow], mapped: bool) -> Flow:
+    def read(name: str) -> Array | None:
+        return np.array(tensors[name]) if name in tensors else None
+
+    meta = _read_meta(metadata)
+    text = _decode("text", read("text"))
+    flow = make(
+        scores=tensors["scores"] if mapped else np.array(tensors["scores"]),
+        ids=np.array(tensors["ids"]),
+        missing_mass=read("missing_mass"),
+        normalized=_read_normalized(metadata, meta),
         text=text,
-        offsets=offsets,
-        answer=answer,
-        answer_offsets=answer_offsets,
-        documents=read_documents(metadata),
-        meta=read_meta(metadata),
+        offsets=read("offsets"),
+        answer=_decode("answer", read("answer")),
+        answer_offsets=read("answer_offsets"),
+        documents=_read_documents(metadata),
+        meta=meta,
     )
-    if text is not None and "sentences" in tensors:
-        vars(flow)["sentences"] = _sentences(tensors["sentences"], text, flow.documents)
+    sentences = read("sentences")
+    if text is not None and sentences is not None:
+        vars(flow)["sentence_spans"] = _check_sentences(sentences, len(text))
     return flow
 
 
-def _sentences(spans: Tensor, text: str, documents: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Sentences as `Flow.sentences` gives them, each with the document that it lies in."""
-    found = read_sentences(spans.numpy(), len(text))
-    order = sorted(range(len(documents)), key=lambda d: documents[d].start)
-    before = np.searchsorted([documents[d].start for d in order], found[:, 0], side="right") - 1
-    return tuple(
-        Segment(start, stop, text[start:stop], None, order[d] if d >= 0 and stop <= documents[order[d]].stop else None)
-        for (start, stop), d in zip(found.tolist(), before.tolist(), strict=True)
-    )
-
-
-def _text(tensors: dict[str, Tensor], name: str) -> str | None:
-    if name not in tensors:
+def _decode(name: str, data: Array | None) -> str | None:
+    if data is None:
         return None
-    data = tensors[name]
-    if data.dtype != torch.uint8 or data.ndim != 1:
-        raise InputError(f"{name} must be bytes of UTF-8, got {tuple(data.shape)} of {data.dtype}")
-    return data.numpy().tobytes().decode("utf-8")
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise InputError(f"{name} must be bytes of UTF-8, got {data.shape} of {data.dtype}")
+    return data.tobytes().decode("utf-8")
 
 
-def _integers(tensors: dict[str, Tensor], name: str) -> Tensor | None:
-    return tensors[name].to(torch.int64) if name in tensors and not tensors[name].is_floating_point() else None
+def _read_normalized(metadata: Mapping[str, str], meta: Mapping[str, str]) -> bool | None:
+    """The argument `normalized` of `Flow`.
+
+    Raises:
+        InputError: the file says neither "true" nor "false".
+    """
+    written = metadata.get("normalized")
+    if written is None:  # not known; or a file of version 0.1, which says it in `meta`
+        return False if meta.get("normalize", "true").lower() == "false" else None
+    if written not in ("true", "false"):
+        raise InputError(f'normalized must be "true" or "false", got {written[:20]!r}')
+    return written == "true"
+
+
+def _read_documents(metadata: Mapping[str, str]) -> list[Segment]:
+    """The documents as they stand there, not yet checked against the text.
+
+    Raises:
+        ValueError, TypeError: they are no list of [start, stop, label or null].
+    """
+    documents = json.loads(metadata.get("documents", "[]"))
+    try:
+        return [
+            Segment(int(start), int(stop), "", None if label is None else str(label))
+            for start, stop, label in documents
+        ]
+    except OverflowError as error:  # 1e999 is infinite
+        raise ValueError(str(error)) from error
+
+
+def _read_meta(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What made the flow.
+
+    Raises:
+        InputError: it is not an object; ValueError: not JSON.
+    """
+    meta = json.loads(metadata.get("meta", "{}"))
+    if not isinstance(meta, dict):
+        raise InputError("meta must be an object of strings")
+    return {str(key): str(value) for key, value in meta.items()}
+
+
+def _check_sentences(spans: npt.NDArray[Any], length: int) -> npt.NDArray[np.int64]:
+    """Sentences of a text of `length` characters, checked: (s, 2) int64, in order, none empty or over another.
+
+    Raises:
+        InputError: spans of another shape, out of order, or outside of the text.
+    """
+    if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype.kind not in "iu":
+        raise InputError(f"sentences must be (s, 2) integers, got {spans.shape} of {spans.dtype}")
+    clipped = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger ones would wrap around
+    borders = np.concatenate([[0], clipped.ravel(), [length]])
+    if (np.diff(borders) < 0).any() or (clipped[:, 0] == clipped[:, 1]).any():
+        raise InputError(f"sentences must be spans of the text's {length} characters, in order, none over another")
+    return clipped

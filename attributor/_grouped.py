@@ -1,4 +1,7 @@
-"""Token scores summed up to sentences, documents or any other pieces of the prompt."""
+"""Token scores summed up to sentences, documents or any other pieces of the prompt.
+
+Torch is imported where a tensor is made: `attributor explore` starts without it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._segments import Segment
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
+    from torch import Tensor
 
-__all__ = ["Grouped", "Hit", "aggregate", "import_extra", "largest"]
+__all__ = ["Grouped", "Hit", "aggregate", "import_extra", "largest", "mean_of_rows", "shorten"]
 
 ROWS_AT_ONCE = 64  # answer rows that are widened to float64 at a time
 
@@ -62,6 +64,8 @@ class Grouped:
     @classmethod
     def of_tokens(cls, scores: Tensor, tokens: Sequence[Segment], how: str = "sum") -> Grouped:
         """Each token for itself, which every `how` leaves as it is."""
+        import torch
+
         _parse(how)
         return cls(scores, tuple(tokens), torch.zeros(len(scores)) if how == "sum" else None, how)
 
@@ -71,7 +75,7 @@ class Grouped:
 
     def total(self) -> Tensor:
         """Scores averaged over the answer's tokens: (s,) float32."""
-        return self.scores.mean(dim=0, dtype=torch.float64).float()
+        return mean_of_rows(self.scores)
 
     def top(self, k: int = 5) -> list[Hit]:
         """The k segments with the largest scores, largest first."""
@@ -110,20 +114,28 @@ class Grouped:
         return f"Grouped({columns} segments x {rows} answer token{'s' * (rows != 1)}, how={self.how!r}){best}"
 
 
+def mean_of_rows(scores: Tensor) -> Tensor:
+    """(k,) float32 of (o, k), averaged in double precision."""
+    import torch
+
+    return scores.mean(dim=0, dtype=torch.float64).float()
+
+
 def aggregate(
-    scores: Tensor, assigned: npt.NDArray[np.int64], segments: Sequence[Segment], how: str = "sum"
+    values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], segments: Sequence[Segment], how: str = "sum"
 ) -> Grouped:
     """Put the tokens of each segment together.
 
     Args:
-        scores: (o, k) float32.
+        values: (o, k) float32, scores of tokens.
         assigned: (k,) the segment of each token, -1 for none.
         segments: the s segments.
         how: "sum"; "mean" over a segment's tokens; "max"; "topK" such as "top5", the mean of the K largest tokens (of
             all of them, where a segment has fewer). A segment without tokens gets 0.
     """
+    import torch
+
     k = _parse(how)
-    values = scores.numpy()
     count = len(segments)
     if k:
         grouped = _top_means(values, assigned, count, k)
@@ -181,6 +193,8 @@ def _top_means(
     values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], count: int, k: int
 ) -> npt.NDArray[np.float32]:
     """Mean of the k largest tokens of each segment; segments of like size are done together, padded with -inf."""
+    import torch
+
     out = np.zeros((len(values), count), dtype=np.float32)
     order = np.argsort(assigned, kind="stable")
     first, last = (np.searchsorted(assigned[order], np.arange(count), side=side) for side in ("left", "right"))
@@ -206,6 +220,8 @@ def largest(total: Tensor, k: int) -> list[int]:
     """Indices of the k largest values, largest first, the first of equals first."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"top() takes a number of at least 1, got {k!r}")
+    import torch
+
     return [int(i) for i in torch.argsort(total, descending=True, stable=True)[:k]]
 
 

@@ -1,15 +1,20 @@
 """A flow as one standalone page, for a file or a notebook; what is in the page is made in attributor/_view."""
 
+from __future__ import annotations
+
 import html
 import os
+from typing import TYPE_CHECKING
 
 from attributor._grouped import shorten
 from attributor._io import write_atomically
-from attributor._result import Flow
+from attributor._view import FlowView
 from attributor._view import page as pages
-from attributor._view.arrays import FlowArrays
 from attributor._view.page import FILE_LIMIT, NOTEBOOK_LIMIT
 from attributor._view.visible import visible
+
+if TYPE_CHECKING:
+    from attributor._result import Flow
 
 __all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "notebook", "page", "visible", "write_page"]
 
@@ -22,12 +27,12 @@ def page(flow: Flow, limit: int = FILE_LIMIT) -> str:
     Raises:
         AttributorError: this installation has no front end.
     """
-    return pages.page(_arrays(flow), limit)
+    return pages.page(FlowView(flow), limit)
 
 
 def notebook(flow: Flow) -> str:
     """The page in a sandboxed frame, or a plain table where it would be too large to keep in a notebook."""
-    return pages.frame(_arrays(flow)) or _table(flow)
+    return pages.frame(FlowView(flow)) or _table(flow)
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:
@@ -39,16 +44,10 @@ def write_page(text: str, path: str | os.PathLike[str]) -> None:
     write_atomically(path, text.encode("utf-8"))
 
 
-def _arrays(flow: Flow) -> FlowArrays:
-    if flow.text is not None:
-        _ = flow.sentences  # split once for the flow, not for each of its pages
-    return FlowArrays.of(flow)
-
-
 def _summary(flow: Flow) -> str:
     parts = [flow.meta["model"]] if "model" in flow.meta else []
     parts.append(f"{flow.prompt_length:,} prompt tokens")
-    parts.append(f"{len(flow.scores):,} answer tokens" if len(flow.ids) > flow.prompt_length else "the next token")
+    parts.append(f"{len(flow.scores):,} answer tokens" if flow.answered else "the next token")
     if "weights" in flow.meta:
         parts.append(f"weights {flow.meta['weights']}")
     return " · ".join(parts)

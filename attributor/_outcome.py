@@ -59,7 +59,9 @@ def complete(
                 f"rows of the flow sum to 1 only within {worst:.2g}: the recorded queries and keys are not those that "
                 "the model's attention used (is its cache quantised or compressed?)"
             )
-    return replace(drafted, scores=rows[:, : drafted.prompt_length].float(), missing_mass=missing, meta=meta)
+    return replace(
+        drafted, scores=rows[:, : drafted.prompt_length].float(), missing_mass=missing, normalized=normalize, meta=meta
+    )
 
 
 def describe(

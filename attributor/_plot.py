@@ -9,11 +9,12 @@ import numpy.typing as npt
 
 from attributor._errors import InputError
 from attributor._grouped import Grouped, import_extra, shorten
-from attributor._html import visible
-from attributor._result import Flow
+from attributor._view.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from attributor._result import Flow
 
 __all__ = ["draw"]
 

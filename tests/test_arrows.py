@@ -23,10 +23,10 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "huggingface_hub psutil rich transformers triton typer",
     ),
     # what both doors need: no torch, so that `explore` starts at once (test_web_start.py); a model is for web/live only
-    "web": ("web", "eval view text errors", "fastapi h11 pydantic starlette uvicorn"),
+    "web": ("web", "eval result text errors", "fastapi h11 pydantic starlette uvicorn"),
     "live": (
         "web.live",
-        "web flow models prompt record result text step view errors",
+        "web flow models prompt record result text step errors",
         "anyio fastapi huggingface_hub pydantic starlette transformers",
     ),
     "eval": (
@@ -60,11 +60,10 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "prompt": ("_encode _prompt", "result text errors", ""),
     "result": (
-        "_fields _file _grouped _html _plot _result",
-        "view text errors",
+        "_fields _file _grouped _html _plot _result _view",
+        "text errors",
         "matplotlib pandas safetensors",
     ),
-    "view": ("_view", "text errors", "safetensors"),
     "text": ("_offsets _segments", "errors", "sentencesplit"),
     "errors": ("_checks _errors _header _io _literals", "", ""),
 }

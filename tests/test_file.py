@@ -16,7 +16,7 @@ from tiny_front_end import tiny_front_end  # noqa: F401
 import attributor
 from attributor import _file, _result
 from attributor._errors import FileFormatError, OutputError
-from attributor._result import Flow
+from attributor._result import Flow, open_mapped
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ def test_the_file_is_as_documented(path):
     assert metadata["version"] == "1"
     assert json.loads(metadata["documents"]) == [[d.start, d.stop, None] for d in flow.documents]
     assert json.loads(metadata["meta"]) == flow.meta
+    assert metadata["normalized"] == "true"
     assert shapes == {
         "scores": (torch.float32, (o, k)),
         "ids": (torch.int64, (k + o,)),
@@ -126,11 +127,11 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     flow.save(path)
     before = path.read_bytes()
 
-    def full(tensors, file, metadata):
-        Path(file).write_bytes(b"half")
+    def full():
+        yield b"half"
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_file, "save_file", full)
+    monkeypatch.setattr(_file, "pack_flow", lambda flow: (8, full()))
     with pytest.raises(OutputError, match=r"a flow.safetensors: No space left on device"):
         flow.save(path)
     assert path.read_bytes() == before
@@ -138,11 +139,11 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(path, monkeypatch):
 
 
 def test_an_interrupted_save_leaves_nothing(path, monkeypatch):
-    def interrupted(tensors, file, metadata):
-        Path(file).write_bytes(b"half")
+    def interrupted():
+        yield b"half"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_file, "save_file", interrupted)
+    monkeypatch.setattr(_file, "pack_flow", lambda flow: (8, interrupted()))
     with pytest.raises(KeyboardInterrupt):
         example().save(path)
     assert os.listdir(path.parent) == []
@@ -189,8 +190,8 @@ def test_a_folder_is_refused(tmp_path):
         (struct.pack("<Q", 2) + b"[]", "not an object"),
         (struct.pack("<Q", 2) + b"\xff\xfe", "its header cannot be read"),
         (struct.pack("<Q", 200_000) + b'{"a":' + b"[" * 199_995, "its header cannot be read"),
-        (struct.pack("<Q", 2) + b"{}", "not a flow .format: None"),
-        (struct.pack("<Q", 20) + b'{"__metadata__":123}', "not a flow .format: None"),
+        (struct.pack("<Q", 2) + b"{}", "not a flow file .format: None"),
+        (struct.pack("<Q", 20) + b'{"__metadata__":123}', "not a flow file .format: None"),
     ],
 )
 def test_files_of_another_kind(path, content, message):
@@ -232,7 +233,7 @@ def drop(where, key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("m", "format", "pt"), "not a flow .format: 'pt', expected 'attributor.flow'"),
+        (put("m", "format", "pt"), "not a flow file .format: 'pt', expected 'attributor.flow'"),
         (
             put("m", "version", "2"),
             "newer attributor .flow version 2, this one reads up to 1.: pip install -U attributor",
@@ -261,6 +262,7 @@ def drop(where, key):
         (put("m", "documents", "[[0]]"), "do not fit together"),
         (put("m", "documents", "7"), "do not fit together"),
         (put("m", "meta", "[1]"), "meta must be an object"),
+        (put("m", "normalized", "True"), 'normalized must be "true" or "false", got \'True\''),
     ],
 )
 def test_parts_that_do_not_fit(path, change, message):
@@ -277,11 +279,39 @@ def test_a_header_that_lies_about_its_tensors_is_refused_before_they_are_read(pa
     header["ids"]["data_offsets"] = header["scores"]["data_offsets"]
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
-    monkeypatch.setattr(_file, "safe_open", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(_file, "map_tensors", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(
         FileFormatError, match=r"is corrupt or truncated: tensor 'ids', I64 .*, cannot lie in the bytes"
     ):
         attributor.load(path)
+
+
+def test_files_of_version_0_1_still_open():
+    """They were written before `normalized` had a key of its own; what it is then stands in `meta`."""
+    folder = Path(__file__).parent / "flow_files"
+    expected = {
+        "v0.1": example(),
+        "v0.1-unnormalized": example(normalized=False, meta={"model": "tiny", "normalize": "false"}),
+        "v0.1-no-missing-mass": example(missing_mass=None, meta={"model": "tiny", "power": "2"}),
+    }
+    assert [flow.normalized for flow in expected.values()] == [True, False, None]
+    for name, flow in expected.items():
+        for read in (attributor.load, open_mapped):
+            flow_of_file = read(folder / f"{name}.safetensors")
+            same(flow_of_file, flow)
+            assert flow_of_file.normalized is flow.normalized
+            assert flow_of_file.sentences == flow.sentences
+
+
+@pytest.mark.parametrize("normalized", [True, False, None])
+def test_whether_rows_add_up_to_1_is_not_read_from_meta(path, normalized):
+    missing = None if normalized is None else torch.full((4,), 0.01)
+    for meta in ({"normalize": "true"}, {"normalize": "false"}, {}):
+        flow = example(normalized=normalized, missing_mass=missing, meta=meta)
+        assert flow.normalized is normalized
+        if normalized is not None:  # what is not known has no key
+            flow.save(path)
+            assert attributor.load(path).normalized is normalized
 
 
 def test_tensors_of_a_later_writer_are_ignored(path):

@@ -273,18 +273,17 @@ def one_token_a_mile(text: str) -> dict:
 
 
 def test_marks_of_people_go_along():
-    """What an evaluation knows about a case; `page` of `FlowArrays` takes it."""
-    from dataclasses import replace
-
-    from attributor._view.arrays import FlowArrays
+    """What an evaluation knows about a case; `page` of a `FlowView` takes it."""
+    from attributor._view import FlowView
     from attributor._view.page import page as page_of
 
-    arrays = FlowArrays.of(example())
-    marked = replace(arrays, gold=(3, 0), gold_documents=(1,), question="How often?", expected="Twice", title="Case 1")
+    flow = example()
+    facts = {"question": "How often?", "expected": "Twice", "title": "Case 1"}
+    marked = FlowView(flow, gold=(3, 0), gold_documents=(1,), **facts)
     data = data_of(page_of(marked))
     assert (data["gold"].tolist(), data["gold_documents"].tolist()) == ([0, 3], [1])
     assert (data["question"], data["expected"], data["title"]) == ("How often?", "Twice", "Case 1")
-    plain = data_of(page_of(arrays))
+    plain = data_of(page_of(FlowView(flow)))
     assert not {"gold", "gold_documents"} & set(plain)
     assert (plain["question"], plain["expected"]) == (None, None)
 

@@ -71,7 +71,7 @@ def test_from_a_model_to_other_weights_and_to_the_end_of_a_recording(folder):
         assert [one["recorded"] for one in client.get("/api/runs").json()["runs"]] == [False, False]
         gone = error(client.post(f"/api/runs/{made['run']}/weigh", json={"weights": "mean"}), 409)
         assert gone["code"] == "recording_gone"
-        assert client.live.find(made["flow"]).scores.shape == tuple(flow.scores.shape)
+        assert client.live.find(made["flow"]).flow.scores.shape == tuple(flow.scores.shape)
         assert client.delete(f"/api/runs/{made['run']}").status_code == 204
         assert error(client.delete(f"/api/runs/{made['run']}"), 404)["code"] == "run_not_found"
         assert len(client.get("/api/runs").json()["runs"]) == 1

@@ -150,14 +150,14 @@ def test_ids_are_opaque_and_a_flows_id_is_not_its_runs():
         store.get(made[0].flow_id)
 
 
-def test_the_arrays_of_a_flow_are_made_once_and_share_its_numbers():
+def test_the_view_of_a_flow_is_made_once_and_shares_its_numbers():
     store, one = RunStore(10**9), run()
     one.asked = "Who?"
     store.add(one)
-    arrays = store.find(one.flow_id)
-    assert arrays is store.find(one.flow_id)
-    assert arrays.scores.ctypes.data == one.flow.scores.data_ptr()
-    assert arrays.question == "Who?"
+    view = store.find(one.flow_id)
+    assert view is store.find(one.flow_id)
+    assert view.flow is one.flow
+    assert view.question == "Who?"
 
 
 def test_what_a_view_of_layers_gets():

@@ -38,7 +38,7 @@ def test_heat_is_the_scores():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Twice", "a", "day", "."]
 
 
-@pytest.mark.parametrize("changes", [{"meta": {"normalize": "false"}}, {"missing_mass": None}], ids=["raw", "power"])
+@pytest.mark.parametrize("changes", [{"normalized": False}, {"missing_mass": None}], ids=["raw", "power"])
 def test_scores_that_are_no_shares_are_not_called_so(changes):
     flow = example(**changes)
     axes = flow.plot("bars", by="document")

@@ -96,16 +96,95 @@ def test_rows_add_up():
 
 def test_what_stayed_on_the_answer_is_unknown_without_a_known_whole():
     assert example(missing_mass=None).on_answer is None
-    assert example(meta={"normalize": "false"}).on_answer is None
+    assert example(normalized=False).on_answer is None
 
 
 def test_sums_are_shares_only_where_the_whole_is_known():
     assert example().normalized
-    for changes in ({"missing_mass": None}, {"meta": {"normalize": "false"}}):  # power, value norms; normalize=False
+    for changes in ({"missing_mass": None}, {"normalized": False}):  # power, value norms; normalize=False
         flow = example(**changes)
         assert not flow.normalized
         assert "%" not in repr(flow)
         assert f"{flow.top(1, by='sentence')[0].share:.3g}" in repr(flow)
+
+
+@pytest.mark.parametrize(
+    ("changes", "normalized"),
+    [
+        ({}, True),
+        ({"normalized": True}, True),
+        ({"normalized": False}, False),
+        ({"missing_mass": None}, None),
+        ({"missing_mass": None, "normalized": True}, None),
+        ({"missing_mass": None, "normalized": False}, False),
+        ({"meta": {"normalize": "false"}}, True),  # meta is for people
+    ],
+)
+def test_normalized_is_a_field(changes, normalized):
+    flow = example(**changes)
+    assert flow.normalized is normalized
+    assert dataclasses.replace(flow, meta={}).normalized is normalized
+    assert (flow.on_answer is not None) is bool(normalized)
+
+
+def test_normalized_follows_the_missing_mass_that_is_replaced():
+    unknown = example(missing_mass=None)
+    assert dataclasses.replace(unknown, missing_mass=torch.zeros(4)).normalized is True
+    assert dataclasses.replace(example(), missing_mass=None).normalized is None
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_numpy_arrays_are_taken_as_well(dtype):
+    tensors = example()
+    arrays = tensors.arrays
+    flow = Flow(
+        scores=arrays.scores.astype(dtype),
+        ids=arrays.ids.astype(np.int32),
+        missing_mass=arrays.missing_mass,
+        text=tensors.text,
+        offsets=arrays.offsets.astype(np.uint16),
+        answer=tensors.answer,
+        answer_offsets=arrays.answer_offsets,
+    )
+    assert torch.equal(flow.scores, torch.from_numpy(arrays.scores.astype(dtype).astype(np.float32)))
+    for name in ("ids", "missing_mass", "offsets", "answer_offsets"):
+        assert torch.equal(getattr(flow, name), getattr(tensors, name)), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"scores": np.ones((2, 3), np.int64)},
+            r"scores must be a 2-dimensional tensor of floats, got \(2, 3\) of int64",
+        ),
+        ({"scores": np.full((2, 3), 1e300)}, "must be finite in float32; 6 of 6"),
+        ({"scores": np.full((2, 3), 1j)}, "of complex128"),
+        ({"ids": np.zeros(5, bool)}, r"ids must be a 1-dimensional tensor of integers, got \(5,\) of bool"),
+        ({"ids": torch.zeros(5, dtype=torch.bool)}, "of torch.bool"),
+        ({"normalized": "true"}, "normalized must be True, False or None, got 'true'"),
+    ],
+)
+def test_arrays_that_do_not_fit(changes, message):
+    with pytest.raises(InputError, match=message):
+        Flow(**(GOOD | changes))
+
+
+def test_tensors_and_arrays_share_their_memory():
+    scores = torch.rand(2, 3)
+    flow = Flow(scores=scores, ids=torch.arange(5))
+    assert flow.scores.data_ptr() == scores.data_ptr() == flow.arrays.scores.ctypes.data
+    flow.scores[0, 0] = 7.0
+    assert flow.arrays.scores[0, 0] == scores[0, 0] == 7.0
+
+
+def test_the_tensor_of_a_read_only_array_is_a_copy():
+    scores = np.ones((2, 3), np.float32)
+    scores.flags.writeable = False
+    flow = Flow(scores=scores, ids=np.arange(5))
+    assert np.shares_memory(flow.arrays.scores, scores)
+    flow.scores[0, 0] = 7.0
+    assert scores[0, 0] == 1.0
 
 
 @pytest.mark.parametrize("path", [None, 5, b"flow"])
@@ -312,7 +391,7 @@ def test_repr_is_short_and_says_what_there_is():
     assert "top sentence: " in text
     assert "%" in text
     assert "top token" in repr(Flow(**GOOD))
-    assert "%" not in repr(example(meta={"normalize": "false"})).splitlines()[-1]
+    assert "%" not in repr(example(normalized=False)).splitlines()[-1]
     long = repr(example(answer="word " * 500))
     assert max(len(line) for line in long.splitlines()) < 160
     assert "4 segments x 4 answer tokens" in repr(example().by("sentence"))

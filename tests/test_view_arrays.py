@@ -1,4 +1,4 @@
-"""FlowArrays: the same flow as attributor.load gives, without torch and without reading its scores."""
+"""Flows mapped from their files: the same as attributor.load gives, without torch and without reading the scores."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import attributor
+from attributor import _result
 from attributor._errors import FileFormatError
-from attributor._result import Flow
-from attributor._view import FlowArrays, arrays
+from attributor._file import pack_flow
+from attributor._result import Flow, load, open_mapped
+from attributor._view import FlowView
 from attributor._view.encode import encode_view
-from attributor._view.flowfile import flow_file
 
 FAR = 2**63 - 1
 NO_ANSWER = {"answer": "", "answer_offsets": torch.zeros(0, 2).long()}
@@ -32,7 +32,7 @@ FLOWS = {
     "next token": Flow(
         scores=torch.rand(1, 4), ids=torch.arange(4), answer="", answer_offsets=torch.zeros(0, 2).long()
     ),
-    "unnormalised": example(meta={"normalize": "false"}),
+    "unnormalised": example(normalized=False),
 }
 
 
@@ -46,76 +46,77 @@ def path(tmp_path):
     return tmp_path / "a.safetensors"
 
 
-def same(arrays: FlowArrays, flow: Flow) -> None:
+def same(one: Flow, flow: Flow) -> None:
     pairs = [
-        (arrays.scores, flow.scores),
-        (arrays.ids, flow.ids),
-        (arrays.missing, flow.missing_mass),
-        (arrays.offsets, flow.offsets),
-        (arrays.answer_offsets, flow.answer_offsets),
-        (arrays.on_answer, flow.on_answer),
+        (one.arrays.scores, flow.scores),
+        (one.arrays.ids, flow.ids),
+        (one.arrays.missing_mass, flow.missing_mass),
+        (one.arrays.offsets, flow.offsets),
+        (one.arrays.answer_offsets, flow.answer_offsets),
+        (one.arrays.on_answer, flow.on_answer),
     ]
     for left, right in pairs:
         assert (left is None) == (right is None)
         if left is not None:
             assert left.shape == tuple(right.shape)
-            assert np.allclose(left, right.numpy(), atol=1e-7)
-    assert (arrays.text, arrays.answer, arrays.documents) == (flow.text, flow.answer, flow.documents)
-    assert (arrays.meta, arrays.normalized) == (flow.meta, flow.normalized)
-    assert arrays.prompt_length == flow.prompt_length
-    assert arrays.answered == (flow.ids.numel() > flow.prompt_length)
+            assert left.dtype == right.numpy().dtype
+            assert np.array_equal(left, right.numpy())
+    assert (one.text, one.answer, one.documents) == (flow.text, flow.answer, flow.documents)
+    assert one.meta == flow.meta
+    assert one.normalized is flow.normalized
+    assert one.prompt_length == flow.prompt_length
+    assert one.answered is flow.answered
     spans = [(s.start, s.stop) for s in flow.sentences] if flow.text is not None else []
-    assert arrays.sentences.tolist() == [list(span) for span in spans]
+    assert one.sentence_spans.tolist() == [list(span) for span in spans]
 
 
-def test_of_a_flow_and_of_its_file(flow, path):
-    same(FlowArrays.of(flow), flow)
+def test_a_flow_and_its_mapped_file(flow, path):
     flow.save(path)
-    same(FlowArrays.open(path), flow)
-    same(FlowArrays.open(str(path)), flow)
-    assert FlowArrays.open(path).path == path
-    assert encode_view(FlowArrays.open(path)) == encode_view(FlowArrays.of(flow))
+    same(open_mapped(path), flow)
+    same(open_mapped(str(path)), flow)
+    assert encode_view(FlowView(open_mapped(path))) == encode_view(FlowView(flow))
 
 
-def test_scores_are_not_copied(path):
+def test_scores_are_mapped_and_tensors_of_them_are_copies(path):
     flow = example()
-    assert np.shares_memory(FlowArrays.of(flow).scores, flow.scores.numpy())
     flow.save(path)
-    scores = FlowArrays.open(path).scores
-    assert not scores.flags.owndata
-    assert not scores.flags.writeable
+    mapped = open_mapped(path)
+    assert not mapped.arrays.scores.flags.owndata
+    assert not mapped.arrays.scores.flags.writeable
+    assert mapped.arrays.ids.flags.writeable  # all else is small, and in memory
+    mapped.scores[0] = 7.0  # a copy: neither the mapping nor the file changes
+    assert torch.equal(mapped.scores, flow.scores)
+    assert repr(mapped) == repr(flow)
+    loaded = load(path)
+    loaded.scores[0] = 7.0
+    assert loaded.arrays.scores[0, 0] == 7.0
+    same(open_mapped(path), flow)
 
 
-def test_sentences_are_split_once_and_only_where_nobody_did(path, monkeypatch):
+def test_sentences_are_split_once_and_only_where_the_file_has_none(path, monkeypatch):
     flow = example()
-    split = arrays.split_sentences
+    split = _result.split_sentences
     calls = []
-    monkeypatch.setattr(arrays, "split_sentences", lambda *args: (calls.append(1), split(*args))[1])
-    plain = FlowArrays.of(example())
-    assert not plain.has_sentences
-    assert plain.sentences.tolist() == plain.sentences.tolist() == [[s.start, s.stop] for s in flow.sentences]
-    assert plain.has_sentences
-    assert len(calls) == 1
+    monkeypatch.setattr(_result, "split_sentences", lambda *args: (calls.append(1), split(*args))[1])
+    assert flow.sentence_spans.tolist() == flow.sentence_spans.tolist() == [[s.start, s.stop] for s in flow.sentences]
+    encode_view(FlowView(flow))
+    encode_view(FlowView(flow))
     flow.save(path)
-    for known in (FlowArrays.of(flow), FlowArrays.open(path)):
-        assert known.has_sentences
-        assert np.array_equal(known.sentences, plain.sentences)
+    for read in (open_mapped, load):
+        assert np.array_equal(read(path).sentence_spans, flow.sentence_spans)
     assert len(calls) == 1
 
 
-def test_the_file_of_the_arrays_is_the_flows(flow, path):
-    size, chunks = flow_file(FlowArrays.of(flow))
-    path.write_bytes(b"".join(chunks))
+def test_the_bytes_that_are_sent_are_those_of_the_file(flow, path):
+    size, chunks = pack_flow(flow)
+    flow.save(path)
+    assert b"".join(chunks) == path.read_bytes()
     assert path.stat().st_size == size
-    loaded = attributor.load(path)
-    same(FlowArrays.of(loaded), flow)
-    assert torch.equal(loaded.scores, flow.scores)
-    assert loaded.ids.dtype == torch.int64
+    same(load(path), flow)
 
 
 def test_a_large_file_is_sent_in_pieces():
-    flow = FlowArrays.of(Flow(scores=torch.rand(40, 20_000), ids=torch.arange(20_040)))
-    size, chunks = flow_file(flow)
+    size, chunks = pack_flow(Flow(scores=torch.rand(40, 20_000), ids=torch.arange(20_040)))
     lengths = [len(chunk) for chunk in chunks]
     assert max(lengths) <= 1 << 20
     assert sum(lengths) == size > 40 * 20_000 * 4
@@ -142,13 +143,13 @@ def broken(path: Path, change) -> None:
         (lambda t, m: t.pop("scores"), "'scores' is missing"),
         (lambda t, m: t.pop("ids"), "'ids' is missing"),
         (lambda t, m: t.pop("offsets"), "text and offsets go together"),
-        (lambda t, m: t.update(scores=torch.zeros(3)), "scores must be 2-dimensional"),
+        (lambda t, m: t.update(scores=torch.zeros(3)), "scores must be a 2-dimensional tensor of floats"),
         (lambda t, m: t.update(scores=torch.zeros(0, 4)), "at least one row"),
         (lambda t, m: t.update(scores=torch.zeros(2, 2).bfloat16()), "'scores' is missing"),
         (lambda t, m: t.update(ids=torch.arange(3)), "need ids of"),
-        (lambda t, m: t.update(ids=torch.zeros(3)), "ids must be 1-dimensional and of integers"),
+        (lambda t, m: t.update(ids=torch.zeros(3)), "ids must be a 1-dimensional tensor of integers"),
         (lambda t, m: t.update(missing_mass=torch.zeros(99)), "missing_mass must be"),
-        (lambda t, m: t.update(missing_mass=torch.full((4,), torch.nan)), "missing_mass must be .* finite"),
+        (lambda t, m: t.update(missing_mass=torch.full((4,), torch.nan)), "missing_mass must be finite"),
         (lambda t, m: t.update(text=torch.full((500,), 0xFF, dtype=torch.uint8)), "utf-8"),
         (lambda t, m: t.update(text=torch.zeros(3)), "must be bytes of UTF-8"),
         (lambda t, m: t.update(offsets=torch.zeros(2, 2, dtype=torch.int32)), "offsets must be"),
@@ -162,27 +163,28 @@ def broken(path: Path, change) -> None:
         (lambda t, m: m.update(documents="[[0, 99999, null]]"), "document 0 spans"),
         (lambda t, m: m.update(documents="[" * 100_000), "do not fit together"),
         (lambda t, m: m.update(meta="[1]"), "meta must be an object"),
-        (lambda t, m: [t.pop(n) for n in ("text", "offsets", "sentences")], "there is no text"),
+        (lambda t, m: [t.pop(n) for n in ("text", "offsets", "sentences")], "documents are spans of the text"),
     ],
 )
 def test_files_that_are_refused(path, change, message):
     broken(path, change)
-    with pytest.raises(FileFormatError, match=message):
-        FlowArrays.open(path)
-    with pytest.raises(FileFormatError):
-        attributor.load(path)
+    with pytest.raises(FileFormatError, match=message) as mapped:
+        open_mapped(path)
+    with pytest.raises(FileFormatError, match=message) as loaded:
+        load(path)
+    assert str(mapped.value) == str(loaded.value)
 
 
 def test_what_a_later_writer_adds_is_left_alone(path):
     broken(path, lambda t, m: t.update(extra=torch.zeros(3).bfloat16(), more=torch.zeros(2, 2)))
-    same(FlowArrays.open(path), example())
+    same(open_mapped(path), example())
 
 
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(FileNotFoundError):
-        FlowArrays.open(tmp_path / "none")
+        open_mapped(tmp_path / "none")
     with pytest.raises(FileFormatError, match="is a folder"):
-        FlowArrays.open(tmp_path)
+        open_mapped(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def test_any_change_of_a_file_is_read_or_refused(whole, tmp_path_factory, data):
         at = data.draw(st.integers(0, length + 400))
         changed[at] = data.draw(st.sampled_from(b'0129-,:"[]{}eE.F\x00\xff\\u'))
     path.write_bytes(changed)
-    for read in (FlowArrays.open, attributor.load):
+    for read in (open_mapped, load):
         with contextlib.suppress(FileFormatError):
             found = read(path)
             assert found.scores.shape[1] == found.prompt_length
@@ -213,10 +215,10 @@ def test_every_truncation_is_refused(whole, path):
     for length in [*range(0, 64, 7), *range(64, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(FileFormatError):
-            FlowArrays.open(path)
+            open_mapped(path)
     path.write_bytes(whole + b"more")
     with pytest.raises(FileFormatError, match="corrupt"):
-        FlowArrays.open(path)
+        open_mapped(path)
 
 
 def test_tensors_that_do_not_begin_at_a_multiple_of_their_size(whole, path):
@@ -226,16 +228,17 @@ def test_tensors_that_do_not_begin_at_a_multiple_of_their_size(whole, path):
     text += b" " * (2 - len(text) % 2 + 1)
     path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
     assert json.loads(text)
-    assert not FlowArrays.open(path).scores.flags.aligned
-    same(FlowArrays.open(path), example())
-    assert encode_view(FlowArrays.open(path)) == encode_view(FlowArrays.of(example()))
+    assert not open_mapped(path).arrays.scores.flags.aligned
+    same(open_mapped(path), example())
+    assert encode_view(FlowView(open_mapped(path))) == encode_view(FlowView(example()))
 
 
 def test_the_views_open_a_file_without_torch(path):
     example().save(path)
     code = (
-        "import sys; from attributor._view import FlowArrays; from attributor._view.encode import encode_view;"
-        f"encode_view(FlowArrays.open({str(path)!r}));"
+        "import sys; from attributor import Flow, load; from attributor._result import open_mapped;"
+        "from attributor._view import FlowView; from attributor._view.encode import encode_view;"
+        f"encode_view(FlowView(open_mapped({str(path)!r}))); load({str(path)!r}).save({str(path)!r});"
         "assert not {'torch', 'transformers', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

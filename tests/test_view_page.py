@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tiny_front_end import tiny_front_end  # noqa: F401
 
+from attributor._result import Flow
+from attributor._view import FlowView
 from attributor._view import page as pages
-from attributor._view.arrays import FlowArrays
 
 
 @pytest.mark.parametrize("over", [1, 2, 1000])
@@ -13,15 +14,14 @@ from attributor._view.arrays import FlowArrays
 def test_a_page_that_is_a_byte_too_long_is_not_made_forever(monkeypatch, over):
     words = np.arange(300, dtype=np.int64)
     offsets = np.stack([words, words + 1], axis=1) * 1000
-    flow = FlowArrays(
-        scores=np.full((2, 300), 0.001, np.float32), ids=np.arange(302), text="word " * 60_000, offsets=offsets
-    )
+    flow = Flow(scores=np.full((2, 300), 0.001, np.float32), ids=np.arange(302), text="word " * 60_000, offsets=offsets)
+    view = FlowView(flow)
     rendered = []
     render = pages._render
     monkeypatch.setattr(pages, "_render", lambda *given: rendered.append(0) or _bounded(rendered, render(*given)))
-    size = len(pages.page(flow))
+    size = len(pages.page(view))
     rendered.clear()
-    assert len(pages.page(flow, size - over)) <= size
+    assert len(pages.page(view, size - over)) <= size
     assert len(rendered) > 1  # it did try
 
 

@@ -16,12 +16,12 @@ from web_cases import flow_file
 
 import attributor
 from attributor._errors import FileFormatError, InputError
-from attributor._result import Flow
+from attributor._result import Flow, open_mapped
 from attributor._segments import Segment
+from attributor._view import FlowView
 from attributor._view import scores as module
-from attributor._view.arrays import FlowArrays
 from attributor._view.encode import encode_page_view, encode_view
-from attributor._view.scores import Scores, scores_of
+from attributor._view.scores import Scores
 from attributor._view.top import Top
 
 
@@ -43,7 +43,7 @@ def random_flow(seed: int, o: int = 70, k: int = 900, signed: bool = False, scal
         text=text,
         offsets=torch.from_numpy(np.stack([starts, stops], 1)),
         documents=[documents[i] for i in rng.permutation(len(documents))],
-        meta={"normalize": "false"},
+        normalized=False,
     )
 
 
@@ -63,7 +63,7 @@ def close(got, want, scale=1.0):
 def case(request):
     seed, signed, scale = request.param
     flow = random_flow(seed, signed=signed, scale=scale)
-    return flow, Scores(FlowArrays.of(flow)), max(float(flow.scores.abs().sum(1).max()), 1e-30)
+    return flow, Scores(flow), max(float(flow.scores.abs().sum(1).max()), 1e-30)
 
 
 def units_of(flow: Flow, values: np.ndarray, scores: Scores) -> np.ndarray:
@@ -186,11 +186,11 @@ def test_a_guess_of_where_the_largest_begin_loses_none(kind):
 )
 def test_ranges_that_are_none(call, message):
     with pytest.raises(InputError, match=message):
-        call(Scores(FlowArrays.of(example())))
+        call(Scores(example()))
 
 
 def test_without_text_or_documents():
-    scores = Scores(FlowArrays.of(Flow(scores=torch.rand(3, 5), ids=torch.arange(8))))
+    scores = Scores(Flow(scores=torch.rand(3, 5), ids=torch.arange(8)))
     for by in ("sentence", "document"):
         sums, rest = scores.sums(by, 0, 3)
         assert sums.shape == (0,)
@@ -215,20 +215,20 @@ def test_nan_is_refused_wherever_it_is_first_met(tmp_path):
             lambda s: s.edges("token", 0, 1, 5),
         ):
             with pytest.raises(FileFormatError, match=r"^a\.safetensors has scores that are NaN or infinite"):
-                ask(Scores(FlowArrays.open(path)))
+                ask(Scores(open_mapped(path), path.name))
     with pytest.raises(FileFormatError):
-        encode_view(FlowArrays.open(path))
+        encode_view(FlowView(open_mapped(path), name=path.name))
 
 
 def test_threads_share_one_set_of_aids(monkeypatch):
-    flow = FlowArrays.of(random_flow(5))
+    view = FlowView(random_flow(5))
     made = []
     make = Scores._make
     monkeypatch.setattr(Scores, "_make", lambda self: (made.append(1), time.sleep(0.05), make(self))[2])
-    want = Scores(FlowArrays.of(random_flow(5))).rows(0, 70)
+    want = Scores(random_flow(5)).rows(0, 70)
     made.clear()
     found = []
-    threads = [threading.Thread(target=lambda: found.append(scores_of(flow).rows(0, 70))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(view.scores.rows(0, 70))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -239,7 +239,7 @@ def test_threads_share_one_set_of_aids(monkeypatch):
 
 
 def test_the_aids_are_as_large_as_they_say():
-    flow = FlowArrays.of(random_flow(6, o=200, k=3_000))
+    flow = random_flow(6, o=200, k=3_000)
     scores = Scores(flow)
     tracemalloc.start()
     scores.rows(0, 200)
@@ -248,7 +248,7 @@ def test_the_aids_are_as_large_as_they_say():
     tracemalloc.stop()
     assert kept <= scores.aid_bytes * 1.02 + 20_000
     assert scores.aid_bytes <= 1.3 * flow.scores.nbytes
-    one_by_one = Scores(FlowArrays.of(Flow(scores=torch.rand(64, 512), ids=torch.arange(576))))
+    one_by_one = Scores(Flow(scores=torch.rand(64, 512), ids=torch.arange(576)))
     one_by_one.rows(0, 64)
     assert one_by_one.aid_bytes <= 64 * 512 * 4
 
@@ -273,12 +273,12 @@ def p95(call, asks) -> float:
 
 def test_the_largest_case_is_within_its_targets(largest):
     """Milliseconds as the targets name them, with room for a busy machine; bytes strictly."""
-    flow = FlowArrays.open(largest)
-    view = encode_view(flow)
-    assert len(view) <= 1_500_000
-    assert len(load_bytes(view)["total"]) == 100_000
-    scores = scores_of(flow)
-    assert scores.aid_bytes <= 0.25 * flow.scores.nbytes
+    view = FlowView(open_mapped(largest))
+    data = encode_view(view)
+    assert len(data) <= 1_500_000
+    assert len(load_bytes(data)["total"]) == 100_000
+    scores = view.scores
+    assert scores.aid_bytes <= 0.25 * view.flow.arrays.scores.nbytes
     slack = 4
     rows = [(i, i + 1) for i in range(0, 512, 7)]
     assert p95(scores.rows, rows) <= 10 * slack
@@ -291,7 +291,7 @@ def test_the_largest_case_is_within_its_targets(largest):
 
 def test_the_largest_case_agrees_with_the_flow(largest):
     flow = attributor.load(largest)
-    scores = scores_of(FlowArrays.open(largest))
+    scores = Scores(open_mapped(largest))
     assert len(flow.sentences) == 4_000
     for by in ("sentence", "document"):
         grouped = flow.by(by)
@@ -303,4 +303,4 @@ def test_the_largest_case_agrees_with_the_flow(largest):
 
 
 def test_the_page_of_the_largest_case_has_room_for_its_text(largest):
-    assert len(encode_page_view(FlowArrays.open(largest), 4_000_000)) <= 4_700_000
+    assert len(encode_page_view(FlowView(open_mapped(largest)), 4_000_000)) <= 4_700_000

@@ -2,9 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from example_flow import example
@@ -17,7 +15,7 @@ from tiny_front_end import tiny_front_end  # noqa: F401
 import attributor
 from attributor._errors import FileFormatError
 from attributor._result import Flow
-from attributor._view import FlowArrays
+from attributor._view import FlowView
 from attributor._view.encode import encode_view
 from attributor.web import errors
 from attributor.web.flows import MOST_EDGES, router
@@ -27,15 +25,15 @@ FLOW = example()
 
 @pytest.fixture(scope="module")
 def client():
-    nan = FlowArrays.of(example())
-    nan = replace(nan, scores=np.full_like(nan.scores, np.nan))
+    nan = example()
+    nan.scores.fill_(torch.nan)  # the constructor refuses it; a mapped file may hold it
     flows = {
-        "a": FlowArrays.of(FLOW),
-        "nan": nan,
-        "plain": FlowArrays.of(Flow(scores=torch.rand(2, 3), ids=torch.arange(5))),
+        "a": FlowView(FLOW),
+        "nan": FlowView(nan),
+        "plain": FlowView(Flow(scores=torch.rand(2, 3), ids=torch.arange(5))),
     }
 
-    def find(name: str) -> FlowArrays:
+    def find(name: str) -> FlowView:
         if name == "corrupt":
             raise FileFormatError("a.safetensors is corrupt or truncated")
         if name == "own":
@@ -58,7 +56,7 @@ def tensors(client, path):
 
 def test_view(client):
     answer = client.get("/api/flows/a/view")
-    assert answer.content == encode_view(FlowArrays.of(FLOW))
+    assert answer.content == encode_view(FlowView(FLOW))
     assert "rows" not in load(answer.content)
 
 

@@ -4,6 +4,6 @@ Nothing here imports torch: `attributor explore` starts without it. Letters: k p
 two share a character), o rows of the answer, s sentences, d documents.
 """
 
-from attributor._view.arrays import FlowArrays
+from attributor._view.flowview import FlowView
 
-__all__ = ["FlowArrays"]
+__all__ = ["FlowView"]

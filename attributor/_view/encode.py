@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attributor._view.arrays import Floats, FlowArrays
+from attributor._fields import Floats
+from attributor._view.flowview import FlowView
 from attributor._view.pack import pack, smallest
-from attributor._view.scores import scores_of
 from attributor._view.units import Units, answer_texts, fewer_units, lengths_of, runs_of
 
 __all__ = ["FORMAT", "VERSION", "encode_page_view", "encode_view", "title_of"]
@@ -37,54 +37,54 @@ class Rows:
     largest: Floats
 
 
-def title_of(flow: FlowArrays) -> str:
+def title_of(view: FlowView) -> str:
     """What the page is called."""
-    if flow.title:
-        return flow.title
-    answer = " ".join((flow.answer or "").split())
+    if view.title:
+        return view.title
+    answer = " ".join((view.flow.answer or "").split())
     if not answer:
         return "attributor: a flow"
     return f"attributor: {answer if len(answer) <= 60 else answer[:59] + '…'}"
 
 
-def encode_view(flow: FlowArrays) -> bytes:
+def encode_view(view: FlowView) -> bytes:
     """The view file of a flow by token, without rows: 1 MB for 100,000 tokens x 512 rows.
 
     Raises:
         FileFormatError: scores that are NaN or infinite.
     """
-    numbers = scores_of(flow)
-    rows_first = np.arange(len(flow.scores), dtype=np.int64)
-    return _encode(flow, numbers.units, numbers.total, rows_first, None, [])
+    scores = view.scores
+    rows_first = np.arange(scores.count, dtype=np.int64)
+    return _encode(view, scores.units, scores.total, rows_first, None, [])
 
 
-def encode_page_view(flow: FlowArrays, room: int) -> bytes:
+def encode_page_view(view: FlowView, room: int) -> bytes:
     """The view file of a page: with rows, and units and rows put together so that there are `room` bytes of scores.
 
     Raises:
         FileFormatError: scores that are NaN or infinite.
     """
-    o = len(flow.scores)
-    numbers = scores_of(flow)
-    units = fewer_units(numbers.units, o, room)
+    scores = view.scores
+    o = scores.count
+    units = fewer_units(scores.units, o, room)
     # where each unit begins among the token units, whose total is known
-    total = np.add.reduceat(numbers.total, np.searchsorted(numbers.units.first, units.first), dtype=np.float64)
+    total = np.add.reduceat(scores.total, np.searchsorted(scores.units.first, units.first), dtype=np.float64)
     notes = list(units.notes)
     together = -(-o * len(units) // room)
     rows_first = np.arange(0, o, together, dtype=np.int64)
     if together > 1:
         notes.append(f"The answer is long: {together} tokens of it are shown together, as their mean.")
     steps = 65535 if 2 * len(rows_first) * len(units) <= room else 255
-    rows = _quantise(flow.scores, units.first, rows_first, steps)
+    rows = _quantise(view.flow.arrays.scores, units.first, rows_first, steps)
     if steps == 255:  # the finer steps are beyond what any digit shows
         notes.append("Scores are rounded to 255 steps of the square root of their share of the row's largest.")
-    return _encode(flow, units, total.astype(np.float32), rows_first, rows, notes)
+    return _encode(view, units, total.astype(np.float32), rows_first, rows, notes)
 
 
 def _encode(
-    flow: FlowArrays, units: Units, total: Floats, rows_first: Ints, rows: Rows | None, notes: list[str]
+    view: FlowView, units: Units, total: Floats, rows_first: Ints, rows: Rows | None, notes: list[str]
 ) -> bytes:
-    o = len(flow.scores)
+    flow, o = view.flow, view.scores.count
     answer = answer_texts(flow, rows_first)
     tensors: dict[str, Array] = {
         "text": _utf8(units.text),
@@ -98,40 +98,40 @@ def _encode(
     counts = lengths_of(units.first, units.tokens)
     if (counts != 1).any():
         tensors["token_counts"] = smallest(counts)
-    for name, values in (("on_answer", flow.on_answer), ("missing", flow.missing)):
+    for name, values in (("on_answer", view.on_answer), ("missing", flow.arrays.missing_mass)):
         if values is not None:
             means = np.add.reduceat(values, rows_first, dtype=np.float64) / lengths_of(rows_first, o)
             tensors[name] = np.maximum(means, 0.0).astype(np.float32)
-    for name, marked in (("gold", flow.gold), ("gold_documents", flow.gold_documents)):
+    for name, marked in (("gold", view.gold), ("gold_documents", view.gold_documents)):
         # a page whose sentences were given up has none to mark
         if marked is not None and (name == "gold_documents" or units.sentences):
             tensors[name] = np.array(sorted(marked), dtype=np.int32)
     if rows is not None:
         tensors |= {"rows": rows.steps, "largest": rows.largest}
     info = {
-        "title": title_of(flow),
+        "title": title_of(view),
         "kind": units.kind,
         "tokens": units.tokens,
         "documents": [document.label or "" for document in flow.documents],
         "sentences": units.sentences,
-        "normalized": flow.normalized,
+        "normalized": bool(flow.normalized),
         "answered": flow.answered,
         "sink": units.kind == "token",
-        "question": flow.question,
-        "expected": flow.expected,
+        "question": view.question,
+        "expected": view.expected,
         "meta": dict(flow.meta),
-        "notes": [*notes, *_remarks(flow)],
+        "notes": [*notes, *_remarks(view)],
     }
     return pack(tensors, {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)})
 
 
-def _remarks(flow: FlowArrays) -> list[str]:
+def _remarks(view: FlowView) -> list[str]:
     notes = []
-    if flow.on_answer is None:
+    if not view.flow.normalized:
         notes.append("Percentages are shares of what reached the prompt; the rest of each row is not known.")
-    if flow.text is None:
+    if view.flow.text is None:
         notes.append("The flow carries no text, so token ids are shown; flow.with_text(tokenizer) attaches it.")
-    if scores_of(flow).has_negative:
+    if view.scores.has_negative:
         notes.append("Negative scores are shown as 0.")
     return notes
 

@@ -4,7 +4,6 @@ The library writes its metadata in an order that differs from run to run; a page
 """
 
 import json
-import mmap
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -51,7 +50,7 @@ def pack(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
 
 
 def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
-    """Read-only arrays over the file's own pages; nothing is read before it is looked at.
+    """Read-only `np.memmap` arrays over the file's own pages; nothing is read before it is looked at.
 
     Tensors of dtypes that numpy lacks are left out.
 
@@ -59,16 +58,15 @@ def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
         InputError: the file cannot be mapped.
     """
     try:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return {
+            name: np.memmap(file, DTYPES[place.dtype], "r", place.start, place.shape)
+            if place.stop > place.start
+            else np.zeros(place.shape, DTYPES[place.dtype])  # nothing cannot be mapped
+            for name, place in header.tensors.items()
+            if place.dtype in DTYPES
+        }
     except (OSError, ValueError) as error:
         raise InputError(f"it cannot be mapped into memory ({error})") from error
-    return {
-        name: np.ndarray(place.shape, DTYPES[place.dtype], buffer=pages, offset=place.start)
-        if place.stop > place.start
-        else np.zeros(place.shape, DTYPES[place.dtype])
-        for name, place in header.tensors.items()
-        if place.dtype in DTYPES
-    }
 
 
 def smallest(values: Array) -> Array:

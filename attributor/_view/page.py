@@ -7,9 +7,9 @@ import re
 from functools import lru_cache
 
 from attributor._errors import AttributorError
-from attributor._view.arrays import FlowArrays
 from attributor._view.assets import static_folder, static_text
 from attributor._view.encode import encode_page_view, title_of
+from attributor._view.flowview import FlowView
 from attributor._view.visible import visible
 
 __all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "frame", "page"]
@@ -42,7 +42,7 @@ Allow scripts to see it.</noscript>
 """
 
 
-def page(flow: FlowArrays, limit: int = FILE_LIMIT) -> str:
+def page(view: FlowView, limit: int = FILE_LIMIT) -> str:
     """The page as a string; long flows are shown by sentences, then by larger pieces, to stay under `limit` bytes.
 
     The text itself is never cut: a prompt longer than the limit makes a page longer than it.
@@ -53,20 +53,20 @@ def page(flow: FlowArrays, limit: int = FILE_LIMIT) -> str:
     """
     room = limit * 3 // 4  # bytes of scores, which base64 makes a third longer; the rest of the page is not known yet
     while True:
-        text = _render(title_of(flow), encode_page_view(flow, room))
+        text = _render(title_of(view), encode_page_view(view, room))
         over = len(text.encode("utf-8")) - limit
         if over <= 0 or room <= SMALLEST_ROOM:
             return text
         room = max(room - max(over * 3 // 4, room // 10), SMALLEST_ROOM)  # a tenth: fewer bytes may change nothing
 
 
-def frame(flow: FlowArrays) -> str | None:
+def frame(view: FlowView) -> str | None:
     """The page in a sandboxed iframe for a notebook; None where that would be larger than `NOTEBOOK_LIMIT`.
 
     Raises:
         AttributorError: the front end is missing, or cannot be put into a page.
     """
-    inner = page(flow, limit=NOTEBOOK_LIMIT * 9 // 10)
+    inner = page(view, limit=NOTEBOOK_LIMIT * 9 // 10)
     source = inner.replace("&", "&amp;").replace("'", "&#39;")
     text = (
         f"<iframe sandbox='allow-scripts' srcdoc='{source}' title='Where the answer came from' "

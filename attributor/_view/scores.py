@@ -1,17 +1,22 @@
 """Means and sums over ranges of rows and units, fast enough to follow a pointer over 100,000 tokens x 512 rows."""
 
+from __future__ import annotations
+
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from attributor._errors import FileFormatError, InputError
 from attributor._segments import assign_tokens
-from attributor._view.arrays import FlowArrays
 from attributor._view.top import Edges, Top
 from attributor._view.units import Units, segments_of, starts_of, text_and_spans, token_units
 
-__all__ = ["Scores", "scores_of"]
+if TYPE_CHECKING:
+    from attributor._result import Flow
+
+__all__ = ["Scores"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -19,16 +24,6 @@ Ints = npt.NDArray[np.int64]
 ROWS = 16  # between two sums over all rows before
 TOKENS = 256  # between two sums over all tokens before
 CACHED = 200_000  # values looked at at once for edges: what stays in a processor's cache
-
-
-def scores_of(flow: FlowArrays) -> "Scores":
-    """The one `Scores` of a flow, made when first asked for."""
-    with flow.lock:
-        found = vars(flow).get("numbers")
-        if found is None:
-            found = vars(flow)["numbers"] = Scores(flow)
-        assert isinstance(found, Scores)
-        return found
 
 
 class Scores:
@@ -41,24 +36,25 @@ class Scores:
 
     Args:
         flow: in memory or mapped; the object is not kept, its arrays are.
+        name: what error messages call the flow.
 
     Attributes:
         units: the u units that rows are given in.
     """
 
-    def __init__(self, flow: FlowArrays) -> None:
+    def __init__(self, flow: Flow, name: str = "the flow") -> None:
         spans = text_and_spans(flow)[1]
-        self._scores: Floats = flow.scores.view(np.ndarray)
-        self._name = flow.path.name if flow.path else "the flow"
+        self._scores: Floats = flow.arrays.scores
+        self._name = name
         self.units: Units = token_units(flow)
         self._bounds = self.units.bounds
         of = {
-            "sentence": assign_tokens(spans, segments_of(flow.sentences)),
+            "sentence": assign_tokens(spans, segments_of(flow.sentence_spans)),
             "document": assign_tokens(spans, flow.documents),
         }
         self._starts = starts_of(np.stack([of["sentence"], of["document"]], axis=1))
         self._run_of = {by: values[self._starts] for by, values in of.items()}
-        self._counts = {"sentence": len(flow.sentences), "document": len(flow.documents)}
+        self._counts = {"sentence": len(flow.sentence_spans), "document": len(flow.documents)}
         self._lock = Lock()
         self._aids: tuple[Doubles, Doubles, Floats] | None = None
         self._nonnegative = True

@@ -1,13 +1,18 @@
 """The pieces that a view draws: tokens (those that share a character together), or larger pieces for a page."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from attributor._segments import Segment, assign_tokens
-from attributor._view.arrays import FlowArrays
+
+if TYPE_CHECKING:
+    from attributor._result import Flow
 
 __all__ = ["Units", "answer_texts", "fewer_units", "lengths_of", "runs_of", "starts_of", "token_units"]
 
@@ -50,7 +55,7 @@ class Units:
         return np.append(self.first, self.tokens)
 
 
-def token_units(flow: FlowArrays) -> Units:
+def token_units(flow: Flow) -> Units:
     """Every token a unit, but for those that share a character, or have none."""
     text, spans = text_and_spans(flow)
     first = _whole_characters(spans)
@@ -61,9 +66,9 @@ def token_units(flow: FlowArrays) -> Units:
         text=text,
         first=first,
         ends=ends,
-        sentence=assign_tokens(unit_spans, segments_of(flow.sentences)),
+        sentence=assign_tokens(unit_spans, segments_of(flow.sentence_spans)),
         document=assign_tokens(unit_spans, flow.documents),
-        sentences=len(flow.sentences),
+        sentences=len(flow.sentence_spans),
         tokens=flow.prompt_length,
     )
 
@@ -87,25 +92,26 @@ def fewer_units(units: Units, rows: int, room: int) -> Units:
     return units
 
 
-def answer_texts(flow: FlowArrays, rows_first: Ints | None = None) -> list[str]:
+def answer_texts(flow: Flow, rows_first: Ints | None = None) -> list[str]:
     """The text of each row, or of each run of rows that begins at `rows_first`; ids where there is no text."""
-    o, k = flow.scores.shape
+    o, k = flow.arrays.scores.shape
     first = np.arange(o) if rows_first is None else rows_first
     if not flow.answered:
         return ["(the next token)"]
-    if flow.answer is None or flow.answer_offsets is None:
-        ids = flow.ids[k:].tolist()
+    offsets = flow.arrays.answer_offsets
+    if flow.answer is None or offsets is None:
+        ids = flow.arrays.ids[k:].tolist()
         return [" ".join(str(i) for i in ids[a:b]) + " " for a, b in pairwise([*first.tolist(), o])]
-    stops = np.maximum.accumulate(flow.answer_offsets[:, 1])
+    stops = np.maximum.accumulate(offsets[:, 1])
     ends = stops[np.r_[first[1:], o] - 1].tolist()
     return [flow.answer[a:b] for a, b in pairwise([0, *ends[:-1], len(flow.answer)])]
 
 
-def text_and_spans(flow: FlowArrays) -> tuple[str, Ints]:
+def text_and_spans(flow: Flow) -> tuple[str, Ints]:
     """The text and the (k, 2) characters of each token; a flow without text shows its ids."""
-    if flow.text is not None and flow.offsets is not None:
-        return flow.text, flow.offsets
-    words = [f"{i} " for i in flow.ids[: flow.prompt_length].tolist()]
+    if flow.text is not None and flow.arrays.offsets is not None:
+        return flow.text, flow.arrays.offsets
+    words = [f"{i} " for i in flow.arrays.ids[: flow.prompt_length].tolist()]
     lengths = np.array([len(word) for word in words], dtype=np.int64)
     ends = np.cumsum(lengths)
     return "".join(words), np.stack([ends - lengths, ends], axis=1)

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response, StreamingResponse
 
 from attributor._errors import AttributorError, FileFormatError, InputError
-from attributor._view.arrays import FlowArrays
+from attributor._file import pack_flow
+from attributor._view import FlowView
 from attributor._view.encode import encode_view
-from attributor._view.flowfile import flow_file
 from attributor._view.pack import pack
 from attributor._view.page import page
-from attributor._view.scores import Scores, scores_of
+from attributor._view.scores import Scores
 from attributor.web.errors import LOG, ApiError
 
 __all__ = ["MOST_EDGES", "router"]
@@ -27,7 +27,7 @@ Start = Annotated[int, Query(ge=0, description="the first")]
 Stop = Annotated[int | None, Query(ge=1, description="the one after the last; left out, up to the end")]
 
 
-def router(find: Callable[[str], FlowArrays]) -> APIRouter:
+def router(find: Callable[[str], FlowView]) -> APIRouter:
     """The routes under /api/flows/{flow}.
 
     Args:
@@ -36,23 +36,23 @@ def router(find: Callable[[str], FlowArrays]) -> APIRouter:
     """
     routes = APIRouter(prefix="/api/flows/{flow}", tags=["flows"])
 
-    def found(flow: Annotated[str, Path(max_length=200)]) -> FlowArrays:
+    def found(flow: Annotated[str, Path(max_length=200)]) -> FlowView:
         try:
             return find(flow)
         except KeyError:
             raise ApiError(404, "unknown_flow", "no flow has this id; open it again from the list") from None
 
-    Flow = Annotated[FlowArrays, Depends(found)]
+    View = Annotated[FlowView, Depends(found)]
 
-    def numbers(flow: Flow) -> Scores:
-        return scores_of(flow)
+    def numbers(flow_view: View) -> Scores:
+        return flow_view.scores
 
     Numbers = Annotated[Scores, Depends(numbers)]
 
     @routes.get("/view", **_sends("the view file, without rows (attributor/_view/encode.py)"))
-    def view(flow: Flow) -> Response:
+    def view(flow_view: View) -> Response:
         """What is shown before anything is pointed at: text, pieces, the mean of all rows."""
-        return Response(encode_view(flow), media_type=BYTES)
+        return Response(encode_view(flow_view), media_type=BYTES)
 
     @routes.get("/rows", **_sends("safetensors: scores F32 (u)"))
     def rows(scores: Numbers, start: Start = 0, stop: Stop = None) -> Response:
@@ -89,10 +89,10 @@ def router(find: Callable[[str], FlowArrays]) -> APIRouter:
         return _tensors(rows=top.rows, pieces=top.pieces, mass=top.mass, total=np.array([top.total], dtype=np.float32))
 
     @routes.get("/page", **_sends("one HTML file that works offline", "text/html"))
-    def html(flow: Flow) -> Response:
+    def html(flow_view: View) -> Response:
         """The flow as a page of its own, to keep and to send on."""
         try:
-            text = page(flow)
+            text = page(flow_view)
         except FileFormatError:
             raise
         except AttributorError as error:
@@ -101,9 +101,9 @@ def router(find: Callable[[str], FlowArrays]) -> APIRouter:
         return Response(text.encode("utf-8"), media_type="text/html; charset=utf-8", headers=_saved_as("flow.html"))
 
     @routes.get("/file", **_sends("the flow file (docs/flow-file.md)"))
-    def file(flow: Flow) -> Response:
+    def file(flow_view: View) -> Response:
         """Everything, for `attributor.load`."""
-        size, chunks = flow_file(flow)
+        size, chunks = pack_flow(flow_view.flow)
         headers = {"Content-Length": str(size), **_saved_as("flow.safetensors")}
         return StreamingResponse(chunks, media_type=BYTES, headers=headers)
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attributor._errors import AttributorError, FileFormatError
-from attributor._view.schema import FORMAT as FLOW_FORMAT
-from attributor._view.schema import check_kind
+from attributor._header import FLOW, check_kind
 from attributor.eval.store import CASES, FORMAT, RUN, VERSION
 from attributor.web.errors import ApiError
 from attributor.web.files import Place, opened
@@ -57,7 +56,7 @@ def _flow(header: bytes) -> tuple[Kind | None, str]:
         metadata = found.get("__metadata__")
     except (ValueError, AttributeError, RecursionError):
         return None, "its safetensors header cannot be read"
-    if not isinstance(metadata, dict) or metadata.get("format") != FLOW_FORMAT:
+    if not isinstance(metadata, dict) or metadata.get("format") != FLOW.format:
         return None, "it is a safetensors file without a flow in it, weights of a model perhaps"
     try:
         check_kind("it", {**metadata, "version": str(metadata.get("version"))})

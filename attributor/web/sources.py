@@ -5,16 +5,15 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attributor._errors import FileFormatError, InputError
+from attributor._result import open_mapped
+from attributor._view import FlowView
 from attributor.eval.store import FLOWS, RUN, flow_name
 from attributor.web.errors import ApiError
 from attributor.web.files import Place, opened
 from attributor.web.kinds import OPENS, Kind, case_files, kind_of_file, kind_of_folder
-
-if TYPE_CHECKING:
-    from attributor._view.arrays import FlowArrays
 
 __all__ = ["Source", "Sources"]
 
@@ -59,7 +58,7 @@ class Sources:
         self._lock = threading.Lock()
         self._ids: dict[tuple[str, Place], str] = {}
         self._places: dict[str, tuple[str, Place]] = {}
-        self._flows: OrderedDict[str, tuple[tuple[int, int], FlowArrays]] = OrderedDict()
+        self._flows: OrderedDict[str, tuple[tuple[int, int], FlowView]] = OrderedDict()
         self._kinds: dict[tuple[Place, int, int], tuple[Kind | None, str]] = {}
         self.note: str | None = None
         if path is not None and not self.find():
@@ -117,7 +116,7 @@ class Sources:
         with self._lock:
             return self._id("flow", flow)
 
-    def flow(self, name: str) -> "FlowArrays":
+    def flow(self, name: str) -> FlowView:
         """The flow of an id, read once and kept while few others are asked for.
 
         Raises:
@@ -252,15 +251,13 @@ def _state_of(file: Any) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def _read(place: Place) -> "FlowArrays":
-    """The arrays of a flow file.
+def _read(place: Place) -> FlowView:
+    """The flow of a file, mapped.
 
     Raises:
         FileFormatError: it is no flow; the message names the file without its folders.
     """
-    from attributor._view.arrays import FlowArrays
-
     try:
-        return FlowArrays.open(place.path)
+        return FlowView(open_mapped(place.path), name=place.parts[-1])
     except FileFormatError as error:
         raise FileFormatError(str(error).replace(str(place.path), place.parts[-1])) from None

@@ -1,25 +1,21 @@
 """The runs that are kept: flows, and within a budget of memory the recordings that they were computed from."""
 
-import dataclasses
 import itertools
 import secrets
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from attributor._recording import Recording
 from attributor._result import Flow
+from attributor._view import FlowView
 from attributor._weights import Weights
 from attributor.web.errors import ApiError
 from attributor.web.live.presets import Presets
-
-if TYPE_CHECKING:
-    from attributor._view import FlowArrays
 
 __all__ = ["MAX_RUNS", "Recorded", "RecordingGone", "Run", "RunStore", "Shared", "size"]
 
@@ -108,15 +104,16 @@ class Run:
     flow_id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     created: float = field(default_factory=time.time)
     used: int = field(default_factory=lambda: next(_clock))
-    arrays: "FlowArrays | None" = None
+    view: FlowView | None = None
 
     @property
     def own_bytes(self) -> int:
         """What the run keeps in memory beside its recording, with what the views add to its scores once it is shown."""
-        tensors = (self.flow.scores, self.flow.ids, self.flow.offsets, self.flow.answer_offsets)
+        arrays = self.flow.arrays
+        numbers = (arrays.scores, arrays.ids, arrays.offsets, arrays.answer_offsets)
         # at most, see attributor._view.scores.Scores
-        sums = int(1.2 * self.flow.scores.nbytes) if self.arrays is not None else 0
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None) + sums + len(self.flow.text or "")
+        sums = int(1.2 * arrays.scores.nbytes) if self.view is not None else 0
+        return sum(array.nbytes for array in numbers if array is not None) + sums + len(self.flow.text or "")
 
     @property
     def answer_tokens(self) -> int:
@@ -176,17 +173,12 @@ class RunStore:
         """The flow of a run, by the flow's id; raises as `get`."""
         return self._found(self._flows, flow_id).flow
 
-    def find(self, flow_id: str) -> "FlowArrays":
-        """The flow as arrays for the views, by the flow's id; raises as `get`."""
-        from attributor._view import FlowArrays
-
+    def find(self, flow_id: str) -> FlowView:
+        """The flow for the views, by the flow's id; raises as `get`."""
         run = self._found(self._flows, flow_id)
-        arrays = run.arrays
-        if arrays is None:  # two requests may both make it; the second one's is as good
-            arrays = run.arrays = dataclasses.replace(
-                FlowArrays.of(run.flow), question=run.asked or run.title, title=run.title
-            )
-        return arrays
+        if run.view is None:  # two requests may both make it; the second one's is as good
+            run.view = FlowView(run.flow, question=run.asked or run.title, title=run.title)
+        return run.view
 
     def recording(self, flow_id: str) -> Recorded:
         """What the views of layers and heads need, by the flow's id.

@@ -2,19 +2,16 @@
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from attributor._view import FlowView
 from attributor.web.errors import ApiError
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job, Jobs
 from attributor.web.live.model import Models, check_request
 from attributor.web.live.runs import RunStore
 from attributor.web.live.schema import LoadRequest, Memory, ModelState
-
-if TYPE_CHECKING:
-    from attributor._view import FlowArrays
 
 __all__ = ["Live", "Settings"]
 
@@ -95,8 +92,8 @@ class Live:
         """The model, and what may be asked for."""
         return self.models.state(Memory(budget=self.runs.budget, used=self.runs.used, total=memory.total()))
 
-    def find(self, flow_id: str) -> "FlowArrays":
-        """A flow as arrays, for the views; raises ApiError 404."""
+    def find(self, flow_id: str) -> FlowView:
+        """A flow for the views; raises ApiError 404."""
         return self.runs.find(flow_id)
 
     def close(self) -> None:

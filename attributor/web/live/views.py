@@ -16,9 +16,8 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from attributor._view import FlowArrays
+from attributor._view import FlowView
 from attributor._view.pack import pack
-from attributor._view.scores import scores_of
 from attributor.web.errors import ApiError
 from attributor.web.live import tiles as matrix
 from attributor.web.live.attention import MOST_ROWS, Check, chosen_rows
@@ -69,7 +68,7 @@ class Asked:
     """
 
     recorded: Recorded
-    arrays: FlowArrays
+    view: FlowView
     rows: list[int]
     units: tuple[int, int] | None
 
@@ -82,7 +81,7 @@ class Asked:
     @cached_property
     def unit_of(self) -> npt.NDArray[np.int64]:
         """(k,) the unit of each prompt token."""
-        bounds = scores_of(self.arrays).units.bounds
+        bounds = self.view.scores.units.bounds
         return np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
 
     @property
@@ -114,15 +113,15 @@ def router(live: "Live") -> APIRouter:
     def asked(
         flow: str, start: int, stop: int | None, unit_start: int | None, unit_stop: int | None, most: int = MOST_ROWS
     ) -> Asked:
-        recorded, arrays = live.runs.recording(flow), live.runs.find(flow)
-        o, u = len(recorded.positions), len(scores_of(arrays).units)
+        recorded, view = live.runs.recording(flow), live.runs.find(flow)
+        o, u = len(recorded.positions), len(view.scores.units)
         end = o if stop is None else stop
         _range("rows of the answer", start, end, o)
         units = None
         if unit_start is not None or unit_stop is not None:
             units = unit_start or 0, u if unit_stop is None else unit_stop
             _range("units of the prompt", *units, u)
-        return Asked(recorded, arrays, chosen_rows(start, end, most), units)
+        return Asked(recorded, view, chosen_rows(start, end, most), units)
 
     @routes.get("/heads", **_sends("safetensors: mass, entropy, sink, distance, weight F32 (L, H); rows I32 (r)"))
     async def heads(
@@ -252,7 +251,7 @@ def _trace(this: Asked, keep: float, nodes: int, check: Check) -> TraceAnswer:
     question = None if asked is None else asked.numpy()
     selected = this.selected
     exact = float(flow.scores[this.rows].double().mean(0)[torch.from_numpy(selected)].sum())
-    if flow.meta.get("normalize", "true").lower() == "false":
+    if flow.normalized is False:
         exact /= float((1 + this.heads.double().sum(1)).prod())
     found = trace(
         this.recorded.recording,

@@ -24,6 +24,8 @@ export interface FlowParts {
   sentences: Int32Array | null;
   /** (o). */
   missing: Float32Array | null;
+  /** Whether a row's scores, its missing mass and what stayed on the answer add up to 1; false where that is not known. */
+  normalized: boolean;
   meta: [string, string][];
 }
 
@@ -84,11 +86,12 @@ function build(file: SafetensorsFile, tensors: Map<string, Tensor>): FlowParts {
   const length = text === null ? 0 : countCodePoints(text);
   const [documents, labels] = documentsOf(file.metadata.get("documents") ?? "[]", text === null ? null : length);
   const sentences = tensors.get("sentences");
+  const missing = missingOf(tensors.get("missing_mass"), o);
+  const meta = metaOf(file.metadata.get("meta") ?? "{}");
   return {
     o, k, answered: answered > 0, text, offsets, answer, answerOffsets, documents, labels,
     sentences: sentences && text !== null ? sentencesOf(sentences, length) : null,
-    missing: missingOf(tensors.get("missing_mass"), o),
-    meta: metaOf(file.metadata.get("meta") ?? "{}"),
+    missing, normalized: addsUp(file.metadata.get("normalized"), meta) && missing !== null, meta,
   }; // prettier-ignore
 }
 
@@ -171,6 +174,14 @@ function documentsOf(json: string, length: number | null): [Int32Array, string[]
       );
   }
   return [Int32Array.from(spans.flatMap(({ start, stop }) => [start, stop])), labels];
+}
+
+/** Whether rows with a known missing mass add up to 1: the key "normalized", which files of version 0.1 have in `meta`. */
+function addsUp(normalized: string | undefined, meta: [string, string][]): boolean {
+  if (normalized === undefined) return (new Map(meta).get("normalize") ?? "true").toLowerCase() !== "false";
+  if (normalized !== "true" && normalized !== "false")
+    throw new UserError(`normalized must be "true" or "false", got ${show(normalized)}`);
+  return normalized === "true";
 }
 
 function metaOf(json: string): [string, string][] {

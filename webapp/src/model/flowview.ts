@@ -30,8 +30,6 @@ export async function layOut(parts: FlowParts, readIds: ReadIds): Promise<Layout
   firstToken.set(first);
   firstToken[u] = parts.k;
   const sentences = parts.sentences ?? (parts.text === null ? new Int32Array(0) : found(raw, parts.documents));
-  const meta = new Map(parts.meta);
-  const normalized = parts.missing !== null && (meta.get("normalize") ?? "true").toLowerCase() !== "false";
   return {
     title: title(parts.answer),
     text: text.text,
@@ -45,13 +43,13 @@ export async function layOut(parts: FlowParts, readIds: ReadIds): Promise<Layout
     gold: null,
     goldDocuments: null,
     answer: await rows(parts, readIds),
-    normalized,
+    normalized: parts.normalized,
     sink: true,
     question: null,
     expected: null,
     // fromEntries makes own properties of any name, __proto__ too
     meta: Object.fromEntries(parts.meta.map(([key, value]) => [visible(key), visible(value)])),
-    notes: notes(parts, normalized),
+    notes: notes(parts),
   };
 }
 
@@ -92,9 +90,9 @@ async function rows(parts: FlowParts, readIds: ReadIds): Promise<string[]> {
   return Array.from(places, (stop, row) => answer.text.slice(row ? places[row - 1]! : 0, stop));
 }
 
-function notes(parts: FlowParts, normalized: boolean): string[] {
+function notes(parts: FlowParts): string[] {
   const out: string[] = [];
-  if (!normalized) out.push("Percentages are shares of what reached the prompt; the rest of each row is not known.");
+  if (!parts.normalized) out.push("Percentages are shares of what reached the prompt; the rest of each row is not known.");
   if (parts.text === null) out.push("The flow carries no text, so token ids are shown; flow.with_text(tokenizer) attaches it.");
   return out;
 }

@@ -83,11 +83,22 @@ describe("a flow file", () => {
   });
 
   test("that is not normalised has no rest, and says so", async () => {
-    for (const file of [flowFile({ missing_mass: null }), flowFile({}, { meta: '{"normalize": "False"}' })]) {
+    const files = [
+      flowFile({ missing_mass: null }),
+      flowFile({ missing_mass: null }, { normalized: "true" }),
+      flowFile({}, { normalized: "false" }),
+      flowFile({}, { meta: '{"normalize": "False"}' }), // written by version 0.1
+    ];
+    for (const file of files) {
       const view = await (await open(file)).view();
       expect([view.normalized, view.onAnswer]).toEqual([false, null]);
       expect(view.notes.join()).toMatch(/what reached the prompt/);
     }
+  });
+
+  test("says whether it is normalised in a key of its own, not in its meta", async () => {
+    const view = await (await open(flowFile({}, { normalized: "true", meta: '{"normalize": "false"}' }))).view();
+    expect([view.normalized, view.onAnswer?.length]).toEqual([true, 2]);
   });
 
   test("with negative scores says that they are shown as 0", async () => {
@@ -170,6 +181,7 @@ describe("refused with the words of attributor.load", () => {
     ["half a document", flowFile({}, { documents: "[[0]]" }), /document 0 must be \[start, stop, label or null\]/],
     ["a number of documents", flowFile({}, { documents: "7" }), /do not fit together: documents must be a list/],
     ["a list of meta", flowFile({}, { meta: "[1]" }), /meta must be an object/],
+    ["normalized of another word", flowFile({}, { normalized: "yes" }), /normalized must be "true" or "false", got "yes"/],
     ["sentences out of order", flowFile({ sentences: { data: Int32Array.of(5, 9, 0, 4), shape: [2, 2] } }), /sentences must be spans of the text's 23 characters, in order/],
     ["sentences past the text", flowFile({ sentences: { data: Int32Array.of(5, 24), shape: [1, 2] } }), /sentences must be spans/],
     ["sentences of three", flowFile({ sentences: { data: Int32Array.of(0, 5, 9), shape: [1, 3] } }), /sentences must be \(s, 2\)/],
