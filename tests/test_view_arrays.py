@@ -136,7 +136,7 @@ def broken(path: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, m: m.update(format="pt"), r"not a flow \(format: 'pt', expected 'attributor.flow'\)"),
+        (lambda t, m: m.update(format="pt"), r"not a flow file \(format: 'pt', expected 'attributor.flow'\)"),
         (lambda t, m: m.update(version="2"), "newer attributor"),
         (lambda t, m: m.update(version="x"), "unknown version 'x'"),
         (lambda t, m: m.pop("version"), "unknown version None"),
