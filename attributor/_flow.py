@@ -20,7 +20,6 @@ from attributor._recording import Recording, check, swept
 from attributor._resolve import resolve
 from attributor._result import Flow
 from attributor._start import question_tokens, start_rows
-from attributor._tolerance import Budget, check_tolerance
 from attributor._weights import Weights
 
 __all__ = ["Recording", "flow", "forward", "record"]
@@ -39,7 +38,6 @@ def flow(
     tokenizer: Any = None,
     documents: Sequence[Any] | None = None,
     question: Any = None,
-    tolerance: float = 0.0,
     impl: str | None = None,
     keep: str = "auto",
     progress: Progress | None = None,
@@ -66,9 +64,6 @@ def flow(
         question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
             does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
             positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
-        tolerance: the share of each row, less than 1, that may be skipped to save time: tiles of 128 queries, of which
-            it is known beforehand what they would hold. `missing_mass` is then the L1 distance of the whole row to that
-            of the full run, and `meta` says how much was skipped (docs/tolerance.md, also for sinks). 0 skips nothing.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
         keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which
@@ -95,11 +90,10 @@ def flow(
         _inputs.check_ids(sequence, model.get_input_embeddings().num_embeddings, text_config(model))
     _inputs.check_tokenizer(tokenizer, documents)
     resolved = resolve(weights, model, tokenizer, progress=progress)
-    tolerance = check_tolerance(tolerance, resolved)
     drafts = [draft(sequence, k, tokenizer, documents) for sequence, k in zip(sequences, lengths, strict=True)]
     follow = _follow if recordable else _follow_materialised
     asked = question_tokens(question, drafts, resolved)
-    options = {"normalize": normalize, "tolerance": tolerance, "impl": impl, "keep": keep, "progress": progress}
+    options = {"normalize": normalize, "impl": impl, "keep": keep, "progress": progress}
     flows = [
         _within_memory(follow, model, drafted, resolved, question=tokens, **options)
         for drafted, tokens in zip(drafts, asked, strict=True)
@@ -185,7 +179,6 @@ def _follow(
     *,
     question: Tensor | None,
     normalize: bool,
-    tolerance: float,
     impl: str | None,
     keep: str,
     progress: Progress | None,
@@ -209,7 +202,6 @@ def _follow(
         stop=ids.numel(),
         question=question,
         normalize=normalize,
-        tolerance=tolerance,
         impl=impl,
         progress=progress,
         release=True,
@@ -227,7 +219,6 @@ def _follow_materialised(
     *,
     question: Tensor | None,
     normalize: bool,
-    tolerance: float,
     impl: str | None,
     keep: str,
     progress: Progress | None,
@@ -237,9 +228,7 @@ def _follow_materialised(
     positions = torch.arange(drafted.prompt_length - 1, ids.numel())
     start = start_rows(positions, ids.numel(), question, weights.question)
     rows = materialised_flow(model, ids, weights, start, normalize=normalize)
-    # the matrices are there already: nothing is left to save
-    budget = Budget(tolerance, weights) if tolerance else None
-    meta = describe(model, weights, "reference (eager attentions)", normalize, question, budget)
+    meta = describe(model, weights, "reference (eager attentions)", normalize, question)
     return complete(drafted, rows, weights, normalize, meta, exact_sums=None)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from attributor._errors import NumericsError
 from attributor._resolve import model_id
 from attributor._result import Flow
-from attributor._tolerance import Budget
 from attributor._weights import Weights
 
 __all__ = ["complete", "describe", "draft"]
@@ -37,12 +36,10 @@ def complete(
     meta: dict[str, str],
     *,
     exact_sums: torch.dtype | None,
-    budget: Budget | None = None,
 ) -> Flow:
     """The Flow with its scores, (O, N) -> (O, K).
 
-    `exact_sums` is what the model computes in where nothing but the budget may take a share of a row, None where a sink
-    does.
+    `exact_sums` is what the model computes in, where rows must sum to 1; None where a sink takes a share of them.
 
     Raises:
         NumericsError: rows that should sum to 1 do not.
@@ -52,8 +49,7 @@ def complete(
         assert isinstance(weights.heads, Tensor)
         whole = 1.0 if normalize else float((1 + weights.heads.double().sum(1)).prod())
         missing = (1 - rows.double().sum(1) / whole).float()
-        skipped = 0.0 if budget is None else budget.lost.cpu()
-        worst = float((missing - skipped).abs().max())
+        worst = float(missing.abs().max())
         if exact_sums is not None and worst > ROUNDING.get(exact_sums, ROUNDING_16):
             raise NumericsError(
                 f"rows of the flow sum to 1 only within {worst:.2g}: the recorded queries and keys are not those that "
@@ -68,19 +64,11 @@ def describe(
     used: str,
     normalize: bool,
     question: Tensor | None = None,
-    budget: Budget | None = None,
 ) -> dict[str, str]:
-    """What a Flow's meta says of how it was computed; `budget` as it is after the sweep."""
+    """What a Flow's meta says of how it was computed."""
     assert isinstance(weights.heads, Tensor)
     L, H = weights.heads.shape
-    spent = {}
-    if budget is not None:
-        spent = {
-            "tolerance": f"{budget.tolerance:g}",
-            "tiles_skipped": f"{budget.skipped:.4f}",
-            "mass_skipped": f"{float(budget.lost.max()):.4g}",
-        }
-    return spent | {
+    return {
         "model": model_id(model) or type(model).__name__,
         "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."),
         "layers": str(L),

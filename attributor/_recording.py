@@ -17,7 +17,6 @@ from attributor._result import Flow
 from attributor._start import question_tokens, start_rows
 from attributor._sweep import attention_rows, sweep
 from attributor._tape import Layer
-from attributor._tolerance import Budget, check_tolerance
 from attributor._weights import Weights
 
 __all__ = ["Recording"]
@@ -52,7 +51,6 @@ class Recording:
         tokenizer: Any = None,
         documents: Sequence[Any] | None = None,
         question: Any = None,
-        tolerance: float = 0.0,
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Flow | Any":
@@ -69,7 +67,6 @@ class Recording:
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.
             question: as in `attributor.flow`.
-            tolerance: as in `attributor.flow`.
             impl: as in `attributor.flow`.
             progress: as in `attributor.flow`.
 
@@ -85,7 +82,6 @@ class Recording:
         check(self._model, self._recorder)
         _inputs.check_tokenizer(tokenizer, documents)
         followed = self._weights if weights is None else self._other(weights, tokenizer)
-        tolerance = check_tolerance(tolerance, followed)
         batch = self._recorder.history.batch
         ids, single = self._ids(out, batch)
         found = [self._sequence(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
@@ -106,7 +102,6 @@ class Recording:
                     stop=stop,
                     question=tokens,
                     normalize=normalize,
-                    tolerance=tolerance,
                     impl=impl,
                     progress=progress,
                 )
@@ -285,7 +280,6 @@ def swept(
     stop: int,
     question: Tensor | None,
     normalize: bool,
-    tolerance: float,
     impl: str | None,
     progress: Callable[[str, int, int], None] | None,
     release: bool = False,
@@ -294,7 +288,6 @@ def swept(
     """One sequence of a recording as a Flow; `release` lets go of every layer once it is used."""
     began = time.perf_counter()
     kept = sum(tape.nbytes() for tape in recorder.tapes.values())
-    budget = Budget(tolerance, weights) if tolerance else None
     rows, used = sweep(
         recorder.tapes,
         weights,
@@ -303,12 +296,11 @@ def swept(
         start=start,
         stop=stop,
         normalize=normalize,
-        budget=budget,
         impl=impl,
         release=release,
         progress=progress,
     )
-    meta = describe(model, weights, used, normalize, question, budget) | (seconds or {})
+    meta = describe(model, weights, used, normalize, question) | (seconds or {})
     meta |= {"seconds_sweep": f"{time.perf_counter() - began:.3f}", "recorded_bytes": str(kept)}
     leaks = recorder.sink or weights.sink == "drop"
-    return complete(drafted, rows, weights, normalize, meta, exact_sums=None if leaks else model.dtype, budget=budget)
+    return complete(drafted, rows, weights, normalize, meta, exact_sums=None if leaks else model.dtype)

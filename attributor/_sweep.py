@@ -10,7 +10,6 @@ from attributor._errors import NumericsError
 from attributor._mask import band
 from attributor._step import flow_step
 from attributor._tape import Layer, Tape
-from attributor._tolerance import Budget
 from attributor._weights import Weights
 
 __all__ = ["attention_rows", "received", "step", "sweep"]
@@ -25,7 +24,6 @@ def sweep(
     start: int,
     stop: int,
     normalize: bool = True,
-    budget: Budget | None = None,
     impl: str | None = None,
     release: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
@@ -42,7 +40,6 @@ def sweep(
         start: its first real position in the cache.
         stop: one past its last position that is needed.
         normalize: False multiplies by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
-        budget: what each row may lose to tiles of queries that are skipped, and afterwards what it lost; None: nothing.
         impl: an implementation of flow_step.
         release: forget every tape once it is used.
         progress: told ("sweep", layers done, layers to do).
@@ -51,13 +48,10 @@ def sweep(
         (O, stop - start) float32 (float64 for a float64 recording) on the CPU, and the implementation that was used.
 
     Raises:
-        InputError: rows of which nobody knows what they lose, where there is a budget.
         NumericsError: NaN or infinity, with the layer where it appeared.
     """
     heads = weights.heads
     assert isinstance(heads, Tensor)
-    if budget is not None:
-        budget.begin(rows)
     used = ""
     growth = 1.0
     order = [index for index in sorted(tapes, reverse=True) if bool(heads[index].any())]
@@ -70,12 +64,8 @@ def sweep(
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
         rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))
         w = heads[index][heads[index] > 0].to(layer.lse)
-        whole = 1 + float(w.sum())
-        followed = rows
-        if budget is not None:
-            followed = budget.trim(rows, 1 - 1 / whole, band(layer.first), len(chosen))
-        rows = (rows + step(followed, layer, w, weights, impl)) / (1 + w.sum())
-        growth *= whole
+        rows = (rows + step(rows, layer, w, weights, impl)) / (1 + w.sum())
+        growth *= 1 + float(w.sum())
         if not bool(torch.isfinite(rows).all()):
             raise NumericsError(
                 f"layer {index}: the flow is not finite; the model's attention holds NaN, or weights with value norms "

@@ -46,7 +46,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
     ),
     "record": (
         "_arena _attention _history _inputs _mask _materialised _park _projection _record _recorder _routes _sweep "
-        "_tape _tolerance _weights",
+        "_tape _weights",
         "step kernels errors",
         "transformers safetensors",
     ),

@@ -104,9 +104,6 @@ def test_every_option_reaches_the_model(asked, doc):
     settings = asked["settings"]
     assert (settings.model, settings.dtype, settings.revision) == ("M", "bfloat16", "r")
     assert (settings.weights, settings.max_new_tokens, settings.power) == ("output_norm", 64, None)
-    assert settings.tolerance == 0
-    run("flow", "-d", doc, "-q", "Q", "--tolerance=0.01")
-    assert asked["settings"].tolerance == 0.01
     more = ["--power=2", "--impl=reference", "--instruction=I", "--system=S", "--answer=A"]
     run("flow", "-d", doc, "-q", "Q", *more)
     assert (asked["settings"].power, asked["settings"].impl) == (2.0, "reference")

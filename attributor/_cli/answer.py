@@ -16,7 +16,6 @@ from attributor._generate import generate, without_end
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
 from attributor._start import span_tokens
-from attributor._tolerance import check_tolerance
 from attributor._weights import Weights
 
 __all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]
@@ -35,7 +34,6 @@ class Settings:
     trust_remote_code: bool = False
     weights: str = "mean"
     power: float | None = None
-    tolerance: float = 0.0
     impl: str | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
 
@@ -63,16 +61,14 @@ def check_settings(settings: Settings) -> Weights:
     """Everything that can be known to be wrong before a model is loaded; returns the weights.
 
     Raises:
-        InputError: unknown weights, a power that is not > 0, a tolerance that is out of range or cannot be kept.
+        InputError: unknown weights, a power that is not > 0.
         ImplementationError: an implementation that is unknown or missing here.
     """
     if settings.impl is not None:
         # The model's type is not known yet; bfloat16 is one that every implementation takes.
         choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.bfloat16)
     weights = Weights.of(settings.weights)
-    weights = weights if settings.power is None else replace(weights, power=settings.power)
-    check_tolerance(settings.tolerance, weights)
-    return weights
+    return weights if settings.power is None else replace(weights, power=settings.power)
 
 
 def describe(answered: Answered) -> str:
@@ -118,7 +114,6 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
             prompt_length=len(prompt.ids),
             weights=resolved,
             question=question,
-            tolerance=settings.tolerance,
             impl=settings.impl,
             progress=stages,
         )
@@ -184,7 +179,6 @@ def _written(
         sequence,
         prompt_length=k,
         question=question,
-        tolerance=settings.tolerance,
         impl=settings.impl,
         progress=stages,
     )

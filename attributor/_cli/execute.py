@@ -192,10 +192,6 @@ def _print(console: Console, source: Source, answered: "Answered", view: View, f
     )
     head.add_row("Model", Text(f"{safe(flow.meta.get('model', ''))}, {tokens}", "dim"))
     head.add_row("Weights", Text(safe(describe(answered)), "dim"))
-    if "tolerance" in flow.meta:
-        skipped, lost = float(flow.meta["tiles_skipped"]), float(flow.meta["mass_skipped"])
-        said = f"{skipped:.1%} of the sweep; no row lost more than {lost:.2g} of itself"
-        head.add_row("Skipped", Text(f"{said} (tolerance {safe(flow.meta['tolerance'])})", "dim"))
     console.print(head)
     console.print(heat_view(console, flow, by=view.by, how=view.how, top=view.top))
     for note in (*answered.notes, *_tips(answered)):
