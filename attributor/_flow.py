@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attributor import _inputs, _memory
 from attributor._errors import UnsupportedModelError
+from attributor._head_weights import HeadWeights
 from attributor._materialised import materialised_flow
 from attributor._outcome import complete, describe, draft
 from attributor._park import Park
@@ -20,7 +21,6 @@ from attributor._recording import Recording, check, swept
 from attributor._resolve import resolve
 from attributor._result import Flow
 from attributor._start import question_tokens, start_rows
-from attributor._weights import Weights
 
 __all__ = ["Recording", "flow", "forward", "record"]
 
@@ -150,12 +150,13 @@ def _recordable(model: Any, impl: str | None) -> bool:
     return True
 
 
-def _recorder(weights: Weights, progress: Progress | None, keep: str) -> Recorder:
-    assert isinstance(weights.heads, Tensor)
+def _recorder(weights: HeadWeights, progress: Progress | None, keep: str) -> Recorder:
     return Recorder(weights.heads, values=weights.value_norms, progress=progress, keep=keep)
 
 
-def _within_memory(follow: Callable[..., Flow], model: Any, drafted: Flow, weights: Weights, **options: Any) -> Flow:
+def _within_memory(
+    follow: Callable[..., Flow], model: Any, drafted: Flow, weights: HeadWeights, **options: Any
+) -> Flow:
     """One sequence's flow, or what would fit."""
     try:
         return follow(model, drafted, weights, **options)
@@ -163,7 +164,6 @@ def _within_memory(follow: Callable[..., Flow], model: Any, drafted: Flow, weigh
         if not _memory.is_full(error):
             raise
     # out here, where the error's traceback no longer holds what was recorded
-    assert isinstance(weights.heads, Tensor)
     raise _memory.too_small(model, weights.heads, _read(drafted).numel(), options["keep"])
 
 
@@ -175,7 +175,7 @@ def _read(drafted: Flow) -> Tensor:
 def _follow(
     model: Any,
     drafted: Flow,
-    weights: Weights,
+    weights: HeadWeights,
     *,
     question: Tensor | None,
     normalize: bool,
@@ -215,7 +215,7 @@ def _follow(
 def _follow_materialised(
     model: Any,
     drafted: Flow,
-    weights: Weights,
+    weights: HeadWeights,
     *,
     question: Tensor | None,
     normalize: bool,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attributor._errors import NumericsError
+from attributor._head_weights import HeadWeights
 from attributor._resolve import model_id
 from attributor._result import Flow
-from attributor._weights import Weights
 
 __all__ = ["complete", "describe", "draft"]
 
@@ -31,7 +31,7 @@ def draft(sequence: Tensor, k: int, tokenizer: Any, documents: Sequence[Any] | N
 def complete(
     drafted: Flow,
     rows: Tensor,
-    weights: Weights,
+    weights: HeadWeights,
     normalize: bool,
     meta: dict[str, str],
     *,
@@ -46,8 +46,7 @@ def complete(
     """
     missing = None
     if weights.stochastic:
-        assert isinstance(weights.heads, Tensor)
-        whole = 1.0 if normalize else float((1 + weights.heads.double().sum(1)).prod())
+        whole = 1.0 if normalize else weights.growth
         missing = (1 - rows.double().sum(1) / whole).float()
         worst = float(missing.abs().max())
         if exact_sums is not None and worst > ROUNDING.get(exact_sums, ROUNDING_16):
@@ -60,20 +59,19 @@ def complete(
 
 def describe(
     model: Any,
-    weights: Weights,
+    weights: HeadWeights,
     used: str,
     normalize: bool,
     question: Tensor | None = None,
 ) -> dict[str, str]:
     """What a Flow's meta says of how it was computed."""
-    assert isinstance(weights.heads, Tensor)
-    L, H = weights.heads.shape
+    L, H = weights.shape
     return {
         "model": model_id(model) or type(model).__name__,
         "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."),
         "layers": str(L),
         "heads": str(H),
-        "heads_used": str(int((weights.heads > 0).sum())),
+        "heads_used": str(weights.count),
         "weights": weights.name,
         "power": f"{weights.power:g}",
         "value_norms": str(weights.value_norms).lower(),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attributor import _inputs
 from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
+from attributor._head_weights import HeadWeights, Transform
 from attributor._outcome import complete, describe, draft
 from attributor._record import layer_names
 from attributor._recorder import Recorder
@@ -17,7 +18,6 @@ from attributor._result import Flow
 from attributor._start import question_tokens, start_rows
 from attributor._sweep import attention_rows, sweep
 from attributor._tape import Layer
-from attributor._weights import Weights
 
 __all__ = ["Recording"]
 
@@ -25,7 +25,7 @@ __all__ = ["Recording"]
 class Recording:
     """What `record` kept: call `flow` once the model has read and written."""
 
-    def __init__(self, model: Any, weights: Weights, recorder: Recorder) -> None:
+    def __init__(self, model: Any, weights: HeadWeights, recorder: Recorder) -> None:
         self._model = model
         self._weights = weights
         self._recorder = recorder
@@ -155,8 +155,8 @@ class Recording:
             raise RecordingError(f"heads {chosen} of layer {layer} were not all recorded")
         if value_norms and not tape.log_value:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
-        wanted = Weights(torch.ones(1, 1), power=power, value_norms=value_norms, sink=sink)
-        return attention_rows(tape.layer(row, start, stop, chosen), heads[chosen], positions, wanted, impl)
+        transform = Transform(power, value_norms, sink)
+        return attention_rows(tape.layer(row, start, stop, chosen), heads[chosen], positions, transform, impl)
 
     def layer(self, index: int, *, row: int = 0) -> Layer:
         """What was recorded of one layer, for methods that are built on `flow_step` itself.
@@ -178,10 +178,9 @@ class Recording:
             )
         return self._recorder.tapes[index].layer(row, *self._recorder.history.real(row))
 
-    def _other(self, weights: Any, tokenizer: Any) -> Weights:
+    def _other(self, weights: Any, tokenizer: Any) -> HeadWeights:
         """Weights that were not recorded with, once it is known that what they need was recorded."""
         found = resolve(weights, self._model, tokenizer)
-        assert isinstance(found.heads, Tensor)
         lost = ((found.heads > 0) & (self._recorder.weights == 0)).nonzero().tolist()
         if lost:
             layer, head = lost[0]
@@ -272,7 +271,7 @@ def check(model: Any, recorder: Recorder) -> None:
 def swept(
     model: Any,
     recorder: Recorder,
-    weights: Weights,
+    weights: HeadWeights,
     drafted: Flow,
     *,
     row: int,

@@ -1,4 +1,4 @@
-"""Weights as numbers for one model: presets by name, shapes checked."""
+"""From the rule that a user writes to head weights for one model: presets by name, shapes checked."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
+from attributor._head_weights import HeadWeights
 from attributor._projection import output_norm
 from attributor._record import attention_modules, text_config
 from attributor._weights import Weights, shipped_models
 
-__all__ = ["model_id", "resolve"]
+__all__ = ["head_weights", "model_id", "resolve"]
 
 
 def resolve(
     weights: Any, model: Any, tokenizer: Any = None, *, progress: Callable[[str, int, int], None] | None = None
-) -> Weights:
-    """`weights` as numbers for this model: `heads` is an (L, H) tensor.
+) -> HeadWeights:
+    """`weights` as numbers for this model.
 
     "retrieval" takes the heads that are shipped for the model, else those that were found in it and kept in the user's
     cache folder, else finds them now, which takes a few dozen forward passes.
@@ -27,27 +28,59 @@ def resolve(
         weights: whatever a user may pass as ``weights=``.
         model: a transformers decoder-only model.
         tokenizer: for finding heads; None loads it from where the model was loaded from.
-        progress: told ("calibrate", done, total) while heads are found.
+        progress: called with ("calibrate", done, total) while heads are found.
 
     Raises:
         InputError: the shape does not fit the model, or its retrieval heads cannot be found.
     """
-    found = Weights.of(weights)
     config = text_config(model)
     L, H = config.num_hidden_layers, config.num_attention_heads
-    if isinstance(found.heads, str):
-        name = found.heads
-        if name == "retrieval":
-            found = _retrieval(found, model, tokenizer, progress)
-        elif name == "output_norm":
-            found = replace(found, heads=_output_norms(model, L, H))
-        else:
-            found = replace(found, heads=torch.full((L, H), 1 / H, dtype=torch.float32, device="cpu"))
-        found = replace(found, meta=dict(found.meta) | {"name": name})
-    assert isinstance(found.heads, Tensor)
-    if tuple(found.heads.shape) != (L, H):
-        raise InputError(f"weights are for {tuple(found.heads.shape)} layers x heads, the model has ({L}, {H})")
-    return found
+    if isinstance(weights, HeadWeights):
+        _check_shape(weights.heads, (L, H))
+        return weights
+    rule = Weights.of(weights)
+    preset = rule.heads if isinstance(rule.heads, str) else ""
+    if preset == "retrieval":
+        return head_weights(_retrieval(rule, model, tokenizer, progress), (L, H), name=rule.name)
+    if preset == "output_norm":
+        return head_weights(replace(rule, heads=_output_norms(model, L, H)), (L, H), name=rule.name)
+    return head_weights(rule, (L, H))
+
+
+def head_weights(rule: Weights, shape: tuple[int, int], *, name: str | None = None) -> HeadWeights:
+    """The numbers of a rule that needs no model, only its shape.
+
+    Args:
+        rule: (L, H) numbers, or "mean".
+        shape: (L, H) of the model.
+        name: of the rule that the numbers come from; None: `rule.name`.
+
+    Raises:
+        InputError: numbers of another shape, or another preset.
+    """
+    L, H = shape
+    heads = rule.heads
+    if isinstance(heads, str):
+        if heads != "mean":
+            raise InputError(f"weights {heads!r} need the model")
+        heads = torch.full((L, H), 1 / H, dtype=torch.float32, device="cpu")
+    _check_shape(heads, shape)
+    return HeadWeights(
+        heads,
+        power=rule.power,
+        value_norms=rule.value_norms,
+        sink=rule.sink,
+        question=rule.question,
+        name=rule.name if name is None else name,
+        note=rule.note,
+        source=rule.meta.get("model", ""),
+        meta=rule.meta,
+    )
+
+
+def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
+    if tuple(heads.shape) != shape:
+        raise InputError(f"weights are for {tuple(heads.shape)} layers x heads, the model has {shape}")
 
 
 def _retrieval(rule: Weights, model: Any, tokenizer: Any, progress: Callable[[str, int, int], None] | None) -> Weights:

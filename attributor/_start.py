@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._head_weights import HeadWeights
 from attributor._result import Flow
 from attributor._segments import Segment, assign_tokens, find_segment
-from attributor._weights import Weights
 
 __all__ = ["question_tokens", "span_tokens", "start_rows"]
 
@@ -32,7 +32,7 @@ def start_rows(positions: Tensor, length: int, question: Tensor | None, share: f
     return rows
 
 
-def question_tokens(question: Any, drafts: Sequence[Flow], weights: Weights) -> list[Tensor | None]:
+def question_tokens(question: Any, drafts: Sequence[Flow], weights: HeadWeights) -> list[Tensor | None]:
     """(Q,) int64 for each sequence, the prompt tokens of its question, or None where none was given.
 
     Args:
@@ -56,7 +56,7 @@ def question_tokens(question: Any, drafts: Sequence[Flow], weights: Weights) -> 
     ]
 
 
-def _question_tokens(question: Any, drafted: Flow, weights: Weights, name: str) -> Tensor | None:
+def _question_tokens(question: Any, drafted: Flow, weights: HeadWeights, name: str) -> Tensor | None:
     if question is None:
         return None
     if not weights.question:

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from attributor._backend import choose
 from attributor._errors import NumericsError
+from attributor._head_weights import HeadWeights, Transform
 from attributor._mask import band
 from attributor._step import flow_step
 from attributor._tape import Layer, Tape
-from attributor._weights import Weights
 
 __all__ = ["attention_rows", "received", "step", "sweep"]
 
 
 def sweep(
     tapes: dict[int, Tape],
-    weights: Weights,
+    weights: HeadWeights,
     rows: Tensor,
     *,
     row: int,
@@ -34,7 +34,7 @@ def sweep(
 
     Args:
         tapes: the recorded layers; heads that were recorded and have weight 0 are left out.
-        weights: resolved, so that `weights.heads` is (L, H).
+        weights: of the model's L layers.
         rows: (O, stop - start) float, R_L over the real positions of the sequence.
         row: which sequence of the recorded batch.
         start: its first real position in the cache.
@@ -50,13 +50,12 @@ def sweep(
     Raises:
         NumericsError: NaN or infinity, with the layer where it appeared.
     """
-    heads = weights.heads
-    assert isinstance(heads, Tensor)
+    heads, transform = weights.heads, weights.transform
     used = ""
     growth = 1.0
     order = [index for index in sorted(tapes, reverse=True) if bool(heads[index].any())]
     for done, index in enumerate(order):
-        chosen = heads[index].nonzero()[:, 0].tolist()
+        chosen = weights.chosen(index)
         layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop, chosen)
         if done + 1 < len(order):
             tapes[order[done + 1]].fetch()
@@ -64,7 +63,7 @@ def sweep(
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
         rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))
         w = heads[index][heads[index] > 0].to(layer.lse)
-        rows = (rows + step(rows, layer, w, weights, impl)) / (1 + w.sum())
+        rows = (rows + step(rows, layer, w, transform, impl)) / (1 + w.sum())
         growth *= 1 + float(w.sum())
         if not bool(torch.isfinite(rows).all()):
             raise NumericsError(
@@ -77,29 +76,29 @@ def sweep(
     return (rows if normalize else rows * growth).cpu(), used
 
 
-def attention_rows(layer: Layer, w: Tensor, positions: Tensor, weights: Weights, impl: str | None) -> Tensor:
+def attention_rows(layer: Layer, w: Tensor, positions: Tensor, transform: Transform, impl: str | None) -> Tensor:
     """sum_h w_h P_h^power c_h of one layer for the queries at `positions`: (O, N) float32 on the CPU.
 
     One step of the same kernel from rows of the identity, which skips every query that no row asks for.
     """
     rows = torch.zeros(positions.numel(), layer.query.shape[1], dtype=torch.float32, device=layer.query.device)
     rows[torch.arange(positions.numel()), positions] = 1
-    return step(rows, layer, w.to(layer.lse), weights, impl).float().cpu()
+    return step(rows, layer, w.to(layer.lse), transform, impl).float().cpu()
 
 
-def step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | None = None) -> Tensor:
+def step(rows: Tensor, layer: Layer, w: Tensor, transform: Transform, impl: str | None = None) -> Tensor:
     """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked.
 
     Args:
         rows: (O, N).
         layer: with the H heads that `w` weighs.
         w: (H,) > 0.
-        weights: power, value norms and sink; its heads are not looked at.
+        transform: power, value norms and sink.
         impl: an implementation of flow_step.
     """
-    row_bias = w.log()[:, None] - weights.power * layer.lse
-    key_bias = layer.log_value if weights.value_norms else None
-    if weights.sink == "drop":
+    row_bias = w.log()[:, None] - transform.power * layer.lse
+    key_bias = layer.log_value if transform.value_norms else None
+    if transform.sink == "drop":
         key_bias = torch.zeros_like(row_bias) if key_bias is None else key_bias.clone()
         key_bias[:, 0] = float("-inf")
     shape = band(layer.first)
@@ -118,7 +117,7 @@ def step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | No
                 None if key_bias is None else key_bias[:, span],
                 scale=layer.scale,
                 kv_index=layer.kv_index,
-                power=weights.power,
+                power=transform.power,
                 window=shape.window,
                 softcap=layer.softcap,
                 impl=impl,

@@ -45,8 +45,8 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "filelock platformdirs rich safetensors transformers",
     ),
     "record": (
-        "_arena _attention _history _inputs _mask _materialised _park _projection _record _recorder _routes _sweep "
-        "_tape _weights",
+        "_arena _attention _head_weights _history _inputs _mask _materialised _park _projection _record _recorder "
+        "_routes _sweep _tape _weights",
         "step kernels errors",
         "transformers safetensors",
     ),

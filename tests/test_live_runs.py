@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attributor import Flow
-from attributor._weights import Weights
+from attributor._head_weights import HeadWeights
 from attributor.web.errors import ApiError
 from attributor.web.live import runs as module
 from attributor.web.live.runs import RecordingGone, Run, RunStore, Shared, size, titled
@@ -22,7 +22,7 @@ def shared(nbytes):
 
 def run(title="t", recording=None, rows=2):
     flow = Flow(scores=torch.rand(rows, 3), ids=torch.arange(3 + rows))
-    return Run(title, "m", flow, SimpleNamespace(), Weights(torch.ones(1, 1)), "mean", shared=recording)
+    return Run(title, "m", flow, SimpleNamespace(), HeadWeights(torch.ones(1, 1)), "mean", shared=recording)
 
 
 def titles(store):

@@ -13,6 +13,7 @@ from attributor._cli.progress import Stages
 from attributor._cli.sources import Source
 from attributor._default_model import converted
 from attributor._generate import generate, without_end
+from attributor._head_weights import HeadWeights
 from attributor._prompt import Prompt, encode_answer
 from attributor._result import Flow
 from attributor._start import span_tokens
@@ -44,14 +45,14 @@ class Answered:
 
     Attributes:
         flow: with the text and the documents of the prompt that was built, and the answer.
-        weights: as they were asked for, with their note.
+        weights: of the model's heads.
         written: whether the model wrote the answer; False where it was given.
         notes: sentences for the user.
         seconds: by stage.
     """
 
     flow: Flow
-    weights: Weights
+    weights: HeadWeights
     written: bool
     notes: tuple[str, ...]
     seconds: dict[str, float]
@@ -74,8 +75,8 @@ def check_settings(settings: Settings) -> Weights:
 def describe(answered: Answered) -> str:
     """Which weights were used, in words."""
     weights, meta = answered.weights, answered.flow.meta
-    used, heads = int(meta["heads_used"]), int(meta["layers"]) * int(meta["heads"])
-    some = f"{used} of {heads} heads"
+    heads = weights.heads.numel()
+    some = f"{weights.count} of {heads} heads"
     words = {
         "mean": f"mean: every one of the {heads} heads counts the same, the plain definition",
         "output_norm": f"output_norm: {heads} heads by the norm of their output projections",
@@ -138,7 +139,7 @@ def _here(settings: Settings) -> bool:
     return cached or (name == _models.DEFAULT_MODEL and converted() is not None)
 
 
-def _question(prompt: Prompt, weights: Weights, notes: list[str]) -> Tensor | None:
+def _question(prompt: Prompt, weights: HeadWeights, notes: list[str]) -> Tensor | None:
     """(Q,) the question's tokens, where the weights take a share from them and the prompt says where they stand."""
     if not weights.question:
         return None
@@ -155,7 +156,7 @@ def _question(prompt: Prompt, weights: Weights, notes: list[str]) -> Tensor | No
 def _written(
     model: Any,
     prompt: Prompt,
-    weights: Weights,
+    weights: HeadWeights,
     question: Tensor | None,
     settings: Settings,
     stages: Stages,

@@ -105,7 +105,7 @@ def _learn(
     check_share(held_out, len(source.targets))
     with Bar(f"Reading {len(source.targets)} rows") as bar:
         rows, shape, model = load_rows(source, bar)
-    found = resolve(given, model)
+    found = Weights.of(resolve(given, model))
     learned, kept = split(rows, held_out, seed)
     history: list[Epoch] = []
     best: Epoch | None = None

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._head_weights import Transform
 from attributor._recording import Recording
 from attributor._start import span_tokens
 from attributor._sweep import received, step
 from attributor._tape import Layer
-from attributor._weights import Weights
 from attributor.eval.prompts import CasePrompt
 
 __all__ = ["Trace"]
 
-PLAIN = Weights("mean")  # power 1, no value norms, the sink kept
+PLAIN = Transform()  # power 1, no value norms, the sink kept
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from attributor import _inputs, _memory
 from attributor._errors import DeviceMemoryError
 from attributor._flow import forward
 from attributor._generate import end_ids, generate, without_end
+from attributor._head_weights import HeadWeights
 from attributor._prompt import Prompt, encode_answer
 from attributor._record import attached, text_config
 from attributor._recorder import Recorder
 from attributor._recording import Recording
-from attributor._weights import Weights
 from attributor.web.errors import ApiError
 from attributor.web.live import memory, prompts
 from attributor.web.live.jobs import Job
@@ -118,7 +118,6 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     question = prompts.question_tokens(plan.prompt)
     notes = [*plan.notes, *_unasked(weights, question)]
     every = loaded.presets.of("mean")
-    assert isinstance(every.heads, Tensor)
     wanted = _memory.recorded_bytes(loaded.model, every.heads, plan.length)
     free = memory.available()
     if free is not None:
@@ -138,7 +137,6 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     else:
         full = False
     if full:  # out here, where the error's traceback no longer holds what was recorded
-        assert isinstance(recorded.heads, Tensor)
         raise _memory.too_small(loaded.model, recorded.heads, plan.length, "auto")
     flow = flow.with_text(loaded.tokenizer)
     prompt = plan.prompt  # its own text and spans: decoding may lose a space, and knows no documents
@@ -158,7 +156,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     )
 
 
-def _unasked(weights: Weights, question: Tensor | None) -> list[str]:
+def _unasked(weights: HeadWeights, question: Tensor | None) -> list[str]:
     """What to say of weights that begin in part on a question, where nobody knows which tokens that is."""
     if not weights.question or question is not None:
         return []
@@ -203,9 +201,8 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
     return _Plan(prompt, given, count, tuple(notes))
 
 
-def _read(loaded: Loaded, plan: _Plan, weights: Weights, job: Job) -> tuple[Recording, Tensor, list[str]]:
+def _read(loaded: Loaded, plan: _Plan, weights: HeadWeights, job: Job) -> tuple[Recording, Tensor, list[str]]:
     """The recording, prompt and answer (n,) as they were read, and what should be said about the answer."""
-    assert isinstance(weights.heads, Tensor)
     writing = _Writing(loaded, plan.count, job)
     recorder = Recorder(weights.heads, values=weights.value_norms, progress=writing.layer)
     notes: list[str] = []
@@ -224,7 +221,7 @@ def _read(loaded: Loaded, plan: _Plan, weights: Weights, job: Job) -> tuple[Reco
     return recording, torch.cat([plan.prompt.ids, answer]), notes
 
 
-def _flow(shared: Shared, k: int, weights: Weights, question: Tensor | None, job: Job) -> Any:
+def _flow(shared: Shared, k: int, weights: HeadWeights, question: Tensor | None, job: Job) -> Any:
     return shared.recording.flow(
         shared.ids,
         prompt_length=k,

@@ -7,6 +7,7 @@ from typing import Any
 from attributor import _resolve
 from attributor._calibration.choose import WEIGHT
 from attributor._errors import AttributorError
+from attributor._head_weights import HeadWeights
 from attributor._weights import Weights, shipped_models
 from attributor.web.errors import ApiError
 from attributor.web.live.schema import WeightsName
@@ -33,12 +34,12 @@ class Presets:
             setattr(self.stand_in, name, getattr(model, name, None))
         self.model_id = _resolve.model_id(model) or type(model).__name__
         mean = _resolve.resolve("mean", model)
-        self.shape: tuple[int, int] = tuple(mean.heads.shape)  # type: ignore[union-attr]
+        self.shape = mean.shape
         self._found = {"mean": mean}
         self._model, self._tokenizer = model, tokenizer
         self._lock = threading.Lock()
 
-    def of(self, name: str, progress: Any = None) -> Weights:
+    def of(self, name: str, progress: Any = None) -> HeadWeights:
         """The weights of that name as numbers; "retrieval" may take minutes where nobody has found them yet.
 
         Raises:
@@ -60,13 +61,14 @@ class Presets:
                 self._found[name] = _resolve.resolve(name, model, self._tokenizer, progress=progress)
             return self._found[name]
 
-    def of_heads(self, heads: list[tuple[int, int]]) -> Weights:
+    def of_heads(self, heads: list[tuple[int, int]]) -> HeadWeights:
         """These heads alone, each as heavy as a retrieval head.
 
         Raises:
             InputError: a head that the model does not have.
         """
-        return Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT), note="heads chosen by hand")
+        rule = Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT), note="heads chosen by hand")
+        return _resolve.head_weights(rule, self.shape)
 
     def forget_model(self) -> None:
         """Let go of the model; what its weights say about its heads is taken down before."""
