@@ -7,18 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._calibration.cache import cached_weights
 from attributor._errors import InputError, UnsupportedModelError
+from attributor._facts import ModelFacts, model_facts
 from attributor._head_weights import HeadWeights
 from attributor._projection import output_norm
-from attributor._record import attention_modules, text_config
+from attributor._record import attention_modules
 from attributor._weights import Weights, shipped_models
 
-__all__ = ["head_weights", "model_id", "resolve"]
+__all__ = ["head_weights", "resolve", "resolve_for"]
+
+Progress = Callable[[str, int, int], None]
 
 
-def resolve(
-    weights: Any, model: Any, tokenizer: Any = None, *, progress: Callable[[str, int, int], None] | None = None
-) -> HeadWeights:
+def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progress | None = None) -> HeadWeights:
     """`weights` as numbers for this model.
 
     "retrieval" takes the heads that are shipped for the model, else those that were found in it and kept in the user's
@@ -33,18 +35,30 @@ def resolve(
     Raises:
         InputError: the shape does not fit the model, or its retrieval heads cannot be found.
     """
-    config = text_config(model)
-    L, H = config.num_hidden_layers, config.num_attention_heads
+    return resolve_for(model_facts(model), weights, model, tokenizer, progress=progress)
+
+
+def resolve_for(
+    facts: ModelFacts, weights: Any, model: Any = None, tokenizer: Any = None, *, progress: Progress | None = None
+) -> HeadWeights:
+    """As `resolve`, from the facts about a model.
+
+    Raises:
+        InputError: as `resolve`; and weights that are derived from a model, where `model` is None.
+    """
     if isinstance(weights, HeadWeights):
-        _check_shape(weights.heads, (L, H))
+        _check_shape(weights.heads, facts.shape)
         return weights
     rule = Weights.of(weights)
     preset = rule.heads if isinstance(rule.heads, str) else ""
-    if preset == "retrieval":
-        return head_weights(_retrieval(rule, model, tokenizer, progress), (L, H), name=rule.name)
-    if preset == "output_norm":
-        return head_weights(replace(rule, heads=_output_norms(model, L, H)), (L, H), name=rule.name)
-    return head_weights(rule, (L, H))
+    if preset == "retrieval" and facts.id in shipped_models():
+        return head_weights(rule.shipped(facts.id), facts.shape, name=rule.name)
+    if preset in ("retrieval", "output_norm"):
+        if model is None:
+            raise InputError(f"weights {preset!r} are derived from {facts.name}, which is no longer in memory")
+        found = _retrieval(rule, model, tokenizer, progress) if preset == "retrieval" else _output_norms(rule, model)
+        return head_weights(found, facts.shape, name=rule.name)
+    return head_weights(rule, facts.shape)
 
 
 def head_weights(rule: Weights, shape: tuple[int, int], *, name: str | None = None) -> HeadWeights:
@@ -83,26 +97,18 @@ def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
         raise InputError(f"weights are for {tuple(heads.shape)} layers x heads, the model has {shape}")
 
 
-def _retrieval(rule: Weights, model: Any, tokenizer: Any, progress: Callable[[str, int, int], None] | None) -> Weights:
-    """The heads of this model that look facts up, with the other fields as the rule has them."""
-    if (name := model_id(model)) in shipped_models():
-        return rule.shipped(name)
-    from attributor._calibration.cache import cached_weights  # here: it records, and recording resolves weights
-
-    found = cached_weights(model, tokenizer, progress=progress)
-    return rule.over(found)
+def _retrieval(rule: Weights, model: Any, tokenizer: Any, progress: Progress | None) -> Weights:
+    """The retrieval heads of this model, with the other fields as the rule has them."""
+    return rule.over(cached_weights(model, tokenizer, progress=progress))
 
 
-def model_id(model: Any) -> str:
-    """The hub id or folder that a model was loaded from, "" where it was made from a configuration."""
-    return str(getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "")
-
-
-def _output_norms(model: Any, L: int, H: int) -> Tensor:
+def _output_norms(rule: Weights, model: Any) -> Weights:
+    """Each head in proportion to the norm of its output projection, with the other fields as the rule has them."""
     modules = attention_modules(model)
+    L, H = model_facts(model).shape
     if sorted(modules) != list(range(L)):
         raise UnsupportedModelError(
             f"{type(model).__name__}: attention modules were found for {len(modules)} of {L} layers"
         )
     norms = torch.stack([output_norm(modules[layer], H).cpu() for layer in range(L)])
-    return norms / norms.sum(1, keepdim=True)
+    return replace(rule, heads=norms / norms.sum(1, keepdim=True))

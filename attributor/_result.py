@@ -45,6 +45,8 @@ class Flow:
         ids: (k + a,) int64, the prompt's ids, then the answer's; a = o, or a = 0 where the flow is that of the next
             token, not yet written, and o = 1.
         missing_mass: (o,) float32, the share of each row that the run did not follow, where it is known.
+        normalized: whether a row's scores, `missing_mass` and what stayed on the answer add up to 1; None where that is
+            not known.
         text: the prompt as text.
         offsets: (k, 2) int64, the characters of each prompt token in `text`.
         answer: the answer as text.
@@ -59,6 +61,7 @@ class Flow:
     scores: Tensor
     ids: Tensor
     missing_mass: Tensor | None = None
+    normalized: bool | None = None
     text: str | None = None
     offsets: Tensor | None = None
     answer: str | None = None
@@ -94,6 +97,10 @@ class Flow:
             raise InputError("documents are spans of the text: give `text` and `offsets` too")
         put(self, "documents", find_documents(self.text or "", self.documents))
         put(self, "meta", {str(key): str(value) for key, value in self.meta.items()})
+        if self.missing_mass is None:
+            put(self, "normalized", None)
+        elif self.normalized is None:
+            put(self, "normalized", self.meta.get("normalize", "true").lower() != "false")
 
     @property
     def prompt_length(self) -> int:
@@ -114,15 +121,6 @@ class Flow:
     def sentences(self) -> tuple[Segment, ...]:
         """The sentences of the documents, or of the whole prompt where it has no documents."""
         return split_sentences(self._need_text('by="sentence"')[0], tuple(self.documents))
-
-    @property
-    def normalized(self) -> bool:
-        """Whether scores are shares of a whole of 1, with `missing_mass` and what stayed on the answer.
-
-        False for a run with ``normalize=False``, and where `missing_mass` is None: with a power other than 1 or value
-        norms rows sum to nothing in particular.
-        """
-        return self.missing_mass is not None and self.meta.get("normalize", "true").lower() != "false"
 
     @property
     def on_answer(self) -> Tensor | None:

@@ -9,6 +9,7 @@ import torch
 
 from attributor import Flow
 from attributor._head_weights import HeadWeights
+from attributor._sequence import TokenSequence
 from attributor.web.errors import ApiError
 from attributor.web.live import runs as module
 from attributor.web.live.runs import RecordingGone, Run, RunStore, Shared, size, titled
@@ -17,7 +18,7 @@ OWN = 2 * 3 * 4 + 5 * 8  # the scores and the ids of `run`
 
 
 def shared(nbytes):
-    return Shared(SimpleNamespace(), torch.arange(5), nbytes)
+    return Shared(SimpleNamespace(), TokenSequence(torch.arange(5), 3), nbytes)
 
 
 def run(title="t", recording=None, rows=2):

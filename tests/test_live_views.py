@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from attributor._errors import InputError
 from attributor._head_weights import HeadWeights
 from attributor._segments import Segment
+from attributor._sequence import TokenSequence
 from attributor.web import errors
 from attributor.web.errors import ApiError
 from attributor.web.live import tiles, views
@@ -60,7 +61,7 @@ class Door:
             weights=self.weights,
             weights_name="mean",
             question=asked,
-            shared=Shared(self.case.recording, self.case.ids, self.case.recording.nbytes),
+            shared=Shared(self.case.recording, TokenSequence(self.case.ids, K), self.case.recording.nbytes),
         )
         self.live = SimpleNamespace(runs=RunStore(1 << 30), compute=threading.Lock())
         self.live.runs.add(self.run)
@@ -259,7 +260,7 @@ def test_requests_that_are_refused(door, what, query, sentence):
 
 def test_a_head_that_was_not_recorded():
     door = Door()
-    door.run.shared = Shared(recorded("llama", heads=weights_of()).recording, door.case.ids, 0)
+    door.run.shared = Shared(recorded("llama", heads=weights_of()).recording, TokenSequence(door.case.ids, K), 0)
     assert np.isnan(door.tensors("heads")["mass"][2]).all()
     answer = door.get("layer", layer=1, heads="0,2")
     assert answer.status_code == 409

@@ -35,7 +35,7 @@ def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = 
     listed = flow.by(by, how)
     tinted = listed if by == "token" else flow.by("sentence", how)
     hits = listed.top(top or len(listed))
-    look = Look.of(console, max((hit.share for hit in hits), default=1.0), flow.normalized)
+    look = Look.of(console, max((hit.share for hit in hits), default=1.0), bool(flow.normalized))
     heat = Heat(flow, tinted, look, by != "token", top)
     heading = Text("\nWhere the answer came from", "bold")
     parts = [Text(), *heat.panels(), heading, _table(heat, listed, hits, by), Text()]

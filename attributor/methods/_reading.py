@@ -14,7 +14,6 @@ from attributor._head_weights import HeadWeights
 from attributor._prompt import Prompt
 from attributor._recording import Recording
 from attributor._segments import Segment, assign_tokens
-from attributor._start import span_tokens
 from attributor.methods._model import evaluating, token_log_probs
 
 __all__ = ["Reading"]
@@ -114,10 +113,7 @@ class Reading:
     @cached_property
     def question_tokens(self) -> Tensor | None:
         """(Q,) int64: the prompt's tokens of the question; None where the prompt does not say where it stands."""
-        if self.prompt.question is None:
-            return None
-        found = span_tokens(self.prompt.offsets, *self.prompt.question)
-        return found if found.numel() else None
+        return self.prompt.question_tokens
 
     @property
     def positions(self) -> Tensor:

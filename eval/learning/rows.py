@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from attributor._errors import InputError
+from attributor._facts import text_config
 from attributor._models import load_model
-from attributor._record import text_config
 from attributor._segments import assign_tokens
 from attributor.eval import read, rows
 from attributor.eval.case import forced_answer

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from attributor._head_weights import Transform
+from attributor._layer_step import layer_step
 from attributor._recording import Recording
-from attributor._start import span_tokens
-from attributor._sweep import received, step
+from attributor._sequence import span_tokens
+from attributor._sweep import received
 from attributor._tape import Layer
 from attributor.eval.prompts import CasePrompt
 
@@ -86,7 +87,7 @@ class _Follow(torch.autograd.Function):
             passed.append(rows)
             chosen = w > 0
             if bool(chosen.any()):
-                rows = rows + step(rows[None].float(), _picked(layer, chosen), w[chosen].to(layer.lse), PLAIN)[0]
+                rows = rows + layer_step(rows[None].float(), _picked(layer, chosen), w[chosen].to(layer.lse), PLAIN)[0]
         ctx.trace, ctx.passed = trace, passed[::-1]
         ctx.save_for_backward(weights)
         tokens = trace.segment_of >= 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from attributor._head_weights import HeadWeights
 from attributor._recording import Recording
 from attributor._result import Flow
+from attributor._sequence import TokenSequence
 from attributor.web.errors import ApiError
 from attributor.web.live.presets import Presets
 
@@ -61,12 +62,12 @@ class Shared:
 
     Attributes:
         recording: it holds no model.
-        ids: (n,) int64, prompt and answer as they were read.
+        sequence: prompt and answer as they were read, with their text.
         nbytes: what it keeps in memory.
     """
 
     recording: Recording
-    ids: Tensor
+    sequence: TokenSequence
     nbytes: int
     used: int = field(default_factory=lambda: next(_clock))
 

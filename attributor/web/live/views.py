@@ -248,7 +248,7 @@ def _trace(this: Asked, keep: float, nodes: int, check: Check) -> TraceAnswer:
     question = None if asked is None else asked.numpy()
     selected = this.selected
     exact = float(flow.scores[this.rows].double().mean(0)[torch.from_numpy(selected)].sum())
-    if flow.meta.get("normalize", "true").lower() == "false":
+    if flow.normalized is False:
         exact /= weights.growth
     found = trace(
         this.recorded.recording,
