@@ -1,29 +1,33 @@
 """flow() and record(): a model and its tokens in, a Flow out."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from attributor import _inputs, _memory
 from attributor._errors import UnsupportedModelError
+from attributor._facts import ModelFacts, model_facts
+from attributor._head_weights import HeadWeights
 from attributor._materialised import materialised_flow
-from attributor._outcome import complete, describe, draft
-from attributor._park import Park
-from attributor._record import attached, check_decoder, check_recordable, text_config
+from attributor._outcome import FlowTask, build_flow, build_meta
+from attributor._park import Offload
+from attributor._record import attached, check_decoder, check_recordable
+from attributor._recorded import forward, record_attention
 from attributor._recorder import Recorder
-from attributor._recording import Recording, check, swept
+from attributor._recording import Recording, sweep_to_flow
 from attributor._resolve import resolve
 from attributor._result import Flow
-from attributor._start import question_tokens, start_rows
-from attributor._tolerance import Budget, check_tolerance
-from attributor._weights import Weights
+from attributor._sequence import TokenSequence
+from attributor._start import question_tokens
+from attributor._sweep import SweepOptions
+from attributor._tape import Span
 
-__all__ = ["Recording", "flow", "forward", "record"]
+__all__ = ["Recording", "flow", "flow_of", "record"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,7 +43,6 @@ def flow(
     tokenizer: Any = None,
     documents: Sequence[Any] | None = None,
     question: Any = None,
-    tolerance: float = 0.0,
     impl: str | None = None,
     keep: str = "auto",
     progress: Progress | None = None,
@@ -66,9 +69,6 @@ def flow(
         question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
             does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
             positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
-        tolerance: the share of each row, less than 1, that may be skipped to save time: tiles of 128 queries, of which
-            it is known beforehand what they would hold. `missing_mass` is then the L1 distance of the whole row to that
-            of the full run, and `meta` says how much was skipped (docs/tolerance.md, also for sinks). 0 skips nothing.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
         keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which
@@ -86,25 +86,52 @@ def flow(
         NumericsError: NaN or infinity in the model.
         DeviceMemoryError: memory ran out; the message says what was needed. The model can be used as before.
     """
-    Park(keep)  # an unknown name is told now
-    check_decoder(model)
-    recordable = _recordable(model, impl)
-    sequences, single = _inputs.sequences(ids, attention_mask)
-    lengths = _inputs.prompt_lengths(prompt_length, sequences)
-    for sequence in sequences:
-        _inputs.check_ids(sequence, model.get_input_embeddings().num_embeddings, text_config(model))
+    Offload(keep)  # reject an unknown name before anything is computed
+    facts, recordable = _check_model(model, impl)
+    unpadded, single = _inputs.sequences(ids, attention_mask)
+    lengths = _inputs.prompt_lengths(prompt_length, unpadded)
+    for tokens in unpadded:
+        _inputs.check_ids(tokens, facts)
     _inputs.check_tokenizer(tokenizer, documents)
     resolved = resolve(weights, model, tokenizer, progress=progress)
-    tolerance = check_tolerance(tolerance, resolved)
-    drafts = [draft(sequence, k, tokenizer, documents) for sequence, k in zip(sequences, lengths, strict=True)]
-    follow = _follow if recordable else _follow_materialised
-    asked = question_tokens(question, drafts, resolved)
-    options = {"normalize": normalize, "tolerance": tolerance, "impl": impl, "keep": keep, "progress": progress}
+    sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, k in zip(unpadded, lengths, strict=True)]
+    questions = question_tokens(question, sequences, resolved)
+    options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
     flows = [
-        _within_memory(follow, model, drafted, resolved, question=tokens, **options)
-        for drafted, tokens in zip(drafts, asked, strict=True)
+        _follow(model, facts, FlowTask(sequence, resolved, tokens, options), recordable, keep)
+        for sequence, tokens in zip(sequences, questions, strict=True)
     ]
     return flows[0] if single else flows
+
+
+def flow_of(
+    model: Any,
+    sequence: TokenSequence,
+    weights: HeadWeights,
+    *,
+    question: Any = None,
+    options: SweepOptions | None = None,
+    keep: str = "auto",
+) -> Flow:
+    """As `flow`, of one sequence whose text and spans are known already.
+
+    Args:
+        model: as in `flow`.
+        sequence: prompt and answer, without padding; the flow has its text and documents.
+        weights: resolved for this model.
+        question: as in `flow`.
+        options: of the sweep.
+        keep: as in `flow`.
+
+    Raises:
+        InputError, UnsupportedModelError, NumericsError, DeviceMemoryError: as `flow`.
+    """
+    options = options or SweepOptions()
+    Offload(keep)
+    facts, recordable = _check_model(model, options.impl)
+    _inputs.check_ids(sequence.ids, facts)
+    (tokens,) = question_tokens([question], [sequence], weights)
+    return _follow(model, facts, FlowTask(sequence, weights, tokens, options), recordable, keep)
 
 
 @contextmanager
@@ -139,112 +166,62 @@ def record(
     """
     check_decoder(model)
     check_recordable(model)
-    resolved = resolve(weights, model, tokenizer, progress=progress)
-    recorder = _recorder(resolved, progress, keep)
+    recorder = Recorder(resolve(weights, model, tokenizer, progress=progress), progress=progress, keep=keep)
     with attached(model, recorder):
-        yield Recording(model, resolved, recorder)
+        yield Recording(recorder, model_facts(model), weakref.ref(model))
 
 
-def _recordable(model: Any, impl: str | None) -> bool:
-    """Whether the model can be recorded; where it cannot, only the reference goes on, with eager attention matrices."""
+def _check_model(model: Any, impl: str | None) -> tuple[ModelFacts, bool]:
+    """The facts, and whether attention can be recorded; where not, only `impl="reference"` goes on, through matrices.
+
+    Raises:
+        InputError: not a transformers model.
+        UnsupportedModelError: attention that cannot be followed.
+    """
+    check_decoder(model)
     try:
         check_recordable(model)
     except UnsupportedModelError:
         if impl != "reference":
             raise
-        return False
-    return True
+        return model_facts(model), False
+    return model_facts(model), True
 
 
-def _recorder(weights: Weights, progress: Progress | None, keep: str) -> Recorder:
-    assert isinstance(weights.heads, Tensor)
-    return Recorder(weights.heads, values=weights.value_norms, progress=progress, keep=keep)
-
-
-def _within_memory(follow: Callable[..., Flow], model: Any, drafted: Flow, weights: Weights, **options: Any) -> Flow:
-    """One sequence's flow, or what would fit."""
+def _follow(model: Any, facts: ModelFacts, task: FlowTask, recordable: bool, keep: str) -> Flow:
+    """One sequence's flow, or an error that says what would fit."""
     try:
-        return follow(model, drafted, weights, **options)
+        if recordable:
+            return _follow_recorded(model, task, keep)
+        return _follow_materialised(model, facts, task)
     except (RuntimeError, MemoryError) as error:
         if not _memory.is_full(error):
             raise
     # out here, where the error's traceback no longer holds what was recorded
-    assert isinstance(weights.heads, Tensor)
-    raise _memory.too_small(model, weights.heads, _read(drafted).numel(), options["keep"])
+    raise _memory.too_small(model, task.weights.heads, task.sequence.read_ids.numel(), keep)
 
 
-def _read(drafted: Flow) -> Tensor:
-    """(N,) what the model has to read: nothing is predicted from the last token of an answer."""
-    return drafted.ids[:-1] if drafted.prompt_length < drafted.ids.numel() else drafted.ids
-
-
-def _follow(
-    model: Any,
-    drafted: Flow,
-    weights: Weights,
-    *,
-    question: Tensor | None,
-    normalize: bool,
-    tolerance: float,
-    impl: str | None,
-    keep: str,
-    progress: Progress | None,
-) -> Flow:
+def _follow_recorded(model: Any, task: FlowTask, keep: str) -> Flow:
     """One forward pass and one sweep."""
     gpus = _memory.devices(model)
     for gpu in gpus:
         torch.cuda.reset_peak_memory_stats(gpu)
     began = time.perf_counter()
-    ids, recorder = _read(drafted), _recorder(weights, progress, keep)
-    with attached(model, recorder):
+    ids, progress = task.sequence.read_ids, task.options.progress
+    with record_attention(model, task.weights, progress=progress, keep=keep) as recorded:
         forward(model, ids)
-    check(model, recorder)
-    found = swept(
-        model,
-        recorder,
-        weights,
-        drafted,
-        row=0,
-        start=0,
-        stop=ids.numel(),
-        question=question,
-        normalize=normalize,
-        tolerance=tolerance,
-        impl=impl,
-        progress=progress,
-        release=True,
-        seconds={"seconds_forward": f"{time.perf_counter() - began:.3f}"},
-    )
+    recorded.check()
+    seconds = {"seconds_forward": f"{time.perf_counter() - began:.3f}"}
+    once = replace(task, options=replace(task.options, release=True))
+    found = sweep_to_flow(recorded, once, Span(0, 0, ids.numel()), seconds)
     if gpus:
         found = replace(found, meta={**found.meta, "peak_bytes": str(_memory.peak(gpus))})
     return found
 
 
-def _follow_materialised(
-    model: Any,
-    drafted: Flow,
-    weights: Weights,
-    *,
-    question: Tensor | None,
-    normalize: bool,
-    tolerance: float,
-    impl: str | None,
-    keep: str,
-    progress: Progress | None,
-) -> Flow:
+def _follow_materialised(model: Any, facts: ModelFacts, task: FlowTask) -> Flow:
     """Through attention matrices, for a model that cannot be recorded."""
-    ids = _read(drafted)
-    positions = torch.arange(drafted.prompt_length - 1, ids.numel())
-    start = start_rows(positions, ids.numel(), question, weights.question)
-    rows = materialised_flow(model, ids, weights, start, normalize=normalize)
-    # the matrices are there already: nothing is left to save
-    budget = Budget(tolerance, weights) if tolerance else None
-    meta = describe(model, weights, "reference (eager attentions)", normalize, question, budget)
-    return complete(drafted, rows, weights, normalize, meta, exact_sums=None)
-
-
-@torch.no_grad()
-def forward(model: Any, ids: Tensor) -> None:
-    """Read the ids (N,), computing one row of logits: enough to see that they are numbers."""
-    options = {"logits_to_keep": 1} if _inputs.accepts(model.forward, "logits_to_keep") else {}
-    model(input_ids=ids[None].to(_inputs.device_of(model)), use_cache=False, **options)
+    ids, normalize = task.sequence.read_ids, task.options.normalize
+    rows = materialised_flow(model, ids, task.weights, task.start_rows(), normalize=normalize)
+    meta = build_meta(facts, task, "reference (eager attentions)")
+    return build_flow(task, rows, meta, exact_sums=None)

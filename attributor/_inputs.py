@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._facts import ModelFacts
 from attributor._history import Turn
 
 __all__ = [
@@ -103,15 +104,16 @@ def prompt_lengths(value: Any, rows: list[Tensor]) -> list[int]:
     return lengths
 
 
-def check_ids(ids: Tensor, vocabulary: int, config: Any) -> None:
+def check_ids(ids: Tensor, facts: ModelFacts) -> None:
     """Raise InputError for ids that the model has no embedding for, or more of them than it has positions."""
     low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= vocabulary:
+    if low < 0 or high >= facts.vocabulary:
         bad = low if low < 0 else high
-        raise InputError(f"ids must be 0 to {vocabulary - 1} for this model, got {bad}; was another tokenizer used?")
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    if limit is not None and ids.numel() > limit:
-        raise InputError(f"{ids.numel()} tokens are more than the model's {limit} positions; shorten the prompt")
+        raise InputError(
+            f"ids must be 0 to {facts.vocabulary - 1} for this model, got {bad}; was another tokenizer used?"
+        )
+    if facts.window is not None and ids.numel() > facts.window:
+        raise InputError(f"{ids.numel()} tokens are more than the model's {facts.window} positions; shorten the prompt")
 
 
 def check_tokenizer(tokenizer: Any, documents: Any) -> None:

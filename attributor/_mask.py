@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attributor._errors import UnsupportedModelError
 
-__all__ = ["Band", "Mask", "band", "causal", "from_function", "from_tensor"]
+__all__ = ["Band", "Mask", "causal", "classify_mask", "from_function", "from_tensor"]
 
 BLOCK = 1 << 22  # elements of the mask looked at at once: bounds the working set to a few dozen MB
 
@@ -163,7 +163,7 @@ def _read(
     return first
 
 
-def band(first: Tensor) -> Band:
+def classify_mask(first: Tensor) -> Band:
     """Classify the intervals [first[i], i] of one sequence, (N,) with positions from 0.
 
     Raises:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
+from attributor._facts import text_config
+from attributor._head_weights import HeadWeights
 from attributor._inputs import device_of
-from attributor._record import implementation, text_config
-from attributor._weights import Weights
+from attributor._record import implementation
 from attributor.kernels.flow_step.definition import adjoint
 
 __all__ = ["eager_attentions", "materialised_flow"]
@@ -33,7 +34,7 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
     return torch.stack([a[0, ..., : ids.numel()].to("cpu") for a in attentions])
 
 
-def materialised_flow(model: Any, ids: Tensor, weights: Weights, rows: Tensor, *, normalize: bool) -> Tensor:
+def materialised_flow(model: Any, ids: Tensor, weights: HeadWeights, rows: Tensor, *, normalize: bool) -> Tensor:
     """R_0 for the rows R_L, (O, N) both, through (L, H, N, N) matrices: 4 L H N^2 bytes.
 
     Raises:
@@ -45,7 +46,5 @@ def materialised_flow(model: Any, ids: Tensor, weights: Weights, rows: Tensor, *
     attentions = eager_attentions(model, ids).float() ** weights.power
     if weights.sink == "drop":
         attentions[..., 0] = 0
-    heads = weights.heads
-    assert isinstance(heads, Tensor)
-    flow: Tensor = adjoint(attentions, heads, rows.to(attentions))
-    return flow if normalize else flow * float((1 + heads.sum(1)).prod())
+    flow: Tensor = adjoint(attentions, weights.heads, rows.to(attentions))
+    return flow if normalize else flow * weights.growth

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attributor import _routes
 from attributor._errors import DeviceMemoryError
-from attributor._record import text_config
+from attributor._facts import ModelFacts, model_facts
 
 __all__ = ["devices", "is_full", "peak", "recorded_bytes", "too_small"]
 
@@ -24,28 +24,24 @@ def devices(model: Any) -> list[torch.device]:
     return sorted((device for device in found if device.type == "cuda"), key=str)
 
 
-def recorded_bytes(model: Any, heads: Tensor, N: int) -> int:
-    """What queries and keys of the chosen heads take for N tokens.
+def recorded_bytes(facts: ModelFacts, heads: Tensor, N: int) -> int:
+    """Bytes that queries and keys of the chosen heads take for N tokens.
 
     Args:
-        model: a transformers decoder-only model.
+        facts: of the model.
         heads: (L, H), the chosen ones > 0.
         N: tokens that are read.
     """
-    config = text_config(model)
     L, H = heads.shape
-    D = getattr(config, "head_dim", None) or config.hidden_size // H
-    G = getattr(config, "num_key_value_heads", None) or H
-    groups = max(1, H // G)
+    groups = max(1, H // facts.kv_heads)
     chosen = (heads > 0).reshape(L, H // groups, groups) if H % groups == 0 else (heads > 0)[..., None]
     many = int((heads > 0).sum()) + int(chosen.any(-1).sum())
-    size = torch.empty(0, dtype=getattr(model, "dtype", torch.float32)).element_size()
-    return many * N * int(D) * size
+    return many * N * facts.head_size * facts.dtype.itemsize
 
 
-def peak(found: Iterable[torch.device]) -> int:
+def peak(gpus: Iterable[torch.device]) -> int:
     """The most that torch held on each of these GPUs since their peak was last reset, added up, in bytes."""
-    return sum(torch.cuda.max_memory_allocated(device) for device in found)
+    return sum(torch.cuda.max_memory_allocated(device) for device in gpus)
 
 
 def is_full(error: BaseException) -> bool:
@@ -56,19 +52,20 @@ def is_full(error: BaseException) -> bool:
 
 
 def too_small(model: Any, heads: Tensor, N: int, keep: str) -> DeviceMemoryError:
-    """The error that says what was needed and what would fit; what torch holds without need is given back first."""
+    """The error that says what was needed and what would fit; memory that torch only caches is freed first."""
     gc.collect()
-    needed = recorded_bytes(model, heads, N)
-    said = f"out of memory: queries and keys of {int((heads > 0).sum()):,} heads for {N:,} tokens take {_gb(needed)}"
-    found = devices(model)
-    if found:
+    needed = recorded_bytes(model_facts(model), heads, N)
+    message = f"out of memory: queries and keys of {int((heads > 0).sum()):,} heads for {N:,} tokens take {_gb(needed)}"
+    gpus = devices(model)
+    if gpus:
         torch.cuda.empty_cache()
-        for device in found:
+        for device in gpus:
             free, total = torch.cuda.mem_get_info(device)
-            said += f"; {device} has {_gb(total)}, and without them {_gb(free)} free"
-    host = "keep='host' keeps them in main memory; " if found and keep != "host" else ""
+            message += f"; {device} has {_gb(total)}, and without them {_gb(free)} free"
+    host = "keep='host' keeps them in main memory; " if gpus and keep != "host" else ""
     return DeviceMemoryError(
-        f"{said}. What may fit: {host}weights with fewer heads (weights='retrieval'), 16-bit numbers, a shorter prompt"
+        f"{message}. What may fit: {host}weights with fewer heads (weights='retrieval'), 16-bit numbers, "
+        "a shorter prompt"
     )
 
 

@@ -13,13 +13,24 @@ import torch
 from attributor._default_model import DEFAULT_MODEL, converted, prepare, quiet
 from attributor._errors import InputError, ModelLoadError
 
-__all__ = ["DEFAULT_MODEL", "load_model", "model_source"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Place",
+    "disconnected",
+    "failure_reason",
+    "in_hub_cache",
+    "is_default",
+    "is_hub_id",
+    "load_model",
+    "locate",
+    "model_source",
+]
 
 HUB_SECONDS = 4.0  # how long to wait for a sign of life; the hub's client itself retries for half a minute
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """What to hand to transformers: a hub id or a folder, and whether the network may be used."""
 
     target: str
@@ -68,7 +79,7 @@ def load_model(
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise InputError(f"name must be a hub id, a folder or a .gguf file, got {name!r}")
     name = os.fspath(name)
-    place = _locate(name, revision, progress)
+    place = locate(name, revision, progress)
     while True:
         try:
             with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
@@ -77,9 +88,9 @@ def load_model(
         except ModelLoadError:
             raise
         except Exception as error:  # transformers, safetensors and gguf raise many kinds for a broken file
-            if not (_is_default(name, revision) and _disconnected(error, place)):
-                raise ModelLoadError(f"{name}: {_reason(error, name, place, device_map)}") from error
-        place = _Place(str(prepare(progress)), stands_for=name)  # the hub answered at first, then did not deliver
+            if not (is_default(name, revision) and disconnected(error, place)):
+                raise ModelLoadError(f"{name}: {failure_reason(error, name, place, device_map)}") from error
+        place = Place(str(prepare(progress)), stands_for=name)  # the hub answered at first, then did not deliver
     if place.stands_for:
         model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = place.stands_for
     return model, tokenizer
@@ -99,38 +110,44 @@ def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     raise InputError(f"dtype must be 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype, got {dtype!r}")
 
 
-def _locate(name: str, revision: str | None, progress: bool) -> _Place:
+def locate(name: str, revision: str | None, progress: bool) -> Place:
+    """Where a model is to be loaded from: a folder or file, the hub's cache, a converted copy, or the hub.
+
+    Raises:
+        ModelLoadError: there is no such model.
+    """
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         return _gguf(path)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelLoadError(f"{name}: the folder has no config.json; it should hold what save_pretrained writes")
-        return _Place(str(path))
+        return Place(str(path))
     if path.is_file():
         raise ModelLoadError(f"{name} is a file, but not a .gguf; pass the folder that it lies in")
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         raise ModelLoadError(f"{name!r} is no folder here and no hub id (such as {DEFAULT_MODEL!r})")
-    if _in_hub_cache(name, revision):
-        return _Place(name)
-    ours = _is_default(name, revision)
+    if in_hub_cache(name, revision):
+        return Place(name)
+    ours = is_default(name, revision)
     if ours and (folder := converted()):
-        return _Place(str(folder), stands_for=name)
+        return Place(str(folder), stands_for=name)
     if _hub_reachable():
-        return _Place(name, network=True)
+        return Place(name, network=True)
     if ours:
-        return _Place(str(prepare(progress)), stands_for=name)
+        return Place(str(prepare(progress)), stands_for=name)
     raise ModelLoadError(
         f"{name}: not in the local cache, no such folder, and the hub cannot be reached (no network, or HF_HUB_OFFLINE "
         "is set). Pass a folder or a .gguf file, or fetch the model once while the hub can be reached"
     )
 
 
-def _is_default(name: str, revision: str | None) -> bool:
+def is_default(name: str, revision: str | None) -> bool:
+    """Whether this is the default model, for which there is another source than the hub."""
     return name == DEFAULT_MODEL and revision in (None, "main")
 
 
-def _gguf(path: Path) -> _Place:
+def _gguf(path: Path) -> Place:
     if not path.is_file():
         raise ModelLoadError(f"{path}: no such file")
     if importlib.util.find_spec("gguf") is None:
@@ -139,10 +156,11 @@ def _gguf(path: Path) -> _Place:
         magic = file.read(4)
     if magic != b"GGUF":
         raise ModelLoadError(f"{path} is not a GGUF file: it starts with {magic!r}, not b'GGUF'")
-    return _Place(str(path.parent), gguf_file=path.name)
+    return Place(str(path.parent), gguf_file=path.name)
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether the name has the form of a hub id."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
@@ -153,7 +171,7 @@ def _is_hub_id(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _in_hub_cache(name: str, revision: str | None) -> bool:
+def in_hub_cache(name: str, revision: str | None) -> bool:
     """Whether configuration, tokenizer and every file of the weights lie in the hub's local cache."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -194,7 +212,7 @@ def _hub_reachable() -> bool:
 
 
 def _read(
-    place: _Place,
+    place: Place,
     dtype: str | torch.dtype,
     device_map: Any,
     revision: str | None,
@@ -241,7 +259,8 @@ def _caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
     return any(isinstance(link, kinds) for link in seen)
 
 
-def _disconnected(error: BaseException, place: _Place) -> bool:
+def disconnected(error: BaseException, place: Place) -> bool:
+    """Whether a download failed because the hub could not be reached."""
     from huggingface_hub import errors as hub
 
     kinds = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError)
@@ -258,7 +277,7 @@ def _unreadable(error: BaseException, folder: str) -> bool:
     return _caused_by(error, *kinds) or not all((Path(folder) / file).is_file() for file in needed)
 
 
-def _reason(error: BaseException, name: str, place: _Place, device_map: Any) -> str:
+def failure_reason(error: BaseException, name: str, place: Place, device_map: Any) -> str:
     """What went wrong, in a sentence that says what would work."""
     from huggingface_hub import errors as hub
     from safetensors import SafetensorError
@@ -271,7 +290,7 @@ def _reason(error: BaseException, name: str, place: _Place, device_map: Any) -> 
         return "the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
     if "trust_remote_code" in str(error):
         return "the model comes with Python code of its own; pass trust_remote_code=True if you trust it"
-    if _disconnected(error, place):
+    if disconnected(error, place):
         return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
     first = (str(error).strip().splitlines() or [""])[0]
     if place.stands_for and _unreadable(error, place.target):

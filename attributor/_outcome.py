@@ -1,20 +1,20 @@
-"""From rows of numbers to a Flow: texts, how it was computed, and what would show that it went wrong."""
+"""From rows of numbers to a Flow: texts, how it was computed, and a check of the rows' sums."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from attributor._errors import NumericsError
-from attributor._resolve import model_id
+from attributor._facts import ModelFacts
+from attributor._head_weights import HeadWeights
 from attributor._result import Flow
-from attributor._tolerance import Budget
-from attributor._weights import Weights
+from attributor._sequence import TokenSequence
+from attributor._start import start_rows
+from attributor._sweep import SweepOptions
 
-__all__ = ["complete", "describe", "draft"]
+__all__ = ["FlowTask", "build_flow", "build_meta"]
 
 # Rows sum to 1 but for rounding; by more than this they were computed from other keys than the model attended to
 # (a quantised cache, say). By what a model computes in.
@@ -22,79 +22,78 @@ ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-2}
 ROUNDING_16 = 0.1
 
 
-def draft(sequence: Tensor, k: int, tokenizer: Any, documents: Sequence[Any] | None) -> Flow:
-    """A Flow without scores yet, so that a document that cannot be found is told before anything is computed."""
-    rows = max(1, sequence.numel() - k)
-    empty = Flow(scores=torch.zeros(1, 1, dtype=torch.float32).expand(rows, k), ids=sequence)
-    return empty if tokenizer is None else empty.with_text(tokenizer, documents=documents)
+@dataclass(frozen=True, eq=False)
+class FlowTask:
+    """What the flow of one sequence is computed from, beside the model's attention.
+
+    Attributes:
+        sequence: prompt and answer.
+        weights: of the model's heads.
+        question: (Q,) int64, the prompt tokens on which a share of each row starts; None: all of it starts on the
+            answer.
+        options: of the sweep.
+    """
+
+    sequence: TokenSequence
+    weights: HeadWeights
+    question: Tensor | None
+    options: SweepOptions
+
+    def start_rows(self) -> Tensor:
+        """R_L: (o, N) float64."""
+        positions = self.sequence.positions
+        return start_rows(positions, self.sequence.read_ids.numel(), self.question, self.weights.question)
 
 
-def complete(
-    drafted: Flow,
-    rows: Tensor,
-    weights: Weights,
-    normalize: bool,
-    meta: dict[str, str],
-    *,
-    exact_sums: torch.dtype | None,
-    budget: Budget | None = None,
-) -> Flow:
-    """The Flow with its scores, (O, N) -> (O, K).
+def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums: torch.dtype | None) -> Flow:
+    """The Flow of a sequence from its rows R_0, (o, N) -> (o, k).
 
-    `exact_sums` is what the model computes in where nothing but the budget may take a share of a row, None where a sink
-    does.
+    `exact_sums` is what the model computes in, where rows must sum to 1; None where a sink takes a share of them.
 
     Raises:
         NumericsError: rows that should sum to 1 do not.
     """
+    sequence, weights = task.sequence, task.weights
     missing = None
     if weights.stochastic:
-        assert isinstance(weights.heads, Tensor)
-        whole = 1.0 if normalize else float((1 + weights.heads.double().sum(1)).prod())
+        whole = 1.0 if task.options.normalize else weights.growth
         missing = (1 - rows.double().sum(1) / whole).float()
-        skipped = 0.0 if budget is None else budget.lost.cpu()
-        worst = float((missing - skipped).abs().max())
+        worst = float(missing.abs().max())
         if exact_sums is not None and worst > ROUNDING.get(exact_sums, ROUNDING_16):
             raise NumericsError(
                 f"rows of the flow sum to 1 only within {worst:.2g}: the recorded queries and keys are not those that "
                 "the model's attention used (is its cache quantised or compressed?)"
             )
-    return replace(
-        drafted, scores=rows[:, : drafted.prompt_length].float(), missing_mass=missing, normalized=normalize, meta=meta
+    return Flow(
+        scores=rows[:, : sequence.prompt_length].float(),
+        ids=sequence.ids,
+        missing_mass=missing,
+        normalized=None if missing is None else task.options.normalize,
+        text=sequence.text,
+        offsets=sequence.offsets,
+        answer=sequence.answer,
+        answer_offsets=sequence.answer_offsets,
+        documents=sequence.documents,
+        meta=meta,
     )
 
 
-def describe(
-    model: Any,
-    weights: Weights,
-    used: str,
-    normalize: bool,
-    question: Tensor | None = None,
-    budget: Budget | None = None,
-) -> dict[str, str]:
-    """What a Flow's meta says of how it was computed; `budget` as it is after the sweep."""
-    assert isinstance(weights.heads, Tensor)
-    L, H = weights.heads.shape
-    spent = {}
-    if budget is not None:
-        spent = {
-            "tolerance": f"{budget.tolerance:g}",
-            "tiles_skipped": f"{budget.skipped:.4f}",
-            "mass_skipped": f"{float(budget.lost.max()):.4g}",
-        }
-    return spent | {
-        "model": model_id(model) or type(model).__name__,
-        "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."),
-        "layers": str(L),
-        "heads": str(H),
-        "heads_used": str(int((weights.heads > 0).sum())),
+def build_meta(facts: ModelFacts, task: FlowTask, implementation: str) -> dict[str, str]:
+    """What a Flow's meta says, for people, of how it was computed."""
+    weights = task.weights
+    return {
+        "model": facts.name,
+        "dtype": str(facts.dtype).removeprefix("torch."),
+        "layers": str(facts.layers),
+        "heads": str(facts.heads),
+        "heads_used": str(weights.count),
         "weights": weights.name,
         "power": f"{weights.power:g}",
         "value_norms": str(weights.value_norms).lower(),
         "sink": weights.sink,
-        "question": f"{0.0 if question is None else weights.question:g}",
-        "normalize": str(normalize).lower(),
-        "implementation": used,
+        "question": f"{0.0 if task.question is None else weights.question:g}",
+        "normalize": str(task.options.normalize).lower(),
+        "implementation": implementation,
         "attributor": version("attributor"),
         "torch": torch.__version__,
         "transformers": version("transformers"),

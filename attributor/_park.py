@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attributor._errors import InputError
 
-__all__ = ["KEEP", "Park", "Parked"]
+__all__ = ["KEEP", "Offload", "OffloadedTensor"]
 
 KEEP = ("auto", "device", "host")
 # What the model needs beside the recording while it reads, in units of one layer's queries: hidden states, the wide
@@ -17,7 +17,7 @@ KEEP = ("auto", "device", "host")
 ROOM = 8
 
 
-class Park:
+class Offload:
     """Decides where the recorded tensors of one sequence wait, and moves them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Park:
         self.keep = keep
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def wanted(self, query: Tensor, key: Tensor, heads_ahead: int) -> bool:
+    def moves_out(self, query: Tensor, key: Tensor, heads_ahead: int) -> bool:
         """Whether a layer should move out.
 
         Args:
@@ -46,15 +46,15 @@ class Park:
         ahead = heads_ahead * (query.nbytes + key.nbytes) // query.shape[1]
         return _free(query.device) < ahead + ROOM * query.nbytes
 
-    def move(self, tensor: Tensor) -> "Parked":
+    def move(self, tensor: Tensor) -> "OffloadedTensor":
         """Start to copy a tensor out; its memory is used again once that is done."""
         device = tensor.device
         if device not in self._streams:
             self._streams[device] = _stream(device)
-        return Parked(tensor, self._streams[device])
+        return OffloadedTensor(tensor, self._streams[device])
 
 
-class Parked:
+class OffloadedTensor:
     """One tensor in main memory."""
 
     def __init__(self, tensor: Tensor, stream: torch.cuda.Stream) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
 
-__all__ = ["gram", "head_slices", "output_norm"]
+__all__ = ["head_gram", "head_slices", "output_norm"]
 
 NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo")
 
@@ -38,7 +38,7 @@ def head_slices(module: nn.Module, heads: int) -> Tensor:
     )
 
 
-def gram(module: nn.Module, heads: int, chosen: list[int]) -> Tensor:
+def head_gram(module: nn.Module, heads: int, chosen: list[int]) -> Tensor:
     """(len(chosen), Dv, Dv) float32, G_h = W_O^hT W_O^h, so that ||W_O^h v|| = sqrt(v^T G_h v)."""
     parts = head_slices(module, heads)[chosen]
     return parts.mT @ parts

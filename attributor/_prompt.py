@@ -14,7 +14,8 @@ from torch import Tensor
 
 from attributor._encode import encode
 from attributor._errors import InputError
-from attributor._segments import Segment
+from attributor._segments import Segment, token_offsets
+from attributor._sequence import TokenSequence, span_tokens
 
 __all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "from_messages", "from_text"]
 
@@ -48,6 +49,20 @@ class Prompt:
     quoted: tuple[Span, ...] = ()
     special: bool = False
     question: Span | None = None
+
+    @property
+    def question_tokens(self) -> Tensor | None:
+        """(Q,) int64, the tokens of the question; None where the prompt does not say where it stands."""
+        if self.question is None:
+            return None
+        tokens = span_tokens(self.offsets, *self.question)
+        return tokens if tokens.numel() else None
+
+    def answered(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
+        """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
+        text, offsets = token_offsets(tokenizer, answer)
+        ids = torch.cat([self.ids, answer])
+        return TokenSequence(ids, len(self.ids), self.text, self.offsets, text, offsets, self.documents)
 
 
 def build_prompt(

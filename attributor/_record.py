@@ -19,6 +19,7 @@ from transformers.masking_utils import causal_mask_function
 
 from attributor import _mask
 from attributor._errors import InputError, RecordingError, UnsupportedModelError
+from attributor._facts import text_config
 from attributor._history import Turn
 from attributor._recorder import Recorder
 
@@ -29,7 +30,6 @@ __all__ = [
     "check_recordable",
     "implementation",
     "layer_names",
-    "text_config",
 ]
 
 NAME = "attributor"
@@ -143,11 +143,6 @@ def _make_mask(
 
 AttentionInterface.register(NAME, _attend)
 AttentionMaskInterface.register(NAME, _make_mask)
-
-
-def text_config(model: Any) -> Any:
-    """The configuration of the decoder that reads and writes text."""
-    return model.config.get_text_config(decoder=True)
 
 
 def check_decoder(model: Any) -> None:

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from attributor._arena import Arena
 from attributor._attention import attention
 from attributor._errors import UnsupportedModelError
+from attributor._head_weights import HeadWeights
 from attributor._history import History, Turn
 from attributor._mask import Mask
-from attributor._park import Park
-from attributor._projection import gram
+from attributor._park import Offload
+from attributor._projection import head_gram
 from attributor._tape import Tape
 
 __all__ = ["Recorder"]
@@ -23,7 +24,7 @@ class Recorder:
     """What one model's attention did to one batch of sequences, position by position.
 
     Attributes:
-        weights: (L, H) float32, the head weights; heads with weight 0 leave no trace.
+        weights: heads with weight 0 leave no trace; value norms are kept where these need them.
         tapes: by layer, only layers with a chosen head.
         history: what was read.
         finite: 0-dim bool, whether all logits so far were numbers.
@@ -31,20 +32,18 @@ class Recorder:
 
     def __init__(
         self,
-        weights: Tensor,
+        weights: HeadWeights,
         *,
-        values: bool,
-        progress: Callable[[str, int, int], None] | None,
+        progress: Callable[[str, int, int], None] | None = None,
         keep: str = "auto",
     ) -> None:
         self.weights = weights
-        self.values = values
         self.progress = progress
-        self.chosen = [row.nonzero()[:, 0].tolist() for row in weights]  # by layer
+        self.chosen = [weights.chosen(layer) for layer in range(weights.shape[0])]
         self.tapes: dict[int, Tape] = {}
         self.history = History()
         self.arena = Arena()
-        self.park = Park(keep)
+        self.offload = Offload(keep)
         self.finite = torch.tensor(True)
         self.turn: Turn | None = None  # while generate() runs
         self.sink = False  # whether a learned sink takes a share of the attention
@@ -58,7 +57,7 @@ class Recorder:
         return [layer for layer in range(self.weights.shape[0]) if layer not in self._seen]
 
     def embed(self, ids: Tensor) -> None:
-        """The embedding is asked for token ids: they belong to the forward call that is under way."""
+        """Note the token ids of the forward call that has begun."""
         self._pending = ids.detach()
 
     def logits(self, last: Tensor) -> None:
@@ -111,10 +110,10 @@ class Recorder:
             tape = self.tapes.get(index)
             if tape is None:
                 tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap, self.arena)
-            norms = self._log_norms(module, index, chosen, value, mask) if self.values else None
+            norms = self._log_norms(module, index, chosen, value, mask) if self.weights.value_norms else None
             ahead = sum(len(heads) for heads in self.chosen[index:])
-            out = (mask.start == 0 or query.shape[2] >= LONG) and self.park.wanted(query, key, ahead)
-            tape.add(query.detach(), key.detach(), lse.detach(), norms, mask, self.park if out else None)
+            out = (mask.start == 0 or query.shape[2] >= LONG) and self.offload.moves_out(query, key, ahead)
+            tape.add(query.detach(), key.detach(), lse.detach(), norms, mask, self.offload if out else None)
         if self.progress is not None:
             self.progress("prompt", len(layers), L)
         return output
@@ -122,7 +121,7 @@ class Recorder:
     def _log_norms(self, module: nn.Module, index: int, chosen: list[int], value: Tensor, mask: Mask) -> Tensor:
         """(B, h, Q) log ||W_O^h v_j^h|| of the new keys."""
         if index not in self._grams:
-            self._grams[index] = gram(module, self.weights.shape[1], chosen)
+            self._grams[index] = head_gram(module, self.weights.shape[1], chosen)
         matrix = self._grams[index]
         groups = self.weights.shape[1] // value.shape[1]
         low = mask.start - mask.keys_from

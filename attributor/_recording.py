@@ -1,6 +1,7 @@
-"""A recording that is asked for its flow."""
+"""A recording gives the flow of what the model read and wrote."""
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,37 +9,33 @@ import torch
 from torch import Tensor
 
 from attributor import _inputs
-from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._outcome import complete, describe, draft
-from attributor._record import layer_names
+from attributor._errors import InputError, RecordingError
+from attributor._facts import ModelFacts
+from attributor._head_weights import HeadWeights
+from attributor._outcome import FlowTask, build_flow, build_meta
+from attributor._recorded import RecordedAttention
 from attributor._recorder import Recorder
-from attributor._resolve import resolve
+from attributor._resolve import resolve_for
 from attributor._result import Flow
-from attributor._start import question_tokens, start_rows
-from attributor._sweep import attention_rows, sweep
-from attributor._tape import Layer
-from attributor._tolerance import Budget, check_tolerance
-from attributor._weights import Weights
+from attributor._sequence import TokenSequence
+from attributor._start import question_tokens
+from attributor._sweep import SweepOptions, sweep
+from attributor._tape import Span
 
-__all__ = ["Recording"]
+__all__ = ["Recording", "sweep_to_flow"]
 
 
-class Recording:
-    """What `record` kept: call `flow` once the model has read and written."""
+class Recording(RecordedAttention):
+    """What `record` kept: call `flow` once the model has read and written. It does not keep the model alive."""
 
-    def __init__(self, model: Any, weights: Weights, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, facts: ModelFacts, model: "weakref.ref[Any] | None" = None) -> None:
+        """`model` is used where `flow` is given weights that are derived from a model; None: it is gone."""
+        super().__init__(recorder, facts)
         self._model = model
-        self._weights = weights
-        self._recorder = recorder
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of query, key and log-sum-exp that the recording keeps alive."""
-        return sum(tape.nbytes() for tape in self._recorder.tapes.values())
 
     def __repr__(self) -> str:
         """How much was recorded."""
-        length, layers = self._recorder.history.length, len(self._recorder.tapes)
+        length, layers = self.history.length, len(self.tapes)
         return f"Recording({length} positions, {layers} layers with chosen heads, {self.nbytes / 1e6:.1f} MB)"
 
     @torch.no_grad()
@@ -52,7 +49,6 @@ class Recording:
         tokenizer: Any = None,
         documents: Sequence[Any] | None = None,
         question: Any = None,
-        tolerance: float = 0.0,
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Flow | Any":
@@ -64,12 +60,12 @@ class Recording:
             prompt_length: tokens before the answer, padding not counted, one for all rows or one a row; default: what
                 the last ``generate`` was given, or all that was read where the model was called once by itself.
             weights: other weights than those that `record` was given, of the heads that they chose; so one reading
-                gives the flows of several.
+                gives the flows of several. "output_norm", and "retrieval" where its heads must be found, need the model
+                to be in memory still.
             normalize: as in `attributor.flow`.
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.
             question: as in `attributor.flow`.
-            tolerance: as in `attributor.flow`.
             impl: as in `attributor.flow`.
             progress: as in `attributor.flow`.
 
@@ -82,119 +78,67 @@ class Recording:
             UnsupportedModelError: attention that was not recorded, naming the layers.
             NumericsError: NaN or infinity in the model.
         """
-        check(self._model, self._recorder)
+        self.check()
         _inputs.check_tokenizer(tokenizer, documents)
-        followed = self._weights if weights is None else self._other(weights, tokenizer)
-        tolerance = check_tolerance(tolerance, followed)
-        batch = self._recorder.history.batch
+        chosen = self._resolved(weights, tokenizer)
+        batch = self.history.batch
         ids, single = self._ids(out, batch)
-        found = [self._sequence(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
-        drafts = [draft(sequence, k, tokenizer, documents) for sequence, _, k in found]
-        asked = question_tokens(question, drafts, followed)
+        located = [self._locate(ids[row], row, k) for row, k in enumerate(_inputs.per_row(prompt_length, batch))]
+        sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, _, k in located]
+        questions = question_tokens(question, sequences, chosen)
+        options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
         flows = []
-        for row, ((sequence, start, k), drafted, tokens) in enumerate(zip(found, drafts, asked, strict=True)):
-            # the last token of an answer is written but never read
-            stop = start + sequence.numel() - (1 if k < sequence.numel() else 0)
-            flows.append(
-                swept(
-                    self._model,
-                    self._recorder,
-                    followed,
-                    drafted,
-                    row=row,
-                    start=start,
-                    stop=stop,
-                    question=tokens,
-                    normalize=normalize,
-                    tolerance=tolerance,
-                    impl=impl,
-                    progress=progress,
-                )
-            )
+        for row, (sequence, (_, start, _), tokens) in enumerate(zip(sequences, located, questions, strict=True)):
+            span = Span(row, start, start + sequence.read_ids.numel())
+            flows.append(sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options), span))
         return flows[0] if single else flows
 
     @torch.no_grad()
-    def attention(
+    def flow_of(
         self,
-        layer: int,
-        heads: Tensor,
-        positions: Tensor,
+        sequence: TokenSequence,
         *,
-        power: float = 1.0,
-        value_norms: bool = False,
-        sink: str = "keep",
+        weights: Any = None,
+        question: Any = None,
+        options: SweepOptions | None = None,
         row: int = 0,
-        impl: str | None = None,
-    ) -> Tensor:
-        """Some rows of one layer's attention, as the model's answer tokens paid it: nothing is composed over layers.
-
-            Y[i, j] = sum_h heads[h] P[h, i, j]^power c_h[j]
+    ) -> Flow:
+        """As `flow`, of one sequence whose text, spans and answer are known already.
 
         Args:
-            layer: counted from 0.
-            heads: (H,) float >= 0, not all 0, of the heads that were recorded.
-            positions: (O,) int64, the queries, counted in the real positions of the sequence.
-            power: as in `Weights`.
-            value_norms: as in `Weights`.
-            sink: as in `Weights`.
-            row: which sequence of the recorded batch.
-            impl: as in `attributor.flow`.
-
-        Returns:
-            (O, N) float32 on the CPU, N the real positions that were read.
-
-        Raises:
-            InputError: heads or positions of another shape or out of range.
-            RecordingError: the layer or a head of it was not recorded.
-        """
-        check(self._model, self._recorder)
-        start, stop = self._recorder.history.real(row)
-        H = self._recorder.weights.shape[1]
-        if heads.shape != (H,) or not bool((heads >= 0).all()) or not bool(heads.any()):
-            raise InputError(f"heads must be ({H},) numbers >= 0, not all 0, got {tuple(heads.shape)} {heads.tolist()}")
-        if positions.ndim != 1 or not bool(((positions >= 0) & (positions < stop - start)).all()):
-            raise InputError(f"positions must be (O,), each 0 to {stop - start - 1}, got {positions.tolist()}")
-        tape = self._recorder.tapes.get(layer)
-        chosen = heads.nonzero()[:, 0].tolist()
-        if tape is None or not set(chosen) <= set(tape.heads):
-            raise RecordingError(f"heads {chosen} of layer {layer} were not all recorded")
-        if value_norms and not tape.log_value:
-            raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
-        wanted = Weights(torch.ones(1, 1), power=power, value_norms=value_norms, sink=sink)
-        return attention_rows(tape.layer(row, start, stop, chosen), heads[chosen], positions, wanted, impl)
-
-    def layer(self, index: int, *, row: int = 0) -> Layer:
-        """What was recorded of one layer, for methods that are built on `flow_step` itself.
-
-        Args:
-            index: counted from 0.
+            sequence: what the model read, without padding; the flow has its text and documents.
+            weights: as in `flow`.
+            question: as in `attributor.flow`.
+            options: of the sweep.
             row: which sequence of the recorded batch.
 
-        Returns:
-            Query, key and log-sum-exp of the heads that were recorded, at the real positions of the sequence.
-
         Raises:
-            RecordingError: nothing of this layer was recorded.
+            RecordingError, UnsupportedModelError, NumericsError, InputError: as `flow`.
         """
-        check(self._model, self._recorder)
-        if index not in self._recorder.tapes:
-            raise RecordingError(
-                f"layer {index} was not recorded; there are {sorted(self._recorder.tapes)}, those with chosen heads"
-            )
-        return self._recorder.tapes[index].layer(row, *self._recorder.history.real(row))
+        self.check()
+        chosen = self._resolved(weights, None)
+        (tokens,) = question_tokens([question], [sequence], chosen)
+        start = self.span(row).start
+        self._check_read(sequence.ids, row, start)
+        if sequence.prompt_length == sequence.ids.numel():
+            self._check_last(start + sequence.ids.numel())
+        span = Span(row, start, start + sequence.read_ids.numel())
+        return sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options or SweepOptions()), span)
 
-    def _other(self, weights: Any, tokenizer: Any) -> Weights:
-        """Weights that were not recorded with, once it is known that what they need was recorded."""
-        found = resolve(weights, self._model, tokenizer)
-        assert isinstance(found.heads, Tensor)
-        lost = ((found.heads > 0) & (self._recorder.weights == 0)).nonzero().tolist()
+    def _resolved(self, weights: Any, tokenizer: Any) -> HeadWeights:
+        """The weights of a flow, once it is known that what they need was recorded."""
+        if weights is None:
+            return self.weights
+        model = None if self._model is None else self._model()
+        found = resolve_for(self.facts, weights, model, tokenizer)
+        lost = ((found.heads > 0) & (self.weights.heads == 0)).nonzero().tolist()
         if lost:
             layer, head = lost[0]
             raise RecordingError(
                 f"weights {found.name!r} need {len(lost)} heads that were not recorded, (layer {layer}, head {head}) "
                 "for one; give record() weights that choose every head needed later"
             )
-        if found.value_norms and not self._recorder.values:
+        if found.value_norms and not self.weights.value_norms:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
         return found
 
@@ -212,20 +156,29 @@ class Recording:
             )
         return ids, ids.shape[0] == 1
 
-    def _sequence(self, ids: Tensor, row: int, prompt_length: int | None) -> tuple[Tensor, int, int]:
-        """The real ids of one row, where they start in the cache, and how many of them are the prompt."""
-        history = self._recorder.history
-        start, high = history.real(row)
+    def _check_read(self, ids: Tensor, row: int, start: int = 0) -> None:
+        """Raise RecordingError for ids (n,) that the model did not read from cache position `start` on."""
+        history, stop = self.history, start + ids.numel()
         read = history.tokens(row)
         if read is None:
             raise RecordingError("the model was given embeddings instead of ids, so the answer cannot be checked")
-        total = ids.numel()
         # what is behind the last token but one is never needed: it may be a draft that was dropped
-        if history.length < total - 1 or not torch.equal(read[: total - 1], ids[: total - 1]):
+        if history.length < stop - 1 or not torch.equal(read[start : stop - 1], ids[:-1]):
             raise RecordingError(
-                f"the ids given ({total}) are not what the model read ({history.length}) in this recording: pass what "
+                f"the ids given ({stop}) are not what the model read ({history.length}) in this recording: pass what "
                 "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
             )
+
+    def _check_last(self, stop: int) -> None:
+        if self.history.length < stop:
+            raise RecordingError("the last token was not read by the model, so what feeds the next one is not known")
+
+    def _locate(self, ids: Tensor, row: int, prompt_length: int | None) -> tuple[Tensor, int, int]:
+        """The real ids of one row, where they start in the cache, and how many of them are the prompt."""
+        history = self.history
+        start, high = history.real(row)
+        self._check_read(ids, row)
+        total = ids.numel()
         if high < min(total, history.length):  # padding on the right
             total = high
             ids = ids[:total]
@@ -234,14 +187,14 @@ class Recording:
             raise InputError(
                 f"prompt_length must be 1 to {total - start}, the tokens of the sequence, got {prompt - start}"
             )
-        if prompt == total and history.length < total:
-            raise RecordingError("the last token was not read by the model, so what feeds the next one is not known")
+        if prompt == total:
+            self._check_last(total)
         stop = prompt + _inputs.answer_length(ids[prompt:], history.turn)
         return ids[start:stop], start, prompt - start
 
     def _answer_begins(self, total: int) -> int:
         """In cache positions: what generate() was given, else all that one call read."""
-        history = self._recorder.history
+        history = self.history
         if history.turn is not None:
             return history.turn.prompt
         if len(history.calls) == 1:
@@ -252,63 +205,24 @@ class Recording:
         )
 
 
-def check(model: Any, recorder: Recorder) -> None:
-    """Whether what was recorded is all of a sequence, in numbers.
+def sweep_to_flow(
+    recorded: RecordedAttention, task: FlowTask, span: Span, seconds: dict[str, str] | None = None
+) -> Flow:
+    """One sequence of a recording as a Flow.
+
+    Args:
+        recorded: checked.
+        task: what is computed.
+        span: where the sequence lies in the cache, up to the last position that is needed.
+        seconds: of the stages before, for `meta`.
 
     Raises:
-        RecordingError: nothing was recorded.
-        UnsupportedModelError: some layers did not pass through the recorder.
-        NumericsError: logits that are no numbers.
+        NumericsError: NaN or infinity, or rows that should sum to 1 and do not.
     """
-    if not recorder.history.calls:
-        raise RecordingError("nothing was recorded: run model.generate(...) or model(...) inside the with block")
-    missing = recorder.missing()
-    if missing:
-        raise UnsupportedModelError(
-            f"{type(model).__name__}: the attention of {layer_names(missing)} did not pass through the recorder "
-            "(a hybrid, or attention code of its own), so a flow without them would be wrong"
-        )
-    if not bool(recorder.finite):
-        raise NumericsError(
-            "the model's logits are not finite; do its weights hold NaN, or did 16-bit arithmetic overflow?"
-        )
-
-
-def swept(
-    model: Any,
-    recorder: Recorder,
-    weights: Weights,
-    drafted: Flow,
-    *,
-    row: int,
-    start: int,
-    stop: int,
-    question: Tensor | None,
-    normalize: bool,
-    tolerance: float,
-    impl: str | None,
-    progress: Callable[[str, int, int], None] | None,
-    release: bool = False,
-    seconds: dict[str, str] | None = None,
-) -> Flow:
-    """One sequence of a recording as a Flow; `release` lets go of every layer once it is used."""
     began = time.perf_counter()
-    kept = sum(tape.nbytes() for tape in recorder.tapes.values())
-    budget = Budget(tolerance, weights) if tolerance else None
-    rows, used = sweep(
-        recorder.tapes,
-        weights,
-        start_rows(torch.arange(drafted.prompt_length - 1, stop - start), stop - start, question, weights.question),
-        row=row,
-        start=start,
-        stop=stop,
-        normalize=normalize,
-        budget=budget,
-        impl=impl,
-        release=release,
-        progress=progress,
-    )
-    meta = describe(model, weights, used, normalize, question, budget) | (seconds or {})
-    meta |= {"seconds_sweep": f"{time.perf_counter() - began:.3f}", "recorded_bytes": str(kept)}
-    leaks = recorder.sink or weights.sink == "drop"
-    return complete(drafted, rows, weights, normalize, meta, exact_sums=None if leaks else model.dtype, budget=budget)
+    nbytes = recorded.nbytes
+    rows, implementation = sweep(recorded.tapes, task.weights, task.start_rows(), span, task.options)
+    meta = build_meta(recorded.facts, task, implementation) | (seconds or {})
+    meta |= {"seconds_sweep": f"{time.perf_counter() - began:.3f}", "recorded_bytes": str(nbytes)}
+    leaks = recorded.sink or task.weights.sink == "drop"
+    return build_flow(task, rows, meta, exact_sums=None if leaks else recorded.facts.dtype)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
-from attributor._result import Flow
-from attributor._segments import Segment, assign_tokens, find_segment
-from attributor._weights import Weights
+from attributor._head_weights import HeadWeights
+from attributor._segments import find_segment
+from attributor._sequence import TokenSequence, span_tokens
 
-__all__ = ["question_tokens", "span_tokens", "start_rows"]
+__all__ = ["question_tokens", "start_rows"]
 
 
 def start_rows(positions: Tensor, length: int, question: Tensor | None, share: float) -> Tensor:
@@ -32,31 +32,31 @@ def start_rows(positions: Tensor, length: int, question: Tensor | None, share: f
     return rows
 
 
-def question_tokens(question: Any, drafts: Sequence[Flow], weights: Weights) -> list[Tensor | None]:
+def question_tokens(question: Any, sequences: Sequence[TokenSequence], weights: HeadWeights) -> list[Tensor | None]:
     """(Q,) int64 for each sequence, the prompt tokens of its question, or None where none was given.
 
     Args:
         question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions; one
             for all sequences, or a list of one each.
-        drafts: of each sequence the prompt's ids and, for a question as text or characters, its text.
+        sequences: with their text, for a question as text or characters.
         weights: what the share is taken from.
 
     Raises:
         InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
             more or fewer questions than sequences.
     """
-    rows = len(drafts)
+    rows = len(sequences)
     if isinstance(question, list) and len(question) != rows:
         said = f"{rows} sequence{'s' * (rows != 1)}"
         raise InputError(f"{len(question)} questions were given for {said}; give one each, or one for all")
     given = question if isinstance(question, list) else [question] * rows
     return [
-        _question_tokens(one, drafted, weights, "the question" if rows == 1 else f"the question of row {row}")
-        for row, (one, drafted) in enumerate(zip(given, drafts, strict=True))
+        _question_tokens(one, sequence, weights, "the question" if rows == 1 else f"the question of row {row}")
+        for row, (one, sequence) in enumerate(zip(given, sequences, strict=True))
     ]
 
 
-def _question_tokens(question: Any, drafted: Flow, weights: Weights, name: str) -> Tensor | None:
+def _question_tokens(question: Any, sequence: TokenSequence, weights: HeadWeights, name: str) -> Tensor | None:
     if question is None:
         return None
     if not weights.question:
@@ -64,28 +64,17 @@ def _question_tokens(question: Any, drafted: Flow, weights: Weights, name: str) 
             f"a question was given, but weights {weights.name!r} take no share from it; use weights='retrieval', or "
             "Weights(..., question=0.5)"
         )
-    k = drafted.prompt_length
+    k = sequence.prompt_length
     if isinstance(question, Tensor):
         found = question.detach().to("cpu")
         if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
             raise InputError(f"{name} as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
         found = torch.unique(found.long())
     else:
-        if drafted.text is None or drafted.offsets is None:
+        if sequence.text is None or sequence.offsets is None:
             raise InputError(f"{name} as text needs tokenizer=; or give its token positions as a tensor")
-        span = find_segment(drafted.text, question, name)
-        found = span_tokens(drafted.offsets, span.start, span.stop)
+        span = find_segment(sequence.text, question, name)
+        found = span_tokens(sequence.offsets, span.start, span.stop)
     if not found.numel() or int(found[0]) < 0 or int(found[-1]) >= k:
         raise InputError(f"{name} must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
     return found
-
-
-def span_tokens(offsets: Tensor, start: int, stop: int) -> Tensor:
-    """(Q,) int64: the tokens that lie, with most of their characters, in characters `start` to `stop` of the text.
-
-    Args:
-        offsets: (k, 2) int64, the character span of each token.
-        start: the first character.
-        stop: one past the last.
-    """
-    return torch.from_numpy(assign_tokens(offsets.numpy(), [Segment(start, stop, "")]) == 0).nonzero()[:, 0]

@@ -1,34 +1,39 @@
-"""The recurrence over a recording, from the last layer to the first, for the rows that are asked for."""
+"""The recurrence over a recording, from the last layer to the first, for the answer's rows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from attributor._backend import choose
 from attributor._errors import NumericsError
-from attributor._mask import band
-from attributor._step import flow_step
-from attributor._tape import Layer, Tape
-from attributor._tolerance import Budget
-from attributor._weights import Weights
+from attributor._head_weights import HeadWeights
+from attributor._layer_step import layer_step
+from attributor._tape import Span, Tape
 
-__all__ = ["attention_rows", "step", "sweep"]
+__all__ = ["SweepOptions", "sweep"]
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """How a sweep is run.
+
+    Attributes:
+        normalize: False multiplies the rows by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
+        impl: an implementation of flow_step; None: the best that can be used.
+        release: forget each layer's recording once it is used.
+        progress: called with ("sweep", layers done, layers to do).
+    """
+
+    normalize: bool = True
+    impl: str | None = None
+    release: bool = False
+    progress: Callable[[str, int, int], None] | None = None
 
 
 def sweep(
-    tapes: dict[int, Tape],
-    weights: Weights,
-    rows: Tensor,
-    *,
-    row: int,
-    start: int,
-    stop: int,
-    normalize: bool = True,
-    budget: Budget | None = None,
-    impl: str | None = None,
-    release: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    tapes: dict[int, Tape], weights: HeadWeights, rows: Tensor, span: Span, options: SweepOptions | None = None
 ) -> tuple[Tensor, str]:
     """R_0 = R_L X_L for some rows R_L, such as those of the identity where the answer is predicted.
 
@@ -36,102 +41,38 @@ def sweep(
 
     Args:
         tapes: the recorded layers; heads that were recorded and have weight 0 are left out.
-        weights: resolved, so that `weights.heads` is (L, H).
-        rows: (O, stop - start) float, R_L over the real positions of the sequence.
-        row: which sequence of the recorded batch.
-        start: its first real position in the cache.
-        stop: one past its last position that is needed.
-        normalize: False multiplies by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
-        budget: what each row may lose to tiles of queries that are skipped, and afterwards what it lost; None: nothing.
-        impl: an implementation of flow_step.
-        release: forget every tape once it is used.
-        progress: told ("sweep", layers done, layers to do).
+        weights: of the model's L layers.
+        rows: (O, N) float, R_L over the N positions of `span`.
+        span: the real positions of one sequence, up to the last one that is needed.
+        options: None: the defaults.
 
     Returns:
-        (O, stop - start) float32 (float64 for a float64 recording) on the CPU, and the implementation that was used.
+        (O, N) float32 (float64 for a float64 recording) on the CPU, and the implementation that was used.
 
     Raises:
-        InputError: rows of which nobody knows what they lose, where there is a budget.
         NumericsError: NaN or infinity, with the layer where it appeared.
     """
-    heads = weights.heads
-    assert isinstance(heads, Tensor)
-    if budget is not None:
-        budget.begin(rows)
+    options = options or SweepOptions()
     used = ""
     growth = 1.0
-    order = [index for index in sorted(tapes, reverse=True) if bool(heads[index].any())]
+    order = [index for index in sorted(tapes, reverse=True) if weights.chosen(index)]
     for done, index in enumerate(order):
-        chosen = heads[index].nonzero()[:, 0].tolist()
-        layer = (tapes.pop(index) if release else tapes[index]).layer(row, start, stop, chosen)
+        heads = weights.chosen(index)
+        layer = (tapes.pop(index) if options.release else tapes[index]).layer(span, heads)
         if done + 1 < len(order):
             tapes[order[done + 1]].fetch()
         if not bool(torch.isfinite(layer.lse).all()):
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
         rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))
-        w = heads[index][heads[index] > 0].to(layer.lse)
-        whole = 1 + float(w.sum())
-        followed = rows
-        if budget is not None:
-            followed = budget.trim(rows, 1 - 1 / whole, band(layer.first), len(chosen))
-        rows = (rows + step(followed, layer, w, weights, impl)) / (1 + w.sum())
-        growth *= whole
+        w = weights.heads[index][heads].to(layer.lse)
+        rows = (rows + layer_step(rows, layer, w, weights.transform, options.impl)) / (1 + w.sum())
+        growth *= 1 + float(w.sum())
         if not bool(torch.isfinite(rows).all()):
             raise NumericsError(
                 f"layer {index}: the flow is not finite; the model's attention holds NaN, or weights with value norms "
                 "grew past float32 (give the heads smaller weights)"
             )
-        used = choose(impl, layer.query.device, layer.query.dtype, layer.query.shape[-1])
-        if progress is not None:
-            progress("sweep", done + 1, len(order))
-    return (rows if normalize else rows * growth).cpu(), used
-
-
-def attention_rows(layer: Layer, w: Tensor, positions: Tensor, weights: Weights, impl: str | None) -> Tensor:
-    """sum_h w_h P_h^power c_h of one layer for the queries at `positions`: (O, N) float32 on the CPU.
-
-    One step of the same kernel from rows of the identity, which skips every query that no row asks for.
-    """
-    rows = torch.zeros(positions.numel(), layer.query.shape[1], dtype=torch.float32, device=layer.query.device)
-    rows[torch.arange(positions.numel()), positions] = 1
-    return step(rows, layer, w.to(layer.lse), weights, impl).float().cpu()
-
-
-def step(rows: Tensor, layer: Layer, w: Tensor, weights: Weights, impl: str | None = None) -> Tensor:
-    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked.
-
-    Args:
-        rows: (O, N).
-        layer: with the H heads that `w` weighs.
-        w: (H,) > 0.
-        weights: power, value norms and sink; its heads are not looked at.
-        impl: an implementation of flow_step.
-    """
-    row_bias = w.log()[:, None] - weights.power * layer.lse
-    key_bias = layer.log_value if weights.value_norms else None
-    if weights.sink == "drop":
-        key_bias = torch.zeros_like(row_bias) if key_bias is None else key_bias.clone()
-        key_bias[:, 0] = float("-inf")
-    shape = band(layer.first)
-    parts = []
-    for low, high in shape.chunks:
-        span = slice(low, high)
-        if not bool(rows[:, span].any()):
-            parts.append(torch.zeros_like(rows[:, span]))
-            continue
-        parts.append(
-            flow_step(
-                rows[:, span],
-                layer.query[:, span],
-                layer.key[:, span],
-                row_bias[:, span],
-                None if key_bias is None else key_bias[:, span],
-                scale=layer.scale,
-                kv_index=layer.kv_index,
-                power=weights.power,
-                window=shape.window,
-                softcap=layer.softcap,
-                impl=impl,
-            )
-        )
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        used = choose(options.impl, layer.query.device, layer.query.dtype, layer.query.shape[-1])
+        if options.progress is not None:
+            options.progress("sweep", done + 1, len(order))
+    return (rows if options.normalize else rows * growth).cpu(), used

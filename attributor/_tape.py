@@ -1,7 +1,9 @@
 """What is kept of one layer's attention: enough to rebuild any of its weights, and no more."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,9 +11,31 @@ from torch import Tensor
 from attributor._arena import Arena
 from attributor._errors import RecordingError
 from attributor._mask import Mask
-from attributor._park import Park, Parked
+from attributor._park import Offload, OffloadedTensor
 
-__all__ = ["Layer", "Tape"]
+__all__ = ["KeptTensor", "Layer", "Span", "Tape"]
+
+POSITION_DIM = {"query": 1, "lse": 1, "first": 0, "key": 1, "log_value": 1}  # of one sequence's tensor
+Field = Literal["query", "lse", "first", "key", "log_value"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Positions [start, stop) of one sequence of a recorded batch, counted in the cache, padding included."""
+
+    row: int
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        """N, how many positions there are."""
+        return self.stop - self.start
+
+    @property
+    def positions(self) -> range:
+        """Each position."""
+        return range(self.start, self.stop)
 
 
 @dataclass(frozen=True)
@@ -37,19 +61,19 @@ class Layer:
     softcap: float | None
 
 
-class Held:
+class KeptTensor:
     """A tensor kept by reference where that wastes no memory, by copy otherwise; notices a later change in place.
 
-    With an arena a large tensor is copied there, and the allocation that it came in is free again; with a park it moves
-    out of its device until it is asked for.
+    With an arena a large tensor is copied there, and the allocation that it came in is free again; with an offload it
+    moves to main memory until it is needed.
     """
 
-    def __init__(self, tensor: Tensor, arena: Arena | None = None, park: Park | None = None) -> None:
+    def __init__(self, tensor: Tensor, arena: Arena | None = None, offload: Offload | None = None) -> None:
         self.nbytes = tensor.numel() * tensor.element_size()
-        self.version: int | None = None  # of a tensor that somebody else can change
-        self.parked: Parked | None = None
-        if park is not None:
-            self.parked, self.tensor = park.move(tensor), tensor.new_empty(0)
+        self.version: int | None = None  # of a tensor that other code can change
+        self.offloaded: OffloadedTensor | None = None
+        if offload is not None:
+            self.offloaded, self.tensor = offload.move(tensor), tensor.new_empty(0)
             return
         copy = arena.copy(tensor) if arena is not None else None
         if copy is None:
@@ -60,13 +84,18 @@ class Held:
         self.tensor = copy
 
     def fetch(self) -> None:
-        """It will be asked for soon."""
-        if self.parked is not None:
-            self.parked.fetch()
+        """Start to copy it back to its device."""
+        if self.offloaded is not None:
+            self.offloaded.fetch()
 
     def get(self) -> Tensor:
-        if self.parked is not None:
-            return self.parked.get()
+        """The tensor, on its device.
+
+        Raises:
+            RecordingError: it was changed in place since it was recorded.
+        """
+        if self.offloaded is not None:
+            return self.offloaded.get()
         if self.version is not None and self.tensor._version != self.version:
             raise RecordingError(
                 "a recorded tensor was changed in place after it was recorded (a static cache that was used again?); "
@@ -85,11 +114,11 @@ class Tape:
     softcap: float | None
     arena: Arena
     length: int = 0
-    query: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, Q, D)
-    lse: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, Q)
-    first: list[tuple[int, Held]] = field(default_factory=list)  # (B, Q)
-    key: list[tuple[int, Held]] = field(default_factory=list)  # (B, G, K, D)
-    log_value: list[tuple[int, Held]] = field(default_factory=list)  # (B, H, K)
+    query: list[tuple[int, KeptTensor]] = field(default_factory=list)  # (B, H, Q, D)
+    lse: list[tuple[int, KeptTensor]] = field(default_factory=list)  # (B, H, Q)
+    first: list[tuple[int, KeptTensor]] = field(default_factory=list)  # (B, Q)
+    key: list[tuple[int, KeptTensor]] = field(default_factory=list)  # (B, G, K, D)
+    log_value: list[tuple[int, KeptTensor]] = field(default_factory=list)  # (B, H, K)
 
     @property
     def kv_heads(self) -> tuple[int, ...]:
@@ -103,11 +132,11 @@ class Tape:
         lse: Tensor,
         log_value: Tensor | None,
         mask: Mask,
-        park: Park | None = None,
+        offload: Offload | None = None,
     ) -> None:
         """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer was handed.
 
-        With `park` its query moves out of its device, and so does its key where no cache holds it anyway.
+        With `offload` its query moves to main memory, and so does its key where no cache holds it anyway.
         """
         Q, start = query.shape[2], mask.start
         self.truncate(start)
@@ -118,23 +147,20 @@ class Tape:
             )
         chosen = list(self.heads)
         every = len(chosen) == query.shape[1]
-        self.query.append((start, Held(query if every else query[:, chosen], self.arena, park)))
-        self.lse.append((start, Held(lse if every else lse[:, chosen], self.arena)))
-        self.first.append((start, Held(mask.first)))
+        self.query.append((start, KeptTensor(query if every else query[:, chosen], self.arena, offload)))
+        self.lse.append((start, KeptTensor(lse if every else lse[:, chosen], self.arena)))
+        self.first.append((start, KeptTensor(mask.first)))
         if log_value is not None:
-            self.log_value.append((start, Held(log_value)))
+            self.log_value.append((start, KeptTensor(log_value)))
         kv = list(self.kv_heads)
         stop = start + Q
+        moves = offload if start == 0 else None  # later keys are in a cache anyway
         if len(kv) == key.shape[1] and mask.keys_from == 0 and key.shape[2] == stop:
-            self.key = [
-                (0, Held(key, None, park if start == 0 else None))
-            ]  # every key so far: this one tensor holds them all
+            self.key = [(0, KeptTensor(key, None, moves))]  # every key so far: this one tensor holds them all
         else:
             new = key[:, :, start - mask.keys_from : stop - mask.keys_from]
             # a copy, so that a growing cache's old tensors are let go
-            self.key.append(
-                (start, Held(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, park if start == 0 else None))
-            )
+            self.key.append((start, KeptTensor(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, moves)))
         self.length = stop
 
     def truncate(self, length: int) -> None:
@@ -148,54 +174,73 @@ class Tape:
         self.log_value = _cut(self.log_value, length, 2)
         self.length = length
 
-    def layer(self, row: int, start: int, stop: int, heads: Sequence[int] | None = None) -> Layer:
-        """The real positions [start, stop) of sequence `row`; of all recorded heads, or of some of them."""
+    def gather(self, name: Field, row: int, positions: Sequence[int], heads: Sequence[int] | None = None) -> Tensor:
+        """One recorded tensor of sequence `row` at some positions, joined over the calls that recorded it.
+
+        Without a copy where one call recorded all of the positions, they follow each other, and `heads` is None.
+
+        Args:
+            name: query (H, P, D), lse (H, P), first (P,), key (G, P, D) or log_value (H, P).
+            row: which sequence of the recorded batch.
+            positions: P positions in the cache, ascending, at least one of them recorded.
+            heads: entries of the first dimension, counted in what was recorded; None: all.
+        """
+        parts, dim = getattr(self, name), POSITION_DIM[name]
+        begins = [begin for begin, _ in parts]
+        index = None if heads is None else list(heads)
+        found = []
+        for number in range(max(0, bisect_right(begins, positions[0]) - 1), len(parts)):
+            begin, kept = parts[number]
+            end = begins[number + 1] if number + 1 < len(parts) else self.length
+            low, high = bisect_left(positions, begin), bisect_left(positions, end)
+            if low == high:
+                if low == len(positions):
+                    break
+                continue
+            tensor = kept.get()[row]
+            first, last = positions[low] - begin, positions[high - 1] - begin
+            if last - first + 1 == high - low:
+                tensor = tensor.narrow(dim, first, high - low)
+            else:
+                places = torch.tensor([place - begin for place in positions[low:high]], device=tensor.device)
+                tensor = tensor.index_select(dim, places)
+            found.append(tensor if index is None else tensor[index])
+        return found[0] if len(found) == 1 else torch.cat(found, dim)
+
+    def layer(self, span: Span, heads: Sequence[int] | None = None) -> Layer:
+        """The layer at the positions of `span`; of all recorded heads, or of some of them."""
         picked = None if heads is None or tuple(heads) == self.heads else [self.heads.index(head) for head in heads]
         where = {head: index for index, head in enumerate(self.kv_heads)}
-        first = _slice(self.first, row, start, stop, 0)
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor if picked is None else tensor[picked]
-
+        row, positions = span.row, span.positions
+        first = self.gather("first", row, positions)
         return Layer(
-            query=pick(_slice(self.query, row, start, stop, 1)),
-            key=_slice(self.key, row, start, stop, 1),
-            kv_index=pick(torch.tensor([where[head // self.groups] for head in self.heads], device=first.device)),
-            lse=pick(_slice(self.lse, row, start, stop, 1)),
-            first=first - start,
-            log_value=pick(_slice(self.log_value, row, start, stop, 1)) if self.log_value else None,
+            query=self.gather("query", row, positions, picked),
+            key=self.gather("key", row, positions),
+            kv_index=torch.tensor([where[head // self.groups] for head in heads or self.heads], device=first.device),
+            lse=self.gather("lse", row, positions, picked),
+            first=first - span.start,
+            log_value=self.gather("log_value", row, positions, picked) if self.log_value else None,
             scale=self.scale,
             softcap=self.softcap,
         )
 
     def fetch(self) -> None:
-        """The layer will be asked for soon: what moved out starts to come back."""
-        for _, held in (*self.query, *self.key):
-            held.fetch()
+        """Start to copy back what moved to main memory."""
+        for _, kept in (*self.query, *self.key):
+            kept.fetch()
 
     def nbytes(self) -> int:
         """Bytes that the tape keeps alive."""
         lists = (self.query, self.lse, self.first, self.key, self.log_value)
-        return sum(held.nbytes for parts in lists for _, held in parts)
+        return sum(kept.nbytes for parts in lists for _, kept in parts)
 
 
-def _cut(parts: list[tuple[int, Held]], length: int, dim: int) -> list[tuple[int, Held]]:
-    kept = []
-    for start, held in parts:
-        tensor = held.get()
+def _cut(parts: list[tuple[int, KeptTensor]], length: int, dim: int) -> list[tuple[int, KeptTensor]]:
+    shorter = []
+    for start, kept in parts:
+        tensor = kept.get()
         if start + tensor.shape[dim] <= length:
-            kept.append((start, held))
+            shorter.append((start, kept))
         elif start < length:
-            kept.append((start, Held(tensor.narrow(dim, 0, length - start))))
-    return kept
-
-
-def _slice(parts: list[tuple[int, Held]], row: int, start: int, stop: int, dim: int) -> Tensor:
-    """Positions [start, stop) of one sequence, without a copy where one call recorded them all."""
-    found = []
-    for begin, held in parts:
-        tensor = held.get()[row]
-        low, high = max(start, begin), min(stop, begin + tensor.shape[dim])
-        if low < high:
-            found.append(tensor.narrow(dim, low - begin, high - low))
-    return found[0] if len(found) == 1 else torch.cat(found, dim)
+            shorter.append((start, KeptTensor(tensor.narrow(dim, 0, length - start))))
+    return shorter

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attributor._checks import check_number, check_path
 from attributor._errors import FileFormatError, InputError
+from attributor._head_weights import HeadWeights, Transform
 from attributor._io import FileKind, read_safetensors, write_atomically
 
 __all__ = ["Weights", "shipped_models"]
@@ -68,11 +69,7 @@ class Weights:
             if not bool((heads > 0).any()):
                 raise InputError("every head weight is 0, so nothing could flow; give at least one head a weight > 0")
             object.__setattr__(self, "heads", heads)
-        object.__setattr__(self, "power", check_number("power", self.power, positive=True))
-        if not isinstance(self.value_norms, bool):
-            raise InputError(f"value_norms must be True or False, got {self.value_norms!r}")
-        if not isinstance(self.sink, str) or self.sink not in ("keep", "drop"):
-            raise InputError(f"sink must be 'keep' or 'drop', got {self.sink!r}")
+        object.__setattr__(self, "power", Transform(self.power, self.value_norms, self.sink).power)
         object.__setattr__(self, "question", check_number("question", self.question))
         if not 0 <= self.question < 1:
             raise InputError(f"question is a share, 0 or more and less than 1, got {self.question:g}")
@@ -82,13 +79,8 @@ class Weights:
         """The rule's name, or "custom" for a tensor, for people to read."""
         return self.heads if isinstance(self.heads, str) else self.meta.get("name", "custom")
 
-    @property
-    def stochastic(self) -> bool:
-        """Whether rows of the weighted attention sum to 1, but for what a sink took: missing mass is then known."""
-        return self.power == 1 and not self.value_norms
-
     @classmethod
-    def of(cls, given: "Weights | Tensor | str | Path") -> "Weights":
+    def of(cls, given: "Weights | HeadWeights | Tensor | str | Path") -> "Weights":
         """What a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file.
 
         Raises:
@@ -97,6 +89,9 @@ class Weights:
         """
         if isinstance(given, Weights):
             return given
+        if isinstance(given, HeadWeights):
+            meta = {**given.meta, "name": given.name}
+            return cls(given.heads, given.power, given.value_norms, given.sink, given.question, given.note, meta)
         if isinstance(given, str) and given in PRESETS:
             return cls(given)
         if isinstance(given, (str, Path)):

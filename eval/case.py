@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attributor import methods as registry
 from attributor._errors import InputError
+from attributor._facts import window_of
 from attributor._prompt import encode_answer
 from attributor.eval import faithfulness, read
 from attributor.eval.answers import exact_match, f1, says
@@ -190,7 +191,7 @@ def _prompt_fields(case: CasePrompt) -> Record:
 
 def _too_long(k: int, forced: Tensor | None, setting: Setting) -> str | None:
     """Why a prompt of k tokens is skipped, or None. The last token of an answer is never read."""
-    most, window = setting.config.max_tokens, read.positions(setting.model)
+    most, window = setting.config.max_tokens, window_of(setting.model)
     if most is not None and k > most:
         return f"the prompt has {k:,} tokens, more than --max-tokens {most:,}"
     a = setting.config.max_new_tokens if forced is None else forced.numel()
@@ -208,7 +209,7 @@ def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[
     found = read.force(setting.model, ids, forced, setting.weights, cache=config.check_answer)
     if not config.check_answer:
         return found, None
-    window = read.positions(setting.model)
+    window = window_of(setting.model)
     count = config.max_new_tokens if window is None else min(config.max_new_tokens, window - len(ids) + 1)
     written = read.write_behind(setting.model, ids, count, found.cache)
     return replace(found, cache=None), _decoded(setting.tokenizer, written)
@@ -260,9 +261,7 @@ def _save_flow(reading: Reading, found: read.Read, setting: Setting, name: str) 
     method = next((method for method in setting.methods if isinstance(method, FlowMethod)), None)
     if method is None or found.recording is None or setting.flow_file is None:
         raise InputError("no method is a flow, so there is none to save")
-    k, weights = len(reading.prompt.ids), method.through(setting.model)
+    weights = method.through(setting.model)
     question = reading.question_tokens if weights.question else None
-    flow = found.recording.flow(reading.ids, prompt_length=k, weights=weights, question=question)
-    flow = flow.with_text(setting.tokenizer)
-    prompt = reading.prompt
-    replace(flow, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents).save(setting.flow_file(name))
+    sequence = reading.prompt.answered(reading.answer, setting.tokenizer)
+    found.recording.flow_of(sequence, weights=weights, question=question).save(setting.flow_file(name))

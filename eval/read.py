@@ -11,10 +11,9 @@ from torch import Tensor
 from attributor._flow import record
 from attributor._generate import generate, without_end
 from attributor._inputs import accepts, device_of
-from attributor._record import text_config
 from attributor._recording import Recording
 
-__all__ = ["Read", "force", "positions", "write", "write_behind"]
+__all__ = ["Read", "force", "write", "write_behind"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,6 @@ class Read:
     seconds: float
     recording: Recording | None
     cache: Any = None
-
-
-def positions(model: Any) -> int | None:
-    """How many tokens the model can read, None where its configuration does not say."""
-    found = getattr(text_config(model), "max_position_embeddings", None)
-    return int(found) if isinstance(found, int) and found > 0 else None
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from attributor._arena import BLOCK, Arena
-from attributor._tape import Held
+from attributor._tape import KeptTensor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -44,8 +44,8 @@ def test_a_block_goes_with_its_last_tensor():
 
 def test_a_held_copy_does_not_see_the_original_change():
     tensor = torch.zeros(1 << 16)
-    held = Held(tensor, Arena())
-    other = Held(torch.ones(1 << 16), held_arena := Arena())
+    held = KeptTensor(tensor, Arena())
+    other = KeptTensor(torch.ones(1 << 16), held_arena := Arena())
     assert held_arena.copy(torch.ones(1 << 16)) is not None  # a neighbour is written: not a change of `other`
     tensor += 1
     assert held.get().sum() == 0

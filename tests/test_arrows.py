@@ -45,8 +45,8 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "filelock platformdirs rich safetensors transformers",
     ),
     "record": (
-        "_arena _attention _history _inputs _mask _materialised _park _projection _record _recorder _routes _sweep "
-        "_tape _tolerance _weights",
+        "_arena _attention _facts _head_weights _history _inputs _layer_step _mask _materialised _park _projection "
+        "_record _recorded _recorder _routes _sweep _tape _weights",
         "step kernels errors",
         "transformers safetensors",
     ),
@@ -64,7 +64,7 @@ GROUPS: dict[str, tuple[str, str, str]] = {
         "text errors",
         "matplotlib pandas safetensors",
     ),
-    "text": ("_offsets _segments", "errors", "sentencesplit"),
+    "text": ("_offsets _segments _sequence", "errors", "sentencesplit"),
     "errors": ("_checks _errors _header _io _literals", "", ""),
 }
 HOME = {module: group for group, (modules, _, _) in GROUPS.items() for module in modules.split()}

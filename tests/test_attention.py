@@ -134,9 +134,9 @@ def test_masks_that_are_no_interval_are_refused(monkeypatch, name, block):
 
 def test_bands():
     i = torch.arange(50)
-    assert _mask.band(torch.zeros(50, dtype=torch.int64)) == _mask.Band(None, ((0, 50),))
-    assert _mask.band((i - 6).clamp(min=0)) == _mask.Band(7, ((0, 50),))
-    assert _mask.band(i) == _mask.Band(1, ((0, 50),))
-    assert _mask.band(i // 20 * 20) == _mask.Band(None, ((0, 20), (20, 40), (40, 50)))
+    assert _mask.classify_mask(torch.zeros(50, dtype=torch.int64)) == _mask.Band(None, ((0, 50),))
+    assert _mask.classify_mask((i - 6).clamp(min=0)) == _mask.Band(7, ((0, 50),))
+    assert _mask.classify_mask(i) == _mask.Band(1, ((0, 50),))
+    assert _mask.classify_mask(i // 20 * 20) == _mask.Band(None, ((0, 20), (20, 40), (40, 50)))
     with pytest.raises(UnsupportedModelError, match="neither"):
-        _mask.band(torch.maximum((i - 6).clamp(min=0), i // 20 * 20))
+        _mask.classify_mask(torch.maximum((i - 6).clamp(min=0), i // 20 * 20))

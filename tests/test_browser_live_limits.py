@@ -136,7 +136,7 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
     from attributor import _default_model, _models
 
     name = _default_model.DEFAULT_MODEL
-    if _default_model.converted() is None and not _models._in_hub_cache(name, None):
+    if _default_model.converted() is None and not _models.in_hub_cache(name, None):
         pytest.skip("the default model is not on this machine; `attributor demo` fetches it")
     with served("serve", seconds=PATIENT, env={"OMP_NUM_THREADS": "2"}) as url, opened(browser) as watched:
         page = watched.page

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from cli_runs import run
 from example_flow import example
@@ -16,7 +17,7 @@ import attributor._models
 from attributor._cli.answer import Answered
 from attributor._cli.commands import app
 from attributor._errors import ModelLoadError
-from attributor._weights import Weights
+from attributor._head_weights import HeadWeights
 
 
 @pytest.fixture
@@ -41,7 +42,13 @@ def asked(monkeypatch):
         seen.update(source=source, settings=settings)
         flow = example(meta=meta)
         return Answered(
-            flow, Weights(), source.answer is None, ("the answer was cut off",), {"load": 1.0, "sweep": 0.5}
+            flow=flow,
+            weights=HeadWeights(torch.full((2, 4), 0.25), name="mean"),
+            model="tiny",
+            question=False,
+            written=source.answer is None,
+            notes=("the answer was cut off",),
+            seconds={"load": 1.0, "sweep": 0.5},
         )
 
     monkeypatch.setattr(attributor._cli.answer, "answer", answer)
@@ -104,9 +111,6 @@ def test_every_option_reaches_the_model(asked, doc):
     settings = asked["settings"]
     assert (settings.model, settings.dtype, settings.revision) == ("M", "bfloat16", "r")
     assert (settings.weights, settings.max_new_tokens, settings.power) == ("output_norm", 64, None)
-    assert settings.tolerance == 0
-    run("flow", "-d", doc, "-q", "Q", "--tolerance=0.01")
-    assert asked["settings"].tolerance == 0.01
     more = ["--power=2", "--impl=reference", "--instruction=I", "--system=S", "--answer=A"]
     run("flow", "-d", doc, "-q", "Q", *more)
     assert (asked["settings"].power, asked["settings"].impl) == (2.0, "reference")
@@ -157,7 +161,8 @@ def test_scores_that_are_no_shares_are_not_shown_as_percentages(by, monkeypatch,
     def answer(source, settings, stages):
         meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8"}
         flow = example(meta=meta, missing_mass=None)
-        return Answered(flow, Weights(power=2), False, (), {})
+        weights = HeadWeights(torch.full((2, 4), 0.25), power=2, name="mean")
+        return Answered(flow, weights, "tiny", question=False, written=False, notes=(), seconds={})
 
     monkeypatch.setattr(attributor._cli.answer, "answer", answer)
     shown = run("flow", "-d", doc, "-q", "Q", "--by", by).stdout

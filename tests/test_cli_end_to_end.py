@@ -105,18 +105,6 @@ def test_weights_from_a_file_and_power(folder, documents, tmp_path, monkeypatch)
     assert "(3, 4)" in run(*ask, "--weights", path).stderr
 
 
-@pytest.mark.parametrize("answered", [("--answer", "The keeper."), ("--max-new-tokens", "5")], ids=["given", "written"])
-def test_what_a_tolerance_skipped_is_shown(folder, documents, answered):
-    ask = ["flow", "-m", folder, "-d", documents, "-q", "Who?", *answered]
-    meta = found(*ask, "--tolerance", "0.9")["meta"]
-    assert meta["tolerance"] == "0.9"
-    assert float(meta["tiles_skipped"]) > 0
-    told = " ".join(run(*ask, "--tolerance", "0.9").stdout.split())
-    assert f"Skipped {float(meta['tiles_skipped']):.1%} of the sweep; no row lost more than 0." in told
-    assert "(tolerance 0.9)" in told
-    assert "Skipped" not in run(*ask).stdout
-
-
 @pytest.fixture
 def half(tmp_path):
     """A file of weights with a share of the question."""

@@ -121,8 +121,6 @@ def test_a_folder_that_cannot_be_written_to(doc, tmp_path, no_model, monkeypatch
     ("options", "message"),
     [
         (["--weights", "nonsense"], "unknown weights 'nonsense'"),
-        (["--tolerance", "1"], "less than 1, got 1"),
-        (["--tolerance", "0.1", "--power", "2"], "tolerance=0.1 needs attention whose rows sum to 1"),
         (["--power", "-1"], "power must be a finite number > 0, got -1.0"),
         (["--impl", "fortran"], "unknown implementation 'fortran'"),
         (["--impl", "cuda"], "implementation 'cuda' cannot be used here"),

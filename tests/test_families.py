@@ -5,9 +5,11 @@ import torch
 from families import RECORDED, VOCABULARY, tiny
 
 from attributor import UnsupportedModelError, Weights, flow, record
+from attributor._head_weights import HeadWeights
 from attributor._materialised import eager_attentions
 from attributor._record import attached
 from attributor._recorder import Recorder
+from attributor._tape import Span
 from attributor.kernels.flow_step.definition import recurrence
 
 N, K = 71, 60
@@ -66,10 +68,10 @@ def test_recording_does_not_change_what_the_model_computes(family):
 def test_the_window_is_reached(family):
     """The parity above would prove nothing about windows and chunks if every query saw every key."""
     model = tiny(family)
-    recorder = Recorder(torch.ones(4, 4), values=False, progress=None)
+    recorder = Recorder(HeadWeights(torch.ones(4, 4)))
     with attached(model, recorder), torch.no_grad():
         model(ids_of()[None], use_cache=False)
-    seen = [tape.layer(0, 0, N).first for tape in recorder.tapes.values()]
+    seen = [tape.layer(Span(0, 0, N)).first for tape in recorder.tapes.values()]
     assert any(bool((first > 0).any()) for first in seen)
 
 

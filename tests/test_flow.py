@@ -237,7 +237,7 @@ def test_unknown_implementation(model):
 
 
 def test_only_chosen_heads_are_recorded_and_computed(model, monkeypatch):
-    import attributor._sweep as module
+    import attributor._layer_step as module
 
     calls = []
     real = module.flow_step

@@ -9,6 +9,7 @@ from gpu_cases import DEVICE, EVERY_KERNEL, IMPL, REHEARSAL, allocated, at_most,
 
 from attributor import DeviceMemoryError, Weights, _park, _routes, flow, record
 from attributor._attention import _definition
+from attributor._facts import model_facts
 from attributor._materialised import eager_attentions
 from attributor._memory import recorded_bytes
 from attributor.kernels.flow_step.definition import recurrence
@@ -202,8 +203,8 @@ def test_queries_and_keys_are_kept_without_copies():
             grown = allocated() - before
     lse = 4 * heads.numel() * LONG
     first = 8 * 4 * LONG
-    assert recording.nbytes <= recorded_bytes(model, heads, LONG) + lse + first
-    assert grown <= recorded_bytes(model, heads, LONG) + lse + first + (1 << 20)
+    assert recording.nbytes <= recorded_bytes(model_facts(model), heads, LONG) + lse + first
+    assert grown <= recorded_bytes(model_facts(model), heads, LONG) + lse + first + (1 << 20)
 
 
 def test_few_heads_keep_few_bytes():
@@ -216,8 +217,8 @@ def test_few_heads_keep_few_bytes():
         before = allocated()
         model(input_ids=ids[None].to(DEVICE), use_cache=False, logits_to_keep=1)
         grown = allocated() - before
-    assert recording.nbytes <= recorded_bytes(model, heads, LONG) + 4 * LONG + 8 * LONG
-    assert grown <= recorded_bytes(model, heads, LONG) + 12 * LONG + (1 << 20)
+    assert recording.nbytes <= recorded_bytes(model_facts(model), heads, LONG) + 4 * LONG + 8 * LONG
+    assert grown <= recorded_bytes(model_facts(model), heads, LONG) + 12 * LONG + (1 << 20)
 
 
 def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monkeypatch):
@@ -238,7 +239,7 @@ def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monk
     else:
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(DEVICE).total_memory
-        room = recorded_bytes(model, torch.ones(4, 16), ids.numel())
+        room = recorded_bytes(model_facts(model), torch.ones(4, 16), ids.numel())
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(DEVICE) + room) / total, DEVICE)
         try:
             with pytest.raises(DeviceMemoryError, match=r"queries and keys of 64 heads .*keep='host'"):

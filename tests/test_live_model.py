@@ -318,8 +318,8 @@ def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
 def test_the_model_before_stays_where_loading_is_left_early(live, monkeypatch):
     loaded(live)
     before = live.models.need()
-    gate = Gate(_models._locate)
-    monkeypatch.setattr(_models, "_locate", gate)
+    gate = Gate(_models.locate)
+    monkeypatch.setattr(_models, "locate", gate)
     job = live.start()
     assert gate.reached.wait(20)
     live.jobs.cancel(job.id)

@@ -119,7 +119,7 @@ def test_retrieval_heads_are_found_and_take_their_share_from_the_question(client
         found.ids,
         prompt_length=len(prompt.ids),
         weights=rule,
-        question=generating.prompts.question_tokens(prompt),
+        question=prompt.question_tokens,
     )
     assert found.meta["question"] == "0.5"
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
@@ -307,7 +307,7 @@ def test_the_default_model_answers_from_its_retrieval_heads():
             prompt_length=len(prompt.ids),
             weights="retrieval",
             tokenizer=tokenizer,
-            question=generating.prompts.question_tokens(prompt),
+            question=prompt.question_tokens,
         )
         torch.testing.assert_close(flow.scores, expected.scores, rtol=1e-3, atol=1e-5)
         other = client.done(client.post(f"/api/runs/{made['run']}/weigh", json={"weights": "mean"}))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from attributor import Flow
-from attributor._weights import Weights
+from attributor._head_weights import HeadWeights
+from attributor._sequence import TokenSequence
 from attributor.web.errors import ApiError
 from attributor.web.live import runs as module
 from attributor.web.live.runs import RecordingGone, Run, RunStore, Shared, size, titled
@@ -17,12 +18,12 @@ OWN = 2 * 3 * 4 + 5 * 8  # the scores and the ids of `run`
 
 
 def shared(nbytes):
-    return Shared(SimpleNamespace(), torch.arange(5), nbytes)
+    return Shared(SimpleNamespace(), TokenSequence(torch.arange(5), 3), nbytes)
 
 
 def run(title="t", recording=None, rows=2):
     flow = Flow(scores=torch.rand(rows, 3), ids=torch.arange(3 + rows))
-    return Run(title, "m", flow, SimpleNamespace(), Weights(torch.ones(1, 1)), "mean", shared=recording)
+    return Run(title, "m", flow, SimpleNamespace(), HeadWeights(torch.ones(1, 1)), "mean", shared=recording)
 
 
 def titles(store):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from live_views_dense import FAMILIES, K, recorded, weights_of
 
-from attributor import InputError, RecordingError, Weights
+from attributor import InputError, RecordingError
+from attributor._head_weights import HeadWeights
 from attributor.kernels.flow_step.definition import adjoint
 from attributor.web.live.paths import Network, best_paths
 from attributor.web.live.steps import Steps
@@ -43,7 +44,7 @@ def start(case, rows=(0, 1, 5)):
 
 
 def run(case, target=TARGET, weights=None, rows=(0, 1, 5), **options):
-    weights = Weights(MEAN) if weights is None else weights
+    weights = HeadWeights(MEAN) if weights is None else weights
     given = start(case, rows)
     return trace(case.recording, given, target, weights, exact=exact(case, given, target, weights), **options)
 
@@ -57,10 +58,10 @@ def network_of(found):
 
 
 VARIANTS = {
-    "mean": Weights(MEAN),
-    "some heads": Weights(weights_of()),
-    "sharpened": Weights(weights_of(), power=2.0),
-    "no sink": Weights(weights_of(), sink="drop"),
+    "mean": HeadWeights(MEAN),
+    "some heads": HeadWeights(weights_of()),
+    "sharpened": HeadWeights(weights_of(), power=2.0),
+    "no sink": HeadWeights(weights_of(), sink="drop"),
 }
 
 
@@ -103,7 +104,7 @@ def test_the_mass_of_a_node_is_what_flows_through_it(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_are_those_of_the_sweep(family):
-    case, weights = recorded(family), Weights(weights_of(), power=1.5)
+    case, weights = recorded(family), HeadWeights(weights_of(), power=1.5)
     steps = Steps(case.recording, weights)
     A, w = powered(case, weights), weights.heads.double()
     positions, below = np.array([3, 40, K, K + 5]), np.array([0, 3, 7, 40, 41, K])
@@ -122,7 +123,7 @@ def test_steps_are_those_of_the_sweep(family):
 
 
 def test_value_norms_count_as_in_the_flow():
-    weights = Weights(weights_of(), value_norms=True, power=1.3)
+    weights = HeadWeights(weights_of(), value_norms=True, power=1.3)
     case = recorded("llama", heads=weights)
     flow = case.recording.flow(case.ids, weights=weights)
     rows = (2, 3)
@@ -132,7 +133,7 @@ def test_value_norms_count_as_in_the_flow():
     assert found.mass == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("weights", [Weights(weights_of(), question=0.5)], ids=["question"])
+@pytest.mark.parametrize("weights", [HeadWeights(weights_of(), question=0.5)], ids=["question"])
 def test_the_flow_of_a_question_starts_there_too(weights):
     case = recorded("llama", heads=weights)
     question = np.array([50, 51, 53])
@@ -148,7 +149,7 @@ def test_the_flow_of_a_question_starts_there_too(weights):
 def test_what_is_said_of_a_drawn_network_is_true(family):
     """Every route through the drawn edges, multiplied out with the model's own attention."""
     case = recorded(family)
-    weights = Weights(MEAN)
+    weights = HeadWeights(MEAN)
     found = run(case, nodes=5, keep=0.8)
     assert 0 < found.mass <= found.exact + 2e-6
     assert max(len(level) for level in found.levels) <= 5
@@ -201,7 +202,7 @@ def test_a_narrow_search_still_finds_routes_to_a_far_sentence(family):
 
 def test_edges_name_their_heads():
     case = recorded("llama")
-    found = run(case, weights=Weights(weights_of()), nodes=6)
+    found = run(case, weights=HeadWeights(weights_of()), nodes=6)
     kinds = {bool(edge.heads) for edge in found.edges}
     assert kinds == {True, False}
     position = {node.id: node.position for level in found.levels for node in level}
@@ -258,7 +259,7 @@ def test_nothing_reaches_the_target():
     chunked = [layer for layer in range(4) if not case.attentions[layer, :, K, :16].any()]
     assert chunked
     weights[chunked] = 0.5
-    found = run(case, np.arange(16), Weights(weights))
+    found = run(case, np.arange(16), HeadWeights(weights))
     assert found.exact == 0 == found.mass
     assert not found.paths
     assert not found.edges
@@ -267,7 +268,7 @@ def test_nothing_reaches_the_target():
 
 def test_arguments_that_cannot_be_used():
     case = recorded("llama", heads=weights_of())
-    given, mine = start(case), Weights(weights_of())
+    given, mine = start(case), HeadWeights(weights_of())
 
     def ask(rows=given, target=TARGET, weights=mine, **options):
         return trace(case.recording, rows, target, weights, exact=1.0, **options)
@@ -282,6 +283,6 @@ def test_arguments_that_cannot_be_used():
         with pytest.raises(InputError, match="keep must"):
             ask(**options)
     with pytest.raises(InputError, match="weights must be numbers"):
-        ask(weights=Weights("mean"))
+        ask(weights=HeadWeights(torch.ones(3, 4)))
     with pytest.raises(RecordingError, match=r"heads \[2\] of layer 1|layer 2"):
-        ask(weights=Weights(MEAN))
+        ask(weights=HeadWeights(MEAN))

@@ -14,9 +14,10 @@ from live_views_dense import ANSWER, K, recorded, weights_of
 from safetensors.numpy import load
 from starlette.testclient import TestClient
 
-from attributor import Weights
 from attributor._errors import InputError
+from attributor._head_weights import HeadWeights
 from attributor._segments import Segment
+from attributor._sequence import TokenSequence
 from attributor.web import errors
 from attributor.web.errors import ApiError
 from attributor.web.live import tiles, views
@@ -48,7 +49,7 @@ class Door:
     """The routes over a store with one run, and the matrices that its answers must agree with."""
 
     def __init__(self, family="llama", weights=None, question=None):
-        self.weights = Weights(torch.full((4, 4), 0.25)) if weights is None else weights
+        self.weights = HeadWeights(torch.full((4, 4), 0.25)) if weights is None else weights
         self.case = recorded(family, heads=torch.ones(4, 4))
         asked = None if question is None else torch.tensor(question)
         flow = texted(self.case.recording.flow(self.case.ids, weights=self.weights, question=asked))
@@ -60,7 +61,7 @@ class Door:
             weights=self.weights,
             weights_name="mean",
             question=asked,
-            shared=Shared(self.case.recording, self.case.ids, self.case.recording.nbytes),
+            shared=Shared(self.case.recording, TokenSequence(self.case.ids, K), self.case.recording.nbytes),
         )
         self.live = SimpleNamespace(runs=RunStore(1 << 30), compute=threading.Lock())
         self.live.runs.add(self.run)
@@ -137,7 +138,7 @@ def test_layer(door):
 
 @pytest.mark.parametrize("family", ["llama", "gpt_oss"])
 def test_trace(family):
-    door = Door(family, Weights(weights_of()))
+    door = Door(family, HeadWeights(weights_of()))
     answer = door.get("trace", start=3, stop=6, unit_start=8, unit_stop=14, keep=1, nodes=64)
     assert answer.status_code == 200, answer.text
     got = answer.json()
@@ -171,7 +172,7 @@ def test_trace(family):
 
 
 def test_a_trace_begins_on_the_question_where_the_flow_does():
-    door = Door(weights=Weights(torch.full((4, 4), 0.25), question=0.5), question=[40, 41, 44])
+    door = Door(weights=HeadWeights(torch.full((4, 4), 0.25), question=0.5), question=[40, 41, 44])
     got = door.get("trace", start=1, stop=2, keep=1, nodes=64).json()
     assert {node["position"] for node in got["levels"][0]["nodes"]} == {40, 41, 44, K}
     assert got["exact"] == pytest.approx(float(door.run.flow.scores[1].sum()))
@@ -259,7 +260,7 @@ def test_requests_that_are_refused(door, what, query, sentence):
 
 def test_a_head_that_was_not_recorded():
     door = Door()
-    door.run.shared = Shared(recorded("llama", heads=weights_of()).recording, door.case.ids, 0)
+    door.run.shared = Shared(recorded("llama", heads=weights_of()).recording, TokenSequence(door.case.ids, K), 0)
     assert np.isnan(door.tensors("heads")["mass"][2]).all()
     answer = door.get("layer", layer=1, heads="0,2")
     assert answer.status_code == 409

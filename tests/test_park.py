@@ -9,6 +9,7 @@ from families import VOCABULARY, tiny
 from attributor import DeviceMemoryError, InputError, flow, record
 from attributor import _flow as flow_module
 from attributor import _park as park
+from attributor._facts import model_facts
 from attributor._memory import is_full, recorded_bytes
 
 K, N = 40, 47
@@ -38,7 +39,7 @@ class Stream:
 def log(monkeypatch):
     """Every tensor can move; what happens is noted."""
     noted = []
-    copies = park.Parked.fetch
+    copies = park.OffloadedTensor.fetch
 
     def fetch(self):
         if self._coming is None:
@@ -52,7 +53,7 @@ def log(monkeypatch):
     monkeypatch.setattr(park, "_stream", lambda device: Stream(noted))
     monkeypatch.setattr(park, "_pinned_like", torch.empty_like)
     monkeypatch.setattr(park, "_used_on", used_on)
-    monkeypatch.setattr(park.Parked, "fetch", fetch)
+    monkeypatch.setattr(park.OffloadedTensor, "fetch", fetch)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(noted))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     return noted
@@ -74,13 +75,13 @@ def test_the_flow_is_the_same_from_main_memory(family, log):
 def test_the_next_layer_comes_back_while_this_one_is_computed(log, monkeypatch):
     from attributor import _sweep as sweep_module
 
-    step = sweep_module.step
+    step = sweep_module.layer_step
 
     def noting(*arguments):
         log.append("step")
         return step(*arguments)
 
-    monkeypatch.setattr(sweep_module, "step", noting)
+    monkeypatch.setattr(sweep_module, "layer_step", noting)
     flow(tiny("llama"), ids_of(), prompt_length=K, keep="host")
     order = [entry for entry in log if entry in ("fetch", "step")]
     # the last layer, the one before it, and from there on one layer ahead of what is computed
@@ -113,12 +114,12 @@ def test_a_recording_gives_several_flows_from_main_memory(log):
 def test_what_moves(monkeypatch, log, keep, free, expected):
     monkeypatch.setattr(park, "_free", lambda device: free)
     query, key = torch.zeros(1, 4, 10, 8), torch.zeros(1, 2, 10, 8)
-    assert park.Park(keep).wanted(query, key, 3) is expected
+    assert park.Offload(keep).moves_out(query, key, 3) is expected
 
 
 def test_nothing_moves_out_of_main_memory():
     query, key = torch.zeros(1, 4, 10, 8), torch.zeros(1, 2, 10, 8)
-    assert not park.Park("host").wanted(query, key, 3)
+    assert not park.Offload("host").moves_out(query, key, 3)
     got = flow(tiny("llama"), ids_of(), prompt_length=K, keep="host")
     assert "peak_bytes" not in got.meta
 
@@ -147,7 +148,7 @@ def test_running_out_of_memory_says_what_was_needed(monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(flow_module, "swept", full)
+        patched.setattr(flow_module, "sweep_to_flow", full)
         with pytest.raises(DeviceMemoryError) as caught:
             flow(model, ids_of(), prompt_length=K)
     # 4 layers, 4 query and 2 key heads of 16 float32, for the 46 tokens that are read
@@ -181,7 +182,7 @@ def test_other_errors_stay_as_they_are(monkeypatch):
     def wrong(*_, **__):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(flow_module, "swept", wrong)
+    monkeypatch.setattr(flow_module, "sweep_to_flow", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         flow(tiny("llama"), ids_of(), prompt_length=K)
     assert not is_full(RuntimeError("shapes do not fit"))
@@ -191,4 +192,4 @@ def test_bytes_of_few_heads():
     model = tiny("llama")
     heads = torch.zeros(4, 4)
     heads[0, 0] = heads[0, 1] = heads[3, 2] = 1  # two query heads of one KV head, one of another
-    assert recorded_bytes(model, heads, 100) == (3 + 2) * 16 * 4 * 100
+    assert recorded_bytes(model_facts(model), heads, 100) == (3 + 2) * 16 * 4 * 100

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from attributor import InputError, RecordingError, Weights, flow, record
 from attributor._materialised import eager_attentions
 from attributor._prompt import build_prompt, encode_answer, from_messages, from_text
-from attributor._start import span_tokens, start_rows
+from attributor._sequence import span_tokens
+from attributor._start import start_rows
 from attributor.kernels.flow_step.definition import recurrence
 from attributor.methods import FlowMethod, Reading, Straight, union
 

@@ -220,7 +220,7 @@ def test_keys_that_were_not_those_of_the_attention_are_noticed(model):
     with record(model) as recording:
         out = model.generate(ids_of(), **WRITE)
     recording.flow(out)
-    for tape in recording._recorder.tapes.values():
+    for tape in recording.tapes.values():
         for _, held in tape.key:
             held.tensor = held.tensor * 1.2
             held.version = held.tensor._version

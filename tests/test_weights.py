@@ -6,8 +6,10 @@ from families import VOCABULARY, tiny
 from safetensors.torch import save_file
 
 from attributor import FileFormatError, InputError, OutputError, Weights, flow
+from attributor._head_weights import HeadWeights
 from attributor._materialised import eager_attentions
 from attributor._record import attention_modules
+from attributor._resolve import resolve
 from attributor.kernels.flow_step.definition import adjoint, recurrence
 
 N, K = 50, 40
@@ -56,6 +58,19 @@ def test_every_option_means_what_it_says_on_attention_matrices(heads, power, val
     got = flow(model, ids, prompt_length=K, weights=Weights(heads, power=power, value_norms=value_norms, sink=sink))
     torch.testing.assert_close(got.scores.double(), expected, rtol=1e-5, atol=2e-6)
     assert (got.missing_mass is None) == (power != 1 or value_norms)
+
+
+def test_resolved_weights_are_weights_too():
+    model, ids = tiny("llama"), ids_of()
+    rule = Weights(HEADS, power=2, sink="drop", note="mine")
+    resolved = resolve(rule, model)
+    assert (resolved.shape, resolved.count, resolved.chosen(0), resolved.name) == ((4, 4), 7, [1, 3], "custom")
+    expected = flow(model, ids, prompt_length=K, weights=rule)
+    got = flow(model, ids, prompt_length=K, weights=resolved)
+    assert torch.equal(got.scores, expected.scores)
+    assert repr(Weights.of(resolved)) == repr(rule)
+    with pytest.raises(InputError, match=r"weights are for \(2, 4\) layers x heads, the model has \(4, 4\)"):
+        flow(model, ids, weights=HeadWeights(HEADS[:2]))
 
 
 def test_missing_mass_is_what_the_dropped_sink_took():

@@ -17,8 +17,8 @@ from attributor._calibration.run import COUNT, calibrate
 from attributor._calibration.scores import Progress
 from attributor._default_model import cache_folder, quiet
 from attributor._errors import FileFormatError, InputError, OutputError, UnsupportedModelError
+from attributor._facts import model_id
 from attributor._record import check_decoder, check_recordable
-from attributor._resolve import model_id
 from attributor._weights import Weights
 
 __all__ = ["cache_path", "cached_weights", "keep"]
@@ -168,7 +168,7 @@ def _tokenizer(model: Any) -> Any:
     try:
         if not name:
             raise InputError("the model was not loaded from anywhere")
-        place = _models._locate(name, revision, False)
+        place = _models.locate(name, revision, False)
         options = {"revision": revision} if revision else {}
         with quiet():
             return AutoTokenizer.from_pretrained(place.target, local_files_only=not place.network, **options)

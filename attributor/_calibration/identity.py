@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from attributor._facts import model_id
 from attributor._record import attention_modules
-from attributor._resolve import model_id
 
 __all__ = ["identity"]
 

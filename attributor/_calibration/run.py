@@ -8,7 +8,8 @@ from attributor._calibration.layout import lay_out
 from attributor._calibration.prompts import MOST, STANDARD, Case, make_cases
 from attributor._calibration.scores import HeadScores, Progress, head_scores
 from attributor._errors import InputError
-from attributor._record import check_decoder, check_recordable, text_config
+from attributor._facts import window_of
+from attributor._record import check_decoder, check_recordable
 from attributor._weights import Weights
 
 __all__ = ["COUNT", "SEED", "calibrate", "measure"]
@@ -64,8 +65,7 @@ def measure(
 
 
 def _fitting(model: Any, tokenizer: Any, count: int, seed: int, kinds: Sequence[str]) -> list[Case]:
-    config = text_config(model)
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    limit = window_of(model)
     longest = 0
     for documents in SIZES:
         cases = make_cases(count, seed, kinds=kinds, documents=documents)

@@ -17,12 +17,12 @@ from attributor._calibration.prompts import Case
 from attributor._calibration.ranking import average_precision, chance, share
 from attributor._checks import check_path
 from attributor._errors import FileFormatError, InputError
-from attributor._flow import forward, record
+from attributor._facts import model_facts
+from attributor._head_weights import HeadWeights
 from attributor._inputs import check_ids
 from attributor._io import FileKind, read_safetensors, write_atomically
-from attributor._record import check_decoder, text_config
-from attributor._recording import Recording
-from attributor._resolve import model_id
+from attributor._record import check_decoder, check_recordable
+from attributor._recorded import RecordedAttention, forward, record_attention
 
 __all__ = ["QUESTION", "HeadScores", "head_scores"]
 
@@ -134,13 +134,14 @@ def head_scores(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
         UnsupportedModelError: attention that cannot be recorded.
     """
     check_decoder(model)
+    check_recordable(model)
     if not cases:
         raise InputError("there are no cases to score the heads on")
-    began, config = time.perf_counter(), text_config(model)
+    began, facts = time.perf_counter(), model_facts(model)
     layouts = [lay_out(tokenizer, case) for case in cases]
     for layout in layouts:
-        check_ids(layout.ids, model.get_input_embeddings().num_embeddings, config)
-    L, found = config.num_hidden_layers, []
+        check_ids(layout.ids, facts)
+    L, found = facts.layers, []
     for done, layout in enumerate(layouts):
 
         def tell(_: str, layer: int, __: int, before: int = done * L) -> None:
@@ -149,7 +150,7 @@ def head_scores(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
 
         found.append(_score(layout, *_attention(model, layout, tell)))
     meta = {
-        "model": model_id(model) or type(model).__name__,
+        "model": facts.name,
         "tokens": str(sum(layout.ids.numel() for layout in layouts)),
         "seconds": f"{time.perf_counter() - began:.1f}",
         "attributor": version("attributor"),
@@ -160,12 +161,11 @@ def head_scores(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
 
 def _attention(model: Any, layout: Layout, tell: Progress) -> tuple[Tensor, Tensor | None]:
     """What the mean row pays to each sentence, (2, L, H, S): the answer's, the question's; the later planted one's."""
-    config = text_config(model)
-    L, H = config.num_hidden_layers, config.num_attention_heads
+    L, H = model_facts(model).shape
     groups = [layout.answer, layout.question]
     if len(layout.planted) == 2:
         groups.append((layout.sentence_of == max(layout.planted)).nonzero()[:, 0])
-    with record(model, weights=torch.full((L, H), 1 / H), progress=tell) as recording:
+    with record_attention(model, HeadWeights(torch.full((L, H), 1 / H)), progress=tell) as recording:
         forward(model, layout.ids[:-1])
     sums = torch.zeros(len(groups), L, H, layout.sentences + 1)  # the last column: tokens of no sentence
     columns = layout.sentence_of[:-1].where(layout.sentence_of[:-1] >= 0, torch.tensor(layout.sentences))
@@ -175,7 +175,7 @@ def _attention(model: Any, layout: Layout, tell: Progress) -> tuple[Tensor, Tens
     return sums[:2, ..., :-1], sums[2, ..., :-1] if len(groups) == 3 else None
 
 
-def _rows(recording: Recording, layer: int, head: int, H: int, groups: list[Tensor]) -> Tensor:
+def _rows(recording: RecordedAttention, layer: int, head: int, H: int, groups: list[Tensor]) -> Tensor:
     """(groups, N): one head's attention, the mean of the rows of each group."""
     alone = torch.zeros(H)
     alone[head] = 1

@@ -7,16 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor import _flow, _inputs, _models, _record, _resolve
+from attributor import _flow, _inputs, _models, _resolve
 from attributor._backend import choose
 from attributor._cli.progress import Stages
 from attributor._cli.sources import Source
 from attributor._default_model import converted
+from attributor._facts import ModelFacts, model_facts
 from attributor._generate import generate, without_end
+from attributor._head_weights import HeadWeights
 from attributor._prompt import Prompt, encode_answer
+from attributor._recording import Recording
 from attributor._result import Flow
-from attributor._start import span_tokens
-from attributor._tolerance import check_tolerance
+from attributor._sweep import SweepOptions
 from attributor._weights import Weights
 
 __all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]
@@ -35,7 +37,6 @@ class Settings:
     trust_remote_code: bool = False
     weights: str = "mean"
     power: float | None = None
-    tolerance: float = 0.0
     impl: str | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
 
@@ -46,14 +47,18 @@ class Answered:
 
     Attributes:
         flow: with the text and the documents of the prompt that was built, and the answer.
-        weights: as they were asked for, with their note.
+        weights: of the model's heads.
+        model: the model's id, or its class where it has none.
+        question: whether the question's tokens are known, on which a share of each row starts.
         written: whether the model wrote the answer; False where it was given.
         notes: sentences for the user.
         seconds: by stage.
     """
 
     flow: Flow
-    weights: Weights
+    weights: HeadWeights
+    model: str
+    question: bool
     written: bool
     notes: tuple[str, ...]
     seconds: dict[str, float]
@@ -63,33 +68,31 @@ def check_settings(settings: Settings) -> Weights:
     """Everything that can be known to be wrong before a model is loaded; returns the weights.
 
     Raises:
-        InputError: unknown weights, a power that is not > 0, a tolerance that is out of range or cannot be kept.
+        InputError: unknown weights, a power that is not > 0.
         ImplementationError: an implementation that is unknown or missing here.
     """
     if settings.impl is not None:
         # The model's type is not known yet; bfloat16 is one that every implementation takes.
         choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.bfloat16)
     weights = Weights.of(settings.weights)
-    weights = weights if settings.power is None else replace(weights, power=settings.power)
-    check_tolerance(settings.tolerance, weights)
-    return weights
+    return weights if settings.power is None else replace(weights, power=settings.power)
 
 
 def describe(answered: Answered) -> str:
     """Which weights were used, in words."""
-    weights, meta = answered.weights, answered.flow.meta
-    used, heads = int(meta["heads_used"]), int(meta["layers"]) * int(meta["heads"])
-    some = f"{used} of {heads} heads"
+    weights = answered.weights
+    heads = weights.heads.numel()
+    some = f"{weights.count} of {heads} heads"
     words = {
         "mean": f"mean: every one of the {heads} heads counts the same, the plain definition",
         "output_norm": f"output_norm: {heads} heads by the norm of their output projections",
         "retrieval": f"retrieval: {some}, found without labels in "
-        f"{weights.meta.get('model', meta['model']).rstrip('/').rpartition('/')[2]}; "
+        f"{(weights.source or answered.model).rstrip('/').rpartition('/')[2]}; "
         "--weights mean shows the plain definition",
     }
     said = words.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
-    if (share := float(meta.get("question", 0))) > 0:
-        said += f"; {share:.0%} of each row begins on the question"
+    if answered.question:
+        said += f"; {weights.question:.0%} of each row begins on the question"
     return said if weights.power == 1 else f"{said}; attention to the power {weights.power:g}"
 
 
@@ -110,25 +113,26 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
     prompt = source.prompt(tokenizer)
     notes = [prompt.note] if prompt.note else []
     question = _question(prompt, resolved, notes)
+    options = SweepOptions(impl=settings.impl, progress=stages)
+    facts = model_facts(model)
     if source.answer is not None:
-        ids = torch.cat([prompt.ids, encode_answer(tokenizer, source.answer)])
-        found = _flow.flow(
-            model,
-            ids,
-            prompt_length=len(prompt.ids),
-            weights=resolved,
-            question=question,
-            tolerance=settings.tolerance,
-            impl=settings.impl,
-            progress=stages,
-        )
+        sequence = prompt.answered(encode_answer(tokenizer, source.answer), tokenizer)
+        flow = _flow.flow_of(model, sequence, resolved, question=question, options=options)
     else:
-        found = _written(model, prompt, resolved, question, settings, stages, notes)
+        _inputs.check_ids(prompt.ids, facts)
+        count = _room(len(prompt.ids), settings.max_new_tokens, facts, notes)
+        recording, written = _write(model, prompt, resolved, count, stages, notes)
+        flow = recording.flow_of(prompt.answered(written, tokenizer), question=question, options=options)
     stages.finish()
-    found = found.with_text(tokenizer)
-    # The prompt's own text and spans in place of the decoded ones: decoding may lose a space and knows no documents.
-    found = replace(found, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents)
-    return Answered(found, resolved, source.answer is None, tuple(notes), dict(stages.seconds))
+    return Answered(
+        flow=flow,
+        weights=resolved,
+        model=facts.name,
+        question=question is not None,
+        written=source.answer is None,
+        notes=tuple(notes),
+        seconds=dict(stages.seconds),
+    )
 
 
 def _here(settings: Settings) -> bool:
@@ -137,13 +141,13 @@ def _here(settings: Settings) -> bool:
     if Path(name).exists():
         return True
     try:
-        cached = _models._in_hub_cache(name, settings.revision)
+        cached = _models.in_hub_cache(name, settings.revision)
     except ValueError:  # not the name of a model; load_model will say so
         return True
     return cached or (name == _models.DEFAULT_MODEL and converted() is not None)
 
 
-def _question(prompt: Prompt, weights: Weights, notes: list[str]) -> Tensor | None:
+def _question(prompt: Prompt, weights: HeadWeights, notes: list[str]) -> Tensor | None:
     """(Q,) the question's tokens, where the weights take a share from them and the prompt says where they stand."""
     if not weights.question:
         return None
@@ -153,42 +157,29 @@ def _question(prompt: Prompt, weights: Weights, notes: list[str]) -> Tensor | No
             "it stands; here all of it begins at the answer"
         )
         return None
-    found = span_tokens(prompt.offsets, *prompt.question)
-    return found if found.numel() else None
+    return prompt.question_tokens
 
 
-def _written(
-    model: Any,
-    prompt: Prompt,
-    weights: Weights,
-    question: Tensor | None,
-    settings: Settings,
-    stages: Stages,
-    notes: list[str],
-) -> Flow:
-    """Write the answer greedily while recording: no second forward pass."""
-    k, count = len(prompt.ids), settings.max_new_tokens
-    config = _record.text_config(model)
-    _inputs.check_ids(prompt.ids, model.get_input_embeddings().num_embeddings, config)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and k + count > limit:
-        count = max(limit - k, 1)  # one token always: the last of an answer is never read, so it needs no position
-        notes.append(f"the model has {limit:,} positions, so the answer was kept to {count} token{'s' * (count != 1)}")
+def _room(k: int, count: int, facts: ModelFacts, notes: list[str]) -> int:
+    """How many tokens of an answer fit behind a prompt of k tokens, at most `count`."""
+    if facts.window is not None and k + count > facts.window:
+        count = max(facts.window - k, 1)  # one always: the last token of an answer is never read
+        notes.append(
+            f"the model has {facts.window:,} positions, so the answer was kept to {count} token{'s' * (count != 1)}"
+        )
+    return count
+
+
+def _write(
+    model: Any, prompt: Prompt, weights: HeadWeights, count: int, stages: Stages, notes: list[str]
+) -> tuple[Recording, Tensor]:
+    """Write at most `count` tokens greedily while recording, so that the flow needs no second forward pass."""
     with _flow.record(model, weights=weights, progress=stages) as recording:
         out = generate(model, prompt.ids, count, streamer=_Counter(stages, count))
-    written, ended = without_end(model, out[0, k:].cpu())
+    written, ended = without_end(model, out[0, len(prompt.ids) :].cpu())
     if not ended and written.numel() >= count:
         notes.append(f"the answer was cut off after {count} token{'s' * (count != 1)}; --max-new-tokens N allows more")
-    sequence = torch.cat([prompt.ids, written])
-    found: Flow = recording.flow(
-        sequence,
-        prompt_length=k,
-        question=question,
-        tolerance=settings.tolerance,
-        impl=settings.impl,
-        progress=stages,
-    )
-    return found
+    return recording, written
 
 
 class _Counter:

@@ -76,13 +76,13 @@ def calibrate(
         from attributor._calibration.cache import cache_path, keep
         from attributor._calibration.choose import check_heads, choose
         from attributor._calibration.run import measure
-        from attributor._record import text_config
+        from attributor._facts import model_facts
 
         loaded, tokenizer = _models.load_model(
             model, dtype=dtype.value, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
         )
-        config = text_config(loaded)
-        heads = check_heads(heads, config.num_hidden_layers * config.num_attention_heads)  # now, not in a minute
+        facts = model_facts(loaded)
+        heads = check_heads(heads, facts.layers * facts.heads)  # now, not in a minute
         with Bar(f"Reading {count} prompts") as bar:
             scores = measure(loaded, tokenizer, count=count, seed=seed, progress=bar)
         weights = choose(scores, heads=heads)

@@ -19,7 +19,7 @@ __all__ = ["app"]
 
 VIEW = ("how", "top", "as_json", "html", "save")
 SETTINGS = (
-    "model", "device_map", "revision", "trust_remote_code", "weights", "power", "tolerance", "impl", "max_new_tokens",
+    "model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -85,7 +85,6 @@ def flow(
     trust_remote_code: opt.TrustRemoteCode = False,
     weights: opt.Weights = "mean",
     power: opt.Power = None,
-    tolerance: opt.Tolerance = 0.0,
     impl: opt.Impl = None,
     by: opt.ByOption = opt.By.sentence,
     how: opt.How = "sum",
@@ -123,7 +122,6 @@ def demo(
     dtype: opt.DtypeOption = opt.Dtype.auto,
     device_map: opt.DeviceMap = None,
     weights: opt.Weights = "retrieval",
-    tolerance: opt.Tolerance = 0.0,
     impl: opt.Impl = None,
     by: opt.ByOption = opt.By.sentence,
     how: opt.How = "sum",

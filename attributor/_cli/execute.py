@@ -190,12 +190,8 @@ def _print(console: Console, source: Source, answered: "Answered", view: View, f
     head.add_row(
         "Answer" if answered.written else "Given", Text(safe((flow.answer or "").strip()) or "(empty)", "bold")
     )
-    head.add_row("Model", Text(f"{safe(flow.meta.get('model', ''))}, {tokens}", "dim"))
+    head.add_row("Model", Text(f"{safe(answered.model)}, {tokens}", "dim"))
     head.add_row("Weights", Text(safe(describe(answered)), "dim"))
-    if "tolerance" in flow.meta:
-        skipped, lost = float(flow.meta["tiles_skipped"]), float(flow.meta["mass_skipped"])
-        said = f"{skipped:.1%} of the sweep; no row lost more than {lost:.2g} of itself"
-        head.add_row("Skipped", Text(f"{said} (tolerance {safe(flow.meta['tolerance'])})", "dim"))
     console.print(head)
     console.print(heat_view(console, flow, by=view.by, how=view.how, top=view.top))
     for note in (*answered.notes, *_tips(answered)):
@@ -210,8 +206,7 @@ def _tips(answered: "Answered") -> list[str]:
     """What a person who looks at this should know, and a program need not."""
     from attributor._weights import shipped_models
 
-    meta = answered.flow.meta
-    if meta.get("weights") == "mean" and meta.get("model") in shipped_models():
+    if answered.weights.name == "mean" and answered.model in shipped_models():
         return [
             "most of the plain mean ends in the first token; --weights retrieval follows the heads that look facts up"
         ]

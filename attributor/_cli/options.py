@@ -132,10 +132,6 @@ Weights = Annotated[
     ),
 ]
 Power = Annotated[float | None, _option(FLOW, "Exponent of the attention; above 1 favours decided heads.", metavar="P")]
-Tolerance = Annotated[
-    float,
-    _option(FLOW, "The share of each row that may be skipped to save time; 0: none.", "--tolerance", metavar="SHARE"),
-]
 Impl = Annotated[
     str | None, _option(FLOW, "Implementation: see attributor info.  [dim]\\[default: the best][/]", metavar="NAME")
 ]

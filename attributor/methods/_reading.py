@@ -10,11 +10,10 @@ from torch import Tensor
 
 from attributor._errors import InputError, RecordingError
 from attributor._flow import record
+from attributor._head_weights import HeadWeights
 from attributor._prompt import Prompt
 from attributor._recording import Recording
 from attributor._segments import Segment, assign_tokens
-from attributor._start import span_tokens
-from attributor._weights import Weights
 from attributor.methods._model import evaluating, token_log_probs
 
 __all__ = ["Reading"]
@@ -114,10 +113,7 @@ class Reading:
     @cached_property
     def question_tokens(self) -> Tensor | None:
         """(Q,) int64: the prompt's tokens of the question; None where the prompt does not say where it stands."""
-        if self.prompt.question is None:
-            return None
-        found = span_tokens(self.prompt.offsets, *self.prompt.question)
-        return found if found.numel() else None
+        return self.prompt.question_tokens
 
     @property
     def positions(self) -> Tensor:
@@ -130,7 +126,7 @@ class Reading:
         """(k,) int64: the segment of each prompt token, -1 for tokens of none."""
         return torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), self.segments))
 
-    def flow(self, weights: Weights) -> Tensor:
+    def flow(self, weights: HeadWeights) -> Tensor:
         """(a, k) float32: the flow through `weights`, of heads that were recorded, with their share of the question."""
         question = self.question_tokens if weights.question else None
         k = len(self.prompt.ids)

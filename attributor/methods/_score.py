@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, NumericsError
+from attributor._head_weights import HeadWeights
 from attributor._segments import Segment, assign_tokens
-from attributor._weights import Weights
 from attributor.methods._method import Method
 from attributor.methods._reading import Reading
 
@@ -47,7 +47,7 @@ class Scored:
     passes: int
 
 
-def union(methods: Iterable[Method], model: Any) -> Weights | None:
+def union(methods: Iterable[Method], model: Any) -> HeadWeights | None:
     """Weights to record with so that all `methods` find what they need: weight 1 for every head that any of them reads.
 
     Call it once before the first case: it is where methods prepare what takes long.
@@ -64,7 +64,7 @@ def union(methods: Iterable[Method], model: Any) -> Weights | None:
             values = values or needs.values
     if heads is None:
         return None
-    return Weights(heads.to(torch.float32), value_norms=values, note="every head that a method reads")
+    return HeadWeights(heads.to(torch.float32, copy=True), value_norms=values, note="every head that a method reads")
 
 
 def score(method: Method, reading: Reading) -> Scored:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from attributor._head_weights import HeadWeights
 from attributor._resolve import resolve
 from attributor._weights import Weights
 from attributor.methods._method import Needs
@@ -28,7 +29,7 @@ class Weighted:
 
     weights: Any = "mean"
     name: str = field(default="", compare=False)
-    _found: WeakKeyDictionary[Any, Weights] = field(
+    _found: WeakKeyDictionary[Any, HeadWeights] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
     kind: ClassVar[str]
@@ -39,16 +40,15 @@ class Weighted:
         """Weights that nothing can be made of are told before any model runs."""
         given = Weights.of(self.weights)
         if not self.name:
-            shown = given.name if isinstance(self.weights, (Tensor, Weights)) else str(self.weights)
+            shown = given.name if isinstance(self.weights, (Tensor, Weights, HeadWeights)) else str(self.weights)
             object.__setattr__(self, "name", f"{self.kind}:{shown}")
 
     def needs(self, model: Any) -> Needs:
         """The heads with weight."""
         found = self._found[model] = resolve(self.weights, model)
-        assert isinstance(found.heads, Tensor)
         return Needs(found.heads > 0, found.value_norms)
 
-    def through(self, model: Any) -> Weights:
+    def through(self, model: Any) -> HeadWeights:
         """The weights as numbers for this model."""
         if model not in self._found:
             self.needs(model)

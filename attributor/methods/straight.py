@@ -37,5 +37,4 @@ class Straight(Weighted):
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
         w = self.through(reading.model)
-        assert isinstance(w.heads, Tensor)
         return total(reading, w.heads, question=w.question, power=w.power, value_norms=w.value_norms, sink=w.sink)

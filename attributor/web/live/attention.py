@@ -6,7 +6,6 @@ A recording of a generated answer holds one small tensor a written token. `Recor
 a copy of everything; here only the asked queries are gathered.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, RecordingError
-from attributor._recording import Recording, check
-from attributor._tape import Held, Tape
+from attributor._recorded import RecordedAttention
+from attributor._tape import Tape
 
 __all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "Reader", "chosen_rows", "nothing"]
 
@@ -124,13 +123,10 @@ class Reader:
         RecordingError, UnsupportedModelError, NumericsError: as `Recording.layer`.
     """
 
-    def __init__(self, recording: Recording, row: int = 0) -> None:
-        check(recording._model, recording._recorder)
-        self._tapes, self._row = recording._recorder.tapes, row
-        self._start, self._stop = recording._recorder.history.real(row)
-        self.length = self._stop - self._start
-        L, H = recording._recorder.weights.shape
-        self.shape = L, H
+    def __init__(self, recording: RecordedAttention, row: int = 0) -> None:
+        recording.check()
+        self._tapes, self._span = recording.tapes, recording.span(row)
+        self.length, self.shape = self._span.length, recording.weights.shape
         self.layers = sorted(self._tapes)
 
     def heads(self, layer: int) -> tuple[int, ...]:
@@ -151,8 +147,9 @@ class Reader:
         if not given or given[0] < 0 or given[-1] >= self.length or sorted(set(given)) != given:
             raise InputError(f"positions must ascend within 0 to {self.length - 1}, got {given[:8]}")
         picked = None if heads is None or tuple(heads) == tape.heads else [tape.heads.index(head) for head in heads]
-        places = [position + self._start for position in given]
-        query, lse = (_gather(part, self._row, places, 1, picked) for part in (tape.query, tape.lse))
+        row, start = self._span.row, self._span.start
+        places = [position + start for position in given]
+        query, lse = tape.gather("query", row, places, picked), tape.gather("lse", row, places, picked)
         dtype = torch.promote_types(torch.promote_types(query.dtype, lse.dtype), torch.float32)
         where = {head: index for index, head in enumerate(tape.kv_heads)}
         chosen = tape.heads if heads is None else tuple(heads)
@@ -161,8 +158,8 @@ class Reader:
             positions=wanted.to(query.device),
             query=query.to(dtype) * tape.scale,
             lse=lse.to(dtype),
-            first=(_gather(tape.first, self._row, places, 0, None) - self._start).clamp(min=0).to(query.device),
-            key=_joined(tape.key, self._row, self._start, self._stop),
+            first=(tape.gather("first", row, places) - start).clamp(min=0).to(query.device),
+            key=tape.gather("key", row, self._span.positions),
             kv=tuple(where[head // tape.groups] for head in chosen),
             softcap=tape.softcap,
         )
@@ -173,8 +170,9 @@ class Reader:
         Raises:
             RecordingError: the layer was not recorded.
         """
-        places = list(range(start + self._start, stop + self._start))
-        return (_gather(self._tape(layer, None).first, self._row, places, 0, None) - self._start).clamp(min=0).cpu()
+        row, begin = self._span.row, self._span.start
+        first = self._tape(layer, None).gather("first", row, range(start + begin, stop + begin))
+        return (first - begin).clamp(min=0).cpu()
 
     def log_value(self, layer: int, heads: Sequence[int]) -> Tensor:
         """(H, N) log of the norm of each key's projected value.
@@ -185,7 +183,8 @@ class Reader:
         tape = self._tape(layer, heads)
         if not tape.log_value:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
-        return _joined(tape.log_value, self._row, self._start, self._stop)[[tape.heads.index(head) for head in heads]]
+        picked = [tape.heads.index(head) for head in heads]
+        return tape.gather("log_value", self._span.row, self._span.positions, picked)
 
     def _tape(self, layer: int, heads: Sequence[int] | None) -> Tape:
         if layer not in self._tapes:
@@ -195,36 +194,3 @@ class Reader:
         if missing:
             raise RecordingError(f"heads {missing} of layer {layer} were not recorded; there are {list(tape.heads)}")
         return tape
-
-
-def _gather(parts: list[tuple[int, Held]], row: int, places: list[int], dim: int, heads: list[int] | None) -> Tensor:
-    """Positions of one sequence, in cache positions, from the calls that recorded them."""
-    begins = [begin for begin, _ in parts]
-    found, at = [], 0
-    while at < len(places):
-        part = bisect_right(begins, places[at]) - 1
-        end = begins[part + 1] if part + 1 < len(begins) else places[-1] + 1
-        until = at
-        while until < len(places) and places[until] < end:
-            until += 1
-        tensor = parts[part][1].get()[row]
-        low, high = places[at] - begins[part], places[until - 1] - begins[part] + 1
-        if high - low == until - at:
-            tensor = tensor.narrow(dim, low, high - low)
-        else:
-            index = torch.tensor([place - begins[part] for place in places[at:until]], device=tensor.device)
-            tensor = tensor.index_select(dim, index)
-        found.append(tensor if heads is None else tensor[heads])
-        at = until
-    return found[0] if len(found) == 1 else torch.cat(found, dim)
-
-
-def _joined(parts: list[tuple[int, Held]], row: int, start: int, stop: int) -> Tensor:
-    """Positions start..stop-1 of one sequence: (heads, N, ...)."""
-    found = []
-    for begin, held in parts:
-        tensor = held.get()[row]
-        low, high = max(start, begin), min(stop, begin + tensor.shape[1])
-        if low < high:
-            found.append(tensor[:, low - begin : high - begin])
-    return found[0] if len(found) == 1 else torch.cat(found, 1)

@@ -1,7 +1,7 @@
 """A request in, a run out: the answer is written or taken as given while every head is recorded, then followed back."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,13 +9,16 @@ from torch import Tensor
 
 from attributor import _inputs, _memory
 from attributor._errors import DeviceMemoryError
-from attributor._flow import forward
 from attributor._generate import end_ids, generate, without_end
+from attributor._head_weights import HeadWeights
 from attributor._prompt import Prompt, encode_answer
-from attributor._record import attached, text_config
+from attributor._record import attached
+from attributor._recorded import forward
 from attributor._recorder import Recorder
 from attributor._recording import Recording
-from attributor._weights import Weights
+from attributor._result import Flow
+from attributor._sequence import TokenSequence
+from attributor._sweep import SweepOptions
 from attributor.web.errors import ApiError
 from attributor.web.live import memory, prompts
 from attributor.web.live.jobs import Job
@@ -61,16 +64,7 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
         else:
             name = str(asked.weights)
             weights = source.presets.of(name, job.stage)
-        flow = _flow(shared, source.flow.prompt_length, weights, source.question, job)
-        old = source.flow
-        flow = replace(
-            flow,
-            text=old.text,
-            offsets=old.offsets,
-            answer=old.answer,
-            answer_offsets=old.answer_offsets,
-            documents=old.documents,
-        )
+        flow = _flow(shared, weights, source.question, job)
         run = Run(
             title=source.title,
             model=source.model,
@@ -115,11 +109,10 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     job.stage("tokenize", label="Splitting the text into tokens")
     plan = _plan(loaded, asked)
     weights = loaded.presets.of(asked.weights, job.stage)
-    question = prompts.question_tokens(plan.prompt)
+    question = plan.prompt.question_tokens
     notes = [*plan.notes, *_unasked(weights, question)]
     every = loaded.presets.of("mean")
-    assert isinstance(every.heads, Tensor)
-    wanted = _memory.recorded_bytes(loaded.model, every.heads, plan.length)
+    wanted = _memory.recorded_bytes(loaded.presets.facts, every.heads, plan.length)
     free = memory.available()
     if free is not None:
         free += live.runs.used  # what older runs take can be had
@@ -130,7 +123,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     try:
         recording, sequence, more = _read(loaded, plan, recorded, job)
         shared = Shared(recording, sequence, recording.nbytes)
-        flow = _flow(shared, len(plan.prompt.ids), weights, question, job)
+        flow = _flow(shared, weights, question, job)
     except (RuntimeError, MemoryError) as error:
         if not _memory.is_full(error) or isinstance(error, DeviceMemoryError):
             raise
@@ -138,11 +131,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     else:
         full = False
     if full:  # out here, where the error's traceback no longer holds what was recorded
-        assert isinstance(recorded.heads, Tensor)
         raise _memory.too_small(loaded.model, recorded.heads, plan.length, "auto")
-    flow = flow.with_text(loaded.tokenizer)
-    prompt = plan.prompt  # its own text and spans: decoding may lose a space, and knows no documents
-    flow = replace(flow, text=prompt.text, offsets=prompt.offsets, documents=prompt.documents)
     return Run(
         title=prompts.title_of(asked),
         model=loaded.presets.model_id,
@@ -158,7 +147,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     )
 
 
-def _unasked(weights: Weights, question: Tensor | None) -> list[str]:
+def _unasked(weights: HeadWeights, question: Tensor | None) -> list[str]:
     """What to say of weights that begin in part on a question, where nobody knows which tokens that is."""
     if not weights.question or question is not None:
         return []
@@ -197,17 +186,15 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
     if given is None and k + count > limit:
         count = limit - k
         notes.append(f"max tokens is {limit:,}, so the answer was kept to {count:,} token{'s' * (count != 1)}")
-    vocabulary = loaded.model.get_input_embeddings().num_embeddings
     for ids in (prompt.ids, given) if given is not None else (prompt.ids,):
-        _inputs.check_ids(ids, vocabulary, text_config(loaded.model))
+        _inputs.check_ids(ids, loaded.presets.facts)
     return _Plan(prompt, given, count, tuple(notes))
 
 
-def _read(loaded: Loaded, plan: _Plan, weights: Weights, job: Job) -> tuple[Recording, Tensor, list[str]]:
-    """The recording, prompt and answer (n,) as they were read, and what should be said about the answer."""
-    assert isinstance(weights.heads, Tensor)
+def _read(loaded: Loaded, plan: _Plan, weights: HeadWeights, job: Job) -> tuple[Recording, TokenSequence, list[str]]:
+    """The recording, prompt and answer as they were read, and what should be said about the answer."""
     writing = _Writing(loaded, plan.count, job)
-    recorder = Recorder(weights.heads, values=weights.value_norms, progress=writing.layer)
+    recorder = Recorder(weights, progress=writing.layer)
     notes: list[str] = []
     with attached(loaded.model, recorder):
         if plan.given is not None:
@@ -219,19 +206,14 @@ def _read(loaded: Loaded, plan: _Plan, weights: Weights, job: Job) -> tuple[Reco
             if not ended and answer.numel() >= plan.count:
                 notes.append(f"the answer was cut off after {plan.count:,} token{'s' * (plan.count != 1)}")
     recorder.progress = None  # it belongs to a job that will have ended
-    # the stand-in, so that a recording does not hold a model in memory that another one has replaced
-    recording = Recording(loaded.presets.stand_in, weights, recorder)
-    return recording, torch.cat([plan.prompt.ids, answer]), notes
+    recording = Recording(recorder, loaded.presets.facts)
+    return recording, plan.prompt.answered(answer, loaded.tokenizer), notes
 
 
-def _flow(shared: Shared, k: int, weights: Weights, question: Tensor | None, job: Job) -> Any:
-    return shared.recording.flow(
-        shared.ids,
-        prompt_length=k,
-        weights=weights,
-        question=question if weights.question else None,
-        progress=job.stage,
-    )
+def _flow(shared: Shared, weights: HeadWeights, question: Tensor | None, job: Job) -> Flow:
+    asked = question if weights.question else None
+    options = SweepOptions(progress=job.stage)
+    return shared.recording.flow_of(shared.sequence, weights=weights, question=asked, options=options)
 
 
 class _Writing:

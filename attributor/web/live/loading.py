@@ -12,14 +12,15 @@ import torch
 from attributor import _models
 from attributor._default_model import quiet
 from attributor._errors import AttributorError, DeviceMemoryError, InputError, ModelLoadError
+from attributor._facts import window_of
 from attributor._inputs import accepts
 from attributor._memory import is_full
-from attributor._record import check_decoder, check_recordable, text_config
+from attributor._record import check_decoder, check_recordable
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job
 from attributor.web.live.runs import size
 
-__all__ = ["Wanted", "load", "window_of"]
+__all__ = ["Wanted", "load"]
 
 SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # configuration and tokenizer
 
@@ -59,11 +60,11 @@ def load(wanted: Wanted, job: Job, held: int, unload: Callable[[], None]) -> tup
         Cancelled: at the next step after the job was cancelled.
     """
     job.stage("find", label=f"Looking for {wanted.id}")
-    place = _models._locate(wanted.id, wanted.revision, False)
+    place = _models.locate(wanted.id, wanted.revision, False)
     job.check()
     if place.network:
         _download(wanted, job, held)
-        place = _models._locate(wanted.id, wanted.revision, False)
+        place = _models.locate(wanted.id, wanted.revision, False)
     folder = _folder(wanted, place.target)
     counts = memory.stored(folder) if folder is not None and place.gguf_file is None else {}
     if folder is not None and place.gguf_file is None:
@@ -102,12 +103,6 @@ def _read(wanted: Wanted, job: Job) -> tuple[Any, Any]:
             ) from None
         said = str(error).replace("pass trust_remote_code=True if", "start the server with --trust-remote-code if")
         raise ModelLoadError(said) from error
-
-
-def window_of(model: Any) -> int | None:
-    """The positions that the model was made for, where it says."""
-    found = getattr(text_config(model), "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
 
 
 def check_max_tokens(wanted: Wanted, window: int | None) -> None:
@@ -174,7 +169,7 @@ def _download(wanted: Wanted, job: Job, held: int) -> None:
     """Fetch configuration, tokenizer and weights from the hub into its cache, with progress in bytes."""
     import huggingface_hub as hub
 
-    place = _models._Place(wanted.id, network=True)
+    place = _models.Place(wanted.id, network=True)
     try:
         with quiet():
             info = hub.HfApi().model_info(wanted.id, revision=wanted.revision, files_metadata=True, timeout=20)
@@ -197,9 +192,9 @@ def _download(wanted: Wanted, job: Job, held: int) -> None:
     except Exception as error:  # the hub's client raises many kinds
         if isinstance(error, AttributorError):
             raise
-        if _models._is_default(wanted.id, wanted.revision) and _models._disconnected(error, place):
+        if _models.is_default(wanted.id, wanted.revision) and _models.disconnected(error, place):
             return  # load_model has another source for this one
-        reason = _models._reason(error, wanted.id, place, None)
+        reason = _models.failure_reason(error, wanted.id, place, None)
         raise ModelLoadError(f"{wanted.id}: {reason}") from error
 
 

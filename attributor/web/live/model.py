@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attributor import _models
-from attributor._record import text_config
 from attributor.web.errors import ApiError
 from attributor.web.live import loading, memory
 from attributor.web.live.jobs import Job, failure
@@ -59,8 +58,8 @@ class Loaded:
     @classmethod
     def of(cls, model: Any, tokenizer: Any, wanted: Wanted) -> "Loaded":
         """What there is to know of a model that was just read."""
-        window = loading.window_of(model)
         presets = Presets(model, tokenizer)
+        window = presets.facts.window
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
         return cls(
             model=model,
@@ -71,7 +70,7 @@ class Loaded:
             max_tokens=wanted.max_tokens or window or NO_WINDOW,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             device=", ".join(devices),
-            kv_heads=getattr(text_config(model), "num_key_value_heads", None) or presets.shape[1],
+            kv_heads=presets.facts.kv_heads,
             nbytes=memory.weights_bytes(model),
         )
 
@@ -241,7 +240,7 @@ def check_request(asked: LoadRequest, settings: "Settings") -> Wanted:
 def _check_id(name: str) -> None:
     """Only a hub id, and never what would be read as a path."""
     plain = HUB_ID.fullmatch(name) and ".." not in name and "--" not in name and not name.endswith((".git", ".gguf"))
-    if not plain or not _models._is_hub_id(name):
+    if not plain or not _models.is_hub_id(name):
         raise ApiError(
             400,
             "invalid_model",

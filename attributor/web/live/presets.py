@@ -7,6 +7,8 @@ from typing import Any
 from attributor import _resolve
 from attributor._calibration.choose import WEIGHT
 from attributor._errors import AttributorError
+from attributor._facts import model_facts
+from attributor._head_weights import HeadWeights
 from attributor._weights import Weights, shipped_models
 from attributor.web.errors import ApiError
 from attributor.web.live.schema import WeightsName
@@ -20,25 +22,19 @@ class Presets:
     """What "mean", "output_norm" and "retrieval" are for one model, resolved when they are first asked for.
 
     Attributes:
-        stand_in: stands for the model wherever only its name, its dtype and its configuration are asked for, so that a
-            recording does not keep a model in memory that was replaced by another.
-        model_id: hub id or folder.
+        facts: of the model.
+        model_id: hub id or folder, or the model's class where it has neither.
         shape: (L, H).
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        kind = type(type(model).__name__, (), {})
-        self.stand_in = kind()
-        for name in ("config", "dtype", "name_or_path"):
-            setattr(self.stand_in, name, getattr(model, name, None))
-        self.model_id = _resolve.model_id(model) or type(model).__name__
-        mean = _resolve.resolve("mean", model)
-        self.shape: tuple[int, int] = tuple(mean.heads.shape)  # type: ignore[union-attr]
-        self._found = {"mean": mean}
+        self.facts = model_facts(model)
+        self.model_id, self.shape = self.facts.name, self.facts.shape
+        self._found = {"mean": _resolve.resolve_for(self.facts, "mean")}
         self._model, self._tokenizer = model, tokenizer
         self._lock = threading.Lock()
 
-    def of(self, name: str, progress: Any = None) -> Weights:
+    def of(self, name: str, progress: Any = None) -> HeadWeights:
         """The weights of that name as numbers; "retrieval" may take minutes where nobody has found them yet.
 
         Raises:
@@ -48,25 +44,24 @@ class Presets:
         with self._lock:
             if name not in self._found:
                 model = self._model
-                if model is None and name == "retrieval" and self.model_id in shipped_models():
-                    model = self.stand_in
-                if model is None:
+                if model is None and not (name == "retrieval" and self.facts.id in shipped_models()):
                     raise ApiError(
                         409,
                         "model_gone",
                         f"weights {name!r} need the model {self.model_id}, which is no longer loaded: load it again, "
                         "and run the prompt again",
                     )
-                self._found[name] = _resolve.resolve(name, model, self._tokenizer, progress=progress)
+                self._found[name] = _resolve.resolve_for(self.facts, name, model, self._tokenizer, progress=progress)
             return self._found[name]
 
-    def of_heads(self, heads: list[tuple[int, int]]) -> Weights:
+    def of_heads(self, heads: list[tuple[int, int]]) -> HeadWeights:
         """These heads alone, each as heavy as a retrieval head.
 
         Raises:
             InputError: a head that the model does not have.
         """
-        return Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT), note="heads chosen by hand")
+        rule = Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT), note="heads chosen by hand")
+        return _resolve.head_weights(rule, self.shape)
 
     def forget_model(self) -> None:
         """Let go of the model; what its weights say about its heads is taken down before."""

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from attributor._prompt import Prompt, build_prompt, encode_answer, from_messages
-from attributor._start import span_tokens
 from attributor.web.errors import ApiError
 from attributor.web.live.runs import titled
 from attributor.web.live.schema import CountRequest
 
-__all__ = ["Counter", "check_one_prompt", "count", "prompt_of", "question_tokens", "title_of"]
+__all__ = ["Counter", "check_one_prompt", "count", "prompt_of", "title_of"]
 
 
 def check_one_prompt(asked: CountRequest) -> None:
@@ -73,14 +70,6 @@ def count(tokenizer: Any, asked: CountRequest) -> tuple[int, int]:
     # a question that is still to come is counted as one sign, so that documents can be counted before it is there
     complete = asked.model_copy(update={"documents": documents, "question": question or "?"})
     return prompt_of(tokenizer, complete).ids.numel(), answered
-
-
-def question_tokens(prompt: Prompt) -> Tensor | None:
-    """(Q,) int64, the tokens of the question, where the prompt says where that stands."""
-    if prompt.question is None:
-        return None
-    found = span_tokens(prompt.offsets, *prompt.question)
-    return found if found.numel() else None
 
 
 def title_of(asked: CountRequest) -> str:

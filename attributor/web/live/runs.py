@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from attributor._head_weights import HeadWeights
 from attributor._recording import Recording
 from attributor._result import Flow
+from attributor._sequence import TokenSequence
 from attributor._view import FlowView
-from attributor._weights import Weights
 from attributor.web.errors import ApiError
 from attributor.web.live.presets import Presets
 
@@ -37,7 +38,7 @@ class Recorded:
     Attributes:
         recording: of all heads; `recording.layer(index)` and `recording.attention(...)` need no model.
         flow: the run's flow.
-        weights: of this run; `weights.heads` is (L, H).
+        weights: of this run.
         question: (Q,) int64, the tokens that the rows begin on in part; None where there are none.
         positions: (o,) int64, the position that predicts each row of the answer.
         length: N, the positions that were read: k + o - 1.
@@ -45,7 +46,7 @@ class Recorded:
 
     recording: Recording
     flow: Flow
-    weights: Weights
+    weights: HeadWeights
     question: Tensor | None
     positions: Tensor
     length: int
@@ -57,12 +58,12 @@ class Shared:
 
     Attributes:
         recording: it holds no model.
-        ids: (n,) int64, prompt and answer as they were read.
+        sequence: prompt and answer as they were read, with their text.
         nbytes: what it keeps in memory.
     """
 
     recording: Recording
-    ids: Tensor
+    sequence: TokenSequence
     nbytes: int
     used: int = field(default_factory=lambda: next(_clock))
 
@@ -75,7 +76,7 @@ class Run:
         title: for a list of runs.
         model: its hub id or folder.
         presets: the weights that can be had by name.
-        weights: those of this run, as numbers.
+        weights: those of this run.
         weights_name: "mean", "output_norm", "retrieval", or "heads" where some were chosen by hand.
         heads: the heads chosen by hand, (layer, head) each; None otherwise.
         question: (Q,) int64, the question's tokens in the prompt, where there is one.
@@ -92,7 +93,7 @@ class Run:
     model: str
     flow: Flow
     presets: Presets
-    weights: Weights
+    weights: HeadWeights
     weights_name: str
     heads: tuple[tuple[int, int], ...] | None = None
     question: Tensor | None = None

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._head_weights import HeadWeights
 from attributor._recording import Recording
-from attributor._weights import Weights
 from attributor.web.live.attention import HIDDEN, Check, Queries, Reader, nothing
 
 __all__ = ["Steps"]
@@ -27,14 +27,14 @@ class Steps:
         levels: of every level, how many of the model's layers lie below it; one level more than layers.
 
     Raises:
-        InputError: weights of another model, or unresolved.
+        InputError: weights of another model.
         RecordingError: as `Recording.layer`.
     """
 
-    def __init__(self, recording: Recording, weights: Weights, *, row: int = 0, check: Check = nothing) -> None:
+    def __init__(self, recording: Recording, weights: HeadWeights, *, row: int = 0, check: Check = nothing) -> None:
         self._reader, self._weights, self._check = Reader(recording, row), weights, check
         table = weights.heads
-        if not isinstance(table, Tensor) or tuple(table.shape) != self._reader.shape:
+        if weights.shape != self._reader.shape:
             raise InputError(f"weights must be numbers of shape {self._reader.shape}, layers and heads of the model")
         self.length = self._reader.length
         self.layers = tuple(layer for layer in reversed(range(table.shape[0])) if bool(table[layer].any()))

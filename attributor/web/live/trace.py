@@ -22,8 +22,8 @@ import numpy.typing as npt
 import torch
 
 from attributor._errors import InputError
+from attributor._head_weights import HeadWeights
 from attributor._recording import Recording
-from attributor._weights import Weights
 from attributor.web.live.attention import Check, nothing
 from attributor.web.live.paths import Network, Path, best_paths
 from attributor.web.live.steps import Steps
@@ -86,7 +86,7 @@ def trace(
     recording: Recording,
     rows: Floats,
     target: Ints,
-    weights: Weights,
+    weights: HeadWeights,
     *,
     exact: float,
     keep: float = 0.9,
@@ -102,7 +102,7 @@ def trace(
         recording: with N positions.
         rows: (N,) or shorter, where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
         target: ascending positions whose input is asked for.
-        weights: the run's, resolved to (L, H).
+        weights: the run's.
         exact: the mass of all routes, which the run's flow knows: its scores on the target.
         keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of `exact`; a
             level near the top gets a larger share, so that the last one comes out at `keep`.

@@ -93,9 +93,7 @@ class Asked:
     @property
     def heads(self) -> torch.Tensor:
         """(L, H) the run's weights."""
-        heads = self.recorded.weights.heads
-        assert isinstance(heads, torch.Tensor)
-        return heads
+        return self.recorded.weights.heads
 
 
 def router(live: "Live") -> APIRouter:
@@ -209,7 +207,6 @@ def router(live: "Live") -> APIRouter:
     async def tiles(flow: FlowId, layer: Layer, head: Head) -> TilesInfo:
         """How large a head's attention matrix is."""
         recorded = live.runs.recording(flow)
-        assert isinstance(recorded.weights.heads, torch.Tensor)
         _head(recorded.weights.heads, layer, head)
         return TilesInfo(tokens=recorded.length, size=matrix.SIZE, levels=matrix.levels(recorded.length))
 
@@ -230,7 +227,6 @@ def router(live: "Live") -> APIRouter:
         def work(check: Check) -> bytes:
             kept = cache.get(place)
             if kept is None:
-                assert isinstance(recorded.weights.heads, torch.Tensor)
                 _head(recorded.weights.heads, layer, head)
                 found = matrix.tile(
                     recorded.recording, layer, head, level, row, col, length=recorded.length, check=check
@@ -252,7 +248,7 @@ def _trace(this: Asked, keep: float, nodes: int, check: Check) -> TraceAnswer:
     selected = this.selected
     exact = float(flow.scores[this.rows].double().mean(0)[torch.from_numpy(selected)].sum())
     if flow.normalized is False:
-        exact /= float((1 + this.heads.double().sum(1)).prod())
+        exact /= weights.growth
     found = trace(
         this.recorded.recording,
         start_row(this.positions, this.recorded.length, question, weights.question),

@@ -1,0 +1,82 @@
+"""What the recording, the sweep and the head weights need to know about a model, without holding the model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+__all__ = ["ModelFacts", "model_facts", "model_id", "text_config", "window_of"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model's name, type, shape and window.
+
+    Attributes:
+        id: the hub id or folder that it was loaded from; "" where it was made from a configuration.
+        kind: the name of its class.
+        dtype: of its parameters.
+        layers: L.
+        heads: H, query heads a layer.
+        kv_heads: G, key-value heads a layer.
+        head_size: D.
+        vocabulary: rows of the input embedding.
+        window: positions that it was made for; None where its configuration does not say.
+    """
+
+    id: str
+    kind: str
+    dtype: torch.dtype
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    window: int | None
+
+    @property
+    def name(self) -> str:
+        """The id, or the class where there is none."""
+        return self.id or self.kind
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(L, H)."""
+        return self.layers, self.heads
+
+
+def model_facts(model: Any) -> ModelFacts:
+    """The facts about a transformers decoder-only model that `check_decoder` accepts."""
+    config = text_config(model)
+    L, H = config.num_hidden_layers, config.num_attention_heads
+    return ModelFacts(
+        id=model_id(model),
+        kind=type(model).__name__,
+        dtype=getattr(model, "dtype", torch.float32),
+        layers=L,
+        heads=H,
+        kv_heads=getattr(config, "num_key_value_heads", None) or H,
+        head_size=getattr(config, "head_dim", None) or config.hidden_size // H,
+        vocabulary=model.get_input_embeddings().num_embeddings,
+        window=window_of(model),
+    )
+
+
+def model_id(model: Any) -> str:
+    """The hub id or folder that a model was loaded from, "" where it was made from a configuration."""
+    return str(getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "")
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of the decoder that reads and writes text."""
+    return model.config.get_text_config(decoder=True)
+
+
+def window_of(model: Any) -> int | None:
+    """The positions that a model was made for; None where its configuration does not say."""
+    config = text_config(model)
+    for name in ("max_position_embeddings", "n_positions"):
+        window = getattr(config, name, None)
+        if isinstance(window, int) and window > 0:
+            return window
+    return None
