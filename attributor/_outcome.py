@@ -68,7 +68,7 @@ def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums
         scores=rows[:, : sequence.prompt_length].float(),
         ids=sequence.ids,
         missing_mass=missing,
-        normalized=None if missing is None else task.options.normalize,
+        normalized=task.options.normalize,
         text=sequence.text,
         offsets=sequence.offsets,
         answer=sequence.answer,
