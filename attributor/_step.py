@@ -117,7 +117,7 @@ def flow_step(
         softcap = check_number("softcap", softcap, positive=True, optional=True)
     floats = (rows, query, key, row_bias, key_bias)
     gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
-    run = load(choose(impl, rows.device, query.dtype, D, gradient=gradient))
+    run = load_implementation(choose(impl, rows.device, query.dtype, D, gradient=gradient))
     try:
         return run(
             rows,
@@ -137,7 +137,7 @@ def flow_step(
         raise ImplementationError(str(error)) from error
 
 
-def load(name: str) -> Implementation:
+def load_implementation(name: str) -> Implementation:
     """The `flow_step` of kernels/flow_step/`name`.py, imported when it is first needed."""
     run: Implementation
     if name == "cuda":

@@ -199,21 +199,24 @@ WORSE = {
 @pytest.mark.parametrize("what", WORSE)
 def test_a_kernel_made_worse_is_found(tmp_path, what):
     old, new, fault, complaint = WORSE[what]
+    folder = tmp_path / "cuda"
+    folder.mkdir()
     for source in SOURCES.glob("*.*h"):
-        (tmp_path / source.name).write_text(source.read_text("utf-8"), "utf-8")
-    ptx = (tmp_path / "ptx.cuh").read_text("utf-8")
+        (folder / source.name).write_text(source.read_text("utf-8"), "utf-8")
+    (tmp_path / "step.h").write_text((SOURCES.parent / "step.h").read_text("utf-8"), "utf-8")
+    ptx = (folder / "ptx.cuh").read_text("utf-8")
     assert ptx.count(old) == 1
-    (tmp_path / "ptx.cuh").write_text(ptx.replace(old, new), "utf-8")
-    (tmp_path / "worse.cu").write_text(
+    (folder / "ptx.cuh").write_text(ptx.replace(old, new), "utf-8")
+    (folder / "worse.cu").write_text(
         '#include "launch.h"\nnamespace attributor::cuda {\n'
         "template __global__ void flow_step_kernel<Variant<128, Rows::one, false, false>>(\n"
         "    const __grid_constant__ Arguments);\n}\n",
         "utf-8",
     )
     options = ["-std=c++17", "-arch=sm_90a", "-O3", "-Xptxas=-v", "-cubin", "-o", "worse.cubin", "worse.cu"]
-    ran = subprocess.run(["nvcc", *options], cwd=tmp_path, check=True, capture_output=True, text=True)
+    ran = subprocess.run(["nvcc", *options], cwd=folder, check=True, capture_output=True, text=True)
     assert bool(re.search(COMPLAINT, ran.stdout + ran.stderr)) == complaint
-    (function,) = functions(cuobjdump("-sass", tmp_path / "worse.cubin"))
+    (function,) = functions(cuobjdump("-sass", folder / "worse.cubin"))
     assert any(re.search(fault, found) for found in faults(function, 64, 128, 128, 0, False))
 
 

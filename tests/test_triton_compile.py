@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton.language", reason="triton is not installed")
 
-from triton_resources import Variant, compiled, resources, variants
+from triton_resources import Variant, compiled, resources, source, variants
 
 from attributor.kernels.flow_step import triton_device
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, choose_tile
@@ -57,6 +57,13 @@ def test_a_variant_fits_and_uses_the_tensor_cores(variant):
     copies = 4 if variant.capability == 100 else 2
     each = tile.queries * tile.keys // (32 * tile.warps)
     assert found.exponentials == copies * each * (2 if variant.softcap else 1)
+
+
+def test_another_length_compiles_nothing():
+    """No size is a constant of the kernel; in a tuple it would be where it is 1 or a multiple of 16."""
+    numbers = {name for name, kind in source(CHECKED[0]).signature.items() if kind == "i32"}
+    assert numbers == {"O", "N", "H", "T", "NK", "parts", "window"}
+    assert numbers == {parameter.name for parameter in triton_device.sweep.params if parameter.do_not_specialize}
 
 
 def test_the_subset_is_of_the_table():

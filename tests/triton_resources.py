@@ -18,15 +18,18 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
-from attributor.kernels.flow_step.triton_device import sweep
+from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, sweep
 
 BITS = {"bf16": 16, "fp16": 16, "fp32": 32}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-POINTERS = {"p_high": "*fp16", "p_low": "*fp16"} | dict.fromkeys(
-    ("p_heads", "p_kv", "p_tiles", "p_before"), "*i32"
-)  # others are *fp32
-SIZES = {"O", "N", "H", "T", "NK", "parts", "window"}
-STRIDES = {"stride_qh", "stride_qn", "stride_kg", "stride_kn"}
+TYPES: dict[str, str | tuple[str, ...]] = {
+    "rows": Rows("*fp32", "*fp16", "*fp16", "*fp32"),
+    "bias": Bias("*fp32", "*fp32"),
+    "lists": Lists("*i32", "*i32", "*i32", "*i32"),
+    "p_result": "*fp32",
+    "scales": Scales("fp32", "fp32"),
+    "strides": Strides("i32", "i32", "i32", "i32"),
+}  # the others are i32
 
 
 @dataclass(frozen=True)
@@ -88,25 +91,25 @@ def source(variant: Variant) -> ASTSource:
         "UPCAST": False,
         "PRECISION": "tf32x3" if variant.capability else "ieee",
     }
-    signature = {}
-    for name in sweep.arg_names:
+    signature, aligned = {}, []  # pointers and strides, as torch's allocator and the usual shapes leave them
+    for i, name in enumerate(sweep.arg_names):
         if name in constants:
             signature[name] = "constexpr"
         elif name in ("query", "key"):
             block = tile.queries if name == "query" else tile.keys
             signature[name] = f"tensordesc<{dtype}[1, {block}, {tile.columns}]>" if tile.described else f"*{dtype}"
-        elif name.startswith("p_"):
-            signature[name] = POINTERS.get(name, "*fp32")
         else:
-            signature[name] = "i32" if name in SIZES | STRIDES else "fp32"
-    aligned = [
-        i for i, name in enumerate(sweep.arg_names) if signature[name].startswith("*") or name in STRIDES
-    ]  # as torch's allocator and the usual shapes leave them
+            signature[name] = TYPES.get(name, "i32")
+        kind = signature[name]
+        if isinstance(kind, tuple):
+            aligned += [(i, j) for j, part in enumerate(kind) if part.startswith("*") or name == "strides"]
+        elif kind.startswith("*"):
+            aligned.append((i,))
     return ASTSource(
         fn=sweep,
         signature=signature,
         constexprs=constants,
-        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+        attrs={path: [["tt.divisibility", 16]] for path in aligned},
     )
 
 

@@ -10,9 +10,9 @@ namespace cuda = attributor::cuda;
 
 namespace {
 
-cuda::Type type_named(const std::string& name) {
-    if (name == "bfloat16") return cuda::Type::bfloat16;
-    if (name == "float16") return cuda::Type::float16;
+attributor::Type type_named(const std::string& name) {
+    if (name == "bfloat16") return attributor::Type::bfloat16;
+    if (name == "float16") return attributor::Type::float16;
     throw std::invalid_argument("query and key must be bfloat16 or float16, got " + name);
 }
 

@@ -1,21 +1,13 @@
-// flow_step on a Hopper GPU: one layer of the recurrence. Knows neither Python nor torch; needs no driver to be loaded.
+// flow_step on a Hopper GPU. Knows neither Python nor torch; needs no driver to be loaded.
 #pragma once
 
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
+#include "../step.h"
+
 namespace attributor::cuda {
-
-enum class Type { bfloat16, float16 };
-
-// A stack of matrices in device memory whose last dimension is contiguous; strides count elements. The address and,
-// where there is more than one, the strides are multiples of 16 bytes.
-struct Strided {
-    const void* data;
-    int64_t head;
-    int64_t row;
-};
 
 // How the kernel is cut. Other values than these of the first five are compiled for measuring only
 // (ATTRIBUTOR_CUDA_TUNING), and not in every combination.
@@ -30,22 +22,11 @@ struct Tuning {
     int parts = 0;             // of the queries; 0 chooses
 };
 
-// Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j]), j <= i, i - j <
-// window. Every pointer is to memory of `device`, which is the thread's current device afterwards.
-struct FlowStep {
-    int64_t O, N, H, G, D;
-    Type type;              // of query and key
-    const float* rows;      // (O, N) contiguous
-    Strided query;          // (H, N, D)
-    Strided key;            // (G, N, D)
-    const float* row_bias;  // (H, N) contiguous, natural logarithm; -inf leaves a row out
-    const float* key_bias;  // (H, N) contiguous, or null
-    const int32_t* heads;   // (2, H): the query heads, those of one key head together; and the key head of each
-    float* result;          // (O, N) contiguous, written whole
-    double scale, power;
-    int64_t window;  // positions that a query sees, its own included; >= N for all
-    double softcap;  // 0 for none
-    void* scratch;   // scratch_bytes() of them, at a multiple of 256
+// Every pointer is to memory of `device`, which is the thread's current device afterwards. `type` is a 16-bit one; the
+// addresses of query and key and, where there is more than one head or row, the strides are multiples of 16 bytes.
+struct FlowStep : Step {
+    const int32_t* heads;  // (2, H): the query heads, those of one key head together; and the key head of each
+    void* scratch;         // scratch_bytes() of them, at a multiple of 256
     int device;
     void* stream;  // cudaStream_t
     Tuning tuning;

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from attributor.kernels.flow_step.errors import UnsupportedCall
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, Tile, choose_tile
-from attributor.kernels.flow_step.triton_device import split_rows, sweep
+from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, split_rows, sweep
 
 __all__ = ["flow_step", "interpreted"]
 
@@ -98,9 +98,13 @@ def flow_step(
         sweep[(keys * parts, blocks if tile.held else 1)](
             _source(query, BQ, tile),
             _source(key, BK, tile),
-            rows, high, low, factor, row_bias, key_bias, heads, kv_of_head, tiles, before, result,
-            O, N, H, T, keys * BK, parts, min(window or 0, N), gain, inner,
-            query.stride(0), query.stride(1), key.stride(0), key.stride(1),
+            Rows(rows, high, low, factor),
+            Bias(row_bias, key_bias),
+            Lists(heads, kv_of_head, tiles, before),
+            result,
+            O, N, H, T, keys * BK, parts, min(window or 0, N),
+            Scales(gain, inner),
+            Strides(query.stride(0), query.stride(1), key.stride(0), key.stride(1)),
             D=D, BD=tile.columns, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, AHEAD=tile.ahead,
             KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N,
             SOFTCAP=softcap is not None, DESCRIBED=tile.described,

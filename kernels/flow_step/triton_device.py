@@ -7,10 +7,55 @@ Conditions on capital letters are decided at compile time.
 """
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,no-any-return"
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
-__all__ = ["split_rows", "sweep"]
+__all__ = ["Bias", "Lists", "Rows", "Scales", "Strides", "split_rows", "sweep"]
+
+
+# Arguments of `sweep` that travel together. Its sizes do not: Triton 3.6 and 3.7 specialise the numbers inside of a
+# tuple whatever `do_not_specialize` says, and another length would compile the kernel again.
+class Rows(NamedTuple):
+    """R: as it is for one row, else as `split_rows` leaves it."""
+
+    single: Any  # (T BQ,) float32
+    high: Any  # (O', T BQ) float16
+    low: Any  # (O', T BQ) float16
+    factor: Any  # (T, O') float32
+
+
+class Bias(NamedTuple):
+    """In base 2, -inf beyond N."""
+
+    row: Any  # (H, T BQ) float32
+    key: Any  # (H, NK) float32
+
+
+class Lists(NamedTuple):
+    """Which heads and tiles a program goes through, int32."""
+
+    heads: Any  # (H,), those of one key head together
+    kv: Any  # (H,), the key head of each
+    tiles: Any  # (T,), those first where R is not zero
+    before: Any  # (T + 1,), how many such tiles there are before each
+
+
+class Scales(NamedTuple):
+    """The exponent is gain f(inner s) + biases, f the hyperbolic tangent or nothing."""
+
+    gain: float
+    inner: float
+
+
+class Strides(NamedTuple):
+    """In elements."""
+
+    query_head: int
+    query_row: int
+    key_head: int
+    key_row: int
 
 
 @triton.jit
@@ -61,16 +106,17 @@ def _tile(source, head, first, column, stride_head, stride_row, N, D: tl.constex
 
 
 @triton.jit
-def _products(query, key, h, kv, first_query, first_key, stride_qh, stride_qn, stride_kg, stride_kn, N,
-              D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, DESCRIBED: tl.constexpr,
-              UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def _products(query, key, h, kv, first_query, first_key, strides, N, D: tl.constexpr, BD: tl.constexpr,
+              BQ: tl.constexpr, BK: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
+              PRECISION: tl.constexpr):  # fmt: skip
     """Q K^T of one head, [BQ, BK], from BD columns at a time."""
-    b_query = _tile(query, h, first_query, 0, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
-    b_key = _tile(key, kv, first_key, 0, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+    b_query = _tile(query, h, first_query, 0, strides.query_head, strides.query_row, N, D, BQ, BD, DESCRIBED, UPCAST)
+    b_key = _tile(key, kv, first_key, 0, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED, UPCAST)
     s = tl.dot(b_query, b_key.T, input_precision=PRECISION)
     for column in tl.static_range(BD, D, BD):
-        b_query = _tile(query, h, first_query, column, stride_qh, stride_qn, N, D, BQ, BD, DESCRIBED, UPCAST)
-        b_key = _tile(key, kv, first_key, column, stride_kg, stride_kn, N, D, BK, BD, DESCRIBED, UPCAST)
+        b_query = _tile(query, h, first_query, column, strides.query_head, strides.query_row, N, D, BQ, BD, DESCRIBED,
+                        UPCAST)  # fmt: skip
+        b_key = _tile(key, kv, first_key, column, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED, UPCAST)
         s = tl.dot(b_query, b_key.T, s, input_precision=PRECISION)
     return s
 
@@ -101,8 +147,8 @@ def split_rows(p_rows, p_high, p_low, p_factor, p_active, O, N, BQ: tl.constexpr
 
 
 @triton.jit
-def _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, first_key,
-            BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr, HELD: tl.constexpr):  # fmt: skip
+def _accumulate(y, total, rows, i_rows, p_part, i_tile, T, O, N, first_key, BQ: tl.constexpr, BK: tl.constexpr,
+                BO: tl.constexpr, HELD: tl.constexpr):  # fmt: skip
     """Add R W of one tile of queries to Y: both as two fp16 parts; low times low would be below 2^-22 of it."""
     o_q = i_tile * BQ + tl.arange(0, BQ)
     # [1, 1] and not a scalar: Triton 3.7 cannot compile a one-dimensional maximum of products for compute capability 10
@@ -112,13 +158,13 @@ def _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, 
     NQ = T * BQ
     o_row = tl.arange(0, BO)
     o_r = o_row[:, None] * NQ + o_q[None, :]  # beside a 64-bit base, 32 bits will do
-    p_factor += i_tile.to(tl.int64) * OP
+    p_factor = rows.factor + i_tile.to(tl.int64) * OP
     if HELD:
         base = (i_rows * BO).to(tl.int64) * NQ
         factor = tl.load(p_factor + i_rows * BO + o_row)[:, None] * down
-        r_high = tl.load(p_high + base + o_r)
+        r_high = tl.load(rows.high + base + o_r)
         y += tl.dot(r_high, low) * factor
-        y += tl.dot(tl.load(p_low + base + o_r), high) * factor
+        y += tl.dot(tl.load(rows.low + base + o_r), high) * factor
         y += tl.dot(r_high, high) * factor
     else:
         o_key = tl.arange(0, BK)
@@ -127,100 +173,33 @@ def _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, 
             p_y = p_part + first * N.to(tl.int64) + (o_row[:, None] * N + o_key[None, :])
             mask = (first + o_row < O)[:, None] & (first_key + o_key < N)[None, :]
             factor = tl.load(p_factor + first + o_row)[:, None] * down
-            r_high = tl.load(p_high + base + o_r)
+            r_high = tl.load(rows.high + base + o_r)
             part = tl.dot(r_high, low) * factor
-            part += tl.dot(tl.load(p_low + base + o_r), high) * factor
+            part += tl.dot(tl.load(rows.low + base + o_r), high) * factor
             part += tl.dot(r_high, high) * factor
             tl.store(p_y, tl.load(p_y, mask=mask, other=0.0) + part, mask=mask)
     return y
 
 
 @triton.jit
-def _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ: tl.constexpr, BK: tl.constexpr,
-             KEY_BIAS: tl.constexpr, SOFTCAP: tl.constexpr):  # fmt: skip
+def _exponents(s, h, i_tile, bias, T, NK, first_key, scales, BQ: tl.constexpr, BK: tl.constexpr,
+               KEY_BIAS: tl.constexpr, SOFTCAP: tl.constexpr):  # fmt: skip
     """The exponents gain s + biases of one head, [BQ, BK]."""
-    bias = tl.load(p_row_bias + h * (T * BQ) + i_tile * BQ + tl.arange(0, BQ))
+    row_bias = tl.load(bias.row + h * (T * BQ) + i_tile * BQ + tl.arange(0, BQ))
     if SOFTCAP:
-        s = _tanh(s * inner)
-    x = s * gain + bias[:, None]
+        s = _tanh(s * scales.inner)
+    x = s * scales.gain + row_bias[:, None]
     if KEY_BIAS:
-        x += tl.load(p_key_bias + h * NK + first_key + tl.arange(0, BK))[None, :]
+        x += tl.load(bias.key + h * NK + first_key + tl.arange(0, BK))[None, :]
     return x
 
 
-@triton.jit
-def _run(total, y, begin, end, skip_at, skip, i_rows, first_key,
-         query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
-         O, N, H, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
-         D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
-         SINGLE: tl.constexpr, HELD: tl.constexpr, AHEAD: tl.constexpr, MASKED: tl.constexpr,
-         KEY_BIAS: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr,
-         UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """Tiles number begin .. end - 1 of the list, last first, without the `skip` ones from number `skip_at` on."""
-    count = (end - begin - skip) * H
-    if AHEAD:  # the products of head i + 1 are on their way while head i is exponentiated
-        n = end - 1
-        n -= tl.where(n < skip_at + skip, skip, 0)
-        i_tile = tl.load(p_tiles + tl.maximum(n, 0))
-        h = tl.load(p_heads)
-        s = _products(query, key, h, tl.load(p_kv), i_tile * BQ, first_key, stride_qh, stride_qn, stride_kg, stride_kn,
-                      N, D, BD, BQ, BK, DESCRIBED, UPCAST, PRECISION)  # fmt: skip
-    for i in range(count):
-        ahead = i
-        if AHEAD:
-            ahead = tl.minimum(i + 1, count - 1)
-        i_head = ahead % H
-        n = end - 1 - ahead // H
-        if MASKED:
-            n -= tl.where(n < skip_at + skip, skip, 0)
-        i_tile_ahead = tl.load(p_tiles + n)
-        if AHEAD:  # before the next products are issued: the exponentials can then be taken while those run
-            x = _exponents(s, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK, KEY_BIAS,
-                           SOFTCAP)  # fmt: skip
-            if SINGLE:
-                rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
-        kv = tl.load(p_kv + i_head)
-        h_ahead = tl.load(p_heads + i_head)
-        first_query = i_tile_ahead * BQ
-        s_ahead = _products(query, key, h_ahead, kv, first_query, first_key, stride_qh, stride_qn, stride_kg, stride_kn,
-                            N, D, BD, BQ, BK, DESCRIBED, UPCAST, PRECISION)  # fmt: skip
-        if not AHEAD:
-            i_tile = i_tile_ahead
-            h = h_ahead
-            x = _exponents(s_ahead, h, i_tile, p_row_bias, p_key_bias, T, NK, first_key, gain, inner, BQ, BK, KEY_BIAS,
-                           SOFTCAP)  # fmt: skip
-            if SINGLE:
-                rows = tl.load(p_rows + i_tile * BQ + tl.arange(0, BQ))
-
-        if MASKED:
-            gap = (i_tile * BQ + tl.arange(0, BQ))[:, None] - (first_key + tl.arange(0, BK))[None, :]
-            hidden = gap < 0
-            if WINDOW:
-                hidden = hidden | (gap >= window)
-            x = tl.where(hidden, float("-inf"), x)
-        if SINGLE:
-            total += tl.exp2(x) * rows[:, None]
-        else:
-            total += tl.exp2(x)
-            if i % H == H - 1:
-                y = _gather(y, total, i_rows, p_high, p_low, p_factor, p_part, i_tile, T, O, N, first_key, BQ, BK, BO,
-                            HELD)  # fmt: skip
-                total = tl.zeros([BQ, BK], tl.float32)
-        if AHEAD:
-            s = s_ahead
-            h = h_ahead
-            i_tile = i_tile_ahead
-    return total, y
-
-
 @triton.jit(do_not_specialize=["O", "N", "H", "T", "NK", "parts", "window"])
-def sweep(query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_before,
-          p_result, O, N, H, T, NK, parts, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
-          D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
-          SINGLE: tl.constexpr, HELD: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr,
-          WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
-          PRECISION: tl.constexpr):  # fmt: skip
-    """Y of one tile of keys from one part of the queries that see it; nobody else writes there."""
+def sweep(query, key, rows, bias, lists, p_result, O, N, H, T, NK, parts, window, scales, strides, D: tl.constexpr,
+          BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr, SINGLE: tl.constexpr,
+          HELD: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
+          DESCRIBED: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Y of one tile of keys from one part of the queries that see it; no other program writes there."""
     i_program = tl.program_id(0)
     i_part = i_program % parts
     i_rows = tl.program_id(1)
@@ -234,10 +213,10 @@ def sweep(query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p
     if WINDOW:
         last = tl.minimum((first_key + BK + window - 2) // BQ + 1, T)
         last_inside = tl.minimum(tl.maximum((first_key + window) // BQ, first_inside), T)
-    begin = tl.load(p_before + first)
-    end = tl.load(p_before + last)
-    inside = tl.load(p_before + first_inside)
-    outside = tl.load(p_before + last_inside)
+    begin = tl.load(lists.before + first)
+    end = tl.load(lists.before + last)
+    inside = tl.load(lists.before + first_inside)
+    outside = tl.load(lists.before + last_inside)
     some = end - begin
     stop = begin + (some * (i_part + 1)) // parts
     start = begin + (some * i_part) // parts
@@ -248,18 +227,62 @@ def sweep(query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p
     p_part = p_result + i_part.to(tl.int64) * O * N + first_key
     total = tl.zeros([BQ, BK], tl.float32)
     y = tl.zeros([BO, BK], tl.float32)
-    total, y = _run(
-        total, y, inside, outside, 0, 0, i_rows, first_key,
-        query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
-        O, N, H, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
-        D, BD, BQ, BK, BO, SINGLE, HELD, AHEAD, False, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
-    )  # fmt: skip
-    total, y = _run(
-        total, y, start, stop, inside, outside - inside, i_rows, first_key,
-        query, key, p_rows, p_high, p_low, p_factor, p_row_bias, p_key_bias, p_heads, p_kv, p_tiles, p_part,
-        O, N, H, T, NK, window, gain, inner, stride_qh, stride_qn, stride_kg, stride_kn,
-        D, BD, BQ, BK, BO, SINGLE, HELD, AHEAD, True, KEY_BIAS, WINDOW, SOFTCAP, DESCRIBED, UPCAST, PRECISION,
-    )  # fmt: skip
+    for MASKED in tl.static_range(2):  # the tiles inside .. outside - 1, then the others of start .. stop - 1
+        if MASKED:
+            end = stop
+            count = (stop - start - (outside - inside)) * H
+        else:
+            end = outside
+            count = (outside - inside) * H
+        if AHEAD:  # the products of head i + 1 are on their way while head i is exponentiated
+            n = end - 1
+            if MASKED:
+                n -= tl.where(n < outside, outside - inside, 0)
+            i_tile = tl.load(lists.tiles + tl.maximum(n, 0))
+            h = tl.load(lists.heads)
+            s = _products(query, key, h, tl.load(lists.kv), i_tile * BQ, first_key, strides, N, D, BD, BQ, BK,
+                          DESCRIBED, UPCAST, PRECISION)  # fmt: skip
+        for i in range(count):  # last tile first, all heads of a tile
+            ahead = i
+            if AHEAD:
+                ahead = tl.minimum(i + 1, count - 1)
+            i_head = ahead % H
+            n = end - 1 - ahead // H
+            if MASKED:
+                n -= tl.where(n < outside, outside - inside, 0)
+            i_tile_ahead = tl.load(lists.tiles + n)
+            if AHEAD:  # before the next products are issued: the exponentials can then be taken while those run
+                x = _exponents(s, h, i_tile, bias, T, NK, first_key, scales, BQ, BK, KEY_BIAS, SOFTCAP)
+                if SINGLE:
+                    b_rows = tl.load(rows.single + i_tile * BQ + tl.arange(0, BQ))
+            kv = tl.load(lists.kv + i_head)
+            h_ahead = tl.load(lists.heads + i_head)
+            first_query = i_tile_ahead * BQ
+            s_ahead = _products(query, key, h_ahead, kv, first_query, first_key, strides, N, D, BD, BQ, BK, DESCRIBED,
+                                UPCAST, PRECISION)  # fmt: skip
+            if not AHEAD:
+                i_tile = i_tile_ahead
+                h = h_ahead
+                x = _exponents(s_ahead, h, i_tile, bias, T, NK, first_key, scales, BQ, BK, KEY_BIAS, SOFTCAP)
+                if SINGLE:
+                    b_rows = tl.load(rows.single + i_tile * BQ + tl.arange(0, BQ))
+            if MASKED:
+                gap = (i_tile * BQ + tl.arange(0, BQ))[:, None] - (first_key + tl.arange(0, BK))[None, :]
+                hidden = gap < 0
+                if WINDOW:
+                    hidden = hidden | (gap >= window)
+                x = tl.where(hidden, float("-inf"), x)
+            if SINGLE:
+                total += tl.exp2(x) * b_rows[:, None]
+            else:
+                total += tl.exp2(x)
+                if i % H == H - 1:
+                    y = _accumulate(y, total, rows, i_rows, p_part, i_tile, T, O, N, first_key, BQ, BK, BO, HELD)
+                    total = tl.zeros([BQ, BK], tl.float32)
+            if AHEAD:
+                s = s_ahead
+                h = h_ahead
+                i_tile = i_tile_ahead
     if SINGLE:
         tl.store(p_part + o_key, tl.sum(total, axis=0), mask=first_key + o_key < N)
     elif HELD:
