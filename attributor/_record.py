@@ -61,10 +61,8 @@ def _attend(
     value: Tensor,
     attention_mask: "_mask.Mask | Tensor | None",
     scaling: float | None = None,
-    dropout: float = 0.0,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: query (B, H, Q, D), key (B, G, K, D), value (B, G, K, Dv) -> (B, Q, H, Dv)."""
@@ -74,6 +72,7 @@ def _attend(
     name = f"{type(module).__name__} (layer {getattr(module, 'layer_idx', '?')})"
     if recorder is None or getattr(module, "layer_idx", None) is None:
         raise UnsupportedModelError(f"{name} reached the recorder without a recording or a layer number")
+    dropout, is_causal = others.pop("dropout", 0.0), others.pop("is_causal", None)
     # flags and what other kernels need do not change attention; anything else might
     changes = [n for n, x in others.items() if x is not None and not isinstance(x, bool) and n not in HARMLESS]
     if changes:

@@ -167,8 +167,8 @@ def test_from_main_memory_the_same_bits(monkeypatch, keep):
     model, ids = wide(), ids_of(1, LONG)
     expected = flow(model, ids, prompt_length=LONG - 9, impl=IMPL, keep="device")
     moved = []
-    move = _park.Park.move
-    monkeypatch.setattr(_park.Park, "move", lambda self, tensor: moved.append(tensor.nbytes) or move(self, tensor))
+    move = _park.Offload.move
+    monkeypatch.setattr(_park.Offload, "move", lambda self, tensor: moved.append(tensor.nbytes) or move(self, tensor))
     if keep == "auto":  # as if the device were nearly full
         monkeypatch.setattr(_park, "_free", lambda device: 0)
     got = flow(model, ids, prompt_length=LONG - 9, impl=IMPL, keep=keep)
@@ -233,7 +233,7 @@ def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monk
 
         with monkeypatch.context() as patched:
             patched.setattr(_routes, "fused", full)
-            patched.setattr("attributor._flow.swept", full)
+            patched.setattr("attributor._flow.sweep_to_flow", full)
             with pytest.raises(DeviceMemoryError, match=r"queries and keys of 16 heads .*weights='retrieval'"):
                 flow(model, ids, impl=IMPL, keep="device")
     else:

@@ -12,7 +12,7 @@ from attributor._head_weights import HeadWeights
 from attributor.kernels.flow_step.definition import adjoint
 from attributor.web.live.paths import Network, best_paths
 from attributor.web.live.steps import Steps
-from attributor.web.live.trace import start_row, trace
+from attributor.web.live.trace import Extent, start_row, trace
 
 MEAN = torch.full((4, 4), 0.25)
 EVERY = {"keep": 1.0, "nodes": 1000, "edges": 10**9}
@@ -46,7 +46,9 @@ def start(case, rows=(0, 1, 5)):
 def run(case, target=TARGET, weights=None, rows=(0, 1, 5), **options):
     weights = HeadWeights(MEAN) if weights is None else weights
     given = start(case, rows)
-    return trace(case.recording, given, target, weights, exact=exact(case, given, target, weights), **options)
+    return trace(
+        case.recording, given, target, weights, exact=exact(case, given, target, weights), extent=Extent(**options)
+    )
 
 
 def network_of(found):
@@ -129,7 +131,7 @@ def test_value_norms_count_as_in_the_flow():
     rows = (2, 3)
     wanted = float(flow.scores[list(rows)].double().mean(0)[TARGET].sum())
     given = start(case, rows)
-    found = trace(case.recording, given, TARGET, weights, exact=wanted, **EVERY)
+    found = trace(case.recording, given, TARGET, weights, exact=wanted, extent=Extent(**EVERY))
     assert found.mass == pytest.approx(wanted, rel=1e-5)
 
 
@@ -140,7 +142,7 @@ def test_the_flow_of_a_question_starts_there_too(weights):
     flow = case.recording.flow(case.ids, weights=weights, question=torch.from_numpy(question))
     wanted = float(flow.scores[[1, 4]].double().mean(0)[TARGET].sum())
     given = start_row([K, K + 3], case.length, question, 0.5)
-    found = trace(case.recording, given, TARGET, weights, exact=wanted, **EVERY)
+    found = trace(case.recording, given, TARGET, weights, exact=wanted, extent=Extent(**EVERY))
     assert found.mass == pytest.approx(wanted, abs=2e-6)
     assert {node.position for node in found.levels[0]} == {50, 51, 53, K, K + 3}
 
@@ -271,7 +273,7 @@ def test_arguments_that_cannot_be_used():
     given, mine = start(case), HeadWeights(weights_of())
 
     def ask(rows=given, target=TARGET, weights=mine, **options):
-        return trace(case.recording, rows, target, weights, exact=1.0, **options)
+        return trace(case.recording, rows, target, weights, exact=1.0, extent=Extent(**options))
 
     for wrong in (np.r_[given, 0], -given, given * 0, given[None]):
         with pytest.raises(InputError, match="rows must be"):

@@ -50,7 +50,6 @@ def layer_edges(
     *,
     limit: int,
     units: tuple[int, int] | None = None,
-    row: int = 0,
     check: Check = nothing,
 ) -> LayerEdges:
     """Raw attention, summed over the tokens of a unit; every head gets an equal part of `limit`.
@@ -66,14 +65,13 @@ def layer_edges(
         weights: (L, H) the run's.
         limit: how many edges at most.
         units: only edges to units [start, stop); None: to all.
-        row: which sequence of the recorded batch.
         check: called between blocks; what it raises ends the work.
 
     Raises:
         InputError: heads, positions, units or a limit that cannot be used.
         RecordingError: the layer or a head was not recorded.
     """
-    reader = Reader(recording, row)
+    reader = Reader(recording)
     if not heads or len(set(heads)) != len(heads):
         raise InputError(f"name at least one head, each once, got {list(heads)}")
     if limit < len(heads):

@@ -31,8 +31,8 @@ class Steps:
         RecordingError: as `Recording.layer`.
     """
 
-    def __init__(self, recording: Recording, weights: HeadWeights, *, row: int = 0, check: Check = nothing) -> None:
-        self._reader, self._weights, self._check = Reader(recording, row), weights, check
+    def __init__(self, recording: Recording, weights: HeadWeights, *, check: Check = nothing) -> None:
+        self._reader, self._weights, self._check = Reader(recording), weights, check
         table = weights.heads
         if weights.shape != self._reader.shape:
             raise InputError(f"weights must be numbers of shape {self._reader.shape}, layers and heads of the model")

@@ -91,7 +91,6 @@ def tile(
     col: int,
     *,
     length: int | None = None,
-    sequence: int = 0,
     work: float = WORK,
     check: Check = nothing,
 ) -> Tile:
@@ -105,7 +104,6 @@ def tile(
         row: which tile, down the queries.
         col: which tile, along the keys.
         length: look at so many positions only; None: all N.
-        sequence: which sequence of the recorded batch.
         work: multiplications that a tile may take before queries are left out.
         check: called between blocks; what it raises ends the work.
 
@@ -113,7 +111,7 @@ def tile(
         InputError: a level or a tile that the matrix does not have.
         RecordingError: the head was not recorded.
     """
-    reader = Reader(recording, sequence)
+    reader = Reader(recording)
     N = reader.length if length is None else min(length, reader.length)
     if not 0 <= level < levels(N):
         raise InputError(f"a matrix of {N} tokens has levels 0 to {levels(N) - 1}, got {level}")

@@ -28,7 +28,7 @@ from attributor.web.live.attention import Check, nothing
 from attributor.web.live.paths import Network, Path, best_paths
 from attributor.web.live.steps import Steps
 
-__all__ = ["Edge", "Node", "Trace", "start_row", "trace"]
+__all__ = ["Edge", "Extent", "Node", "Trace", "start_row", "trace"]
 
 PATHS = 20
 HEADS = 6  # named a connection; the rest of its mass has no name
@@ -81,6 +81,35 @@ class Trace:
     paths: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much of the routes is searched and drawn.
+
+    Attributes:
+        keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of all mass; a
+            level near the top gets a larger share, so that the last one comes out at `keep`.
+        nodes: at most so many a level.
+        edges: at most so many pairs of nodes, the heaviest; a pair has two edges where it stays and attends to itself.
+        wide: positions a level in the search; None: as many as a second allows.
+
+    Raises:
+        InputError: a field that is out of its range.
+    """
+
+    keep: float = 0.9
+    nodes: int = 24
+    edges: int = 10_000
+    wide: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not 0 < self.keep <= 1 or self.nodes < 1 or self.edges < 1:
+            raise InputError(
+                "keep must be above 0 and at most 1, nodes and edges 1 or more, got "
+                f"{self.keep:g}, {self.nodes}, {self.edges}"
+            )
+
+
 @torch.no_grad()
 def trace(
     recording: Recording,
@@ -89,11 +118,7 @@ def trace(
     weights: HeadWeights,
     *,
     exact: float,
-    keep: float = 0.9,
-    nodes: int = 24,
-    edges: int = 10_000,
-    wide: int | None = None,
-    row: int = 0,
+    extent: Extent | None = None,
     check: Check = nothing,
 ) -> Trace:
     """Find the routes from `rows` to `target` that carry most.
@@ -104,35 +129,28 @@ def trace(
         target: ascending positions whose input is asked for.
         weights: the run's.
         exact: the mass of all routes, which the run's flow knows: its scores on the target.
-        keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of `exact`; a
-            level near the top gets a larger share, so that the last one comes out at `keep`.
-        nodes: at most so many a level.
-        edges: at most so many pairs of nodes, the heaviest; a pair has two edges where it stays and attends to itself.
-        wide: positions a level in the search; None: as many as a second allows.
-        row: which sequence of the recorded batch.
+        extent: how much is drawn; None: the defaults.
         check: called between layers and blocks; what it raises ends the work.
 
     Raises:
         InputError: arguments that are out of range.
         RecordingError: a head that the weights need was not recorded.
     """
-    steps = Steps(recording, weights, row=row, check=check)
+    extent = extent or Extent()
+    steps = Steps(recording, weights, check=check)
     N = steps.length
     if rows.ndim != 1 or rows.shape[0] > N or not (rows >= 0).all() or not rows.any():
         raise InputError(f"rows must be ({N},) numbers >= 0, not all 0, or fewer")
     rows = np.pad(rows, (0, N - len(rows)))
     if not target.size or target[0] < 0 or target[-1] >= N or (np.diff(target) <= 0).any():
         raise InputError(f"target must be ascending positions within 0 to {N - 1}")
-    if not 0 < keep <= 1 or nodes < 1 or edges < 1:
-        raise InputError(
-            f"keep must be above 0 and at most 1, nodes and edges 1 or more, got {keep:g}, {nodes}, {edges}"
-        )
+    wide = extent.wide
     if wide is None:
         heads = sum(len(chosen) for chosen in steps.heads)
         wide = int(np.clip(WORK / (heads * N), LEAST, MOST))
-    candidates = _down(steps, rows, target, min(max(wide, nodes), N))
+    candidates = _down(steps, rows, target, min(max(wide, extent.nodes), N))
     reach = _up(steps, candidates, target)
-    network = _draw(steps, rows, candidates, reach, enough=exact, keep=keep, nodes=nodes, edges=edges)
+    network = _draw(steps, rows, candidates, reach, exact, extent)
     return _described(steps, network, exact)
 
 
@@ -167,15 +185,12 @@ def _draw(
     rows: Floats,
     candidates: list[Ints],
     reach: list[Floats],
-    *,
-    enough: float,
-    keep: float,
-    nodes: int,
-    edges: int,
+    exact: float,
+    extent: Extent,
 ) -> Network:
     """Level by level the candidates that drawn nodes give most to and that pass most of it on.
 
-    `enough` is the mass of which the share `keep` is to be drawn.
+    `exact` is the mass of which the share `extent.keep` is to be drawn.
     """
     here, mass = candidates[0], rows[candidates[0]]
     positions: list[Ints] = []
@@ -183,11 +198,11 @@ def _draw(
     links: list[Floats] = []
     for depth in range(steps.depth + 1):
         value = mass * reach[depth]
-        order = _largest(value, nodes)
+        order = _largest(value, extent.nodes)
         order = order[value[order] > 0]
-        if keep < 1:
-            share = keep ** ((depth + 1) / (steps.depth + 1))
-            order = order[: 1 + int(np.searchsorted(np.cumsum(value[order]), share * enough))]
+        if extent.keep < 1:
+            share = extent.keep ** ((depth + 1) / (steps.depth + 1))
+            order = order[: 1 + int(np.searchsorted(np.cumsum(value[order]), share * exact))]
         picked = np.sort(order)
         positions.append(here[picked])
         masses.append(mass[picked])
@@ -198,7 +213,7 @@ def _draw(
         mass = masses[-1] @ links[-1]
     for depth, link in enumerate(links):  # all candidates so far; only the drawn ones stay
         links[depth] = link[:, np.isin(candidates[depth + 1], positions[depth + 1])]
-    return Network(positions, masses[0], links).pruned((1 - keep) * UNDRAWN, edges)
+    return Network(positions, masses[0], links).pruned((1 - extent.keep) * UNDRAWN, extent.edges)
 
 
 def _described(steps: Steps, network: Network, exact: float) -> Trace:

@@ -24,7 +24,7 @@ from attributor.web.live.attention import MOST_ROWS, Check, chosen_rows
 from attributor.web.live.heads import head_maps
 from attributor.web.live.layers import layer_edges
 from attributor.web.live.runs import Recorded
-from attributor.web.live.trace import start_row, trace
+from attributor.web.live.trace import Extent, start_row, trace
 from attributor.web.live.traceanswer import TraceAnswer
 from attributor.web.live.turns import in_turn
 
@@ -255,8 +255,7 @@ def _trace(this: Asked, keep: float, nodes: int, check: Check) -> TraceAnswer:
         np.flatnonzero(selected),
         weights,
         exact=exact,
-        keep=keep,
-        nodes=nodes,
+        extent=Extent(keep=keep, nodes=nodes),
         check=check,
     )
     return TraceAnswer.of(found, this.unit_of, this.rows)
