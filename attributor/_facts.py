@@ -1,11 +1,13 @@
 """What the recording, the sweep and the head weights need to know about a model, without holding the model."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["ModelFacts", "model_facts", "model_id", "text_config", "window_of"]
+__all__ = ["ModelFacts", "accepts", "device_of", "model_facts", "model_id", "text_config", "window_of"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,21 @@ def window_of(model: Any) -> int | None:
         if isinstance(window, int) and window > 0:
             return window
     return None
+
+
+def device_of(model: Any) -> torch.device:
+    """Where the model takes its ids: on the device of its input embedding.
+
+    Of an embedding that accelerate keeps elsewhere (on the disk, in CPU memory beside a GPU), only a placeholder is
+    there between two calls; its hook knows where it will be.
+    """
+    embedding = model.get_input_embeddings()
+    if embedding.weight.device.type != "meta":
+        return torch.device(embedding.weight.device)
+    planned = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return torch.device(model.device if planned is None else planned)
+
+
+def accepts(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function takes an argument of that name."""
+    return name in inspect.signature(function).parameters

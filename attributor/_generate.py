@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor._inputs import device_of
+from attributor._facts import device_of
 
 __all__ = ["end_ids", "generate", "without_end"]
 

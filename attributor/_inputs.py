@@ -1,8 +1,6 @@
 """What users hand in as ids, lengths and masks, checked and brought to one form: unpadded sequences."""
 
-import inspect
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +11,9 @@ from attributor._facts import ModelFacts
 from attributor._history import Turn
 
 __all__ = [
-    "accepts",
     "answer_length",
     "check_ids",
     "check_tokenizer",
-    "device_of",
     "per_row",
     "prompt_lengths",
     "sequences",
@@ -137,21 +133,3 @@ def answer_length(answer: Tensor, turn: Turn | None) -> int:
     rest = answer[stop:]
     padding = torch.isin(rest, ends) if turn.pad is None else (rest == turn.pad) | torch.isin(rest, ends)
     return stop if bool(padding.all()) else int(answer.numel())
-
-
-def device_of(model: Any) -> torch.device:
-    """Where the model takes its ids: on the device of its input embedding.
-
-    Of an embedding that accelerate keeps elsewhere (on the disk, in CPU memory beside a GPU), only a placeholder is
-    there between two calls; its hook knows where it will be.
-    """
-    embedding = model.get_input_embeddings()
-    if embedding.weight.device.type != "meta":
-        return torch.device(embedding.weight.device)
-    planned = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
-    return torch.device(model.device if planned is None else planned)
-
-
-def accepts(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function takes an argument of that name."""
-    return name in inspect.signature(function).parameters

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._facts import text_config
+from attributor._facts import device_of, text_config
 from attributor._head_weights import HeadWeights
-from attributor._inputs import device_of
 from attributor._record import implementation
 from attributor.kernels.flow_step.definition import adjoint
 

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor import _inputs
 from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._facts import ModelFacts, model_facts
+from attributor._facts import ModelFacts, accepts, device_of, model_facts
 from attributor._head_weights import HeadWeights, Transform
 from attributor._history import History
 from attributor._layer_step import attention_rows
@@ -176,5 +175,5 @@ def record_attention(
 @torch.no_grad()
 def forward(model: Any, ids: Tensor) -> None:
     """Have the model read the ids (N,), computing one row of logits: enough to see that they are finite."""
-    options = {"logits_to_keep": 1} if _inputs.accepts(model.forward, "logits_to_keep") else {}
-    model(input_ids=ids[None].to(_inputs.device_of(model)), use_cache=False, **options)
+    options = {"logits_to_keep": 1} if accepts(model.forward, "logits_to_keep") else {}
+    model(input_ids=ids[None].to(device_of(model)), use_cache=False, **options)

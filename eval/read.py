@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._facts import accepts, device_of
 from attributor._flow import record
 from attributor._generate import generate, without_end
-from attributor._inputs import accepts, device_of
 from attributor._recording import Recording
 
 __all__ = ["Read", "force", "write", "write_behind"]

@@ -7,8 +7,8 @@ import torch
 from families import VOCABULARY, tiny
 
 import attributor
+from attributor._facts import device_of
 from attributor._generate import generate
-from attributor._inputs import device_of
 from attributor._prompt import Prompt
 from attributor._segments import Segment
 from attributor.eval import read

@@ -12,8 +12,7 @@ import torch
 from attributor import _models
 from attributor._default_model import quiet
 from attributor._errors import AttributorError, DeviceMemoryError, InputError, ModelLoadError
-from attributor._facts import window_of
-from attributor._inputs import accepts
+from attributor._facts import accepts, window_of
 from attributor._memory import is_full
 from attributor._record import check_decoder, check_recordable
 from attributor.web.live import memory
