@@ -25,7 +25,7 @@ help:
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks, each beside its baseline"
 	@echo "make bench-results   the same, kept in bench/results and shown in README.md; on an idle machine"
-	@echo "make gpu-check   on a machine with a GPU, within 450 seconds: builds, every GPU test, the GPU benchmarks; docs/gpu-bench.md"
+	@echo "make gpu-check   on a machine with a GPU, within 450 seconds: builds, every GPU test, measurements; ARGS=--help, docs/gpu.md"
 	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
 	@echo "make web     the web views' bundle in attributor/web/static, from webapp/ (needs Node 20); make web-check compares"
 	@echo "make clean   what was built; the virtual environment stays (remove .venv to start over)"
@@ -40,17 +40,17 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pytest bench $(ARGS)
+	$(BIN)/python -m pytest bench/cpu $(ARGS)
 
 bench-results: $(INSTALLED)
 	@mkdir -p build
-	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json $(ARGS)
-	$(BIN)/python bench/table.py build/bench.json
+	$(BIN)/python -m pytest bench/cpu --benchmark-json=build/bench.json $(ARGS)
+	$(BIN)/python bench/cpu/table.py build/bench.json
 
 gpu-check:  # installs into build/gpu, from what this Python has: the versions that a GPU's machine came with
 	@command -v $(GPU_PYTHON) >/dev/null || { \
 		echo "$(GPU_PYTHON) not found; GPU_PYTHON=/path/to/python with torch for this GPU: make gpu-check GPU_PYTHON=..."; exit 1; }
-	@$(GPU_PYTHON) bench/gpu_check.py $(if $(OUT),--out "$(OUT)") $(ARGS)
+	@PYTHONPATH="$(CURDIR)/bench$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) -m gpu.run $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 lint: $(BIN)/ruff
 	$(BIN)/ruff check .

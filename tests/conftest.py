@@ -1,4 +1,4 @@
-"""Shared by all tests: quiet libraries, two threads, helpers beside this file importable."""
+"""Shared by all tests: quiet libraries, two threads; helpers beside this file and bench/gpu can be imported."""
 
 import os
 import sys
@@ -9,5 +9,5 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "bench")]
 torch.set_num_threads(min(2, os.cpu_count() or 1))

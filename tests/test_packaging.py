@@ -65,7 +65,7 @@ def test_every_imported_package_is_declared():
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     declared |= {"attributor", "tokenizers", "triton"}  # of transformers; where a GPU's torch brings it
     known_as = {"sklearn": "scikit-learn"}  # import names that are not the package's
-    ours = {path.stem for path in ROOT.glob("bench/*.py")}
+    ours = {"gpu", *(path.stem for path in ROOT.glob("bench/cpu/*.py"))}
     for path in [p for top in ("attributor", "kernels", "eval", "bench") for p in ROOT.glob(f"{top}/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -101,7 +101,7 @@ def test_data_files_lie_in_the_package():
     ("target", "command"),
     [
         ("test", "pytest"),
-        ("bench", "pytest bench"),
+        ("bench", "pytest bench/cpu"),
         ("demo", "attributor demo --weights retrieval --html out/demo.html"),
         ("lint", "ruff format --check"),
     ],

@@ -1,6 +1,6 @@
 """The Triton kernel compiled for GPUs that are not here: it fits, spills nothing and uses the tensor cores.
 
-A subset of the table in docs/gpu.md, which `python tests/triton_resources.py` prints in full.
+A subset of what `python tests/triton_resources.py` prints.
 """
 
 import ast

@@ -1,7 +1,7 @@
-"""Keep a benchmark run and show it: python bench/table.py RUN.json writes bench/results/ and the table of the README.
+"""Keep a benchmark run and show it: python bench/cpu/table.py RUN.json writes bench/results/ and the README's table.
 
-RUN.json is what `pytest bench --benchmark-json=RUN.json` writes. Without an argument the README's table is made again
-from the newest file of bench/results.
+RUN.json is what `pytest bench/cpu --benchmark-json=RUN.json` writes. Without an argument the README's table is made
+again from the newest file of bench/results.
 """
 
 import json
@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 BEGIN, END = re.compile(r"<!-- table:[^>]*-->\n"), "<!-- end of table -->"
 

@@ -61,7 +61,7 @@ PEAKS: dict[tuple[str, int], float] = {}
 def peak(variant: str, tokens: int) -> float:
     """Peak resident memory of a fresh process that runs the variant once: the median of a few, a heap varies."""
     if (variant, tokens) not in PEAKS:
-        command = [sys.executable, str(Path(__file__).parent / "_peak.py"), variant, str(tokens)]
+        command = [sys.executable, str(Path(__file__).parent / "peak.py"), variant, str(tokens)]
         rounds = 3 if tokens < 8000 else 1
         runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(rounds)]
         PEAKS[variant, tokens] = statistics.median(json.loads(run.stdout.splitlines()[-1])["peak"] for run in runs)

@@ -1,4 +1,4 @@
-"""One run of one variant in its own process, for its peak memory: python bench/_peak.py VARIANT TOKENS.
+"""One run of one variant in its own process, for its peak memory: python bench/cpu/peak.py VARIANT TOKENS.
 
 Prints one JSON line: peak resident memory in bytes, and seconds of the run.
 """

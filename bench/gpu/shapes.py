@@ -1,0 +1,149 @@
+"""What the GPU check measures, the most important first. Imports only the standard library."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One causal call of flow_step.
+
+    Attributes:
+        N: positions.
+        O: rows.
+        D: head size.
+        H: query heads.
+        G: key heads.
+        dtype: of query and key.
+    """
+
+    N: int = 32_768
+    O: int = 128
+    D: int = 128
+    H: int = 32
+    G: int = 8
+    dtype: str = "bfloat16"
+
+    @property
+    def name(self) -> str:
+        """Identifies the call in results."""
+        return f"N{self.N} H{self.H} G{self.G} D{self.D} O{self.O} {self.dtype}"
+
+    @property
+    def flops(self) -> float:
+        """Operations of Q K^T below the diagonal, 2 H D N^2 / 2. Attention's forward pass needs twice as many."""
+        return self.H * self.D * self.N**2
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of query, key, row bias, rows and result."""
+        size = 4 if self.dtype == "float32" else 2
+        return (self.H + self.G) * self.N * self.D * size + 4 * self.H * self.N + 2 * 4 * self.O * self.N
+
+    def rehearsal(self) -> "Step":
+        """The same kind of call at a size that a CPU computes in milliseconds."""
+        H = min(self.H, 4)
+        G = 2 if self.G == 8 else min(self.G, H)
+        return replace(self, N=24 + self.N // 2048, O=self.O if self.O < 17 else self.O // 8, D=self.D // 4, H=H, G=G)
+
+
+HEADLINE = Step()
+LONG = Step(N=131_072)
+STEPS = (
+    HEADLINE,
+    replace(HEADLINE, O=1),
+    replace(HEADLINE, O=16),
+    LONG,
+    replace(HEADLINE, D=64),
+    replace(HEADLINE, D=256),
+    replace(HEADLINE, O=512),
+    replace(HEADLINE, H=4, G=4),  # few selected heads
+    replace(HEADLINE, H=1, G=1),
+    replace(HEADLINE, N=8192),
+    replace(HEADLINE, N=4096),
+    replace(HEADLINE, H=4, G=1, O=16),
+    replace(HEADLINE, H=1, G=1, O=1),
+    replace(HEADLINE, G=1),
+    replace(HEADLINE, G=32),
+    replace(LONG, O=16),
+    replace(LONG, H=1, G=1),
+    replace(HEADLINE, dtype="float16"),
+    replace(HEADLINE, N=8192, dtype="float32"),
+)
+
+# Variants of the CUDA kernel: fields of Tuning in csrc/cuda/flow_step.h. The first is what a call gets by itself.
+TUNINGS: tuple[dict[str, int], ...] = (
+    {},
+    {"held": 1},
+    {"held": 0},
+    {"keys_shared": True},
+    {"turns": True},
+    {"turns": True, "queries": 192},
+    {"cluster": 1},
+    {"emulated": 2},
+    {"group": 4},
+    {"group": 32},
+    {"parts": 1},
+    {"parts": 4},
+    {"parts": 16},
+)
+TUNED = (HEADLINE, replace(HEADLINE, D=64), replace(HEADLINE, H=1, G=1), replace(HEADLINE, H=4, G=4, O=16))
+
+# Small calls for compute-sanitizer: N, O, D, H, G, dtype and options. Borders inside tiles, one row and several, masks.
+Small = tuple[int, int, int, int, int, str, dict[str, Any]]
+SMALL: tuple[Small, ...] = (
+    (130, 5, 64, 2, 1, "bfloat16", {}),
+    (257, 1, 64, 3, 3, "bfloat16", {}),
+    (200, 40, 64, 2, 1, "bfloat16", {"window": 70}),
+    (130, 3, 40, 2, 2, "float16", {"softcap": 20.0, "power": 2.0}),
+)
+SMALL_TRITON: tuple[Small, ...] = ((100, 2, 64, 2, 1, "float32", {}),)
+SMALL_CUDA: tuple[Small, ...] = (  # Y in registers and in memory, K in registers and not, each size, several parts
+    (300, 100, 128, 2, 2, "bfloat16", {}),
+    (300, 100, 128, 8, 4, "bfloat16", {}),
+    (260, 130, 128, 3, 1, "float16", {"window": 100}),
+    (260, 20, 200, 2, 2, "bfloat16", {}),
+    (1100, 16, 128, 4, 2, "bfloat16", {}),
+    (300, 70, 64, 2, 1, "float16", {"softcap": 20.0}),
+)
+
+
+def llama(layers: int, hidden: int, heads: int, kv_heads: int, intermediate: int, **others: Any) -> dict[str, Any]:
+    """Arguments of LlamaConfig."""
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": intermediate,
+        "vocab_size": 128_256,
+        "max_position_embeddings": 1 << 18,
+        **others,
+    }
+
+
+MODELS = {  # with random weights, which changes no time
+    "8B": llama(32, 4096, 32, 8, 14_336),
+    "1B": llama(16, 2048, 32, 8, 8192, tie_word_embeddings=True),
+    "3B": llama(28, 3072, 24, 8, 8192, tie_word_embeddings=True),
+    "rehearsal": llama(2, 64, 4, 2, 64, vocab_size=97),
+}
+# (what, model, prompt tokens); bench/gpu/flows.py has a function for each `what`. Each model is made once.
+FLOWS = (
+    ("flow", "8B", 32_768),
+    ("record", "8B", 32_768),
+    ("flow", "8B", 131_072),
+    ("keep", "8B", 32_768),
+    ("flow", "8B", 8192),
+    ("flow", "1B", 32_768),
+    ("record", "1B", 32_768),
+    ("flow", "1B", 131_072),
+    ("flow", "1B", 8192),
+    ("flow", "3B", 32_768),
+    ("flow", "3B", 131_072),
+)
+
+
+def spread_heads(layers: int, heads: int, count: int = 32) -> list[tuple[int, int]]:
+    """`count` different heads, (layer, head), spread over all layers and over the heads of each."""
+    return [(i % layers, (7 * (i % layers) + i // layers) % heads) for i in range(min(count, layers * heads))]
