@@ -241,13 +241,14 @@ def run_variant(inputs: Inputs, tuning: dict[str, int]) -> Tensor:
     """The CUDA kernel in a variant; in a rehearsal always the implementation that it names."""
     if REHEARSAL:
         return run_kernel(inputs, "cuda")
-    from attributor import _cuda, _cuda_step
+    from attributor import _cuda
+    from attributor.kernels.flow_step import cuda
 
     H, G = inputs.query.shape[0], inputs.key.shape[0]
     index = torch.arange(H, device=DEVICE) // (H // G)
     options = {"scale": inputs.scale, "kv_index": index, "power": 1.0, "window": None, "softcap": None}
     given = (inputs.rows, inputs.query, inputs.key, inputs.row_bias, None)
-    return _cuda_step.flow_step(*given, **options, tuning=_cuda.Tuning(**tuning))
+    return cuda.flow_step(*given, **options, tuning=_cuda.Tuning(**tuning))
 
 
 def compute_columns(inputs: Inputs, columns: Tensor, dtype: torch.dtype, block: int = 4096) -> Tensor:
