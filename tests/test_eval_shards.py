@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clock import PATIENCE
 from eval_rows import row, write_rows
 from eval_runs import METHODS, near, records, rounding
 from tiny_chat import model as tiny_model
@@ -24,8 +25,6 @@ from attributor.eval.config import Config
 from attributor.eval.shards import Shards
 
 HERE = Path(__file__).parent
-SECONDS = 120  # a process that takes longer hangs
-
 SCRIPT = """
 import json, os, sys, time
 sys.path.insert(0, {tests!r})
@@ -114,7 +113,7 @@ def together(text, world=2):
         )
         for rank in range(world)
     ]
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     try:
         found = [process.communicate(timeout=max(deadline - time.monotonic(), 1)) for process in processes]
     finally:
@@ -130,7 +129,7 @@ def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, one, bud
         [*launch, str(tmp_path / "run.py")],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -159,7 +158,7 @@ def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_pat
         ],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
