@@ -5,6 +5,7 @@
 #   ATTRIBUTOR_CUDA=OFF make test   without the CUDA kernel, which is compiled where nvcc is; ON stops where it cannot be
 #   make demo WEIGHTS=mean          the plain definition instead of the default model's retrieval heads
 #   make test ARGS="-k record -x"   arguments for pytest; likewise `make bench ARGS=...`
+#   make test ARGS="-n0 --pdb"      in one process instead of one for each core, four at most
 
 PYTHON ?= python3
 GPU_PYTHON ?= python3
@@ -37,7 +38,7 @@ demo: $(INSTALLED)
 	$(BIN)/attributor demo --weights $(WEIGHTS) --html out/demo.html
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest bench/cpu $(ARGS)

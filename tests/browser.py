@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from clock import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
@@ -45,6 +47,7 @@ class Watched:
         complaints: errors and warnings of the console, uncaught exceptions, crashes.
         outside: requests to anything but loopback.
         failed: answers with a status of 400 and more, which some tests expect.
+        pending: requests of its scripts without a whole answer yet.
         bytes: of all bodies received, by path.
     """
 
@@ -52,6 +55,7 @@ class Watched:
     complaints: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    pending: set[Any] = field(default_factory=set)
     bytes: dict[str, int] = field(default_factory=dict)
 
     def clean(self, *, expected: str | None = None) -> None:
@@ -59,6 +63,23 @@ class Watched:
         bad = [said for said in self.complaints if expected is None or not re.search(expected, said)]
         assert not bad, bad
         assert not self.outside, self.outside
+
+    def settle(self) -> None:
+        """Wait until the page is at rest: no request under way, and no element changed for some of its own frames."""
+        until = time.monotonic() + PATIENCE
+        while self.page.evaluate(STILL) or self.pending:
+            assert time.monotonic() < until, f"the page never came to rest: {[sent.url for sent in self.pending]}"
+
+
+# Whether an element changes, or is busy, within 26 frames. These take 416 ms or more, and each timer of the page less.
+STILL = """async () => {
+  let changed = document.querySelector('[aria-busy=true]') !== null;
+  const observer = new MutationObserver(() => (changed = true));
+  observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+  for (let frame = 0; frame < 26 && !changed; frame++) await new Promise(requestAnimationFrame);
+  observer.disconnect();
+  return changed;
+}"""
 
 
 @contextmanager
@@ -73,6 +94,8 @@ def opened(browser: Any, **options: Any) -> Iterator[Watched]:
             watched.complaints.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
     def request(sent: Any) -> None:
+        if sent.resource_type in ("fetch", "xhr"):
+            watched.pending.add(sent)
         parts = urlsplit(sent.url)
         if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in LOOPBACK:
             watched.outside.append(sent.url)
@@ -82,6 +105,7 @@ def opened(browser: Any, **options: Any) -> Iterator[Watched]:
             watched.failed.append(f"{got.status} {got.url}")
 
     def finished(sent: Any) -> None:
+        watched.pending.discard(sent)
         sizes = sent.sizes()
         path = urlsplit(sent.url).path
         watched.bytes[path] = watched.bytes.get(path, 0) + int(sizes["responseBodySize"])
@@ -92,7 +116,8 @@ def opened(browser: Any, **options: Any) -> Iterator[Watched]:
     page.on("request", request)
     page.on("response", response)
     page.on("requestfinished", finished)
-    page.set_default_timeout(15_000)
+    page.on("requestfailed", lambda sent: watched.pending.discard(sent))
+    page.set_default_timeout(1000 * PATIENCE)
     try:
         yield watched
     finally:
@@ -116,7 +141,7 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def served(*command: str, seconds: float = 60, env: dict[str, str] | None = None) -> Iterator[str]:
+def served(*command: str, seconds: float = PATIENCE, env: dict[str, str] | None = None) -> Iterator[str]:
     """`attributor explore|serve ...` as its user starts it; yields the URL that it prints, ends it with Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-m", "attributor.cli", *command, "--no-browser"],
@@ -145,11 +170,11 @@ def served(*command: str, seconds: float = 60, env: dict[str, str] | None = None
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(10)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"Ctrl-C did not end it within 10 s: {''.join(said)}") from None
+            raise AssertionError(f"Ctrl-C did not end it: {''.join(said)}") from None
         finally:
             rest.join(2)
             process.stdout.close()  # else the next test is told of it, too

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import httpx
 import uvicorn
+from clock import PATIENCE
 from fastapi import FastAPI
 
 from attributor.web import errors
@@ -76,7 +77,7 @@ def serving(settings: Settings | None = None, live: Live | None = None) -> Itera
     wait_for(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             client.live = live
             yield client
     finally:
@@ -85,9 +86,9 @@ def serving(settings: Settings | None = None, live: Live | None = None) -> Itera
         thread.join(10)
 
 
-def wait_for(condition, seconds: float = 10.0) -> None:
+def wait_for(condition) -> None:
     """Until it holds."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, "it never came to that"
         time.sleep(0.01)

@@ -10,7 +10,6 @@ import torch
 from browser import opened, served, shown
 
 ENV = {"OMP_NUM_THREADS": "1"}
-PATIENT = 120  # seconds until the address is printed: the machine may be busy
 SENTENCE = "The keeper of the lighthouse writes the weather into a book, and boats leave before dawn. "
 
 
@@ -35,7 +34,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def door(tiny):
-    with served("serve", "--model", str(tiny), seconds=PATIENT, env=ENV) as url:
+    with served("serve", "--model", str(tiny), env=ENV) as url:
         yield url
 
 
@@ -56,7 +55,7 @@ def visit(page, url):
 
 def loaded(page):
     """Until a model is there, or it is said why not."""
-    page.wait_for_selector(".live-loaded, .live-form .live-error", timeout=90_000)
+    page.wait_for_selector(".live-loaded, .live-form .live-error")
     assert page.locator(".live-form .live-error").all_inner_texts() == []
 
 
@@ -73,20 +72,19 @@ def run_id(page):
     return found and found.group(1)
 
 
-def answered(page, button="Answer and attribute", timeout=60_000):
+def answered(page, button="Answer and attribute"):
     """Press the button and wait until the new run is shown; returns its id."""
     before = run_id(page)
     page.get_by_role("button", name=button, exact=True).click()
-    arrived(page, before, timeout)
+    arrived(page, before)
     return run_id(page)
 
 
-def arrived(page, before, timeout=60_000):
+def arrived(page, before):
     """Until another run than `before` is shown."""
     page.wait_for_function(
         "before => { const at = /#\\/live\\/([\\w-]+)/.exec(location.hash); return at && at[1] !== before; }",
         arg=before,
-        timeout=timeout,
     )
     shown(page)
 
@@ -95,7 +93,7 @@ def long_run(page, tokens=4096):
     """Start an answer that takes many seconds, and wait for its first words."""
     page.get_by_label("Most tokens of the answer").fill(str(tokens))
     page.get_by_role("button", name="Answer and attribute").click()
-    page.wait_for_selector(".live-written", timeout=60_000)
+    page.wait_for_selector(".live-written")
 
 
 def cancelled(page):

@@ -36,17 +36,18 @@ def go(page, door, place):
         shown(page)
 
 
-def afresh(page, place):
+def afresh(watched, place):
     """The page as it is loaded by its address: Tab begins at its beginning."""
-    page.reload()
-    page.wait_for_selector(
+    watched.page.reload()
+    watched.page.wait_for_selector(
         {"open": ".open-list", "run": ".run-grid[aria-rowcount='41'] .run-row"}.get(place, ".case-chunk")
     )
-    page.wait_for_timeout(200)
+    watched.settle()
 
 
-def look(page, place):
+def look(watched, place):
     """What only shows itself in use."""
+    page = watched.page
     if place == "run":
         for fold in page.locator(".run-fold summary").all():
             fold.click()
@@ -59,7 +60,7 @@ def look(page, place):
         page.locator("button.case-open").first.click()
     if place in ("case", "tokens"):
         page.locator(".app-below").scroll_into_view_if_needed()
-        page.wait_for_timeout(500)
+        watched.settle()
         page.evaluate("scrollTo(0, 0)")
     if place == "case":
         for fold in page.locator("details.case-meta summary").all():
@@ -72,7 +73,7 @@ def test_no_serious_findings(browser, door, place, scheme):  # noqa: F811
     with opened(browser, color_scheme=scheme) as watched:
         go(watched.page, door, place)
         assert axe(watched.page) == []
-        look(watched.page, place)
+        look(watched, place)
         assert axe(watched.page) == []
         if place == "tokens":
             watched.page.get_by_role("button", name="Share").click()
@@ -125,7 +126,7 @@ def test_tab_reaches_everything_and_is_seen(browser, door, place):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, place)
-        afresh(page, place)
+        afresh(watched, place)
         wanted = set(page.evaluate(REACHABLE))
         met, unmarked = [], []
         for _ in range(len(wanted) + 40):
@@ -151,7 +152,7 @@ def test_skipping_to_the_content(browser, door):  # noqa: F811
         page = watched.page
         go(page, door, "tokens")
         before = page.url
-        afresh(page, "tokens")
+        afresh(watched, "tokens")
         page.keyboard.press("Tab")
         assert "Skip" in page.evaluate("document.activeElement.textContent")
         page.keyboard.press("Enter")
@@ -261,7 +262,7 @@ def test_keys_of_the_page_are_left_alone_where_people_write(browser, door):  # n
         page.locator(".case-found input").focus()
         for key in ("j", "k", "?"):
             page.keyboard.press(key)
-        page.wait_for_timeout(200)
+        watched.settle()
         assert page.locator(".case-header h1").text_content() == title
         assert page.get_by_role("dialog").count() == 0
         page.locator("h1").first.click()
@@ -291,8 +292,8 @@ def test_a_narrow_screen_scrolls_one_way_only(browser, door, place):  # noqa: F8
     with opened(browser, viewport={"width": 400, "height": 800}) as watched:
         go(watched.page, door, place)
         assert overflowing(watched.page) == ""
-        look(watched.page, place)
-        watched.page.wait_for_timeout(100)
+        look(watched, place)
+        watched.settle()
         assert overflowing(watched.page) == ""
         watched.clean()
 
@@ -302,7 +303,7 @@ def test_text_of_twice_the_size_fits(browser, door, place):  # noqa: F811
     with opened(browser, viewport={"width": 1280, "height": 800}) as watched:
         go(watched.page, door, place)
         watched.page.evaluate("document.documentElement.style.fontSize = '200%'")
-        watched.page.wait_for_timeout(200)
+        watched.settle()
         assert overflowing(watched.page) == ""
         assert watched.page.locator("h1").first.is_visible()
         watched.clean()
@@ -312,7 +313,7 @@ def test_two_colours_are_enough(browser, door):  # noqa: F811
     with opened(browser, forced_colors="active") as watched:
         page = watched.page
         go(page, door, "tokens")
-        look(page, "tokens")
+        look(watched, "tokens")
         # The bars' lengths are still there to be seen: a forced ground would have wiped them out.
         bar, track = page.evaluate(
             "() => { const i = document.querySelector('.case-track i');"

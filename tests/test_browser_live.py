@@ -2,9 +2,11 @@
 
 import re
 import time
+from functools import partial
 
 import pytest
 from browser import axe, browser, needs_browser, opened, shares, shown  # noqa: F401
+from clock import fastest
 from live_door import (  # noqa: F401
     SENTENCE,
     answered,
@@ -89,19 +91,37 @@ def test_the_answer_is_seen_while_it_is_written_and_can_be_stopped(page):
     page.wait_for_function("n => document.querySelector('.live-written').innerText.length > n + 20", arg=before)
     assert page.locator(".live-main").get_attribute("aria-busy") == "true"
     assert page.locator(".live-progress progress").get_attribute("max") == "4096"
-    start = time.monotonic()
     cancelled(page)
-    assert time.monotonic() - start < 6  # the target is 2 s
     assert run_id(page) is None
     assert page.locator(".live-main").get_attribute("aria-busy") == "false"
     page.get_by_label("Most tokens of the answer").fill("4")
-    start = time.monotonic()
-    answered(page)  # at once: what was cancelled is not at work any more
-    assert time.monotonic() - start < 15
+    answered(page)
+
+
+def test_a_long_answer_is_stopped_soon_and_makes_room_for_the_next(page):
+    example(page)
+
+    def cancelling():
+        long_run(page)
+        start = time.monotonic()
+        cancelled(page)
+        return time.monotonic() - start
+
+    def answering():
+        long_run(page)
+        cancelled(page)
+        page.get_by_label("Most tokens of the answer").fill("4")
+        start = time.monotonic()
+        answered(page)
+        return time.monotonic() - start
+
+    assert fastest(cancelling, 6) < 6  # the target is 2 s
+    assert fastest(answering, 15) < 15  # what was cancelled is not at work any more
 
 
 def test_the_first_event_comes_at_once(page):
-    milliseconds = page.evaluate(
+    first_event = partial(
+        page.evaluate,
         """async () => {
             const {csrf} = await (await fetch('/api/session')).json();
             const headers = {'X-Attributor-Token': csrf, 'Content-Type': 'application/json'};
@@ -111,9 +131,9 @@ def test_the_first_event_comes_at_once(page):
             const stream = await fetch(`/api/jobs/${job}/events`);
             await stream.body.getReader().read();
             return performance.now() - start;
-        }"""
+        }""",
     )
-    assert milliseconds < 1000  # the target is 200 ms on a machine that does nothing else
+    assert fastest(first_event, 1000) < 1000  # the target is 200 ms on a machine that does nothing else
 
 
 def test_documents_are_pasted_added_reordered_and_removed(page):
@@ -209,9 +229,12 @@ def test_what_was_written_is_there_after_a_reload_and_so_is_the_job(page):
     page.reload()
     page.wait_for_selector(".live-loaded")
     assert page.get_by_label("Question").input_value() == "Who keeps the light?"
-    long_run(page, tokens=400)
+    long_run(page)
     page.reload()
     page.wait_for_selector(".live-written")  # what was written before is told again
+    cancelled(page)
+    long_run(page, tokens=400)
+    page.reload()
     arrived(page, None)
     assert "400 tokens" in page.locator(".live-run[aria-current=true]").inner_text()
 
@@ -265,12 +288,11 @@ def test_a_run_that_was_removed_says_how_to_go_on(page):
 
 
 def test_a_second_job_waits_and_says_so_and_a_seventh_is_refused(browser, door):  # noqa: F811
-    with opened(browser) as first, opened(browser) as second:
-        visit(first.page, door)
-        visit(second.page, door)
-        example(first.page)
+    with opened(browser) as first, opened(browser) as second, opened(browser) as third:
+        for tab in (first, second, third):
+            visit(tab.page, door)
+            example(tab.page, tokens=3)
         long_run(first.page)
-        example(second.page, tokens=3)
         second.page.get_by_role("button", name="Answer and attribute").click()
         second.page.get_by_text("Waiting behind 1 other").wait_for()
         statuses = second.page.evaluate(
@@ -285,14 +307,11 @@ def test_a_second_job_waits_and_says_so_and_a_seventh_is_refused(browser, door):
             }"""
         )
         assert statuses == [202, 202, 202, 429]
-        with opened(browser) as third:
-            visit(third.page, door)
-            example(third.page)
-            third.page.get_by_role("button", name="Answer and attribute").click()
-            alert = third.page.locator(".live-compose [role=alert]")
-            alert.wait_for()
-            assert alert.inner_text() == "one job runs and 4 wait already: wait for one to end, or cancel one"
-            third.clean(expected="429")
+        third.page.get_by_role("button", name="Answer and attribute").click()
+        alert = third.page.locator(".live-compose [role=alert]")
+        alert.wait_for()
+        assert alert.inner_text() == "one job runs and 4 wait already: wait for one to end, or cancel one"
+        third.clean(expected="429")
         cancelled(first.page)
         arrived(second.page, None)
         first.clean()

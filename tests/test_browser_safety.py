@@ -284,7 +284,7 @@ def test_a_browser_without_highlights_draws_what_is_near_in_colour(watched, door
     before = page.locator("#case-prompt").text_content()
     assert elements(page) < 8_000  # four rows, 50 documents, and what is near
     page.locator("#case-prompt").evaluate("pane => { pane.scrollTop = pane.scrollHeight / 2; }")
-    page.wait_for_timeout(300)
+    watched.settle()
     assert elements(page) < 8_000  # what is far is plain again
     assert page.locator("#case-prompt").text_content() == before
     page.locator(".case-pick").first.click()

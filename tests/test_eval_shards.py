@@ -7,11 +7,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from clock import PATIENCE
 from eval_rows import row, write_rows
-from eval_runs import METHODS, records, same
+from eval_runs import METHODS, near, records, rounding
 from tiny_chat import model as tiny_model
 from tiny_chat import save
 from tiny_chat import tokenizer as tiny_tokenizer
@@ -22,8 +25,6 @@ from attributor.eval.config import Config
 from attributor.eval.shards import Shards
 
 HERE = Path(__file__).parent
-SECONDS = 120  # a process that takes longer hangs
-
 SCRIPT = """
 import json, os, sys, time
 sys.path.insert(0, {tests!r})
@@ -62,8 +63,24 @@ def config(source):
 
 
 def alone(source, out):
+    return one_process(config(source), out, torch.float32)
+
+
+def one_process(settings, out, dtype):
     tokenizer = tiny_tokenizer()
-    return runner.run(config(source), out, model=tiny_model(len(tokenizer)), tokenizer=tokenizer)
+    return runner.run(settings, out, model=tiny_model(len(tokenizer)).to(dtype), tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def one(rows, tmp_path_factory):
+    """The run of one process that the others are compared with."""
+    return alone(rows, tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module")
+def budget(rows, one, tmp_path_factory):
+    """What float32 costs each number of these rows."""
+    return rounding(one, one_process(config(rows), tmp_path_factory.mktemp("exact"), torch.float64))
 
 
 def script(source, out, before="pass"):
@@ -96,7 +113,7 @@ def together(text, world=2):
         )
         for rank in range(world)
     ]
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     try:
         found = [process.communicate(timeout=max(deadline - time.monotonic(), 1)) for process in processes]
     finally:
@@ -105,14 +122,14 @@ def together(text, world=2):
     return [process.returncode for process in processes], [out for out, _ in found]
 
 
-def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, tmp_path):
+def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, one, budget, tmp_path):
     (tmp_path / "run.py").write_text(script(rows, tmp_path / "two"), encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*launch, str(tmp_path / "run.py")],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -120,10 +137,9 @@ def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, tmp_path
     state = json.loads((tmp_path / "two" / "run.json").read_text("utf-8"))
     assert state["processes"] == 2
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [".lock", "cases.jsonl", "run.json"]
-    one = alone(rows, tmp_path / "one")
     again = alone(rows, tmp_path / "two")
     assert again.already
-    same(again, one)
+    near(again, one, budget)
     assert [record["id"] for record in records(tmp_path / "two")] == [*(f"case-{i}" for i in range(7)), "row 8"]
 
 
@@ -142,19 +158,46 @@ def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_pat
         ],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr
     state = json.loads(done.stdout)
     assert (state["processes"], state["counts"]["done"]) == (2, 5)
-    one = runner.run(Config.from_json(state["config"]), tmp_path / "one")
-    again = runner.run(Config.from_json(state["config"]), tmp_path / "two")
+    settings = Config.from_json(state["config"])
+    one = runner.run(settings, tmp_path / "one")
+    again = runner.run(settings, tmp_path / "two")
     assert again.already
-    same(again, one)
+    near(again, one, rounding(one, one_process(settings, tmp_path / "exact", torch.float64)))
 
 
-def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(rows, tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(log_prob=record["log_prob"] * (1 + 1e-5)),
+        lambda record: record["methods"]["flow"]["scores"]["sum"].__setitem__(1, 0.9999 * _score(record)),
+        lambda record: record["methods"]["length"]["scores"]["segment"].__setitem__(0, 13.999999),
+        lambda record: record["methods"]["flow"]["scores"]["sum"].append(0.0),
+        lambda record: record.update(log_prob=float("nan")),
+        lambda record: record.update(generated=record["generated"] + " "),
+        lambda record: record.update(tokens=record["tokens"] + 1),
+    ],
+    ids=["log-prob", "score", "length", "structure", "nan", "text", "count"],
+)
+def test_the_budget_leaves_no_room_for_a_wrong_record(one, budget, tmp_path, change):
+    near(one, one, budget)
+    changed = records(one.folder)
+    change(changed[2])
+    (tmp_path / "cases.jsonl").write_text("\n".join(map(json.dumps, changed)) + "\n", encoding="ascii")
+    with pytest.raises(AssertionError):
+        near(one, replace(one, folder=tmp_path), budget)
+
+
+def _score(record):
+    return record["methods"]["flow"]["scores"]["sum"][1]
+
+
+def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(rows, one, budget, tmp_path):
     before = "if question.id == 'case-3': raise OutputError('the disk is full')"
     statuses, outputs = together(script(rows, tmp_path / "run", before))
     assert statuses == [1, 1]
@@ -163,7 +206,7 @@ def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(rows, t
     parts = sorted(path.name for path in (tmp_path / "run").glob("cases*"))
     assert parts == ["cases.0.jsonl", "cases.1.jsonl"]
     assert len((tmp_path / "run" / "cases.1.jsonl").read_bytes().splitlines()) == 1
-    same(alone(rows, tmp_path / "run"), alone(rows, tmp_path / "one"))
+    near(alone(rows, tmp_path / "run"), one, budget)
 
 
 def test_what_the_first_process_refuses_the_others_leave_quietly(rows, tmp_path):

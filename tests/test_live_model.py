@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import tiny_chat
 import torch
+from clock import PATIENCE
 from huggingface_hub import errors as hub
 from live_client import PROMPT, wait_for
 from live_hub import Hub
@@ -48,8 +49,8 @@ def live(folder):
     made.close()
 
 
-def ended(job, seconds=60):
-    assert job.stopped.wait(seconds), "it never ended"
+def ended(job):
+    assert job.stopped.wait(PATIENCE), "it never ended"
     return job._events[-1].name, job._events[-1].data
 
 
@@ -256,7 +257,7 @@ class Gate:
     def __call__(self, *args, **kwargs):
         self.calls += 1
         self.reached.set()
-        assert self.go.wait(20)
+        assert self.go.wait(PATIENCE)
         return self.inner(*args, **kwargs)
 
 
@@ -265,16 +266,16 @@ def test_loading_can_be_left_in_every_stage_also_where_it_cannot_be_interrupted(
     gate = Gate(getattr(module, name))
     monkeypatch.setattr(module, name, gate)
     job = live.start()
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(PATIENCE)
     assert live.state().state == "loading"
     began = time.perf_counter()
     live.jobs.cancel(job.id)
     assert ended(job) == ("cancelled", {})
-    wait_for(lambda: not live.jobs.busy, 2)
+    wait_for(lambda: not live.jobs.busy)
     assert time.perf_counter() - began < 2
     assert live.state().state == "none"
     gate.go.set()
-    live.models._left.join(20)
+    live.models._left.join(PATIENCE)
     assert live.models.loaded is None, "what came of it was not dropped"
     assert live.state().state == "none"
 
@@ -283,7 +284,7 @@ def test_a_load_that_was_left_behind_is_waited_for_before_the_next_one_begins(li
     gate = Gate(_models.load_model)
     monkeypatch.setattr(_models, "load_model", gate)
     left = live.start()
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(PATIENCE)
     live.jobs.cancel(left.id)
     second = live.start()
     wait_for(lambda: "wait" in stages(second))
@@ -310,7 +311,7 @@ def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
 
     monkeypatch.setattr(loading._Told, "update", watched)
     assert ended(live.start()) == ("cancelled", {})
-    live.models._left.join(20)
+    live.models._left.join(PATIENCE)
     assert len(seen) == 3
     monkeypatch.undo()
 
@@ -321,10 +322,10 @@ def test_the_model_before_stays_where_loading_is_left_early(live, monkeypatch):
     gate = Gate(_models.locate)
     monkeypatch.setattr(_models, "locate", gate)
     job = live.start()
-    assert gate.reached.wait(20)
+    assert gate.reached.wait(PATIENCE)
     live.jobs.cancel(job.id)
     gate.go.set()
-    live.models._left.join(20)
+    live.models._left.join(PATIENCE)
     assert live.models.need() is before
     assert live.state().state == "ready"
 
@@ -357,7 +358,7 @@ def test_a_download_stops_where_it_is_left(live, folder, tmp_path, monkeypatch):
     there.during = lambda name: name == "model.safetensors" and live.models._job.cancel()
     job = live.load(LoadRequest(id="org/tiny"))
     assert ended(job) == ("cancelled", {})
-    live.models._left.join(20)
+    live.models._left.join(PATIENCE)
     assert "model.safetensors" not in there.fetched
 
 

@@ -1,11 +1,13 @@
 """What a hostile page in the same browser can do to a running server: nothing. Tried with a real browser."""
 
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from browser import CHROMIUM, FLAGS, browser, needs_browser, opened  # noqa: F401  # browser is a fixture
+from clock import PATIENCE
 from fastapi import FastAPI
 from web_cases import run_folder
 from web_server import running
@@ -156,7 +158,7 @@ def test_another_origin_learns_and_changes_nothing(browser, ours, changed):  # n
             for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
                 page.evaluate(FORM, [f"{base}/api/changed", kind])
             page.evaluate(LOAD, ["iframe", f"{base}/"])
-            page.wait_for_timeout(100)
+            watched.settle()
             assert "ours" not in [frame.title() for frame in page.frames if frame != page.main_frame]
     assert changed == []
 
@@ -218,7 +220,11 @@ def test_injected_markup_does_nothing(browser, ours):  # noqa: F811
             }""",
             f"http://127.0.0.1:{port}/stolen",
         )
-        watched.page.wait_for_timeout(300)
+        until = time.monotonic() + PATIENCE
+        while not any("Content Security Policy" in said for said in watched.complaints):
+            assert time.monotonic() < until, "nothing was refused"
+            watched.page.wait_for_timeout(100)
+        watched.page.wait_for_timeout(300)  # time for what must not happen
         assert watched.page.evaluate("globalThis.ran") == 0
         assert watched.page.evaluate("document.baseURI") == f"http://localhost:{server.port}/"
         assert watched.page.url == f"http://localhost:{server.port}/"

@@ -5,6 +5,7 @@ import logging
 import time
 
 import pytest
+from clock import PATIENCE
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
@@ -121,8 +122,8 @@ def test_the_words_of_an_error_are_kept_for_those_who_ask(served, log):
     assert SECRET in log.text
 
 
-def wait_for(condition, seconds=10):
-    until = time.monotonic() + seconds
+def wait_for(condition):
+    until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, "it never came to that"
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_runs import run
+from clock import PATIENCE
 from web_cases import flow_file, run_folder
 from web_server import running
 
@@ -108,7 +109,7 @@ def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path):
 
 
 def wait_until(true, otherwise):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.02)

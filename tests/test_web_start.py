@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 from cli_runs import run
+from clock import PATIENCE
 from web_cases import flow_file, run_folder
 from web_server import running
 
@@ -82,7 +83,7 @@ def ended(process, sent, *, within=10.0):
     """Send a signal and wait: exit status, stdout, stderr."""
     process.send_signal(sent)
     began = time.monotonic()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert time.monotonic() - began < within
     return process.returncode, out, err
 
@@ -291,7 +292,7 @@ def test_the_browser_is_opened_where_there_is_a_screen(monkeypatch, screen, trie
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("webbrowser.open", opened.append)
     assert start.open_browser("http://localhost:3000/") is tried
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while tried and not opened and time.monotonic() < deadline:
         time.sleep(0.01)
     assert opened == ["http://localhost:3000/"] * tried

@@ -38,6 +38,13 @@ export const wanted = signal<LoadRequest | null>(null);
 /** The run that a job of this tab just brought, until the page has gone there. */
 export const arrived = signal<string | null>(null);
 export const ready = computed(() => model.value?.state === "ready");
+/** Whether another model takes the place of this one: from the request until the server's state is read again. */
+const replacing = signal(false);
+/** Which model counts tokens; null where there is none, or where it is being replaced. */
+const counter = computed(() => {
+  const now = model.value;
+  return now?.state === "ready" && !replacing.value ? JSON.stringify([now.id, now.revision, now.max_tokens]) : null;
+});
 
 /** Change a part of the draft. */
 export function edit(more: Partial<Draft>): void {
@@ -71,25 +78,30 @@ function keep(): void {
 let keeping: ReturnType<typeof setTimeout> | undefined;
 
 let counting: ReturnType<typeof setTimeout> | undefined;
-let counted = 0;
+let newestCount = new AbortController();
 
-/** Ask for the number of tokens a moment after the last change; only the newest answer counts. */
+/** Count the draft's tokens a moment after the last change of the draft or of the model; only the newest answer is used.
+ *
+ * No count is requested while a model is loaded, and one on its way is given up: the server has no model to count with.
+ */
 function recount(): void {
   const { messages, documents, question, answer } = request(draft.value);
-  const usable = ready.value && (messages.length > 0 || documents.length > 0 || (question ?? "").trim() !== "");
-  const ticket = ++counted;
+  const written = messages.length > 0 || documents.length > 0 || (question ?? "").trim() !== "";
   clearTimeout(counting);
-  if (!usable) {
+  newestCount.abort();
+  if (counter.value === null || !written) {
     count.value = null;
     return;
   }
+  const mine = (newestCount = new AbortController());
   counting = setTimeout(async () => {
     try {
       const filled = answer !== null && answer.trim() !== "" ? answer : null;
-      const found = await api.post<Count>("/api/count", { messages, documents, question, answer: filled });
-      if (ticket === counted) count.value = found;
+      const body = { messages, documents, question, answer: filled };
+      const answered = await api.post<Count>("/api/count", body, mine.signal);
+      if (!mine.signal.aborted) count.value = answered;
     } catch {
-      if (ticket === counted) count.value = null; // the same sentence comes, and is shown, when it is run
+      if (!mine.signal.aborted) count.value = null; // the same sentence comes, and is shown, when it is run
     }
   }, 350);
 }
@@ -122,7 +134,9 @@ async function read(): Promise<void> {
 /** Start loading a model. */
 export async function load(asked: LoadRequest): Promise<void> {
   wanted.value = asked;
+  replacing.value = true;
   await submit("load", "/api/model", asked);
+  settle();
 }
 
 /** Start a run of the draft; `opened` is called with its id once it is done. */
@@ -179,6 +193,7 @@ async function submit(kind: Job["kind"], path: string, body: object, opened?: (i
 
 function follow(id: string, kind: Kind, opened?: (id: string) => void, again = false): void {
   job.value = { id, kind, position: 0, label: "Starting", done: 0, total: 0, written: "", cancelling: false };
+  if (kind === "load") replacing.value = true;
   remember(id, kind);
   const change = (more: Partial<Job>): void => {
     const now = job.value;
@@ -187,7 +202,7 @@ function follow(id: string, kind: Kind, opened?: (id: string) => void, again = f
   const end = (): Promise<void> => {
     if (job.value?.id === id) job.value = null;
     forget(id);
-    return refresh();
+    return refresh().then(settle);
   };
   void events(id, {
     queued: ({ position }) => {
@@ -212,6 +227,11 @@ function follow(id: string, kind: Kind, opened?: (id: string) => void, again = f
     void end();
     if (!(again && error instanceof ApiError && error.status === 404)) tell(kind, error); // of a server before this one
   });
+}
+
+/** Where no load is under way any more, the model that `model` names is the server's. */
+function settle(): void {
+  if (job.value?.kind !== "load") replacing.value = false;
 }
 
 function tell(about: About, error: unknown): void {
