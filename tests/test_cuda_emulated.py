@@ -10,9 +10,9 @@ import cuda_faults
 import pytest
 import torch
 from cuda_emulator import EmulatorError
+from flow_step_cases import FLOOR, TENSOR_CORE_FLOOR, case, error, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_step import FLOOR, TENSOR_CORE_FLOOR, case, error, truth
 
 import attributor
 

@@ -3,17 +3,15 @@
 import base64
 import hashlib
 import html
-import json
 import os
 import re
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from browser import browser, needs_browser, opened  # noqa: F401
 from example_flow import ANSWER, FERRY, HARBOUR, TEXT, example
-from safetensors.numpy import load
+from page_data import data_of
 from tiny_front_end import APP_JS, tiny_front_end  # noqa: F401
 
 from attributor._errors import AttributorError
@@ -28,24 +26,6 @@ HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)> <!-- ]]> &lt; "
     "\u202eevil\u202c \0 \u2028 {{script}} $& \\u003c"
 )
-
-
-def data_of(text: str) -> dict:
-    """What the view file says that a page carries, tensors and info together."""
-    found = re.search(r'<script type="application/octet-stream" id="view">([A-Za-z0-9+/=]*)</script>', text)[1]
-    raw = base64.b64decode(found, validate=True)
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    assert header["__metadata__"]["format"] == "attributor.view"
-    assert header["__metadata__"]["version"] == "1"
-    data = json.loads(header["__metadata__"]["info"]) | load(raw)
-    for key, lengths in (("text", "lengths"), ("answer", "answer_lengths")):
-        whole = data[key].tobytes().decode()
-        ends = np.cumsum(data[lengths], dtype=np.int64)
-        assert ends[-1] == len(whole)
-        data[lengths.removesuffix("_lengths").replace("lengths", "units")] = [
-            whole[a:b] for a, b in pairwise([0, *ends])
-        ]
-    return data
 
 
 def scores_of(data: dict) -> np.ndarray:

@@ -8,8 +8,8 @@ import torch
 from example_flow import example
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from page_data import data_of
 from safetensors.numpy import load
-from test_html import data_of
 from tiny_front_end import tiny_front_end  # noqa: F401
 
 import attributor

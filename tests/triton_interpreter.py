@@ -14,7 +14,7 @@ os.environ.pop("ATTRIBUTOR_IMPL", None)
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from test_step import case, error, truth
+from flow_step_cases import case, error, truth
 
 from attributor.kernels.flow_step import reference, triton
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
