@@ -16,9 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := .venv/bin
 NATIVE := $(if $(ATTRIBUTOR_PURE),,$(filter-out %.md,$(wildcard CMakeLists.txt csrc/*.* csrc/*/*.*)))
 # An editable install knows the packages that it was made with, so the stamp's name holds their list and the mode.
-PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)$(ATTRIBUTOR_CUDA)' kernels/*/ eval/*/ eval/*.py | cksum | cut -d ' ' -f 1)
+FOLDERS := $(shell find attributor kernels eval -name '*.py' | sed 's|/[^/]*$$||' | sort -u) $(wildcard eval/*.py)
+PACKAGES := $(shell printf '%s ' '$(ATTRIBUTOR_PURE)$(ATTRIBUTOR_CUDA)' $(FOLDERS) | cksum | cut -d ' ' -f 1)
 INSTALLED := .venv/.installed-$(PACKAGES)
-CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/cuda/*.h tests/cuda/*.cpp)
+CPP := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/helpers/cuda/*.h tests/helpers/cuda/*.cpp)
 
 .PHONY: help install demo test bench bench-results gpu-check lint format clean web web-check web-types
 help:

@@ -22,7 +22,7 @@ assert (package / "kernels" / "flow_step" / "reference.py").is_file()
 assert not (package / "kernels" / "__init__.py").exists()
 for folder, pattern in [
     ("examples", "*.txt"),
-    ("weights", "*.safetensors"),
+    ("_heads/shipped", "*.safetensors"),
     ("web/static", "app.*"),
     ("eval/data", "*.jsonl"),
 ]:

@@ -3,74 +3,46 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attributor._literals import lazy_imports
+
+# The one list of public names. Type checkers read it; __getattr__ imports each name on first use, so that the command
+# line and the explorer start without torch.
 if TYPE_CHECKING:
-    from attributor._calibration import calibrate
-    from attributor._errors import (
-        AttributorError,
-        DeviceMemoryError,
-        FileFormatError,
-        ImplementationError,
-        InputError,
-        ModelLoadError,
-        NumericsError,
-        OutputError,
-        RecordingError,
-        UnsupportedModelError,
-    )
-    from attributor._flow import Recording, flow, record
-    from attributor._models import load_model
-    from attributor._result import Flow, load
-    from attributor._segments import Segment
-    from attributor._step import flow_step
-    from attributor._weights import Weights
+    from attributor._errors import AttributorError as AttributorError
+    from attributor._errors import DeviceMemoryError as DeviceMemoryError
+    from attributor._errors import FileFormatError as FileFormatError
+    from attributor._errors import ImplementationError as ImplementationError
+    from attributor._errors import InputError as InputError
+    from attributor._errors import ModelLoadError as ModelLoadError
+    from attributor._errors import NumericsError as NumericsError
+    from attributor._errors import OutputError as OutputError
+    from attributor._errors import RecordingError as RecordingError
+    from attributor._errors import UnsupportedModelError as UnsupportedModelError
+    from attributor._flow import Recording as Recording
+    from attributor._flow import flow as flow
+    from attributor._flow import record as record
+    from attributor._heads import Weights as Weights
+    from attributor._heads import calibrate as calibrate
+    from attributor._models import load_model as load_model
+    from attributor._result import Flow as Flow
+    from attributor._result import load as load
+    from attributor._step import flow_step as flow_step
+    from attributor._text import Segment as Segment
 
-__all__ = [
-    "AttributorError",
-    "DeviceMemoryError",
-    "FileFormatError",
-    "Flow",
-    "ImplementationError",
-    "InputError",
-    "ModelLoadError",
-    "NumericsError",
-    "OutputError",
-    "Recording",
-    "RecordingError",
-    "Segment",
-    "UnsupportedModelError",
-    "Weights",
-    "calibrate",
-    "flow",
-    "flow_step",
-    "load",
-    "load_model",
-    "record",
-]
+_HOMES = lazy_imports(__file__)
 
-# where each name lives; imported on first use, so that the command line and the explorer start without torch
-_HOMES = {
-    "Flow": "_result",
-    "Recording": "_flow",
-    "Segment": "_segments",
-    "Weights": "_weights",
-    "calibrate": "_calibration",
-    "flow": "_flow",
-    "flow_step": "_step",
-    "load": "_result",
-    "load_model": "_models",
-    "record": "_flow",
-}
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use."""
+    """Import a public name from its package on first use."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("attributor")
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'attributor' has no attribute {name!r}")
-    value = getattr(import_module(f"attributor.{_HOMES.get(name, '_errors')}"), name)
+    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

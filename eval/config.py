@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from attributor._default_model import DEFAULT_MODEL
 from attributor._errors import FileFormatError, InputError
+from attributor._models import DEFAULT_MODEL
 
 __all__ = ["MAX_NEW_TOKENS", "Config"]
 

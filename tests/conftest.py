@@ -1,4 +1,4 @@
-"""Shared by all tests: quiet libraries, few threads; helpers beside this file and bench/gpu can be imported."""
+"""Shared by all tests: quiet libraries, few threads; tests/helpers and bench/gpu can be imported."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "bench")]
+sys.path[:0] = [str(Path(__file__).parent / "helpers"), str(Path(__file__).parents[1] / "bench")]
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process of its own, and so do the programs that it starts
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._facts import accepts, device_of
+from attributor._models import accepts, device_of
 from attributor._prompt import Prompt
-from attributor._segments import Segment, assign_tokens
+from attributor._text import Segment, assign_tokens
 from attributor.methods._model import evaluating, token_log_probs
 from attributor.methods._without import without
 

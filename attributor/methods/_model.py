@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
-from attributor._facts import device_of, text_config
+from attributor._models import device_of, text_config
 
 __all__ = ["evaluating", "head_shape", "token_log_probs"]
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, RecordingError
-from attributor._flow import record
-from attributor._head_weights import HeadWeights
+from attributor._flow import Recording, record
 from attributor._prompt import Prompt
-from attributor._recording import Recording
-from attributor._segments import Segment, assign_tokens
+from attributor._record import HeadWeights
+from attributor._text import Segment, assign_tokens
 from attributor.methods._model import evaluating, token_log_probs
 
 __all__ = ["Reading"]

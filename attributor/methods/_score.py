@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, NumericsError
-from attributor._head_weights import HeadWeights
-from attributor._segments import Segment, assign_tokens
+from attributor._record import HeadWeights
+from attributor._text import Segment, assign_tokens
 from attributor.methods._method import Method
 from attributor.methods._reading import Reading
 

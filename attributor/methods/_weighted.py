@@ -8,9 +8,8 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from attributor._head_weights import HeadWeights
-from attributor._resolve import resolve
-from attributor._weights import Weights
+from attributor._heads import Weights, resolve
+from attributor._record import HeadWeights
 from attributor.methods._method import Needs
 
 __all__ = ["Weighted"]

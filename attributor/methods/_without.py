@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from attributor._encode import encode
-from attributor._prompt import Prompt
-from attributor._segments import Segment
+from attributor._prompt import Prompt, encode
+from attributor._text import Segment
 
 __all__ = ["without"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attributor._default_model import quiet
 from attributor._errors import InputError, ModelLoadError
+from attributor._models import quiet
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:

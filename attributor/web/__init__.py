@@ -1,5 +1,15 @@
 """The web views' server: `attributor explore` and `attributor serve`. Needs the extra attributor[web].
 
-start.py binds the port, runs the server and ends it; app.py puts the routes together; guard.py and security.py stand
-before every request; errors.py says how failures are answered; sources.py knows the files that may be read.
+start.py binds the port and runs the server; app.py puts the routes of http, explore and live together.
 """
+
+from attributor.web.app import Door, create_app
+from attributor.web.start import bind, open_browser, serve
+
+__all__ = [
+    "Door",
+    "bind",
+    "create_app",
+    "open_browser",
+    "serve",
+]

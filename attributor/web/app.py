@@ -12,12 +12,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from attributor._errors import AttributorError
-from attributor.web import errors, explore, flows
-from attributor.web.errors import LOG, ApiError
-from attributor.web.guard import Guard
-from attributor.web.schema import ErrorBody, Session
-from attributor.web.security import Access
-from attributor.web.sources import Sources
+from attributor.web import explore, http
+from attributor.web.explore import Sources
+from attributor.web.http import LOG, Access, ApiError, ErrorBody, Guard, Session
 
 __all__ = ["Door", "create_api", "create_app"]
 
@@ -59,7 +56,7 @@ def create_api(door: Door, access: Access, *, sources: Sources | None = None, li
         redirect_slashes=False,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
-    errors.register(app)
+    http.register(app)
     files = Sources() if sources is None else sources
 
     @app.get("/api/session", tags=["explore"])
@@ -90,11 +87,11 @@ def _more_routes(door: Door, files: Sources, live: Any) -> list[Any]:
     find: Callable[[str], Any] = files.flow
     found = []
     if door == "serve":
-        from attributor.web.live.routes import router as live_router
+        from attributor.web.live import router as live_router
 
         found.append(live_router(live))
         find = files.flow if live is None else live.find  # none: the routes are only described
-    return [*found, flows.router(find)]
+    return [*found, http.router(find)]
 
 
 def _static(name: str, request: Request) -> Response:
@@ -111,7 +108,7 @@ def _static(name: str, request: Request) -> Response:
 
 
 def _read_static(name: str) -> bytes:
-    from attributor._view.assets import static_folder
+    from attributor._result import static_folder
 
     try:
         folder = static_folder().resolve()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from attributor.web.app import Door, create_api
-from attributor.web.security import CSRF_HEADER, UNSAFE, Access
+from attributor.web.http import CSRF_HEADER, UNSAFE, Access
 
 __all__ = ["description"]
 

@@ -19,8 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from attributor._errors import InputError
-from attributor.web.errors import LOG, error_body
-from attributor.web.security import header_pairs
+from attributor.web.http import LOG, error_body, header_pairs
 
 __all__ = ["PORT", "Server", "bind", "open_browser", "serve", "server"]
 

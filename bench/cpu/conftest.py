@@ -20,7 +20,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     import transformers
 
     import attributor
-    from attributor._backend import availability
+    from attributor._step.implementations import availability
 
     machine_info["attributor"] = {
         "cpu": machine_info.get("cpu", {}).get("brand_raw") or platform.processor(),

@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from attributor import DeviceMemoryError, ImplementationError, InputError, flow_step
-from attributor._backend import availability
+from attributor._step.implementations import availability
 from gpu import HUNG, LOST, SKIPPED
 from gpu.report import LOG, read, reason, record
 from gpu.shapes import HEADLINE, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, TUNED, TUNINGS, Step

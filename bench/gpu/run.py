@@ -27,7 +27,7 @@ from gpu.shapes import HEADLINE
 
 BENCH = Path(__file__).parents[1]
 ROOT = BENCH.parent
-TESTS = [ROOT / "tests" / f"test_{name}.py" for name in ("gpu", "gpu_memory", "gpu_cuda", "gpu_flow")]
+TESTS = [ROOT / "tests/gpu" / f"test_gpu_{name}.py" for name in ("flow_step", "memory", "cuda", "flow")]
 SHARES = ("triton:0/4", "triton:1/4", "triton:2/4", "triton:3/4", "cuda:0/2", "cuda:1/2")
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
 NO_TESTS = 5  # exit status of pytest

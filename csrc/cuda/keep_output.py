@@ -1,6 +1,7 @@
 """Runs a compiler and keeps what it said beside the object: python keep_output.py nvcc ... -o OBJECT writes OBJECT.txt.
 
-In an editable build only: tests/test_cuda_compile.py reads what ptxas said about registers and serialised products.
+In an editable build only: tests/kernel/test_cuda_compile.py reads there what ptxas reports about registers and
+serialised products.
 """
 
 import subprocess

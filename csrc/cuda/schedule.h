@@ -1,5 +1,5 @@
 // How the work of one call is cut into clusters of thread blocks. Plain C++: the kernel and the host ask the same
-// functions, and tests/test_cuda_schedule.py proves on a CPU that they cover every pair of tiles exactly once.
+// functions, and tests/kernel/test_cuda_schedule.py proves on a CPU that they cover every pair of tiles exactly once.
 //
 //     keys      | cluster: 128 keys a thread block, CLUSTER blocks |   x   queries | part: some tiles of QUERIES
 //     queries |

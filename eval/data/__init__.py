@@ -10,11 +10,11 @@ from attributor._checks import check_path
 from attributor._errors import InputError
 from attributor.eval.data._fields import FieldError
 from attributor.eval.data._hub import read_hub
+from attributor.eval.data._question import Question
 from attributor.eval.data._registry import DataSet, data_sets
 from attributor.eval.data._rows import read_rows
-from attributor.eval.question import Question
 
-__all__ = ["DataSet", "Loaded", "Problem", "data_sets", "load"]
+__all__ = ["DataSet", "Loaded", "Problem", "Question", "data_sets", "load"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attributor.eval.question import Document
+from attributor.eval.data._question import Document
 
 __all__ = ["FieldError", "Row", "documents_of", "identifier", "items", "pairs", "text", "text_of"]
 

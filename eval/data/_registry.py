@@ -33,7 +33,7 @@ from typing import Protocol, cast
 
 from attributor._literals import LAST, SourceFile, by_name, read_package
 from attributor.eval.data._fields import FieldError, Row
-from attributor.eval.question import Question
+from attributor.eval.data._question import Question
 
 __all__ = ["DataSet", "Reader", "data_sets"]
 

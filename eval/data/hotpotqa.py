@@ -1,7 +1,7 @@
 """HotPotQA (Yang et al. 2018, https://arxiv.org/abs/1809.09600): ten paragraphs, evidence by sentence."""
 
 from attributor.eval.data._fields import FieldError, Row, documents_of, identifier, items, pairs, text, text_of
-from attributor.eval.question import Document, Question
+from attributor.eval.data._question import Document, Question
 
 __all__ = ["question", "recognises"]
 

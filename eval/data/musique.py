@@ -1,7 +1,7 @@
 """MuSiQue-Ans (Trivedi et al. 2022, https://arxiv.org/abs/2108.00573): twenty paragraphs, evidence by paragraph."""
 
 from attributor.eval.data._fields import FieldError, Row, documents_of, identifier, items, text, text_of
-from attributor.eval.question import Question
+from attributor.eval.data._question import Question
 
 __all__ = ["question", "recognises"]
 

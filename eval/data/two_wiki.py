@@ -2,7 +2,7 @@
 
 from attributor.eval.data import hotpotqa
 from attributor.eval.data._fields import FieldError, Row
-from attributor.eval.question import Question
+from attributor.eval.data._question import Question
 
 __all__ = ["question", "recognises"]
 

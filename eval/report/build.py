@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from attributor._errors import InputError
-from attributor.eval.intervals import RESAMPLES, SEED, mean_intervals
-from attributor.eval.metrics import MAIN
+from attributor.eval.metrics import MAIN, RESAMPLES, SEED, Scored, mean_intervals, score_cases, summary_of
 from attributor.eval.report.runs import Run, method_name
-from attributor.eval.scored import Scored, score_cases
-from attributor.eval.summary import summary_of
 
 __all__ = ["Part", "Report", "build_report", "value_of"]
 
@@ -26,7 +23,7 @@ class Part:
         name: unique in the report.
         run: as it was read.
         scored: its cases as arrays.
-        summary: see `attributor.eval.summary.summarize`.
+        summary: see `attributor.eval.metrics.summary.summarize`.
         order: the methods, highest AP first.
         against: by method, the one that it is compared with.
     """

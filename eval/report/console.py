@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attributor._html import visible
+from attributor._result import visible
 from attributor.eval.report.build import Report
 from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from attributor._errors import OutputError
-from attributor._html import visible
 from attributor._io import write_atomically
-from attributor.eval.metrics import METRICS
+from attributor._result import visible
+from attributor.eval.metrics import DROPS, METRICS
 from attributor.eval.report.build import Part, Report
 from attributor.eval.report.page import CAPTIONS, EXPLAINED, page
 from attributor.eval.report.plots import plots, to_png, to_svg
 from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
-from attributor.eval.scored import DROPS
 
 __all__ = ["COLUMNS", "to_csv", "to_markdown", "write"]
 

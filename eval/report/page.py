@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-from attributor._html import visible
+from attributor._result import visible
 from attributor.eval.report.build import Report
 from attributor.eval.report.plots import INK, LINE, PAPER, SERIES, SOFT
 from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables

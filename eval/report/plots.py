@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attributor._html import visible
-from attributor.eval.metrics import LEVELS
+from attributor._result import visible
+from attributor.eval.metrics import BINS, LEVELS
 from attributor.eval.report.build import Part, Report
 from attributor.eval.report.labels import place, spread
-from attributor.eval.scored import BINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attributor._errors import FileFormatError, InputError
-from attributor.eval.scored import are_indices
+from attributor.eval.metrics import are_indices
 
 __all__ = ["Run", "method_name", "read_run", "short"]
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attributor.eval.metrics import MAIN
+from attributor.eval.metrics import DROPS, MAIN
 from attributor.eval.report.build import Part, Report
-from attributor.eval.scored import DROPS
 
 __all__ = ["NAMES", "Cell", "Table", "across_table", "facts", "part_tables"]
 

@@ -1,11 +1,14 @@
-"""The live door, `attributor serve`: a model is loaded, writes while it is recorded, and its flows are looked at.
+"""The routes of `attributor serve`: a model is loaded, writes while it is recorded, and its flows are shown.
 
-schema.py    what comes and goes over HTTP
-routes.py    the addresses; they answer at once
-service.py   Live: what one server holds (settings, jobs, the model, runs)
-jobs.py      work that takes a while: one at a time, a short queue, events for whoever listens
-model.py     the model in memory; loading.py and memory.py: how it gets there, and whether it fits
-prompts.py   what a request asks, as tokens
-generate.py  a request in, a run out: the answer, its recording and its flow
-runs.py      the runs that are kept, within a budget of memory
+routes.py and views.py are the addresses, schema.py what they send; service.py holds what one server holds; jobs.py
+runs long work one at a time, view_queue.py the work of single views. Needs the extra attributor[web].
 """
+
+from attributor.web.live.routes import router
+from attributor.web.live.service import Live, Settings
+
+__all__ = [
+    "Live",
+    "Settings",
+    "router",
+]

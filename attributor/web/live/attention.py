@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, RecordingError
-from attributor._recorded import RecordedAttention
-from attributor._tape import Tape
+from attributor._record import RecordedAttention, Tape
 
 __all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "Reader", "chosen_rows", "nothing"]
 

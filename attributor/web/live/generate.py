@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from attributor import _inputs, _memory
+from attributor import _flow, _record
 from attributor._errors import DeviceMemoryError
-from attributor._generate import end_ids, generate, without_end
-from attributor._head_weights import HeadWeights
-from attributor._prompt import Prompt, encode_answer
-from attributor._record import attached
-from attributor._recorded import forward
-from attributor._recorder import Recorder
-from attributor._recording import Recording
+from attributor._flow import Recording, SweepOptions
+from attributor._models import end_ids, generate, without_end
+from attributor._prompt import Prompt, TokenSequence, encode_answer
+from attributor._record import HeadWeights, Recorder, attached, forward
 from attributor._result import Flow
-from attributor._sequence import TokenSequence
-from attributor._sweep import SweepOptions
-from attributor.web.errors import ApiError
+from attributor.web.http import ApiError
 from attributor.web.live import memory, prompts
 from attributor.web.live.jobs import Job
 from attributor.web.live.model import Loaded
@@ -64,7 +59,7 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
         else:
             name = str(asked.weights)
             weights = source.presets.of(name, job.stage)
-        flow = _flow(shared, weights, source.question, job)
+        flow = _follow(shared, weights, source.question, job)
         run = Run(
             title=source.title,
             model=source.model,
@@ -112,7 +107,7 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     question = plan.prompt.question_tokens
     notes = [*plan.notes, *_unasked(weights, question)]
     every = loaded.presets.of("mean")
-    wanted = _memory.recorded_bytes(loaded.presets.facts, every.heads, plan.length)
+    wanted = _flow.recorded_bytes(loaded.presets.facts, every.heads, plan.length)
     free = memory.available()
     if free is not None:
         free += live.runs.used  # what older runs take can be had
@@ -123,15 +118,15 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
     try:
         recording, sequence, more = _read(loaded, plan, recorded, job)
         shared = Shared(recording, sequence, recording.nbytes)
-        flow = _flow(shared, weights, question, job)
+        flow = _follow(shared, weights, question, job)
     except (RuntimeError, MemoryError) as error:
-        if not _memory.is_full(error) or isinstance(error, DeviceMemoryError):
+        if not _flow.is_full(error) or isinstance(error, DeviceMemoryError):
             raise
         full = True
     else:
         full = False
     if full:  # out here, where the error's traceback no longer holds what was recorded
-        raise _memory.too_small(loaded.model, recorded.heads, plan.length, "auto")
+        raise _flow.too_small(loaded.model, recorded.heads, plan.length, "auto")
     return Run(
         title=prompts.title_of(asked),
         model=loaded.presets.model_id,
@@ -187,7 +182,7 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
         count = limit - k
         notes.append(f"max tokens is {limit:,}, so the answer was kept to {count:,} token{'s' * (count != 1)}")
     for ids in (prompt.ids, given) if given is not None else (prompt.ids,):
-        _inputs.check_ids(ids, loaded.presets.facts)
+        _record.check_ids(ids, loaded.presets.facts)
     return _Plan(prompt, given, count, tuple(notes))
 
 
@@ -210,7 +205,7 @@ def _read(loaded: Loaded, plan: _Plan, weights: HeadWeights, job: Job) -> tuple[
     return recording, plan.prompt.answered(answer, loaded.tokenizer), notes
 
 
-def _flow(shared: Shared, weights: HeadWeights, question: Tensor | None, job: Job) -> Flow:
+def _follow(shared: Shared, weights: HeadWeights, question: Tensor | None, job: Job) -> Flow:
     asked = question if weights.question else None
     options = SweepOptions(progress=job.stage)
     return shared.recording.flow_of(shared.sequence, weights=weights, question=asked, options=options)

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from attributor import _memory
-from attributor.web.errors import ApiError, log_failure, status_of
+from attributor import _flow
+from attributor.web.http import ApiError, log_failure, status_of
 
 __all__ = ["Cancelled", "Event", "Job", "Jobs", "Work", "failure"]
 
@@ -283,7 +283,7 @@ def failure(error: BaseException, what: str) -> dict[str, str]:
     """The `failed` event of an error: its own sentence where it has one, else where the log tells more."""
     if isinstance(error, ApiError):
         return {"code": error.code, "message": error.message}
-    if _memory.is_full(error) and not status_is_ours(error):
+    if _flow.is_full(error) and not status_is_ours(error):
         return {"code": "out_of_memory", "message": FULL}
     found = status_of(error)
     if found is not None:

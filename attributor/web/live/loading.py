@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from attributor import _models
-from attributor._default_model import quiet
 from attributor._errors import AttributorError, DeviceMemoryError, InputError, ModelLoadError
-from attributor._facts import accepts, window_of
-from attributor._memory import is_full
+from attributor._flow import is_full
+from attributor._models import accepts, quiet, window_of
 from attributor._record import check_decoder, check_recordable
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attributor import _models
-from attributor.web.errors import ApiError
+from attributor.web.http import ApiError
 from attributor.web.live import loading, memory
 from attributor.web.live.jobs import Job, failure
 from attributor.web.live.loading import Wanted

@@ -4,13 +4,12 @@ import contextlib
 import threading
 from typing import Any
 
-from attributor import _resolve
-from attributor._calibration.choose import WEIGHT
+from attributor import _heads
 from attributor._errors import AttributorError
-from attributor._facts import model_facts
-from attributor._head_weights import HeadWeights
-from attributor._weights import Weights, shipped_models
-from attributor.web.errors import ApiError
+from attributor._heads import WEIGHT, Weights, shipped_models
+from attributor._models import model_facts
+from attributor._record import HeadWeights
+from attributor.web.http import ApiError
 from attributor.web.live.schema import WeightsName
 
 __all__ = ["NAMES", "Presets"]
@@ -30,7 +29,7 @@ class Presets:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.facts = model_facts(model)
         self.model_id, self.shape = self.facts.name, self.facts.shape
-        self._found = {"mean": _resolve.resolve_for(self.facts, "mean")}
+        self._found = {"mean": _heads.resolve_for(self.facts, "mean")}
         self._model, self._tokenizer = model, tokenizer
         self._lock = threading.Lock()
 
@@ -39,7 +38,7 @@ class Presets:
 
         Raises:
             ApiError: the model is gone and they were never asked for.
-            AttributorError: as `attributor._resolve.resolve`.
+            AttributorError: as `attributor._heads.resolution.resolve`.
         """
         with self._lock:
             if name not in self._found:
@@ -51,7 +50,7 @@ class Presets:
                         f"weights {name!r} need the model {self.model_id}, which is no longer loaded: load it again, "
                         "and run the prompt again",
                     )
-                self._found[name] = _resolve.resolve_for(self.facts, name, model, self._tokenizer, progress=progress)
+                self._found[name] = _heads.resolve_for(self.facts, name, model, self._tokenizer, progress=progress)
             return self._found[name]
 
     def of_heads(self, heads: list[tuple[int, int]]) -> HeadWeights:
@@ -61,7 +60,7 @@ class Presets:
             InputError: a head that the model does not have.
         """
         rule = Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT), note="heads chosen by hand")
-        return _resolve.head_weights(rule, self.shape)
+        return _heads.head_weights(rule, self.shape)
 
     def forget_model(self) -> None:
         """Let go of the model; what its weights say about its heads is taken down before."""

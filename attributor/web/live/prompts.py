@@ -3,7 +3,7 @@
 from typing import Any
 
 from attributor._prompt import Prompt, build_prompt, encode_answer, from_messages
-from attributor.web.errors import ApiError
+from attributor.web.http import ApiError
 from attributor.web.live.runs import titled
 from attributor.web.live.schema import CountRequest
 

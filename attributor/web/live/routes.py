@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from attributor.web.errors import ApiError
+from attributor.web.http import ApiError
 from attributor.web.live import generate, prompts, views
 from attributor.web.live.jobs import Job
 from attributor.web.live.runs import Run

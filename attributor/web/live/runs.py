@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from attributor._head_weights import HeadWeights
-from attributor._recording import Recording
-from attributor._result import Flow
-from attributor._sequence import TokenSequence
-from attributor._view import FlowView
-from attributor.web.errors import ApiError
+from attributor._flow import Recording
+from attributor._prompt import TokenSequence
+from attributor._record import HeadWeights
+from attributor._result import Flow, FlowView
+from attributor.web.http import ApiError
 from attributor.web.live.presets import Presets
 
 __all__ = ["MAX_RUNS", "Recorded", "RecordingGone", "Run", "RunStore", "Shared", "size"]
@@ -112,7 +111,7 @@ class Run:
         """What the run keeps in memory beside its recording, with what the views add to its scores once it is shown."""
         arrays = self.flow.arrays
         numbers = (arrays.scores, arrays.ids, arrays.offsets, arrays.answer_offsets)
-        # at most, see attributor._view.scores.Scores
+        # at most, see attributor._result.view.scores.Scores
         sums = int(1.2 * arrays.scores.nbytes) if self.view is not None else 0
         return sum(array.nbytes for array in numbers if array is not None) + sums + len(self.flow.text or "")
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from attributor._view import FlowView
-from attributor.web.errors import ApiError
+from attributor._result import FlowView
+from attributor.web.http import ApiError
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job, Jobs
 from attributor.web.live.model import Models, check_request

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
-from attributor._head_weights import HeadWeights
-from attributor._recording import Recording
+from attributor._flow import Recording
+from attributor._record import HeadWeights
 from attributor.web.live.attention import HIDDEN, Check, Queries, Reader, nothing
 
 __all__ = ["Steps"]

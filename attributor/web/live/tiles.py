@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
-from attributor._recording import Recording
+from attributor._flow import Recording
 from attributor.web.live.attention import Check, Queries, Reader, nothing
 
 __all__ = ["SIZE", "Tile", "TileCache", "levels", "tile"]

@@ -22,8 +22,8 @@ import numpy.typing as npt
 import torch
 
 from attributor._errors import InputError
-from attributor._head_weights import HeadWeights
-from attributor._recording import Recording
+from attributor._flow import Recording
+from attributor._record import HeadWeights
 from attributor.web.live.attention import Check, nothing
 from attributor.web.live.paths import Network, Path, best_paths
 from attributor.web.live.steps import Steps

@@ -16,17 +16,16 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from attributor._view import FlowView
-from attributor._view.pack import pack
-from attributor.web.errors import ApiError
+from attributor._result import FlowView, pack
+from attributor.web.http import ApiError
 from attributor.web.live import tiles as matrix
 from attributor.web.live.attention import MOST_ROWS, Check, chosen_rows
 from attributor.web.live.heads import head_maps
 from attributor.web.live.layers import layer_edges
 from attributor.web.live.runs import Recorded
 from attributor.web.live.trace import Extent, start_row, trace
-from attributor.web.live.traceanswer import TraceAnswer
-from attributor.web.live.turns import in_turn
+from attributor.web.live.trace_response import TraceAnswer
+from attributor.web.live.view_queue import in_turn
 
 if TYPE_CHECKING:
     from attributor.web.live.service import Live

@@ -1590,7 +1590,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description the view file, without rows (attributor/_view/encode.py) */
+            /** @description the view file, without rows (attributor/_result/view/encode.py) */
             200: {
                 headers: {
                     [name: string]: unknown;

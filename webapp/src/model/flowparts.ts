@@ -1,4 +1,4 @@
-/** What a Flow file holds besides its scores (docs/flow-file.md), read and checked as attributor/_file.py does it. */
+/** What a Flow file holds besides its scores (docs/flow-file.md), read and checked as attributor/_result/flow_file.py does it. */
 import { show } from "./header";
 import { type SafetensorsFile, type Tensor, type TensorInfo, toFloats, toIntegers } from "./safetensors";
 import { countCodePoints, decodeUtf8 } from "./text";

@@ -10,7 +10,7 @@ export type Layout = Omit<View, "total" | "onAnswer" | "missing">;
 /** Ids of tokens `start` ... `stop` - 1, for flows without text. */
 export type ReadIds = (start: number, stop: number) => Promise<string[]>;
 
-/** What attributor/_view/units.py makes of the same flow; only sentences that the file does not bring may differ. */
+/** What attributor/_result/view/units.py makes of the same flow; only sentences that the file does not bring may differ. */
 export async function layOut(parts: FlowParts, readIds: ReadIds): Promise<Layout & { firstToken: Int32Array }> {
   const { text: raw, spans } = await prompt(parts, readIds);
   const text = shown(raw);

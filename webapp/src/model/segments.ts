@@ -19,7 +19,7 @@ export function wholeCharacters(offsets: Int32Array): Int32Array {
 
 /** The segment of each token: the one with the largest overlap, the first of equals; -1 for none.
  *
- * A token without characters belongs to the segment that its place lies in. As attributor/_segments.py does it.
+ * A token without characters belongs to the segment that its place lies in. As attributor/_text/segments.py does it.
  *
  * @param offsets (k, 2) the characters of each token.
  * @param segments (s, 2) spans that do not overlap, in any order.

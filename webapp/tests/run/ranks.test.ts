@@ -12,7 +12,7 @@ interface Fixture {
   hits: number[];
   bins: number[];
 }
-// Computed with attributor.eval.metrics: methods of a real run, rows full of ties, scores below zero.
+// Computed with attributor.eval.metrics.evidence: methods of a real run, rows full of ties, scores below zero.
 const cases: Fixture[] = fixture.cases;
 
 describe("rank", () => {

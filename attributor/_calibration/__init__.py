@@ -1,5 +1,0 @@
-"""Finding the heads of a model that look facts up, on generated prompts; see docs/weights.md."""
-
-from attributor._calibration.run import calibrate
-
-__all__ = ["calibrate"]

@@ -1,0 +1,233 @@
+"""flow() and record(): a model and its tokens in, a Flow out."""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from attributor import _record
+from attributor._errors import UnsupportedModelError
+from attributor._flow import memory
+from attributor._flow.build_flow import FlowTask, build_flow, build_meta
+from attributor._flow.eager import materialised_flow
+from attributor._flow.recording import Recording, sweep_to_flow
+from attributor._flow.start_rows import question_tokens
+from attributor._flow.sweep import SweepOptions
+from attributor._heads import resolve
+from attributor._models import ModelFacts, model_facts
+from attributor._prompt import TokenSequence
+from attributor._record import (
+    HeadWeights,
+    Offload,
+    Recorder,
+    Span,
+    attached,
+    check_decoder,
+    check_recordable,
+    forward,
+    record_attention,
+)
+from attributor._result import Flow
+
+__all__ = ["Recording", "flow", "flow_of", "record"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def flow(
+    model: Any,
+    ids: Any,
+    *,
+    prompt_length: int | Sequence[int] | None = None,
+    attention_mask: Any = None,
+    weights: Any = "mean",
+    normalize: bool = True,
+    tokenizer: Any = None,
+    documents: Sequence[Any] | None = None,
+    question: Any = None,
+    impl: str | None = None,
+    keep: str = "auto",
+    progress: Progress | None = None,
+) -> "Flow | Any":
+    """Follow the model's attention from an answer back to its prompt: one forward pass and one sweep.
+
+        X_l = (X_(l-1) + sum_h w[l, h] P[l, h] X_(l-1)) / (1 + sum_h w[l, h]),  X_0 = I
+
+    with P the attention weights; the answer x prompt slice of X_L is returned (attention rollout, Abnar and Zuidema
+    2020, computed from the right for the asked rows alone). Answer token t is predicted at position t - 1, so its
+    scores are row t - 1. Time is one plain forward and about one more Q K^T a chosen head; memory is O(o n).
+
+    Args:
+        model: a transformers decoder-only model, on any devices. It comes back as it was, also after an error.
+        ids: (n,), (1, n) or (B, n) integer tensor or list: the prompt and its answer; or the prompt alone, for what
+            feeds the next token.
+        prompt_length: tokens of the prompt, padding not counted; one for all rows or one a row; None: all of `ids`.
+        attention_mask: (B, n), 1 where `ids` is a token and 0 where it is padding, on either side.
+        weights: "mean" (1/H each, the definition), "output_norm", "retrieval" (the heads that look facts up; found once
+            for a model that none are shipped for), a `Weights`, an (L, H) tensor or a file.
+        normalize: False multiplies the scores by prod(1 + sum w), 2^L for the mean.
+        tokenizer: adds texts and character offsets to the result; finding retrieval heads needs it, or loads it.
+        documents: the prompt's documents, as strings that occur in it or (start, stop) characters; needs `tokenizer`.
+        question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
+            does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
+            positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
+        impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
+            eager attention matrices.
+        keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which
+            they come back while the layer above is computed; "auto" moves layers there as far as the rest of the
+            recording would not fit.
+        progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer; before them
+            "calibrate", where retrieval heads have to be found.
+
+    Returns:
+        A Flow for (n,) and (1, n), a list of B flows for (B, n).
+
+    Raises:
+        InputError: ids, lengths or options that cannot be used.
+        UnsupportedModelError: attention that cannot be recorded, naming the layers.
+        NumericsError: NaN or infinity in the model.
+        DeviceMemoryError: memory ran out; the message says what was needed. The model can be used as before.
+    """
+    Offload(keep)  # reject an unknown name before anything is computed
+    facts, recordable = _check_model(model, impl)
+    unpadded, single = _record.sequences(ids, attention_mask)
+    lengths = _record.prompt_lengths(prompt_length, unpadded)
+    for tokens in unpadded:
+        _record.check_ids(tokens, facts)
+    _record.check_tokenizer(tokenizer, documents)
+    resolved = resolve(weights, model, tokenizer, progress=progress)
+    sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, k in zip(unpadded, lengths, strict=True)]
+    questions = question_tokens(question, sequences, resolved)
+    options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
+    flows = [
+        _follow(model, facts, FlowTask(sequence, resolved, tokens, options), recordable, keep)
+        for sequence, tokens in zip(sequences, questions, strict=True)
+    ]
+    return flows[0] if single else flows
+
+
+def flow_of(
+    model: Any,
+    sequence: TokenSequence,
+    weights: HeadWeights,
+    *,
+    question: Any = None,
+    options: SweepOptions | None = None,
+    keep: str = "auto",
+) -> Flow:
+    """As `flow`, of one sequence whose text and spans are known already.
+
+    Args:
+        model: as in `flow`.
+        sequence: prompt and answer, without padding; the flow has its text and documents.
+        weights: resolved for this model.
+        question: as in `flow`.
+        options: of the sweep.
+        keep: as in `flow`.
+
+    Raises:
+        InputError, UnsupportedModelError, NumericsError, DeviceMemoryError: as `flow`.
+    """
+    options = options or SweepOptions()
+    Offload(keep)
+    facts, recordable = _check_model(model, options.impl)
+    _record.check_ids(sequence.ids, facts)
+    (tokens,) = question_tokens([question], [sequence], weights)
+    return _follow(model, facts, FlowTask(sequence, weights, tokens, options), recordable, keep)
+
+
+@contextmanager
+def record(
+    model: Any,
+    *,
+    weights: Any = "mean",
+    tokenizer: Any = None,
+    keep: str = "auto",
+    progress: Progress | None = None,
+) -> Iterator[Recording]:
+    """Record a model while it generates, for the flow without a second forward pass::
+
+        with attributor.record(model) as recording:
+            out = model.generate(ids, max_new_tokens=64)
+        flow = recording.flow(out, tokenizer=tokenizer)
+
+    Dynamic and static caches, batches padded on either side, and several turns on one cache are recorded; a call that
+    starts at position 0 begins a new sequence. The model runs in eval mode inside and is as before afterwards.
+
+    Args:
+        model: a transformers decoder-only model.
+        weights: as in `flow`; heads with weight 0 are not recorded.
+        tokenizer: only for "retrieval" on a model whose heads have to be found; None loads it from where the model was
+            loaded from.
+        keep: as in `flow`, for what is read at once: the prompt, or chunks of 512 tokens and more. Written tokens stay.
+        progress: called with ("prompt", layers done, layers) while the model reads.
+
+    Raises:
+        UnsupportedModelError: attention that cannot be recorded.
+        RecordingError: the model is being recorded already.
+    """
+    check_decoder(model)
+    check_recordable(model)
+    recorder = Recorder(resolve(weights, model, tokenizer, progress=progress), progress=progress, keep=keep)
+    with attached(model, recorder):
+        yield Recording(recorder, model_facts(model), weakref.ref(model))
+
+
+def _check_model(model: Any, impl: str | None) -> tuple[ModelFacts, bool]:
+    """The facts, and whether attention can be recorded; where not, only `impl="reference"` goes on, through matrices.
+
+    Raises:
+        InputError: not a transformers model.
+        UnsupportedModelError: attention that cannot be followed.
+    """
+    check_decoder(model)
+    try:
+        check_recordable(model)
+    except UnsupportedModelError:
+        if impl != "reference":
+            raise
+        return model_facts(model), False
+    return model_facts(model), True
+
+
+def _follow(model: Any, facts: ModelFacts, task: FlowTask, recordable: bool, keep: str) -> Flow:
+    """One sequence's flow, or an error that says what would fit."""
+    try:
+        if recordable:
+            return _follow_recorded(model, task, keep)
+        return _follow_materialised(model, facts, task)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_full(error):
+            raise
+    # out here, where the error's traceback no longer holds what was recorded
+    raise memory.too_small(model, task.weights.heads, task.sequence.read_ids.numel(), keep)
+
+
+def _follow_recorded(model: Any, task: FlowTask, keep: str) -> Flow:
+    """One forward pass and one sweep."""
+    gpus = memory.devices(model)
+    for gpu in gpus:
+        torch.cuda.reset_peak_memory_stats(gpu)
+    began = time.perf_counter()
+    ids, progress = task.sequence.read_ids, task.options.progress
+    with record_attention(model, task.weights, progress=progress, keep=keep) as recorded:
+        forward(model, ids)
+    recorded.check()
+    seconds = {"seconds_forward": f"{time.perf_counter() - began:.3f}"}
+    once = replace(task, options=replace(task.options, release=True))
+    found = sweep_to_flow(recorded, once, Span(0, 0, ids.numel()), seconds)
+    if gpus:
+        found = replace(found, meta={**found.meta, "peak_bytes": str(memory.peak(gpus))})
+    return found
+
+
+def _follow_materialised(model: Any, facts: ModelFacts, task: FlowTask) -> Flow:
+    """Through attention matrices, for a model that cannot be recorded."""
+    ids, normalize = task.sequence.read_ids, task.options.normalize
+    rows = materialised_flow(model, ids, task.weights, task.start_rows(), normalize=normalize)
+    meta = build_meta(facts, task, "reference (eager attentions)")
+    return build_flow(task, rows, meta, exact_sums=None)

@@ -1,0 +1,100 @@
+"""From rows of numbers to a Flow: texts, how it was computed, and a check of the rows' sums."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from attributor._errors import NumericsError
+from attributor._flow.start_rows import start_rows
+from attributor._flow.sweep import SweepOptions
+from attributor._models import ModelFacts
+from attributor._prompt import TokenSequence
+from attributor._record import HeadWeights
+from attributor._result import Flow
+
+__all__ = ["FlowTask", "build_flow", "build_meta"]
+
+# Rows sum to 1 but for rounding; by more than this they were computed from other keys than the model attended to
+# (a quantised cache, say). By what a model computes in.
+ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-2}
+ROUNDING_16 = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class FlowTask:
+    """What the flow of one sequence is computed from, beside the model's attention.
+
+    Attributes:
+        sequence: prompt and answer.
+        weights: of the model's heads.
+        question: (Q,) int64, the prompt tokens on which a share of each row starts; None: all of it starts on the
+            answer.
+        options: of the sweep.
+    """
+
+    sequence: TokenSequence
+    weights: HeadWeights
+    question: Tensor | None
+    options: SweepOptions
+
+    def start_rows(self) -> Tensor:
+        """R_L: (o, N) float64."""
+        positions = self.sequence.positions
+        return start_rows(positions, self.sequence.read_ids.numel(), self.question, self.weights.question)
+
+
+def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums: torch.dtype | None) -> Flow:
+    """The Flow of a sequence from its rows R_0, (o, N) -> (o, k).
+
+    `exact_sums` is what the model computes in, where rows must sum to 1; None where a sink takes a share of them.
+
+    Raises:
+        NumericsError: rows that should sum to 1 do not.
+    """
+    sequence, weights = task.sequence, task.weights
+    missing = None
+    if weights.stochastic:
+        whole = 1.0 if task.options.normalize else weights.growth
+        missing = (1 - rows.double().sum(1) / whole).float()
+        worst = float(missing.abs().max())
+        if exact_sums is not None and worst > ROUNDING.get(exact_sums, ROUNDING_16):
+            raise NumericsError(
+                f"rows of the flow sum to 1 only within {worst:.2g}: the recorded queries and keys are not those that "
+                "the model's attention used (is its cache quantised or compressed?)"
+            )
+    return Flow(
+        scores=rows[:, : sequence.prompt_length].float(),
+        ids=sequence.ids,
+        missing_mass=missing,
+        normalized=task.options.normalize,
+        text=sequence.text,
+        offsets=sequence.offsets,
+        answer=sequence.answer,
+        answer_offsets=sequence.answer_offsets,
+        documents=sequence.documents,
+        meta=meta,
+    )
+
+
+def build_meta(facts: ModelFacts, task: FlowTask, implementation: str) -> dict[str, str]:
+    """What a Flow's meta says, for people, of how it was computed."""
+    weights = task.weights
+    return {
+        "model": facts.name,
+        "dtype": str(facts.dtype).removeprefix("torch."),
+        "layers": str(facts.layers),
+        "heads": str(facts.heads),
+        "heads_used": str(weights.count),
+        "weights": weights.name,
+        "power": f"{weights.power:g}",
+        "value_norms": str(weights.value_norms).lower(),
+        "sink": weights.sink,
+        "question": f"{0.0 if task.question is None else weights.question:g}",
+        "normalize": str(task.options.normalize).lower(),
+        "implementation": implementation,
+        "attributor": version("attributor"),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+    }

@@ -1,0 +1,73 @@
+"""How much memory a recording takes, what a device had at most, and what to do where it was not enough."""
+
+import gc
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor import _record
+from attributor._errors import DeviceMemoryError
+from attributor._models import ModelFacts, model_facts
+
+__all__ = ["devices", "is_full", "peak", "recorded_bytes", "too_small"]
+
+
+# how torch says it where it has no exception of its own: on the CPU of each system, and from CUDA's libraries
+FULL = (*_record.FULL, "not enough memory", "can't allocate memory", "Cannot allocate memory")
+
+
+def devices(model: Any) -> list[torch.device]:
+    """The GPUs that hold parts of the model, each once."""
+    found = {tensor.device for tensor in model.parameters()}
+    return sorted((device for device in found if device.type == "cuda"), key=str)
+
+
+def recorded_bytes(facts: ModelFacts, heads: Tensor, N: int) -> int:
+    """Bytes that queries and keys of the chosen heads take for N tokens.
+
+    Args:
+        facts: of the model.
+        heads: (L, H), the chosen ones > 0.
+        N: tokens that are read.
+    """
+    L, H = heads.shape
+    groups = max(1, H // facts.kv_heads)
+    chosen = (heads > 0).reshape(L, H // groups, groups) if H % groups == 0 else (heads > 0)[..., None]
+    many = int((heads > 0).sum()) + int(chosen.any(-1).sum())
+    return many * N * facts.head_size * facts.dtype.itemsize
+
+
+def peak(gpus: Iterable[torch.device]) -> int:
+    """The most that torch held on each of these GPUs since their peak was last reset, added up, in bytes."""
+    return sum(torch.cuda.max_memory_allocated(device) for device in gpus)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in FULL)
+    )
+
+
+def too_small(model: Any, heads: Tensor, N: int, keep: str) -> DeviceMemoryError:
+    """The error that says what was needed and what would fit; memory that torch only caches is freed first."""
+    gc.collect()
+    needed = recorded_bytes(model_facts(model), heads, N)
+    message = f"out of memory: queries and keys of {int((heads > 0).sum()):,} heads for {N:,} tokens take {_gb(needed)}"
+    gpus = devices(model)
+    if gpus:
+        torch.cuda.empty_cache()
+        for device in gpus:
+            free, total = torch.cuda.mem_get_info(device)
+            message += f"; {device} has {_gb(total)}, and without them {_gb(free)} free"
+    host = "keep='host' keeps them in main memory; " if gpus and keep != "host" else ""
+    return DeviceMemoryError(
+        f"{message}. What may fit: {host}weights with fewer heads (weights='retrieval'), 16-bit numbers, "
+        "a shorter prompt"
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,225 @@
+"""A recording gives the flow of what the model read and wrote."""
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor import _record
+from attributor._errors import InputError, RecordingError
+from attributor._flow.build_flow import FlowTask, build_flow, build_meta
+from attributor._flow.start_rows import question_tokens
+from attributor._flow.sweep import SweepOptions, sweep
+from attributor._heads import resolve_for
+from attributor._models import ModelFacts
+from attributor._prompt import TokenSequence
+from attributor._record import HeadWeights, RecordedAttention, Recorder, Span
+from attributor._result import Flow
+
+__all__ = ["Recording", "sweep_to_flow"]
+
+
+class Recording(RecordedAttention):
+    """What `record` kept: call `flow` once the model has read and written. It does not keep the model alive."""
+
+    def __init__(self, recorder: Recorder, facts: ModelFacts, model: "weakref.ref[Any] | None" = None) -> None:
+        """`model` is used where `flow` is given weights that are derived from a model; None: it is gone."""
+        super().__init__(recorder, facts)
+        self._model = model
+
+    def __repr__(self) -> str:
+        """How much was recorded."""
+        length, layers = self.history.length, len(self.tapes)
+        return f"Recording({length} positions, {layers} layers with chosen heads, {self.nbytes / 1e6:.1f} MB)"
+
+    @torch.no_grad()
+    def flow(
+        self,
+        out: Any,
+        *,
+        prompt_length: int | Sequence[int] | None = None,
+        weights: Any = None,
+        normalize: bool = True,
+        tokenizer: Any = None,
+        documents: Sequence[Any] | None = None,
+        question: Any = None,
+        impl: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> "Flow | Any":
+        """The flow of what was recorded, without another forward pass.
+
+        Args:
+            out: what ``generate`` returned: (n,), (1, n) or (B, n) ids of prompt and answer, or its output object.
+                Checked against what the model really read.
+            prompt_length: tokens before the answer, padding not counted, one for all rows or one a row; default: what
+                the last ``generate`` was given, or all that was read where the model was called once by itself.
+            weights: other weights than those that `record` was given, of the heads that they chose; so one reading
+                gives the flows of several. "output_norm", and "retrieval" where its heads must be found, need the model
+                to be in memory still.
+            normalize: as in `attributor.flow`.
+            tokenizer: as in `attributor.flow`.
+            documents: as in `attributor.flow`.
+            question: as in `attributor.flow`.
+            impl: as in `attributor.flow`.
+            progress: as in `attributor.flow`.
+
+        Returns:
+            A Flow for one sequence, a list of flows for a batch of several.
+
+        Raises:
+            InputError: arguments that cannot be used.
+            RecordingError: nothing was recorded, or the ids are not those that were read (beam search reorders them).
+            UnsupportedModelError: attention that was not recorded, naming the layers.
+            NumericsError: NaN or infinity in the model.
+        """
+        self.check()
+        _record.check_tokenizer(tokenizer, documents)
+        chosen = self._resolved(weights, tokenizer)
+        batch = self.history.batch
+        ids, single = self._ids(out, batch)
+        located = [self._locate(ids[row], row, k) for row, k in enumerate(_record.per_row(prompt_length, batch))]
+        sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, _, k in located]
+        questions = question_tokens(question, sequences, chosen)
+        options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
+        flows = []
+        for row, (sequence, (_, start, _), tokens) in enumerate(zip(sequences, located, questions, strict=True)):
+            span = Span(row, start, start + sequence.read_ids.numel())
+            flows.append(sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options), span))
+        return flows[0] if single else flows
+
+    @torch.no_grad()
+    def flow_of(
+        self,
+        sequence: TokenSequence,
+        *,
+        weights: Any = None,
+        question: Any = None,
+        options: SweepOptions | None = None,
+        row: int = 0,
+    ) -> Flow:
+        """As `flow`, of one sequence whose text, spans and answer are known already.
+
+        Args:
+            sequence: what the model read, without padding; the flow has its text and documents.
+            weights: as in `flow`.
+            question: as in `attributor.flow`.
+            options: of the sweep.
+            row: which sequence of the recorded batch.
+
+        Raises:
+            RecordingError, UnsupportedModelError, NumericsError, InputError: as `flow`.
+        """
+        self.check()
+        chosen = self._resolved(weights, None)
+        (tokens,) = question_tokens([question], [sequence], chosen)
+        start = self.span(row).start
+        self._check_read(sequence.ids, row, start)
+        if sequence.prompt_length == sequence.ids.numel():
+            self._check_last(start + sequence.ids.numel())
+        span = Span(row, start, start + sequence.read_ids.numel())
+        return sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options or SweepOptions()), span)
+
+    def _resolved(self, weights: Any, tokenizer: Any) -> HeadWeights:
+        """The weights of a flow, once it is known that what they need was recorded."""
+        if weights is None:
+            return self.weights
+        model = None if self._model is None else self._model()
+        found = resolve_for(self.facts, weights, model, tokenizer)
+        lost = ((found.heads > 0) & (self.weights.heads == 0)).nonzero().tolist()
+        if lost:
+            layer, head = lost[0]
+            raise RecordingError(
+                f"weights {found.name!r} need {len(lost)} heads that were not recorded, (layer {layer}, head {head}) "
+                "for one; give record() weights that choose every head needed later"
+            )
+        if found.value_norms and not self.weights.value_norms:
+            raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
+        return found
+
+    def _ids(self, out: Any, batch: int) -> tuple[Tensor, bool]:
+        """(B, n) int64 on the CPU, and whether it is one sequence."""
+        try:
+            ids = torch.as_tensor(getattr(out, "sequences", out)).detach().to("cpu", torch.int64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"pass what generate() returned: ids of shape (n,), (1, n) or (B, n); {error}") from error
+        ids = ids[None] if ids.ndim == 1 else ids
+        if ids.ndim != 2 or ids.shape[0] != batch or not ids.numel():
+            raise RecordingError(
+                f"the recording holds a batch of {batch} sequences, got ids {tuple(ids.shape)}; beam search cannot be "
+                "recorded (its beams change places)"
+            )
+        return ids, ids.shape[0] == 1
+
+    def _check_read(self, ids: Tensor, row: int, start: int = 0) -> None:
+        """Raise RecordingError for ids (n,) that the model did not read from cache position `start` on."""
+        history, stop = self.history, start + ids.numel()
+        read = history.tokens(row)
+        if read is None:
+            raise RecordingError("the model was given embeddings instead of ids, so the answer cannot be checked")
+        # what is behind the last token but one is never needed: it may be a draft that was dropped
+        if history.length < stop - 1 or not torch.equal(read[start : stop - 1], ids[:-1]):
+            raise RecordingError(
+                f"the ids given ({stop}) are not what the model read ({history.length}) in this recording: pass what "
+                "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
+            )
+
+    def _check_last(self, stop: int) -> None:
+        if self.history.length < stop:
+            raise RecordingError("the last token was not read by the model, so what feeds the next one is not known")
+
+    def _locate(self, ids: Tensor, row: int, prompt_length: int | None) -> tuple[Tensor, int, int]:
+        """The real ids of one row, where they start in the cache, and how many of them are the prompt."""
+        history = self.history
+        start, high = history.real(row)
+        self._check_read(ids, row)
+        total = ids.numel()
+        if high < min(total, history.length):  # padding on the right
+            total = high
+            ids = ids[:total]
+        prompt = self._answer_begins(total) if prompt_length is None else start + prompt_length
+        if not start < prompt <= total:
+            raise InputError(
+                f"prompt_length must be 1 to {total - start}, the tokens of the sequence, got {prompt - start}"
+            )
+        if prompt == total:
+            self._check_last(total)
+        stop = prompt + _record.answer_length(ids[prompt:], history.turn)
+        return ids[start:stop], start, prompt - start
+
+    def _answer_begins(self, total: int) -> int:
+        """In cache positions: what generate() was given, else all that one call read."""
+        history = self.history
+        if history.turn is not None:
+            return history.turn.prompt
+        if len(history.calls) == 1:
+            return total
+        raise InputError(
+            f"the model was called {len(history.calls)} times, not by generate(), so where its answer begins is not "
+            "known: pass prompt_length"
+        )
+
+
+def sweep_to_flow(
+    recorded: RecordedAttention, task: FlowTask, span: Span, seconds: dict[str, str] | None = None
+) -> Flow:
+    """One sequence of a recording as a Flow.
+
+    Args:
+        recorded: checked.
+        task: what is computed.
+        span: where the sequence lies in the cache, up to the last position that is needed.
+        seconds: of the stages before, for `meta`.
+
+    Raises:
+        NumericsError: NaN or infinity, or rows that should sum to 1 and do not.
+    """
+    began = time.perf_counter()
+    nbytes = recorded.nbytes
+    rows, implementation = sweep(recorded.tapes, task.weights, task.start_rows(), span, task.options)
+    meta = build_meta(recorded.facts, task, implementation) | (seconds or {})
+    meta |= {"seconds_sweep": f"{time.perf_counter() - began:.3f}", "recorded_bytes": str(nbytes)}
+    leaks = recorded.sink or task.weights.sink == "drop"
+    return build_flow(task, rows, meta, exact_sums=None if leaks else recorded.facts.dtype)

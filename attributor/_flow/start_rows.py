@@ -1,0 +1,80 @@
+"""Where the rows of a flow begin: where the answer is predicted, and for a share on the question's tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+from attributor._prompt import TokenSequence, span_tokens
+from attributor._record import HeadWeights
+from attributor._text import find_segment
+
+__all__ = ["question_tokens", "start_rows"]
+
+
+def start_rows(positions: Tensor, length: int, question: Tensor | None, share: float) -> Tensor:
+    """R_L: (O, N) float64, rows that sum to 1.
+
+        R_L[o] = (1 - share) e(positions[o]) + share / Q sum_q e(question[q])
+
+    Args:
+        positions: (O,) int64, where each answer token is predicted.
+        length: N, the positions of the sequence.
+        question: (Q,) int64, the question's tokens; None: the rows begin at `positions` alone.
+        share: from 0 up to 1.
+    """
+    rows = torch.zeros(positions.numel(), length, dtype=torch.float64, device="cpu")
+    rows[torch.arange(positions.numel()), positions] = 1.0 if question is None else 1 - share
+    if question is not None and share:
+        rows[:, question] += share / question.numel()
+    return rows
+
+
+def question_tokens(question: Any, sequences: Sequence[TokenSequence], weights: HeadWeights) -> list[Tensor | None]:
+    """(Q,) int64 for each sequence, the prompt tokens of its question, or None where none was given.
+
+    Args:
+        question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions; one
+            for all sequences, or a list of one each.
+        sequences: with their text, for a question as text or characters.
+        weights: what the share is taken from.
+
+    Raises:
+        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
+            more or fewer questions than sequences.
+    """
+    rows = len(sequences)
+    if isinstance(question, list) and len(question) != rows:
+        said = f"{rows} sequence{'s' * (rows != 1)}"
+        raise InputError(f"{len(question)} questions were given for {said}; give one each, or one for all")
+    given = question if isinstance(question, list) else [question] * rows
+    return [
+        _question_tokens(one, sequence, weights, "the question" if rows == 1 else f"the question of row {row}")
+        for row, (one, sequence) in enumerate(zip(given, sequences, strict=True))
+    ]
+
+
+def _question_tokens(question: Any, sequence: TokenSequence, weights: HeadWeights, name: str) -> Tensor | None:
+    if question is None:
+        return None
+    if not weights.question:
+        raise InputError(
+            f"a question was given, but weights {weights.name!r} take no share from it; use weights='retrieval', or "
+            "Weights(..., question=0.5)"
+        )
+    k = sequence.prompt_length
+    if isinstance(question, Tensor):
+        found = question.detach().to("cpu")
+        if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+            raise InputError(f"{name} as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
+        found = torch.unique(found.long())
+    else:
+        if sequence.text is None or sequence.offsets is None:
+            raise InputError(f"{name} as text needs tokenizer=; or give its token positions as a tensor")
+        span = find_segment(sequence.text, question, name)
+        found = span_tokens(sequence.offsets, span.start, span.stop)
+    if not found.numel() or int(found[0]) < 0 or int(found[-1]) >= k:
+        raise InputError(f"{name} must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
+    return found

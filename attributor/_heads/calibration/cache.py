@@ -1,0 +1,179 @@
+"""The heads that were found in models that none are shipped for: found once, kept in the user's cache folder."""
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from attributor import _models
+from attributor._errors import FileFormatError, InputError, OutputError, UnsupportedModelError
+from attributor._heads.calibration.calibrate import COUNT, calibrate
+from attributor._heads.calibration.head_scores import Progress
+from attributor._heads.calibration.model_digest import identity
+from attributor._heads.calibration.progress_bar import Bar
+from attributor._heads.weights import Weights
+from attributor._models import cache_folder, model_id, quiet
+from attributor._record import check_decoder, check_recordable
+
+__all__ = ["cache_path", "cached_weights", "keep"]
+
+log = logging.getLogger("attributor")
+_found: dict[str, Weights] = {}  # of this process, by identity: also where the folder cannot be written to
+
+
+def cache_path(model: Any) -> Path:
+    """Where the heads of this model are kept."""
+    return _path(model, identity(model))
+
+
+def _path(model: Any, key: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", Path(model_id(model)).name or type(model).__name__).strip("-.")
+    return cache_folder() / "heads" / f"{name[:60]}-{key[:16]}.safetensors"
+
+
+def cached_weights(model: Any, tokenizer: Any = None, *, progress: Progress | None = None) -> Weights:
+    """The heads of this model that retrieve: from the cache, else found now and kept there.
+
+    Processes that ask at the same time wait for the first one and share its result. Where the folder cannot be written
+    to, the heads are found all the same, with a note, and kept for as long as the process lives.
+
+    Args:
+        model: a transformers decoder-only model.
+        tokenizer: its tokenizer; None loads it from where the model was loaded from.
+        progress: as in `calibrate`; None shows a bar where stderr is a terminal, and logs one line elsewhere.
+
+    Raises:
+        InputError: there is no tokenizer, or the model cannot be calibrated.
+        UnsupportedModelError: attention that cannot be recorded.
+    """
+    check_decoder(model)
+    key = identity(model)
+    if key in _found:
+        return _found[key]
+    path = _path(model, key)
+    weights = _load(path)
+    if weights is None:
+        _check(model)
+        tokenizer = _tokenizer(model) if tokenizer is None else tokenizer
+        with _alone(path) as kept:
+            weights = _load(path) if kept else None  # another process was first
+            if weights is None:
+                weights = _find(model, tokenizer, path if kept else None, progress)
+                if kept:
+                    _try_to_keep(weights, path)
+    _found[key] = weights
+    return weights
+
+
+def _check(model: Any) -> None:
+    try:
+        check_recordable(model)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"retrieval heads can only be found in models that can be recorded: {error}"
+        ) from error
+
+
+def keep(weights: Weights, path: Path) -> None:
+    """Save weights, in a folder that is made where there is none.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write weights to {path}: {error.strerror or error}") from error
+    weights.save(path)
+
+
+def _load(path: Path) -> Weights | None:
+    try:
+        return Weights.load(path)
+    except FileNotFoundError:
+        return None
+    except FileFormatError as error:  # of a version to come, or damaged: ours to replace
+        log.warning("%s; the heads are found anew", error)
+        return None
+
+
+def _try_to_keep(weights: Weights, path: Path) -> None:
+    try:
+        keep(weights, path)
+    except OutputError as error:
+        log.warning("the heads that were found are not kept: %s", error)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Hold the lock of `path`; False where the folder cannot be written to, so that nothing can be kept."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("waiting for another process that finds the heads of the same model")
+            lock.acquire()
+    except OSError as error:
+        log.warning(
+            "the heads that are found now cannot be kept in %s (%s); set ATTRIBUTOR_CACHE to a folder that can be "
+            "written to",
+            path.parent,
+            error.strerror or error,
+        )
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _find(model: Any, tokenizer: Any, path: Path | None, progress: Progress | None) -> Weights:
+    name = model_id(model) or type(model).__name__
+    with Bar(f"Finding the heads of {name} that retrieve", delay=2.0) as bar:
+        if progress is None and not bar.shown:
+            log.warning(
+                "finding the heads of %s that retrieve, once, by having it read %d generated prompts%s",
+                name,
+                COUNT,
+                f"; they are kept in {path}" if path else "",
+            )
+        weights = calibrate(model, tokenizer, progress=progress or bar)
+    best, chance = json.loads(weights.meta["heads"])[0][2], float(weights.meta["chance"])
+    if best < 2 * chance:
+        log.warning(
+            "no head of %s finds what it should in the generated prompts (average precision %.2f at best, %.2f by "
+            "chance), so its flow through retrieval heads says little",
+            name,
+            best,
+            chance,
+        )
+    return weights
+
+
+def _tokenizer(model: Any) -> Any:
+    """The tokenizer that lies where the model was loaded from, by the rules of `load_model`."""
+    from transformers import AutoTokenizer
+
+    name = str(getattr(model, "name_or_path", "") or "")
+    revision = getattr(model.config, "_commit_hash", None)
+    try:
+        if not name:
+            raise InputError("the model was not loaded from anywhere")
+        place = _models.locate(name, revision, False)
+        options = {"revision": revision} if revision else {}
+        with quiet():
+            return AutoTokenizer.from_pretrained(place.target, local_files_only=not place.network, **options)
+    except Exception as error:  # transformers raises many kinds where there is no tokenizer
+        raise InputError(
+            f"no retrieval heads are known for {name or 'this model'} yet, and finding them needs its tokenizer "
+            f"({(str(error).splitlines() or [type(error).__name__])[0]}): pass tokenizer=, or pass the file that "
+            "`attributor calibrate --model MODEL --out FILE` writes as weights="
+        ) from error

@@ -1,0 +1,217 @@
+"""Questions about invented documents, of which we know which sentence answers them, because we planted it there.
+
+No data set and no labels: names and facts are drawn from the lists of `words`. Only `random.Random.random` is used,
+whose sequence Python promises to keep, so a seed gives the same prompts everywhere.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from attributor._errors import InputError
+from attributor._heads.calibration.words import CODE, KINDS_OF_THING, MOTTO, NAMES, PHRASE, VALUES, Fact
+
+__all__ = ["KINDS", "Case", "make_case", "make_cases"]
+
+KINDS = ("fact", "two_hop", "copy", "paraphrase", "comparison")
+STANDARD = KINDS[:4]
+LEAST = 2  # documents
+MOST = 10  # as many as there are values to tell apart, with some to spare
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prompt with an answer and the sentences that it comes from.
+
+    Attributes:
+        kind: one of `KINDS`.
+        documents: (title, sentences) each.
+        question: what is asked.
+        answer: its answer, which occurs in the last planted sentence (for a comparison: in the first one).
+        planted: (document, sentence) of the sentences that answer it, in the order in which they are needed.
+    """
+
+    kind: str
+    documents: tuple[tuple[str, tuple[str, ...]], ...]
+    question: str
+    answer: str
+    planted: tuple[tuple[int, int], ...]
+
+
+def make_cases(count: int, seed: int = 0, *, kinds: Sequence[str] = STANDARD, documents: int = MOST) -> list[Case]:
+    """`count` cases, kinds in turn; case i depends on the seed and i alone.
+
+    Args:
+        count: how many, >= 1.
+        seed: any whole number; another one gives other names, facts and questions.
+        kinds: some of `KINDS`: "fact" (one fact is asked for), "two_hop" (the answer stands in a document that only a
+            fact of another one leads to), "copy" (a code or a motto to be repeated), "paraphrase" (asked in other words
+            than the sentence's), "comparison" (which of two years is earlier).
+        documents: how many a prompt has, 2 to 10.
+
+    Raises:
+        InputError: a count below 1, unknown kinds, or documents out of range.
+    """
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise InputError(f"kinds must be some of {', '.join(KINDS)}, got {', '.join(kinds) or 'none'}")
+    for name, value, low, high in (("count", count, 1, 10**6), ("documents", documents, LEAST, MOST)):
+        if not isinstance(value, int) or not low <= value <= high:
+            raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    return [make_case(kinds[i % len(kinds)], seed, i, documents=documents) for i in range(count)]
+
+
+def make_case(kind: str, seed: int, index: int, *, documents: int = MOST) -> Case:
+    """Case `index` of a seed; see `make_cases`."""
+    draw = _Draw(f"attributor {seed} {index}")
+    world = _World(draw)
+    if kind == "two_hop":
+        return _two_hop(draw, world, documents)
+    if kind == "comparison":
+        return _comparison(draw, world, documents)
+    return _one(draw, world, kind, documents)
+
+
+class _Draw:
+    """Choices that are the same in every version of Python."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed).random
+
+    def below(self, stop: int) -> int:
+        return int(self._random() * stop)
+
+    def one(self, items: Sequence[T]) -> T:
+        return items[self.below(len(items))]
+
+    def some(self, items: Sequence[T], count: int) -> list[T]:
+        """`count` different items, in any order."""
+        rest = list(items)
+        return [rest.pop(self.below(len(rest))) for _ in range(count)]
+
+
+class _World:
+    """Names and values that were not used yet in this prompt."""
+
+    def __init__(self, draw: _Draw) -> None:
+        self._draw = draw
+        self._left: dict[str, list[Any]] = {}
+
+    def _fresh(self, name: str, items: Sequence[T]) -> T:
+        left = self._left.setdefault(name, list(items))
+        return left.pop(self._draw.below(len(left)))  # type: ignore[no-any-return]
+
+    def name(self, thing: str) -> str:
+        form, first, second = NAMES[thing]
+        return form.format(self._fresh(f"{thing} 0", first.split()), self._fresh(f"{thing} 1", second.split()))
+
+    def value(self, what: str) -> str:
+        """A value that no other sentence of the prompt has."""
+        if what in NAMES:
+            return self.name(what)
+        if what == "year":
+            return str(self._fresh(what, range(1620, 1960)))
+        if what == "code":
+            letters = "".join(self._draw.some("BCDFGHKLMNPRSTVWXZ", 2))
+            return f"{letters}-{self._fresh(what, range(1000, 10000))}"
+        if what == "motto":
+            return " ".join(self._draw.some(PHRASE.split(), 5))
+        return self._fresh(what, VALUES[what].split(", "))
+
+
+class _Document:
+    """A document in the making: its name, its kind, and the values of its facts."""
+
+    def __init__(self, world: _World, thing: str) -> None:
+        self.thing = thing
+        self.name = world.name(thing)
+        self.values: dict[Fact, str] = {}
+
+    def know(self, world: _World, facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            if fact not in self.values:
+                self.values[fact] = world.value(fact.value)
+
+    def write(self, draw: _Draw) -> tuple[tuple[str, tuple[str, ...]], list[Fact | None]]:
+        """((title, sentences), the fact that each sentence states)."""
+        kind = KINDS_OF_THING[self.thing]
+        pronoun = draw.one(kind.pronouns)
+        order: list[Fact | None] = [*draw.some(list(self.values), len(self.values)), None]
+        order = [order[0], *draw.some(order[1:], len(order) - 1)]  # the filler never comes first
+        sentences: list[str] = []
+        for fact in order:
+            template = draw.one(kind.fillers if fact is None else fact.said)
+            subject = self.name if not sentences or draw.below(2) else pronoun
+            sentence = template.format(s=subject, n=self.name, v="" if fact is None else self.values[fact])
+            sentences.append(_upper(sentence))
+        return (_upper(self.name), tuple(sentences)), order
+
+
+def _one(draw: _Draw, world: _World, kind: str, documents: int) -> Case:
+    """One sentence answers the question; the other documents say the same of other things."""
+    things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all of one kind, or of two
+    asked = draw.one((CODE, MOTTO)) if kind == "copy" else draw.one(KINDS_OF_THING[things[0]].facts)
+    made = []
+    for number in range(documents):
+        document = _Document(world, things[number % len(things)])
+        own = KINDS_OF_THING[document.thing].facts
+        needed = [asked] if kind == "copy" or document.thing == things[0] else []
+        others = [fact for fact in own if fact not in needed]
+        document.know(world, needed + draw.some(others, 3 - len(needed)))
+        made.append(document)
+    target = made[0]
+    question = draw.one(asked.reworded if kind == "paraphrase" else asked.asked).format(n=target.name)
+    return _case(draw, kind, made, [(target, asked)], question, target.values[asked])
+
+
+def _two_hop(draw: _Draw, world: _World, documents: int) -> Case:
+    """Half of the documents each lead to one of the other half, and the question names the first of one such pair."""
+    bridges = [(thing, fact) for thing, kind in KINDS_OF_THING.items() for fact in kind.facts if fact.bridge]
+    source, bridge = draw.one(bridges)
+    asked = draw.one([fact for fact in KINDS_OF_THING[bridge.value].facts if fact is not bridge])
+    ends = [_Document(world, bridge.value) for _ in range(documents - documents // 2)]
+    starts = [_Document(world, source) for _ in range(documents // 2)]
+    for start, end in zip(starts, ends, strict=False):
+        start.values[bridge] = end.name
+    for document in (*starts, *ends):
+        needed = [bridge] if document.values else [asked]
+        others = [fact for fact in KINDS_OF_THING[document.thing].facts if fact not in (bridge, asked)]
+        document.know(world, needed + draw.some(others, 2))
+    start, end = starts[0], ends[0]
+    question = draw.one(asked.asked).format(n=bridge.bridge.format(n=start.name))
+    return _case(draw, "two_hop", starts + ends, [(start, bridge), (end, asked)], question, end.values[asked])
+
+
+def _comparison(draw: _Draw, world: _World, documents: int) -> Case:
+    """Two years have to be compared; the one whose name is the answer is planted first."""
+    thing = draw.one(list(KINDS_OF_THING))
+    year = next(fact for fact in KINDS_OF_THING[thing].facts if fact.sooner)
+    made = [_Document(world, thing) for _ in range(documents)]
+    for document in made:
+        others = [fact for fact in KINDS_OF_THING[thing].facts if fact is not year]
+        document.know(world, [year, *draw.some(others, 2)])
+    pair = sorted(made[:2], key=lambda document: document.values[year])
+    a, b = draw.some(pair, 2)
+    question = year.sooner.format(a=a.name, b=b.name)
+    return _case(draw, "comparison", made, [(document, year) for document in pair], question, _upper(pair[0].name))
+
+
+def _case(
+    draw: _Draw,
+    kind: str,
+    made: list[_Document],
+    planted: list[tuple[_Document, Fact]],
+    question: str,
+    answer: str,
+) -> Case:
+    """Put the documents in some order, and write down where the planted sentences came to stand."""
+    order = draw.some(made, len(made))
+    written = [document.write(draw) for document in order]
+    places = tuple((order.index(document), written[order.index(document)][1].index(fact)) for document, fact in planted)
+    return Case(kind, tuple(text for text, _ in written), question, answer, places)
+
+
+def _upper(text: str) -> str:
+    """With a capital letter first: the name "the Amber Heron" begins a sentence."""
+    return text[:1].upper() + text[1:]

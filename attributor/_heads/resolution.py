@@ -1,0 +1,112 @@
+"""From the rule that a user writes to head weights for one model: presets by name, shapes checked."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError, UnsupportedModelError
+from attributor._heads.calibration.cache import cached_weights
+from attributor._heads.weights import Weights, shipped_models
+from attributor._models import ModelFacts, model_facts
+from attributor._record import HeadWeights, attention_modules, output_norm
+
+__all__ = ["head_weights", "resolve", "resolve_for"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progress | None = None) -> HeadWeights:
+    """`weights` as numbers for this model.
+
+    "retrieval" takes the heads that are shipped for the model, else those that were found in it and kept in the user's
+    cache folder, else finds them now, which takes a few dozen forward passes.
+
+    Args:
+        weights: whatever a user may pass as ``weights=``.
+        model: a transformers decoder-only model.
+        tokenizer: for finding heads; None loads it from where the model was loaded from.
+        progress: called with ("calibrate", done, total) while heads are found.
+
+    Raises:
+        InputError: the shape does not fit the model, or its retrieval heads cannot be found.
+    """
+    return resolve_for(model_facts(model), weights, model, tokenizer, progress=progress)
+
+
+def resolve_for(
+    facts: ModelFacts, weights: Any, model: Any = None, tokenizer: Any = None, *, progress: Progress | None = None
+) -> HeadWeights:
+    """As `resolve`, from the facts about a model.
+
+    Raises:
+        InputError: as `resolve`; and weights that are derived from a model, where `model` is None.
+    """
+    if isinstance(weights, HeadWeights):
+        _check_shape(weights.heads, facts.shape)
+        return weights
+    rule = Weights.of(weights)
+    preset = rule.heads if isinstance(rule.heads, str) else ""
+    if preset == "retrieval" and facts.id in shipped_models():
+        return head_weights(rule.shipped(facts.id), facts.shape, name=rule.name)
+    if preset in ("retrieval", "output_norm"):
+        if model is None:
+            raise InputError(f"weights {preset!r} are derived from {facts.name}, which is no longer in memory")
+        found = _retrieval(rule, model, tokenizer, progress) if preset == "retrieval" else _output_norms(rule, model)
+        return head_weights(found, facts.shape, name=rule.name)
+    return head_weights(rule, facts.shape)
+
+
+def head_weights(rule: Weights, shape: tuple[int, int], *, name: str | None = None) -> HeadWeights:
+    """The numbers of a rule that needs no model, only its shape.
+
+    Args:
+        rule: (L, H) numbers, or "mean".
+        shape: (L, H) of the model.
+        name: of the rule that the numbers come from; None: `rule.name`.
+
+    Raises:
+        InputError: numbers of another shape, or another preset.
+    """
+    L, H = shape
+    heads = rule.heads
+    if isinstance(heads, str):
+        if heads != "mean":
+            raise InputError(f"weights {heads!r} need the model")
+        heads = torch.full((L, H), 1 / H, dtype=torch.float32, device="cpu")
+    _check_shape(heads, shape)
+    return HeadWeights(
+        heads,
+        power=rule.power,
+        value_norms=rule.value_norms,
+        sink=rule.sink,
+        question=rule.question,
+        name=rule.name if name is None else name,
+        note=rule.note,
+        source=rule.meta.get("model", ""),
+        meta=rule.meta,
+    )
+
+
+def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
+    if tuple(heads.shape) != shape:
+        raise InputError(f"weights are for {tuple(heads.shape)} layers x heads, the model has {shape}")
+
+
+def _retrieval(rule: Weights, model: Any, tokenizer: Any, progress: Progress | None) -> Weights:
+    """The retrieval heads of this model, with the other fields as the rule has them."""
+    return rule.over(cached_weights(model, tokenizer, progress=progress))
+
+
+def _output_norms(rule: Weights, model: Any) -> Weights:
+    """Each head in proportion to the norm of its output projection, with the other fields as the rule has them."""
+    modules = attention_modules(model)
+    L, H = model_facts(model).shape
+    if sorted(modules) != list(range(L)):
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: attention modules were found for {len(modules)} of {L} layers"
+        )
+    norms = torch.stack([output_norm(modules[layer], H).cpu() for layer in range(L)])
+    return replace(rule, heads=norms / norms.sum(1, keepdim=True))

@@ -1,0 +1,212 @@
+"""Which heads count how much in the flow: a small value object, its presets and its file form."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from attributor._checks import check_number, check_path
+from attributor._errors import FileFormatError, InputError
+from attributor._io import FileKind, read_safetensors, write_atomically
+from attributor._record import HeadWeights, Transform
+
+__all__ = ["Weights", "shipped_models"]
+
+KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
+PRESETS = ("mean", "output_norm", "retrieval")
+WANTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """How much every head counts against the residual's 1, and how its attention is read.
+
+        X_l = (X_(l-1) + sum_h w[l, h] P[l, h]^power c_h X_(l-1)) / (1 + sum_h w[l, h])
+
+    Heads with weight 0 are neither recorded nor computed; a layer without heads is skipped.
+
+    Attributes:
+        heads: (L, H) float, finite and >= 0, w above; or the name of a rule that is resolved for each model: "mean"
+            (1/H: the plain definition), "output_norm" (in proportion to the Frobenius norm of each head's slice of the
+            output projection, summing to 1 a layer), "retrieval" (the heads that look facts up: shipped for
+            the model, or found in it once).
+        power: the exponent of every attention weight, > 0; above 1 favours heads that look somewhere in particular.
+        value_norms: multiply what key j gives by c_h[j] = ||W_O^h v_j^h|| (Kobayashi et al. 2020), which takes the
+            attention sink out by its own mechanics.
+        sink: "keep", or "drop": attention to the first position is not followed, in any layer. Nothing is put in its
+            place; what it took is part of `missing_mass`.
+        question: 0 to 1, the share of every answer token's row that starts on the question's tokens instead of the
+            answer's own, where `attributor.flow` is told which they are: a model looks facts up while it reads the
+            question, behind its documents, and not only while it writes.
+        note: where the weights come from, one line.
+
+    Raises:
+        InputError: a field that is out of its range.
+    """
+
+    heads: Tensor | str = "mean"
+    power: float = 1.0
+    value_norms: bool = False
+    sink: str = "keep"
+    question: float = 0.0
+    note: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field, so that a Weights that exists can be used."""
+        if isinstance(self.heads, str):
+            if self.heads not in PRESETS:
+                raise InputError(f"{WANTED}, got {self.heads!r}")
+        else:
+            heads = _numbers(self.heads)
+            if not bool(torch.isfinite(heads).all()) or bool((heads < 0).any()):
+                raise InputError(f"head weights must be finite and >= 0, got {heads.min():g} to {heads.max():g}")
+            if not bool((heads > 0).any()):
+                raise InputError("every head weight is 0, so nothing could flow; give at least one head a weight > 0")
+            object.__setattr__(self, "heads", heads)
+        object.__setattr__(self, "power", Transform(self.power, self.value_norms, self.sink).power)
+        object.__setattr__(self, "question", check_number("question", self.question))
+        if not 0 <= self.question < 1:
+            raise InputError(f"question is a share, 0 or more and less than 1, got {self.question:g}")
+
+    @property
+    def name(self) -> str:
+        """The rule's name, or "custom" for a tensor, for people to read."""
+        return self.heads if isinstance(self.heads, str) else self.meta.get("name", "custom")
+
+    @classmethod
+    def of(cls, given: "Weights | HeadWeights | Tensor | str | Path") -> "Weights":
+        """What a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file.
+
+        Raises:
+            InputError: none of these, or numbers that cannot be weights.
+            FileFormatError: the file is no weights file.
+        """
+        if isinstance(given, Weights):
+            return given
+        if isinstance(given, HeadWeights):
+            meta = {**given.meta, "name": given.name}
+            return cls(given.heads, given.power, given.value_norms, given.sink, given.question, given.note, meta)
+        if isinstance(given, str) and given in PRESETS:
+            return cls(given)
+        if isinstance(given, (str, Path)):
+            path = Path(given)
+            if not path.exists():
+                raise InputError(f"unknown weights {str(given)!r}: neither a preset ({', '.join(PRESETS)}) nor a file")
+            return cls.load(path)
+        return cls(given)
+
+    @classmethod
+    def of_heads(cls, shape: tuple[int, int], heads: Mapping[tuple[int, int], float], **fields: Any) -> "Weights":
+        """Weights of a few named heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H)."""
+        tensor = torch.zeros(shape, dtype=torch.float32, device="cpu")
+        for (layer, head), weight in heads.items():
+            if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
+                raise InputError(
+                    f"head ({layer}, {head}) is not one of a model with {shape[0]} layers of {shape[1]} heads"
+                )
+            tensor[layer, head] = weight
+        return cls(tensor, **fields)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: tensor ``heads`` (L, H) float32, the other fields in the metadata.
+
+        Raises:
+            InputError: the weights are a rule, which needs no file; or the path is neither text nor a Path.
+            OutputError: the file cannot be written.
+        """
+        if isinstance(self.heads, str):
+            raise InputError(f"weights {self.heads!r} are a rule, not numbers; pass the name itself as weights=")
+        fields = {"power": self.power, "value_norms": self.value_norms, "sink": self.sink, "note": self.note}
+        fields["question"] = self.question
+        fields["meta"] = dict(self.meta)
+        metadata = {"format": KIND.format, "version": str(KIND.version), "fields": json.dumps(fields)}
+        write_atomically(check_path(path), to_bytes({"heads": self.heads}, metadata), what="weights")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Weights":
+        """Read a file written by `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            FileFormatError: it is no weights file, is damaged, or comes from a newer version.
+        """
+        path = check_path(path)
+        tensors, metadata = read_safetensors(path, KIND)
+        try:
+            return cls(tensors["heads"], **json.loads(metadata["fields"]))  # type: ignore[arg-type]  # any array will do
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(f"{path} holds weights that cannot be used: {reason}") from error
+
+    def shipped(self, model_id: str) -> "Weights":
+        """The weights file that comes with attributor for `model_id`; the rule "retrieval" prefers it to finding heads.
+
+        Args:
+            model_id: the full hub id that the file was made for. A fine-tune, or a copy in a folder, has other heads or
+                another name: pass the object that this returns as ``weights=`` to use them there on purpose.
+
+        Raises:
+            InputError: there is none for this model; the message names those that there are.
+        """
+        shipped = shipped_models()
+        path = shipped.get(model_id)
+        if path is None:
+            raise InputError(
+                f"no retrieval heads are shipped for {model_id or 'a model without a name'} (there are: "
+                f"{', '.join(shipped)}); weights='retrieval' finds those of any model, once; or, for a copy of a model "
+                f"that there are some for, weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
+            )
+        found = Weights.load(path)
+        return self.over(found)
+
+    def over(self, found: "Weights") -> "Weights":
+        """What was found for this rule, with the fields that the rule sets otherwise than by default."""
+        changed = {"power": 1.0, "value_norms": False, "sink": "keep", "question": 0.0}
+        return replace(
+            found, **{name: getattr(self, name) for name, value in changed.items() if getattr(self, name) != value}
+        )
+
+    def __repr__(self) -> str:
+        """Short: the rule or the counts, and what differs from the default."""
+        if isinstance(self.heads, str):
+            what = repr(self.heads)
+        else:
+            L, H = self.heads.shape
+            what = f"{int((self.heads > 0).sum())} of {L} x {H} heads"
+        extra = [f"power={self.power:g}"] * (self.power != 1) + ["value_norms"] * self.value_norms
+        extra += ["sink='drop'"] * (self.sink == "drop") + [f"question={self.question:g}"] * (self.question > 0)
+        extra += [repr(self.note)] * bool(self.note)
+        return f"Weights({', '.join([what, *extra])})"
+
+
+def shipped_models() -> dict[str, Path]:
+    """The weights files that come with attributor, by the full id of the model that each was made for."""
+    found = {}
+    for path in sorted((Path(__file__).parent / "shipped").glob("*.safetensors")):
+        found[Weights.load(path).meta["model"]] = path
+    return found
+
+
+def _numbers(heads: Any) -> Tensor:
+    """(L, H) float32 on the CPU, a copy; that the numbers are in range is not checked here.
+
+    Raises:
+        InputError: not a matrix of real numbers.
+    """
+    if not (isinstance(heads, (Tensor, list, tuple)) or hasattr(heads, "__array__")):
+        raise InputError(f"{WANTED}, got {type(heads).__name__}")
+    try:
+        given = torch.as_tensor(heads).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{WANTED}, got a {type(heads).__name__} that is none ({error})") from error
+    if given.is_complex() or given.device.type == "meta":
+        raise InputError(f"{WANTED}, got a tensor of {given.dtype} on {given.device}")
+    if given.ndim != 2 or not given.numel():
+        raise InputError(f"head weights must be (L, H), got {tuple(given.shape)}")
+    return given.to("cpu", torch.float32).clone()

@@ -1,0 +1,48 @@
+"""Load a model and its tokenizer, state the facts about it, and let it write.
+
+Names are imported on first use: the command line reads the default model's name without importing torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attributor._literals import lazy_imports
+
+# the one list of names; type checkers read it, and __getattr__ takes their modules from it
+if TYPE_CHECKING:
+    from attributor._models.default_model import DEFAULT_MODEL as DEFAULT_MODEL
+    from attributor._models.default_model import cache_folder as cache_folder
+    from attributor._models.default_model import converted as converted
+    from attributor._models.default_model import quiet as quiet
+    from attributor._models.facts import ModelFacts as ModelFacts
+    from attributor._models.facts import accepts as accepts
+    from attributor._models.facts import device_of as device_of
+    from attributor._models.facts import model_facts as model_facts
+    from attributor._models.facts import model_id as model_id
+    from attributor._models.facts import text_config as text_config
+    from attributor._models.facts import window_of as window_of
+    from attributor._models.generation import end_ids as end_ids
+    from attributor._models.generation import generate as generate
+    from attributor._models.generation import without_end as without_end
+    from attributor._models.load import Place as Place
+    from attributor._models.load import disconnected as disconnected
+    from attributor._models.load import failure_reason as failure_reason
+    from attributor._models.load import in_hub_cache as in_hub_cache
+    from attributor._models.load import is_default as is_default
+    from attributor._models.load import is_hub_id as is_hub_id
+    from attributor._models.load import load_model as load_model
+    from attributor._models.load import locate as locate
+    from attributor._models.load import model_source as model_source
+
+_HOMES = lazy_imports(__file__)
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

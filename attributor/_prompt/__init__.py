@@ -1,0 +1,20 @@
+"""From documents and a question, or chat messages, to token ids with character spans.
+
+A `Prompt` knows where each document and the question lie; a `TokenSequence` adds the answer.
+"""
+
+from attributor._prompt.build import INSTRUCTION, Prompt, build_prompt, encode_answer, from_messages, from_text
+from attributor._prompt.sequence import TokenSequence, span_tokens
+from attributor._prompt.tokenize import encode
+
+__all__ = [
+    "INSTRUCTION",
+    "Prompt",
+    "TokenSequence",
+    "build_prompt",
+    "encode",
+    "encode_answer",
+    "from_messages",
+    "from_text",
+    "span_tokens",
+]

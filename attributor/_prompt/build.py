@@ -1,0 +1,301 @@
+"""From documents and a question, or from chat messages, to token ids with character spans.
+
+The chat template renders the text once and the tokenizer reads that text once; where a document lies is known by
+arithmetic on characters, never by searching tokens. Document text cannot write control tokens: a document that contains
+``<|im_end|>`` is read as those ten characters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+from attributor._prompt.sequence import TokenSequence, span_tokens
+from attributor._prompt.tokenize import encode
+from attributor._text import Segment, token_offsets
+
+__all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "from_messages", "from_text"]
+
+INSTRUCTION = (
+    "Do not explain your reasoning. Simply provide the answer or say 'n/a' if the question cannot be answered."
+)
+NO_TEMPLATE = "the tokenizer has no chat template: the prompt is plain text that ends in 'Answer:'"
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads, and where its parts stand.
+
+    Attributes:
+        text: the rendered text, template included.
+        ids: (k,) int64, the tokens of `text`.
+        offsets: (k, 2) int64, the characters of `text` that each token stands for; (x, x) for a token without any.
+        documents: the documents' spans in `text`, title line included, in order; may be empty.
+        note: something the user should know about how the prompt was made, or None.
+        quoted: spans of `text` that somebody wrote, in which control tokens are text; the rest is the template's.
+        special: whether the tokenizer put its own start token before the text.
+        question: the question's characters in `text`, where the prompt has one.
+    """
+
+    text: str
+    ids: Tensor
+    offsets: Tensor
+    documents: tuple[Segment, ...] = ()
+    note: str | None = None
+    quoted: tuple[Span, ...] = ()
+    special: bool = False
+    question: Span | None = None
+
+    @property
+    def question_tokens(self) -> Tensor | None:
+        """(Q,) int64, the tokens of the question; None where the prompt does not say where it stands."""
+        if self.question is None:
+            return None
+        tokens = span_tokens(self.offsets, *self.question)
+        return tokens if tokens.numel() else None
+
+    def answered(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
+        """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
+        text, offsets = token_offsets(tokenizer, answer)
+        ids = torch.cat([self.ids, answer])
+        return TokenSequence(ids, len(self.ids), self.text, self.offsets, text, offsets, self.documents)
+
+
+def build_prompt(
+    tokenizer: Any,
+    documents: Sequence[str | tuple[str, str]],
+    question: str,
+    system: str | None = None,
+    *,
+    instruction: str = INSTRUCTION,
+) -> Prompt:
+    """One user turn: the documents, each under its ``title:`` line, then the question and the instruction.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer; without a chat template the same text is used plain, ending in ``Answer:``.
+        documents: texts, or (title, text) pairs; surrounding white space is dropped.
+        question: what is asked about them.
+        system: the system turn's text; None leaves it to the template.
+        instruction: the line after the question that says how to answer; "" for none.
+
+    Raises:
+        InputError: an empty document or question, a template that refuses the messages or hides their text, text that
+            the tokenizer can only read as control tokens.
+    """
+    question = _clean("the question", question)
+    content = ""
+    spans: list[tuple[int, int, str]] = []
+    for number, document in enumerate(documents, 1):
+        title, body = document if isinstance(document, tuple) else ("", document)
+        title = _clean(f"the title of document {number}", " ".join(title.split()), empty=True).removesuffix(":")
+        body = _clean(f"document {number}{f' ({title})' if title else ''}", body)
+        shown = f"{title}:\n{body}" if title else body
+        spans.append((len(content), len(content) + len(shown), title or f"document {number}"))
+        content += shown + "\n\n"
+    asked = (len(content), len(content) + len(question))
+    content += f"{question}\n{_clean('the instruction', instruction, empty=True)}".rstrip()
+    if not getattr(tokenizer, "chat_template", None):
+        return _plain(tokenizer, content, spans, asked, system)
+    messages = _turns(content, system)
+    text = _render(tokenizer, messages)
+    contents = _locate(tokenizer, messages, text)
+    start, stop = contents[-1]
+    if text[start:stop] != content:
+        raise InputError(
+            "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
+        )
+    made = _prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
+    return replace(made, question=(start + asked[0], start + asked[1]))
+
+
+def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:
+    """The prompt of a chat, up to and including the header of the assistant's next turn.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        messages: ``{"role": ..., "content": text}`` each; each one with text is a document, labelled by its role.
+
+    Raises:
+        InputError: no messages, messages without role or text, no chat template, a template that refuses them.
+    """
+    checked: list[dict[str, Any]] = []
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise InputError(f'message {number} must be {{"role": ..., "content": text}}, got {str(message)[:80]}')
+        content = message.get("content")
+        if content is not None and not isinstance(content, str):
+            raise InputError(f"the content of message {number} must be text, got {type(content).__name__}")
+        _clean(f"message {number}", content, empty=True)
+        checked.append(dict(message))
+    if not any((message.get("content") or "").strip() for message in checked):
+        raise InputError("the messages hold no text; give at least one user message")
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "this model's tokenizer has no chat template; give the whole prompt as text instead of messages"
+        )
+    text = _render(tokenizer, checked)
+    contents = _locate(tokenizer, checked, text)
+    seen: dict[str, int] = {}
+    documents = []
+    for message, (start, stop) in zip(checked, contents, strict=True):
+        role = message["role"]
+        seen[role] = seen.get(role, 0) + 1
+        if stop > start:
+            documents.append((start, stop, role if seen[role] == 1 else f"{role} {seen[role]}"))
+    return _prompt(tokenizer, text, contents, documents)
+
+
+def from_text(tokenizer: Any, text: str, *, chat: bool | None = None, system: str | None = None) -> Prompt:
+    """A prompt that is one text, whose paragraphs (blocks between blank lines) count as its documents.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        text: the prompt.
+        chat: True makes it the user's turn of a chat, False uses it as it stands; None: True where there is a template.
+        system: the system turn's text, only with a chat template.
+
+    Raises:
+        InputError: an empty text, ``chat=True`` without a template, and as :func:`build_prompt`.
+    """
+    _clean("the prompt", text)
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if chat and not has_template:
+        raise InputError("this model's tokenizer has no chat template; use the text as it stands (--raw)")
+    if chat is False or not has_template:
+        if system is not None:
+            raise InputError("a system text needs a chat template; write it into the prompt instead")
+        return _prompt(tokenizer, text, [], _paragraphs(text), add_special_tokens=True)
+    messages = _turns(text, system)
+    rendered = _render(tokenizer, messages)
+    contents = _locate(tokenizer, messages, rendered)
+    start, stop = contents[-1]
+    blocks = [(start + a, start + b, label) for a, b, label in _paragraphs(rendered[start:stop])]
+    return _prompt(tokenizer, rendered, contents, blocks)
+
+
+def encode_answer(tokenizer: Any, answer: str) -> Tensor:
+    """(a,) int64: the tokens of an answer that stands right after the prompt.
+
+    Raises:
+        InputError: an empty answer.
+    """
+    _clean("the answer", answer)
+    return torch.tensor(tokenizer(answer, add_special_tokens=False)["input_ids"], dtype=torch.int64)
+
+
+def _clean(what: str, text: str | None, *, empty: bool = False) -> str:
+    """The text without surrounding white space, once it is known to be there and to be encodable."""
+    stripped = (text or "").strip()
+    if not stripped and not empty:
+        raise InputError(f"{what} is empty")
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} holds half a character (a lone surrogate) at {error.start}; it is not valid text"
+        ) from None
+    return stripped
+
+
+def _paragraphs(text: str) -> list[tuple[int, int, str]]:
+    """The blocks that blank lines separate: start, stop, and the first line as label where it ends in a colon."""
+    blocks: list[tuple[int, int, str]] = []
+    position, start, stop = 0, -1, 0
+    for line in [*text.splitlines(keepends=True), "\n"]:
+        if line.strip():
+            start = position if start < 0 else start
+            stop = position + len(line.rstrip())
+        elif start >= 0:
+            title, _, body = text[start:stop].partition("\n")
+            blocks.append((start, stop, title.rstrip()[:-1] if body and title.rstrip().endswith(":") else ""))
+            start = -1
+        position += len(line)
+    return blocks
+
+
+def _plain(tokenizer: Any, content: str, spans: list[tuple[int, int, str]], asked: Span, system: str | None) -> Prompt:
+    head = f"{_clean('the system text', system)}\n\n" if system is not None else ""
+    text = f"{head}{content}\nAnswer:"
+    moved = [(start + len(head), stop + len(head), label) for start, stop, label in spans]
+    inside = (0, len(head) + len(content))
+    made = _prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
+    return replace(made, question=(asked[0] + len(head), asked[1] + len(head)))
+
+
+def _turns(content: str, system: str | None) -> list[dict[str, str]]:
+    """The user's turn, behind the system's where there is one."""
+    user = {"role": "user", "content": content}
+    if system is None:
+        return [user]
+    _clean("the system text", system, empty=True)
+    return [{"role": "system", "content": system}, user]
+
+
+def _render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
+    try:
+        text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # jinja's errors, and whatever a template raises on purpose
+        roles = ", ".join(str(message["role"]) for message in messages)
+        raise InputError(f"the model's chat template refuses these messages ({roles}): {error}") from error
+    _clean("what the model's chat template makes of the messages", text, empty=True)  # roles, tool calls
+    return text
+
+
+def _locate(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
+    """The span of each message's content in the rendered text; (0, 0) for a message without content.
+
+    The template is rendered a second time with a placeholder for each content: what stands between the placeholders is
+    the template's own text, so the contents' places follow by counting, also when a content is as short as "a".
+    """
+    slots = {i: f"attributor{i}placeholder" for i, m in enumerate(messages) if isinstance(m.get("content"), str)}
+    if not slots:
+        return [(0, 0)] * len(messages)
+    skeleton = _render(tokenizer, [{**m, "content": slots[i]} if i in slots else m for i, m in enumerate(messages)])
+    spans: list[Span] = [(0, 0)] * len(messages)
+    frame, position = skeleton, 0
+    for order, (i, slot) in enumerate(slots.items()):
+        before, found, frame = frame.partition(slot)
+        after = frame.partition(list(slots.values())[order + 1])[0] if order + 1 < len(slots) else frame
+        start = position + len(before)
+        if not found or not text.startswith(before, position):
+            break
+        content = messages[i]["content"]
+        variants = (content, content.rstrip(), content.lstrip(), content.strip())  # templates like to trim
+        fits = (v for v in variants if text.startswith(v, start) and text.startswith(after, start + len(v)))
+        body = next(fits, None)
+        if body is None:
+            break
+        position = start + len(body)
+        spans[i] = (start, position)
+    else:
+        if text[position:] == frame:
+            return spans
+    # The template looks into the contents (it cuts out thinking, say): what occurs once is still certain.
+    for i in slots:
+        body = messages[i]["content"].strip()
+        if text.count(body) != 1:
+            raise InputError(f"message {i + 1} cannot be located in what the model's chat template makes of it")
+        spans[i] = (text.index(body), text.index(body) + len(body))
+    return spans
+
+
+def _prompt(
+    tokenizer: Any,
+    text: str,
+    contents: Sequence[Span],
+    documents: Sequence[tuple[int, int, str]],
+    *,
+    add_special_tokens: bool = False,
+    note: str | None = None,
+) -> Prompt:
+    """Tokenise `text`, with the text inside `contents` read as text only."""
+    ids, offsets = encode(tokenizer, text, contents, add_special_tokens=add_special_tokens)
+    spans = tuple(
+        Segment(start, stop, text[start:stop], label or None, index)
+        for index, (start, stop, label) in enumerate(documents)
+    )
+    return Prompt(text, ids, offsets, spans, note, tuple(contents), add_special_tokens)

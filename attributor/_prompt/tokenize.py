@@ -1,0 +1,123 @@
+"""Text to token ids with character spans, where quoted text cannot write control tokens."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError
+from attributor._text import token_offsets
+
+__all__ = ["encode"]
+
+Span = tuple[int, int]
+
+
+def encode(
+    tokenizer: Any, text: str, quoted: Sequence[Span] = (), *, add_special_tokens: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The tokens of `text` and the characters that each stands for.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        text: n characters.
+        quoted: spans of `text` that somebody wrote: ``<|im_end|>`` in them is text and not a control token.
+        add_special_tokens: let the tokenizer put its start token before the text.
+
+    Returns:
+        ids (k,) int64 and offsets (k, 2) int64.
+
+    Raises:
+        InputError: quoted text that this tokenizer can only read as control tokens.
+    """
+    ids, offsets = _tokens(tokenizer, text, add_special_tokens=add_special_tokens)
+    control = _control_tokens(tokenizer)
+    places = [i for i, token in enumerate(ids) if token in control]
+    injected = {i for i in places if _within(offsets[i], quoted)}
+    if injected:
+        written = sorted({control[ids[i]] for i in injected})
+        walls = [-1, *(i for i in places if i not in injected), len(ids)]
+        for left, right in reversed(list(pairwise(walls))):
+            if any(left < i < right for i in injected):
+                start = offsets[left][1] if left >= 0 else 0
+                stop = offsets[right][0] if right < len(offsets) else len(text)
+                plain = _reread(tokenizer, text, (start, stop), quoted, written)
+                ids[left + 1 : right] = plain[0]
+                offsets[left + 1 : right] = plain[1]
+        if any(token in control and _within(span, quoted) for token, span in zip(ids, offsets, strict=True)):
+            raise _refusal(written)
+    return torch.tensor(ids, dtype=torch.int64), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2)
+
+
+def _tokens(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list[Span]]:
+    if not getattr(tokenizer, "is_fast", False):
+        return _slow(tokenizer, text, options.get("add_special_tokens", False))
+    encoded = tokenizer(text, return_offsets_mapping=True, **options)
+    ids, offsets = list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
+    if options.get("add_special_tokens") and ids and ids[-1] == tokenizer.eos_token_id and offsets[-1] == (0, 0):
+        del ids[-1], offsets[-1]  # an end token after the prompt would close the text that the model is to continue
+    return ids, offsets
+
+
+def _slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[list[int], list[Span]]:
+    """A tokenizer in Python knows no offsets: they come from decoding, which must give the text back."""
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    decoded, found = token_offsets(tokenizer, torch.tensor(ids, dtype=torch.int64))
+    if decoded != text:
+        raise InputError("this tokenizer changes the text that it reads, so tokens have no place in it; use a fast one")
+    offsets = [(int(a), int(b)) for a, b in found.tolist()]
+    if add_special_tokens:
+        whole = list(tokenizer(text)["input_ids"])
+        if whole[1 : len(ids) + 1] == ids:  # a start token
+            return [whole[0], *ids], [(0, 0), *offsets]
+    return ids, offsets
+
+
+def _control_tokens(tokenizer: Any) -> dict[int, str]:
+    """The special tokens by id, without the unknown token: odd characters become it without any harm."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return {int(i): token.content for i, token in added.items() if token.special and i != unknown}
+
+
+def _within(span: Span, quoted: Sequence[Span]) -> bool:
+    return span[0] < span[1] and any(start < span[1] and span[0] < stop for start, stop in quoted)
+
+
+def _reread(
+    tokenizer: Any, text: str, section: Span, quoted: Sequence[Span], written: list[str]
+) -> tuple[list[int], list[Span]]:
+    """The tokens of one section of the text, which ends at the template's own control tokens, read as plain text.
+
+    A tokenizer reads the stretches between control tokens one by one, so a section can be read alone, with special
+    tokens split into plain pieces. That holds for byte-level tokenizers but not for all, so it is first tried on
+    harmless text of the same shape.
+    """
+    start, stop = section
+    if not getattr(tokenizer, "is_fast", False):
+        raise _refusal(written)
+    harmless = text
+    for a, b in quoted:
+        piece = text[a:b]
+        for control in written:
+            piece = piece.replace(control, "x" * len(control))
+        harmless = harmless[:a] + piece + harmless[b:]
+    ids, offsets = _tokens(tokenizer, harmless, add_special_tokens=False)
+    expected = [token for token, span in zip(ids, offsets, strict=True) if start <= span[0] and span[1] <= stop]
+    if _plain(tokenizer, harmless[start:stop])[0] != expected:
+        raise _refusal(written)
+    ids, offsets = _plain(tokenizer, text[start:stop])
+    return ids, [(a + start, b + start) for a, b in offsets]
+
+
+def _plain(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:
+    return _tokens(tokenizer, text, add_special_tokens=False, split_special_tokens=True)
+
+
+def _refusal(written: list[str]) -> InputError:
+    return InputError(
+        f"the text contains {', '.join(written)}, which this model's tokenizer can only read as control tokens; "
+        "remove them from the text"
+    )

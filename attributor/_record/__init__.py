@@ -1,0 +1,47 @@
+"""Record a transformers model while it runs: queries, keys and log-sum-exps of the selected heads.
+
+`attention_interface.py` is the only file that uses transformers' attention interface.
+"""
+
+from attributor._record.attention_interface import (
+    attached,
+    attention_modules,
+    check_decoder,
+    check_recordable,
+    implementation,
+)
+from attributor._record.fused_attention import FULL
+from attributor._record.head_weights import HeadWeights, Transform
+from attributor._record.inputs import answer_length, check_ids, check_tokenizer, per_row, prompt_lengths, sequences
+from attributor._record.layer_steps import layer_step
+from attributor._record.offload import Offload
+from attributor._record.projection import output_norm
+from attributor._record.recorded_attention import RecordedAttention, forward, record_attention
+from attributor._record.recorder import Recorder
+from attributor._record.tape import Span, Tape
+
+__all__ = [
+    "FULL",
+    "HeadWeights",
+    "Offload",
+    "RecordedAttention",
+    "Recorder",
+    "Span",
+    "Tape",
+    "Transform",
+    "answer_length",
+    "attached",
+    "attention_modules",
+    "check_decoder",
+    "check_ids",
+    "check_recordable",
+    "check_tokenizer",
+    "forward",
+    "implementation",
+    "layer_step",
+    "output_norm",
+    "per_row",
+    "prompt_lengths",
+    "record_attention",
+    "sequences",
+]

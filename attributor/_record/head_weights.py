@@ -1,0 +1,100 @@
+"""Head weights as numbers for one model: what the recorder, the sweep and the methods take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from attributor._checks import check_number
+from attributor._errors import InputError
+
+__all__ = ["HeadWeights", "Transform"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How one layer's attention is changed before its heads are added: P^power, times c of the key, sink kept or not.
+
+    Attributes:
+        power: the exponent of every attention weight.
+        value_norms: multiply what key j gives by c_h[j] = ||W_O^h v_j^h||.
+        sink: "keep", or "drop": attention to the first position is left out.
+
+    Raises:
+        InputError: a field that is out of its range.
+    """
+
+    power: float = 1.0
+    value_norms: bool = False
+    sink: str = "keep"
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        object.__setattr__(self, "power", check_number("power", self.power, positive=True))
+        if not isinstance(self.value_norms, bool):
+            raise InputError(f"value_norms must be True or False, got {self.value_norms!r}")
+        if not isinstance(self.sink, str) or self.sink not in ("keep", "drop"):
+            raise InputError(f"sink must be 'keep' or 'drop', got {self.sink!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadWeights:
+    """A `Weights` resolved for a model of L layers with H heads; `attributor._heads.resolution.resolve` makes it.
+
+    Attributes:
+        heads: (L, H) float32 on the CPU, finite and >= 0, at least one > 0.
+        power: as in `Weights`.
+        value_norms: as in `Weights`.
+        sink: as in `Weights`.
+        question: as in `Weights`.
+        name: the rule that it was made from, "custom" for a tensor.
+        note: where the weights come from, one line.
+        source: the model in which the heads were found; "" where they were not found in one.
+        meta: what else the weights file says, for people.
+    """
+
+    heads: Tensor
+    power: float = 1.0
+    value_norms: bool = False
+    sink: str = "keep"
+    question: float = 0.0
+    name: str = "custom"
+    note: str = ""
+    source: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(L, H)."""
+        L, H = self.heads.shape
+        return L, H
+
+    @property
+    def count(self) -> int:
+        """How many heads have a weight > 0."""
+        return int((self.heads > 0).sum())
+
+    @property
+    def growth(self) -> float:
+        """What `normalize=False` multiplies by: prod_l (1 + sum_h w[l, h])."""
+        return float((1 + self.heads.double().sum(1)).prod())
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether rows of the weighted attention sum to 1, but for what a sink took: missing mass is then known."""
+        return self.power == 1 and not self.value_norms
+
+    @property
+    def transform(self) -> Transform:
+        """How attention is changed before heads are added."""
+        return Transform(self.power, self.value_norms, self.sink)
+
+    def chosen(self, layer: int) -> list[int]:
+        """The heads of a layer with a weight > 0, ascending."""
+        heads: list[int] = self.heads[layer].nonzero()[:, 0].tolist()
+        return heads
+
+    def __repr__(self) -> str:
+        """Short: the rule and how many heads it chose."""
+        L, H = self.shape
+        return f"HeadWeights({self.name!r}, {self.count} of {L} x {H} heads)"

@@ -1,0 +1,73 @@
+"""What a recorded model has read, call by call: ids, padding, and where the answer began."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attributor._errors import RecordingError, UnsupportedModelError
+from attributor._record.mask import Mask
+
+__all__ = ["History", "Turn"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One call of generate(): how much it was given, and which ids end and pad what it writes."""
+
+    prompt: int
+    ends: tuple[int, ...]
+    pad: int | None
+
+
+class History:
+    """The forward calls of one sequence, or of one batch of them, in cache positions.
+
+    Attributes:
+        calls: (start, tokens) of every forward call whose positions still stand.
+        turn: the last call of generate(), None where the model was called by itself.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+        self.turn: Turn | None = None
+        self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 where a position is padding
+        self._ids: list[tuple[int, Tensor]] = []  # (start, (B, Q))
+
+    @property
+    def length(self) -> int:
+        """Positions read so far."""
+        return sum(self.calls[-1]) if self.calls else 0
+
+    @property
+    def batch(self) -> int:
+        """Sequences read at once."""
+        return self._first[0][1].shape[0]
+
+    def add(self, mask: Mask, ids: Tensor | None) -> None:
+        """A forward call begins. What was read before from its start on is forgotten: the cache was cropped."""
+        start, count = mask.start, mask.first.shape[1]
+        if start < self.length:
+            self.calls = [(s, min(n, start - s)) for s, n in self.calls if s < start]
+            self._first = [(s, first[:, : start - s]) for s, first in self._first if s < start]
+            self._ids = [(s, known[:, : start - s]) for s, known in self._ids if s < start]
+        self.calls.append((start, count))
+        self._first.append((start, mask.first))
+        if ids is not None and ids.shape[1] == count:
+            self._ids.append((start, ids))
+
+    def real(self, row: int) -> tuple[int, int]:
+        """The bounds of the unpadded part of one sequence."""
+        index = (torch.cat([first[row] for _, first in self._first]) >= 0).nonzero()
+        if not index.numel():
+            raise RecordingError(f"sequence {row} of the batch is all padding")
+        low, high = int(index[0]), int(index[-1]) + 1
+        if high - low != index.numel():
+            raise UnsupportedModelError(f"sequence {row} has padding between its tokens; pad on one side only")
+        return low, high
+
+    def tokens(self, row: int) -> Tensor | None:
+        """(N,) the ids that were read, or None where the model was given embeddings."""
+        if sum(ids.shape[1] for _, ids in self._ids) != self.length:
+            return None
+        return torch.cat([ids[row].to("cpu") for _, ids in self._ids])

@@ -1,0 +1,179 @@
+"""What was recorded of a model's attention, layer by layer, readable without the model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
+from attributor._models import ModelFacts, accepts, device_of, model_facts
+from attributor._record.attention_interface import attached, layer_names
+from attributor._record.head_weights import HeadWeights, Transform
+from attributor._record.history import History
+from attributor._record.layer_steps import attention_rows
+from attributor._record.recorder import Recorder
+from attributor._record.tape import Layer, Span, Tape
+
+__all__ = ["RecordedAttention", "forward", "record_attention"]
+
+
+class RecordedAttention:
+    """The attention of one model on one batch of sequences.
+
+    Attributes:
+        facts: of the model.
+        weights: those that chose the recorded heads.
+    """
+
+    def __init__(self, recorder: Recorder, facts: ModelFacts) -> None:
+        self.facts = facts
+        self.weights = recorder.weights
+        self._recorder = recorder
+
+    @property
+    def history(self) -> History:
+        """What the model has read."""
+        return self._recorder.history
+
+    @property
+    def tapes(self) -> dict[int, Tape]:
+        """The recorded layers, those with a chosen head, by number."""
+        return self._recorder.tapes
+
+    @property
+    def sink(self) -> bool:
+        """Whether a learned sink takes a share of the attention."""
+        return self._recorder.sink
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of query, key and log-sum-exp that the recording keeps alive."""
+        return sum(tape.nbytes() for tape in self.tapes.values())
+
+    def span(self, row: int = 0) -> Span:
+        """The unpadded part of one sequence of the recorded batch."""
+        return Span(row, *self.history.real(row))
+
+    def check(self) -> None:
+        """See that the recording holds every layer of a sequence, in finite numbers.
+
+        Raises:
+            RecordingError: nothing was recorded.
+            UnsupportedModelError: some layers did not pass through the recorder.
+            NumericsError: logits that are not finite.
+        """
+        if not self.history.calls:
+            raise RecordingError("nothing was recorded: run model.generate(...) or model(...) inside the with block")
+        missing = self._recorder.missing()
+        if missing:
+            raise UnsupportedModelError(
+                f"{self.facts.kind}: the attention of {layer_names(missing)} did not pass through the recorder "
+                "(a hybrid, or attention code of its own), so a flow without them would be wrong"
+            )
+        if not bool(self._recorder.finite):
+            raise NumericsError(
+                "the model's logits are not finite; do its weights hold NaN, or did 16-bit arithmetic overflow?"
+            )
+
+    @torch.no_grad()
+    def attention(
+        self,
+        layer: int,
+        heads: Tensor,
+        positions: Tensor,
+        *,
+        power: float = 1.0,
+        value_norms: bool = False,
+        sink: str = "keep",
+        row: int = 0,
+        impl: str | None = None,
+    ) -> Tensor:
+        """Attention of one layer for selected queries, summed over heads; no composition across layers.
+
+            Y[i, j] = sum_h heads[h] P[h, i, j]^power c_h[j]
+
+        Args:
+            layer: counted from 0.
+            heads: (H,) float >= 0, not all 0, of the heads that were recorded.
+            positions: (O,) int64, the queries, counted in the real positions of the sequence.
+            power: as in `Weights`.
+            value_norms: as in `Weights`.
+            sink: as in `Weights`.
+            row: which sequence of the recorded batch.
+            impl: as in `attributor.flow`.
+
+        Returns:
+            (O, N) float32 on the CPU, N the real positions that were read.
+
+        Raises:
+            InputError: heads or positions of another shape or out of range.
+            RecordingError: the layer or a head of it was not recorded.
+        """
+        self.check()
+        span = self.span(row)
+        H = self.weights.shape[1]
+        if heads.shape != (H,) or not bool((heads >= 0).all()) or not bool(heads.any()):
+            raise InputError(f"heads must be ({H},) numbers >= 0, not all 0, got {tuple(heads.shape)} {heads.tolist()}")
+        if positions.ndim != 1 or not bool(((positions >= 0) & (positions < span.length)).all()):
+            raise InputError(f"positions must be (O,), each 0 to {span.length - 1}, got {positions.tolist()}")
+        tape = self.tapes.get(layer)
+        chosen = heads.nonzero()[:, 0].tolist()
+        if tape is None or not set(chosen) <= set(tape.heads):
+            raise RecordingError(f"heads {chosen} of layer {layer} were not all recorded")
+        if value_norms and not tape.log_value:
+            raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
+        transform = Transform(power, value_norms, sink)
+        return attention_rows(tape.layer(span, chosen), heads[chosen], positions, transform, impl)
+
+    def layer(self, index: int, *, row: int = 0) -> Layer:
+        """What was recorded of one layer, for methods that are built on `flow_step` itself.
+
+        Args:
+            index: counted from 0.
+            row: which sequence of the recorded batch.
+
+        Returns:
+            Query, key and log-sum-exp of the heads that were recorded, at the real positions of the sequence.
+
+        Raises:
+            RecordingError: nothing of this layer was recorded.
+        """
+        self.check()
+        if index not in self.tapes:
+            raise RecordingError(
+                f"layer {index} was not recorded; there are {sorted(self.tapes)}, those with chosen heads"
+            )
+        return self.tapes[index].layer(self.span(row))
+
+
+@contextmanager
+def record_attention(
+    model: Any,
+    weights: HeadWeights,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    keep: str = "auto",
+) -> Iterator[RecordedAttention]:
+    """Record the heads that `weights` choose while the model reads inside the with block.
+
+    Args:
+        model: a transformers decoder-only model that can be recorded.
+        weights: of the model.
+        progress: called with ("prompt", layers done, layers) while the model reads.
+        keep: as in `attributor.flow`.
+
+    Raises:
+        RecordingError: the model is being recorded already.
+    """
+    recorder = Recorder(weights, progress=progress, keep=keep)
+    with attached(model, recorder):
+        yield RecordedAttention(recorder, model_facts(model))
+
+
+@torch.no_grad()
+def forward(model: Any, ids: Tensor) -> None:
+    """Have the model read the ids (N,), computing one row of logits: enough to see that they are finite."""
+    options = {"logits_to_keep": 1} if accepts(model.forward, "logits_to_keep") else {}
+    model(input_ids=ids[None].to(device_of(model)), use_cache=False, **options)

@@ -1,0 +1,31 @@
+"""`Flow`, the result: scores by token, sentence and document, its file, its page, its plots.
+
+Holds numpy arrays and imports torch only to hand out tensors. `view` computes what the web views show.
+"""
+
+from attributor._result.flow import Flow, load, open_mapped
+from attributor._result.flow_file import pack_flow
+from attributor._result.grouped import Grouped, Hit
+from attributor._result.safetensors_arrays import pack
+from attributor._result.view.assets import static_folder
+from attributor._result.view.encode import encode_view
+from attributor._result.view.flow_view import FlowView
+from attributor._result.view.page import render_page
+from attributor._result.view.scores import Scores
+from attributor._result.view.visible import visible
+
+__all__ = [
+    "Flow",
+    "FlowView",
+    "Grouped",
+    "Hit",
+    "Scores",
+    "encode_view",
+    "load",
+    "open_mapped",
+    "pack",
+    "pack_flow",
+    "render_page",
+    "static_folder",
+    "visible",
+]

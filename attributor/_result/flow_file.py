@@ -1,0 +1,175 @@
+"""Flow files, docs/flow-file.md: one reader and one writer. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._errors import FileFormatError, InputError
+from attributor._io import FLOW, check_kind, open_checked, read_header, write_atomically
+from attributor._result.safetensors_arrays import map_tensors, pack_parts
+from attributor._text import Segment
+
+if TYPE_CHECKING:
+    from attributor._result.flow import Flow
+
+__all__ = ["pack_flow", "read_flow", "write_flow"]
+
+CHEAP = 200_000  # characters of a text whose sentences are split for the file, if nobody asked for them: 0.6 s
+CHUNK = 1 << 20  # bytes
+
+Array = npt.NDArray[Any]
+
+
+def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
+    """Write a flow; see `Flow.save`."""
+
+    def write(file: Path) -> None:
+        with file.open("wb") as out:
+            out.writelines(pack_flow(flow)[1])
+
+    write_atomically(path, write)
+
+
+def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
+    """How many bytes the flow's file has, and the bytes, at most a megabyte at a time; scores are not copied before."""
+    arrays = flow.arrays
+    tensors: dict[str, Array] = {"scores": arrays.scores, "ids": arrays.ids}
+    if arrays.missing_mass is not None:
+        tensors["missing_mass"] = arrays.missing_mass
+    for name, text, places, offsets in (
+        ("text", flow.text, "offsets", arrays.offsets),
+        ("answer", flow.answer, "answer_offsets", arrays.answer_offsets),
+    ):
+        if text is not None and offsets is not None:
+            tensors[name] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+            tensors[places] = offsets.astype(np.int32)
+    if flow.text is not None and ("sentence_spans" in vars(flow) or len(flow.text) <= CHEAP):
+        tensors["sentences"] = flow.sentence_spans.astype(np.int32)
+    metadata = {
+        "format": FLOW.format,
+        "version": str(FLOW.version),
+        "documents": json.dumps([[d.start, d.stop, d.label] for d in flow.documents]),
+        "meta": json.dumps(dict(flow.meta)),
+    }
+    if flow.normalized is not None:
+        metadata["normalized"] = str(flow.normalized).lower()
+    parts = pack_parts(tensors, metadata)
+    return sum(len(part) for part in parts), _chunks(parts)
+
+
+def _chunks(parts: list[bytes | memoryview]) -> Iterator[bytes]:
+    for part in parts:
+        for at in range(0, len(part), CHUNK):
+            yield bytes(part[at : at + CHUNK])
+
+
+def read_flow(path: str | os.PathLike[str], make: Callable[..., Flow], *, mapped: bool = False) -> Flow:
+    """Read a flow; see `attributor.load`, and for `mapped` `open_mapped`.
+
+    `make` is the class `Flow`, which imports this module.
+    """
+    name = str(Path(path).expanduser())
+    with open_checked(path) as file:
+        header = read_header(file, name)
+        check_kind(name, header.metadata)
+        try:
+            return _build(map_tensors(file, header), header.metadata, make, mapped)
+        except (InputError, KeyError, TypeError, ValueError, RecursionError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise FileFormatError(f"{name} is a flow file whose parts do not fit together: {what}") from error
+
+
+def _build(tensors: dict[str, Array], metadata: Mapping[str, str], make: Callable[..., Flow], mapped: bool) -> Flow:
+    def read(name: str) -> Array | None:
+        return np.array(tensors[name]) if name in tensors else None
+
+    meta = _read_meta(metadata)
+    text = _decode("text", read("text"))
+    flow = make(
+        scores=tensors["scores"] if mapped else np.array(tensors["scores"]),
+        ids=np.array(tensors["ids"]),
+        missing_mass=read("missing_mass"),
+        normalized=_read_normalized(metadata, meta),
+        text=text,
+        offsets=read("offsets"),
+        answer=_decode("answer", read("answer")),
+        answer_offsets=read("answer_offsets"),
+        documents=_read_documents(metadata),
+        meta=meta,
+    )
+    sentences = read("sentences")
+    if text is not None and sentences is not None:
+        vars(flow)["sentence_spans"] = _check_sentences(sentences, len(text))
+    return flow
+
+
+def _decode(name: str, data: Array | None) -> str | None:
+    if data is None:
+        return None
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise InputError(f"{name} must be bytes of UTF-8, got {data.shape} of {data.dtype}")
+    return data.tobytes().decode("utf-8")
+
+
+def _read_normalized(metadata: Mapping[str, str], meta: Mapping[str, str]) -> bool | None:
+    """The argument `normalized` of `Flow`.
+
+    Raises:
+        InputError: the file says neither "true" nor "false".
+    """
+    written = metadata.get("normalized")
+    if written is None:  # not known; or a file of version 0.1, which says it in `meta`
+        return False if meta.get("normalize", "true").lower() == "false" else None
+    if written not in ("true", "false"):
+        raise InputError(f'normalized must be "true" or "false", got {written[:20]!r}')
+    return written == "true"
+
+
+def _read_documents(metadata: Mapping[str, str]) -> list[Segment]:
+    """The documents as they stand there, not yet checked against the text.
+
+    Raises:
+        ValueError, TypeError: they are no list of [start, stop, label or null].
+    """
+    documents = json.loads(metadata.get("documents", "[]"))
+    try:
+        return [
+            Segment(int(start), int(stop), "", None if label is None else str(label))
+            for start, stop, label in documents
+        ]
+    except OverflowError as error:  # 1e999 is infinite
+        raise ValueError(str(error)) from error
+
+
+def _read_meta(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What made the flow.
+
+    Raises:
+        InputError: it is not an object; ValueError: not JSON.
+    """
+    meta = json.loads(metadata.get("meta", "{}"))
+    if not isinstance(meta, dict):
+        raise InputError("meta must be an object of strings")
+    return {str(key): str(value) for key, value in meta.items()}
+
+
+def _check_sentences(spans: npt.NDArray[Any], length: int) -> npt.NDArray[np.int64]:
+    """Sentences of a text of `length` characters, checked: (s, 2) int64, in order, none empty or over another.
+
+    Raises:
+        InputError: spans of another shape, out of order, or outside of the text.
+    """
+    if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype.kind not in "iu":
+        raise InputError(f"sentences must be (s, 2) integers, got {spans.shape} of {spans.dtype}")
+    clipped = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger ones would wrap around
+    borders = np.concatenate([[0], clipped.ravel(), [length]])
+    if (np.diff(borders) < 0).any() or (clipped[:, 0] == clipped[:, 1]).any():
+        raise InputError(f"sentences must be spans of the text's {length} characters, in order, none over another")
+    return clipped

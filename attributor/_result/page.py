@@ -1,0 +1,67 @@
+"""A flow as one standalone page, for a file or a notebook; what is in the page is made in attributor/_result/view."""
+
+from __future__ import annotations
+
+import html
+import os
+from typing import TYPE_CHECKING
+
+from attributor._io import write_atomically
+from attributor._result.grouped import shorten
+from attributor._result.view import FlowView
+from attributor._result.view import page as pages
+from attributor._result.view.page import FILE_LIMIT, NOTEBOOK_LIMIT
+from attributor._result.view.visible import visible
+
+if TYPE_CHECKING:
+    from attributor._result.flow import Flow
+
+__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "notebook", "page", "visible", "write_page"]
+
+
+def page(flow: Flow, limit: int = FILE_LIMIT) -> str:
+    """The page as a string; long flows are shown by sentences, then by larger pieces, to stay under `limit` bytes.
+
+    The text itself is never cut: a prompt longer than the limit makes a page longer than it.
+
+    Raises:
+        AttributorError: this installation has no front end.
+    """
+    return pages.render_page(FlowView(flow), limit)
+
+
+def notebook(flow: Flow) -> str:
+    """The page in a sandboxed frame, or a plain table where it would be too large to keep in a notebook."""
+    return pages.frame(FlowView(flow)) or _table(flow)
+
+
+def write_page(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a page as UTF-8, in one step.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_atomically(path, text.encode("utf-8"))
+
+
+def _summary(flow: Flow) -> str:
+    parts = [flow.meta["model"]] if "model" in flow.meta else []
+    parts.append(f"{flow.prompt_length:,} prompt tokens")
+    parts.append(f"{len(flow.scores):,} answer tokens" if flow.answered else "the next token")
+    if "weights" in flow.meta:
+        parts.append(f"weights {flow.meta['weights']}")
+    return " · ".join(parts)
+
+
+def _table(flow: Flow) -> str:
+    kind = "document" if flow.documents else "sentence" if flow.text is not None and flow.sentences else "token"
+    rows = "".join(
+        f"<tr><td style='text-align:right'>{hit.share:{'.1%' if flow.normalized else '.3g'}}</td>"
+        f"<td style='text-align:left'>{html.escape(visible(hit.label or shorten(hit.text, 160)))}</td></tr>"
+        for hit in flow.top(10, by=kind)
+    )
+    return (
+        f"<p>{html.escape(visible(_summary(flow)))}. Too large for a notebook: <code>flow.to_html('flow.html')</code> "
+        f"writes the whole page.</p><table><thead><tr><th>share</th><th>{kind}</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )

@@ -1,0 +1,75 @@
+"""Arrays as the bytes of a safetensors file, and back from a file without reading it.
+
+The library writes its metadata in an order that differs from run to run; a page must come out the same each time.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._errors import InputError
+from attributor._io import Header
+
+__all__ = ["map_tensors", "pack", "pack_parts", "smallest"]
+
+Array = npt.NDArray[Any]
+NAMES = {
+    "|b1": "BOOL", "|u1": "U8", "|i1": "I8", "<u2": "U16", "<i2": "I16", "<f2": "F16", "<u4": "U32", "<i4": "I32",
+    "<f4": "F32", "<u8": "U64", "<i8": "I64", "<f8": "F64",
+}  # fmt: skip
+DTYPES = {name: np.dtype(code) for code, name in NAMES.items()}
+
+
+def pack_parts(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> list[bytes | memoryview]:
+    """A safetensors file in pieces, for writing one after another; arrays that are contiguous are not copied."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    parts: list[bytes | memoryview] = []
+    at = 0
+    # the widest elements first: each tensor begins at a multiple of its element's size, as typed arrays need it
+    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+        data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        header[name] = {
+            "dtype": NAMES[data.dtype.str],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + data.nbytes],
+        }
+        at += data.nbytes
+        if data.size:
+            parts.append(data.reshape(-1).view(np.uint8).data)
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *parts]
+
+
+def pack(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file as bytes; the same for the same arguments."""
+    return b"".join(pack_parts(tensors, metadata))
+
+
+def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
+    """Read-only `np.memmap` arrays over the file's own pages; nothing is read before it is looked at.
+
+    Tensors of dtypes that numpy lacks are left out.
+
+    Raises:
+        InputError: the file cannot be mapped.
+    """
+    try:
+        return {
+            name: np.memmap(file, DTYPES[place.dtype], "r", place.start, place.shape)
+            if place.stop > place.start
+            else np.zeros(place.shape, DTYPES[place.dtype])  # nothing cannot be mapped
+            for name, place in header.tensors.items()
+            if place.dtype in DTYPES
+        }
+    except (OSError, ValueError) as error:
+        raise InputError(f"it cannot be mapped into memory ({error})") from error
+
+
+def smallest(values: Array) -> Array:
+    """Integers of at least 0 in the smallest of U8, U16 and I32 that holds them."""
+    most = int(values.max(initial=0))
+    return values.astype(np.uint8 if most < 256 else np.uint16 if most < 65_536 else np.int32)

@@ -1,0 +1,154 @@
+"""View files: what the case page needs before anything is pointed at. The format's name is "attributor.view".
+
+Tensors, with integers in the smallest of U8, U16 and I32 that holds them, characters as Unicode code points, u units of
+the prompt and o rows of the answer: text U8, UTF-8; lengths (u) characters of each unit; token_counts (u), absent if
+all are 1; sentence_runs and document_runs I32 (m, 2), [[which one or -1, how many units], ...]; answer U8, UTF-8;
+answer_lengths (o) characters of each row; total F32 (u), the mean of all rows; on_answer and missing F32 (o), absent
+where they are not known; gold and gold_documents I32, absent where nobody marked any. Only in pages: rows U16 or U8
+(o, u), ``steps * sqrt(score / largest of the row)``, steps 65535 or 255, and largest F32 (o).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._result.flow_arrays import Floats
+from attributor._result.safetensors_arrays import pack, smallest
+from attributor._result.view.flow_view import FlowView
+from attributor._result.view.units import Units, answer_texts, fewer_units, lengths_of, runs_of
+
+__all__ = ["FORMAT", "VERSION", "encode_page_view", "encode_view", "title_of"]
+
+FORMAT = "attributor.view"
+VERSION = 1
+
+Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a page carries: (r, u) steps of the square root of their share of the row's largest, (r,)."""
+
+    steps: Array
+    largest: Floats
+
+
+def title_of(view: FlowView) -> str:
+    """What the page is called."""
+    if view.title:
+        return view.title
+    answer = " ".join((view.flow.answer or "").split())
+    if not answer:
+        return "attributor: a flow"
+    return f"attributor: {answer if len(answer) <= 60 else answer[:59] + '…'}"
+
+
+def encode_view(view: FlowView) -> bytes:
+    """The view file of a flow by token, without rows: 1 MB for 100,000 tokens x 512 rows.
+
+    Raises:
+        FileFormatError: scores that are NaN or infinite.
+    """
+    scores = view.scores
+    rows_first = np.arange(scores.count, dtype=np.int64)
+    return _encode(view, scores.units, scores.total, rows_first, None, [])
+
+
+def encode_page_view(view: FlowView, room: int) -> bytes:
+    """The view file of a page: with rows, and units and rows put together so that there are `room` bytes of scores.
+
+    Raises:
+        FileFormatError: scores that are NaN or infinite.
+    """
+    scores = view.scores
+    o = scores.count
+    units = fewer_units(scores.units, o, room)
+    # where each unit begins among the token units, whose total is known
+    total = np.add.reduceat(scores.total, np.searchsorted(scores.units.first, units.first), dtype=np.float64)
+    notes = list(units.notes)
+    together = -(-o * len(units) // room)
+    rows_first = np.arange(0, o, together, dtype=np.int64)
+    if together > 1:
+        notes.append(f"The answer is long: {together} tokens of it are shown together, as their mean.")
+    steps = 65535 if 2 * len(rows_first) * len(units) <= room else 255
+    rows = _quantise(view.flow.arrays.scores, units.first, rows_first, steps)
+    if steps == 255:  # the finer steps are beyond what any digit shows
+        notes.append("Scores are rounded to 255 steps of the square root of their share of the row's largest.")
+    return _encode(view, units, total.astype(np.float32), rows_first, rows, notes)
+
+
+def _encode(
+    view: FlowView, units: Units, total: Floats, rows_first: Ints, rows: Rows | None, notes: list[str]
+) -> bytes:
+    flow, o = view.flow, view.scores.count
+    answer = answer_texts(flow, rows_first)
+    tensors: dict[str, Array] = {
+        "text": _utf8(units.text),
+        "lengths": smallest(np.diff(units.ends, prepend=0)),
+        "sentence_runs": runs_of(units.sentence),
+        "document_runs": runs_of(units.document),
+        "answer": _utf8("".join(answer)),
+        "answer_lengths": smallest(np.array([len(text) for text in answer])),
+        "total": total,
+    }
+    counts = lengths_of(units.first, units.tokens)
+    if (counts != 1).any():
+        tensors["token_counts"] = smallest(counts)
+    for name, values in (("on_answer", view.on_answer), ("missing", flow.arrays.missing_mass)):
+        if values is not None:
+            means = np.add.reduceat(values, rows_first, dtype=np.float64) / lengths_of(rows_first, o)
+            tensors[name] = np.maximum(means, 0.0).astype(np.float32)
+    for name, marked in (("gold", view.gold), ("gold_documents", view.gold_documents)):
+        # a page whose sentences were given up has none to mark
+        if marked is not None and (name == "gold_documents" or units.sentences):
+            tensors[name] = np.array(sorted(marked), dtype=np.int32)
+    if rows is not None:
+        tensors |= {"rows": rows.steps, "largest": rows.largest}
+    info = {
+        "title": title_of(view),
+        "kind": units.kind,
+        "tokens": units.tokens,
+        "documents": [document.label or "" for document in flow.documents],
+        "sentences": units.sentences,
+        "normalized": bool(flow.normalized),
+        "answered": flow.answered,
+        "sink": units.kind == "token",
+        "question": view.question,
+        "expected": view.expected,
+        "meta": dict(flow.meta),
+        "notes": [*notes, *_remarks(view)],
+    }
+    return pack(tensors, {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)})
+
+
+def _remarks(view: FlowView) -> list[str]:
+    notes = []
+    if not view.flow.normalized:
+        notes.append("Percentages are shares of what reached the prompt; the rest of each row is not known.")
+    if view.flow.text is None:
+        notes.append("The flow carries no text, so token ids are shown; flow.with_text(tokenizer) attaches it.")
+    if view.scores.has_negative:
+        notes.append("Negative scores are shown as 0.")
+    return notes
+
+
+def _quantise(scores: Floats, first: Ints, rows_first: Ints, steps: int) -> Rows:
+    out = np.zeros((len(rows_first), len(first)), dtype=np.uint16 if steps > 255 else np.uint8)
+    largest = np.zeros(len(rows_first), dtype=np.float32)
+    lengths = lengths_of(rows_first, len(scores))
+    for r, (start, length) in enumerate(zip(rows_first, lengths, strict=True)):
+        row = np.add.reduce(scores[start : start + length], axis=0, dtype=np.float64) / length
+        units = np.maximum(np.add.reduceat(row, first), 0.0)
+        most = units.max()
+        if most > 0:
+            largest[r] = most
+            out[r] = np.rint(steps * np.sqrt(units / most))
+    return Rows(out, largest)
+
+
+def _utf8(text: str) -> Array:
+    return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)

@@ -1,0 +1,167 @@
+"""The pieces that a view draws: tokens (those that share a character together), or larger pieces for a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._text import Segment, assign_tokens
+
+if TYPE_CHECKING:
+    from attributor._result.flow import Flow
+
+__all__ = ["Units", "answer_texts", "fewer_units", "lengths_of", "runs_of", "starts_of", "token_units"]
+
+Ints = npt.NDArray[np.int64]
+MOST_UNITS = 20_000  # of a page
+
+
+@dataclass(frozen=True)
+class Units:
+    """U pieces of the prompt, which together are its whole text.
+
+    Attributes:
+        text: the prompt; where a flow carries none, its ids.
+        first: (u,) the first token of each unit; a unit's tokens run up to the next one's.
+        ends: (u,) the character after each unit's last; a unit's text begins where the one before ends.
+        sentence, document: (u,) which one each lies in, -1 for none.
+        sentences: how many sentences there are.
+        tokens: k.
+        kind: "token" or "piece".
+        notes: what the reader should know about all this.
+    """
+
+    text: str
+    first: Ints
+    ends: Ints
+    sentence: Ints
+    document: Ints
+    sentences: int
+    tokens: int
+    kind: str = "token"
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Count the units."""
+        return len(self.first)
+
+    @property
+    def bounds(self) -> Ints:
+        """(u + 1,) the first token of each unit, then k."""
+        return np.append(self.first, self.tokens)
+
+
+def token_units(flow: Flow) -> Units:
+    """Every token a unit, but for those that share a character, or have none."""
+    text, spans = text_and_spans(flow)
+    first = _whole_characters(spans)
+    ends = np.maximum.reduceat(spans[:, 1], first)
+    ends[-1] = len(text)
+    unit_spans = np.stack([spans[first, 0], ends], axis=1)
+    return Units(
+        text=text,
+        first=first,
+        ends=ends,
+        sentence=assign_tokens(unit_spans, segments_of(flow.sentence_spans)),
+        document=assign_tokens(unit_spans, flow.documents),
+        sentences=len(flow.sentence_spans),
+        tokens=flow.prompt_length,
+    )
+
+
+def fewer_units(units: Units, rows: int, room: int) -> Units:
+    """At most `MOST_UNITS` units and, where rows can be put together for the rest, `room` bytes of scores.
+
+    Where tokens are too many they are shown by sentence, where those are too many by runs of equal length.
+    """
+    sentences_tried = (len(units) > MOST_UNITS or rows * len(units) > room) and units.sentences
+    if sentences_tried:
+        keep = starts_of(np.stack([units.sentence, units.document], axis=1))
+        units = _keep(units, keep, "The prompt is long: shares are shown by sentence.")
+    # rather some answer tokens together than less of the prompt than 1,000 pieces
+    most = min(MOST_UNITS, max(room // rows, 1_000))
+    if len(units) > most:
+        keep = _thin(units.document, most)
+        note = f"The prompt is long: it is shown in {len(keep):,} pieces of several tokens or sentences."
+        units = _keep(units, keep, note)
+        units = replace(units, sentence=np.full_like(units.sentence, -1), sentences=0)
+    return units
+
+
+def answer_texts(flow: Flow, rows_first: Ints | None = None) -> list[str]:
+    """The text of each row, or of each run of rows that begins at `rows_first`; ids where there is no text."""
+    o, k = flow.arrays.scores.shape
+    first = np.arange(o) if rows_first is None else rows_first
+    if not flow.answered:
+        return ["(the next token)"]
+    offsets = flow.arrays.answer_offsets
+    if flow.answer is None or offsets is None:
+        ids = flow.arrays.ids[k:].tolist()
+        return [" ".join(str(i) for i in ids[a:b]) + " " for a, b in pairwise([*first.tolist(), o])]
+    stops = np.maximum.accumulate(offsets[:, 1])
+    ends = stops[np.r_[first[1:], o] - 1].tolist()
+    return [flow.answer[a:b] for a, b in pairwise([0, *ends[:-1], len(flow.answer)])]
+
+
+def text_and_spans(flow: Flow) -> tuple[str, Ints]:
+    """The text and the (k, 2) characters of each token; a flow without text shows its ids."""
+    if flow.text is not None and flow.arrays.offsets is not None:
+        return flow.text, flow.arrays.offsets
+    words = [f"{i} " for i in flow.arrays.ids[: flow.prompt_length].tolist()]
+    lengths = np.array([len(word) for word in words], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    return "".join(words), np.stack([ends - lengths, ends], axis=1)
+
+
+def segments_of(spans: Ints) -> list[Segment]:
+    """Spans as `assign_tokens` takes them, without their texts."""
+    return [Segment(start, stop, "") for start, stop in spans.tolist()]
+
+
+def starts_of(keys: Ints) -> Ints:
+    """Where runs of equal rows of (n, m) keys begin."""
+    return np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]).astype(np.int64)
+
+
+def lengths_of(starts: Ints, total: int) -> Ints:
+    """How long each run is, of runs that cover `total` places."""
+    lengths: Ints = np.diff(np.append(starts, total))
+    return lengths
+
+
+def runs_of(values: Ints) -> npt.NDArray[np.int32]:
+    """(m, 2) int32, [[value, how many in a row], ...]."""
+    starts = starts_of(values[:, None])
+    return np.stack([values[starts], lengths_of(starts, len(values))], axis=1).astype(np.int32)
+
+
+def _whole_characters(spans: Ints) -> Ints:
+    """The first token of each run of tokens that share no character with the tokens before them."""
+    reached = np.maximum.accumulate(spans[:, 1])
+    fresh = (spans[1:, 0] >= reached[:-1]) & (spans[1:, 1] > spans[1:, 0])
+    return np.flatnonzero(np.r_[True, fresh]).astype(np.int64)
+
+
+def _thin(document: Ints, most: int) -> Ints:
+    """Starts of runs of equal length within each document, about `most` of them."""
+    borders = starts_of(document[:, None])
+    length = -(-len(document) // max(most - len(borders), most // 2, 1))
+    place = np.arange(len(document)) - np.repeat(borders, lengths_of(borders, len(document)))
+    return np.flatnonzero(place % length == 0).astype(np.int64)
+
+
+def _keep(units: Units, keep: Ints, note: str) -> Units:
+    """The units at `keep`, each together with those up to the next one."""
+    return replace(
+        units,
+        first=units.first[keep],
+        ends=units.ends[np.append(keep[1:], len(units)) - 1],
+        sentence=units.sentence[keep],
+        document=units.document[keep],
+        kind="piece",
+        notes=(*units.notes, note),
+    )

@@ -1,0 +1,184 @@
+"""flow_step: one layer of the recurrence, checked at the door and handed to one implementation."""
+
+from numbers import Integral
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from attributor._checks import check_number
+from attributor._errors import ImplementationError, InputError
+from attributor._step.implementations import choose
+from attributor.kernels.flow_step import reference
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
+
+__all__ = ["flow_step"]
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Implementation(Protocol):
+    """The signature of every implementation: arguments that are checked, and no defaults."""
+
+    def __call__(
+        self,
+        rows: Tensor,  # (O, N)
+        query: Tensor,  # (H, N, D)
+        key: Tensor,  # (G, N, D)
+        row_bias: Tensor,  # (H, N)
+        key_bias: Tensor | None,  # (H, N)
+        *,
+        scale: float,
+        kv_index: Tensor,  # (H,)
+        power: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor: ...  # (O, N)
+
+
+def flow_step(
+    rows: Tensor,
+    query: Tensor,
+    key: Tensor,
+    row_bias: Tensor,
+    key_bias: Tensor | None = None,
+    *,
+    scale: float,
+    kv_index: Tensor | None = None,
+    power: float = 1.0,
+    window: int | None = None,
+    softcap: float | None = None,
+    impl: str | None = None,
+) -> Tensor:
+    """Multiply rows by a weighted sum of attention matrices that are never formed.
+
+        Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
+
+    over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed
+    through ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives
+    rows @ mean-head attention.
+
+    Args:
+        rows: (O, N) float, the rows to multiply.
+        query: (H, N, D) float, after rotary embedding; any strides with a contiguous last dimension.
+        key: (G, N, D), the dtype of `query`, one head a KV head, not repeated.
+        row_bias: (H, N) float, natural logarithm; -inf leaves a row out.
+        key_bias: (H, N) float, natural logarithm; -inf leaves a key out.
+        scale: what the model multiplies q.k with, usually ``D ** -0.5``.
+        kv_index: (H,) integer, the KV head of each query head; default: neighbours share, ``h // (H // G)``.
+        power: the exponent of every attention weight, > 0.
+        window: how many positions, its own included, a query sees; None for all before it.
+        softcap: the cap of the model's logits, > 0; None for no cap.
+        impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here. Only the reference
+            has a gradient, so None takes it where one is asked for (an input requires it, outside of torch.no_grad).
+            "cuda" is for GPUs of compute capability 9.0 and taken by name only: no GPU has run it so far.
+
+    Returns:
+        (O, N), float32, or float64 where the reference is given float64.
+
+    Raises:
+        InputError: shapes, dtypes or devices that do not go together.
+        ImplementationError: `impl` is unknown or not usable here, or has no gradient where one is asked for.
+
+    Equivalent to::
+
+        logit = scale * query @ key[kv_index].mT                      # (H, N, N)
+        weight = (power * logit + row_bias[:, :, None] + key_bias[:, None, :]).exp()
+        return rows @ (weight * causal_and_window).sum(0)
+    """
+    _, N = _shape("rows", rows, ("O", "N"), {})
+    H, _, D = _shape("query", query, ("H", "N", "D"), {"N": N})
+    G, _, _ = _shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
+    _shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
+    if key_bias is not None:
+        _shape("key_bias", key_bias, ("H", "N"), {"H": H, "N": N})
+    if key.dtype != query.dtype:
+        raise InputError(f"query and key need one dtype, got {query.dtype} and {key.dtype}")
+    for name, tensor in (("query", query), ("key", key), ("row_bias", row_bias), ("key_bias", key_bias)):
+        if tensor is not None and tensor.device != rows.device:
+            raise InputError(
+                f"all tensors must be on one device, got rows on {rows.device} and {name} on {tensor.device}"
+            )
+    if rows.device.type == "meta":
+        raise InputError("the tensors are on the device meta, which holds no numbers; move them to a CPU or a GPU")
+    if window is not None and (not isinstance(window, Integral) or isinstance(window, bool) or window < 1):
+        raise InputError(
+            f"window counts the query's own position and must be a whole number >= 1 or None, got {window!r}"
+        )
+    if kv_index is None:
+        if H % G:
+            raise InputError(f"{H} query heads cannot share {G} key heads evenly; pass kv_index")
+        kv_index = torch.arange(H, device=rows.device) // (H // G)
+    else:
+        _kv_index(kv_index, H, G, rows.device)
+    scale = check_number("scale", scale)
+    power = check_number("power", power, positive=True)
+    if softcap is not None:
+        softcap = check_number("softcap", softcap, positive=True, optional=True)
+    floats = (rows, query, key, row_bias, key_bias)
+    gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
+    run = load_implementation(choose(impl, rows.device, query.dtype, D, gradient=gradient))
+    try:
+        return run(
+            rows,
+            query,
+            key,
+            row_bias,
+            key_bias,
+            scale=scale,
+            kv_index=kv_index,
+            power=power,
+            window=None if window is None else int(window),
+            softcap=softcap,
+        )
+    except UnsupportedCall as error:
+        raise InputError(str(error)) from None
+    except ImplementationFailure as error:
+        raise ImplementationError(str(error)) from error
+
+
+def load_implementation(name: str) -> Implementation:
+    """The `flow_step` of kernels/flow_step/`name`.py, imported when it is first needed."""
+    run: Implementation
+    if name == "cuda":
+        from attributor.kernels.flow_step import cuda
+
+        run = cuda.flow_step
+    elif name == "triton":
+        from attributor.kernels.flow_step import triton
+
+        run = triton.flow_step
+    elif name == "cpu":
+        from attributor.kernels.flow_step import cpu
+
+        run = cpu.flow_step
+    else:
+        run = reference.flow_step
+    return run
+
+
+def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str, int]) -> tuple[int, ...]:
+    """The tensor's sizes, once they are known to fit: ``query: (H, N, D)``."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"{name} must be a tensor of shape ({', '.join(letters)}), got {type(tensor).__name__}")
+    wanted = ", ".join(f"{letter}={known[letter]}" if letter in known else letter for letter in letters)
+    shape = tuple(tensor.shape)
+    if len(shape) != len(letters) or any(known.get(x, size) != size for x, size in zip(letters, shape, strict=True)):
+        raise InputError(f"{name} must be ({wanted}), got {shape}")
+    if 0 in shape:
+        raise InputError(f"{name} must not be empty, got {shape}")
+    if tensor.dtype not in FLOATS:
+        raise InputError(f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
+    return shape
+
+
+def _kv_index(kv_index: Tensor, H: int, G: int, device: torch.device) -> None:
+    if not isinstance(kv_index, Tensor):
+        raise InputError(f"kv_index must be a tensor ({H},) of int32 or int64, got {type(kv_index).__name__}")
+    if kv_index.shape != (H,) or kv_index.dtype not in (torch.int32, torch.int64):
+        raise InputError(f"kv_index must be ({H},) int32 or int64, got {tuple(kv_index.shape)} {kv_index.dtype}")
+    if kv_index.device != device:
+        raise InputError(f"all tensors must be on one device, got rows on {device} and kv_index on {kv_index.device}")
+    low, high = torch.stack(kv_index.aminmax()).tolist()  # waits for the device, once
+    if low < 0 or high >= G:
+        raise InputError(f"kv_index names KV heads 0 to {G - 1}, got {low} to {high}")

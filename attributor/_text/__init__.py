@@ -1,0 +1,28 @@
+"""A text's sentences, documents and tokens as character spans.
+
+Imports no torch, so that `attributor explore` starts without it.
+"""
+
+from attributor._text.offsets import token_offsets
+from attributor._text.segments import (
+    Segment,
+    SegmentLike,
+    assign_tokens,
+    find_documents,
+    find_segment,
+    find_segments,
+    is_list,
+    split_sentences,
+)
+
+__all__ = [
+    "Segment",
+    "SegmentLike",
+    "assign_tokens",
+    "find_documents",
+    "find_segment",
+    "find_segments",
+    "is_list",
+    "split_sentences",
+    "token_offsets",
+]

@@ -1,0 +1,173 @@
+"""The command `attributor calibrate`: which heads of a model look facts up, in a table and in a file."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from attributor._errors import OutputError
+from attributor._models import DEFAULT_MODEL
+from attributor.cli import options as opt
+from attributor.cli.run_command import guarded, make_folder, standard_output
+
+if TYPE_CHECKING:
+    from attributor._heads import HeadScores, Weights
+
+__all__ = ["CALIBRATE_HELP", "calibrate"]
+
+CALIBRATE_HELP = opt._flowing("""Find the heads of a model that look facts up, for [cyan]--weights retrieval[/].
+
+The model reads a few dozen prompts that are made up here: ten short documents about invented people, towns, ships and
+firms, and a question whose answer was planted in one sentence or two. A head is good if it looks at the planted
+sentences while the model reads the question and while it answers. No data set and no labels are needed, and one forward
+pass a prompt: a minute or two for a small model on a CPU.
+
+Average precision (AP) says how high the planted sentences rank among all sentences by a head's attention, 1 is best;
+mass is the share of its attention to sentences that they get. fact: one fact is asked for; two_hop: one fact leads to
+another; copy: a code is to be repeated; paraphrase: the question uses other words.
+
+[bold]Examples[/]
+
+[cyan]attributor calibrate --model Qwen/Qwen2.5-0.5B-Instruct[/]
+
+[cyan]attributor calibrate --model Qwen/Qwen2.5-0.5B-Instruct --heads 12 --out heads.safetensors[/]
+
+[cyan]attributor flow --model Qwen/Qwen2.5-0.5B-Instruct -d notes/ -q "When?" --weights heads.safetensors[/]
+
+Without --out the heads go to the cache folder, where [cyan]--weights retrieval[/] finds them; it also does all of this
+by itself where that is needed. Exit status: 0 done; 1 it could not be done; 2 wrong options; 130 interrupted.""")
+
+HEADS_PANEL = "The heads"
+Out = Annotated[
+    Path | None,
+    opt._option(
+        opt.OUTPUT, r"Where to save the weights.  [dim]\[default: the cache folder][/]", "--out", "-o", metavar="FILE"
+    ),
+]
+Overwrite = Annotated[bool, opt._option(opt.OUTPUT, "Replace --out if it is there already.", "--overwrite")]
+Count = Annotated[int, opt._option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
+Seed = Annotated[int, opt._option(HEADS_PANEL, "Another seed makes other prompts.", "--seed", metavar="S")]
+Heads = Annotated[
+    int | None, opt._option(HEADS_PANEL, r"How many to take.  [dim]\[default: 4][/]", "--heads", min=1, metavar="K")
+]
+
+
+def calibrate(
+    model: opt.Model = DEFAULT_MODEL,
+    dtype: opt.DtypeOption = opt.Dtype.auto,
+    device_map: opt.DeviceMap = None,
+    revision: opt.Revision = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    count: Count = 24,
+    seed: Seed = 0,
+    heads: Heads = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Find the heads of a model that look facts up."""
+    with guarded("calibrate", debug):
+        if out is not None:
+            _check_out(out, overwrite)
+        from attributor import _models
+        from attributor._heads import Bar, cache_path, check_heads, choose, keep, measure
+        from attributor._models import model_facts
+
+        loaded, tokenizer = _models.load_model(
+            model, dtype=dtype.value, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
+        )
+        facts = model_facts(loaded)
+        heads = check_heads(heads, facts.layers * facts.heads)  # now, not in a minute
+        with Bar(f"Reading {count} prompts") as bar:
+            scores = measure(loaded, tokenizer, count=count, seed=seed, progress=bar)
+        weights = choose(scores, heads=heads)
+        path = cache_path(loaded) if out is None else out
+        keep(weights, path)
+        with standard_output():
+            if as_json:
+                print(json.dumps(_report(scores, weights, path), indent=2, allow_nan=False))
+            else:
+                _print(scores, weights, path, cached=out is None)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """See that the file can be written before a model is loaded.
+
+    Raises:
+        OutputError: it is there already, or it is a folder, or its folder cannot be written to.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; give a file name")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} is there already; say --overwrite to replace it, or give another name")
+    make_folder(out)
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"cannot write to the folder {out.parent}")
+
+
+def _best(scores: "HeadScores", weights: "Weights") -> list[dict[str, Any]]:
+    """The chosen heads, best first: their weight, AP and mass, over all and by kind."""
+    found = {name: {"mean": scores.mean(name), **scores.by_kind(name)} for name in ("ap", "mass")}
+    return [
+        {
+            "layer": layer,
+            "head": head,
+            "weight": float(weights.heads[layer, head]),  # type: ignore[index]
+            **{name: {kind: float(of[layer, head]) for kind, of in kinds.items()} for name, kinds in found.items()},
+        }
+        for layer, head, _ in json.loads(weights.meta["heads"])
+    ]
+
+
+def _report(scores: "HeadScores", weights: "Weights", path: Path) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "model": scores.meta["model"],
+        "file": str(path),
+        "prompts": int(scores.meta["prompts"]),
+        "seed": int(scores.meta["seed"]),
+        "documents": int(scores.meta["documents"]),
+        "tokens": int(scores.meta["tokens"]),
+        "seconds": float(scores.meta["seconds"]),
+        "layers": scores.shape[0],
+        "heads_per_layer": scores.shape[1],
+        "chance": float(weights.meta["chance"]),
+        "heads": _best(scores, weights),
+    }
+
+
+def _print(scores: "HeadScores", weights: "Weights", path: Path, *, cached: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from attributor._heads import shipped_models
+    from attributor.cli.safe import safe
+
+    console = Console(highlight=False, soft_wrap=True)
+    meta, (L, H) = scores.meta, scores.shape
+    console.print(Text(f"{safe(meta['model'])}: the heads that retrieve, of {L} layers of {H}", "bold"))
+    table = Table(box=None, pad_edge=False)
+    kinds = list(dict.fromkeys(scores.kinds))
+    for name in ("layer", "head", "AP", "mass", *kinds):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in _best(scores, weights):
+        cells = [f"{row['ap'][kind]:.2f} / {row['mass'][kind]:.2f}" for kind in kinds]
+        table.add_row(
+            str(row["layer"]), str(row["head"]), f"{row['ap']['mean']:.2f}", f"{row['mass']['mean']:.2f}", *cells
+        )
+    console.print(table)
+    console.print(
+        Text(
+            f"AP and mass, then AP / mass by kind; {meta['prompts']} prompts of {meta['documents']} documents, seed "
+            f"{meta['seed']}; a random order would have AP {float(weights.meta['chance']):.2f}; "
+            f"{meta['seconds']} seconds",
+            "dim",
+        )
+    )
+    console.print(Text(f"Wrote {safe(str(path))}", "dim"))
+    if cached and meta["model"] in shipped_models():
+        console.print(
+            Text("Note: for this model --weights retrieval takes the heads that are shipped; pass the file.", "yellow")
+        )

@@ -1,0 +1,163 @@
+"""The commands of `attributor`: those that are defined here, and where the others come from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attributor._models import DEFAULT_MODEL
+from attributor.cli import eval_commands
+from attributor.cli import options as opt
+from attributor.cli.calibrate import CALIBRATE_HELP, calibrate
+from attributor.cli.prompt_source import Source, example, read_source
+from attributor.cli.run_command import View, check_outputs, guarded, make_folder, run, standard_output
+from attributor.cli.web import EXPLORE_HELP, SERVE_HELP, explore, serve
+
+__all__ = ["app"]
+
+VIEW = ("how", "top", "as_json", "html", "save")
+SETTINGS = (
+    "model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens",
+)  # fmt: skip
+
+app = typer.Typer(
+    name="attributor",
+    help=opt.HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # an unexpected error is a bug, and its plain traceback is what a report needs
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # --device_map is --device-map
+    },
+)
+app.add_typer(eval_commands.app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"attributor {version('attributor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _attribute(given: dict[str, Any], read: Callable[[], Source]) -> None:
+    """What `flow` and `demo` share: refuse what cannot work before a model is loaded, then run.
+
+    Args:
+        given: the command's options by name, as typer parsed them.
+        read: reads the prompt's files.
+    """
+    view = View(by=given["by"].value, **{name: given[name] for name in VIEW})
+    source = read()
+    check_outputs(view)
+    run(source, view, dtype=given["dtype"].value, **{name: given[name] for name in SETTINGS if name in given})
+
+
+@app.command(help=opt.FLOW_HELP)
+def flow(
+    context: typer.Context,
+    document: opt.Documents = None,
+    question: opt.Question = None,
+    instruction: opt.Instruction = None,
+    messages: opt.Messages = None,
+    prompt_file: opt.PromptFile = None,
+    chat: opt.Chat = None,
+    system: opt.System = None,
+    answer: opt.Answer = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    model: opt.Model = DEFAULT_MODEL,
+    dtype: opt.DtypeOption = opt.Dtype.auto,
+    device_map: opt.DeviceMap = None,
+    revision: opt.Revision = None,
+    trust_remote_code: opt.TrustRemoteCode = False,
+    weights: opt.Weights = "mean",
+    power: opt.Power = None,
+    impl: opt.Impl = None,
+    by: opt.ByOption = opt.By.sentence,
+    how: opt.How = "sum",
+    top: opt.Top = 10,
+    as_json: opt.Json = False,
+    html: opt.Html = None,
+    save: opt.Save = None,
+    debug: opt.Debug = False,
+) -> None:
+    """Attribute an answer to the user's own documents, messages or text."""
+    with guarded("flow", debug):
+        _attribute(
+            context.params,
+            lambda: read_source(
+                documents=document or (),
+                question=question,
+                instruction=instruction,
+                messages=messages,
+                prompt_file=prompt_file,
+                chat=chat,
+                system=system,
+                answer=answer,
+                max_new_tokens=max_new_tokens,
+            ),
+        )
+
+
+@app.command(help=opt.DEMO_HELP)
+def demo(
+    context: typer.Context,
+    question: opt.Question = None,
+    answer: opt.Answer = None,
+    max_new_tokens: opt.MaxNewTokens = None,
+    model: opt.Model = DEFAULT_MODEL,
+    dtype: opt.DtypeOption = opt.Dtype.auto,
+    device_map: opt.DeviceMap = None,
+    weights: opt.Weights = "retrieval",
+    impl: opt.Impl = None,
+    by: opt.ByOption = opt.By.sentence,
+    how: opt.How = "sum",
+    top: opt.Top = 5,
+    as_json: opt.Json = False,
+    html: opt.Page = Path("out/demo.html"),
+    save: opt.Save = None,
+    debug: opt.Debug = False,
+) -> None:
+    """The same on the documents that are shipped."""
+
+    def read() -> Source:
+        source = example(question, answer, max_new_tokens)
+        make_folder(html)
+        return source
+
+    with guarded("demo", debug):
+        _attribute(context.params, read)
+
+
+app.command(help=CALIBRATE_HELP)(calibrate)
+app.command(help=EXPLORE_HELP)(explore)
+app.command(help=SERVE_HELP)(serve)
+
+
+@app.command(help=opt.INFO_HELP)
+def info(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
+    """What is installed and what can run here."""
+    with guarded("info", debug):
+        from rich.console import Console
+
+        from attributor.cli.info import gather, show
+
+        found = gather()
+        with standard_output():
+            if as_json:
+                print(json.dumps(found, indent=2))
+            else:
+                show(Console(), found)

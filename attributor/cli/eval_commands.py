@@ -1,0 +1,128 @@
+"""The commands below `attributor eval`: one a data set, all with the same options, and `report`."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+from typer import rich_utils
+from typer.core import TyperCommand
+
+from attributor._models import DEFAULT_MODEL
+from attributor.cli import eval_options as opt
+from attributor.cli import options as shared
+from attributor.cli.run_command import guarded
+from attributor.eval.data import DataSet, data_sets
+
+__all__ = ["app"]
+
+app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_markup_mode="rich")
+
+
+class _WithMethods(TyperCommand):
+    """A command whose help ends in a panel of the methods that there are, looked up when the help is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print typer's panels, then ours."""
+        super().format_help(ctx, formatter)
+        from rich.console import Console
+        from rich.panel import Panel
+        from rich.table import Table
+
+        from attributor.methods import describe
+
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="bold cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, summary, _ in describe():
+            table.add_row(name, summary)
+        Console(width=rich_utils.MAX_WIDTH).print(
+            Panel(table, title="Methods", title_align="left", border_style=rich_utils.STYLE_OPTIONS_PANEL_BORDER)
+        )
+
+
+def _run(
+    context: typer.Context,
+    data: opt.Data = None,
+    config: str | None = None,
+    split: str | None = None,
+    limit: opt.Limit = None,
+    max_tokens: opt.MaxTokens = None,
+    model: shared.Model = DEFAULT_MODEL,
+    dtype: shared.DtypeOption = shared.Dtype.auto,
+    device_map: shared.DeviceMap = None,
+    revision: shared.Revision = None,
+    trust_remote_code: shared.TrustRemoteCode = False,
+    method: opt.MethodNames = None,
+    save_flows: opt.SaveFlows = False,
+    cost_rows: opt.CostRows = 8,
+    answer: opt.Answer = opt.AnswerKind.expected,
+    max_new_tokens: opt.MaxNewTokens = 32,
+    check_answer: opt.CheckAnswer = True,
+    end_token: opt.EndToken = True,
+    verifier: opt.VerifierUrl = None,
+    verifier_model: opt.VerifierModel = None,
+    faithfulness: opt.Faithfulness = False,
+    ablation: opt.AblationKind = opt.Ablation.text,
+    masks: opt.Masks = 32,
+    mask_seed: opt.MaskSeed = 0,
+    ablation_batch: opt.AblationBatch = 8,
+    out: opt.Out = None,
+    overwrite: opt.Overwrite = False,
+    retry_failed: opt.RetryFailed = False,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Evaluate on one data set: the one whose name the command has."""
+    _evaluate(str(context.info_name), context.params)
+
+
+def _command(data_set: DataSet) -> Callable[..., None]:
+    """`_run` with the options of one data set: --config and --split on the hub; else DATA is required."""
+    signature = inspect.signature(_run)
+    parameters = dict(signature.parameters)
+    if data_set.hub:
+        parameters["config"] = parameters["config"].replace(annotation=opt.hub_config(data_set))
+        parameters["split"] = parameters["split"].replace(annotation=opt.hub_split(data_set))
+    else:
+        del parameters["config"], parameters["split"]
+        required = inspect.Parameter.empty
+        parameters["data"] = parameters["data"].replace(annotation=opt.DataFile, default=required)
+
+    @wraps(_run)
+    def command(**options: Any) -> None:
+        _run(**options)
+
+    # typer reads a command's options from its signature
+    vars(command)["__signature__"] = signature.replace(parameters=list(parameters.values()))
+    return command
+
+
+def _evaluate(dataset: str, options: dict[str, Any]) -> None:
+    with guarded(f"eval {dataset}", options["debug"]):
+        from attributor.cli.evaluate import evaluate
+
+        evaluate(dataset, options)
+
+
+for _data_set in data_sets().values():
+    if _data_set.file is None:
+        app.command(_data_set.name, cls=_WithMethods, help=opt.dataset_help(_data_set), short_help=_data_set.summary)(
+            _command(_data_set)
+        )
+
+
+@app.command(help=opt.REPORT_HELP)
+def report(
+    runs: opt.Runs,
+    out: opt.ReportOut = None,
+    baseline: opt.Baseline = None,
+    as_json: opt.ReportJson = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Tables and plots of runs."""
+    with guarded("eval report", debug):
+        from attributor.cli.evaluate import report as write_report
+
+        write_report(runs, out, baseline, as_json)

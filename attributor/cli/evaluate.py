@@ -1,0 +1,210 @@
+"""What `attributor eval` does: options -> settings, the run, its table; and reports of runs."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from attributor._errors import InputError
+from attributor.cli.prompt_source import UsageError
+from attributor.cli.run_command import standard_output
+from attributor.cli.safe import safe
+from attributor.eval.data import data_sets
+
+if TYPE_CHECKING:
+    from attributor.eval.config import Config
+    from attributor.eval.run import Outcome
+
+__all__ = ["default_folder", "evaluate", "report", "settings"]
+
+DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
+STRAIGHT = {  # what the settings are called, where the option has another name
+    "max_tokens",
+    "max_new_tokens",
+    "check_answer",
+    "end_token",
+    "faithfulness",
+    "masks",
+    "mask_seed",
+    "ablation_batch",
+    "save_flows",
+    "verifier",
+    "verifier_model",
+    "cost_rows",
+    "limit",
+    "model",
+    "device_map",
+    "revision",
+    "trust_remote_code",
+}
+
+
+def settings(dataset: str, given: dict[str, Any]) -> "Config":
+    """The settings that the options ask for.
+
+    Raises:
+        UsageError: options that do not go together, or an unknown method.
+    """
+    from attributor.eval.config import Config
+
+    data, config, split = given["data"], given.get("config"), given.get("split")
+    if data is not None and (config is not None or split is not None):
+        raise UsageError(f"--config and --split are for the public data set, and {data} is a file; give one of them")
+    data_set = data_sets()[dataset]
+    if data is None and data_set.hub:
+        if config is None and split is None and data_set.without_data:
+            dataset = data_set.without_data
+        else:
+            default_config, default_split = data_set.default_split
+            config, split = config or default_config, split or default_split
+    names = given["method"]
+    try:
+        return Config(
+            dataset=dataset,
+            source=None if data is None else str(data),
+            config=config,
+            split=split,
+            dtype=given["dtype"].value,
+            answer=given["answer"].value,
+            ablation=given["ablation"].value,
+            methods=_methods(given["model"]) if names is None else _checked(names),
+            **{name: given[name] for name in STRAIGHT},
+        )
+    except InputError as error:
+        raise UsageError(str(error)) from None
+
+
+def _methods(model: str) -> tuple[str, ...]:
+    """The default ones: with the retrieval heads where some are shipped for the model."""
+    from attributor._heads import shipped_models
+
+    first, *rest = DEFAULT
+    return (first, "flow:retrieval", *rest) if model in shipped_models() else DEFAULT
+
+
+def _checked(names: str) -> tuple[str, ...]:
+    from attributor.methods import parse
+
+    parse(names)
+    return tuple(name.strip() for name in names.split(","))
+
+
+def default_folder(config: "Config") -> Path:
+    """runs/DATA-MODEL-ROWS, made of letters that every file system takes."""
+    data = config.dataset if config.source is None else Path(config.source).stem
+    parts = [data if config.split is None else f"{data}-{config.config}-{config.split}"]
+    parts.append(Path(config.model).name or config.model)
+    if config.answer == "generated":
+        parts.append("generated")
+    if config.limit is not None:
+        parts.append(str(config.limit))
+    return Path("runs") / re.sub(r"[^\w.-]+", "_", "-".join(parts)).strip("._")
+
+
+def evaluate(dataset: str, given: dict[str, Any]) -> None:
+    """Run, or go on with, an evaluation; show its table, or run.json.
+
+    Raises:
+        UsageError: options that do not go together.
+        AttributorError: whatever keeps the run from being done.
+        typer.Exit: 1 where rows failed, 130 where the run was interrupted.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    config = settings(dataset, given)
+    out = given["out"] or default_folder(config)
+    first = _first_process()
+    if first and not given["as_json"]:
+        errors.print(Text(f"Run: {safe(str(out))}", "bold"))
+        if note := data_sets()[config.dataset].note:
+            errors.print(Text(f"Note: {note}.", "yellow"))
+    from attributor.cli.eval_progress import Display
+    from attributor.eval.run import ElsewhereError, run
+
+    try:
+        outcome = run(
+            config,
+            out,
+            overwrite=given["overwrite"],
+            retry_failed=given["retry_failed"],
+            watcher=Display(),
+            debug=(lambda text: errors.print(Text(text, "dim"))) if given["debug"] else None,
+        )
+    except KeyboardInterrupt:
+        if first:
+            said = f"Interrupted. What was done is kept in {safe(str(out))}; the same command goes on from there."
+            errors.print(Text(said))
+        raise
+    except ElsewhereError as error:
+        if first:
+            raise
+        time.sleep(1)  # a launcher stops all as soon as one has failed, and the first one still has to say why
+        raise typer.Exit(1) from error
+    if not outcome.main:
+        return  # the first one has the exit status that counts: it may still be printing
+    with standard_output():
+        if given["as_json"]:
+            print(json.dumps(outcome.run, indent=2, allow_nan=False))
+        else:
+            _show(outcome, errors)
+    if outcome.failed:
+        retry = "" if given["retry_failed"] else "; --retry-failed runs them again"
+        errors.print(
+            Text.assemble(
+                ("error: ", "bold red"),
+                f"{outcome.failed} of {outcome.run['counts']['rows']} rows failed; cases.jsonl says why{retry}",
+            )
+        )
+        raise typer.Exit(1)
+
+
+def _wide() -> Console:
+    """Standard output, wide enough for the tables where it is a file or a pipe and nobody said how wide that is."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 140
+    return console
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _show(outcome: "Outcome", errors: Console) -> None:
+    from attributor.eval.report import build_report, read_run, show
+
+    if outcome.already:
+        errors.print(Text("This run is complete; --overwrite runs it again.", "yellow"))
+    show(_wide(), build_report([read_run(outcome.folder)]))
+    errors.print(
+        Text(
+            f"The cases are in {safe(str(outcome.folder))}; attributor eval report {safe(str(outcome.folder))} writes "
+            "tables and plots.",
+            "dim",
+        )
+    )
+
+
+def report(runs: Sequence[Path], out: Path | None, baseline: str | None, as_json: bool) -> None:
+    """Print the report of runs, and write its files."""
+    from attributor.eval.report import build_report, read_run, show, write
+
+    found = build_report([read_run(path) for path in runs], baseline=baseline)
+    with standard_output():
+        if as_json:
+            print(json.dumps(found.to_json(), indent=2, allow_nan=False))
+            return
+        show(_wide(), found)
+    folder = out or runs[0] / ("report" if len(runs) == 1 else "compared")
+    files, notes = write(found, folder)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for note in notes:
+        errors.print(Text(f"Note: {safe(note)}.", "yellow"))
+    names = [path.name for path in files if path.suffix in (".html", ".md", ".csv")]
+    errors.print(Text(f"Wrote {', '.join(names)} and {len(files) - len(names)} plots to {safe(str(folder))}", "dim"))

@@ -1,0 +1,56 @@
+"""The routes of the explorer: what may be opened, and the bytes of its files. They need neither a model nor torch."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+
+from attributor.web.explore.sources import Sources
+from attributor.web.http import FileAnswer, FlowId, SourceFiles, SourceInfo, SourceList
+
+__all__ = ["router"]
+
+BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+def router(sources: Sources) -> APIRouter:
+    """The routes under /api/sources and /api/files."""
+    routes = APIRouter(prefix="/api", tags=["explore"])
+
+    @routes.get("/sources", response_model_exclude_unset=True)
+    def list_sources() -> SourceList:
+        """What was named on the command line, as it is now."""
+        found = [
+            SourceInfo(
+                id=name,
+                kind=source.kind,
+                name=source.name,
+                bytes=source.bytes,
+                files=SourceFiles(**sources.ids(source)),
+            )
+            for name, source in sources.find().items()
+        ]
+        return SourceList(sources=found, note=sources.note)
+
+    @routes.get("/sources/{source}/flow")
+    def flow_of_case(source: str, case: Annotated[str, Query(max_length=4096)]) -> FlowId:
+        """The token-level flow that a run kept for a case, if it kept one."""
+        return FlowId(flow=sources.flow_of(source, case))
+
+    @routes.get(
+        "/files/{file}",
+        status_code=200,
+        response_class=FileAnswer,
+        responses={
+            200: {"description": "the whole file", "content": BYTES},
+            206: {"description": "one range of its bytes", "content": BYTES},
+        },
+    )
+    def file_bytes(
+        file: str,
+        range: Annotated[str | None, Header(max_length=100)] = None,
+        if_range: Annotated[str | None, Header(max_length=100)] = None,
+    ) -> FileAnswer:
+        """The bytes of a file of a source: all of them, or one range."""
+        return FileAnswer(sources.file(file), range, if_range)
+
+    return routes

@@ -1,0 +1,187 @@
+"""Files that a request may read: opened without following links out of their folder, sent whole or by a range."""
+
+import asyncio
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from attributor.web.http.errors import ApiError
+
+__all__ = ["FileAnswer", "Place", "opened", "span_of"]
+
+CHUNK = 1 << 18
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would wait for its writer
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or a folder below a root. Both were resolved when it was found, so a link on the way is a later one.
+
+    Attributes:
+        root: a resolved folder.
+        parts: the names from there on.
+    """
+
+    root: Path
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path, root: Path) -> "Place | None":
+        """Where a path really lies; None where that is outside of the root, or nowhere."""
+        try:
+            found = Path(os.path.realpath(path, strict=True))
+        except (OSError, ValueError):  # ValueError: a NUL in a name
+            return None
+        return cls(root, found.relative_to(root).parts) if found.is_relative_to(root) else None
+
+    @property
+    def path(self) -> Path:
+        """The whole path."""
+        return self.root.joinpath(*self.parts)
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[BinaryIO]:
+    """The regular file at a place, for reading bytes.
+
+    Every name below the root is opened by itself and none may be a link, so that a folder that was exchanged for a link
+    since it was looked at leads nowhere.
+
+    Raises:
+        ApiError: 404 where there is no such file any more, or it is a link or no regular file.
+    """
+    try:
+        handle = _open(place)
+    except OSError as error:
+        raise _gone(place) from error
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _gone(place)
+        file = os.fdopen(handle, "rb", closefd=False)
+        yield file
+    finally:
+        os.close(handle)
+
+
+def _open(place: Place) -> int:
+    if sys.platform == "win32" or os.open not in os.supports_dir_fd:
+        if Path(os.path.realpath(place.path)) != place.path:
+            raise OSError("a link")
+        return os.open(place.path, _FLAGS)
+    handle = os.open(place.root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for number, name in enumerate(place.parts, 1):
+            folder = 0 if number == len(place.parts) else os.O_DIRECTORY
+            deeper = os.open(name, _FLAGS | folder, dir_fd=handle)
+            os.close(handle)
+            handle = deeper
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _gone(place: Place) -> ApiError:
+    return ApiError(404, "file_gone", f"{place.parts[-1]} is not there any more, or not as a file that can be read")
+
+
+def span_of(header: str | None, size: int) -> tuple[int, int] | None:
+    """The bytes [start, stop) that a Range header asks for; None: the whole file.
+
+    Raises:
+        ApiError: 416 for what is not one range of bytes that the file has.
+    """
+    if header is None:
+        return None
+    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header.strip(), re.ASCII)
+    if found is not None and (found[1] or found[2]):
+        first, last = found[1], found[2]
+        start = int(first) if first else max(size - int(last), 0)
+        stop = min(int(last) + 1, size) if first and last else size
+        if start < stop:
+            return start, stop
+    raise ApiError(
+        416,
+        "invalid_range",
+        f"the file has {size} bytes; ask for one range of them, such as bytes=0-{max(min(size, 65536) - 1, 0)}",
+        {"Content-Range": f"bytes */{size}"},
+    )
+
+
+class FileAnswer(Response):
+    """An answer that sends a file's bytes; the file is open only while it runs.
+
+    Args:
+        place: what to send.
+        range_header: the request's Range, or None.
+        if_range: the request's If-Range: another state of the file is sent whole.
+    """
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, place: Place, range_header: str | None, if_range: str | None) -> None:
+        super().__init__()
+        self.place, self.range_header, self.if_range = place, range_header, if_range
+        with opened(place) as file:
+            self.size, self.tag = _state(file)
+            self.span = self._span()
+
+    def _span(self) -> tuple[int, int] | None:
+        stale = self.if_range is not None and self.if_range != self.tag
+        return None if stale else span_of(self.range_header, self.size)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        start, stop = self.span or (0, self.size)
+        headers = {
+            "content-type": "application/octet-stream",
+            "content-length": str(stop - start),
+            "accept-ranges": "bytes",
+            "etag": self.tag,
+        }
+        if self.span is not None:
+            headers["content-range"] = f"bytes {start}-{stop - 1}/{self.size}"
+        with opened(self.place) as file:
+            if _state(file)[0] < stop:  # it was cut meanwhile
+                raise _gone(self.place)
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200 if self.span is None else 206,
+                    "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+                }
+            )
+            await run_in_threadpool(file.seek, start)
+            left = stop - start
+            gone = asyncio.ensure_future(_disconnected(receive))  # what is sent to nobody is no error
+            try:
+                while left:
+                    data = await run_in_threadpool(file.read, min(CHUNK, left))
+                    if not data or gone.done():  # cut while it was read: the connection ends before its length
+                        return
+                    left -= len(data)
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            finally:
+                gone.cancel()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _state(file: BinaryIO) -> tuple[int, str]:
+    found = os.fstat(file.fileno())
+    return found.st_size, f'"{found.st_mtime_ns:x}-{found.st_size:x}"'

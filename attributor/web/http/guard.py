@@ -1,0 +1,190 @@
+"""The outermost layer of the app: refuses, bounds, and dresses every answer in the security headers."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from attributor.web.http.errors import LOG, error_response, log_failure
+from attributor.web.http.security import HEADERS, UNSAFE, Access, Refusal, header_pairs
+
+__all__ = ["BODY_SECONDS", "Guard"]
+
+BODY_SECONDS = 60.0  # for a body to arrive whole
+_OURS = {name.lower().encode() for name in HEADERS}
+
+
+class Guard:
+    """An ASGI app around another one.
+
+    Args:
+        app: what answers the requests that pass.
+        access: the rules.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":  # no route speaks WebSocket; closing before accepting is a 403
+            await receive()
+            return await send({"type": "websocket.close", "code": 1008})
+        answer = _Answer(scope, send)
+        try:
+            await self._answer(scope, receive, answer)
+        except Exception as error:
+            await answer.fail(error)
+        finally:
+            answer.log()
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if (location := self._exchange(scope)) is not None:
+            return await answer.enter(location, self.access)
+        refusal = self.access.check(scope)
+        if refusal is not None:
+            if refusal.status == 413:
+                await _drain(receive, self.access.body_limit)
+            return await answer.refuse(refusal)
+        if scope["method"] in UNSAFE:
+            body: bytes | Refusal | None = Refusal(408, "too_slow", f"no whole body in {BODY_SECONDS:g} seconds")
+            with contextlib.suppress(asyncio.TimeoutError):
+                body = await asyncio.wait_for(_read(receive, self.access), BODY_SECONDS)
+            if body is None:
+                return None
+            if isinstance(body, Refusal):
+                return await answer.refuse(body)
+            receive = _replay(body, receive)
+        return await self.app(scope, receive, answer.send)
+
+    def _exchange(self, scope: Scope) -> str | None:
+        """Where to go on after the access token of the printed address was taken for a cookie; None if it was not."""
+        if self.access.token is None or scope["method"] != "GET" or scope["path"] != "/":
+            return None
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
+        # Host and origin are judged first, as if the token were there in the header
+        with_token = [*scope["headers"], (b"authorization", f"Bearer {given[0]}".encode("latin-1", "replace"))]
+        if not self.access.opens(given[0]) or self.access.check({**scope, "headers": with_token}) is not None:
+            return None
+        return "/"
+
+
+class _Answer:
+    """The answer to one request, and how far it got."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope, self._send = scope, send
+        self._status: int | None = None
+        self._finished = False
+        self._began = time.perf_counter()
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send: our headers in place of any of the same name, and never one of CORS."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            kept = [
+                (name, value)
+                for name, value in message.get("headers", [])
+                if name.lower() not in _OURS and not name.lower().startswith(b"access-control-")
+            ]
+            if not any(name.lower() == b"cache-control" for name, _ in kept):
+                kept.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": kept + header_pairs()}
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._finished = True
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer with an error; the connection closes, for there may be a body that nobody reads."""
+        headers = {"Connection": "close"}
+        if refusal.status == 405:
+            headers["Allow"] = "GET, HEAD, POST, DELETE"
+        if refusal.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        await self._respond(error_response(refusal.status, refusal.code, refusal.message, headers))
+
+    async def enter(self, location: str, access: Access) -> None:
+        """Set the access cookie and go on.
+
+        Not by a redirect: one that began on another site (a link in a mail) would be followed without the cookie,
+        which is SameSite=Strict. What a page of ours begins carries it.
+        """
+        cookie = f"{access.cookie}={access.token}; Path=/; HttpOnly; SameSite=Strict"
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"refresh", f"0;url={location}".encode()),
+            (b"set-cookie", cookie.encode("ascii")),
+        ]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"opening attributor ..."})
+
+    async def fail(self, error: Exception) -> None:
+        """What escaped the app. Where the answer is whole, the app itself has logged it and answered."""
+        if self._finished:
+            return
+        name = log_failure(error, f"{self._scope['method']} {self._scope['path']}")
+        if self._status is None:
+            message = f"something went wrong that should not have: the terminal of this server says more, under {name}"
+            await self._respond(error_response(500, "internal_error", message))
+
+    async def _respond(self, response: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        await response(self._scope, _nothing, self.send)
+
+    def log(self) -> None:
+        """One line for those who asked for it; without the query, which may hold words of a prompt or the token."""
+        seconds = time.perf_counter() - self._began
+        LOG.debug("%s %a %s %.0f ms", self._scope["method"], self._scope["path"], self._status, seconds * 1000)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _read(receive: Receive, access: Access) -> bytes | Refusal | None:
+    """The whole body, however long its Content-Length said it is; None where the client went away before its end."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if len(body) > access.body_limit:
+            if message.get("more_body", False):
+                await _drain(receive, access.body_limit)
+            return access.too_large()
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read on for a while and throw it away: a client that still sends sees a broken connection and no answer."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_discard(receive, most), 2)
+
+
+async def _discard(receive: Receive, left: int) -> None:
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that hands out the body that was read, and then what comes after it: a client that goes away."""
+    read = False
+
+    async def replay() -> Any:
+        nonlocal read
+        if read:
+            return await receive()
+        read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

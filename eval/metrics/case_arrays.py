@@ -1,0 +1,246 @@
+"""The cases of a run as arrays, rows x methods: what summaries, intervals and plots are made from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor.eval.metrics.evidence import LEVELS, METRICS, Ranking, precision_recall
+
+__all__ = ["BINS", "DROPS", "Column", "Scored", "are_indices", "main_aggregation", "says", "score_cases", "usable"]
+
+Floats = npt.NDArray[np.float64]
+
+DROPS = (1, 3, 5)
+BINS = (1, 2, 3, 4, 5, 10, 20)  # the last rank of each bar of the histogram; one more bar for what lies beyond
+COUNTS = ("cases", "done", "skipped", "failed", "no_gold", "all_gold", "unusable")
+UNITS = (("sentence", "scores", "segments", "gold"), ("document", "documents", "documents", "gold_documents"))
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column of numbers is about: a method, how its tokens were put together, and what was ranked."""
+
+    unit: str  # "sentence" or "document"
+    method: str
+    aggregation: str
+
+
+@dataclass
+class Scored:
+    """The done cases of a run, n rows; NaN where a row has no value.
+
+    Attributes:
+        ids: of the rows.
+        gold: of the rows: the gold pieces, which tells whether two runs ranked the same thing.
+        kind, level: of the rows, "" where unknown.
+        em, says, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
+        methods: by name, with the main aggregation of each.
+        columns: what was ranked.
+        values: by metric, (n, columns).
+        curve: (n, methods, len(LEVELS)), precision at levels of recall, by sentence, main aggregation.
+        first: (n, methods, len(BINS) + 1), where the first gold sentence stands, main aggregation.
+        seconds, total, multiple, passes: (n, methods); own seconds, with the shared read, over one plain forward.
+        drops: (n, methods, len(DROPS)), lds: (n, methods).
+        reads: by method, whether it uses the shared read.
+        peak_bytes: the largest that was seen.
+        ablations: what the faithfulness numbers were measured with: (convention, masks, seed), each once.
+        counts: cases, done, skipped, failed, and rows that metrics leave out: no_gold, all_gold, unusable.
+    """
+
+    ids: list[str]
+    gold: list[tuple[int, ...]]
+    kind: list[str]
+    level: list[str]
+    em: Floats
+    says: Floats
+    f1: Floats
+    verified: Floats
+    methods: dict[str, str]
+    columns: list[Column]
+    values: dict[str, Floats]
+    curve: Floats
+    first: Floats
+    seconds: Floats
+    total: Floats
+    multiple: Floats
+    passes: Floats
+    drops: Floats
+    lds: Floats
+    reads: dict[str, bool] = field(default_factory=dict)
+    peak_bytes: int | None = None
+    ablations: list[tuple[str, int, int]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+    def column(self, method: str, unit: str = "sentence", aggregation: str | None = None) -> int | None:
+        """The number of a column; of the main aggregation where none is given; None where there is no such column."""
+        wanted = Column(unit, method, self.methods[method] if aggregation is None else aggregation)
+        return self.columns.index(wanted) if wanted in self.columns else None
+
+    def main(self, metric: str) -> Floats:
+        """(n, methods): a metric by sentence, in the main aggregation of each method."""
+        found = np.full((len(self.ids), len(self.methods)), np.nan)
+        for i, method in enumerate(self.methods):
+            if (column := self.column(method)) is not None:
+                found[:, i] = self.values[metric][:, column]
+        return found
+
+
+def main_aggregation(there: Iterable[str], wanted: str = "sum") -> str:
+    """The aggregation that stands for a method: the wanted one, or a segment method's only one, or the first."""
+    names = list(there)
+    return wanted if wanted in names else "segment" if "segment" in names or not names else names[0]
+
+
+def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored:
+    """Compute every metric of every case.
+
+    Args:
+        cases: records of a run, see README.md; those that are not done are counted.
+        main: the aggregation of token methods that tables and plots show first.
+    """
+    done = [case for case in cases if case.get("status") == "done"]
+    aggregations: dict[str, dict[str, None]] = {}
+    for case in done:
+        for name, record in (case.get("methods") or {}).items():
+            aggregations.setdefault(name, {}).update(dict.fromkeys(record.get("scores") or {}))
+    methods = {name: main_aggregation(there, main) for name, there in aggregations.items()}
+    columns = [Column(unit, name, how) for unit, *_ in UNITS for name, there in aggregations.items() for how in there]
+    n, m = len(done), len(methods)
+
+    def nothing(*shape: int) -> Floats:
+        return np.full((n, *shape), np.nan)
+
+    scored = Scored(
+        ids=[str(case.get("id")) for case in done],
+        gold=[tuple(sorted(case.get("gold") or ())) for case in done],
+        kind=[str(case.get("kind") or "") for case in done],
+        level=[str(case.get("level") or "") for case in done],
+        em=np.array([_number(case.get("em")) for case in done], np.float64),
+        says=np.array([_number(says(case)) for case in done], np.float64),
+        f1=np.array([_number(case.get("f1")) for case in done], np.float64),
+        verified=np.array([_number(case.get("verified")) for case in done], np.float64),
+        methods=methods,
+        columns=columns,
+        values={metric: nothing(len(columns)) for metric in METRICS},
+        curve=nothing(m, len(LEVELS)),
+        first=nothing(m, len(BINS) + 1),
+        seconds=nothing(m),
+        total=nothing(m),
+        multiple=nothing(m),
+        passes=nothing(m),
+        drops=nothing(m, len(DROPS)),
+        lds=nothing(m),
+    )
+    scored.counts["cases"] = len(cases)
+    for case in cases:
+        if (status := case.get("status")) in ("done", "skipped", "failed"):
+            scored.counts[str(status)] += 1
+    place = {column: i for i, column in enumerate(columns)}
+    for row, case in enumerate(done):
+        _rank(scored, row, case, place)
+        _cost(scored, row, case)
+        _ablate(scored, row, case)
+    return scored
+
+
+def says(case: Mapping[str, Any]) -> float | None:
+    """Whether the model's own answer holds the expected one, as far as the record tells: else whether it is that."""
+    found = case.get("says")
+    return case.get("em") if found is None else found
+
+
+def _number(value: Any) -> float:
+    """The number, or NaN for anything that is none."""
+    return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else np.nan
+
+
+def _rank(scored: Scored, row: int, case: Mapping[str, Any], place: Mapping[Column, int]) -> None:
+    """Fill in the metrics of one row."""
+    fine = True
+    for unit, key, pieces, gold_key in UNITS:
+        S, gold = len(case.get(pieces) or ()), list(case.get(gold_key) or ())
+        if not are_indices(gold, S):
+            fine = False
+            continue
+        if len(gold) in (0, S):
+            scored.counts["all_gold" if gold else "no_gold"] += unit == "sentence"
+            continue
+        given = {
+            Column(unit, name, how): scores
+            for name, record in (case.get("methods") or {}).items()
+            for how, scores in (record.get(key) or {}).items()
+        }
+        fit = {column: scores for column, scores in given.items() if column in place and usable(scores, S)}
+        fine &= len(fit) == len(given)
+        if not fit:
+            continue
+        ranking = Ranking.of(np.array(list(fit.values()), np.float64), gold)
+        where = [place[column] for column in fit]
+        for metric, compute in METRICS.items():
+            scored.values[metric][row, where] = compute(ranking)
+        if unit == "sentence":
+            _distribute(scored, row, list(fit), ranking)
+    scored.counts["unusable"] += not fine
+
+
+def are_indices(gold: Sequence[Any], S: int) -> bool:
+    """Whether these are different indices of S pieces."""
+    return len(set(gold)) == len(gold) and all(isinstance(g, int) and 0 <= g < S for g in gold)
+
+
+def usable(scores: Any, S: int) -> bool:
+    """Whether these are S finite numbers."""
+    if not isinstance(scores, list) or len(scores) != S:
+        return False
+    try:
+        return bool(np.isfinite(np.array(scores, np.float64)).all())
+    except (TypeError, ValueError):
+        return False
+
+
+def _distribute(scored: Scored, row: int, columns: Sequence[Column], ranking: Ranking) -> None:
+    """Fill in the curve and the place of the first gold sentence of one row."""
+    names = list(scored.methods)
+    mine = [i for i, column in enumerate(columns) if scored.methods[column.method] == column.aggregation]
+    where = [names.index(columns[i].method) for i in mine]
+    scored.curve[row, where] = precision_recall(ranking)[mine]
+    edges = np.searchsorted(BINS, np.arange(1, ranking.pieces + 1))
+    first = np.zeros((len(mine), len(BINS) + 1))
+    np.add.at(first.T, edges, ranking.first[mine].T)
+    scored.first[row, where] = first
+
+
+def _cost(scored: Scored, row: int, case: Mapping[str, Any]) -> None:
+    """Fill in what the methods of one row cost."""
+    read, plain = _number(case.get("seconds_read")), _number(case.get("seconds_plain"))
+    peak = case.get("peak_bytes")
+    if isinstance(peak, (int, float)):
+        scored.peak_bytes = max(scored.peak_bytes or 0, int(peak))
+    for i, name in enumerate(scored.methods):
+        record = (case.get("methods") or {}).get(name)
+        if record is None:
+            continue
+        reads = bool(record.get("reads"))
+        scored.reads[name] = scored.reads.get(name, False) or reads
+        own = _number(record.get("seconds"))
+        scored.seconds[row, i] = own
+        scored.total[row, i] = own + read if reads else own
+        scored.multiple[row, i] = scored.total[row, i] / plain if plain > 0 else np.nan
+        scored.passes[row, i] = _number(record.get("passes"))
+
+
+def _ablate(scored: Scored, row: int, case: Mapping[str, Any]) -> None:
+    """Fill in what was measured by ablation on one row."""
+    measured = case.get("faithfulness")
+    if not measured:
+        return
+    how = (str(measured.get("convention")), int(measured.get("masks") or 0), int(measured.get("seed") or 0))
+    if how not in scored.ablations:
+        scored.ablations.append(how)
+    for i, name in enumerate(scored.methods):
+        drops = (measured.get("drops") or {}).get(name) or {}
+        scored.drops[row, i] = [_number(drops.get(str(k))) for k in DROPS]
+        scored.lds[row, i] = _number((measured.get("lds") or {}).get(name))

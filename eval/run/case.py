@@ -1,0 +1,264 @@
+"""One question -> one record: the model reads it once, every method scores that reading."""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor import methods as registry
+from attributor._errors import InputError
+from attributor._models import window_of
+from attributor._prompt import encode_answer
+from attributor.eval.config import Config
+from attributor.eval.data import Question
+from attributor.eval.metrics import exact_match, f1, says
+from attributor.eval.run import faithfulness, read_answer
+from attributor.eval.run.memory import peak_bytes
+from attributor.eval.run.prompts import CasePrompt, case_prompt
+from attributor.eval.run.verifier import Verifier
+from attributor.methods import ContextCite, FlowMethod, Method, Reading
+
+__all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cases of a run share.
+
+    Attributes:
+        config: the run's settings.
+        model: on its devices, in evaluation mode.
+        tokenizer: the model's.
+        methods: in the order in which they are run.
+        weights: what must be recorded for all of them; None: nothing.
+        verifier: asked about written answers, or None.
+        flow_file: where a case's flow is kept, or None.
+    """
+
+    config: Config
+    model: Any
+    tokenizer: Any
+    methods: Sequence[Method]
+    weights: Any
+    verifier: Verifier | None = None
+    flow_file: Callable[[str], Path] | None = None
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.verifier is not None:
+            self.verifier.__exit__()
+
+
+def run_case(question: Question, setting: Setting, *, timed: bool = False, warm: bool = True) -> Record:
+    """Ask one question and attribute its answer by every method.
+
+    Args:
+        question: of a data set.
+        setting: of the run.
+        timed: also time the same pass without recording, for the ratio of the two.
+        warm: whether the model has read_answer anything before; if not, it first reads this, untimed.
+
+    Returns:
+        The record that docs/eval.md describes, "done" or "skipped".
+
+    Raises:
+        AttributorError: the case cannot be run.
+    """
+    began = time.perf_counter()
+    case = case_prompt(setting.tokenizer, question)
+    record = _empty(question) | _prompt_fields(case)
+    forced = forced_answer(question, setting.tokenizer, setting.config) if setting.config.answer == "expected" else None
+    reason = _too_long(len(case.prompt.ids), forced, setting)
+    if reason:
+        return record | {"status": "skipped", "reason": reason, "seconds": time.perf_counter() - began}
+    if not warm:
+        _plain(case, forced, setting)
+    found, generated = _answer(case, forced, setting)
+    record |= {"seconds_plain": _plain(case, forced, setting) if timed else None, "seconds_read": found.seconds}
+    text = question.answer if forced is not None else _decoded(setting.tokenizer, found.answer)
+    record |= {
+        "status": "done",
+        "answer": text,
+        "answer_tokens": found.answer.numel(),
+        "log_prob": float(found.log_probs.sum()),
+        **_judged(question, generated, setting),
+    }
+    ablator = registry.Ablator(
+        setting.model,
+        setting.tokenizer,
+        case.prompt,
+        found.answer,
+        case.segments,
+        convention=setting.config.ablation,
+        batch=setting.config.ablation_batch,
+    )
+    reading = Reading(
+        setting.model,
+        setting.tokenizer,
+        case.prompt,
+        found.answer,
+        case.segments,
+        found.recording,
+        log_probs=found.log_probs,
+        seconds=found.seconds,
+        question=question.text,
+        answer_text=text,
+        ablate=ablator,
+    )
+    record["methods"] = {method.name: _scored(method, reading) for method in setting.methods}
+    if setting.config.faithfulness:
+        designs = [method.design(reading) for method in setting.methods if isinstance(method, ContextCite)]
+        record["faithfulness"] = faithfulness.measure(
+            {name: fields["scores"] for name, fields in record["methods"].items()},
+            ablator,
+            len(case.segments),
+            convention=setting.config.ablation,
+            count=setting.config.masks,
+            seed=setting.config.mask_seed,
+            case_id=question.id,
+            fitted=designs,
+        )
+    if setting.flow_file is not None:
+        _save_flow(reading, found, setting, question.id)
+    record |= {"peak_bytes": peak_bytes(setting.model), "seconds": time.perf_counter() - began}
+    return record
+
+
+def failed_record(question: Question, error: BaseException) -> Record:
+    """The record of a case that could not be run."""
+    return _empty(question) | {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def unusable_record(name: str, reason: str) -> Record:
+    """The record of a row that no question could be made of."""
+    return _empty(Question(name, "", "", (), frozenset())) | {"status": "failed", "reason": f"DataError: {reason}"}
+
+
+def release(model: Any) -> None:
+    """Let go of what a case that failed has left behind; one that ends well leaves nothing to be looked for."""
+    gc.collect()
+    if getattr(model, "device", None) is not None and model.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def forced_answer(question: Question, tokenizer: Any, config: Config) -> Tensor:
+    """(a,) int64: the expected answer, and the token that ends it where there is one and it is asked for."""
+    answer = encode_answer(tokenizer, question.answer)
+    end = getattr(tokenizer, "eos_token_id", None)
+    if not config.end_token or end is None:
+        return answer
+    return torch.cat([answer, torch.tensor([end])])
+
+
+def _empty(question: Question) -> Record:
+    return {
+        "id": question.id,
+        "status": "failed",
+        "reason": None,
+        "kind": question.kind,
+        "level": question.level,
+        "question": question.text,
+        "expected": question.answer,
+        "aliases": list(question.aliases),
+        **dict.fromkeys(("tokens", "answer_tokens", "answer", "log_prob", "generated", "em", "f1", "says", "verified")),
+        **dict.fromkeys(("verifier_error", "text")),
+        **{name: [] for name in ("segments", "documents", "gold", "gold_documents")},
+        "methods": {},
+        **dict.fromkeys(("seconds", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness")),
+    }
+
+
+def _prompt_fields(case: CasePrompt) -> Record:
+    return {
+        "tokens": len(case.prompt.ids),
+        "text": case.prompt.text,
+        "segments": [[s.start, s.stop, s.document] for s in case.segments],
+        "documents": [[d.start, d.stop, d.label or ""] for d in case.prompt.documents],
+        "gold": sorted(case.gold),
+        "gold_documents": sorted(case.gold_documents),
+    }
+
+
+def _too_long(k: int, forced: Tensor | None, setting: Setting) -> str | None:
+    """Why a prompt of k tokens is skipped, or None. The last token of an answer is never read_answer."""
+    most, window = setting.config.max_tokens, window_of(setting.model)
+    if most is not None and k > most:
+        return f"the prompt has {k:,} tokens, more than --max-tokens {most:,}"
+    a = setting.config.max_new_tokens if forced is None else forced.numel()
+    if window is not None and k + a - 1 > window:
+        return f"the prompt has {k:,} tokens and its answer {a:,}; the model reads {window:,}"
+    return None
+
+
+def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[read_answer.Read, str | None]:
+    """The recorded pass over prompt and answer, and the text of the model's own answer where there is one."""
+    ids, config = case.prompt.ids, setting.config
+    if forced is None:
+        found = read_answer.write(setting.model, ids, config.max_new_tokens, setting.weights, end=config.end_token)
+        return found, _decoded(setting.tokenizer, found.answer)
+    found = read_answer.force(setting.model, ids, forced, setting.weights, cache=config.check_answer)
+    if not config.check_answer:
+        return found, None
+    window = window_of(setting.model)
+    count = config.max_new_tokens if window is None else min(config.max_new_tokens, window - len(ids) + 1)
+    written = read_answer.write_behind(setting.model, ids, count, found.cache)
+    return replace(found, cache=None), _decoded(setting.tokenizer, written)
+
+
+def _plain(case: CasePrompt, forced: Tensor | None, setting: Setting) -> float:
+    """Seconds of the same pass without recording."""
+    ids = case.prompt.ids
+    if forced is None:
+        found = read_answer.write(setting.model, ids, setting.config.max_new_tokens, None)
+    else:
+        found = read_answer.force(setting.model, ids, forced, None)
+    return float(found.seconds)
+
+
+def _decoded(tokenizer: Any, ids: Tensor) -> str:
+    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
+
+
+def _judged(question: Question, generated: str | None, setting: Setting) -> Record:
+    if generated is None:
+        return {}
+    found: Record = {
+        "generated": generated,
+        "em": exact_match(generated, question.answer, question.aliases),
+        "f1": f1(generated, question.answer, question.aliases),
+        "says": says(generated, question.answer, question.aliases),
+    }
+    if setting.verifier is not None:
+        found["verified"], found["verifier_error"] = setting.verifier.ask(
+            question.text, question.answer, generated, question.aliases
+        )
+    return found
+
+
+def _scored(method: Method, reading: Reading) -> Record:
+    found = registry.score(method, reading)
+    return {
+        "scores": {how: values.tolist() for how, values in found.segments.items()},
+        "documents": {how: values.tolist() for how, values in found.documents.items()},
+        "seconds": found.seconds,
+        "reads": found.reads,
+        "passes": found.passes,
+    }
+
+
+def _save_flow(reading: Reading, found: read_answer.Read, setting: Setting, name: str) -> None:
+    """Keep the token-level flow of the first flow method, with the prompt's own text and documents."""
+    method = next((method for method in setting.methods if isinstance(method, FlowMethod)), None)
+    if method is None or found.recording is None or setting.flow_file is None:
+        raise InputError("no method is a flow, so there is none to save")
+    weights = method.through(setting.model)
+    question = reading.question_tokens if weights.question else None
+    sequence = reading.prompt.answered(reading.answer, setting.tokenizer)
+    found.recording.flow_of(sequence, weights=weights, question=question).save(setting.flow_file(name))

@@ -1,0 +1,76 @@
+"""What a method's scores say about the model itself: leave segments out and see what the answer's probability does."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor import methods as registry
+from attributor.eval.metrics import DROPS, linear_datamodeling_score, main_aggregation
+
+__all__ = ["case_seed", "measure"]
+
+
+def measure(
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    ablate: Callable[[Tensor], Tensor],
+    S: int,
+    *,
+    convention: str,
+    count: int,
+    seed: int,
+    case_id: str,
+    fitted: Sequence[Tensor] = (),
+) -> dict[str, Any]:
+    """Log-probability drops without each method's top segments, and LDS, of one case.
+
+    Args:
+        scores: by method and aggregation, S floats each; "sum" (token methods) or "segment" is used.
+        ablate: (M, S) bool, the segments that are kept -> (M,) log p of the answer; shared by all methods.
+        S: segments.
+        convention: how `ablate` leaves them out, for the record.
+        count: masks that LDS is measured with, each segment kept with probability 1/2.
+        seed: of the masks, together with `case_id`: the same for every method and every run.
+        case_id: of the case.
+        fitted: masks (M, S) that methods were fitted to; LDS uses none of them.
+
+    Returns:
+        The field "faithfulness" of a record.
+    """
+    ranked = {name: torch.tensor(by[main_aggregation(by)], dtype=torch.float64) for name, by in scores.items()}
+    kept = [torch.ones(S, dtype=torch.bool)]
+    for values in ranked.values():
+        order = values.argsort(descending=True, stable=True)
+        for k in DROPS:
+            without = torch.ones(S, dtype=torch.bool)
+            without[order[:k]] = False
+            kept.append(without)
+    masks = registry.shared_masks(
+        case_seed(seed, case_id), count, S, apart_from=torch.cat(list(fitted)) if fitted else None
+    )
+    effects = ablate(torch.cat([torch.stack(kept), masks]))
+    full, drops, measured = effects[0], effects[1 : len(kept)], effects[len(kept) :]
+    lost = (full - drops).reshape(len(ranked), len(DROPS)).tolist()
+    return {
+        "convention": convention,
+        "masks": count,  # there are fewer only where 2^S is not more
+        "seed": seed,
+        "drops": {name: dict(zip(map(str, DROPS), row, strict=True)) for name, row in zip(ranked, lost, strict=True)},
+        "lds": {
+            name: linear_datamodeling_score(values.numpy(), masks.numpy(), measured.numpy()) if len(masks) > 1 else None
+            for name, values in ranked.items()
+        },
+        "effects": {
+            "full": float(full),
+            "kept": ["".join("01"[keep] for keep in row) for row in masks.tolist()],
+            "log_probs": measured.tolist(),
+        },
+    }
+
+
+def case_seed(seed: int, case_id: str) -> int:
+    """One seed a case, from the run's and the case's id."""
+    digest = hashlib.sha256(f"{seed}:{case_id}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big")

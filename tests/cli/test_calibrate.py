@@ -1,0 +1,123 @@
+"""The command that finds retrieval heads."""
+
+import json
+
+import pytest
+import tiny_chat
+from typer.testing import CliRunner
+
+import attributor
+from attributor import Weights
+from attributor._heads.calibration import cache, calibrate
+from attributor._heads.calibration.prompts import STANDARD
+from attributor.cli.commands import app
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_found", {})
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_chat.tokenizer()
+
+
+@pytest.fixture
+def model(tokenizer):
+    return tiny_chat.model(len(tokenizer), 1024)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Calibration on one prompt; counts how often it happens."""
+    calls = []
+
+    def one(model, tokenizer, progress=None):
+        calls.append(model)
+        return calibrate(model, tokenizer, count=1, progress=progress)
+
+    monkeypatch.setattr(cache, "calibrate", one)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_chat.save(tmp_path_factory.mktemp("model"))
+
+
+def run(*options):
+    return CliRunner().invoke(app, ["calibrate", *map(str, options)], env={"COLUMNS": "120", "NO_COLOR": "1"})
+
+
+def test_the_command_prints_and_saves(folder, tmp_path):
+    out = tmp_path / "new" / "heads.safetensors"
+    told = run("-m", folder, "--count", 4, "--heads", 3, "--out", out)
+    assert told.exit_code == 0, told.output
+    lines = told.stdout.splitlines()
+    assert lines[1].split() == ["layer", "head", "AP", "mass", *STANDARD]
+    weights = Weights.load(out)
+    assert [tuple(map(int, line.split()[:2])) for line in lines[2:5]] == [
+        tuple(head[:2]) for head in json.loads(weights.meta["heads"])
+    ]
+    assert (weights.heads.sum(), weights.question) == (3 / 16, 0.5)
+    assert f"Wrote {out}" in told.stdout
+    before = out.read_bytes()
+    refused = run("-m", folder, "--count", 1, "--out", out)
+    assert refused.exit_code == 1
+    assert "is there already; say --overwrite" in refused.stderr
+    assert out.read_bytes() == before
+    found = json.loads(run("-m", folder, "--count", 1, "--out", out, "--overwrite", "--seed", 3, "--json").stdout)
+    assert (found["prompts"], found["seed"], found["file"]) == (1, 3, str(out))
+    assert [head["weight"] for head in found["heads"]] == [1 / 16] * 4
+    assert set(found["heads"][0]["ap"]) == {"mean", "fact"}
+    assert out.read_bytes() != before
+
+
+def test_without_out_the_heads_go_where_retrieval_finds_them(folder, quick):
+    told = run("-m", folder, "--count", 1, "--heads", 2)
+    assert told.exit_code == 0, told.output
+    loaded, _ = attributor.load_model(folder, progress=False)
+    assert f"Wrote {cache.cache_path(loaded)}" in told.stdout
+    assert cache.cached_weights(loaded).heads.count_nonzero() == 2
+    assert not quick
+
+
+@pytest.mark.parametrize(
+    ("options", "match", "code"),
+    [
+        (["--heads", 9], "from 1 to 8", 1), (["--count", 0], "Invalid value for '--count'", 2),
+        (["--out", "."], "is a folder", 1), (["--out", "/dev/null/x"], "cannot make the folder", 1),
+        (["--model", "/no/such/folder"], "no folder here", 1),
+    ],
+)  # fmt: skip
+def test_what_the_command_refuses(folder, options, match, code):
+    told = run(*(() if "--model" in options else ("-m", folder)), *options)
+    assert told.exit_code == code
+    assert match in " ".join(told.stderr.replace("│", " ").split())
+
+
+def test_ctrl_c_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("attributor._heads.calibration.head_scores._attention", interrupted)
+    told = run("-m", folder, "--out", tmp_path / "heads.safetensors")
+    assert told.exit_code == 130
+    assert not told.stdout
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_bar_appears_after_its_delay_only(capsys, monkeypatch):
+    from attributor._heads.calibration.progress_bar import Bar
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    for delay, seen in ((60.0, False), (0.0, True)):
+        with Bar("Reading", delay=delay, shown=True) as bar:
+            bar("calibrate", 1, 2)
+            bar("calibrate", 2, 2)
+        assert ("Reading" in capsys.readouterr().err) == seen
+    with Bar("Reading") as bar:  # stderr is no terminal here
+        bar("calibrate", 1, 2)
+    assert not capsys.readouterr().err

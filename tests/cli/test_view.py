@@ -1,0 +1,205 @@
+"""The heat view in a terminal: what is shown, tinted, left out, and made harmless."""
+
+import io
+import re
+
+import pytest
+import torch
+from example_flow import FERRY, HARBOUR, TEXT, example
+from rich.console import Console
+
+from attributor._result.flow import Flow
+from attributor._text.segments import Segment
+from attributor.cli.heat import INK, SCALE, Look
+from attributor.cli.info import gather, show
+from attributor.cli.progress import Stages
+from attributor.cli.safe import safe
+from attributor.cli.terminal import heat_view
+
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def printed(flow, *, width=100, color=None, encoding="utf-8", **options) -> str:
+    """What reaches the terminal, byte for byte."""
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    settings = {"force_terminal": True, "color_system": color} if color else {"color_system": None}
+    console = Console(file=file, width=width, highlight=False, legacy_windows=False, _environ={}, **settings)
+    console.print(heat_view(console, flow, **options))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def flow_on(text: str, shares: dict[tuple[int, int], float], documents=()) -> Flow:
+    """A flow whose tokens are the characters; each span gets its share evenly."""
+    k = len(text)
+    scores = torch.zeros(1, k)
+    for (start, stop), share in shares.items():
+        scores[0, start:stop] += share / (stop - start)
+    offsets = torch.stack([torch.arange(k), torch.arange(1, k + 1)], 1)
+    return Flow(
+        scores=scores, ids=torch.arange(k), missing_mass=1 - scores.sum(1), text=text, offsets=offsets,
+        documents=documents, meta={"model": "tiny"},
+    )  # fmt: skip
+
+
+def shares_listed(out: str) -> list[float]:
+    listed = ESCAPE.sub("", out).rpartition("Where the answer came from")[2]
+    return [float(found) for found in re.findall(r"^ *([\d.]+)%", listed, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("by", ["token", "sentence", "document"])
+@pytest.mark.parametrize("top", [0, 2])
+def test_listed_shares_make_up_everything(by, top):
+    out = printed(example(), by=by, top=top)
+    assert sum(shares_listed(out)) == pytest.approx(100, abs=0.06 * len(shares_listed(out)))
+
+
+def test_the_documents_their_titles_and_what_is_listed():
+    start, stop = TEXT.index(HARBOUR), TEXT.index(HARBOUR) + len(HARBOUR)
+    second = TEXT.index("Dr. Hart")
+    title = TEXT.index("Harbour:")
+    documents = [Segment(title, stop, TEXT[title:stop], "Harbour")]
+    flow = flow_on(TEXT, {(second, stop): 0.5, (start, second - 1): 0.02, (0, 3): 0.3}, documents)
+    out = printed(flow)
+    assert "Harbour  52.0%" in out
+    assert "Dr. Hart ran it. [50.0%]" in out, "without colour the share stands behind the sentence"
+    assert "1931. [" not in out, "a small share is left plain"
+    assert "Harbour:\nThe" not in out, "the title is shown once"
+    rows = out.rpartition("came from")[2].split("\n")
+    assert rows[1].split()[0] == "50.0%"
+    assert "30.0%" in next(row for row in rows if "question, template" in row)
+    assert "18.0%" in next(row for row in rows if "missing" in row)
+    assert "1 other" not in out
+
+
+def test_tints_bring_their_own_readable_ink():
+    def luminance(colour):
+        parts = [c / 255 for c in colour]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    ink = luminance([int(INK[i : i + 2], 16) for i in (1, 3, 5)])
+    assert all((luminance(colour) + 0.05) / (ink + 0.05) > 6 for colour in SCALE)
+    look = Look(colour=True, ascii=False)
+    for strength in (0.1, 0.4, 0.99, 1.0, 1.5):
+        assert look.tint(strength).color.name == INK
+    assert not look.tint(0.05)
+
+
+def test_colour_tints_and_no_colour_has_no_escape_sequences():
+    coloured = printed(example(), color="truecolor")
+    assert "48;2;255;112;77" in coloured, "the strongest tint"
+    assert "\x1b" not in printed(example())
+    assert ESCAPE.sub("", coloured).count("\x1b") == 0
+
+
+def test_an_ascii_terminal_gets_ascii():
+    out = printed(example(), encoding="ascii")
+    assert "##" in out
+    assert out.isascii()
+
+
+NASTY = "A\x1b[2J\x1b]0;owned\x07 \x9b31m [bold red]b[/] \u202egpj.exe\u2066 \U000e0041 c\rd \x7f."
+
+
+@pytest.mark.parametrize("color", [None, "truecolor"])
+@pytest.mark.parametrize("by", ["token", "sentence", "document"])
+def test_documents_cannot_speak_to_the_terminal(color, by):
+    text = f"{NASTY}\n\nQ?"
+    title = "T\x1b[2J\u202e[red]"
+    flow = flow_on(text, {(0, len(NASTY)): 0.9}, [Segment(0, len(NASTY), NASTY, title)])
+    out = ESCAPE.sub("", printed(flow, color=color, by=by))
+    assert not set(out) & set("\x1b\x07\x9b\r\x7f\u202e\u2066\U000e0041")
+    assert by == "token" or "[bold red]b[/]" in out, "no markup"
+    assert "␛" in out
+
+
+def test_safe_keeps_every_character_at_its_place_and_harmless_text_as_it_is():
+    assert len(safe(NASTY)) == len(NASTY)
+    kind = "Tab\tline\nCafé 你好 שלום 👩\u200d👩\u200d👧 [x]"
+    assert safe(kind) == kind
+    "".join(safe(chr(code)) for code in range(0x110000)).encode("utf-8")  # no lone surrogate is left
+
+
+def test_a_long_prompt_shows_only_what_was_used():
+    sentence = "Nothing of interest stands in this sentence at all. "
+    needle = "The key lies under the third stone."
+    documents, text = [], ""
+    for number in range(40):
+        body = sentence * 30 + (needle + " " if number == 17 else "") + sentence * 30
+        documents.append(Segment(len(text), len(text) + len(body), body, f"Book {number}"))
+        text += body + "\n\n"
+    at = text.index(needle)
+    out = printed(flow_on(text, {(at, at + len(needle)): 0.8, (0, 10): 0.01}, documents), top=3)
+    assert needle in " ".join(out.replace("│", " ").split())
+    assert "Book 17" in out
+    assert "39 more documents are not shown: 1.0% in all." in out
+    assert len(out) < 4000
+    assert "…" in out
+
+
+def test_a_sentence_without_end_is_cut():
+    text = "word " * 20_000
+    out = printed(flow_on(text, {(0, len(text)): 0.9}, [Segment(0, len(text), text, "Endless")]))
+    assert len(out) < 20_000
+
+
+def test_no_share_at_all_and_no_documents():
+    out = printed(flow_on(TEXT, {}))
+    assert "Where the answer came from" in out
+    assert "100.0" in out
+    assert FERRY[:20] in " ".join(printed(example(documents=())).replace("│", " ").split())
+
+
+def test_small_shares_get_more_digits():
+    start = TEXT.index(HARBOUR)
+    out = printed(flow_on(TEXT, {(start, start + 5): 0.00031, (0, 3): 0.9}), by="sentence", how="max", top=1)
+    assert "%" in out
+    assert Look.of(Console(), 0.0005).share(0.0005) == "0.050%"
+    assert Look.of(Console(), 0.5).share(0.5) == "50.0%"
+
+
+@pytest.mark.parametrize("how", ["mean", "max", "top2"])
+def test_other_sums_list_scores_without_a_rest(how):
+    out = printed(example(), how=how)
+    assert "template" not in out
+
+
+@pytest.mark.parametrize("width", [30, 60, 300])
+def test_any_width(width):
+    out = printed(example(), width=width)
+    assert max(len(line) for line in out.splitlines()) <= min(width, 110)
+
+
+def test_progress_is_silent_where_stderr_is_no_terminal_and_keeps_time(capsys):
+    stages = Stages()
+    with stages:
+        stages.begin("load")
+        stages("prompt", 1, 2)
+        stages("answer", 1, 9)
+        stages("prompt", 2, 2)
+        stages("sweep", 2, 2)
+    assert list(stages.seconds) == ["load", "prompt", "answer", "sweep"], "layers of later tokens belong to the answer"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_on_a_terminal_goes_to_stderr_and_goes_away(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Stages(shown=True) as stages:
+        stages("prompt", 1, 2)
+        stages("sweep", 1, 2)
+    out, err = capsys.readouterr()
+    assert not out
+    assert "Reading the prompt" in err
+    assert "Following the attention" in err
+
+
+def test_info_says_why_something_is_missing():
+    raw = io.StringIO()
+    found = gather()
+    found["versions"]["triton"] = None
+    show(Console(file=raw, width=200, color_system=None), found)
+    for entry in found["implementations"]:
+        assert entry["reason"] in raw.getvalue()
+    assert re.search(r"missing +.*triton", raw.getvalue())

@@ -1,0 +1,272 @@
+"""Runs that end early and go on: kills, full disks, folders of other runs, and the files that they leave."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from clock import PATIENCE
+from eval_rows import row, write_rows
+from eval_runs import Listener, near, records, rounding, same, settings
+from tiny_chat import model as tiny_model
+from tiny_chat import tokenizer as tiny_tokenizer
+
+from attributor import FileFormatError, InputError, OutputError
+from attributor.eval.run import runner
+from attributor.eval.run.case import run_case
+from attributor.eval.store import CaseWriter, Follower, RunFolder, flow_name
+
+HERE = Path(__file__).parents[1] / "helpers"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return tiny_model(len(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [row(i) for i in range(6)])
+
+
+@pytest.fixture
+def go(model, tokenizer, tmp_path):
+    """Runs with the tiny model, into `tmp_path / "run"` unless told otherwise."""
+
+    def run(config, out=None, **options):
+        return runner.run(config, out or tmp_path / "run", model=model, tokenizer=tokenizer, **options)
+
+    return run
+
+
+# Runs that end early
+
+
+class Ends(BaseException):
+    """Like a kill: nothing catches it."""
+
+
+def stop_after(monkeypatch, count, error):
+    seen = []
+
+    def case(question, setting, **options):
+        if len(seen) == count:
+            raise error
+        seen.append(question.id)
+        return run_case(question, setting, **options)
+
+    monkeypatch.setattr(runner, "run_case", case)
+    return seen
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Ends()])
+def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_numbers(go, rows, tmp_path, monkeypatch, error):
+    whole = go(settings(rows), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, error)
+        with pytest.raises(type(error)):
+            go(settings(rows))
+    state = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    assert state["status"] == ("interrupted" if isinstance(error, KeyboardInterrupt) else "running")
+    assert "metrics" not in state
+    with (tmp_path / "run" / "cases.jsonl").open("ab") as file:
+        file.write(b'{"id": "case-3", "stat')  # what a kill in the middle of a write leaves
+    seen = stop_after(monkeypatch, -1, error)
+    notes = []
+    outcome = go(settings(rows), watcher=Listener(notes))
+    assert seen == ["case-3", "case-4", "case-5"]
+    assert any("was not finished (22 bytes) and was cut off" in note for note in notes)
+    same(outcome, whole)
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+import tiny_chat
+from attributor.eval.run import read_answer as read, runner
+from attributor.eval.config import Config
+import json
+config = Config.from_json(json.loads({config!r}))
+whole = runner.run_case
+def slow(question, setting, **options):
+    {before}
+    return whole(question, setting, **options)
+runner.run_case = slow
+tokenizer = tiny_chat.tokenizer()
+runner.run(config, Path({out!r}), model=tiny_chat.model(len(tokenizer)), tokenizer=tokenizer)
+"""
+
+
+def script(config, out, before="pass"):
+    text = SCRIPT.format(tests=str(HERE), config=json.dumps(config.to_json()), out=str(out), before=before)
+    return textwrap.dedent(text)
+
+
+def test_kill_9_in_mid_run(go, rows, tmp_path, tokenizer):
+    config = settings(rows)
+    process = subprocess.Popen([sys.executable, "-c", script(config, tmp_path / "run", "time.sleep(0.2)")])
+    cases = tmp_path / "run" / "cases.jsonl"
+    deadline = time.monotonic() + PATIENCE
+    while not (cases.exists() and cases.read_bytes().count(b"\n") >= 2):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = cases.read_bytes().count(b"\n")
+    assert 2 <= done < 6
+    listener = Listener([])
+    outcome = go(config, watcher=listener)
+    assert listener.before == (6, done)
+    assert len(listener.cases) == 6 - done
+    whole = go(config, tmp_path / "whole")
+    exact = tiny_model(len(tokenizer)).double()
+    near(outcome, whole, rounding(whole, runner.run(config, tmp_path / "exact", model=exact, tokenizer=tokenizer)))
+
+
+def test_a_complete_run_is_left_as_it_is(go, rows, monkeypatch):
+    config = settings(rows)
+    first = go(config)
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    stop_after(monkeypatch, 0, AssertionError("a case was run"))
+    second = runner.run(config, first.folder)  # no model is given, and none is loaded
+    assert second.already
+    assert second.run == first.run
+    assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
+
+
+def test_a_folder_of_another_configuration_is_refused(go, rows, tmp_path):
+    outcome = go(settings(rows))
+    kept = (outcome.folder / "cases.jsonl").read_bytes()
+    with pytest.raises(InputError) as told:
+        go(settings(rows, methods=("random",), max_tokens=900))
+    assert "methods: flow,max-attention,length,random there, random now" in str(told.value)
+    assert "max_tokens: none there, 900 now" in str(told.value)
+    assert "limit" not in str(told.value)
+    assert "--overwrite" in str(told.value)
+    assert (outcome.folder / "cases.jsonl").read_bytes() == kept
+
+    write_rows(tmp_path / "rows.jsonl", [row(i) for i in range(3)])
+    here = settings(tmp_path / "rows.jsonl")
+    go(here, tmp_path / "here")
+    write_rows(tmp_path / "rows.jsonl", [row(i, question="Who?") for i in range(3)])
+    with pytest.raises(InputError, match="the rows of the data set are not those of then"):
+        go(here, tmp_path / "here")
+    again = go(here, tmp_path / "here", overwrite=True)
+    assert {record["question"] for record in records(again.folder)} == {"Who?"}
+
+
+def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(go, rows, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="not the folder of a run"):
+            go(settings(rows), tmp_path / "mine", overwrite=overwrite)
+    assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == ["thesis.txt"]
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match="cannot write to the folder"):
+        go(settings(rows), tmp_path / "file")
+
+
+def test_overwriting_keeps_what_is_not_the_runs(go, rows):
+    outcome = go(settings(rows, limit=2))
+    (outcome.folder / "notes.txt").write_text("mine", encoding="utf-8")
+    go(settings(rows, limit=3), overwrite=True)
+    assert len(records(outcome.folder)) == 3
+    assert (outcome.folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_two_runs_do_not_write_the_same_folder(go, rows, tmp_path):
+    first = RunFolder(tmp_path / "run")
+    first.open(settings(rows), {})
+    with pytest.raises(OutputError, match="being written by another run"):
+        go(settings(rows))
+    first.close()
+    with pytest.raises(InputError, match="rows of the data set"):  # the lock is free; the folder is of other rows
+        go(settings(rows))
+
+
+def test_a_full_disk_loses_nothing_that_was_written(go, rows, tmp_path):
+    whole = go(settings(rows), tmp_path / "whole")
+    size = (whole.folder / "cases.jsonl").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # Python ignores the signal and sees an OSError
+    try:
+        with pytest.raises(OutputError, match="Every case before is kept"):
+            go(settings(rows))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    left = (tmp_path / "run" / "cases.jsonl").read_bytes()
+    assert left.endswith(b"\n")
+    assert 1 <= len(left.splitlines()) < 6
+    assert left == (tmp_path / "run" / "cases.jsonl").read_bytes()
+    same(go(settings(rows)), whole)
+
+
+def test_a_line_that_is_damaged_in_the_middle_is_named(go, rows):
+    outcome = go(settings(rows))
+    lines = (outcome.folder / "cases.jsonl").read_bytes().splitlines(keepends=True)
+    (outcome.folder / "cases.jsonl").write_bytes(b"".join([*lines[:2], b"\x00\x00\n", *lines[3:]]))
+    with pytest.raises(FileFormatError, match=r"cases\.jsonl: line 3 is no record"):
+        go(settings(rows))
+
+
+# Files
+
+
+def test_a_line_that_is_torn_is_cut_wherever_it_begins(tmp_path):
+    folder = RunFolder(tmp_path)
+    for whole, torn in ((b'{"id": "a"}\n', b"x" * 200_000), (b"", b"{"), (b'{"id": "a"}\n' * 3, b"")):
+        (tmp_path / "cases.jsonl").write_bytes(whole + torn)
+        assert len(folder._repair()) == bool(torn)
+        assert (tmp_path / "cases.jsonl").read_bytes() == whole
+
+
+def test_the_parts_of_a_shared_run_are_merged_in_the_order_of_the_data(tmp_path):
+    folder = RunFolder(tmp_path)
+    for name, ids in (("cases.jsonl", "ab"), ("cases.0.jsonl", "fc"), ("cases.1.jsonl", "deb")):
+        with CaseWriter(tmp_path / name) as writer:
+            for letter in ids:
+                writer.write({"id": letter, "from": name})
+    found = folder.merge(list("abcdef"))
+    assert list(found) == list("abcdef")
+    assert found["b"]["from"] == "cases.1.jsonl", "the last one counts"
+    assert [path.name for path in tmp_path.iterdir()] == ["cases.jsonl"]
+    assert [json.loads(line)["id"] for line in (tmp_path / "cases.jsonl").read_bytes().splitlines()] == list("abcdef")
+
+
+def test_the_first_process_sees_what_the_others_finish(tmp_path):
+    follower = Follower(RunFolder(tmp_path), tmp_path / "cases.0.jsonl")
+    with CaseWriter(tmp_path / "cases.0.jsonl") as own, CaseWriter(tmp_path / "cases.1.jsonl") as other:
+        own.write({"id": "mine"})
+        other.write({"id": "theirs"})
+        assert [record["id"] for record in follower.new()] == ["theirs"]
+        assert follower.new() == []
+        os.write(other._handle, b'{"id": "ha')
+        assert follower.new() == []
+        os.write(other._handle, b'lf"}\n')
+        assert [record["id"] for record in follower.new()] == ["half"]
+
+
+def test_the_flows_of_two_cases_never_have_one_name_and_the_browser_finds_them():
+    ids = ["a", "A", "ä1", "แ", "é", "%e41", "a/b", "../a", "x" * 200, "x" * 201, "", "\ud800", "😀", "\U0001f6001"]
+    assert len({flow_name(case) for case in ids}) == len(ids)
+    assert all(re.fullmatch(r"[A-Za-z0-9%_-]*\.safetensors", flow_name(case)) for case in ids)
+    browser = HERE.parents[1] / "webapp/tests/run/flownames.json"  # what the browser's own rule is tested with
+    for case, name in json.loads(browser.read_text("utf-8")).items():
+        assert flow_name(case) == name

@@ -1,0 +1,275 @@
+"""Finding retrieval heads: calibrate(), its cache, and how flow() comes by the heads of any model."""
+
+import logging
+import os
+import threading
+import time
+
+import pytest
+import tiny_chat
+import torch
+from filelock import FileLock
+
+import attributor
+from attributor import InputError, UnsupportedModelError, Weights, flow, record
+from attributor._heads.calibration import cache, calibrate
+from attributor._heads.calibration.calibrate import measure
+from attributor._heads.calibration.choose import choose, ranked
+from attributor._heads.calibration.head_scores import HeadScores
+from attributor._heads.calibration.model_digest import identity
+from attributor._models.default_model import DEFAULT_MODEL, converted
+
+KNOWN = {(17, 4), (18, 6), (17, 3), (23, 8), (23, 7), (23, 2), (21, 8), (18, 7)}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_found", {})
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_chat.tokenizer()
+
+
+@pytest.fixture
+def model(tokenizer):
+    return tiny_chat.model(len(tokenizer), 1024)
+
+
+def made_up(ap, kinds=("fact",)):
+    C, L, H = ap.shape
+    blank = torch.full((C, L, H), torch.nan)
+    hops = torch.full((C, 2, L, H), torch.nan)
+    return HeadScores(
+        kinds=kinds, ap=ap, mass=1 - ap,
+        answer_ap=blank, answer_mass=blank, question_ap=blank, question_mass=blank,
+        hop_ap=hops, hop_mass=hops, link_ap=blank, link_mass=blank,
+        link_from=torch.zeros(C, dtype=torch.int64), chance=torch.full((C,), 0.1), meta={"model": "m"},
+    )  # fmt: skip
+
+
+def test_calibrate_is_deterministic_and_its_file_is_weights(model, tokenizer, tmp_path):
+    first, second = (calibrate(model, tokenizer, count=2) for _ in range(2))
+    assert torch.equal(first.heads, second.heads)
+    assert first.meta == second.meta
+    assert first.meta["documents"] == "4"  # ten would be more than the model's 1,024 positions
+    first.save(tmp_path / "w.safetensors")
+    assert torch.equal(Weights.of(tmp_path / "w.safetensors").heads, first.heads)
+
+
+def test_the_share_of_the_question_goes_with_the_heads(model, tokenizer, quick):
+    ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
+    asked, options = torch.tensor([7, 8, 12]), {"prompt_length": 30, "tokenizer": tokenizer}
+    got = flow(model, ids, weights="retrieval", question=asked, **options)
+    assert got.meta["question"] == "0.5"
+    same = Weights(cache.cached_weights(model).heads, question=0.5)
+    torch.testing.assert_close(got.scores, flow(model, ids, weights=same, question=asked, **options).scores)
+    apart = flow(model, ids, weights="retrieval", **options).scores
+    assert (got.scores - apart).abs().max() > 1e-3
+    with record(model, weights="retrieval") as recording, torch.no_grad():
+        model(ids[None])
+    again = recording.flow(ids, prompt_length=30, question=asked)
+    torch.testing.assert_close(again.scores, got.scores, rtol=0, atol=2e-6)
+
+
+def test_the_public_name_is_the_one_that_is_tested():
+    assert attributor.calibrate is calibrate
+
+
+def test_a_window_that_is_too_short_for_any_prompt(tokenizer):
+    with pytest.raises(InputError, match=r"window of 128 tokens is too short .* need \d+\).* weights='mean'"):
+        calibrate(tiny_chat.model(len(tokenizer), 128), tokenizer, count=1)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Calibration on one prompt; counts how often it happens."""
+    calls = []
+
+    def one(model, tokenizer, progress=None):
+        calls.append(model)
+        return calibrate(model, tokenizer, count=1, progress=progress)
+
+    monkeypatch.setattr(cache, "calibrate", one)
+    return calls
+
+
+def test_heads_are_found_once(model, tokenizer, quick, monkeypatch, caplog):
+    first = cache.cached_weights(model, tokenizer)
+    assert "finding the heads of LlamaForCausalLM" in caplog.text
+    assert str(cache.cache_path(model)) in caplog.text
+    assert cache.cached_weights(model) is first  # of this process, without a tokenizer
+    monkeypatch.setattr(cache, "_found", {})
+    again = cache.cached_weights(model)  # of the file, as another process would
+    assert torch.equal(again.heads, first.heads)
+    assert again.meta == first.meta
+    assert len(quick) == 1
+    assert [path.name for path in cache.cache_path(model).parent.glob("*.safetensors")] == [
+        cache.cache_path(model).name
+    ]
+
+
+def test_identity(tokenizer):
+    def fresh():
+        return tiny_chat.model(len(tokenizer))
+
+    plain = identity(fresh())
+    assert plain == identity(fresh()) == identity(fresh().to(torch.bfloat16)) == identity(fresh().half())
+    trained = fresh()
+    with torch.no_grad():
+        trained.model.layers[1].self_attn.k_proj.weight.add_(0.05 * torch.randn(16, 32))
+    turned = fresh()
+    turned.config.rope_parameters["rope_theta"] = 5e5
+    named, revised = fresh(), fresh()
+    named.config._name_or_path = named.name_or_path = "someone/model"
+    revised.config._commit_hash = "abc"
+    elsewhere = fresh().to("meta")
+    assert len({plain, *(identity(other) for other in (trained, turned, named, revised, elsewhere))}) == 6
+    with record(trained, weights="mean"):  # while it is recorded its configuration names another attention
+        assert identity(trained) != plain
+        recorded = identity(trained)
+    assert recorded == identity(trained)
+
+
+def test_training_on_in_the_same_folder_is_noticed(tokenizer, tmp_path):
+    made = tiny_chat.model(len(tokenizer))
+    found = []
+    for change in (0.0, 1e-2):
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.mul_(1 - change).add_(change * parameter.std() * torch.randn_like(parameter))
+        made.save_pretrained(tmp_path)
+        loaded, again = (type(made).from_pretrained(tmp_path, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+        assert identity(loaded) == identity(again)
+        found.append(identity(loaded))
+    assert found[0] != found[1]
+
+
+def test_another_process_is_waited_for(model, tokenizer, quick, caplog):
+    weights = calibrate(model, tokenizer, count=1)
+    path = cache.cache_path(model)
+    path.parent.mkdir(parents=True)
+    found = []
+    with FileLock(path.with_suffix(".lock")):
+        asking = threading.Thread(target=lambda: found.append(cache.cached_weights(model, tokenizer)))
+        asking.start()
+        limit = time.monotonic() + 20
+        while "waiting for another process" not in caplog.text and time.monotonic() < limit:
+            time.sleep(0.01)
+        cache.keep(weights, path)
+    asking.join(20)
+    assert torch.equal(found[0].heads, weights.heads)
+    assert not quick
+
+
+def test_a_cache_folder_that_cannot_be_written_to(model, tokenizer, quick, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "file"))
+    first = cache.cached_weights(model, tokenizer)
+    assert "cannot be kept in" in caplog.text
+    assert "set ATTRIBUTOR_CACHE" in caplog.text
+    assert cache.cached_weights(model, tokenizer) is first
+    assert len(quick) == 1
+
+
+def test_a_disk_that_is_full(model, tokenizer, quick, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert cache.cached_weights(model, tokenizer).heads.any()
+    assert "not kept: cannot write weights to" in caplog.text
+    assert "No space left" in caplog.text
+    assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # nothing half-written
+
+
+def test_a_damaged_file_is_replaced(model, tokenizer, quick, monkeypatch, caplog):
+    first = cache.cached_weights(model, tokenizer)
+    path = cache.cache_path(model)
+    path.write_bytes(path.read_bytes()[:40])
+    monkeypatch.setattr(cache, "_found", {})
+    assert torch.equal(cache.cached_weights(model, tokenizer).heads, first.heads)
+    assert "the heads are found anew" in caplog.text
+    assert torch.equal(Weights.load(path).heads, first.heads)
+    assert len(quick) == 2
+
+
+def test_a_model_without_a_head_that_retrieves_is_told(model, tokenizer, monkeypatch, caplog):
+    poor = choose(made_up(torch.full((1, 2, 4), 0.11)))
+    monkeypatch.setattr(cache, "calibrate", lambda *_, **__: poor)
+    cache.cached_weights(model, tokenizer)
+    assert "average precision 0.11 at best, 0.10 by chance" in caplog.text
+    assert all(record.levelno == logging.WARNING and record.name == "attributor" for record in caplog.records)
+
+
+def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick):
+    ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
+    told = []
+    options = {"prompt_length": 30, "weights": "retrieval"}
+    got = flow(model, ids, tokenizer=tokenizer, progress=lambda *what: told.append(what[0]), **options)
+    assert list(dict.fromkeys(told)) == ["calibrate", "prompt", "sweep"]
+    assert got.meta["weights"] == "retrieval"
+    found = cache.cached_weights(model)
+    torch.testing.assert_close(got.scores, flow(model, ids, prompt_length=30, weights=found.heads).scores)
+    sharp = flow(model, ids, prompt_length=30, weights=Weights("retrieval", power=2.0))
+    same = flow(model, ids, prompt_length=30, weights=Weights(found.heads, power=2.0))
+    torch.testing.assert_close(sharp.scores, same.scores)
+    with record(model, weights="retrieval") as recording, torch.no_grad():
+        model(ids[None])
+    torch.testing.assert_close(recording.flow(ids, prompt_length=30).scores, got.scores, rtol=0, atol=2e-6)
+    torch.testing.assert_close(recording.flow(ids, **options).scores, got.scores, rtol=0, atol=2e-6)
+    assert len(quick) == 1
+
+
+def test_the_tokenizer_is_loaded_from_where_the_model_was(tokenizer, quick, tmp_path):
+    folder = tiny_chat.save(tmp_path / "saved")
+    loaded, _ = attributor.load_model(folder, progress=False)
+    with record(loaded, weights="retrieval"):
+        pass
+    assert quick == [loaded]
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    loaded.config.rope_parameters["rope_theta"] = 5e5  # another model now
+    with pytest.raises(InputError, match=r"no retrieval heads are known for .*saved yet.* pass tokenizer=.*calibrate"):
+        flow(loaded, [3, 4, 5], weights="retrieval")
+
+
+def test_a_model_from_nowhere_needs_a_tokenizer(model, quick):
+    with pytest.raises(InputError, match=r"for this model yet, .*not loaded from anywhere.*: pass tokenizer="):
+        flow(model, [3, 4, 5], weights="retrieval")
+    assert not cache.cache_path(model).parent.exists()
+
+
+def test_shipped_heads_come_first(model, tokenizer, quick):
+    model.config.attributor_source = DEFAULT_MODEL
+    with pytest.raises(InputError, match=r"weights are for \(30, 9\) layers x heads, the model has \(2, 4\)"):
+        flow(model, [3, 4, 5], weights="retrieval", tokenizer=tokenizer)
+    assert not quick
+
+
+def test_a_model_that_cannot_be_recorded(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(type(model), "_can_set_attn_implementation", classmethod(lambda cls: False))
+    with pytest.raises(UnsupportedModelError, match="retrieval heads can only be found in models that can be recorded"):
+        flow(model, [3, 4, 5], weights="retrieval", tokenizer=tokenizer, impl="reference")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_chat.save(tmp_path_factory.mktemp("model"))
+
+
+# ---- the default model
+
+
+@pytest.mark.skipif(converted() is None, reason="the converted default model is not in the cache folder")
+def test_a_few_prompts_find_the_known_heads_of_the_default_model(monkeypatch):
+    monkeypatch.delenv("ATTRIBUTOR_CACHE")
+    model, tokenizer = attributor.load_model(dtype="float32", progress=False)
+    scores = measure(model, tokenizer, count=4)
+    tokens = int(scores.meta["tokens"]) / 4
+    assert 300 < tokens < 1000
+    top = {(layer, head) for layer, head, _ in ranked(scores)[:16]}
+    assert len(top & KNOWN) >= 5
+    assert ranked(scores)[0][2] > 4 * scores.chance.mean()

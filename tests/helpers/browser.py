@@ -1,0 +1,234 @@
+"""A real browser for the web views' tests: headless Chromium, which must neither complain nor leave this machine."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from clock import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-precise-memory-info",
+    "--js-flags=--expose-gc",
+)
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
+
+
+@dataclass
+class Watched:
+    """A page, and everything that it should not have done.
+
+    Attributes:
+        page: Playwright's.
+        complaints: errors and warnings of the console, uncaught exceptions, crashes.
+        outside: requests to anything but loopback.
+        failed: answers with a status of 400 and more, which some tests expect.
+        pending: requests of its scripts without a whole answer yet.
+        bytes: of all bodies received, by path.
+    """
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    pending: set[Any] = field(default_factory=set)
+    bytes: dict[str, int] = field(default_factory=dict)
+
+    def clean(self, *, expected: str | None = None) -> None:
+        """Nothing was complained about, except what matches `expected`, and nothing went anywhere else."""
+        bad = [said for said in self.complaints if expected is None or not re.search(expected, said)]
+        assert not bad, bad
+        assert not self.outside, self.outside
+
+    def settle(self) -> None:
+        """Wait until the page is at rest: no request under way, and no element changed for some of its own frames."""
+        until = time.monotonic() + PATIENCE
+        while self.page.evaluate(STILL) or self.pending:
+            assert time.monotonic() < until, f"the page never came to rest: {[sent.url for sent in self.pending]}"
+
+
+# Whether an element changes, or is busy, within 26 frames. These take 416 ms or more, and each timer of the page less.
+STILL = """async () => {
+  let changed = document.querySelector('[aria-busy=true]') !== null;
+  const observer = new MutationObserver(() => (changed = true));
+  observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+  for (let frame = 0; frame < 26 && !changed; frame++) await new Promise(requestAnimationFrame);
+  observer.disconnect();
+  return changed;
+}"""
+
+
+@contextmanager
+def opened(browser: Any, **options: Any) -> Iterator[Watched]:
+    """A fresh page of its own context, watched; options as Playwright's new_context."""
+    context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **options})
+    watched = Watched(context.new_page())
+    page = watched.page
+
+    def console(message: Any) -> None:
+        if message.type in ("error", "warning"):
+            watched.complaints.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
+
+    def request(sent: Any) -> None:
+        if sent.resource_type in ("fetch", "xhr"):
+            watched.pending.add(sent)
+        parts = urlsplit(sent.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in LOOPBACK:
+            watched.outside.append(sent.url)
+
+    def response(got: Any) -> None:
+        if got.status >= 400:
+            watched.failed.append(f"{got.status} {got.url}")
+
+    def finished(sent: Any) -> None:
+        watched.pending.discard(sent)
+        sizes = sent.sizes()
+        path = urlsplit(sent.url).path
+        watched.bytes[path] = watched.bytes.get(path, 0) + int(sizes["responseBodySize"])
+
+    page.on("console", console)
+    page.on("pageerror", lambda error: watched.complaints.append(f"exception: {error}"))
+    page.on("crash", lambda _: watched.complaints.append("the page crashed"))
+    page.on("request", request)
+    page.on("response", response)
+    page.on("requestfinished", finished)
+    page.on("requestfailed", lambda sent: watched.pending.discard(sent))
+    page.set_default_timeout(1000 * PATIENCE)
+    try:
+        yield watched
+    finally:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One browser for the tests of a file; each test opens a context of its own.
+
+    Not one for a whole run: Playwright keeps an event loop in this thread, which other tests' loops could not bear.
+    """
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield found
+        found.close()
+
+
+@contextmanager
+def served(*command: str, seconds: float = PATIENCE, env: dict[str, str] | None = None) -> Iterator[str]:
+    """`attributor explore|serve ...` as its user starts it; yields the URL that it prints, ends it with Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "attributor.cli", *command, "--no-browser"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **(env or {})},
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    said: list[str] = []
+    url = None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(r"https?://[\w.\[\]:]+(/\S*)?", line):
+            url = found.group().rstrip("/.,")
+            break
+    timer.cancel()
+    rest = threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True)
+    rest.start()
+    try:
+        assert url is not None, f"no URL was printed: {''.join(said)}"
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"Ctrl-C did not end it: {''.join(said)}") from None
+        finally:
+            rest.join(2)
+            process.stdout.close()  # else the next test is told of it, too
+    assert "Traceback" not in "".join(said), "".join(said)
+
+
+def axe(page: Any) -> list[str]:
+    """Serious and critical findings of axe-core on what is shown now."""
+    if not AXE.is_file():
+        pytest.skip("axe-core is not installed: cd webapp && npm ci")
+    page.evaluate(AXE.read_text("utf-8"))  # past the page's own content security policy, which forbids script elements
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{v['id']} ({v['impact']}): {v['help']}: {json.dumps([n['target'] for n in v['nodes']][:4])}"
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def elements(page: Any) -> int:
+    """How many elements the page has."""
+    return int(page.evaluate("document.getElementsByTagName('*').length"))
+
+
+def heap(page: Any) -> int:
+    """Bytes of JavaScript's objects and of their arrays of numbers, once the garbage is collected."""
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    usage = session.send("Runtime.getHeapUsage")
+    session.detach()
+    return int(usage["usedSize"] + usage["backingStorageSize"])
+
+
+def shown(page: Any) -> None:
+    """Wait until a case is on the page, and no other one on its way."""
+    page.wait_for_selector(".case-frame[aria-busy=false] .case-chunk")
+
+
+def shares(page: Any) -> list[float]:
+    """The percentages of the outer list of bars as they are printed, with the lines below the bars."""
+    return [float(text.rstrip("%")) for text in page.locator(OUTER_SHARES).all_text_contents()]
+
+
+OUTER_SHARES = ".case-bars > .case-list > li > .case-bar .case-share, .case-bars > .case-list > .case-rest .case-share"
+
+
+def saved(page: Any, item: str) -> tuple[str, Path]:
+    """Name and path of what a line of the share menu saves."""
+    page.get_by_role("button", name="Share").click()
+    with page.expect_download() as waiting:
+        page.get_by_role("menuitem", name=item).click()
+    return waiting.value.suggested_filename, waiting.value.path()
+
+
+def show_by(page: Any, pieces: str) -> None:
+    """Choose "Documents", "Sentences" or "Tokens" above a case's bars."""
+    page.locator(".case-controls").get_by_role("button", name=pieces, exact=True).click()

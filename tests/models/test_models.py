@@ -1,0 +1,246 @@
+"""Loading models: folders, the hub's cache, GGUF files, and what goes wrong. No test asks the network."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+from huggingface_hub import errors as hub
+from tiny_hub import TEMPLATE, no_network, same_weights, save_gguf, save_tiny
+from transformers import AutoConfig, BertConfig, LlamaForCausalLM, T5Config
+
+from attributor import InputError, ModelLoadError
+from attributor._models import load
+from attributor._models.load import load_model, model_source
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch, tmp_path):
+    no_network(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def gguf_file(folder, tmp_path_factory):
+    return save_gguf(folder, tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def test_a_folder_is_loaded_quietly_and_in_evaluation_mode(folder, capfd):
+    chatter = transformers.utils.logging
+    before = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    model, tokenizer = load_model(folder)
+    assert not model.training
+    assert model.dtype == torch.float32
+    assert tokenizer.decode(tokenizer("née 日本")["input_ids"]) == "née 日本"
+    assert model_source(model) == str(folder)
+    assert capfd.readouterr() == ("", "")
+    assert (chatter.get_verbosity(), chatter.is_progress_bar_enabled()) == before
+
+
+def test_dtype_is_the_checkpoints_unless_asked_for(folder, tmp_path):
+    LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    for file in folder.glob("token*"):
+        shutil.copy(file, tmp_path / "half")
+    assert load_model(tmp_path / "half")[0].dtype == torch.bfloat16
+    assert load_model(tmp_path / "half", dtype="float32")[0].dtype == torch.float32
+    assert load_model(tmp_path / "half", dtype=torch.float16)[0].dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", ["float33", "int8", "Tensor", torch.int64, 32])
+def test_a_dtype_that_is_none(folder, dtype):
+    with pytest.raises(InputError, match="dtype must be 'auto', 'float32'"):
+        load_model(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./no-such-folder", "no folder here and no hub id"),
+        ("/no/such/folder", "no folder here and no hub id"),
+        ("a/b/c", "no folder here and no hub id"),
+        ("no such model", "no folder here and no hub id"),
+        ("missing.gguf", "missing.gguf: no such file"),
+    ],
+)
+def test_names_that_lead_nowhere(name, message):
+    with pytest.raises(ModelLoadError, match=message):
+        load_model(name)
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_a_name_that_is_none(name):
+    with pytest.raises(InputError, match=r"name must be a hub id, a folder or a \.gguf file, got"):
+        load_model(name)
+
+
+def test_folders_and_files_that_hold_no_model(folder, tmp_path):
+    with pytest.raises(ModelLoadError, match=r"has no config\.json"):
+        load_model(tmp_path)
+    with pytest.raises(ModelLoadError, match=r"is a file, but not a \.gguf"):
+        load_model(folder / "model.safetensors")
+    shutil.copytree(folder, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelLoadError, match=r"damaged or only the beginning of one .*; fetch or copy it again"):
+        load_model(tmp_path / "cut")
+    weights.unlink()
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors"):
+        load_model(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (T5Config(), r"encoder-decoder model \(t5\); attributor reads decoder-only"),
+        (BertConfig(architectures=["BertForMaskedLM"]), r"not a causal language model \(bert\)"),
+        (transformers.CLIPConfig(), r"not a causal language model \(clip\)"),
+    ],
+)
+def test_models_of_another_kind(config, message, tmp_path):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelLoadError, match=message):
+        load_model(tmp_path)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path):
+    own = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    (tmp_path / "mine.py").write_text("raise SystemExit('this code was run')")
+    with pytest.raises(ModelLoadError, match="pass trust_remote_code=True if you trust it"):
+        load_model(tmp_path)
+
+
+def test_packages_that_are_not_installed(folder, gguf_file, monkeypatch):
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelLoadError, match=r"needs the package accelerate; pip install 'attributor\[device-map\]'"):
+        load_model(folder, device_map="auto")
+    with pytest.raises(ModelLoadError, match=r"needs the package gguf; pip install 'attributor\[gguf\]'"):
+        load_model(gguf_file)
+
+
+def test_device_map(folder):
+    model, _ = load_model(folder, device_map="cpu")
+    assert same_weights(model, load_model(folder)[0])
+
+
+# The hub.
+
+
+def in_hub_cache(folder, root, name="org/tiny"):
+    """Lay `folder` out as the hub's client does."""
+    repository = Path(root) / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repository / "snapshots" / "1234abcd")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1234abcd")
+    return repository / "snapshots" / "1234abcd"
+
+
+def test_what_is_in_the_hubs_cache_is_used_without_asking_the_network(folder, tmp_path):
+    in_hub_cache(folder, tmp_path / "hub")
+    model, _ = load_model("org/tiny")
+    assert model.config._name_or_path == "org/tiny"
+    assert model_source(model) == "org/tiny"
+    assert same_weights(model, load_model(folder)[0])
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer*"])
+def test_a_cache_that_lacks_a_file_is_not_enough(folder, tmp_path, missing, monkeypatch):
+    snapshot = in_hub_cache(folder, tmp_path / "hub")
+    for file in snapshot.glob(missing):
+        file.unlink()
+    monkeypatch.setattr(load, "_hub_reachable", lambda: False)
+    with pytest.raises(ModelLoadError, match="not in the local cache, no such folder, and the hub cannot be reached"):
+        load_model("org/tiny")
+
+
+def test_a_cache_that_lacks_a_shard_is_not_enough(folder, tmp_path):
+    snapshot = in_hub_cache(folder, tmp_path / "hub")
+    model = LlamaForCausalLM.from_pretrained(folder)
+    (snapshot / "model.safetensors").unlink()
+    model.save_pretrained(snapshot, max_shard_size="100KB")
+    assert load.in_hub_cache("org/tiny", None)
+    next(snapshot.glob("model-00002*")).unlink()
+    assert not load.in_hub_cache("org/tiny", None)
+
+
+def refused(kind):
+    return kind("refused", response=SimpleNamespace(headers={}, request=None, status_code=401))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (refused(hub.GatedRepoError), r"gated: accept its conditions at https://huggingface\.co/org/m"),
+        (refused(hub.RepositoryNotFoundError), "the hub has no such model, or it is private"),
+        (refused(hub.RevisionNotFoundError), "the hub has no such revision"),
+        (hub.LocalEntryNotFoundError("gone"), "the connection to the hub failed"),
+        (ConnectionResetError("gone"), "the connection to the hub failed"),
+    ],
+)
+def test_what_the_hub_refuses(error, message, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("as transformers puts it") from error
+
+    monkeypatch.setattr(load, "_hub_reachable", lambda: True)
+    monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
+    with pytest.raises(ModelLoadError, match=f"org/m: {message}"):
+        load_model("org/m")
+
+
+@pytest.fixture
+def hub_reachable(monkeypatch):
+    """The real question, with `head` in the place of the network."""
+    monkeypatch.undo()
+
+    def ask(head, offline=False):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
+        return load._hub_reachable()
+
+    return ask
+
+
+def test_the_hub_is_asked_once_and_not_for_long(hub_reachable, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("no route")
+
+    assert hub_reachable(lambda *_, **__: "any answer")
+    assert not hub_reachable(broken)
+    assert not hub_reachable(lambda *_, **__: pytest.fail("asked"), offline=True)
+    monkeypatch.setattr(load, "HUB_SECONDS", 0.05)
+    release = threading.Event()
+    assert not hub_reachable(lambda *_, **__: release.wait())
+    release.set()
+
+
+# GGUF.
+
+
+def test_a_gguf_file_holds_what_was_written(gguf_file, folder, capfd):
+    model, tokenizer = load_model(gguf_file)
+    assert same_weights(model, load_model(folder)[0])
+    assert model.dtype == torch.float32
+    assert tokenizer.chat_template == TEMPLATE
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gguf_files_that_are_broken(gguf_file, tmp_path):
+    whole = gguf_file.read_bytes()
+    for name, content, message in [
+        ("other.gguf", b"PK\3\4" + whole[4:], "is not a GGUF file: it starts with b'PK"),
+        ("empty.gguf", b"", "is not a GGUF file: it starts with b''"),
+        ("head.gguf", whole[:2000], "corrupt, or of a kind that transformers cannot read"),
+        ("tail.gguf", whole[:-5000], "corrupt, or of a kind that transformers cannot read"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelLoadError, match=message):
+            load_model(tmp_path / name)

@@ -1,0 +1,61 @@
+"""A model whose weights accelerate keeps elsewhere between two calls, with placeholders on the meta device."""
+
+import copy
+
+import pytest
+import torch
+from families import VOCABULARY, tiny
+
+import attributor
+from attributor._models.facts import device_of
+from attributor._models.generation import generate
+from attributor._prompt.build import Prompt
+from attributor._text.segments import Segment
+from attributor.eval.run import read_answer
+from attributor.methods import Ablator
+
+accelerate = pytest.importorskip("accelerate")
+K, N = 24, 30
+IDS = torch.randint(3, VOCABULARY, (N,), generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def here():
+    return tiny("llama")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(here):
+    model = accelerate.cpu_offload(copy.deepcopy(here))
+    assert model.get_input_embeddings().weight.device.type == model.device.type == "meta"
+    return model
+
+
+def test_ids_go_where_the_embedding_is_or_will_be(here, elsewhere):
+    assert device_of(here) == device_of(elsewhere) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("impl", [None, "reference"])
+def test_the_flow_is_the_same(here, elsewhere, impl):
+    want = attributor.flow(here, IDS, prompt_length=K, impl=impl).scores
+    torch.testing.assert_close(attributor.flow(elsewhere, IDS, prompt_length=K, impl=impl).scores, want)
+
+
+def test_what_it_writes_and_how_likely_is_the_same(here, elsewhere):
+    prompt, answer = IDS[:K], IDS[K:]
+    assert torch.equal(generate(elsewhere, prompt, 5), generate(here, prompt, 5))
+    want = read_answer.force(here, prompt, answer, None)
+    got = read_answer.force(elsewhere, prompt, answer, "mean", cache=True)
+    torch.testing.assert_close(got.log_probs, want.log_probs)
+    assert torch.equal(
+        read_answer.write_behind(elsewhere, prompt, 5, got.cache), read_answer.write(here, prompt, 5, None).answer
+    )
+
+
+def test_segments_are_masked_the_same(here, elsewhere):
+    offsets = torch.stack([torch.arange(K), torch.arange(K) + 1], dim=1)
+    prompt = Prompt(text="x" * K, ids=IDS[:K], offsets=offsets, documents=())
+    segments = [Segment(i, i + 6, "xxxxxx") for i in range(0, K, 6)]
+    masks = torch.tensor([[True, False, True, True], [False, True, False, True]])
+    want, got = (Ablator(m, None, prompt, IDS[K:], segments, "mask")(masks) for m in (here, elsewhere))
+    torch.testing.assert_close(got, want)

@@ -1,0 +1,30 @@
+"""The one-file page meets its limit, or gives up, after a few tries."""
+
+import numpy as np
+import pytest
+from tiny_front_end import tiny_front_end  # noqa: F401
+
+from attributor._result.flow import Flow
+from attributor._result.view import FlowView
+from attributor._result.view import page as pages
+
+
+@pytest.mark.parametrize("over", [1, 2, 1000])
+@pytest.mark.usefixtures("tiny_front_end")
+def test_a_page_that_is_a_byte_too_long_is_not_made_forever(monkeypatch, over):
+    words = np.arange(300, dtype=np.int64)
+    offsets = np.stack([words, words + 1], axis=1) * 1000
+    flow = Flow(scores=np.full((2, 300), 0.001, np.float32), ids=np.arange(302), text="word " * 60_000, offsets=offsets)
+    view = FlowView(flow)
+    rendered = []
+    render = pages._render
+    monkeypatch.setattr(pages, "_render", lambda *given: rendered.append(0) or _bounded(rendered, render(*given)))
+    size = len(pages.render_page(view))
+    rendered.clear()
+    assert len(pages.render_page(view, size - over)) <= size
+    assert len(rendered) > 1  # it did try
+
+
+def _bounded(rendered, text):
+    assert len(rendered) < 50, "no end in sight"
+    return text

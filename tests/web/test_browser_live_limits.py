@@ -1,0 +1,159 @@
+"""What happens at the limits of the live door: memory, a server that stops, small screens, the default model."""
+
+import re
+
+import numpy as np
+import pytest
+from browser import axe, browser, needs_browser, opened, served, shares, shown  # noqa: F401
+from live_door import (  # noqa: F401
+    ENV,
+    SENTENCE,
+    answered,
+    arrived,
+    cancelled,
+    door,
+    endless,
+    example,
+    live,
+    loaded,
+    long_run,
+    paste,
+    run_id,
+    tiny,
+    visit,
+)
+
+pytestmark = needs_browser
+
+
+def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
+    command = ("serve", "--model", str(tiny), "--memory-budget", "0.01")
+    with served(*command, env=ENV) as url, opened(browser) as watched:
+        page = watched.page
+        visit(page, url)
+        paste(page, "Text of document 1", SENTENCE * 130)
+        page.get_by_label("Question").fill("Who keeps the light?")
+        page.get_by_label("Heads to follow").select_option("mean")
+        page.get_by_label("Most tokens of the answer").fill("8")
+        first = answered(page)
+        runs = page.locator(".live-run")
+        for _ in range(12):  # until the first recording had to go
+            answered(page)
+            if "layers no longer kept" in runs.last.inner_text():
+                break
+        assert "layers no longer kept" in runs.last.inner_text()
+        assert re.search(r"Answers take [\d.]+ MB of 10 MB of memory", page.locator(".live-side").inner_text())
+        now = run_id(page)
+        runs.last.click()
+        arrived(page, now)
+        assert run_id(page) == first
+        assert sum(shares(page)) == pytest.approx(100, abs=0.05 * len(shares(page)) + 0.01)
+        assert page.locator(".flow-views canvas").first.is_visible()  # the whole model needs no recording
+        for name in ("Heads", "Layer and head", "Routes", "Matrix"):
+            page.get_by_role("tab", name=name, exact=True).click()
+            assert "run it again to see inside the model" in page.locator(".flow-gone").inner_text()
+        assert axe(page) == []
+        watched.clean()
+        assert not watched.failed
+
+
+def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path):  # noqa: F811
+    deep = str(endless(tmp_path / "deep", layers=10))
+    command = ("serve", "--model", deep, "--memory-budget", "0.01")
+    with served(*command, env=ENV) as url, opened(browser) as watched:
+        page = watched.page
+        visit(page, url)
+        paste(page, "Text of document 1", SENTENCE * 310)
+        page.get_by_label("Question").fill("Who keeps the light?")
+        page.get_by_label("Heads to follow").select_option("mean")
+        page.get_by_label("Most tokens of the answer").fill("4")
+        answered(page)
+        notes = page.locator(".live-notes").inner_text()
+        assert re.search(r"Recording every head of this run takes [\d.]+ MB, and the budget for all runs is", notes)
+        page.get_by_role("tab", name="Heads", exact=True).click()
+        page.locator(".flow-gone").wait_for()
+        watched.clean()
+
+
+def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  # noqa: F811
+    with opened(browser) as watched:
+        page = watched.page
+        with served("serve", "--model", str(tiny), env=ENV) as url:
+            visit(page, url)
+            example(page)
+            answered(page)
+            long_run(page)
+        page.get_by_text(
+            "The server at this address does not answer; is `attributor serve` still running?"
+        ).first.wait_for()
+        page.wait_for_selector(".live-progress", state="detached")
+        assert page.get_by_label("Question").input_value() == "How many steps does the lighthouse have?"
+        assert page.locator("h1").inner_text() == "How many steps does the lighthouse have?"  # the run that was shown
+        page.get_by_role("button", name="Answer and attribute").click()
+        page.locator(".live-compose [role=alert]").wait_for()
+        assert axe(page) == []
+        watched.clean(expected="ERR_CONNECTION_REFUSED|ERR_INCOMPLETE|ERR_EMPTY|Failed to load resource")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1360, 400])
+def test_axe_and_the_width_of_every_state(browser, door, scheme, width):  # noqa: F811
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+    with opened(browser, **options) as watched:
+        page = watched.page
+        visit(page, door)
+        fits(page)
+        page.get_by_role("button", name="Change").click()
+        fits(page)
+        page.get_by_role("button", name="Keep it").click()
+        page.get_by_role("button", name="Chat").click()
+        page.get_by_role("button", name="Add a message").click()
+        fits(page)
+        page.get_by_role("button", name="Documents").click()
+        example(page)
+        long_run(page)
+        fits(page)
+        cancelled(page)
+        page.get_by_label("Most tokens of the answer").fill("12")
+        answered(page)
+        fits(page)
+        page.wait_for_function("() => document.activeElement.tagName === 'H1'")
+        assert page.locator("h1").bounding_box()["y"] < 900  # also where it is below the form
+        page.goto(f"{door}/#/live/nothing")
+        page.get_by_role("heading", name="This run is no longer kept").wait_for()
+        fits(page)
+        watched.clean()
+
+
+def fits(page):
+    """Nothing is wider than the window, and axe finds nothing."""
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert axe(page) == []
+
+
+def test_the_default_model_out_of_the_box(browser):  # noqa: F811
+    from attributor._models import default_model, load
+
+    name = default_model.DEFAULT_MODEL
+    if default_model.converted() is None and not load.in_hub_cache(name, None):
+        pytest.skip("the default model is not on this machine; `attributor demo` fetches it")
+    with served("serve", env={"OMP_NUM_THREADS": "2"}) as url, opened(browser) as watched:
+        page = watched.page
+        page.goto(url)
+        page.get_by_label("Hub id").wait_for()
+        page.get_by_role("button", name="Load", exact=True).click()  # as the first page says: Load, Example, Answer
+        loaded(page)
+        assert "30 layers of 9 heads · 135 million parameters" in page.locator(".live-loaded").inner_text()
+        page.get_by_role("button", name="Example").click()
+        answered(page)
+        answer = page.locator(".case-answer").inner_text()
+        assert "164" in answer, answer
+        best = page.locator(".case-bars .case-list > li").first.inner_text()
+        assert "164 steps" in best, best
+        assert "retrieval heads" in page.locator(".live-run[aria-current=true]").inner_text()
+        assert np.isclose(sum(shares(page)), 100, atol=0.05 * len(shares(page)) + 0.01)
+        for name in ("Heads", "Layer and head", "Routes", "Matrix", "Whole model"):
+            page.get_by_role("tab", name=name, exact=True).click()
+            page.wait_for_selector(".flow-views .flow-frame:not(.flow-blank) canvas")
+            page.wait_for_function("() => !document.querySelector('.flow-waiting, .flow-failed')")
+        watched.clean()
