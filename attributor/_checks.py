@@ -1,4 +1,4 @@
-"""Arguments of plain kinds, checked: numbers and paths."""
+"""Check arguments that are numbers or paths."""
 
 import math
 import os
@@ -25,8 +25,8 @@ def check_number(name: str, value: Any, *, positive: bool = False, optional: boo
                 return number
     except OverflowError:  # an integer beyond every float
         pass
-    wanted = f"a finite number{' > 0' * positive}{', or None' * optional}"
-    raise InputError(f"{name} must be {wanted}, got {repr(value)[:60]}")
+    expected = f"a finite number{' > 0' * positive}{', or None' * optional}"
+    raise InputError(f"{name} must be {expected}, got {repr(value)[:60]}")
 
 
 def check_path(path: Any) -> Path:

@@ -1,4 +1,4 @@
-"""Facts about Python files, read from their source: nothing is imported and nothing runs.
+"""Read constants and classes of Python files from their source, without importing them.
 
 A method or a data set is one file that declares itself with literal constants, such as `NAME = "length"`. Reading them
 from the source takes a millisecond a file; importing the files would import torch, and `--help` would take seconds.
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["LAST", "SourceFile", "by_name", "lazy_imports", "read_package"]
+__all__ = ["LAST", "SourceFile", "index_by_name", "lazy_imports", "read_package"]
 
 LAST = 1000  # the ORDER of a file that declares none
 Value = TypeVar("Value")
@@ -81,7 +81,7 @@ def read_package(package: str) -> list[SourceFile]:
     return [_read(path) for folder in folders for path in sorted(Path(folder).glob("[!_]*.py"))]
 
 
-def by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
+def index_by_name(entries: Iterable[Entry]) -> dict[str, Entry]:
     """The entries by name, in the order in which they are listed for users.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The settings of a run: what run.json keeps, and what a resumed run must share with the run that it goes on with."""
+"""The settings of a run, as run.json stores them; a resumed run must have the same ones."""
 
 import json
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class Config:
 
     Attributes:
         dataset: a name of `attributor.eval.data.data_sets()`, such as "hotpotqa".
-        source: a file of rows; None: the data set on the hub, or for "sample" the shipped rows.
+        source: a file of examples; None: the data set on the hub, or for "sample" the shipped examples.
         config: of the hub's data set.
         split: of the hub's data set.
-        limit: at most so many rows, the first ones.
+        limit: at most so many examples, the first ones.
         model: hub id, folder or .gguf file.
         dtype: what it is loaded as.
         device_map: where it is put.
@@ -44,7 +44,7 @@ class Config:
         save_flows: keep the token-level flow of the first flow method of every case.
         verifier: base URL of an OpenAI-compatible endpoint that is asked whether an answer is right, or None.
         verifier_model: the name of its model.
-        cost_rows: on so many rows, the first ones, a plain forward pass is timed too.
+        cost_rows: on so many examples, the first ones, a plain forward pass is timed too.
 
     Raises:
         InputError: a setting out of its range.
@@ -94,21 +94,21 @@ class Config:
         return asdict(self) | {"methods": list(self.methods)}
 
     @classmethod
-    def from_json(cls, found: Any) -> "Config":
+    def from_json(cls, settings: Any) -> "Config":
         """What `to_json` made; settings that were added later take their defaults.
 
         Raises:
             FileFormatError: not the settings of a run, or those of a newer version.
         """
         names = {field.name for field in fields(cls)}
-        if not isinstance(found, Mapping) or not set(found) <= names:
-            unknown = sorted(set(found) - names) if isinstance(found, Mapping) else []
+        if not isinstance(settings, Mapping) or not set(settings) <= names:
+            unknown = sorted(set(settings) - names) if isinstance(settings, Mapping) else []
             raise FileFormatError(
-                f"the settings of the run are not readable ({', '.join(unknown) or type(found).__name__}); was it "
+                f"the settings of the run are not readable ({', '.join(unknown) or type(settings).__name__}); was it "
                 "written by a newer attributor?"
             )
         try:
-            return cls(**{**found, "methods": tuple(found.get("methods", cls.methods))})
+            return cls(**{**settings, "methods": tuple(settings.get("methods", cls.methods))})
         except TypeError as error:
             raise FileFormatError(f"the settings of the run are not readable: {error}") from None
 

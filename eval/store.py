@@ -46,16 +46,16 @@ class RunFolder:
         """
         path = self.path / RUN
         try:
-            found = json.loads(path.read_text("utf-8"))
+            content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
             raise FileFormatError(f"{path} is not readable: {error}") from error
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise FileFormatError(f"{path} does not describe a run of attributor eval")
-        if found.get("version", 0) > VERSION:
-            raise FileFormatError(f"{path} is of version {found['version']}; this attributor reads up to {VERSION}")
-        return found
+        if content.get("version", 0) > VERSION:
+            raise FileFormatError(f"{path} is of version {content['version']}; this attributor reads up to {VERSION}")
+        return content
 
     def open(self, config: Config, data: Mapping[str, Any], *, overwrite: bool = False) -> list[str]:
         """Make the folder, or go on with it where it is of the same configuration and data; returns what to say.
@@ -66,7 +66,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._take()
+            self._acquire_lock()
             there = sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
         except OSError as error:
             if isinstance(error, OutputError):
@@ -79,18 +79,18 @@ class RunFolder:
             self._clear()
             notes.append(f"{self.path}: what an earlier run left there was removed")
         elif there:
-            self._same(config, data)
-        found = self.run
-        if found is None:
-            found = {"format": FORMAT, "version": VERSION, "config": config.to_json(), "data": dict(data)}
-            write_json(self.path / RUN, found | {"status": "running"})
+            self._check_same_settings(config, data)
+        run = self.run
+        if run is None:
+            run = {"format": FORMAT, "version": VERSION, "config": config.to_json(), "data": dict(data)}
+            write_json(self.path / RUN, run | {"status": "running"})
         return notes + self._repair()
 
-    def _same(self, config: Config, data: Mapping[str, Any]) -> None:
-        found = self.run
-        assert found is not None
-        differences = Config.from_json(found.get("config")).differences(config)
-        if not differences and found.get("data") != dict(data):
+    def _check_same_settings(self, config: Config, data: Mapping[str, Any]) -> None:
+        run = self.run
+        assert run is not None
+        differences = Config.from_json(run.get("config")).differences(config)
+        if not differences and run.get("data") != dict(data):
             differences = ["the rows of the data set are not those of then"]
         if differences:
             raise InputError(
@@ -98,7 +98,7 @@ class RunFolder:
                 "--overwrite to start anew there"
             )
 
-    def _take(self) -> None:
+    def _acquire_lock(self) -> None:
         """Hold the folder until this process ends, so that two runs do not write the same files."""
         if sys.platform == "win32":
             return
@@ -135,7 +135,7 @@ class RunFolder:
         """Cut off lines that were not finished, and merge what parts there are."""
         notes = []
         for file in (self.path / CASES, *self.parts()):
-            if file.exists() and (torn := _cut(file)):
+            if file.exists() and (torn := _cut_torn_line(file)):
                 notes.append(
                     f"{file}: the last line was not finished ({torn} bytes) and was cut off; its case runs again"
                 )
@@ -149,33 +149,33 @@ class RunFolder:
         Raises:
             FileFormatError: a line that is no record.
         """
-        found: dict[str, Record] = {}
+        records: dict[str, Record] = {}
         for file in (self.path / CASES, *self.parts()):
             if file.exists():
-                found |= {record["id"]: record for record in _lines(file)}
-        return found
+                records |= {record["id"]: record for record in _read_records(file)}
+        return records
 
     def merge(self, order: Sequence[str] | None) -> dict[str, Record]:
         """Bring all records into cases.jsonl, one a case, in the order of `order` (None: as they stand).
 
         Returns them. The parts go once the whole file is there.
         """
-        found = self.records()
+        records = self.records()
         if order is not None:
-            found = {name: found[name] for name in order if name in found}
-        whole = b"".join(encoded(record) for record in found.values())
+            records = {name: records[name] for name in order if name in records}
+        content = b"".join(encode_record(record) for record in records.values())
         file = self.path / CASES
-        if not file.exists() or file.read_bytes() != whole:
-            write_atomically(file, whole)
+        if not file.exists() or file.read_bytes() != content:
+            write_atomically(file, content)
         for part in self.parts():
             part.unlink()
-        return found
+        return records
 
-    def finish(self, more: Mapping[str, Any]) -> Record:
+    def update(self, more: Mapping[str, Any]) -> Record:
         """Write run.json anew with `more` in it."""
-        found = {**(self.run or {}), **more}
-        write_json(self.path / RUN, found)
-        return found
+        content = {**(self.run or {}), **more}
+        write_json(self.path / RUN, content)
+        return content
 
     def flow_file(self, name: str) -> Path:
         """Where the flow of a case goes; ids may hold anything, and file systems tell case apart or do not."""
@@ -209,7 +209,7 @@ class CaseWriter:
         Raises:
             OutputError: it could not be written, the disk being full for one; what was written before is untouched.
         """
-        data = memoryview(encoded(record))
+        data = memoryview(encode_record(record))
         before = os.fstat(self._handle).st_size
         try:
             while data:
@@ -232,9 +232,9 @@ class Follower:
         self._folder, self._own = folder, own
         self._read: dict[Path, int] = {}
 
-    def new(self) -> list[Record]:
+    def read_new(self) -> list[Record]:
         """The records that were finished since the last call."""
-        found: list[Record] = []
+        records: list[Record] = []
         for part in self._folder.parts():
             if part == self._own:
                 continue
@@ -242,10 +242,10 @@ class Follower:
                 with part.open("rb") as file:
                     file.seek(self._read.get(part, 0))
                     data = file.read()
-                whole = data[: data.rfind(b"\n") + 1]
-                found += [json.loads(line) for line in whole.splitlines()]
-                self._read[part] = self._read.get(part, 0) + len(whole)
-        return found
+                finished = data[: data.rfind(b"\n") + 1]
+                records += [json.loads(line) for line in finished.splitlines()]
+                self._read[part] = self._read.get(part, 0) + len(finished)
+        return records
 
 
 def flow_name(case: str) -> str:
@@ -259,7 +259,7 @@ def flow_name(case: str) -> str:
     return f"{plain}.safetensors"
 
 
-def encoded(record: Record) -> bytes:
+def encode_record(record: Record) -> bytes:
     """One line of ASCII, so that no reader finds other line breaks in it; NaN would not be JSON and is refused."""
     return json.dumps(record, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
 
@@ -273,23 +273,23 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     write_atomically(file, (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def _cut(file: Path) -> int:
+def _cut_torn_line(file: Path) -> int:
     """Cut off what stands behind the last whole line; returns how many bytes that was."""
     with file.open("rb+") as opened:
-        size = whole = opened.seek(0, os.SEEK_END)
-        while whole:
-            start = max(whole - BLOCK, 0)
+        size = end = opened.seek(0, os.SEEK_END)
+        while end:
+            start = max(end - BLOCK, 0)
             opened.seek(start)
-            if (found := opened.read(whole - start).rfind(b"\n")) >= 0:
-                whole = start + found + 1
+            if (line_end := opened.read(end - start).rfind(b"\n")) >= 0:
+                end = start + line_end + 1
                 break
-            whole = start
-        if whole < size:
-            opened.truncate(whole)
-    return size - whole
+            end = start
+        if end < size:
+            opened.truncate(end)
+    return size - end
 
 
-def _lines(file: Path) -> Iterator[Record]:
+def _read_records(file: Path) -> Iterator[Record]:
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)

@@ -1,4 +1,4 @@
-"""flow() and record(): a model and its tokens in, a Flow out."""
+"""flow() and record() compute a Flow from a model and its tokens."""
 
 import time
 import weakref
@@ -13,7 +13,7 @@ from attributor import _record
 from attributor._errors import UnsupportedModelError
 from attributor._flow import memory
 from attributor._flow.build_flow import FlowTask, build_flow, build_meta
-from attributor._flow.eager import materialised_flow
+from attributor._flow.eager import eager_flow
 from attributor._flow.recording import Recording, sweep_to_flow
 from attributor._flow.start_rows import question_tokens
 from attributor._flow.sweep import SweepOptions
@@ -25,7 +25,7 @@ from attributor._record import (
     Offload,
     Recorder,
     Span,
-    attached,
+    attach_recorder,
     check_decoder,
     check_recordable,
     forward,
@@ -94,8 +94,8 @@ def flow(
     """
     Offload(keep)  # reject an unknown name before anything is computed
     facts, recordable = _check_model(model, impl)
-    unpadded, single = _record.sequences(ids, attention_mask)
-    lengths = _record.prompt_lengths(prompt_length, unpadded)
+    unpadded, single = _record.parse_sequences(ids, attention_mask)
+    lengths = _record.resolve_prompt_lengths(prompt_length, unpadded)
     for tokens in unpadded:
         _record.check_ids(tokens, facts)
     _record.check_tokenizer(tokenizer, documents)
@@ -173,7 +173,7 @@ def record(
     check_decoder(model)
     check_recordable(model)
     recorder = Recorder(resolve(weights, model, tokenizer, progress=progress), progress=progress, keep=keep)
-    with attached(model, recorder):
+    with attach_recorder(model, recorder):
         yield Recording(recorder, model_facts(model), weakref.ref(model))
 
 
@@ -199,17 +199,17 @@ def _follow(model: Any, facts: ModelFacts, task: FlowTask, recordable: bool, kee
     try:
         if recordable:
             return _follow_recorded(model, task, keep)
-        return _follow_materialised(model, facts, task)
+        return _follow_eager(model, facts, task)
     except (RuntimeError, MemoryError) as error:
-        if not memory.is_full(error):
+        if not memory.is_out_of_memory(error):
             raise
     # out here, where the error's traceback no longer holds what was recorded
-    raise memory.too_small(model, task.weights.heads, task.sequence.read_ids.numel(), keep)
+    raise memory.out_of_memory_error(model, task.weights.heads, task.sequence.read_ids.numel(), keep)
 
 
 def _follow_recorded(model: Any, task: FlowTask, keep: str) -> Flow:
     """One forward pass and one sweep."""
-    gpus = memory.devices(model)
+    gpus = memory.gpus_of(model)
     for gpu in gpus:
         torch.cuda.reset_peak_memory_stats(gpu)
     began = time.perf_counter()
@@ -218,16 +218,16 @@ def _follow_recorded(model: Any, task: FlowTask, keep: str) -> Flow:
         forward(model, ids)
     recorded.check()
     seconds = {"seconds_forward": f"{time.perf_counter() - began:.3f}"}
-    once = replace(task, options=replace(task.options, release=True))
-    found = sweep_to_flow(recorded, once, Span(0, 0, ids.numel()), seconds)
+    releasing_task = replace(task, options=replace(task.options, release=True))
+    result = sweep_to_flow(recorded, releasing_task, Span(0, 0, ids.numel()), seconds)
     if gpus:
-        found = replace(found, meta={**found.meta, "peak_bytes": str(memory.peak(gpus))})
-    return found
+        result = replace(result, meta={**result.meta, "peak_bytes": str(memory.peak_memory(gpus))})
+    return result
 
 
-def _follow_materialised(model: Any, facts: ModelFacts, task: FlowTask) -> Flow:
+def _follow_eager(model: Any, facts: ModelFacts, task: FlowTask) -> Flow:
     """Through attention matrices, for a model that cannot be recorded."""
     ids, normalize = task.sequence.read_ids, task.options.normalize
-    rows = materialised_flow(model, ids, task.weights, task.start_rows(), normalize=normalize)
+    rows = eager_flow(model, ids, task.weights, task.start_rows(), normalize=normalize)
     meta = build_meta(facts, task, "reference (eager attentions)")
     return build_flow(task, rows, meta, exact_sums=None)

@@ -1,4 +1,4 @@
-"""From rows of numbers to a Flow: texts, how it was computed, and a check of the rows' sums."""
+"""Build a Flow from its rows: check their sums, add texts and meta."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -56,8 +56,8 @@ def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums
     sequence, weights = task.sequence, task.weights
     missing = None
     if weights.stochastic:
-        whole = 1.0 if task.options.normalize else weights.growth
-        missing = (1 - rows.double().sum(1) / whole).float()
+        full_sum = 1.0 if task.options.normalize else weights.growth
+        missing = (1 - rows.double().sum(1) / full_sum).float()
         worst = float(missing.abs().max())
         if exact_sums is not None and worst > ROUNDING.get(exact_sums, ROUNDING_16):
             raise NumericsError(

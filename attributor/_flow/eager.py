@@ -1,4 +1,4 @@
-"""The flow from attention matrices that are really there: for models that cannot be recorded."""
+"""Compute the flow from eager attention matrices, for models that cannot be recorded."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
 from attributor._models import device_of, text_config
-from attributor._record import HeadWeights, implementation
+from attributor._record import HeadWeights, use_attention_implementation
 from attributor.kernels.flow_step.definition import adjoint
 
-__all__ = ["eager_attentions", "materialised_flow"]
+__all__ = ["eager_attentions", "eager_flow"]
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
     Raises:
         UnsupportedModelError: the model returns no attention matrix for some layer.
     """
-    with implementation(model, "eager"):
+    with use_attention_implementation(model, "eager"):
         output = model(ids[None].to(device_of(model)), output_attentions=True, use_cache=False)
     attentions = getattr(output, "attentions", None) or ()
     expected = text_config(model).num_hidden_layers
@@ -32,7 +32,7 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
     return torch.stack([a[0, ..., : ids.numel()].to("cpu") for a in attentions])
 
 
-def materialised_flow(model: Any, ids: Tensor, weights: HeadWeights, rows: Tensor, *, normalize: bool) -> Tensor:
+def eager_flow(model: Any, ids: Tensor, weights: HeadWeights, rows: Tensor, *, normalize: bool) -> Tensor:
     """R_0 for the rows R_L, (O, N) both, through (L, H, N, N) matrices: 4 L H N^2 bytes.
 
     Raises:

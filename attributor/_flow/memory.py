@@ -1,4 +1,4 @@
-"""How much memory a recording takes, what a device had at most, and what to do where it was not enough."""
+"""Estimate a recording's memory, read the peak of a GPU, and build the out-of-memory error."""
 
 import gc
 from collections.abc import Iterable
@@ -11,17 +11,21 @@ from attributor import _record
 from attributor._errors import DeviceMemoryError
 from attributor._models import ModelFacts, model_facts
 
-__all__ = ["devices", "is_full", "peak", "recorded_bytes", "too_small"]
+__all__ = ["gpus_of", "is_out_of_memory", "out_of_memory_error", "peak_memory", "recorded_bytes"]
+
+# where torch has no exception of its own: on the CPU of each system, and from CUDA's libraries
+OUT_OF_MEMORY_MESSAGES = (
+    *_record.OUT_OF_MEMORY_MESSAGES,
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+)
 
 
-# how torch says it where it has no exception of its own: on the CPU of each system, and from CUDA's libraries
-FULL = (*_record.FULL, "not enough memory", "can't allocate memory", "Cannot allocate memory")
-
-
-def devices(model: Any) -> list[torch.device]:
+def gpus_of(model: Any) -> list[torch.device]:
     """The GPUs that hold parts of the model, each once."""
-    found = {tensor.device for tensor in model.parameters()}
-    return sorted((device for device in found if device.type == "cuda"), key=str)
+    devices = {tensor.device for tensor in model.parameters()}
+    return sorted((device for device in devices if device.type == "cuda"), key=str)
 
 
 def recorded_bytes(facts: ModelFacts, heads: Tensor, N: int) -> int:
@@ -39,24 +43,24 @@ def recorded_bytes(facts: ModelFacts, heads: Tensor, N: int) -> int:
     return many * N * facts.head_size * facts.dtype.itemsize
 
 
-def peak(gpus: Iterable[torch.device]) -> int:
+def peak_memory(gpus: Iterable[torch.device]) -> int:
     """The most that torch held on each of these GPUs since their peak was last reset, added up, in bytes."""
     return sum(torch.cuda.max_memory_allocated(device) for device in gpus)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether it says that memory ran out, on a GPU or on the CPU."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out, on a GPU or on the CPU."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in FULL)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)
     )
 
 
-def too_small(model: Any, heads: Tensor, N: int, keep: str) -> DeviceMemoryError:
+def out_of_memory_error(model: Any, heads: Tensor, N: int, keep: str) -> DeviceMemoryError:
     """The error that says what was needed and what would fit; memory that torch only caches is freed first."""
     gc.collect()
     needed = recorded_bytes(model_facts(model), heads, N)
     message = f"out of memory: queries and keys of {int((heads > 0).sum()):,} heads for {N:,} tokens take {_gb(needed)}"
-    gpus = devices(model)
+    gpus = gpus_of(model)
     if gpus:
         torch.cuda.empty_cache()
         for device in gpus:

@@ -1,4 +1,4 @@
-"""A recording gives the flow of what the model read and wrote."""
+"""`Recording`: compute the flow of what a recorded model read and wrote."""
 
 import time
 import weakref
@@ -77,16 +77,17 @@ class Recording(RecordedAttention):
         """
         self.check()
         _record.check_tokenizer(tokenizer, documents)
-        chosen = self._resolved(weights, tokenizer)
+        chosen = self._resolve_weights(weights, tokenizer)
         batch = self.history.batch
-        ids, single = self._ids(out, batch)
-        located = [self._locate(ids[row], row, k) for row, k in enumerate(_record.per_row(prompt_length, batch))]
+        ids, single = self._parse_ids(out, batch)
+        lengths = _record.parse_prompt_lengths(prompt_length, batch)
+        located = [self._locate(ids[index], index, k) for index, k in enumerate(lengths)]
         sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, _, k in located]
         questions = question_tokens(question, sequences, chosen)
         options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
         flows = []
-        for row, (sequence, (_, start, _), tokens) in enumerate(zip(sequences, located, questions, strict=True)):
-            span = Span(row, start, start + sequence.read_ids.numel())
+        for index, (sequence, (_, start, _), tokens) in enumerate(zip(sequences, located, questions, strict=True)):
+            span = Span(index, start, start + sequence.read_ids.numel())
             flows.append(sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options), span))
         return flows[0] if single else flows
 
@@ -98,7 +99,7 @@ class Recording(RecordedAttention):
         weights: Any = None,
         question: Any = None,
         options: SweepOptions | None = None,
-        row: int = 0,
+        index: int = 0,
     ) -> Flow:
         """As `flow`, of one sequence whose text, spans and answer are known already.
 
@@ -107,39 +108,39 @@ class Recording(RecordedAttention):
             weights: as in `flow`.
             question: as in `attributor.flow`.
             options: of the sweep.
-            row: which sequence of the recorded batch.
+            index: which sequence of the recorded batch.
 
         Raises:
             RecordingError, UnsupportedModelError, NumericsError, InputError: as `flow`.
         """
         self.check()
-        chosen = self._resolved(weights, None)
+        chosen = self._resolve_weights(weights, None)
         (tokens,) = question_tokens([question], [sequence], chosen)
-        start = self.span(row).start
-        self._check_read(sequence.ids, row, start)
+        start = self.span(index).start
+        self._check_read(sequence.ids, index, start)
         if sequence.prompt_length == sequence.ids.numel():
-            self._check_last(start + sequence.ids.numel())
-        span = Span(row, start, start + sequence.read_ids.numel())
+            self._check_last_was_read(start + sequence.ids.numel())
+        span = Span(index, start, start + sequence.read_ids.numel())
         return sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options or SweepOptions()), span)
 
-    def _resolved(self, weights: Any, tokenizer: Any) -> HeadWeights:
-        """The weights of a flow, once it is known that what they need was recorded."""
+    def _resolve_weights(self, weights: Any, tokenizer: Any) -> HeadWeights:
+        """Resolve the weights of a flow and check that the heads that they need were recorded."""
         if weights is None:
             return self.weights
         model = None if self._model is None else self._model()
-        found = resolve_for(self.facts, weights, model, tokenizer)
-        lost = ((found.heads > 0) & (self.weights.heads == 0)).nonzero().tolist()
-        if lost:
-            layer, head = lost[0]
+        resolved = resolve_for(self.facts, weights, model, tokenizer)
+        unrecorded = ((resolved.heads > 0) & (self.weights.heads == 0)).nonzero().tolist()
+        if unrecorded:
+            layer, head = unrecorded[0]
             raise RecordingError(
-                f"weights {found.name!r} need {len(lost)} heads that were not recorded, (layer {layer}, head {head}) "
-                "for one; give record() weights that choose every head needed later"
+                f"weights {resolved.name!r} need {len(unrecorded)} heads that were not recorded, (layer {layer}, "
+                f"head {head}) for one; give record() weights that choose every head needed later"
             )
-        if found.value_norms and not self.weights.value_norms:
+        if resolved.value_norms and not self.weights.value_norms:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
-        return found
+        return resolved
 
-    def _ids(self, out: Any, batch: int) -> tuple[Tensor, bool]:
+    def _parse_ids(self, out: Any, batch: int) -> tuple[Tensor, bool]:
         """(B, n) int64 on the CPU, and whether it is one sequence."""
         try:
             ids = torch.as_tensor(getattr(out, "sequences", out)).detach().to("cpu", torch.int64)
@@ -153,10 +154,10 @@ class Recording(RecordedAttention):
             )
         return ids, ids.shape[0] == 1
 
-    def _check_read(self, ids: Tensor, row: int, start: int = 0) -> None:
+    def _check_read(self, ids: Tensor, sequence: int, start: int = 0) -> None:
         """Raise RecordingError for ids (n,) that the model did not read from cache position `start` on."""
         history, stop = self.history, start + ids.numel()
-        read = history.tokens(row)
+        read = history.tokens(sequence)
         if read is None:
             raise RecordingError("the model was given embeddings instead of ids, so the answer cannot be checked")
         # what is behind the last token but one is never needed: it may be a draft that was dropped
@@ -166,34 +167,34 @@ class Recording(RecordedAttention):
                 "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
             )
 
-    def _check_last(self, stop: int) -> None:
+    def _check_last_was_read(self, stop: int) -> None:
         if self.history.length < stop:
             raise RecordingError("the last token was not read by the model, so what feeds the next one is not known")
 
-    def _locate(self, ids: Tensor, row: int, prompt_length: int | None) -> tuple[Tensor, int, int]:
-        """The real ids of one row, where they start in the cache, and how many of them are the prompt."""
+    def _locate(self, ids: Tensor, sequence: int, prompt_length: int | None) -> tuple[Tensor, int, int]:
+        """The real ids of one sequence, where they start in the cache, and how many of them are the prompt."""
         history = self.history
-        start, high = history.real(row)
-        self._check_read(ids, row)
+        start, high = history.real_bounds(sequence)
+        self._check_read(ids, sequence)
         total = ids.numel()
         if high < min(total, history.length):  # padding on the right
             total = high
             ids = ids[:total]
-        prompt = self._answer_begins(total) if prompt_length is None else start + prompt_length
+        prompt = self._answer_start(total) if prompt_length is None else start + prompt_length
         if not start < prompt <= total:
             raise InputError(
                 f"prompt_length must be 1 to {total - start}, the tokens of the sequence, got {prompt - start}"
             )
         if prompt == total:
-            self._check_last(total)
-        stop = prompt + _record.answer_length(ids[prompt:], history.turn)
+            self._check_last_was_read(total)
+        stop = prompt + _record.answer_length(ids[prompt:], history.generate_call)
         return ids[start:stop], start, prompt - start
 
-    def _answer_begins(self, total: int) -> int:
+    def _answer_start(self, total: int) -> int:
         """In cache positions: what generate() was given, else all that one call read."""
         history = self.history
-        if history.turn is not None:
-            return history.turn.prompt
+        if history.generate_call is not None:
+            return history.generate_call.prompt_length
         if len(history.calls) == 1:
             return total
         raise InputError(

@@ -1,4 +1,4 @@
-"""Where the rows of a flow begin: where the answer is predicted, and for a share on the question's tokens."""
+"""Build the start rows R_L: where the answer is predicted, and a share on the question's tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,14 +45,14 @@ def question_tokens(question: Any, sequences: Sequence[TokenSequence], weights: 
         InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
             more or fewer questions than sequences.
     """
-    rows = len(sequences)
-    if isinstance(question, list) and len(question) != rows:
-        said = f"{rows} sequence{'s' * (rows != 1)}"
-        raise InputError(f"{len(question)} questions were given for {said}; give one each, or one for all")
-    given = question if isinstance(question, list) else [question] * rows
+    count = len(sequences)
+    if isinstance(question, list) and len(question) != count:
+        noun = "sequence" if count == 1 else "sequences"
+        raise InputError(f"{len(question)} questions were given for {count} {noun}; give one each, or one for all")
+    questions = question if isinstance(question, list) else [question] * count
     return [
-        _question_tokens(one, sequence, weights, "the question" if rows == 1 else f"the question of row {row}")
-        for row, (one, sequence) in enumerate(zip(given, sequences, strict=True))
+        _question_tokens(one, sequence, weights, "the question" if count == 1 else f"the question of row {index}")
+        for index, (one, sequence) in enumerate(zip(questions, sequences, strict=True))
     ]
 
 
@@ -66,15 +66,15 @@ def _question_tokens(question: Any, sequence: TokenSequence, weights: HeadWeight
         )
     k = sequence.prompt_length
     if isinstance(question, Tensor):
-        found = question.detach().to("cpu")
-        if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-            raise InputError(f"{name} as a tensor is (Q,) token positions, got {tuple(found.shape)} {found.dtype}")
-        found = torch.unique(found.long())
+        tokens = question.detach().to("cpu")
+        if tokens.ndim != 1 or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+            raise InputError(f"{name} as a tensor is (Q,) token positions, got {tuple(tokens.shape)} {tokens.dtype}")
+        tokens = torch.unique(tokens.long())
     else:
         if sequence.text is None or sequence.offsets is None:
             raise InputError(f"{name} as text needs tokenizer=; or give its token positions as a tensor")
         span = find_segment(sequence.text, question, name)
-        found = span_tokens(sequence.offsets, span.start, span.stop)
-    if not found.numel() or int(found[0]) < 0 or int(found[-1]) >= k:
-        raise InputError(f"{name} must be tokens 0 to {k - 1} of the prompt, got {found.tolist()[:8]}")
-    return found
+        tokens = span_tokens(sequence.offsets, span.start, span.stop)
+    if not tokens.numel() or int(tokens[0]) < 0 or int(tokens[-1]) >= k:
+        raise InputError(f"{name} must be tokens 0 to {k - 1} of the prompt, got {tokens.tolist()[:8]}")
+    return tokens

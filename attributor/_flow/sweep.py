@@ -1,4 +1,4 @@
-"""The recurrence over a recording, from the last layer to the first, for the answer's rows."""
+"""Run the recurrence over a recording, from the last layer to the first, for the answer's rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attributor._errors import NumericsError
 from attributor._record import HeadWeights, Span, Tape, layer_step
-from attributor._step import choose
+from attributor._step import choose_impl
 
 __all__ = ["SweepOptions", "sweep"]
 
@@ -51,11 +51,11 @@ def sweep(
         NumericsError: NaN or infinity, with the layer where it appeared.
     """
     options = options or SweepOptions()
-    used = ""
+    implementation = ""
     growth = 1.0
-    order = [index for index in sorted(tapes, reverse=True) if weights.chosen(index)]
+    order = [index for index in sorted(tapes, reverse=True) if weights.chosen_heads(index)]
     for done, index in enumerate(order):
-        heads = weights.chosen(index)
+        heads = weights.chosen_heads(index)
         layer = (tapes.pop(index) if options.release else tapes[index]).layer(span, heads)
         if done + 1 < len(order):
             tapes[order[done + 1]].fetch()
@@ -70,7 +70,7 @@ def sweep(
                 f"layer {index}: the flow is not finite; the model's attention holds NaN, or weights with value norms "
                 "grew past float32 (give the heads smaller weights)"
             )
-        used = choose(options.impl, layer.query.device, layer.query.dtype, layer.query.shape[-1])
+        implementation = choose_impl(options.impl, layer.query.device, layer.query.dtype, layer.query.shape[-1])
         if options.progress is not None:
             options.progress("sweep", done + 1, len(order))
-    return (rows if options.normalize else rows * growth).cpu(), used
+    return (rows if options.normalize else rows * growth).cpu(), implementation

@@ -1,29 +1,29 @@
-"""Which heads count how much: weights as a user writes them, resolved for one model.
+"""Head weights: the rule that a user writes, resolved for one model.
 
 `calibration` finds the retrieval heads of a model; `shipped` holds those of known models.
 """
 
-from attributor._heads.calibration.cache import cache_path, keep
-from attributor._heads.calibration.calibrate import calibrate, measure
-from attributor._heads.calibration.choose import WEIGHT, check_heads, choose
+from attributor._heads.calibration.cache import cache_path, save_weights
+from attributor._heads.calibration.calibrate import calibrate, measure_heads
+from attributor._heads.calibration.choose import WEIGHT_PER_HEAD, check_head_count, choose_heads
 from attributor._heads.calibration.head_scores import HeadScores
-from attributor._heads.calibration.progress_bar import Bar
+from attributor._heads.calibration.progress_bar import ProgressBar
 from attributor._heads.resolution import head_weights, resolve, resolve_for
 from attributor._heads.weights import Weights, shipped_models
 
 __all__ = [
-    "WEIGHT",
-    "Bar",
+    "WEIGHT_PER_HEAD",
     "HeadScores",
+    "ProgressBar",
     "Weights",
     "cache_path",
     "calibrate",
-    "check_heads",
-    "choose",
+    "check_head_count",
+    "choose_heads",
     "head_weights",
-    "keep",
-    "measure",
+    "measure_heads",
     "resolve",
     "resolve_for",
+    "save_weights",
     "shipped_models",
 ]

@@ -1,4 +1,4 @@
-"""From the rule that a user writes to head weights for one model: presets by name, shapes checked."""
+"""Resolve the rule that a user writes to head weights for one model."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,8 +54,11 @@ def resolve_for(
     if preset in ("retrieval", "output_norm"):
         if model is None:
             raise InputError(f"weights {preset!r} are derived from {facts.name}, which is no longer in memory")
-        found = _retrieval(rule, model, tokenizer, progress) if preset == "retrieval" else _output_norms(rule, model)
-        return head_weights(found, facts.shape, name=rule.name)
+        if preset == "retrieval":
+            numbers = _retrieval_weights(rule, model, tokenizer, progress)
+        else:
+            numbers = _output_norm_weights(rule, model)
+        return head_weights(numbers, facts.shape, name=rule.name)
     return head_weights(rule, facts.shape)
 
 
@@ -95,12 +98,12 @@ def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
         raise InputError(f"weights are for {tuple(heads.shape)} layers x heads, the model has {shape}")
 
 
-def _retrieval(rule: Weights, model: Any, tokenizer: Any, progress: Progress | None) -> Weights:
+def _retrieval_weights(rule: Weights, model: Any, tokenizer: Any, progress: Progress | None) -> Weights:
     """The retrieval heads of this model, with the other fields as the rule has them."""
     return rule.over(cached_weights(model, tokenizer, progress=progress))
 
 
-def _output_norms(rule: Weights, model: Any) -> Weights:
+def _output_norm_weights(rule: Weights, model: Any) -> Weights:
     """Each head in proportion to the norm of its output projection, with the other fields as the rule has them."""
     modules = attention_modules(model)
     L, H = model_facts(model).shape

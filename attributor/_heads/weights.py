@@ -1,4 +1,4 @@
-"""Which heads count how much in the flow: a small value object, its presets and its file form."""
+"""`Weights`: how much each head counts in the flow, its presets and its file format."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ __all__ = ["Weights", "shipped_models"]
 
 KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
 PRESETS = ("mean", "output_norm", "retrieval")
-WANTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
+EXPECTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +61,9 @@ class Weights:
         """Check every field, so that a Weights that exists can be used."""
         if isinstance(self.heads, str):
             if self.heads not in PRESETS:
-                raise InputError(f"{WANTED}, got {self.heads!r}")
+                raise InputError(f"{EXPECTED}, got {self.heads!r}")
         else:
-            heads = _numbers(self.heads)
+            heads = _parse_numbers(self.heads)
             if not bool(torch.isfinite(heads).all()) or bool((heads < 0).any()):
                 raise InputError(f"head weights must be finite and >= 0, got {heads.min():g} to {heads.max():g}")
             if not bool((heads > 0).any()):
@@ -162,14 +162,14 @@ class Weights:
                 f"{', '.join(shipped)}); weights='retrieval' finds those of any model, once; or, for a copy of a model "
                 f"that there are some for, weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
             )
-        found = Weights.load(path)
-        return self.over(found)
+        weights = Weights.load(path)
+        return self.over(weights)
 
-    def over(self, found: "Weights") -> "Weights":
+    def over(self, weights: "Weights") -> "Weights":
         """What was found for this rule, with the fields that the rule sets otherwise than by default."""
         changed = {"power": 1.0, "value_norms": False, "sink": "keep", "question": 0.0}
         return replace(
-            found, **{name: getattr(self, name) for name, value in changed.items() if getattr(self, name) != value}
+            weights, **{name: getattr(self, name) for name, value in changed.items() if getattr(self, name) != value}
         )
 
     def __repr__(self) -> str:
@@ -187,26 +187,26 @@ class Weights:
 
 def shipped_models() -> dict[str, Path]:
     """The weights files that come with attributor, by the full id of the model that each was made for."""
-    found = {}
+    paths = {}
     for path in sorted((Path(__file__).parent / "shipped").glob("*.safetensors")):
-        found[Weights.load(path).meta["model"]] = path
-    return found
+        paths[Weights.load(path).meta["model"]] = path
+    return paths
 
 
-def _numbers(heads: Any) -> Tensor:
+def _parse_numbers(heads: Any) -> Tensor:
     """(L, H) float32 on the CPU, a copy; that the numbers are in range is not checked here.
 
     Raises:
         InputError: not a matrix of real numbers.
     """
     if not (isinstance(heads, (Tensor, list, tuple)) or hasattr(heads, "__array__")):
-        raise InputError(f"{WANTED}, got {type(heads).__name__}")
+        raise InputError(f"{EXPECTED}, got {type(heads).__name__}")
     try:
-        given = torch.as_tensor(heads).detach()
+        numbers = torch.as_tensor(heads).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{WANTED}, got a {type(heads).__name__} that is none ({error})") from error
-    if given.is_complex() or given.device.type == "meta":
-        raise InputError(f"{WANTED}, got a tensor of {given.dtype} on {given.device}")
-    if given.ndim != 2 or not given.numel():
-        raise InputError(f"head weights must be (L, H), got {tuple(given.shape)}")
-    return given.to("cpu", torch.float32).clone()
+        raise InputError(f"{EXPECTED}, got a {type(heads).__name__} that is none ({error})") from error
+    if numbers.is_complex() or numbers.device.type == "meta":
+        raise InputError(f"{EXPECTED}, got a tensor of {numbers.dtype} on {numbers.device}")
+    if numbers.ndim != 2 or not numbers.numel():
+        raise InputError(f"head weights must be (L, H), got {tuple(numbers.shape)}")
+    return numbers.to("cpu", torch.float32).clone()

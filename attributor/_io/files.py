@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, and safetensors files read with their format and version checked."""
+"""Write files and folders atomically; read safetensors files and check their format and version."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attributor._errors import FileFormatError, OutputError
-from attributor._io.safetensors_header import FileKind, TensorPlace, check_kind, open_checked, read_header
+from attributor._io.safetensors_header import FileKind, TensorPlace, check_kind, open_regular_file, read_header
 
 __all__ = ["FileKind", "read_safetensors", "replace_folder", "write_atomically"]
 
@@ -43,13 +43,13 @@ def write_atomically(
         OutputError: the folder is missing, read-only or full, or `path` is not a regular file.
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))
-    failed = f"cannot write {what} to {target}" if what else f"cannot write {target}"
+    failure = f"cannot write {what} to {target}" if what else f"cannot write {target}"
     if os.path.isdir(target):
-        raise OutputError(f"{failed}: it is a folder; give the name of a file in it")
+        raise OutputError(f"{failure}: it is a folder; give the name of a file in it")
     if os.path.exists(target) and not os.path.isfile(target):
-        raise OutputError(f"{failed}: it is not a regular file")
+        raise OutputError(f"{failure}: it is not a regular file")
     if not os.path.isdir(target.parent):
-        raise OutputError(f"{failed}: there is no folder {target.parent}; make it first")
+        raise OutputError(f"{failure}: there is no folder {target.parent}; make it first")
     temporary = target.with_name(f".attributor-{secrets.token_hex(6)}.tmp")
     try:
         try:
@@ -66,7 +66,7 @@ def write_atomically(
             with contextlib.suppress(OSError):
                 temporary.unlink()
     except OSError as error:
-        raise OutputError(f"{failed}: {error.strerror or error}") from error
+        raise OutputError(f"{failure}: {error.strerror or error}") from error
 
 
 def replace_folder(target: Path, make: Callable[[Path], Path]) -> None:
@@ -101,7 +101,7 @@ def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict
     """
     path = Path(path).expanduser()
     try:
-        with open_checked(path, kind) as file:
+        with open_regular_file(path, kind) as file:
             header = read_header(file, str(path), kind)
             check_kind(str(path), header.metadata, kind)
             tensors = {name: _read_tensor(file, name, place) for name, place in header.tensors.items()}

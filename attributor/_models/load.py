@@ -11,18 +11,23 @@ from typing import Any
 import torch
 
 from attributor._errors import InputError, ModelLoadError
-from attributor._models.default_model import DEFAULT_MODEL, converted, prepare, quiet
+from attributor._models.default_model import (
+    DEFAULT_MODEL,
+    converted_folder,
+    prepare_default_model,
+    silence_transformers,
+)
 
 __all__ = [
     "DEFAULT_MODEL",
-    "Place",
-    "disconnected",
+    "ModelLocation",
     "failure_reason",
-    "in_hub_cache",
-    "is_default",
+    "is_connection_failure",
+    "is_default_model",
     "is_hub_id",
+    "is_in_hub_cache",
     "load_model",
-    "locate",
+    "locate_model",
     "model_source",
 ]
 
@@ -30,8 +35,8 @@ HUB_SECONDS = 4.0  # how long to wait for a sign of life; the hub's client itsel
 
 
 @dataclass(frozen=True)
-class Place:
-    """What to hand to transformers: a hub id or a folder, and whether the network may be used."""
+class ModelLocation:
+    """Where transformers loads a model from: a hub id or a folder, and whether the network may be used."""
 
     target: str
     gguf_file: str | None = None
@@ -71,7 +76,7 @@ def load_model(
         InputError: `name` or `dtype` is not one.
         OutputError: the default model cannot be kept in the cache folder.
     """
-    dtype = _dtype(dtype)
+    dtype = _parse_dtype(dtype)
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
         raise ModelLoadError(
             f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[device-map]'"
@@ -79,18 +84,19 @@ def load_model(
     if not isinstance(name, str | os.PathLike) or not os.fspath(name):
         raise InputError(f"name must be a hub id, a folder or a .gguf file, got {name!r}")
     name = os.fspath(name)
-    place = locate(name, revision, progress)
+    place = locate_model(name, revision, progress)
     while True:
         try:
-            with quiet(downloads=progress and place.network, gguf=place.gguf_file is not None):
+            with silence_transformers(downloads=progress and place.network, gguf=place.gguf_file is not None):
                 model, tokenizer = _read(place, dtype, device_map, revision, trust_remote_code, safetensors_only)
             break
         except ModelLoadError:
             raise
         except Exception as error:  # transformers, safetensors and gguf raise many kinds for a broken file
-            if not (is_default(name, revision) and disconnected(error, place)):
+            if not (is_default_model(name, revision) and is_connection_failure(error, place)):
                 raise ModelLoadError(f"{name}: {failure_reason(error, name, place, device_map)}") from error
-        place = Place(str(prepare(progress)), stands_for=name)  # the hub answered at first, then did not deliver
+        # the hub answered at first, then did not deliver
+        place = ModelLocation(str(prepare_default_model(progress)), stands_for=name)
     if place.stands_for:
         model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = place.stands_for
     return model, tokenizer
@@ -103,14 +109,14 @@ def model_source(model: Any) -> str:
     return f"{name} ({weights})" if weights else str(name)
 
 
-def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
-    if found == "auto" or (isinstance(found, torch.dtype) and found.is_floating_point):
-        return found
+def _parse_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
+    parsed = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
+    if parsed == "auto" or (isinstance(parsed, torch.dtype) and parsed.is_floating_point):
+        return parsed
     raise InputError(f"dtype must be 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype, got {dtype!r}")
 
 
-def locate(name: str, revision: str | None, progress: bool) -> Place:
+def locate_model(name: str, revision: str | None, progress: bool) -> ModelLocation:
     """Where a model is to be loaded from: a folder or file, the hub's cache, a converted copy, or the hub.
 
     Raises:
@@ -118,36 +124,36 @@ def locate(name: str, revision: str | None, progress: bool) -> Place:
     """
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
-        return _gguf(path)
+        return _locate_gguf(path)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelLoadError(f"{name}: the folder has no config.json; it should hold what save_pretrained writes")
-        return Place(str(path))
+        return ModelLocation(str(path))
     if path.is_file():
         raise ModelLoadError(f"{name} is a file, but not a .gguf; pass the folder that it lies in")
     if not is_hub_id(name):
         raise ModelLoadError(f"{name!r} is no folder here and no hub id (such as {DEFAULT_MODEL!r})")
-    if in_hub_cache(name, revision):
-        return Place(name)
-    ours = is_default(name, revision)
-    if ours and (folder := converted()):
-        return Place(str(folder), stands_for=name)
+    if is_in_hub_cache(name, revision):
+        return ModelLocation(name)
+    default = is_default_model(name, revision)
+    if default and (folder := converted_folder()):
+        return ModelLocation(str(folder), stands_for=name)
     if _hub_reachable():
-        return Place(name, network=True)
-    if ours:
-        return Place(str(prepare(progress)), stands_for=name)
+        return ModelLocation(name, network=True)
+    if default:
+        return ModelLocation(str(prepare_default_model(progress)), stands_for=name)
     raise ModelLoadError(
         f"{name}: not in the local cache, no such folder, and the hub cannot be reached (no network, or HF_HUB_OFFLINE "
         "is set). Pass a folder or a .gguf file, or fetch the model once while the hub can be reached"
     )
 
 
-def is_default(name: str, revision: str | None) -> bool:
+def is_default_model(name: str, revision: str | None) -> bool:
     """Whether this is the default model, for which there is another source than the hub."""
     return name == DEFAULT_MODEL and revision in (None, "main")
 
 
-def _gguf(path: Path) -> Place:
+def _locate_gguf(path: Path) -> ModelLocation:
     if not path.is_file():
         raise ModelLoadError(f"{path}: no such file")
     if importlib.util.find_spec("gguf") is None:
@@ -156,7 +162,7 @@ def _gguf(path: Path) -> Place:
         magic = file.read(4)
     if magic != b"GGUF":
         raise ModelLoadError(f"{path} is not a GGUF file: it starts with {magic!r}, not b'GGUF'")
-    return Place(str(path.parent), gguf_file=path.name)
+    return ModelLocation(str(path.parent), gguf_file=path.name)
 
 
 def is_hub_id(name: str) -> bool:
@@ -171,22 +177,22 @@ def is_hub_id(name: str) -> bool:
     return not name.startswith(".")
 
 
-def in_hub_cache(name: str, revision: str | None) -> bool:
+def is_in_hub_cache(name: str, revision: str | None) -> bool:
     """Whether configuration, tokenizer and every file of the weights lie in the hub's local cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    def here(file: str) -> str | None:
-        found = try_to_load_from_cache(name, file, revision=revision)
-        return found if isinstance(found, str) else None
+    def cached_path(file: str) -> str | None:
+        path = try_to_load_from_cache(name, file, revision=revision)
+        return path if isinstance(path, str) else None
 
-    if not here("config.json") or not (here("tokenizer_config.json") or here("tokenizer.json")):
+    if not cached_path("config.json") or not (cached_path("tokenizer_config.json") or cached_path("tokenizer.json")):
         return False
     for weights in ("model.safetensors", "pytorch_model.bin"):
-        if here(weights):
+        if cached_path(weights):
             return True
-        if index := here(f"{weights}.index.json"):
+        if index := cached_path(f"{weights}.index.json"):
             shards = set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values())
-            return all(here(shard) for shard in shards)
+            return all(cached_path(shard) for shard in shards)
     return False
 
 
@@ -198,21 +204,22 @@ def _hub_reachable() -> bool:
         return False
     answered = threading.Event()
 
-    def ask() -> None:
+    def send_request() -> None:
         try:
             get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
         except Exception:  # whatever the client raises: no answer
             return
         answered.set()
 
-    asking = threading.Thread(target=ask, daemon=True)  # a name lookup obeys no timeout, so it may be left behind
-    asking.start()
-    asking.join(HUB_SECONDS)
+    # a name lookup obeys no timeout, so it may be left behind
+    thread = threading.Thread(target=send_request, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
     return answered.is_set()
 
 
 def _read(
-    place: Place,
+    place: ModelLocation,
     dtype: str | torch.dtype,
     device_map: Any,
     revision: str | None,
@@ -227,7 +234,7 @@ def _read(
     elif revision is not None:
         options["revision"] = revision
     config = AutoConfig.from_pretrained(place.target, **options)
-    _decoder_only(config, place.target)
+    _check_decoder_only(config, place.target)
     tokenizer = AutoTokenizer.from_pretrained(place.target, **options)
     if device_map is not None:
         options["device_map"] = device_map
@@ -237,7 +244,7 @@ def _read(
     return model.eval(), tokenizer
 
 
-def _decoder_only(config: Any, name: str) -> None:
+def _check_decoder_only(config: Any, name: str) -> None:
     from transformers import AutoModelForCausalLM
 
     kind = config.model_type
@@ -249,7 +256,7 @@ def _decoder_only(config: Any, name: str) -> None:
         raise ModelLoadError(f"{name} is not a causal language model ({kind}); attributor reads decoder-only models")
 
 
-def _caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
+def _is_caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
     """Whether the error, or one that led to it, is of one of these kinds."""
     seen: list[BaseException] = []
     link: BaseException | None = error
@@ -259,45 +266,45 @@ def _caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
     return any(isinstance(link, kinds) for link in seen)
 
 
-def disconnected(error: BaseException, place: Place) -> bool:
+def is_connection_failure(error: BaseException, place: ModelLocation) -> bool:
     """Whether a download failed because the hub could not be reached."""
     from huggingface_hub import errors as hub
 
     kinds = (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError, TimeoutError)
-    return place.network and _caused_by(error, *kinds)
+    return place.network and _is_caused_by(error, *kinds)
 
 
-def _unreadable(error: BaseException, folder: str) -> bool:
+def _is_unreadable(error: BaseException, folder: str) -> bool:
     """Whether the error comes from a file in the folder: damaged, not what it should be, or not there."""
     from safetensors import SafetensorError
 
     # transformers says OSError where a file is missing or is no JSON, and other things where there is no tokenizer
     kinds = (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError)
     needed = ("config.json", "tokenizer.json", "model.safetensors")
-    return _caused_by(error, *kinds) or not all((Path(folder) / file).is_file() for file in needed)
+    return _is_caused_by(error, *kinds) or not all((Path(folder) / file).is_file() for file in needed)
 
 
-def failure_reason(error: BaseException, name: str, place: Place, device_map: Any) -> str:
+def failure_reason(error: BaseException, name: str, place: ModelLocation, device_map: Any) -> str:
     """What went wrong, in a sentence that says what would work."""
     from huggingface_hub import errors as hub
     from safetensors import SafetensorError
 
-    if _caused_by(error, hub.GatedRepoError):
+    if _is_caused_by(error, hub.GatedRepoError):
         return f"gated: accept its conditions at https://huggingface.co/{name}, then `hf auth login` or set HF_TOKEN"
-    if _caused_by(error, hub.RevisionNotFoundError):
+    if _is_caused_by(error, hub.RevisionNotFoundError):
         return "the hub has no such revision"
-    if _caused_by(error, hub.RepositoryNotFoundError):
+    if _is_caused_by(error, hub.RepositoryNotFoundError):
         return "the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
     if "trust_remote_code" in str(error):
         return "the model comes with Python code of its own; pass trust_remote_code=True if you trust it"
-    if disconnected(error, place):
+    if is_connection_failure(error, place):
         return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
     first = (str(error).strip().splitlines() or [""])[0]
-    if place.stands_for and _unreadable(error, place.target):
+    if place.stands_for and _is_unreadable(error, place.target):
         return f"the converted copy in {place.target} cannot be read ({first}); delete the folder to have it made anew"
     if place.gguf_file:
         return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(error).__name__}: {first})"
-    if _caused_by(error, SafetensorError):
+    if _is_caused_by(error, SafetensorError):
         return f"a file of its weights is damaged or only the beginning of one ({first}); fetch or copy it again"
     placed = "" if device_map is None else f" (device_map={device_map!r}; 'auto' takes the devices that there are)"
     return f"{type(error).__name__}: {first}{placed}"

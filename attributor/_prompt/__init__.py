@@ -1,9 +1,16 @@
-"""From documents and a question, or chat messages, to token ids with character spans.
+"""Build prompts as token ids with character spans, from documents and a question, chat messages, or text.
 
 A `Prompt` knows where each document and the question lie; a `TokenSequence` adds the answer.
 """
 
-from attributor._prompt.build import INSTRUCTION, Prompt, build_prompt, encode_answer, from_messages, from_text
+from attributor._prompt.build import (
+    INSTRUCTION,
+    Prompt,
+    build_prompt,
+    encode_answer,
+    prompt_from_messages,
+    prompt_from_text,
+)
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
 
@@ -14,7 +21,7 @@ __all__ = [
     "build_prompt",
     "encode",
     "encode_answer",
-    "from_messages",
-    "from_text",
+    "prompt_from_messages",
+    "prompt_from_text",
     "span_tokens",
 ]

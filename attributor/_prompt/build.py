@@ -1,4 +1,4 @@
-"""From documents and a question, or from chat messages, to token ids with character spans.
+"""Build a prompt from documents and a question, from chat messages, or from text: token ids with character spans.
 
 The chat template renders the text once and the tokenizer reads that text once; where a document lies is known by
 arithmetic on characters, never by searching tokens. Document text cannot write control tokens: a document that contains
@@ -17,7 +17,7 @@ from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
 from attributor._text import Segment, token_offsets
 
-__all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "from_messages", "from_text"]
+__all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "prompt_from_messages", "prompt_from_text"]
 
 INSTRUCTION = (
     "Do not explain your reasoning. Simply provide the answer or say 'n/a' if the question cannot be answered."
@@ -58,7 +58,7 @@ class Prompt:
         tokens = span_tokens(self.offsets, *self.question)
         return tokens if tokens.numel() else None
 
-    def answered(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
+    def with_answer(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
         """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
         text, offsets = token_offsets(tokenizer, answer)
         ids = torch.cat([self.ids, answer])
@@ -96,23 +96,23 @@ def build_prompt(
         shown = f"{title}:\n{body}" if title else body
         spans.append((len(content), len(content) + len(shown), title or f"document {number}"))
         content += shown + "\n\n"
-    asked = (len(content), len(content) + len(question))
+    question_span = (len(content), len(content) + len(question))
     content += f"{question}\n{_clean('the instruction', instruction, empty=True)}".rstrip()
     if not getattr(tokenizer, "chat_template", None):
-        return _plain(tokenizer, content, spans, asked, system)
-    messages = _turns(content, system)
+        return _make_plain_prompt(tokenizer, content, spans, question_span, system)
+    messages = _make_messages(content, system)
     text = _render(tokenizer, messages)
-    contents = _locate(tokenizer, messages, text)
+    contents = _locate_contents(tokenizer, messages, text)
     start, stop = contents[-1]
     if text[start:stop] != content:
         raise InputError(
             "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
         )
-    made = _prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
-    return replace(made, question=(start + asked[0], start + asked[1]))
+    prompt = _make_prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
+    return replace(prompt, question=(start + question_span[0], start + question_span[1]))
 
 
-def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:
+def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:
     """The prompt of a chat, up to and including the header of the assistant's next turn.
 
     Args:
@@ -138,7 +138,7 @@ def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prom
             "this model's tokenizer has no chat template; give the whole prompt as text instead of messages"
         )
     text = _render(tokenizer, checked)
-    contents = _locate(tokenizer, checked, text)
+    contents = _locate_contents(tokenizer, checked, text)
     seen: dict[str, int] = {}
     documents = []
     for message, (start, stop) in zip(checked, contents, strict=True):
@@ -146,10 +146,10 @@ def from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prom
         seen[role] = seen.get(role, 0) + 1
         if stop > start:
             documents.append((start, stop, role if seen[role] == 1 else f"{role} {seen[role]}"))
-    return _prompt(tokenizer, text, contents, documents)
+    return _make_prompt(tokenizer, text, contents, documents)
 
 
-def from_text(tokenizer: Any, text: str, *, chat: bool | None = None, system: str | None = None) -> Prompt:
+def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, system: str | None = None) -> Prompt:
     """A prompt that is one text, whose paragraphs (blocks between blank lines) count as its documents.
 
     Args:
@@ -168,13 +168,13 @@ def from_text(tokenizer: Any, text: str, *, chat: bool | None = None, system: st
     if chat is False or not has_template:
         if system is not None:
             raise InputError("a system text needs a chat template; write it into the prompt instead")
-        return _prompt(tokenizer, text, [], _paragraphs(text), add_special_tokens=True)
-    messages = _turns(text, system)
+        return _make_prompt(tokenizer, text, [], _paragraphs(text), add_special_tokens=True)
+    messages = _make_messages(text, system)
     rendered = _render(tokenizer, messages)
-    contents = _locate(tokenizer, messages, rendered)
+    contents = _locate_contents(tokenizer, messages, rendered)
     start, stop = contents[-1]
     blocks = [(start + a, start + b, label) for a, b, label in _paragraphs(rendered[start:stop])]
-    return _prompt(tokenizer, rendered, contents, blocks)
+    return _make_prompt(tokenizer, rendered, contents, blocks)
 
 
 def encode_answer(tokenizer: Any, answer: str) -> Tensor:
@@ -217,16 +217,18 @@ def _paragraphs(text: str) -> list[tuple[int, int, str]]:
     return blocks
 
 
-def _plain(tokenizer: Any, content: str, spans: list[tuple[int, int, str]], asked: Span, system: str | None) -> Prompt:
+def _make_plain_prompt(
+    tokenizer: Any, content: str, spans: list[tuple[int, int, str]], question_span: Span, system: str | None
+) -> Prompt:
     head = f"{_clean('the system text', system)}\n\n" if system is not None else ""
     text = f"{head}{content}\nAnswer:"
     moved = [(start + len(head), stop + len(head), label) for start, stop, label in spans]
     inside = (0, len(head) + len(content))
-    made = _prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
-    return replace(made, question=(asked[0] + len(head), asked[1] + len(head)))
+    prompt = _make_prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
+    return replace(prompt, question=(question_span[0] + len(head), question_span[1] + len(head)))
 
 
-def _turns(content: str, system: str | None) -> list[dict[str, str]]:
+def _make_messages(content: str, system: str | None) -> list[dict[str, str]]:
     """The user's turn, behind the system's where there is one."""
     user = {"role": "user", "content": content}
     if system is None:
@@ -245,7 +247,7 @@ def _render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
     return text
 
 
-def _locate(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
+def _locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
     """The span of each message's content in the rendered text; (0, 0) for a message without content.
 
     The template is rendered a second time with a placeholder for each content: what stands between the placeholders is
@@ -258,10 +260,10 @@ def _locate(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) ->
     spans: list[Span] = [(0, 0)] * len(messages)
     frame, position = skeleton, 0
     for order, (i, slot) in enumerate(slots.items()):
-        before, found, frame = frame.partition(slot)
+        before, separator, frame = frame.partition(slot)
         after = frame.partition(list(slots.values())[order + 1])[0] if order + 1 < len(slots) else frame
         start = position + len(before)
-        if not found or not text.startswith(before, position):
+        if not separator or not text.startswith(before, position):
             break
         content = messages[i]["content"]
         variants = (content, content.rstrip(), content.lstrip(), content.strip())  # templates like to trim
@@ -283,7 +285,7 @@ def _locate(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) ->
     return spans
 
 
-def _prompt(
+def _make_prompt(
     tokenizer: Any,
     text: str,
     contents: Sequence[Span],

@@ -53,8 +53,8 @@ class TokenSequence:
             return cls(ids, prompt_length)
         text, offsets = token_offsets(tokenizer, ids[:prompt_length])
         answer, answer_offsets = token_offsets(tokenizer, ids[prompt_length:])
-        found = tuple(find_documents(text, documents or ()))
-        return cls(ids, prompt_length, text, offsets, answer, answer_offsets, found)
+        segments = tuple(find_documents(text, documents or ()))
+        return cls(ids, prompt_length, text, offsets, answer, answer_offsets, segments)
 
     @property
     def read_ids(self) -> Tensor:

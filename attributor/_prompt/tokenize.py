@@ -1,4 +1,4 @@
-"""Text to token ids with character spans, where quoted text cannot write control tokens."""
+"""Encode text to token ids with character spans; quoted text cannot write control tokens."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -32,10 +32,10 @@ def encode(
     Raises:
         InputError: quoted text that this tokenizer can only read as control tokens.
     """
-    ids, offsets = _tokens(tokenizer, text, add_special_tokens=add_special_tokens)
+    ids, offsets = _encode(tokenizer, text, add_special_tokens=add_special_tokens)
     control = _control_tokens(tokenizer)
     places = [i for i, token in enumerate(ids) if token in control]
-    injected = {i for i in places if _within(offsets[i], quoted)}
+    injected = {i for i in places if _overlaps(offsets[i], quoted)}
     if injected:
         written = sorted({control[ids[i]] for i in injected})
         walls = [-1, *(i for i in places if i not in injected), len(ids)]
@@ -46,14 +46,14 @@ def encode(
                 plain = _reread(tokenizer, text, (start, stop), quoted, written)
                 ids[left + 1 : right] = plain[0]
                 offsets[left + 1 : right] = plain[1]
-        if any(token in control and _within(span, quoted) for token, span in zip(ids, offsets, strict=True)):
-            raise _refusal(written)
+        if any(token in control and _overlaps(span, quoted) for token, span in zip(ids, offsets, strict=True)):
+            raise _control_token_error(written)
     return torch.tensor(ids, dtype=torch.int64), torch.tensor(offsets, dtype=torch.int64).reshape(-1, 2)
 
 
-def _tokens(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list[Span]]:
+def _encode(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list[Span]]:
     if not getattr(tokenizer, "is_fast", False):
-        return _slow(tokenizer, text, options.get("add_special_tokens", False))
+        return _encode_slow(tokenizer, text, options.get("add_special_tokens", False))
     encoded = tokenizer(text, return_offsets_mapping=True, **options)
     ids, offsets = list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
     if options.get("add_special_tokens") and ids and ids[-1] == tokenizer.eos_token_id and offsets[-1] == (0, 0):
@@ -61,17 +61,17 @@ def _tokens(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list
     return ids, offsets
 
 
-def _slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[list[int], list[Span]]:
+def _encode_slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[list[int], list[Span]]:
     """A tokenizer in Python knows no offsets: they come from decoding, which must give the text back."""
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    decoded, found = token_offsets(tokenizer, torch.tensor(ids, dtype=torch.int64))
+    decoded, spans = token_offsets(tokenizer, torch.tensor(ids, dtype=torch.int64))
     if decoded != text:
         raise InputError("this tokenizer changes the text that it reads, so tokens have no place in it; use a fast one")
-    offsets = [(int(a), int(b)) for a, b in found.tolist()]
+    offsets = [(int(a), int(b)) for a, b in spans.tolist()]
     if add_special_tokens:
-        whole = list(tokenizer(text)["input_ids"])
-        if whole[1 : len(ids) + 1] == ids:  # a start token
-            return [whole[0], *ids], [(0, 0), *offsets]
+        with_special = list(tokenizer(text)["input_ids"])
+        if with_special[1 : len(ids) + 1] == ids:  # a start token
+            return [with_special[0], *ids], [(0, 0), *offsets]
     return ids, offsets
 
 
@@ -82,7 +82,7 @@ def _control_tokens(tokenizer: Any) -> dict[int, str]:
     return {int(i): token.content for i, token in added.items() if token.special and i != unknown}
 
 
-def _within(span: Span, quoted: Sequence[Span]) -> bool:
+def _overlaps(span: Span, quoted: Sequence[Span]) -> bool:
     return span[0] < span[1] and any(start < span[1] and span[0] < stop for start, stop in quoted)
 
 
@@ -97,26 +97,26 @@ def _reread(
     """
     start, stop = section
     if not getattr(tokenizer, "is_fast", False):
-        raise _refusal(written)
+        raise _control_token_error(written)
     harmless = text
     for a, b in quoted:
         piece = text[a:b]
         for control in written:
             piece = piece.replace(control, "x" * len(control))
         harmless = harmless[:a] + piece + harmless[b:]
-    ids, offsets = _tokens(tokenizer, harmless, add_special_tokens=False)
+    ids, offsets = _encode(tokenizer, harmless, add_special_tokens=False)
     expected = [token for token, span in zip(ids, offsets, strict=True) if start <= span[0] and span[1] <= stop]
-    if _plain(tokenizer, harmless[start:stop])[0] != expected:
-        raise _refusal(written)
-    ids, offsets = _plain(tokenizer, text[start:stop])
+    if _encode_plain(tokenizer, harmless[start:stop])[0] != expected:
+        raise _control_token_error(written)
+    ids, offsets = _encode_plain(tokenizer, text[start:stop])
     return ids, [(a + start, b + start) for a, b in offsets]
 
 
-def _plain(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:
-    return _tokens(tokenizer, text, add_special_tokens=False, split_special_tokens=True)
+def _encode_plain(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:
+    return _encode(tokenizer, text, add_special_tokens=False, split_special_tokens=True)
 
 
-def _refusal(written: list[str]) -> InputError:
+def _control_token_error(written: list[str]) -> InputError:
     return InputError(
         f"the text contains {', '.join(written)}, which this model's tokenizer can only read as control tokens; "
         "remove them from the text"

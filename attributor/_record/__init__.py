@@ -4,15 +4,22 @@
 """
 
 from attributor._record.attention_interface import (
-    attached,
+    attach_recorder,
     attention_modules,
     check_decoder,
     check_recordable,
-    implementation,
+    use_attention_implementation,
 )
-from attributor._record.fused_attention import FULL
+from attributor._record.fused_attention import OUT_OF_MEMORY_MESSAGES
 from attributor._record.head_weights import HeadWeights, Transform
-from attributor._record.inputs import answer_length, check_ids, check_tokenizer, per_row, prompt_lengths, sequences
+from attributor._record.inputs import (
+    answer_length,
+    check_ids,
+    check_tokenizer,
+    parse_prompt_lengths,
+    parse_sequences,
+    resolve_prompt_lengths,
+)
 from attributor._record.layer_steps import layer_step
 from attributor._record.offload import Offload
 from attributor._record.projection import output_norm
@@ -21,7 +28,7 @@ from attributor._record.recorder import Recorder
 from attributor._record.tape import Span, Tape
 
 __all__ = [
-    "FULL",
+    "OUT_OF_MEMORY_MESSAGES",
     "HeadWeights",
     "Offload",
     "RecordedAttention",
@@ -30,18 +37,18 @@ __all__ = [
     "Tape",
     "Transform",
     "answer_length",
-    "attached",
+    "attach_recorder",
     "attention_modules",
     "check_decoder",
     "check_ids",
     "check_recordable",
     "check_tokenizer",
     "forward",
-    "implementation",
     "layer_step",
     "output_norm",
-    "per_row",
-    "prompt_lengths",
+    "parse_prompt_lengths",
+    "parse_sequences",
     "record_attention",
-    "sequences",
+    "resolve_prompt_lengths",
+    "use_attention_implementation",
 ]

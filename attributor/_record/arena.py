@@ -1,4 +1,4 @@
-"""A few large blocks for the many tensors that a recording keeps.
+"""Copy the tensors of a recording into a few large blocks of memory.
 
 A C allocator serves tensors of some megabytes from its heap. Kept ones then lie between those that the model frees
 again, whose room is not given back: a process that recorded every head of a long prompt held half as much again as it

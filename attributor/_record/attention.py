@@ -32,12 +32,14 @@ def attention(
         stop = mask.start + Q
         if key.shape[2] > stop:  # a static cache
             key, value = key[:, :, :stop], value[:, :, :stop]
-        output, lse = _fused(query, key, value, None, scale, softcap)
+        output, lse = _attend_fused(query, key, value, None, scale, softcap)
     elif B == 1 or bool((mask.first == mask.first[:1]).all()):  # the whole batch sees the same positions
-        output, lse = _sequence(query, key, value, mask, mask.first[0], scale, softcap)
+        output, lse = _attend_sequences(query, key, value, mask, mask.first[0], scale, softcap)
     else:
-        rows = [slice(b, b + 1) for b in range(B)]
-        parts = [_sequence(query[b], key[b], value[b], mask, mask.first[b][0], scale, softcap) for b in rows]
+        sequences = [slice(b, b + 1) for b in range(B)]
+        parts = [
+            _attend_sequences(query[b], key[b], value[b], mask, mask.first[b][0], scale, softcap) for b in sequences
+        ]
         output, lse = (torch.cat(part) for part in zip(*parts, strict=True))
     if sink is not None:
         # the sink joins the denominator and carries no value: the output shrinks by exp(lse - lse')
@@ -47,39 +49,43 @@ def attention(
     return output, lse
 
 
-def _sequence(
+def _attend_sequences(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask, first: Tensor, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention of sequences that share one row of `first`, (Q,)."""
+    """Attention of sequences that share `first`, (Q,), the first key that each query sees."""
     Q = query.shape[2]
     start, base = mask.start, mask.keys_from
     if Q == 1:
         low = int(first[0])
         if low < 0:
-            return _nothing(query, value)
+            return _zero_outputs(query, value)
         keys = slice(low - base, start + 1 - base)
-        return _fused(query, key[:, :, keys], value[:, :, keys], None, scale, softcap)
+        return _attend_fused(query, key[:, :, keys], value[:, :, keys], None, scale, softcap)
     alive = (first >= 0).nonzero()
     if not alive.numel():
-        return _nothing(query, value)
+        return _zero_outputs(query, value)
     low, high = int(alive[0]), int(alive[-1]) + 1  # padding lies outside [low, high)
-    output, lse = _nothing(query, value) if (low, high) != (0, Q) else (None, None)
-    real = first[low:high].tolist()
-    if query.device.type != "cpu" and softcap is None and (found := _windowed(query, key, value, mask, real, scale)):
-        return found
+    output, lse = _zero_outputs(query, value) if (low, high) != (0, Q) else (None, None)
+    first_keys = first[low:high].tolist()
+    if (
+        query.device.type != "cpu"
+        and softcap is None
+        and (windowed := _attend_in_window(query, key, value, mask, first_keys, scale))
+    ):
+        return windowed
     parts = []
     begin = low
     while begin < high:
-        end = _block_end(real, begin - low, start) + low
-        span = real[begin - low]
+        end = _block_end(first_keys, begin - low, start) + low
+        span = first_keys[begin - low]
         block = slice(begin, end)
         keys = slice(span - base, start + end - base)
-        own = None  # causal on the diagonal block: the fused kernel's own mask
-        if span != start + begin or any(f != span for f in real[begin - low : end - low]):
+        seen = None  # causal on the diagonal block: the fused kernel's own mask
+        if span != start + begin or any(f != span for f in first_keys[begin - low : end - low]):
             i = torch.arange(start + begin, start + end, device=query.device)[:, None]
             j = torch.arange(span, start + end, device=query.device)[None, :]
-            own = (j <= i) & (j >= first[block, None])
-        parts.append(_fused(query[:, :, block], key[:, :, keys], value[:, :, keys], own, scale, softcap))
+            seen = (j <= i) & (j >= first[block, None])
+        parts.append(_attend_fused(query[:, :, block], key[:, :, keys], value[:, :, keys], seen, scale, softcap))
         begin = end
     out = parts[0][0] if len(parts) == 1 else torch.cat([part[0] for part in parts], 2)
     sums = parts[0][1] if len(parts) == 1 else torch.cat([part[1] for part in parts], 2)
@@ -90,17 +96,19 @@ def _sequence(
     return output, lse
 
 
-def _windowed(
-    query: Tensor, key: Tensor, value: Tensor, mask: Mask, real: list[int], scale: float
+def _attend_in_window(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, first_keys: list[int], scale: float
 ) -> tuple[Tensor, Tensor] | None:
-    """A whole prompt behind a sliding window in one call, where a kernel takes it: no masks, O(N window)."""
+    """Attend from a whole prompt behind a sliding window in one call, without masks, if a kernel takes it."""
     Q = query.shape[2]
-    window = Q - real[-1] if len(real) == Q else Q
+    window = Q - first_keys[-1] if len(first_keys) == Q else Q
     if window == Q:  # padded, or causal: no window
         return None
-    if mask.start or mask.keys_from or key.shape[2] != Q or real != [max(0, i - window + 1) for i in range(Q)]:
+    if mask.start or mask.keys_from or key.shape[2] != Q or first_keys != [max(0, i - window + 1) for i in range(Q)]:
         return None
-    return fused_attention.fused(query, key, value, causal=True, window=window, scale=scale, plain=_definition)
+    return fused_attention.run_fused_kernel(
+        query, key, value, causal=True, window=window, scale=scale, definition=_definition
+    )
 
 
 def _block_end(first: list[int], begin: int, start: int) -> int:
@@ -113,23 +121,25 @@ def _block_end(first: list[int], begin: int, start: int) -> int:
     return min(begin + BLOCK, len(first))
 
 
-def _nothing(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _zero_outputs(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     B, H, Q, _ = query.shape
     wide = torch.promote_types(query.dtype, torch.float32)
     return query.new_zeros(B, H, Q, value.shape[-1]), torch.zeros(B, H, Q, dtype=wide, device=query.device)
 
 
-def _fused(
+def _attend_fused(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
     """One fused call; `seen` is (Q, K) bool, None for causal where Q == K and for everything where Q == 1."""
     is_causal = seen is None and query.shape[2] > 1
     if softcap is None and query.device.type != "cpu" and seen is None:
-        found = fused_attention.fused(query, key, value, causal=is_causal, window=None, scale=scale, plain=_definition)
-        if found is not None:
-            return found
+        fused = fused_attention.run_fused_kernel(
+            query, key, value, causal=is_causal, window=None, scale=scale, definition=_definition
+        )
+        if fused is not None:
+            return fused
     if softcap is not None or query.device.type != "cpu":
-        return _plain(query, key, value, seen, scale, softcap)
+        return _attend_blockwise(query, key, value, seen, scale, softcap)
     D, Dv = query.shape[-1], value.shape[-1]
     if Dv != D:  # the fused kernels want one head size; zeros change neither q.k nor the output's first Dv
         query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
@@ -150,10 +160,10 @@ def _definition(
         gap = torch.arange(query.shape[2], device=query.device)
         gap = gap[:, None] - gap[None, :]
         seen = (gap >= 0) & (gap < window)
-    return _plain(query, key, value, seen, scale, None)
+    return _attend_blockwise(query, key, value, seen, scale, None)
 
 
-def _plain(
+def _attend_blockwise(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
     """Attention by its definition, BLOCK queries at a time, for what no fused kernel takes (capped logits)."""

@@ -1,4 +1,4 @@
-"""Record a transformers model while it reads: the only file that knows transformers' attention interface.
+"""Register the recorder with transformers' attention interface; no other file uses that interface.
 
 Two functions are registered under the name "attributor", one for attention and one for masks. While a recorder is
 attached, the model's configuration names them; every layer then hands over its query, key and value after rotary
@@ -20,16 +20,16 @@ from transformers.masking_utils import causal_mask_function
 from attributor._errors import InputError, RecordingError, UnsupportedModelError
 from attributor._models import text_config
 from attributor._record import mask as mask_module
-from attributor._record.history import Turn
+from attributor._record.history import GenerateCall
 from attributor._record.recorder import Recorder
 
 __all__ = [
-    "attached",
+    "attach_recorder",
     "attention_modules",
     "check_decoder",
     "check_recordable",
-    "implementation",
     "layer_names",
+    "use_attention_implementation",
 ]
 
 NAME = "attributor"
@@ -186,7 +186,7 @@ def _decoder(model: Any) -> Any:
 
 
 @contextmanager
-def implementation(model: Any, name: str) -> Iterator[dict[int, Any]]:
+def use_attention_implementation(model: Any, name: str) -> Iterator[dict[int, Any]]:
     """Run the decoder in eval mode with the attention implementation `name`; restore both, however it ends.
 
     Yields the configurations that were changed, by id.
@@ -205,57 +205,57 @@ def implementation(model: Any, name: str) -> Iterator[dict[int, Any]]:
 
 
 @contextmanager
-def attached(model: Any, recorder: Recorder) -> Iterator[None]:
-    """Route the model's attention through `recorder`; on the way out, however that comes, the model is as before."""
+def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
+    """Run the model's attention through `recorder`; restore the model at the end, also after an error."""
     if id(text_config(model)) in _active:
         raise RecordingError("this model is being recorded already; leave that recording first")
 
-    def embed(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note_ids(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = args[0] if args else kwargs.get("input")
         if isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point():
-            recorder.embed(ids)
+            recorder.note_ids(ids)
 
-    def logits(_: nn.Module, args: Any, output: Any) -> None:
-        found = getattr(output, "logits", None)
-        if isinstance(found, Tensor):
-            recorder.logits(found[:, -1])
+    def check_logits(_: nn.Module, args: Any, output: Any) -> None:
+        scores = getattr(output, "logits", None)
+        if isinstance(scores, Tensor):
+            recorder.check_logits(scores[:, -1])
 
     with ExitStack() as stack:
-        configs = stack.enter_context(implementation(model, NAME))
-        stack.callback(model.get_input_embeddings().register_forward_pre_hook(embed, with_kwargs=True).remove)
-        stack.callback(model.register_forward_hook(logits).remove)
+        configs = stack.enter_context(use_attention_implementation(model, NAME))
+        stack.callback(model.get_input_embeddings().register_forward_pre_hook(note_ids, with_kwargs=True).remove)
+        stack.callback(model.register_forward_hook(check_logits).remove)
         if hasattr(model, "generate"):
-            _note_generate(model, recorder, stack)
+            _watch_generate(model, recorder, stack)
         for key in configs:
             _active[key] = recorder
             stack.callback(_active.pop, key, None)
         yield
 
 
-def _note_generate(model: Any, recorder: Recorder, stack: ExitStack) -> None:
-    """Have generate() say where its answer begins and what ends it, which the forward calls do not show."""
-    before = vars(model).get("generate")  # a generate of the instance's own, as wrappers set it
+def _watch_generate(model: Any, recorder: Recorder, stack: ExitStack) -> None:
+    """Note where the answer of generate() begins and what ends it, which the forward calls do not show."""
+    own_generate = vars(model).get("generate")  # set on the instance, as wrappers do
     generate = model.generate
 
     @wraps(generate)
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        given = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+    def watched_generate(*args: Any, **kwargs: Any) -> Any:
+        inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
         settings = kwargs.get("generation_config") or model.generation_config
-        ends = kwargs.get("eos_token_id", settings.eos_token_id)
+        end = kwargs.get("eos_token_id", settings.eos_token_id)  # None, one id or several
         pad = kwargs.get("pad_token_id", settings.pad_token_id)
-        if isinstance(given, Tensor) and given.ndim == 2 and not given.is_floating_point():
-            numbers = () if ends is None else tuple(int(end) for end in torch.as_tensor(ends).reshape(-1))
-            recorder.turn = Turn(given.shape[1], numbers, None if pad is None else int(pad))
+        if isinstance(inputs, Tensor) and inputs.ndim == 2 and not inputs.is_floating_point():
+            end_ids = () if end is None else tuple(int(i) for i in torch.as_tensor(end).reshape(-1))
+            recorder.generate_call = GenerateCall(inputs.shape[1], end_ids, None if pad is None else int(pad))
         try:
             return generate(*args, **kwargs)
         finally:
-            recorder.turn = None
+            recorder.generate_call = None
 
-    model.generate = noted
-    if before is None:
+    model.generate = watched_generate
+    if own_generate is None:
         stack.callback(delattr, model, "generate")
     else:
-        stack.callback(setattr, model, "generate", before)
+        stack.callback(setattr, model, "generate", own_generate)
 
 
 def attention_modules(model: Any) -> dict[int, nn.Module]:

@@ -1,4 +1,4 @@
-"""Fused attention on a GPU that also returns the log-sum-exp: the fastest kernel that was seen to be right there.
+"""Choose and run a fused attention kernel on a GPU that also returns the log-sum-exp.
 
 torch has several, each with head sizes, types, devices and shapes that it takes, and not all of them say no where they
 should. So before a kernel is used for a kind of call it computes a small one, which is compared with the definition;
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["ROUTES", "Call", "fused", "order"]
+__all__ = ["KERNELS", "Call", "kernels_to_try", "run_fused_kernel"]
 
 HALF = (torch.float16, torch.bfloat16)
 LONG = 512  # queries from which building a plan for their number of keys is worth it
 PROBE = 200  # positions of the small call: no multiple of any tile
 REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how kernels say that a call is not for them
-FULL = ("out of memory", "ALLOC_FAILED")  # how CUDA and its libraries say that memory ran out
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "ALLOC_FAILED")  # how CUDA and its libraries say that memory ran out
 TOLERANCE = 2e-2  # of outputs of order 1 at 16 bits, and of the log-sum-exp
 
 
@@ -47,10 +47,10 @@ class Call:
 
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, bool, int | None, float], tuple[Tensor, Tensor]]
-_right: dict[tuple[str, Call], bool] = {}
+_verified: dict[tuple[str, Call], bool] = {}
 
 
-def fused(
+def run_fused_kernel(
     query: Tensor,  # (B, H, Q, D)
     key: Tensor,  # (B, G, K, D), not repeated
     value: Tensor,  # (B, G, K, Dv)
@@ -58,7 +58,7 @@ def fused(
     causal: bool,
     window: int | None,
     scale: float,
-    plain: Kernel,
+    definition: Kernel,
 ) -> tuple[Tensor, Tensor] | None:
     """Output (B, H, Q, Dv) and log-sum-exp (B, H, Q) float32; None where no fused kernel takes such a call.
 
@@ -69,33 +69,33 @@ def fused(
         causal: as many keys as queries, each seeing those up to its own; False: every query sees every key.
         window: of a causal call, how many positions a query sees, its own included; None for all before it.
         scale: of the logits.
-        plain: the definition, which a small call is compared with.
+        definition: attention in plain torch, which a small call is compared with.
     """
     groups = query.shape[1] // key.shape[1]
     call = Call(query.device, query.dtype, query.shape[-1], value.shape[-1], groups, causal, window is not None)
-    for name in order(call, query.shape[2]):
-        if not _is_right(name, call, plain):
+    for name in kernels_to_try(call, query.shape[2]):
+        if not _is_verified(name, call, definition):
             continue
         try:
-            return ROUTES[name](query, key, value, causal, window, scale)
+            return KERNELS[name](query, key, value, causal, window, scale)
         except torch.OutOfMemoryError:
             raise
         except REFUSALS as error:  # of this size or these strides, after all
-            if any(text in str(error) for text in FULL):  # that says nothing about the kernel
+            if any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):  # that says nothing about the kernel
                 raise
-            _right[name, call] = False
+            _verified[name, call] = False
     return None
 
 
-def order(call: Call, queries: int) -> list[str]:
+def kernels_to_try(call: Call, queries: int) -> list[str]:
     """The kernels to try for such a call of so many queries, the fastest first."""
     if call.dtype not in HALF:
         return ["efficient"] if call.dtype == torch.float32 and not call.windowed else []
-    found = ["flash"]
+    names = ["flash"]
     # twice as fast as flash on Hopper and later; it plans every number of keys anew, which decoding would pay each step
     if call.causal and not call.windowed and queries >= LONG and _capability(call.device) >= (9, 0):
-        found.insert(0, "cudnn")
-    return found if call.windowed else [*found, "efficient"]
+        names.insert(0, "cudnn")
+    return names if call.windowed else [*names, "efficient"]
 
 
 def _capability(device: torch.device) -> tuple[int, int]:
@@ -104,28 +104,29 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
 
 
-def _is_right(name: str, call: Call, plain: Kernel) -> bool:
-    """Whether the kernel computes such a call, found out once."""
-    known = _right.get((name, call))
+def _is_verified(name: str, call: Call, definition: Kernel) -> bool:
+    """Whether the kernel computes such a call correctly; probed once."""
+    known = _verified.get((name, call))
     if known is None:
-        known = _right[name, call] = _probe(ROUTES[name], call, plain)
+        known = _verified[name, call] = _probe(KERNELS[name], call, definition)
     return known
 
 
-def _probe(kernel: Kernel, call: Call, plain: Kernel) -> bool:
+def _probe(kernel: Kernel, call: Call, definition: Kernel) -> bool:
     g = torch.Generator().manual_seed(0)  # of its own: the model's random numbers stay as they are
     Q = PROBE if call.causal else 1
     shapes = ((Q, 2 * call.groups, call.size), (PROBE, 2, call.size), (PROBE, 2, call.value_size))
-    made = (torch.randn(1, *shape, generator=g).to(call.device, call.dtype) for shape in shapes)
-    q, k, v = (tensor.transpose(1, 2) for tensor in made)  # as models hand them over: a position's heads side by side
+    tensors = (torch.randn(1, *shape, generator=g).to(call.device, call.dtype) for shape in shapes)
+    # as models pass them: a position's heads side by side
+    q, k, v = (tensor.transpose(1, 2) for tensor in tensors)
     window, scale = 37 if call.windowed else None, call.size**-0.5
     try:
         output, lse = kernel(q, k, v, call.causal, window, scale)
-        expected, sums = plain(q.float(), k.float(), v.float(), call.causal, window, scale)
+        expected, sums = definition(q.float(), k.float(), v.float(), call.causal, window, scale)
     except torch.OutOfMemoryError:
         raise
     except REFUSALS as error:
-        if any(text in str(error) for text in FULL):
+        if any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):
             raise
         return False
     if output.shape != expected.shape or lse.shape != sums.shape:
@@ -139,7 +140,7 @@ def _flash(
 ) -> tuple[Tensor, Tensor]:
     D, Dv, Q = query.shape[-1], value.shape[-1], query.shape[2]
     size = -(-max(D, Dv) // 8) * 8  # one size for all three, a multiple of 8: zeros change neither q.k nor the output
-    query, key, value = (_padded(x, size) for x in (query, key, value))
+    query, key, value = (_pad(x, size) for x in (query, key, value))
     if window is None:
         output, lse = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)[
             :2
@@ -177,8 +178,8 @@ def _efficient(
     return output, lse[..., : query.shape[2]]
 
 
-def _padded(tensor: Tensor, size: int) -> Tensor:
+def _pad(tensor: Tensor, size: int) -> Tensor:
     return tensor if tensor.shape[-1] == size else pad(tensor, (0, size - tensor.shape[-1]))
 
 
-ROUTES: dict[str, Kernel] = {"cudnn": _cudnn, "flash": _flash, "efficient": _efficient}
+KERNELS: dict[str, Kernel] = {"cudnn": _cudnn, "flash": _flash, "efficient": _efficient}

@@ -1,4 +1,4 @@
-"""Head weights as numbers for one model: what the recorder, the sweep and the methods take."""
+"""Head weights of one model as numbers, which the recorder, the sweep and the methods use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ class HeadWeights:
         """How attention is changed before heads are added."""
         return Transform(self.power, self.value_norms, self.sink)
 
-    def chosen(self, layer: int) -> list[int]:
+    def chosen_heads(self, layer: int) -> list[int]:
         """The heads of a layer with a weight > 0, ascending."""
         heads: list[int] = self.heads[layer].nonzero()[:, 0].tolist()
         return heads

@@ -1,4 +1,4 @@
-"""What a recorded model has read, call by call: ids, padding, and where the answer began."""
+"""The ids and padding that a recorded model read in each call, and where its answer began."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,22 @@ from torch import Tensor
 from attributor._errors import RecordingError, UnsupportedModelError
 from attributor._record.mask import Mask
 
-__all__ = ["History", "Turn"]
+__all__ = ["GenerateCall", "History"]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One call of generate(): how much it was given, and which ids end and pad what it writes."""
+class GenerateCall:
+    """One call of generate().
 
-    prompt: int
-    ends: tuple[int, ...]
-    pad: int | None
+    Attributes:
+        prompt_length: positions that it was given, padding included.
+        end_ids: ids that end the answer.
+        pad_id: the id that pads shorter answers of a batch.
+    """
+
+    prompt_length: int
+    end_ids: tuple[int, ...]
+    pad_id: int | None
 
 
 class History:
@@ -25,12 +31,12 @@ class History:
 
     Attributes:
         calls: (start, tokens) of every forward call whose positions still stand.
-        turn: the last call of generate(), None where the model was called by itself.
+        generate_call: the last call of generate(), None where the model was called by itself.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
-        self.turn: Turn | None = None
+        self.generate_call: GenerateCall | None = None
         self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 where a position is padding
         self._ids: list[tuple[int, Tensor]] = []  # (start, (B, Q))
 
@@ -56,18 +62,18 @@ class History:
         if ids is not None and ids.shape[1] == count:
             self._ids.append((start, ids))
 
-    def real(self, row: int) -> tuple[int, int]:
+    def real_bounds(self, sequence: int) -> tuple[int, int]:
         """The bounds of the unpadded part of one sequence."""
-        index = (torch.cat([first[row] for _, first in self._first]) >= 0).nonzero()
+        index = (torch.cat([first[sequence] for _, first in self._first]) >= 0).nonzero()
         if not index.numel():
-            raise RecordingError(f"sequence {row} of the batch is all padding")
+            raise RecordingError(f"sequence {sequence} of the batch is all padding")
         low, high = int(index[0]), int(index[-1]) + 1
         if high - low != index.numel():
-            raise UnsupportedModelError(f"sequence {row} has padding between its tokens; pad on one side only")
+            raise UnsupportedModelError(f"sequence {sequence} has padding between its tokens; pad on one side only")
         return low, high
 
-    def tokens(self, row: int) -> Tensor | None:
+    def tokens(self, sequence: int) -> Tensor | None:
         """(N,) the ids that were read, or None where the model was given embeddings."""
         if sum(ids.shape[1] for _, ids in self._ids) != self.length:
             return None
-        return torch.cat([ids[row].to("cpu") for _, ids in self._ids])
+        return torch.cat([ids[sequence].to("cpu") for _, ids in self._ids])

@@ -1,4 +1,4 @@
-"""What users hand in as ids, lengths and masks, checked and brought to one form: unpadded sequences."""
+"""Parse and check the ids, masks and prompt lengths that users pass."""
 
 import operator
 from typing import Any
@@ -8,19 +8,19 @@ from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._models import ModelFacts
-from attributor._record.history import Turn
+from attributor._record.history import GenerateCall
 
 __all__ = [
     "answer_length",
     "check_ids",
     "check_tokenizer",
-    "per_row",
-    "prompt_lengths",
-    "sequences",
+    "parse_prompt_lengths",
+    "parse_sequences",
+    "resolve_prompt_lengths",
 ]
 
 
-def sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
+def parse_sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
     """Unpadded (n,) int64 sequences on the CPU, and whether a single one was given.
 
     Raises:
@@ -53,48 +53,49 @@ def sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
     mask = mask[None] if mask.ndim == 1 else mask
     if mask.shape != batch.shape:
         raise InputError(f"attention_mask must have the shape of ids, {tuple(batch.shape)}, got {tuple(mask.shape)}")
-    found = []
-    for row, (tokens, real) in enumerate(zip(batch, mask != 0, strict=True)):
-        index = real.nonzero()[:, 0]
-        if not index.numel():
-            raise InputError(f"row {row} of attention_mask is all 0: no tokens are left")
-        if int(index[-1] - index[0]) + 1 != index.numel():
-            raise InputError(f"row {row} of attention_mask has zeros between ones; pad on the left or the right only")
-        found.append(tokens[real])
-    return found, single
+    unpadded = []
+    for index, (tokens, real) in enumerate(zip(batch, mask != 0, strict=True)):
+        places = real.nonzero()[:, 0]
+        if not places.numel():
+            raise InputError(f"row {index} of attention_mask is all 0: no tokens are left")
+        if int(places[-1] - places[0]) + 1 != places.numel():
+            raise InputError(f"row {index} of attention_mask has zeros between ones; pad on the left or the right only")
+        unpadded.append(tokens[real])
+    return unpadded, single
 
 
-def per_row(value: Any, rows: int) -> list[int | None]:
-    """One prompt length a row.
+def parse_prompt_lengths(value: Any, count: int) -> list[int | None]:
+    """`count` prompt lengths from one number, a list of `count` numbers, or None.
 
     Raises:
-        InputError: not whole numbers, or not one a row.
+        InputError: not whole numbers, or not one a sequence.
     """
     if value is None:
-        return [None] * rows
-    given = list(value) if isinstance(value, (list, tuple)) or int(getattr(value, "ndim", 0)) else [value] * rows
-    if len(given) != rows:
-        raise InputError(f"prompt_length must be one number or one a row ({rows}), got {len(given)}")
+        return [None] * count
+    lengths = list(value) if isinstance(value, (list, tuple)) or int(getattr(value, "ndim", 0)) else [value] * count
+    if len(lengths) != count:
+        raise InputError(f"prompt_length must be one number or one a row ({count}), got {len(lengths)}")
     try:
-        if any(isinstance(length, (bool, str)) for length in given):
+        if any(isinstance(length, (bool, str)) for length in lengths):
             raise TypeError
-        return [operator.index(length) for length in given]
+        return [operator.index(length) for length in lengths]
     except TypeError:
         raise InputError(f"prompt_length must be a whole number, or one a row, got {value!r}") from None
 
 
-def prompt_lengths(value: Any, rows: list[Tensor]) -> list[int]:
-    """The prompt's length of every row, the row's own length where none is given.
+def resolve_prompt_lengths(value: Any, sequences: list[Tensor]) -> list[int]:
+    """The prompt's length of every sequence, the sequence's own length where none is given.
 
     Raises:
-        InputError: below 1 or above the row's length.
+        InputError: below 1 or above the sequence's length.
     """
     lengths = []
-    for row, (length, tokens) in enumerate(zip(per_row(value, len(rows)), rows, strict=True)):
+    for index, (length, tokens) in enumerate(zip(parse_prompt_lengths(value, len(sequences)), sequences, strict=True)):
         n = tokens.numel()
         if length is not None and not 1 <= length <= n:
             raise InputError(
-                f"prompt_length must be 1 to {n} for row {row} of {n} tokens (the answer is what follows), got {length}"
+                f"prompt_length must be 1 to {n} for row {index} of {n} tokens (the answer is what follows), "
+                f"got {length}"
             )
         lengths.append(n if length is None else length)
     return lengths
@@ -121,15 +122,15 @@ def check_tokenizer(tokenizer: Any, documents: Any) -> None:
         raise InputError(f"tokenizer must be the model's tokenizer, got {type(tokenizer).__name__}")
 
 
-def answer_length(answer: Tensor, turn: Turn | None) -> int:
+def answer_length(answer: Tensor, call: GenerateCall | None) -> int:
     """How many of the generated ids are the answer: up to and with the first end token, where padding follows it."""
-    if turn is None or not turn.ends:
+    if call is None or not call.end_ids:
         return int(answer.numel())
-    ends = torch.tensor(turn.ends)
+    ends = torch.tensor(call.end_ids)
     hits = torch.isin(answer, ends).nonzero()
     if not hits.numel():
         return int(answer.numel())
     stop = int(hits[0]) + 1
     rest = answer[stop:]
-    padding = torch.isin(rest, ends) if turn.pad is None else (rest == turn.pad) | torch.isin(rest, ends)
+    padding = torch.isin(rest, ends) if call.pad_id is None else (rest == call.pad_id) | torch.isin(rest, ends)
     return stop if bool(padding.all()) else int(answer.numel())

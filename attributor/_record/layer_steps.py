@@ -1,4 +1,4 @@
-"""One layer of the recurrence on what was recorded of it."""
+"""Run one layer of the recurrence on its recorded tensors."""
 
 import torch
 from torch import Tensor

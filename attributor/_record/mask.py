@@ -1,4 +1,4 @@
-"""What a query may see, as one number a query: the first key of the interval [first, own position].
+"""Attention masks with one number a query: the first key of the interval [first, own position].
 
 Causal attention, sliding windows, chunks and padding are all such intervals. A mask function or a mask tensor is read
 element by element, block by block, and refused when it is anything else, so that nothing is silently left out.
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attributor._errors import UnsupportedModelError
 
-__all__ = ["Band", "Mask", "causal", "classify_mask", "from_function", "from_tensor"]
+__all__ = ["Mask", "MaskPattern", "causal", "classify_mask", "from_function", "from_tensor"]
 
 BLOCK = 1 << 22  # elements of the mask looked at at once: bounds the working set to a few dozen MB
 
@@ -57,8 +57,8 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Band:
-    """What `first` means for a whole sequence: at most one of a window and chunks.
+class MaskPattern:
+    """The kind of mask of a whole sequence: causal, with at most one of a window and chunks.
 
     Attributes:
         window: positions that a query sees, its own included; None for all before it.
@@ -154,16 +154,17 @@ def _read(
         wrong = (seen != interval).any(-1)
         padded = torch.zeros_like(wrong) if alive is None else ~alive[:, low:high]
         if bool((wrong & ~padded).any()):
-            row = int((wrong & ~padded).nonzero()[0, 1]) + start + low
+            position = int((wrong & ~padded).nonzero()[0, 1]) + start + low
             raise UnsupportedModelError(
-                f"the attention mask of position {row} is not one unbroken run of keys that ends at its own position; "
-                "causal, window, chunk, packing and padding masks can be recorded, bidirectional and custom ones cannot"
+                f"the attention mask of position {position} is not one unbroken run of keys that ends at its own "
+                "position; causal, window, chunk, packing and padding masks can be recorded, bidirectional and custom "
+                "ones cannot"
             )
         first[:, low:high] = begin.masked_fill(padded, -1)
     return first
 
 
-def classify_mask(first: Tensor) -> Band:
+def classify_mask(first: Tensor) -> MaskPattern:
     """Classify the intervals [first[i], i] of one sequence, (N,) with positions from 0.
 
     Raises:
@@ -172,12 +173,12 @@ def classify_mask(first: Tensor) -> Band:
     N = first.numel()
     position = torch.arange(N, device=first.device)
     if bool((first == 0).all()):
-        return Band(None, ((0, N),))
+        return MaskPattern(None, ((0, N),))
     window = int((position - first).max()) + 1
     if bool((first == (position - window + 1).clamp(min=0)).all()):
-        return Band(window, ((0, N),))
+        return MaskPattern(window, ((0, N),))
     starts = torch.unique(first)
     if bool((first == starts[torch.searchsorted(starts, position, right=True) - 1]).all()):
         bounds = [*starts.tolist(), N]
-        return Band(None, tuple(pairwise(bounds)))
+        return MaskPattern(None, tuple(pairwise(bounds)))
     raise UnsupportedModelError("the attention mask is neither causal, nor a sliding window, nor chunks")

@@ -1,4 +1,4 @@
-"""Recorded tensors of a GPU that wait in main memory until the sweep comes to their layer.
+"""Move recorded tensors from a GPU to main memory until the sweep needs their layer.
 
 Copies in both directions run on a stream of their own, beside what the model or the sweep computes: a layer's queries
 and keys go out while the next layer is read, and come back while the layer above is swept.
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from attributor._errors import InputError
 
-__all__ = ["KEEP", "Offload", "OffloadedTensor"]
+__all__ = ["KEEP_CHOICES", "Offload", "OffloadedTensor"]
 
-KEEP = ("auto", "device", "host")
+KEEP_CHOICES = ("auto", "device", "host")
 # What the model needs beside the recording while it reads, in units of one layer's queries: hidden states, the wide
 # middle of an MLP and its two inputs come to about 8 in today's decoders. Less room than that, and layers move out.
 ROOM = 8
@@ -26,12 +26,12 @@ class Offload:
     """
 
     def __init__(self, keep: str) -> None:
-        if keep not in KEEP:
-            raise InputError(f"keep must be one of {', '.join(KEEP)}, got {keep!r}")
+        if keep not in KEEP_CHOICES:
+            raise InputError(f"keep must be one of {', '.join(KEEP_CHOICES)}, got {keep!r}")
         self.keep = keep
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
-    def moves_out(self, query: Tensor, key: Tensor, heads_ahead: int) -> bool:
+    def should_move(self, query: Tensor, key: Tensor, heads_ahead: int) -> bool:
         """Whether a layer should move out.
 
         Args:
@@ -39,12 +39,12 @@ class Offload:
             key: (B, G, K, D).
             heads_ahead: chosen heads of this layer and of those that follow.
         """
-        if self.keep == "device" or not _movable(query):
+        if self.keep == "device" or not _is_on_gpu(query):
             return False
         if self.keep == "host":
             return True
         ahead = heads_ahead * (query.nbytes + key.nbytes) // query.shape[1]
-        return _free(query.device) < ahead + ROOM * query.nbytes
+        return _free_bytes(query.device) < ahead + ROOM * query.nbytes
 
     def move(self, tensor: Tensor) -> "OffloadedTensor":
         """Start to copy a tensor out; its memory is used again once that is done."""
@@ -63,7 +63,7 @@ class OffloadedTensor:
         stream.wait_stream(torch.cuda.current_stream(tensor.device))  # it may not have been computed yet
         with torch.cuda.stream(stream):
             self._host.copy_(tensor, non_blocking=True)
-        _used_on(tensor, stream)
+        _mark_used_on(tensor, stream)
         self._coming: tuple[Tensor, torch.cuda.Event] | None = None
 
     def fetch(self) -> None:
@@ -82,15 +82,15 @@ class OffloadedTensor:
         (back, event), self._coming = self._coming, None
         current = torch.cuda.current_stream(self._device)
         current.wait_event(event)
-        _used_on(back, current)
+        _mark_used_on(back, current)
         return back
 
 
-def _movable(tensor: Tensor) -> bool:
+def _is_on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda"
 
 
-def _free(device: torch.device) -> int:
+def _free_bytes(device: torch.device) -> int:
     """Bytes that can still be had: of the device, and of what torch holds without using it."""
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
@@ -107,6 +107,6 @@ def _pinned_like(tensor: Tensor) -> Tensor:
         return torch.empty_like(tensor, device="cpu")
 
 
-def _used_on(tensor: Tensor, stream: torch.cuda.Stream) -> None:
+def _mark_used_on(tensor: Tensor, stream: torch.cuda.Stream) -> None:
     """The tensor's memory must not be given to others before the stream has come this far."""
     tensor.record_stream(stream)

@@ -1,4 +1,4 @@
-"""The output projection of an attention module, seen a head at a time: W_O^h is (hidden, Dv)."""
+"""Slice the output projection of an attention module by head: W_O^h is (hidden, Dv)."""
 
 import torch
 from torch import Tensor, nn

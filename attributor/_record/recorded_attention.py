@@ -1,4 +1,4 @@
-"""What was recorded of a model's attention, layer by layer, readable without the model."""
+"""The recorded attention of a model, layer by layer; reading it does not need the model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._models import ModelFacts, accepts, device_of, model_facts
-from attributor._record.attention_interface import attached, layer_names
+from attributor._models import ModelFacts, accepts_argument, device_of, model_facts
+from attributor._record.attention_interface import attach_recorder, layer_names
 from attributor._record.head_weights import HeadWeights, Transform
 from attributor._record.history import History
 from attributor._record.layer_steps import attention_rows
@@ -52,9 +52,9 @@ class RecordedAttention:
         """Bytes of query, key and log-sum-exp that the recording keeps alive."""
         return sum(tape.nbytes() for tape in self.tapes.values())
 
-    def span(self, row: int = 0) -> Span:
+    def span(self, sequence: int = 0) -> Span:
         """The unpadded part of one sequence of the recorded batch."""
-        return Span(row, *self.history.real(row))
+        return Span(sequence, *self.history.real_bounds(sequence))
 
     def check(self) -> None:
         """See that the recording holds every layer of a sequence, in finite numbers.
@@ -66,7 +66,7 @@ class RecordedAttention:
         """
         if not self.history.calls:
             raise RecordingError("nothing was recorded: run model.generate(...) or model(...) inside the with block")
-        missing = self._recorder.missing()
+        missing = self._recorder.missing_layers()
         if missing:
             raise UnsupportedModelError(
                 f"{self.facts.kind}: the attention of {layer_names(missing)} did not pass through the recorder "
@@ -168,12 +168,12 @@ def record_attention(
         RecordingError: the model is being recorded already.
     """
     recorder = Recorder(weights, progress=progress, keep=keep)
-    with attached(model, recorder):
+    with attach_recorder(model, recorder):
         yield RecordedAttention(recorder, model_facts(model))
 
 
 @torch.no_grad()
 def forward(model: Any, ids: Tensor) -> None:
     """Have the model read the ids (N,), computing one row of logits: enough to see that they are finite."""
-    options = {"logits_to_keep": 1} if accepts(model.forward, "logits_to_keep") else {}
+    options = {"logits_to_keep": 1} if accepts_argument(model.forward, "logits_to_keep") else {}
     model(input_ids=ids[None].to(device_of(model)), use_cache=False, **options)

@@ -1,4 +1,4 @@
-"""One model's attention on one batch of sequences, put down layer by layer while the model reads."""
+"""The recorder: it computes each layer's attention while the model runs and stores the selected heads."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from attributor._errors import UnsupportedModelError
 from attributor._record.arena import Arena
 from attributor._record.attention import attention
 from attributor._record.head_weights import HeadWeights
-from attributor._record.history import History, Turn
+from attributor._record.history import GenerateCall, History
 from attributor._record.mask import Mask
 from attributor._record.offload import Offload
 from attributor._record.projection import head_gram
@@ -39,28 +39,28 @@ class Recorder:
     ) -> None:
         self.weights = weights
         self.progress = progress
-        self.chosen = [weights.chosen(layer) for layer in range(weights.shape[0])]
+        self.chosen = [weights.chosen_heads(layer) for layer in range(weights.shape[0])]
         self.tapes: dict[int, Tape] = {}
         self.history = History()
         self.arena = Arena()
         self.offload = Offload(keep)
         self.finite = torch.tensor(True)
-        self.turn: Turn | None = None  # while generate() runs
+        self.generate_call: GenerateCall | None = None  # while generate() runs
         self.sink = False  # whether a learned sink takes a share of the attention
         self._seen: set[int] = set()
         self._current: tuple[Mask | None, set[int]] = (None, set())  # this forward call: its extent, its layers so far
         self._grams: dict[int, Tensor] = {}
         self._pending: Tensor | None = None
 
-    def missing(self) -> list[int]:
+    def missing_layers(self) -> list[int]:
         """Layers whose attention did not pass through the recorder."""
         return [layer for layer in range(self.weights.shape[0]) if layer not in self._seen]
 
-    def embed(self, ids: Tensor) -> None:
+    def note_ids(self, ids: Tensor) -> None:
         """Note the token ids of the forward call that has begun."""
         self._pending = ids.detach()
 
-    def logits(self, last: Tensor) -> None:
+    def check_logits(self, last: Tensor) -> None:
         """The model's last row of logits; looked at later, so that no device has to be waited for."""
         self.finite = self.finite.to(last.device) & torch.isfinite(last.detach()).all()
 
@@ -72,7 +72,7 @@ class Recorder:
             self.history = History()
             self.arena = Arena()
             self.finite = torch.tensor(True)
-        self.history.turn = self.turn or self.history.turn
+        self.history.generate_call = self.generate_call or self.history.generate_call
         self.history.add(mask, self._pending)
         self._pending = None
         self._current = (mask, set())
@@ -112,7 +112,7 @@ class Recorder:
                 tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap, self.arena)
             norms = self._log_norms(module, index, chosen, value, mask) if self.weights.value_norms else None
             ahead = sum(len(heads) for heads in self.chosen[index:])
-            out = (mask.start == 0 or query.shape[2] >= LONG) and self.offload.moves_out(query, key, ahead)
+            out = (mask.start == 0 or query.shape[2] >= LONG) and self.offload.should_move(query, key, ahead)
             tape.add(query.detach(), key.detach(), lse.detach(), norms, mask, self.offload if out else None)
         if self.progress is not None:
             self.progress("prompt", len(layers), L)

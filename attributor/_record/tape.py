@@ -1,4 +1,4 @@
-"""What is kept of one layer's attention: enough to rebuild any of its weights, and no more."""
+"""The recorded tensors of one layer: query, key and log-sum-exp, from which any attention weight can be rebuilt."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Field = Literal["query", "lse", "first", "key", "log_value"]
 class Span:
     """Positions [start, stop) of one sequence of a recorded batch, counted in the cache, padding included."""
 
-    row: int
+    sequence: int
     start: int
     stop: int
 
@@ -167,80 +167,82 @@ class Tape:
         """Forget positions from `length` on: the cache was cropped (assisted generation, an edited turn)."""
         if length >= self.length:
             return
-        self.query = _cut(self.query, length, 2)
-        self.lse = _cut(self.lse, length, 2)
-        self.first = _cut(self.first, length, 1)
-        self.key = _cut(self.key, length, 2)
-        self.log_value = _cut(self.log_value, length, 2)
+        self.query = _truncate_parts(self.query, length, 2)
+        self.lse = _truncate_parts(self.lse, length, 2)
+        self.first = _truncate_parts(self.first, length, 1)
+        self.key = _truncate_parts(self.key, length, 2)
+        self.log_value = _truncate_parts(self.log_value, length, 2)
         self.length = length
 
-    def gather(self, name: Field, row: int, positions: Sequence[int], heads: Sequence[int] | None = None) -> Tensor:
-        """One recorded tensor of sequence `row` at some positions, joined over the calls that recorded it.
+    def gather(
+        self, name: Field, sequence: int, positions: Sequence[int], heads: Sequence[int] | None = None
+    ) -> Tensor:
+        """One recorded tensor of one sequence at some positions, joined over the calls that recorded it.
 
         Without a copy where one call recorded all of the positions, they follow each other, and `heads` is None.
 
         Args:
             name: query (H, P, D), lse (H, P), first (P,), key (G, P, D) or log_value (H, P).
-            row: which sequence of the recorded batch.
+            sequence: which sequence of the recorded batch.
             positions: P positions in the cache, ascending, at least one of them recorded.
             heads: entries of the first dimension, counted in what was recorded; None: all.
         """
         parts, dim = getattr(self, name), POSITION_DIM[name]
         begins = [begin for begin, _ in parts]
         index = None if heads is None else list(heads)
-        found = []
+        gathered = []
         for number in range(max(0, bisect_right(begins, positions[0]) - 1), len(parts)):
-            begin, kept = parts[number]
+            begin, part = parts[number]
             end = begins[number + 1] if number + 1 < len(parts) else self.length
             low, high = bisect_left(positions, begin), bisect_left(positions, end)
             if low == high:
                 if low == len(positions):
                     break
                 continue
-            tensor = kept.get()[row]
+            tensor = part.get()[sequence]
             first, last = positions[low] - begin, positions[high - 1] - begin
             if last - first + 1 == high - low:
                 tensor = tensor.narrow(dim, first, high - low)
             else:
                 places = torch.tensor([place - begin for place in positions[low:high]], device=tensor.device)
                 tensor = tensor.index_select(dim, places)
-            found.append(tensor if index is None else tensor[index])
-        return found[0] if len(found) == 1 else torch.cat(found, dim)
+            gathered.append(tensor if index is None else tensor[index])
+        return gathered[0] if len(gathered) == 1 else torch.cat(gathered, dim)
 
     def layer(self, span: Span, heads: Sequence[int] | None = None) -> Layer:
         """The layer at the positions of `span`; of all recorded heads, or of some of them."""
         picked = None if heads is None or tuple(heads) == self.heads else [self.heads.index(head) for head in heads]
         where = {head: index for index, head in enumerate(self.kv_heads)}
-        row, positions = span.row, span.positions
-        first = self.gather("first", row, positions)
+        sequence, positions = span.sequence, span.positions
+        first = self.gather("first", sequence, positions)
         return Layer(
-            query=self.gather("query", row, positions, picked),
-            key=self.gather("key", row, positions),
+            query=self.gather("query", sequence, positions, picked),
+            key=self.gather("key", sequence, positions),
             kv_index=torch.tensor([where[head // self.groups] for head in heads or self.heads], device=first.device),
-            lse=self.gather("lse", row, positions, picked),
+            lse=self.gather("lse", sequence, positions, picked),
             first=first - span.start,
-            log_value=self.gather("log_value", row, positions, picked) if self.log_value else None,
+            log_value=self.gather("log_value", sequence, positions, picked) if self.log_value else None,
             scale=self.scale,
             softcap=self.softcap,
         )
 
     def fetch(self) -> None:
         """Start to copy back what moved to main memory."""
-        for _, kept in (*self.query, *self.key):
-            kept.fetch()
+        for _, part in (*self.query, *self.key):
+            part.fetch()
 
     def nbytes(self) -> int:
         """Bytes that the tape keeps alive."""
         lists = (self.query, self.lse, self.first, self.key, self.log_value)
-        return sum(kept.nbytes for parts in lists for _, kept in parts)
+        return sum(part.nbytes for parts in lists for _, part in parts)
 
 
-def _cut(parts: list[tuple[int, KeptTensor]], length: int, dim: int) -> list[tuple[int, KeptTensor]]:
+def _truncate_parts(parts: list[tuple[int, KeptTensor]], length: int, dim: int) -> list[tuple[int, KeptTensor]]:
     shorter = []
-    for start, kept in parts:
-        tensor = kept.get()
+    for start, part in parts:
+        tensor = part.get()
         if start + tensor.shape[dim] <= length:
-            shorter.append((start, kept))
+            shorter.append((start, part))
         elif start < length:
             shorter.append((start, KeptTensor(tensor.narrow(dim, 0, length - start))))
     return shorter

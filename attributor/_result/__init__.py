@@ -6,13 +6,13 @@ Holds numpy arrays and imports torch only to hand out tensors. `view` computes w
 from attributor._result.flow import Flow, load, open_mapped
 from attributor._result.flow_file import pack_flow
 from attributor._result.grouped import Grouped, Hit
-from attributor._result.safetensors_arrays import pack
+from attributor._result.safetensors_arrays import pack_safetensors
 from attributor._result.view.assets import static_folder
 from attributor._result.view.encode import encode_view
+from attributor._result.view.escape import escape_invisible
 from attributor._result.view.flow_view import FlowView
 from attributor._result.view.page import render_page
 from attributor._result.view.scores import Scores
-from attributor._result.view.visible import visible
 
 __all__ = [
     "Flow",
@@ -21,11 +21,11 @@ __all__ = [
     "Hit",
     "Scores",
     "encode_view",
+    "escape_invisible",
     "load",
     "open_mapped",
-    "pack",
     "pack_flow",
+    "pack_safetensors",
     "render_page",
     "static_folder",
-    "visible",
 ]

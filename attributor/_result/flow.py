@@ -1,4 +1,4 @@
-"""Flow: what an answer took from each token of its prompt."""
+"""`Flow`: the scores of each prompt token for each answer token."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from attributor._result.flow_arrays import (
 )
 from attributor._result.flow_file import read_flow, write_flow
 from attributor._result.grouped import Grouped, Hit, aggregate, import_extra, largest, mean_of_rows, shorten
-from attributor._result.page import notebook, page, write_page
-from attributor._result.plot import draw
+from attributor._result.page import build_notebook_html, build_page, write_page
+from attributor._result.plot import draw_flow
 from attributor._text import (
     Segment,
     SegmentLike,
     assign_tokens,
     find_documents,
     find_segments,
-    is_list,
+    is_segment_list,
     split_sentences,
     token_offsets,
 )
@@ -213,22 +213,22 @@ class Flow:
         name = segments if isinstance(segments, str) else None
         if name == "token":
             return Grouped.of_tokens(self.scores, self._token_segments, how)
-        if name not in ("sentence", "document") and not is_list(segments):
+        if name not in ("sentence", "document") and not is_segment_list(segments):
             raise InputError(f'segments must be "token", "sentence", "document" or a list, got {segments!r}')
         text, offsets = self._need_text(f"by={name!r}" if name else "by()")
-        found: Sequence[Segment]
+        pieces: Sequence[Segment]
         if name == "sentence":
-            found = self.sentences
+            pieces = self.sentences
         elif name == "document":
-            found = self.documents
-            if not found:
+            pieces = self.documents
+            if not pieces:
                 raise InputError(
                     "this flow has no documents: give them with flow.with_documents([...]), as strings that occur once "
                     "in the prompt or as (start, stop) characters of flow.text"
                 )
         else:
-            found = find_segments(text, segments, self.documents)
-        return aggregate(self.arrays.scores, assign_tokens(offsets, found), found, how)
+            pieces = find_segments(text, segments, self.documents)
+        return aggregate(self.arrays.scores, assign_tokens(offsets, pieces), pieces, how)
 
     def top(self, k: int = 5, by: str | Sequence[SegmentLike] = "token") -> list[Hit]:
         """The k tokens (or other pieces, see `by`) that the answer took most from, largest first."""
@@ -267,7 +267,7 @@ class Flow:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        return draw(self, kind, by, ax)
+        return draw_flow(self, kind, by, ax)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """One standalone page that works offline; also written to `path` where given.
@@ -278,13 +278,13 @@ class Flow:
             AttributorError: this installation has no front end to put into the page.
         """
         target = None if path is None else check_path(path)
-        html = page(self)
+        html = build_page(self)
         if target is not None:
             write_page(html, target)
         return html
 
     def _repr_html_(self) -> str:
-        return notebook(self)
+        return build_notebook_html(self)
 
     def __repr__(self) -> str:
         o, k = self.arrays.scores.shape

@@ -1,4 +1,4 @@
-"""The fields of a Flow: checked, kept as numpy arrays of one dtype each, and read as tensors. Imports no torch."""
+"""Check the fields of a Flow, store them as numpy arrays and read them as tensors. Imports no torch."""
 
 from __future__ import annotations
 

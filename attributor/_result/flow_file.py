@@ -1,4 +1,4 @@
-"""Flow files, docs/flow-file.md: one reader and one writer. Imports no torch."""
+"""Read and write flow files (docs/flow-file.md). Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor._errors import FileFormatError, InputError
-from attributor._io import FLOW, check_kind, open_checked, read_header, write_atomically
-from attributor._result.safetensors_arrays import map_tensors, pack_parts
+from attributor._io import FLOW_FILE, check_kind, open_regular_file, read_header, write_atomically
+from attributor._result.safetensors_arrays import map_tensors, pack_safetensors_parts
 from attributor._text import Segment
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
     if flow.text is not None and ("sentence_spans" in vars(flow) or len(flow.text) <= CHEAP):
         tensors["sentences"] = flow.sentence_spans.astype(np.int32)
     metadata = {
-        "format": FLOW.format,
-        "version": str(FLOW.version),
+        "format": FLOW_FILE.format,
+        "version": str(FLOW_FILE.version),
         "documents": json.dumps([[d.start, d.stop, d.label] for d in flow.documents]),
         "meta": json.dumps(dict(flow.meta)),
     }
     if flow.normalized is not None:
         metadata["normalized"] = str(flow.normalized).lower()
-    parts = pack_parts(tensors, metadata)
+    parts = pack_safetensors_parts(tensors, metadata)
     return sum(len(part) for part in parts), _chunks(parts)
 
 
@@ -76,7 +76,7 @@ def read_flow(path: str | os.PathLike[str], make: Callable[..., Flow], *, mapped
     `make` is the class `Flow`, which imports this module.
     """
     name = str(Path(path).expanduser())
-    with open_checked(path) as file:
+    with open_regular_file(path) as file:
         header = read_header(file, name)
         check_kind(name, header.metadata)
         try:

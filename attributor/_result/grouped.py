@@ -1,4 +1,4 @@
-"""Token scores summed up to sentences, documents or any other pieces of the prompt.
+"""Sum token scores over sentences, documents or other segments of the prompt.
 
 Torch is imported where a tensor is made: `attributor explore` starts without it.
 """
@@ -66,7 +66,7 @@ class Grouped:
         """Each token for itself, which every `how` leaves as it is."""
         import torch
 
-        _parse(how)
+        _parse_how(how)
         return cls(scores, tuple(tokens), torch.zeros(len(scores)) if how == "sum" else None, how)
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ def aggregate(
     """
     import torch
 
-    k = _parse(how)
+    k = _parse_how(how)
     count = len(segments)
     if k:
         grouped = _top_means(values, assigned, count, k)
@@ -151,7 +151,7 @@ def aggregate(
     return Grouped(narrow[:, :count].contiguous(), tuple(segments), rest, how)
 
 
-def _parse(how: str) -> int:
+def _parse_how(how: str) -> int:
     """K of "topK", 0 for the other ways."""
     match = re.fullmatch(r"sum|mean|max|top([1-9]\d{0,8})", how if isinstance(how, str) else "")
     if match is None:

@@ -1,4 +1,4 @@
-"""A flow as one standalone page, for a file or a notebook; what is in the page is made in attributor/_result/view."""
+"""Write a flow as one standalone page, for a file or a notebook; `_result/view` builds its content."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from attributor._io import write_atomically
 from attributor._result.grouped import shorten
 from attributor._result.view import FlowView
 from attributor._result.view import page as pages
+from attributor._result.view.escape import escape_invisible
 from attributor._result.view.page import FILE_LIMIT, NOTEBOOK_LIMIT
-from attributor._result.view.visible import visible
 
 if TYPE_CHECKING:
     from attributor._result.flow import Flow
 
-__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "notebook", "page", "visible", "write_page"]
+__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "build_notebook_html", "build_page", "escape_invisible", "write_page"]
 
 
-def page(flow: Flow, limit: int = FILE_LIMIT) -> str:
+def build_page(flow: Flow, limit: int = FILE_LIMIT) -> str:
     """The page as a string; long flows are shown by sentences, then by larger pieces, to stay under `limit` bytes.
 
     The text itself is never cut: a prompt longer than the limit makes a page longer than it.
@@ -30,9 +30,9 @@ def page(flow: Flow, limit: int = FILE_LIMIT) -> str:
     return pages.render_page(FlowView(flow), limit)
 
 
-def notebook(flow: Flow) -> str:
+def build_notebook_html(flow: Flow) -> str:
     """The page in a sandboxed frame, or a plain table where it would be too large to keep in a notebook."""
-    return pages.frame(FlowView(flow)) or _table(flow)
+    return pages.render_frame(FlowView(flow)) or _table(flow)
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:
@@ -57,11 +57,11 @@ def _table(flow: Flow) -> str:
     kind = "document" if flow.documents else "sentence" if flow.text is not None and flow.sentences else "token"
     rows = "".join(
         f"<tr><td style='text-align:right'>{hit.share:{'.1%' if flow.normalized else '.3g'}}</td>"
-        f"<td style='text-align:left'>{html.escape(visible(hit.label or shorten(hit.text, 160)))}</td></tr>"
+        f"<td style='text-align:left'>{html.escape(escape_invisible(hit.label or shorten(hit.text, 160)))}</td></tr>"
         for hit in flow.top(10, by=kind)
     )
     return (
-        f"<p>{html.escape(visible(_summary(flow)))}. Too large for a notebook: <code>flow.to_html('flow.html')</code> "
-        f"writes the whole page.</p><table><thead><tr><th>share</th><th>{kind}</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
+        f"<p>{html.escape(escape_invisible(_summary(flow)))}. Too large for a notebook: "
+        "<code>flow.to_html('flow.html')</code> writes the whole page.</p>"
+        f"<table><thead><tr><th>share</th><th>{kind}</th></tr></thead><tbody>{rows}</tbody></table>"
     )

@@ -1,4 +1,4 @@
-"""Flow drawn with matplotlib, which the extra `plot` brings."""
+"""Draw a flow with matplotlib, which the extra `plot` installs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from attributor._errors import InputError
 from attributor._result.grouped import Grouped, import_extra, shorten
-from attributor._result.view.visible import visible
+from attributor._result.view.escape import escape_invisible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from attributor._result.flow import Flow
 
-__all__ = ["draw"]
+__all__ = ["draw_flow"]
 
 MOST_ROWS, MOST_COLUMNS, MOST_BARS = 400, 1000, 12  # more than a picture can tell apart
 MOST_LABELS = 40
@@ -24,7 +24,7 @@ MOST_LABELS = 40
 Floats = npt.NDArray[np.float64]
 
 
-def draw(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
+def draw_flow(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
     """Draw on `ax`, or on a new figure; see `Flow.plot`."""
     if kind not in ("heat", "bars"):
         raise InputError(f'kind must be "heat" or "bars", got {kind!r}')
@@ -103,4 +103,4 @@ def _coarsen(values: Floats, most: int, axis: int, mean: bool) -> Floats:
 
 def _plain(text: str, width: int) -> str:
     """A label: short, hidden characters shown, and no $ that would start a formula."""
-    return (shorten(visible(text), width) or repr(text)).replace("$", r"\$")
+    return (shorten(escape_invisible(text), width) or repr(text)).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Arrays as the bytes of a safetensors file, and back from a file without reading it.
+"""Pack arrays as the bytes of a safetensors file, and map them from a file without reading it.
 
 The library writes its metadata in an order that differs from run to run; a page must come out the same each time.
 """
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from attributor._errors import InputError
 from attributor._io import Header
 
-__all__ = ["map_tensors", "pack", "pack_parts", "smallest"]
+__all__ = ["map_tensors", "pack_safetensors", "pack_safetensors_parts", "shrink_integers"]
 
 Array = npt.NDArray[Any]
 NAMES = {
@@ -23,7 +23,9 @@ NAMES = {
 DTYPES = {name: np.dtype(code) for code, name in NAMES.items()}
 
 
-def pack_parts(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> list[bytes | memoryview]:
+def pack_safetensors_parts(
+    tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+) -> list[bytes | memoryview]:
     """A safetensors file in pieces, for writing one after another; arrays that are contiguous are not copied."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     parts: list[bytes | memoryview] = []
@@ -44,9 +46,9 @@ def pack_parts(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None 
     return [len(text).to_bytes(8, "little"), text, *parts]
 
 
-def pack(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
+def pack_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file as bytes; the same for the same arguments."""
-    return b"".join(pack_parts(tensors, metadata))
+    return b"".join(pack_safetensors_parts(tensors, metadata))
 
 
 def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
@@ -69,7 +71,7 @@ def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
         raise InputError(f"it cannot be mapped into memory ({error})") from error
 
 
-def smallest(values: Array) -> Array:
+def shrink_integers(values: Array) -> Array:
     """Integers of at least 0 in the smallest of U8, U16 and I32 that holds them."""
     most = int(values.max(initial=0))
     return values.astype(np.uint8 if most < 256 else np.uint16 if most < 65_536 else np.int32)

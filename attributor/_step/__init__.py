@@ -1,14 +1,14 @@
-"""`flow_step`, one layer of the recurrence: the arguments checked, an implementation chosen, and called.
+"""`flow_step`, one layer of the recurrence: check the arguments, choose an implementation and call it.
 
 The implementations are in `attributor.kernels.flow_step`.
 """
 
 from attributor._step.dispatch import flow_step
-from attributor._step.implementations import availability, choose, instruction_sets
+from attributor._step.implementations import choose_impl, describe_instruction_sets, list_availability
 
 __all__ = [
-    "availability",
-    "choose",
+    "choose_impl",
+    "describe_instruction_sets",
     "flow_step",
-    "instruction_sets",
+    "list_availability",
 ]

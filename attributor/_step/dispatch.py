@@ -1,4 +1,4 @@
-"""flow_step: one layer of the recurrence, checked at the door and handed to one implementation."""
+"""flow_step: check the arguments of one layer of the recurrence and call one implementation."""
 
 from numbers import Integral
 from typing import Protocol
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attributor._checks import check_number
 from attributor._errors import ImplementationError, InputError
-from attributor._step.implementations import choose
+from attributor._step.implementations import choose_impl
 from attributor.kernels.flow_step import reference
 from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
@@ -86,12 +86,12 @@ def flow_step(
         weight = (power * logit + row_bias[:, :, None] + key_bias[:, None, :]).exp()
         return rows @ (weight * causal_and_window).sum(0)
     """
-    _, N = _shape("rows", rows, ("O", "N"), {})
-    H, _, D = _shape("query", query, ("H", "N", "D"), {"N": N})
-    G, _, _ = _shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
-    _shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
+    _, N = _check_shape("rows", rows, ("O", "N"), {})
+    H, _, D = _check_shape("query", query, ("H", "N", "D"), {"N": N})
+    G, _, _ = _check_shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
+    _check_shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
     if key_bias is not None:
-        _shape("key_bias", key_bias, ("H", "N"), {"H": H, "N": N})
+        _check_shape("key_bias", key_bias, ("H", "N"), {"H": H, "N": N})
     if key.dtype != query.dtype:
         raise InputError(f"query and key need one dtype, got {query.dtype} and {key.dtype}")
     for name, tensor in (("query", query), ("key", key), ("row_bias", row_bias), ("key_bias", key_bias)):
@@ -110,14 +110,14 @@ def flow_step(
             raise InputError(f"{H} query heads cannot share {G} key heads evenly; pass kv_index")
         kv_index = torch.arange(H, device=rows.device) // (H // G)
     else:
-        _kv_index(kv_index, H, G, rows.device)
+        _check_kv_index(kv_index, H, G, rows.device)
     scale = check_number("scale", scale)
     power = check_number("power", power, positive=True)
     if softcap is not None:
         softcap = check_number("softcap", softcap, positive=True, optional=True)
     floats = (rows, query, key, row_bias, key_bias)
     gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
-    run = load_implementation(choose(impl, rows.device, query.dtype, D, gradient=gradient))
+    run = load_implementation(choose_impl(impl, rows.device, query.dtype, D, gradient=gradient))
     try:
         return run(
             rows,
@@ -157,14 +157,14 @@ def load_implementation(name: str) -> Implementation:
     return run
 
 
-def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str, int]) -> tuple[int, ...]:
+def _check_shape(name: str, tensor: Tensor, letters: tuple[str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
     """The tensor's sizes, once they are known to fit: ``query: (H, N, D)``."""
     if not isinstance(tensor, Tensor):
         raise InputError(f"{name} must be a tensor of shape ({', '.join(letters)}), got {type(tensor).__name__}")
-    wanted = ", ".join(f"{letter}={known[letter]}" if letter in known else letter for letter in letters)
+    expected = ", ".join(f"{letter}={sizes[letter]}" if letter in sizes else letter for letter in letters)
     shape = tuple(tensor.shape)
-    if len(shape) != len(letters) or any(known.get(x, size) != size for x, size in zip(letters, shape, strict=True)):
-        raise InputError(f"{name} must be ({wanted}), got {shape}")
+    if len(shape) != len(letters) or any(sizes.get(x, size) != size for x, size in zip(letters, shape, strict=True)):
+        raise InputError(f"{name} must be ({expected}), got {shape}")
     if 0 in shape:
         raise InputError(f"{name} must not be empty, got {shape}")
     if tensor.dtype not in FLOATS:
@@ -172,7 +172,7 @@ def _shape(name: str, tensor: Tensor, letters: tuple[str, ...], known: dict[str,
     return shape
 
 
-def _kv_index(kv_index: Tensor, H: int, G: int, device: torch.device) -> None:
+def _check_kv_index(kv_index: Tensor, H: int, G: int, device: torch.device) -> None:
     if not isinstance(kv_index, Tensor):
         raise InputError(f"kv_index must be a tensor ({H},) of int32 or int64, got {type(kv_index).__name__}")
     if kv_index.shape != (H,) or kv_index.dtype not in (torch.int32, torch.int64):

@@ -1,4 +1,4 @@
-"""Which implementations of flow_step can run here, and why the others cannot."""
+"""Find the implementations of flow_step that can run here, and the reasons against the others."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ import torch
 
 from attributor._errors import ImplementationError
 
-__all__ = ["IMPLEMENTATIONS", "Availability", "availability", "choose", "instruction_sets"]
+__all__ = ["IMPLEMENTATIONS", "Availability", "choose_impl", "describe_instruction_sets", "list_availability"]
 
 IMPLEMENTATIONS = ("cuda", "triton", "cpu", "reference")  # best first
 OLDEST = (8, 0)  # compute capability: what Triton and bfloat16 need
@@ -34,7 +34,7 @@ class Availability:
     reason: str
 
 
-def _core() -> Availability:
+def _probe_cpu() -> Availability:
     try:
         from attributor import _core
     except ImportError as error:
@@ -45,54 +45,59 @@ def _core() -> Availability:
 
 
 @functools.cache
-def _triton() -> Availability:
-    """Asked once a process: it imports triton, and `TRITON_INTERPRET` counts only before that."""
-    found = functools.partial(Availability, "triton")
+def _probe_triton() -> Availability:
+    """Probed once a process: it imports triton, and `TRITON_INTERPRET` counts only before that."""
+    availability = functools.partial(Availability, "triton")
     try:
         import triton.language  # a folder of the name, without the package, passes `import triton`
     except Exception as error:  # whatever a broken install raises, the others still work
-        return found(False, f"triton is not installed ({error}); pip install triton, on Linux")
+        return availability(False, f"triton is not installed ({error}); pip install triton, on Linux")
     version = triton.__version__
     try:
-        from attributor.kernels.flow_step.triton import interpreted
+        from attributor.kernels.flow_step.triton import is_interpreted
     except Exception as error:
-        return found(False, f"triton {version} cannot read the kernel: {error}")
-    if interpreted():
-        return found(True, f"triton {version}, interpreted on the CPU, for tests (TRITON_INTERPRET=1)")
+        return availability(False, f"triton {version} cannot read the kernel: {error}")
+    if is_interpreted():
+        return availability(True, f"triton {version}, interpreted on the CPU, for tests (TRITON_INTERPRET=1)")
     if not torch.cuda.is_available():
-        return found(False, f"triton {version} is installed, but torch {torch.__version__} finds no GPU")
+        return availability(False, f"triton {version} is installed, but torch {torch.__version__} finds no GPU")
     names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()) if _runs_triton(i)}
     if not names:
-        return found(False, f"triton {version} needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} or later")
+        return availability(
+            False, f"triton {version} needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} or later"
+        )
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return found(False, f"triton {version} needs a C compiler for its launcher; install gcc or set CC")
-    return found(True, f"triton {version} on {', '.join(sorted(names))}")
+        return availability(False, f"triton {version} needs a C compiler for its launcher; install gcc or set CC")
+    return availability(True, f"triton {version} on {', '.join(sorted(names))}")
 
 
 @functools.cache
-def _cuda() -> Availability:
-    """Asked once a process: a call for each layer would ask each time."""
-    found = functools.partial(Availability, "cuda")
+def _probe_cuda() -> Availability:
+    """Probed once a process, not once a layer."""
+    availability = functools.partial(Availability, "cuda")
     if find_spec("attributor._cuda") is None:
-        return found(False, "built without the CUDA kernel, which needs nvcc 12.3 or later when installing")
+        return availability(False, "built without the CUDA kernel, which needs nvcc 12.3 or later when installing")
     try:
         from attributor import _cuda
     except ImportError as error:
-        return found(False, f"the extension cannot be loaded: {error}")
+        return availability(False, f"the extension cannot be loaded: {error}")
     if torch.version.hip is not None or not torch.cuda.is_available():
-        return found(False, f"the kernel is built, but torch {torch.__version__} finds no NVIDIA GPU")
+        return availability(False, f"the kernel is built, but torch {torch.__version__} finds no NVIDIA GPU")
     devices = range(torch.cuda.device_count())
     names = {torch.cuda.get_device_name(i) for i in devices if _is_hopper(i)}
     if not names:
-        others = ", ".join(sorted({_named(i) for i in devices}))
-        return found(False, f"{NEEDS_HOPPER}; there is {others}; use impl='triton'")
+        others = ", ".join(sorted({_describe_gpu(i) for i in devices}))
+        return availability(False, f"{NEEDS_HOPPER}; there is {others}; use impl='triton'")
     driver, runtime = _cuda.versions()
     if driver // 1000 < runtime // 1000:
-        return found(False, f"the driver is of CUDA {_version(driver)}, the kernel was built by {_version(runtime)}")
-    return found(True, f"CUDA {_version(runtime)} on {', '.join(sorted(names))}; by name only")
+        return availability(
+            False,
+            f"the driver is of CUDA {_format_version(driver)}, the kernel was built by {_format_version(runtime)}",
+        )
+    return availability(True, f"CUDA {_format_version(runtime)} on {', '.join(sorted(names))}; by name only")
 
 
-def _version(number: int) -> str:
+def _format_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
@@ -100,15 +105,15 @@ def _is_hopper(device: torch.device | int | None) -> bool:
     return torch.version.hip is None and torch.cuda.get_device_capability(device) == HOPPER
 
 
-def _named(device: torch.device | int | None) -> str:
+def _describe_gpu(device: torch.device | int | None) -> str:
     major, minor = torch.cuda.get_device_capability(device)
     return f"{torch.cuda.get_device_name(device)} ({major}.{minor})"
 
 
 def _interpreted() -> bool:
-    from attributor.kernels.flow_step.triton import interpreted
+    from attributor.kernels.flow_step.triton import is_interpreted
 
-    return bool(interpreted())
+    return bool(is_interpreted())
 
 
 def _runs_triton(device: torch.device | int | None) -> bool:
@@ -116,19 +121,19 @@ def _runs_triton(device: torch.device | int | None) -> bool:
 
 
 PROBES: dict[str, Callable[[], Availability]] = {
-    "cuda": _cuda,
-    "triton": _triton,
-    "cpu": _core,
+    "cuda": _probe_cuda,
+    "triton": _probe_triton,
+    "cpu": _probe_cpu,
     "reference": lambda: Availability("reference", True, f"pure torch {torch.__version__}, any device"),
 }
 
 
-def availability() -> tuple[Availability, ...]:
+def list_availability() -> tuple[Availability, ...]:
     """One entry an implementation, best first."""
     return tuple(PROBES[name]() for name in IMPLEMENTATIONS)
 
 
-def choose(
+def choose_impl(
     impl: str | None, device: torch.device, dtype: torch.dtype, head_size: int = 1, *, gradient: bool = False
 ) -> str:
     """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
@@ -140,33 +145,33 @@ def choose(
         ImplementationError: a named implementation is unknown, not usable here, cannot run on `device`, `dtype` or
             `head_size`, or has no `gradient` where one is needed.
     """
-    asked = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
-    if asked is None:
+    name = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
+    if name is None:
         native = {"cpu": "cpu", "cuda": "triton"}.get(device.type)
-        if native is None or not PROBES[native]().usable or _refusal(native, device, dtype, head_size, gradient):
+        if native is None or not PROBES[native]().usable or _reason_against(native, device, dtype, head_size, gradient):
             return "reference"
         return native
-    if asked not in PROBES:
-        raise ImplementationError(f"unknown implementation {asked!r}; there are {', '.join(IMPLEMENTATIONS)}")
-    found = PROBES[asked]()
-    if not found.usable:
-        raise ImplementationError(f"implementation {asked!r} cannot be used here: {found.reason}")
-    refusal = _refusal(asked, device, dtype, head_size, gradient)
-    if refusal:
-        raise ImplementationError(f"implementation {asked!r} {refusal}")
-    return asked
+    if name not in PROBES:
+        raise ImplementationError(f"unknown implementation {name!r}; there are {', '.join(IMPLEMENTATIONS)}")
+    availability = PROBES[name]()
+    if not availability.usable:
+        raise ImplementationError(f"implementation {name!r} cannot be used here: {availability.reason}")
+    reason = _reason_against(name, device, dtype, head_size, gradient)
+    if reason:
+        raise ImplementationError(f"implementation {name!r} {reason}")
+    return name
 
 
-def _refusal(name: str, device: torch.device, dtype: torch.dtype, head_size: int, gradient: bool) -> str | None:
+def _reason_against(name: str, device: torch.device, dtype: torch.dtype, head_size: int, gradient: bool) -> str | None:
     """Why the implementation cannot take such a call, and what would work; None where it can."""
     if name == "reference":
         return None
     if name == "cpu" and device.type != "cpu":
         return f"needs tensors on the CPU, got {device}; use impl='reference'"
     if name == "cuda":
-        refusal = _refused_by_cuda(device, dtype, head_size)
-        if refusal:
-            return refusal
+        reason = _reason_against_cuda(device, dtype, head_size)
+        if reason:
+            return reason
     if name == "triton":
         from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE
 
@@ -185,13 +190,13 @@ def _refusal(name: str, device: torch.device, dtype: torch.dtype, head_size: int
     return None
 
 
-def _refused_by_cuda(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
+def _reason_against_cuda(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
     from attributor.kernels.flow_step.cuda import DTYPES, MAX_HEAD_SIZE
 
     if device.type != "cuda":
         return f"needs tensors on a GPU, got {device}; use impl='cpu' or impl='reference'"
     if not _is_hopper(device):
-        return f"{NEEDS_HOPPER}, got {_named(device)}; use impl='triton'"
+        return f"{NEEDS_HOPPER}, got {_describe_gpu(device)}; use impl='triton'"
     if head_size > MAX_HEAD_SIZE:
         return f"takes heads of up to {MAX_HEAD_SIZE} elements, got {head_size}; use impl='reference'"
     if dtype not in DTYPES:
@@ -200,7 +205,7 @@ def _refused_by_cuda(device: torch.device, dtype: torch.dtype, head_size: int) -
     return None
 
 
-def instruction_sets() -> str:
+def describe_instruction_sets() -> str:
     """The instruction set that the C++ code uses on this CPU, and those that it could use; else what torch uses."""
     try:
         from attributor import _core

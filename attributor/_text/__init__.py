@@ -1,4 +1,4 @@
-"""A text's sentences, documents and tokens as character spans.
+"""Locate the sentences, documents and tokens of a text as character spans.
 
 Imports no torch, so that `attributor explore` starts without it.
 """
@@ -11,7 +11,7 @@ from attributor._text.segments import (
     find_documents,
     find_segment,
     find_segments,
-    is_list,
+    is_segment_list,
     split_sentences,
 )
 
@@ -22,7 +22,7 @@ __all__ = [
     "find_documents",
     "find_segment",
     "find_segments",
-    "is_list",
+    "is_segment_list",
     "split_sentences",
     "token_offsets",
 ]

@@ -1,4 +1,4 @@
-"""Where each token lies in the decoded text, for any tokenizer."""
+"""Compute the character offsets of each token in the decoded text, for any tokenizer."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
     """
     import torch  # here, because the explorer splits text into sentences without it
 
-    numbers = _as_list(ids)
+    numbers = _parse_ids(ids)
     text = _decode(tokenizer, numbers)
-    spans = _by_encoding(tokenizer, numbers, text) or _by_decoding(tokenizer, numbers, text)
-    return text, torch.tensor(_cover(spans, len(text)), dtype=torch.int64).reshape(-1, 2)
+    spans = _spans_by_encoding(tokenizer, numbers, text) or _spans_by_decoding(tokenizer, numbers, text)
+    return text, torch.tensor(_close_gaps(spans, len(text)), dtype=torch.int64).reshape(-1, 2)
 
 
-def _as_list(ids: Any) -> list[int]:
+def _parse_ids(ids: Any) -> list[int]:
     import torch
 
     tensor = torch.as_tensor(ids)
@@ -58,7 +58,7 @@ def _decode(tokenizer: Any, ids: list[int]) -> str:
         raise InputError(f"the tokenizer cannot decode these ids: {error}; are they from this tokenizer?") from error
 
 
-def _by_encoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]] | None:
+def _spans_by_encoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]] | None:
     """The tokenizer's own offsets, if encoding the text gives back the same ids; else None. Fast."""
     if not getattr(tokenizer, "is_fast", False):
         return None
@@ -71,7 +71,7 @@ def _by_encoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, i
     return spans if in_order and in_range else None
 
 
-def _by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]]:
+def _spans_by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]]:
     """Decode a few tokens at a time and see what each one adds; O(n) short decodes.
 
     Tokens wait in a group until what they decode to is whole: bytes of one character need each other.
@@ -85,8 +85,8 @@ def _by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, i
     for i in range(len(ids)):
         view = _decode(tokenizer, ids[prefix : i + 1])
         views.append(view)
-        whole = view.startswith(known) and not view.endswith(REPLACEMENT)
-        if whole or len(views) >= LONGEST_GROUP or i + 1 == len(ids):
+        is_complete = view.startswith(known) and not view.endswith(REPLACEMENT)
+        if is_complete or len(views) >= LONGEST_GROUP or i + 1 == len(ids):
             begin, position = _locate(text, position, view[len(known) :])
             spans += _divide(views, len(known), begin, position)
             prefix, read, views = read, i + 1, []
@@ -97,13 +97,13 @@ def _by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, i
 def _divide(views: list[str], known: int, begin: int, end: int) -> list[tuple[int, int]]:
     """The spans of a group's tokens inside text[begin:end], from what was seen after each of them."""
     spans = []
-    whole = 0  # characters that the group's tokens so far have finished
+    finished = 0  # characters that the group's tokens so far have finished
     for view in views:
-        start = whole
-        whole = max(_common_prefix(view, views[-1]) - known, whole)
-        stop = whole
-        if len(view) - known > whole:
-            stop = whole + 1  # part of the next character
+        start = finished
+        finished = max(_common_prefix(view, views[-1]) - known, finished)
+        stop = finished
+        if len(view) - known > finished:
+            stop = finished + 1  # part of the next character
         elif start == stop and view.endswith(REPLACEMENT) and start > 0:
             start -= 1  # another byte of a character that never became whole
         spans.append((min(begin + start, end), min(begin + stop, end)))
@@ -132,7 +132,7 @@ def _locate(text: str, position: int, piece: str) -> tuple[int, int]:
     return position, min(position + len(piece), len(text))
 
 
-def _cover(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+def _close_gaps(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
     """Make the spans monotone and close the gaps: a gap goes to the token after it, the last one to the last token."""
     covered: list[tuple[int, int]] = []
     last_start = last_stop = 0

@@ -1,4 +1,4 @@
-"""Text -> tokens -> sentences -> documents, all by character offsets into one text.
+"""Split a text into sentences, find documents in it, and assign tokens to them, all by character offsets.
 
 A character is a Unicode code point, as Python counts them; spans are half-open, ``text[start:stop]``.
 """
@@ -22,7 +22,7 @@ __all__ = [
     "find_documents",
     "find_segment",
     "find_segments",
-    "is_list",
+    "is_segment_list",
     "split_sentences",
     "token_offsets",
 ]
@@ -60,8 +60,8 @@ def find_documents(text: str, documents: Sequence[SegmentLike]) -> tuple[Segment
     Raises:
         InputError: a string that is not found or found twice, a span that is empty, out of range or overlaps another.
     """
-    found = find_segments(text, documents, what="document")
-    return tuple(Segment(s.start, s.stop, s.text, s.label, index) for index, s in enumerate(found))
+    spans = find_segments(text, documents, what="document")
+    return tuple(Segment(s.start, s.stop, s.text, s.label, index) for index, s in enumerate(spans))
 
 
 def find_segments(
@@ -72,19 +72,19 @@ def find_segments(
     Raises:
         InputError: a string that is not found or found twice, a span that is empty, out of range or overlaps another.
     """
-    if not is_list(segments):
+    if not is_segment_list(segments):
         raise InputError(f"{what}s must be a list, got {_shorten(segments)}")
-    found = [find_segment(text, segment, f"{what} {index}") for index, segment in enumerate(segments)]
-    order = sorted(range(len(found)), key=lambda i: found[i].start)
+    spans = [find_segment(text, segment, f"{what} {index}") for index, segment in enumerate(segments)]
+    order = sorted(range(len(spans)), key=lambda i: spans[i].start)
     for i, j in itertools.pairwise(order):
-        if found[j].start < found[i].stop:
+        if spans[j].start < spans[i].stop:
             raise InputError(
-                f"{what} {i} (characters {found[i].start} to {found[i].stop}) and {what} {j} ({found[j].start} to "
-                f"{found[j].stop}) overlap; every character may belong to one {what} only"
+                f"{what} {i} (characters {spans[i].start} to {spans[i].stop}) and {what} {j} ({spans[j].start} to "
+                f"{spans[j].stop}) overlap; every character may belong to one {what} only"
             )
     if not documents:
-        return tuple(found)
-    return tuple(Segment(s.start, s.stop, s.text, s.label, _document_of(s, documents)) for s in found)
+        return tuple(spans)
+    return tuple(Segment(s.start, s.stop, s.text, s.label, _document_of(s, documents)) for s in spans)
 
 
 def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
@@ -134,7 +134,7 @@ def _document_of(segment: Segment, documents: Sequence[Segment]) -> int | None:
     return None
 
 
-def is_list(segments: Any) -> bool:
+def is_segment_list(segments: Any) -> bool:
     """Whether it can be a list of segments: text alone and numbers cannot."""
     return isinstance(segments, Iterable) and not isinstance(segments, (str, bytes))
 
@@ -170,12 +170,12 @@ def _blocks(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Divide text[start:stop] at blank lines, and endless paragraphs at their last line break."""
     at = start
     for blank in BLANK_LINE.finditer(text, start, stop):
-        yield from _bounded(text, at, blank.start())
+        yield from _split_long_block(text, at, blank.start())
         at = blank.end()
-    yield from _bounded(text, at, stop)
+    yield from _split_long_block(text, at, stop)
 
 
-def _bounded(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _split_long_block(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     while stop - start > BLOCK:
         end = start + BLOCK
         cut = max(text.rfind("\n", start, end), text.rfind(". ", start, end)) + 1 or end
@@ -187,7 +187,7 @@ def _bounded(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 
 def _sentences(block: str, base: int) -> Iterator[tuple[int, int]]:
-    for start, stop in _split(block):
+    for start, stop in _sentence_spans(block):
         piece = block[start:stop]
         left = len(piece) - len(piece.lstrip())
         right = len(piece.rstrip())
@@ -195,7 +195,7 @@ def _sentences(block: str, base: int) -> Iterator[tuple[int, int]]:
             yield base + start + left, base + start + right
 
 
-def _split(block: str) -> list[tuple[int, int]]:
+def _sentence_spans(block: str) -> list[tuple[int, int]]:
     """Spans of sentences that partition the block, from the library; lines, where its spans cannot be trusted."""
     joined = WRAP.sub(lambda match: " " * len(match.group()), block)
     try:

@@ -1,14 +1,5 @@
-"""The command line: options, messages, the terminal view. commands.py has the commands; `main` runs them."""
+"""The command line `attributor`; commands.py defines its commands, entry.py starts it."""
 
-import sys
+from attributor.cli.entry import main
 
 __all__ = ["main"]
-
-
-def main() -> None:
-    """Run the command line; exit status 130, quietly, where Ctrl-C comes before a command has begun."""
-    try:
-        from attributor.cli.commands import app  # here: its imports take a third of a second
-    except KeyboardInterrupt:
-        sys.exit(130)
-    app()

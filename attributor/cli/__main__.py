@@ -1,6 +1,5 @@
-"""`python -m attributor.cli`: the command line without the installed script."""
+"""Runs the command line: `python -m attributor.cli`."""
 
-from attributor.cli import main
+from attributor.cli.entry import main
 
-if __name__ == "__main__":
-    main()
+main()

@@ -10,13 +10,13 @@ from torch import Tensor
 from attributor import _flow, _heads, _models, _record
 from attributor._flow import Recording, SweepOptions
 from attributor._heads import Weights
-from attributor._models import ModelFacts, converted, generate, model_facts, without_end
+from attributor._models import ModelFacts, converted_folder, generate, model_facts, strip_end_token
 from attributor._prompt import Prompt, encode_answer
 from attributor._record import HeadWeights
 from attributor._result import Flow
-from attributor._step import choose
-from attributor.cli.progress import Stages
-from attributor.cli.prompt_source import Source
+from attributor._step import choose_impl
+from attributor.cli.progress import StageProgress
+from attributor.cli.prompt_input import PromptInput
 
 __all__ = ["MAX_NEW_TOKENS", "Answered", "Settings", "answer", "check_settings", "describe"]
 
@@ -70,7 +70,9 @@ def check_settings(settings: Settings) -> Weights:
     """
     if settings.impl is not None:
         # The model's type is not known yet; bfloat16 is one that every implementation takes.
-        choose(settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.bfloat16)
+        choose_impl(
+            settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.bfloat16
+        )
     weights = Weights.of(settings.weights)
     return weights if settings.power is None else replace(weights, power=settings.power)
 
@@ -93,7 +95,7 @@ def describe(answered: Answered) -> str:
     return said if weights.power == 1 else f"{said}; attention to the power {weights.power:g}"
 
 
-def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
+def answer(source: PromptInput, settings: Settings, stages: StageProgress) -> Answered:
     """Load the model, have it answer (or take the given answer), and follow its attention back to the prompt."""
     weights = check_settings(settings)
     stages.begin("load", f"Loading {settings.model}" if _here(settings) else None)
@@ -107,19 +109,19 @@ def answer(source: Source, settings: Settings, stages: Stages) -> Answered:
     # finding the heads of a model may take minutes: with a bar of this command's, or a line where there is no terminal
     resolved = _heads.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
-    prompt = source.prompt(tokenizer)
+    prompt = source.build_prompt(tokenizer)
     notes = [prompt.note] if prompt.note else []
     question = _question(prompt, resolved, notes)
     options = SweepOptions(impl=settings.impl, progress=stages)
     facts = model_facts(model)
     if source.answer is not None:
-        sequence = prompt.answered(encode_answer(tokenizer, source.answer), tokenizer)
+        sequence = prompt.with_answer(encode_answer(tokenizer, source.answer), tokenizer)
         flow = _flow.flow_of(model, sequence, resolved, question=question, options=options)
     else:
         _record.check_ids(prompt.ids, facts)
         count = _room(len(prompt.ids), settings.max_new_tokens, facts, notes)
         recording, written = _write(model, prompt, resolved, count, stages, notes)
-        flow = recording.flow_of(prompt.answered(written, tokenizer), question=question, options=options)
+        flow = recording.flow_of(prompt.with_answer(written, tokenizer), question=question, options=options)
     stages.finish()
     return Answered(
         flow=flow,
@@ -138,10 +140,10 @@ def _here(settings: Settings) -> bool:
     if Path(name).exists():
         return True
     try:
-        cached = _models.in_hub_cache(name, settings.revision)
+        cached = _models.is_in_hub_cache(name, settings.revision)
     except ValueError:  # not the name of a model; load_model will say so
         return True
-    return cached or (name == _models.DEFAULT_MODEL and converted() is not None)
+    return cached or (name == _models.DEFAULT_MODEL and converted_folder() is not None)
 
 
 def _question(prompt: Prompt, weights: HeadWeights, notes: list[str]) -> Tensor | None:
@@ -168,12 +170,12 @@ def _room(k: int, count: int, facts: ModelFacts, notes: list[str]) -> int:
 
 
 def _write(
-    model: Any, prompt: Prompt, weights: HeadWeights, count: int, stages: Stages, notes: list[str]
+    model: Any, prompt: Prompt, weights: HeadWeights, count: int, stages: StageProgress, notes: list[str]
 ) -> tuple[Recording, Tensor]:
     """Write at most `count` tokens greedily while recording, so that the flow needs no second forward pass."""
     with _flow.record(model, weights=weights, progress=stages) as recording:
         out = generate(model, prompt.ids, count, streamer=_Counter(stages, count))
-    written, ended = without_end(model, out[0, len(prompt.ids) :].cpu())
+    written, ended = strip_end_token(model, out[0, len(prompt.ids) :].cpu())
     if not ended and written.numel() >= count:
         notes.append(f"the answer was cut off after {count} token{'s' * (count != 1)}; --max-new-tokens N allows more")
     return recording, written
@@ -182,7 +184,7 @@ def _write(
 class _Counter:
     """A streamer for generate() that only counts."""
 
-    def __init__(self, stages: Stages, total: int) -> None:
+    def __init__(self, stages: StageProgress, total: int) -> None:
         self._stages, self._total, self._done = stages, total, -1  # the first call brings the prompt
 
     def put(self, _: Tensor) -> None:

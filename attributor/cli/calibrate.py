@@ -1,4 +1,4 @@
-"""The command `attributor calibrate`: which heads of a model look facts up, in a table and in a file."""
+"""The command `attributor calibrate`: it finds the retrieval heads of a model, prints them and saves their weights."""
 
 import json
 import os
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from attributor._errors import OutputError
 from attributor._models import DEFAULT_MODEL
 from attributor.cli import options as opt
-from attributor.cli.run_command import guarded, make_folder, standard_output
+from attributor.cli.run_command import make_folder, report_errors, standard_output
 
 if TYPE_CHECKING:
     from attributor._heads import HeadScores, Weights
 
 __all__ = ["CALIBRATE_HELP", "calibrate"]
 
-CALIBRATE_HELP = opt._flowing("""Find the heads of a model that look facts up, for [cyan]--weights retrieval[/].
+CALIBRATE_HELP = opt.unwrap("""Find the heads of a model that look facts up, for [cyan]--weights retrieval[/].
 
 The model reads a few dozen prompts that are made up here: ten short documents about invented people, towns, ships and
 firms, and a question whose answer was planted in one sentence or two. A head is good if it looks at the planted
@@ -40,15 +40,15 @@ by itself where that is needed. Exit status: 0 done; 1 it could not be done; 2 w
 HEADS_PANEL = "The heads"
 Out = Annotated[
     Path | None,
-    opt._option(
+    opt.option(
         opt.OUTPUT, r"Where to save the weights.  [dim]\[default: the cache folder][/]", "--out", "-o", metavar="FILE"
     ),
 ]
-Overwrite = Annotated[bool, opt._option(opt.OUTPUT, "Replace --out if it is there already.", "--overwrite")]
-Count = Annotated[int, opt._option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
-Seed = Annotated[int, opt._option(HEADS_PANEL, "Another seed makes other prompts.", "--seed", metavar="S")]
+Overwrite = Annotated[bool, opt.option(opt.OUTPUT, "Replace --out if it is there already.", "--overwrite")]
+Count = Annotated[int, opt.option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
+Seed = Annotated[int, opt.option(HEADS_PANEL, "Another seed makes other prompts.", "--seed", metavar="S")]
 Heads = Annotated[
-    int | None, opt._option(HEADS_PANEL, r"How many to take.  [dim]\[default: 4][/]", "--heads", min=1, metavar="K")
+    int | None, opt.option(HEADS_PANEL, r"How many to take.  [dim]\[default: 4][/]", "--heads", min=1, metavar="K")
 ]
 
 
@@ -67,28 +67,35 @@ def calibrate(
     debug: opt.Debug = False,
 ) -> None:
     """Find the heads of a model that look facts up."""
-    with guarded("calibrate", debug):
+    with report_errors("calibrate", debug):
         if out is not None:
             _check_out(out, overwrite)
         from attributor import _models
-        from attributor._heads import Bar, cache_path, check_heads, choose, keep, measure
+        from attributor._heads import (
+            ProgressBar,
+            cache_path,
+            check_head_count,
+            choose_heads,
+            measure_heads,
+            save_weights,
+        )
         from attributor._models import model_facts
 
         loaded, tokenizer = _models.load_model(
             model, dtype=dtype.value, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
         )
         facts = model_facts(loaded)
-        heads = check_heads(heads, facts.layers * facts.heads)  # now, not in a minute
-        with Bar(f"Reading {count} prompts") as bar:
-            scores = measure(loaded, tokenizer, count=count, seed=seed, progress=bar)
-        weights = choose(scores, heads=heads)
+        heads = check_head_count(heads, facts.layers * facts.heads)  # now, not in a minute
+        with ProgressBar(f"Reading {count} prompts") as bar:
+            scores = measure_heads(loaded, tokenizer, count=count, seed=seed, progress=bar)
+        weights = choose_heads(scores, heads=heads)
         path = cache_path(loaded) if out is None else out
-        keep(weights, path)
+        save_weights(weights, path)
         with standard_output():
             if as_json:
-                print(json.dumps(_report(scores, weights, path), indent=2, allow_nan=False))
+                print(json.dumps(_build_report(scores, weights, path), indent=2, allow_nan=False))
             else:
-                _print(scores, weights, path, cached=out is None)
+                _print_table(scores, weights, path, cached=out is None)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -106,21 +113,21 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write to the folder {out.parent}")
 
 
-def _best(scores: "HeadScores", weights: "Weights") -> list[dict[str, Any]]:
+def _describe_best_heads(scores: "HeadScores", weights: "Weights") -> list[dict[str, Any]]:
     """The chosen heads, best first: their weight, AP and mass, over all and by kind."""
-    found = {name: {"mean": scores.mean(name), **scores.by_kind(name)} for name in ("ap", "mass")}
+    by_name = {name: {"mean": scores.mean(name), **scores.by_kind(name)} for name in ("ap", "mass")}
     return [
         {
             "layer": layer,
             "head": head,
             "weight": float(weights.heads[layer, head]),  # type: ignore[index]
-            **{name: {kind: float(of[layer, head]) for kind, of in kinds.items()} for name, kinds in found.items()},
+            **{name: {kind: float(of[layer, head]) for kind, of in kinds.items()} for name, kinds in by_name.items()},
         }
         for layer, head, _ in json.loads(weights.meta["heads"])
     ]
 
 
-def _report(scores: "HeadScores", weights: "Weights", path: Path) -> dict[str, Any]:
+def _build_report(scores: "HeadScores", weights: "Weights", path: Path) -> dict[str, Any]:
     return {
         "version": 1,
         "model": scores.meta["model"],
@@ -133,26 +140,26 @@ def _report(scores: "HeadScores", weights: "Weights", path: Path) -> dict[str, A
         "layers": scores.shape[0],
         "heads_per_layer": scores.shape[1],
         "chance": float(weights.meta["chance"]),
-        "heads": _best(scores, weights),
+        "heads": _describe_best_heads(scores, weights),
     }
 
 
-def _print(scores: "HeadScores", weights: "Weights", path: Path, *, cached: bool) -> None:
+def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, cached: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from attributor._heads import shipped_models
-    from attributor.cli.safe import safe
+    from attributor.cli.terminal_text import escape
 
     console = Console(highlight=False, soft_wrap=True)
     meta, (L, H) = scores.meta, scores.shape
-    console.print(Text(f"{safe(meta['model'])}: the heads that retrieve, of {L} layers of {H}", "bold"))
+    console.print(Text(f"{escape(meta['model'])}: the heads that retrieve, of {L} layers of {H}", "bold"))
     table = Table(box=None, pad_edge=False)
     kinds = list(dict.fromkeys(scores.kinds))
     for name in ("layer", "head", "AP", "mass", *kinds):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in _best(scores, weights):
+    for row in _describe_best_heads(scores, weights):
         cells = [f"{row['ap'][kind]:.2f} / {row['mass'][kind]:.2f}" for kind in kinds]
         table.add_row(
             str(row["layer"]), str(row["head"]), f"{row['ap']['mean']:.2f}", f"{row['mass']['mean']:.2f}", *cells
@@ -166,7 +173,7 @@ def _print(scores: "HeadScores", weights: "Weights", path: Path, *, cached: bool
             "dim",
         )
     )
-    console.print(Text(f"Wrote {safe(str(path))}", "dim"))
+    console.print(Text(f"Wrote {escape(str(path))}", "dim"))
     if cached and meta["model"] in shipped_models():
         console.print(
             Text("Note: for this model --weights retrieval takes the heads that are shipped; pass the file.", "yellow")

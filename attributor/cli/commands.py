@@ -1,4 +1,4 @@
-"""The commands of `attributor`: those that are defined here, and where the others come from."""
+"""Defines the commands of `attributor`, and adds those of the other files."""
 
 import json
 from collections.abc import Callable
@@ -11,14 +11,21 @@ from attributor._models import DEFAULT_MODEL
 from attributor.cli import eval_commands
 from attributor.cli import options as opt
 from attributor.cli.calibrate import CALIBRATE_HELP, calibrate
-from attributor.cli.prompt_source import Source, example, read_source
-from attributor.cli.run_command import View, check_outputs, guarded, make_folder, run, standard_output
+from attributor.cli.prompt_input import PromptInput, read_example, read_prompt_input
+from attributor.cli.run_command import (
+    OutputOptions,
+    check_outputs,
+    make_folder,
+    report_errors,
+    run_attribution,
+    standard_output,
+)
 from attributor.cli.web import EXPLORE_HELP, SERVE_HELP, explore, serve
 
 __all__ = ["app"]
 
-VIEW = ("how", "top", "as_json", "html", "save")
-SETTINGS = (
+OUTPUT_OPTIONS = ("how", "top", "as_json", "html", "save")
+ANSWER_OPTIONS = (
     "model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens",
 )  # fmt: skip
 
@@ -36,8 +43,8 @@ app = typer.Typer(
 app.add_typer(eval_commands.app)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"attributor {version('attributor')}")
@@ -53,17 +60,22 @@ def _root(
     pass
 
 
-def _attribute(given: dict[str, Any], read: Callable[[], Source]) -> None:
+def _attribute_answer(options: dict[str, Any], read_input: Callable[[], PromptInput]) -> None:
     """What `flow` and `demo` share: refuse what cannot work before a model is loaded, then run.
 
     Args:
-        given: the command's options by name, as typer parsed them.
-        read: reads the prompt's files.
+        options: the command's options by name, as typer parsed them.
+        read_input: reads the prompt's files.
     """
-    view = View(by=given["by"].value, **{name: given[name] for name in VIEW})
-    source = read()
-    check_outputs(view)
-    run(source, view, dtype=given["dtype"].value, **{name: given[name] for name in SETTINGS if name in given})
+    output = OutputOptions(by=options["by"].value, **{name: options[name] for name in OUTPUT_OPTIONS})
+    prompt_input = read_input()
+    check_outputs(output)
+    run_attribution(
+        prompt_input,
+        output,
+        dtype=options["dtype"].value,
+        **{name: options[name] for name in ANSWER_OPTIONS if name in options},
+    )
 
 
 @app.command(help=opt.FLOW_HELP)
@@ -95,10 +107,10 @@ def flow(
     debug: opt.Debug = False,
 ) -> None:
     """Attribute an answer to the user's own documents, messages or text."""
-    with guarded("flow", debug):
-        _attribute(
+    with report_errors("flow", debug):
+        _attribute_answer(
             context.params,
-            lambda: read_source(
+            lambda: read_prompt_input(
                 documents=document or (),
                 question=question,
                 instruction=instruction,
@@ -133,13 +145,13 @@ def demo(
 ) -> None:
     """The same on the documents that are shipped."""
 
-    def read() -> Source:
-        source = example(question, answer, max_new_tokens)
+    def read_input() -> PromptInput:
+        prompt_input = read_example(question, answer, max_new_tokens)
         make_folder(html)
-        return source
+        return prompt_input
 
-    with guarded("demo", debug):
-        _attribute(context.params, read)
+    with report_errors("demo", debug):
+        _attribute_answer(context.params, read_input)
 
 
 app.command(help=CALIBRATE_HELP)(calibrate)
@@ -150,14 +162,14 @@ app.command(help=SERVE_HELP)(serve)
 @app.command(help=opt.INFO_HELP)
 def info(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
     """What is installed and what can run here."""
-    with guarded("info", debug):
+    with report_errors("info", debug):
         from rich.console import Console
 
-        from attributor.cli.info import gather, show
+        from attributor.cli.info import collect_info, print_info
 
-        found = gather()
+        facts = collect_info()
         with standard_output():
             if as_json:
-                print(json.dumps(found, indent=2))
+                print(json.dumps(facts, indent=2))
             else:
-                show(Console(), found)
+                print_info(Console(), facts)

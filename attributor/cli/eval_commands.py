@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from attributor._models import DEFAULT_MODEL
 from attributor.cli import eval_options as opt
 from attributor.cli import options as shared
-from attributor.cli.run_command import guarded
+from attributor.cli.run_command import report_errors
 from attributor.eval.data import DataSet, data_sets
 
 __all__ = ["app"]
@@ -100,7 +100,7 @@ def _command(data_set: DataSet) -> Callable[..., None]:
 
 
 def _evaluate(dataset: str, options: dict[str, Any]) -> None:
-    with guarded(f"eval {dataset}", options["debug"]):
+    with report_errors(f"eval {dataset}", options["debug"]):
         from attributor.cli.evaluate import evaluate
 
         evaluate(dataset, options)
@@ -122,7 +122,7 @@ def report(
     debug: shared.Debug = False,
 ) -> None:
     """Tables and plots of runs."""
-    with guarded("eval report", debug):
-        from attributor.cli.evaluate import report as write_report
+    with report_errors("eval report", debug):
+        from attributor.cli.evaluate import report_runs
 
-        write_report(runs, out, baseline, as_json)
+        report_runs(runs, out, baseline, as_json)

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from attributor.cli.options import _flowing, _option
+from attributor.cli.options import option, unwrap
 from attributor.eval.data import DataSet
 
 __all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "hub_config", "hub_split"]
 
-EVAL_HELP = _flowing("""How well does attribution find the evidence that people marked, and what the model really used?
+EVAL_HELP = unwrap("""How well does attribution find the evidence that people marked, and what the model really used?
 
 [bold]attributor eval hotpotqa[/] runs on questions that come with attributor, with the default model, and needs
 nothing else.""")
@@ -21,8 +21,8 @@ DATA, METHODS, ANSWER, ABLATION, RUN = "The data", "The methods", "The answer", 
 
 def dataset_help(data_set: DataSet) -> str:
     """The help of one data set's command; the methods are added when it is shown."""
-    examples = "\n\n".join(_example(line) for line in data_set.examples)
-    return _flowing(f"""Have a model answer questions, attribute the answers by several methods, and compare with the
+    examples = "\n\n".join(_example(line) for line in data_set.commands)
+    return unwrap(f"""Have a model answer questions, attribute the answers by several methods, and compare with the
 evidence that people marked.
 
 {data_set.description}
@@ -43,7 +43,7 @@ def _example(line: str) -> str:
     return f"[cyan]{command}[/]{gap}{remark}"
 
 
-REPORT_HELP = _flowing("""Show what runs found: a table here; Markdown, CSV and a page with plots in a folder.
+REPORT_HELP = unwrap("""Show what runs found: a table here; Markdown, CSV and a page with plots in a folder.
 
 Several runs of the same rows are compared, with intervals.
 
@@ -69,7 +69,7 @@ class Ablation(str, Enum):
 
 
 def _number(panel: str, text: str, low: int = 1) -> Any:
-    return _option(panel, text, min=low, metavar="N")
+    return option(panel, text, min=low, metavar="N")
 
 
 Data = Annotated[Path | None, typer.Argument(metavar="DATA", help="A .json or .jsonl file.", show_default=False)]
@@ -79,13 +79,13 @@ DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="A .json or .json
 def hub_config(data_set: DataSet) -> Any:
     """The option --config of a data set on the hub."""
     names = " or ".join(data_set.splits)
-    return Annotated[str | None, _option(DATA, f"Of the public data set: {names}.", "--config", metavar="NAME")]
+    return Annotated[str | None, option(DATA, f"Of the public data set: {names}.", "--config", metavar="NAME")]
 
 
 def hub_split(data_set: DataSet) -> Any:
     """The option --split of a data set on the hub."""
     names = ", ".join(data_set.splits[data_set.default_split[0]])
-    return Annotated[str | None, _option(DATA, f"Of the public data set: {names}.", metavar="NAME")]
+    return Annotated[str | None, option(DATA, f"Of the public data set: {names}.", metavar="NAME")]
 
 
 Limit = Annotated[int | None, _number(DATA, "Only the first N rows.")]
@@ -96,7 +96,7 @@ MaxTokens = Annotated[
 
 MethodNames = Annotated[
     str | None,
-    _option(
+    option(
         METHODS,
         "Names with commas between them, see below.  [dim]\\[default: flow, mean-attention, max-attention, length, "
         "random, and flow:retrieval where heads are shipped for the model][/]",
@@ -105,24 +105,24 @@ MethodNames = Annotated[
         metavar="NAMES",
     ),
 ]
-SaveFlows = Annotated[bool, _option(METHODS, "Keep every token's score of the first flow method.", "--save-flows")]
+SaveFlows = Annotated[bool, option(METHODS, "Keep every token's score of the first flow method.", "--save-flows")]
 CostRows = Annotated[int, _number(METHODS, "On so many rows, also time a plain forward pass.", 0)]
 
 Answer = Annotated[
-    AnswerKind, _option(ANSWER, "Attribute the data set's answer, or the one that the model writes.", "--answer")
+    AnswerKind, option(ANSWER, "Attribute the data set's answer, or the one that the model writes.", "--answer")
 ]
 MaxNewTokens = Annotated[int, _number(ANSWER, "The longest answer that the model writes.")]
 CheckAnswer = Annotated[
     bool,
-    _option(ANSWER, "With the expected answer, have the model write its own too, to see whether it is right."),
+    option(ANSWER, "With the expected answer, have the model write its own too, to see whether it is right."),
 ]
 EndToken = Annotated[
     bool,
-    _option(ANSWER, "Attribute the token that ends the answer, too.", "--end-token/--no-end-token"),
+    option(ANSWER, "Attribute the token that ends the answer, too.", "--end-token/--no-end-token"),
 ]
 VerifierUrl = Annotated[
     str | None,
-    _option(
+    option(
         ANSWER,
         "Base URL of an OpenAI-compatible endpoint that judges written answers. Its key comes from the environment: "
         "ATTRIBUTOR_VERIFIER_KEY or OPENAI_API_KEY.",
@@ -130,27 +130,27 @@ VerifierUrl = Annotated[
         metavar="URL",
     ),
 ]
-VerifierModel = Annotated[str | None, _option(ANSWER, "The model that judges.", metavar="NAME")]
+VerifierModel = Annotated[str | None, option(ANSWER, "The model that judges.", metavar="NAME")]
 
 Faithfulness = Annotated[
     bool,
-    _option(ABLATION, "Also measure what leaving segments out does to the answer: drops and LDS.", "--faithfulness"),
+    option(ABLATION, "Also measure what leaving segments out does to the answer: drops and LDS.", "--faithfulness"),
 ]
 AblationKind = Annotated[
-    Ablation, _option(ABLATION, "How segments are left out, by every method that does so too.", "--ablation")
+    Ablation, option(ABLATION, "How segments are left out, by every method that does so too.", "--ablation")
 ]
 Masks = Annotated[int, _number(ABLATION, "Random ablations that LDS is measured with.", 3)]
-MaskSeed = Annotated[int, _option(ABLATION, "What they are drawn from.", metavar="N")]
+MaskSeed = Annotated[int, option(ABLATION, "What they are drawn from.", metavar="N")]
 AblationBatch = Annotated[int, _number(ABLATION, "Ablations that are read at once.")]
 
 Out = Annotated[
     Path | None,
-    _option(RUN, "The run's folder.  [dim]\\[default: runs/DATA-MODEL-ROWS][/]", "--out", "-o", metavar="FOLDER"),
+    option(RUN, "The run's folder.  [dim]\\[default: runs/DATA-MODEL-ROWS][/]", "--out", "-o", metavar="FOLDER"),
 ]
-Overwrite = Annotated[bool, _option(RUN, "Start anew, removing the run that the folder holds.", "--overwrite")]
-RetryFailed = Annotated[bool, _option(RUN, "Run rows again that failed before.", "--retry-failed")]
-Json = Annotated[bool, _option(RUN, "Print run.json on stdout and nothing else.", "--json")]
-Debug = Annotated[bool, _option(RUN, "Show the tracebacks of errors, also of rows that failed.", "--debug")]
+Overwrite = Annotated[bool, option(RUN, "Start anew, removing the run that the folder holds.", "--overwrite")]
+RetryFailed = Annotated[bool, option(RUN, "Run rows again that failed before.", "--retry-failed")]
+Json = Annotated[bool, option(RUN, "Print run.json on stdout and nothing else.", "--json")]
+Debug = Annotated[bool, option(RUN, "Show the tracebacks of errors, also of rows that failed.", "--debug")]
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)]
 ReportOut = Annotated[

@@ -1,4 +1,4 @@
-"""How a run of `attributor eval` shows on stderr: a bar with the metrics so far, or a line now and then in a log."""
+"""Shows the progress of `attributor eval` on stderr: a bar with the metrics so far, or lines in a log."""
 
 import sys
 import time
@@ -12,9 +12,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from attributor.cli.safe import safe
-from attributor.eval.metrics import Running
-from attributor.eval.report import method_name
+from attributor.cli.terminal_text import escape
+from attributor.eval.metrics import RunningMetrics
+from attributor.eval.report import shorten_method_name
 
 __all__ = ["Display"]
 
@@ -30,41 +30,44 @@ class Display:
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self._clock = clock
         self._live: Live | None = None
-        self._running = Running()
+        self._running = RunningMetrics()
         self._total = self._done = self._before = 0
         self._began = self._spoke = 0.0
         self._failed = 0
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """A note, which stays."""
-        self._console.print(Text(f"Note: {safe(text)}{'' if text.endswith('.') else '.'}", "yellow"))
+        self._console.print(Text(f"Note: {escape(text)}{'' if text.endswith('.') else '.'}", "yellow"))
 
-    def stage(self, text: str) -> None:
+    def start_stage(self, text: str) -> None:
         """What is being done before or after the cases."""
         self.end()
         if self._console.is_terminal:
             self._live = Live(
-                Spinner("dots", Text(safe(text))), console=self._console, transient=True, refresh_per_second=8
+                Spinner("dots", Text(escape(text))),
+                console=self._console,
+                transient=True,
+                refresh_per_second=8,
             )
             self._live.start()
         else:
-            self._console.print(Text(safe(text)))
+            self._console.print(Text(escape(text)))
 
-    def begin(self, total: int, before: Sequence[Mapping[str, Any]]) -> None:
+    def start_cases(self, total: int, earlier: Sequence[Mapping[str, Any]]) -> None:
         """The cases: all of them, and what was done earlier."""
         self.end()
         self._total, self._began = total, self._clock()
         self._spoke = self._began
-        for record in before:
+        for record in earlier:
             self._running.add(record)
-        self._done = self._before = len(before)
-        if before:
+        self._done = self._before = len(earlier)
+        if earlier:
             self._console.print(Text(f"Going on: {self._before:,} of {total:,} rows were done before"))
         if self._console.is_terminal:
             self._live = Live(console=self._console, transient=True, refresh_per_second=4, get_renderable=self._panel)
             self._live.start()
 
-    def case(self, record: Mapping[str, Any]) -> None:
+    def add_case(self, record: Mapping[str, Any]) -> None:
         """One more row."""
         self._running.add(record)
         self._done += 1
@@ -72,7 +75,7 @@ class Display:
             self._failed += 1
             if self._failed <= SHOWN:
                 more = "; further failures are only counted" if self._failed == SHOWN else ""
-                self._console.print(Text(safe(f"{record['id']} failed: {_short(record.get('reason'))}{more}"), "red"))
+                self._console.print(Text(escape(f"{record['id']} failed: {_short(record.get('reason'))}{more}"), "red"))
         if self._live is None:
             now = self._clock()
             if self._done in (self._before + 1, self._total) or now - self._spoke >= EVERY:
@@ -108,9 +111,9 @@ class Display:
         return f"{speed}, {_span((self._total - self._done) / rate)} left"
 
     def _metrics(self) -> list[str]:
-        found = sorted(self._running.average_precision.items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{safe(method_name(name))} {value:.3f}" for name, value in found)
-        lines = [f"AP so far: {shown}"] if found else []
+        precisions = sorted(self._running.average_precision.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{escape(shorten_method_name(name))} {value:.3f}" for name, value in precisions)
+        lines = [f"AP so far: {shown}"] if precisions else []
         if (match := self._running.right) is not None:
             lines.append(f"the model's own answers: {match:.0%} hold the expected one")
         return lines

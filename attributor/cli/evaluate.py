@@ -1,4 +1,4 @@
-"""What `attributor eval` does: options -> settings, the run, its table; and reports of runs."""
+"""Runs `attributor eval`: turns options into a configuration, runs it, prints its table, and writes reports of runs."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.text import Text
 
 from attributor._errors import InputError
-from attributor.cli.prompt_source import UsageError
+from attributor.cli.prompt_input import UsageError
 from attributor.cli.run_command import standard_output
-from attributor.cli.safe import safe
+from attributor.cli.terminal_text import escape
 from attributor.eval.data import data_sets
 
 if TYPE_CHECKING:
     from attributor.eval.config import Config
-    from attributor.eval.run import Outcome
+    from attributor.eval.run import RunOutcome
 
-__all__ = ["default_folder", "evaluate", "report", "settings"]
+__all__ = ["build_config", "default_folder", "evaluate", "report_runs"]
 
 DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
 STRAIGHT = {  # what the settings are called, where the option has another name
@@ -46,15 +46,15 @@ STRAIGHT = {  # what the settings are called, where the option has another name
 }
 
 
-def settings(dataset: str, given: dict[str, Any]) -> "Config":
-    """The settings that the options ask for.
+def build_config(dataset: str, options: dict[str, Any]) -> "Config":
+    """Build the configuration of a run from the options.
 
     Raises:
         UsageError: options that do not go together, or an unknown method.
     """
     from attributor.eval.config import Config
 
-    data, config, split = given["data"], given.get("config"), given.get("split")
+    data, config, split = options["data"], options.get("config"), options.get("split")
     if data is not None and (config is not None or split is not None):
         raise UsageError(f"--config and --split are for the public data set, and {data} is a file; give one of them")
     data_set = data_sets()[dataset]
@@ -64,24 +64,24 @@ def settings(dataset: str, given: dict[str, Any]) -> "Config":
         else:
             default_config, default_split = data_set.default_split
             config, split = config or default_config, split or default_split
-    names = given["method"]
+    names = options["method"]
     try:
         return Config(
             dataset=dataset,
             source=None if data is None else str(data),
             config=config,
             split=split,
-            dtype=given["dtype"].value,
-            answer=given["answer"].value,
-            ablation=given["ablation"].value,
-            methods=_methods(given["model"]) if names is None else _checked(names),
-            **{name: given[name] for name in STRAIGHT},
+            dtype=options["dtype"].value,
+            answer=options["answer"].value,
+            ablation=options["ablation"].value,
+            methods=_default_methods(options["model"]) if names is None else _parse_methods(names),
+            **{name: options[name] for name in STRAIGHT},
         )
     except InputError as error:
         raise UsageError(str(error)) from None
 
 
-def _methods(model: str) -> tuple[str, ...]:
+def _default_methods(model: str) -> tuple[str, ...]:
     """The default ones: with the retrieval heads where some are shipped for the model."""
     from attributor._heads import shipped_models
 
@@ -89,7 +89,7 @@ def _methods(model: str) -> tuple[str, ...]:
     return (first, "flow:retrieval", *rest) if model in shipped_models() else DEFAULT
 
 
-def _checked(names: str) -> tuple[str, ...]:
+def _parse_methods(names: str) -> tuple[str, ...]:
     from attributor.methods import parse
 
     parse(names)
@@ -108,7 +108,7 @@ def default_folder(config: "Config") -> Path:
     return Path("runs") / re.sub(r"[^\w.-]+", "_", "-".join(parts)).strip("._")
 
 
-def evaluate(dataset: str, given: dict[str, Any]) -> None:
+def evaluate(dataset: str, options: dict[str, Any]) -> None:
     """Run, or go on with, an evaluation; show its table, or run.json.
 
     Raises:
@@ -117,44 +117,44 @@ def evaluate(dataset: str, given: dict[str, Any]) -> None:
         typer.Exit: 1 where rows failed, 130 where the run was interrupted.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    config = settings(dataset, given)
-    out = given["out"] or default_folder(config)
+    config = build_config(dataset, options)
+    out = options["out"] or default_folder(config)
     first = _first_process()
-    if first and not given["as_json"]:
-        errors.print(Text(f"Run: {safe(str(out))}", "bold"))
+    if first and not options["as_json"]:
+        errors.print(Text(f"Run: {escape(str(out))}", "bold"))
         if note := data_sets()[config.dataset].note:
             errors.print(Text(f"Note: {note}.", "yellow"))
     from attributor.cli.eval_progress import Display
-    from attributor.eval.run import ElsewhereError, run
+    from attributor.eval.run import OtherProcessError, run_evaluation
 
     try:
-        outcome = run(
+        outcome = run_evaluation(
             config,
             out,
-            overwrite=given["overwrite"],
-            retry_failed=given["retry_failed"],
-            watcher=Display(),
-            debug=(lambda text: errors.print(Text(text, "dim"))) if given["debug"] else None,
+            overwrite=options["overwrite"],
+            retry_failed=options["retry_failed"],
+            observer=Display(),
+            debug=(lambda text: errors.print(Text(text, "dim"))) if options["debug"] else None,
         )
     except KeyboardInterrupt:
         if first:
-            said = f"Interrupted. What was done is kept in {safe(str(out))}; the same command goes on from there."
-            errors.print(Text(said))
+            message = f"Interrupted. What was done is kept in {escape(str(out))}; the same command goes on from there."
+            errors.print(Text(message))
         raise
-    except ElsewhereError as error:
+    except OtherProcessError as error:
         if first:
             raise
         time.sleep(1)  # a launcher stops all as soon as one has failed, and the first one still has to say why
         raise typer.Exit(1) from error
-    if not outcome.main:
+    if not outcome.is_first:
         return  # the first one has the exit status that counts: it may still be printing
     with standard_output():
-        if given["as_json"]:
+        if options["as_json"]:
             print(json.dumps(outcome.run, indent=2, allow_nan=False))
         else:
-            _show(outcome, errors)
+            _print_outcome(outcome, errors)
     if outcome.failed:
-        retry = "" if given["retry_failed"] else "; --retry-failed runs them again"
+        retry = "" if options["retry_failed"] else "; --retry-failed runs them again"
         errors.print(
             Text.assemble(
                 ("error: ", "bold red"),
@@ -164,7 +164,7 @@ def evaluate(dataset: str, given: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-def _wide() -> Console:
+def _wide_console() -> Console:
     """Standard output, wide enough for the tables where it is a file or a pipe and nobody said how wide that is."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -176,35 +176,35 @@ def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _show(outcome: "Outcome", errors: Console) -> None:
-    from attributor.eval.report import build_report, read_run, show
+def _print_outcome(outcome: "RunOutcome", errors: Console) -> None:
+    from attributor.eval.report import build_report, print_report, read_run
 
-    if outcome.already:
+    if outcome.was_complete:
         errors.print(Text("This run is complete; --overwrite runs it again.", "yellow"))
-    show(_wide(), build_report([read_run(outcome.folder)]))
+    print_report(_wide_console(), build_report([read_run(outcome.folder)]))
+    folder = escape(str(outcome.folder))
     errors.print(
         Text(
-            f"The cases are in {safe(str(outcome.folder))}; attributor eval report {safe(str(outcome.folder))} writes "
-            "tables and plots.",
+            f"The cases are in {folder}; attributor eval report {folder} writes tables and plots.",
             "dim",
         )
     )
 
 
-def report(runs: Sequence[Path], out: Path | None, baseline: str | None, as_json: bool) -> None:
+def report_runs(runs: Sequence[Path], out: Path | None, baseline: str | None, as_json: bool) -> None:
     """Print the report of runs, and write its files."""
-    from attributor.eval.report import build_report, read_run, show, write
+    from attributor.eval.report import build_report, print_report, read_run, write_report
 
-    found = build_report([read_run(path) for path in runs], baseline=baseline)
+    run_report = build_report([read_run(path) for path in runs], baseline=baseline)
     with standard_output():
         if as_json:
-            print(json.dumps(found.to_json(), indent=2, allow_nan=False))
+            print(json.dumps(run_report.to_json(), indent=2, allow_nan=False))
             return
-        show(_wide(), found)
+        print_report(_wide_console(), run_report)
     folder = out or runs[0] / ("report" if len(runs) == 1 else "compared")
-    files, notes = write(found, folder)
+    files, notes = write_report(run_report, folder)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for note in notes:
-        errors.print(Text(f"Note: {safe(note)}.", "yellow"))
+        errors.print(Text(f"Note: {escape(note)}.", "yellow"))
     names = [path.name for path in files if path.suffix in (".html", ".md", ".csv")]
-    errors.print(Text(f"Wrote {', '.join(names)} and {len(files) - len(names)} plots to {safe(str(folder))}", "dim"))
+    errors.print(Text(f"Wrote {', '.join(names)} and {len(files) - len(names)} plots to {escape(str(folder))}", "dim"))

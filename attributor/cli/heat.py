@@ -1,4 +1,4 @@
-"""The documents of a flow as panels in a terminal, what the answer used tinted by its share."""
+"""Renders the documents of a flow as terminal panels, each piece tinted by its share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from attributor._result import Flow, Grouped
 from attributor._text import Segment
-from attributor.cli.safe import one_line, safe, shorten
+from attributor.cli.terminal_text import escape, one_line, shorten
 
 __all__ = ["WIDTH", "Heat", "Look"]
 
@@ -91,7 +91,7 @@ class Heat:
     @cached_property
     def text(self) -> str:
         """The prompt, safe to print, every character at its place."""
-        return safe(self.flow.text or "")
+        return escape(self.flow.text or "")
 
     @cached_property
     def documents(self) -> tuple[Segment, ...]:
@@ -101,12 +101,12 @@ class Heat:
     @cached_property
     def pieces(self) -> tuple[list[Piece], ...]:
         """What is tinted in each document, in order."""
-        found: tuple[list[Piece], ...] = tuple([] for _ in self.documents)
+        pieces: tuple[list[Piece], ...] = tuple([] for _ in self.documents)
         for segment, share in zip(self.tinted.segments, self.tinted.total().tolist(), strict=True):
             document = segment.document if self.flow.documents else 0
             if document is not None:
-                found[document].append((segment.start, segment.stop, share))
-        return tuple(sorted(pieces) for pieces in found)
+                pieces[document].append((segment.start, segment.stop, share))
+        return tuple(sorted(of_document) for of_document in pieces)
 
     @cached_property
     def peak(self) -> float:
@@ -116,17 +116,17 @@ class Heat:
     def panels(self) -> list[RenderableType]:
         """The documents in the prompt's order: a panel for what the answer used, a line for the others."""
         shares = self.flow.by([(d.start, d.stop) for d in self.documents]).total().tolist()
-        whole = sum(d.stop - d.start for d in self.documents) <= WHOLE
+        show_all = sum(d.stop - d.start for d in self.documents) <= WHOLE
         ranked = sorted((piece for pieces in self.pieces for piece in pieces), key=lambda piece: -piece[2])
         best = ranked[: self.top or None]
-        titles = [shorten(one_line(safe(d.label or f"part {i}")), TITLE) for i, d in enumerate(self.documents, 1)]
+        titles = [shorten(one_line(escape(d.label or f"part {i}")), TITLE) for i, d in enumerate(self.documents, 1)]
         parts: list[RenderableType] = []
         widest = max(len(title) for title in titles)
-        lines = _lines(widest)
+        lines = _create_line_table(widest)
         hidden: list[float] = []
         for d, (span, title, share) in enumerate(zip(self.documents, titles, shares, strict=True)):
             used = [piece for piece in best if span.start <= piece[0] < span.stop and piece[2] >= TINTED * self.peak]
-            if not used and not whole:
+            if not used and not show_all:
                 hidden.append(share)
             elif not used:
                 start = self.body_start(span)
@@ -136,10 +136,10 @@ class Heat:
             else:
                 if lines.row_count:
                     parts.append(lines)
-                    lines = _lines(widest)
+                    lines = _create_line_table(widest)
                 heading = Text.assemble((title, "bold default"), (f"  {self.look.share(share)}", "default"))
                 border = "bright_black" if self.look.colour else "none"
-                body = self.body(d, None if whole else used)
+                body = self.body(d, None if show_all else used)
                 parts.append(Panel(body, title=heading, title_align="left", border_style=border, padding=(0, 1)))
         if lines.row_count:
             parts.append(lines)
@@ -150,7 +150,7 @@ class Heat:
 
     def body_start(self, span: Segment) -> int:
         """Where a document's text begins, behind the title line that the panel shows."""
-        heading = f"{safe(span.label or '')}:\n"
+        heading = f"{escape(span.label or '')}:\n"
         return span.start + (len(heading) if self.text.startswith(heading, span.start) else 0)
 
     def body(self, document: int, used: Sequence[Piece] | None) -> Text:
@@ -159,7 +159,7 @@ class Heat:
         at = start = self.body_start(span)
         windows = [(start, span.stop)]
         if used is not None:
-            windows = _windows(self.text, [(a, b) for a, b, _ in used], start, span.stop)
+            windows = _cut_windows(self.text, [(a, b) for a, b, _ in used], start, span.stop)
         body = Text()
         for a, b in windows:
             if a > at:
@@ -192,7 +192,7 @@ class Heat:
         body.append(self.text[at:stop])
 
 
-def _lines(titles: int) -> Table:
+def _create_line_table(titles: int) -> Table:
     """One line for each document that the answer hardly used."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True, style="dim", min_width=6)
@@ -201,7 +201,7 @@ def _lines(titles: int) -> Table:
     return table
 
 
-def _windows(text: str, near: Sequence[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+def _cut_windows(text: str, near: Sequence[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
     """Stretches of text[start:stop] around the given spans, ending between words, joined where they touch."""
     windows: list[tuple[int, int]] = []
     for a, b in sorted(near):

@@ -1,4 +1,4 @@
-"""What `attributor info` prints: what is installed, what can run here, and why the rest cannot."""
+"""Collects and prints what `attributor info` shows: versions, usable implementations, and why others are missing."""
 
 import os
 import platform
@@ -9,31 +9,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["gather", "show"]
+__all__ = ["collect_info", "print_info"]
 
 PACKAGES = ("attributor", "torch", "transformers", "tokenizers", "safetensors", "numpy", "triton", "accelerate", "gguf")
 
 
-def gather() -> dict[str, Any]:
+def collect_info() -> dict[str, Any]:
     """Everything as plain data; imports torch, but not transformers."""
     import torch
 
-    from attributor._models import DEFAULT_MODEL, cache_folder, converted
-    from attributor._step import availability, instruction_sets
+    from attributor._models import DEFAULT_MODEL, cache_folder, converted_folder
+    from attributor._step import describe_instruction_sets, list_availability
 
-    found = availability()
+    implementations = list_availability()
     total, available = _memory()
-    copy = converted()
+    copy = converted_folder()
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu": {
             "name": _cpu_name(),
-            "isa": instruction_sets(),
+            "isa": describe_instruction_sets(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
-        "implementations": [{"name": e.name, "usable": e.usable, "reason": e.reason} for e in found],
+        "implementations": [{"name": e.name, "usable": e.usable, "reason": e.reason} for e in implementations],
         "forced_implementation": os.environ.get("ATTRIBUTOR_IMPL") or None,
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "memory": {"total_bytes": total, "available_bytes": available},
@@ -46,16 +46,18 @@ def gather() -> dict[str, Any]:
     }
 
 
-def show(console: Console, info: dict[str, Any]) -> None:
-    """Print what `gather` found."""
+def print_info(console: Console, info: dict[str, Any]) -> None:
+    """Print what `collect_info` returns."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     versions = info["versions"]
     table.add_row("attributor", Text(versions["attributor"] or "not installed"))
-    others = ", ".join(f"{name} {found}" for name, found in versions.items() if found and name != "attributor")
+    others = ", ".join(
+        f"{name} {installed}" for name, installed in versions.items() if installed and name != "attributor"
+    )
     table.add_row("packages", Text(others))
-    table.add_row("missing", Text(", ".join(name for name, found in versions.items() if not found) or "none"))
+    table.add_row("missing", Text(", ".join(name for name, installed in versions.items() if not installed) or "none"))
     table.add_row("system", Text(info["platform"]))
     cpu = info["cpu"]
     table.add_row("CPU", Text(f"{cpu['name']}, {cpu['cores']} cores, {cpu['threads']} torch threads"))

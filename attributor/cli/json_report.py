@@ -1,16 +1,16 @@
-"""What `attributor flow --json` prints; docs/cli.md documents every key."""
+"""Builds the JSON that `attributor flow --json` prints; docs/cli.md documents every key."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from attributor.cli.answer_question import Answered
 
-__all__ = ["VERSION", "report"]
+__all__ = ["VERSION", "build_report"]
 
 VERSION = 1  # of the keys: goes up when one changes its meaning or goes away
 
 
-def report(
+def build_report(
     answered: Answered, *, question: str | None, by: str, how: str, top: int, files: Mapping[str, str]
 ) -> dict[str, Any]:
     """One JSON object: the answer, the pieces of the prompt that it came from, and what made it."""

@@ -9,16 +9,16 @@ import typer
 from attributor._models import DEFAULT_MODEL
 
 
-def _flowing(text: str) -> str:
+def unwrap(text: str) -> str:
     """Paragraphs on one line each: the help's renderer breaks lines itself, and would keep ours."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-HELP = _flowing("""Which tokens, sentences and documents did a language model's answer come from?
+HELP = unwrap("""Which tokens, sentences and documents did a language model's answer come from?
 
 [bold]attributor demo[/] shows it on documents that come with attributor; [bold]attributor flow[/] is for your own.""")
 
-FLOW_HELP = _flowing("""Answer a question about documents, and show which of their sentences the answer came from.
+FLOW_HELP = unwrap("""Answer a question about documents, and show which of their sentences the answer came from.
 
 The model reads the prompt once and writes its answer, or takes the one you give it. Its attention is then followed
 back from the answer to the prompt. Options of two words may also be written with an underscore (--device_map).
@@ -35,7 +35,7 @@ back from the answer to the prompt. Options of two words may also be written wit
 
 Exit status: 0 done; 1 it could not be done, and one sentence on stderr says why; 2 wrong options; 130 interrupted.""")
 
-DEMO_HELP = _flowing(f"""Show where an answer came from, on ten short documents of our own: notes on an
+DEMO_HELP = unwrap(f"""Show where an answer came from, on ten short documents of our own: notes on an
 invented island.
 
 Uses {DEFAULT_MODEL}, fetched once, and the retrieval heads shipped for it: heads that were found, without any labels,
@@ -63,13 +63,13 @@ class Dtype(str, Enum):
     float16 = "float16"
 
 
-def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
+def option(panel: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
 
 Documents = Annotated[
     list[Path] | None,
-    _option(
+    option(
         PROMPT,
         "A UTF-8 text file, a folder of .txt and .md files, or - for stdin; repeat it for more. A first line that ends "
         "in a colon is the title, else the file's name is.",
@@ -78,50 +78,48 @@ Documents = Annotated[
         metavar="FILE",
     ),
 ]
-Question = Annotated[
-    str | None, _option(PROMPT, "What to ask about the documents.", "--question", "-q", metavar="TEXT")
-]
-Instruction = Annotated[str | None, _option(PROMPT, "How to answer, in place of our own line.", metavar="TEXT")]
+Question = Annotated[str | None, option(PROMPT, "What to ask about the documents.", "--question", "-q", metavar="TEXT")]
+Instruction = Annotated[str | None, option(PROMPT, "How to answer, in place of our own line.", metavar="TEXT")]
 Messages = Annotated[
     Path | None,
-    _option(
+    option(
         PROMPT,
         r'Chat messages, JSON: \[{"role": "user", "content": "..."}, ...]. '
         "If the last one is the assistant's, it is the answer.",
         metavar="FILE",
     ),
 ]
-PromptFile = Annotated[Path | None, _option(PROMPT, "One text; its paragraphs count as documents.", metavar="FILE")]
+PromptFile = Annotated[Path | None, option(PROMPT, "One text; its paragraphs count as documents.", metavar="FILE")]
 Chat = Annotated[
     bool | None,
-    _option(
+    option(
         PROMPT,
         "The prompt file is a chat turn, or is used as it stands.  "
         r"[dim]\[default: chat, where the model has a template][/]",
         "--chat/--raw",
     ),
 ]
-System = Annotated[str | None, _option(PROMPT, "A system message.", metavar="TEXT")]
+System = Annotated[str | None, option(PROMPT, "A system message.", metavar="TEXT")]
 
 Answer = Annotated[
-    str | None, _option(ANSWER, "Attribute this answer; the model writes none.", "--answer", "-a", metavar="TEXT")
+    str | None, option(ANSWER, "Attribute this answer; the model writes none.", "--answer", "-a", metavar="TEXT")
 ]
 MaxNewTokens = Annotated[
-    int | None, _option(ANSWER, r"The longest answer to write.  [dim]\[default: 64][/]", min=1, metavar="N")
+    int | None, option(ANSWER, r"The longest answer to write.  [dim]\[default: 64][/]", min=1, metavar="N")
 ]
 
-Model = Annotated[str, _option(MODEL, "A hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL")]
+Model = Annotated[str, option(MODEL, "A hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL")]
 DtypeOption = Annotated[
     Dtype,
-    _option(MODEL, "What to load it as; auto: as it was saved.", "--dtype", metavar="auto|float32|bfloat16|float16"),
+    option(MODEL, "What to load it as; auto: as it was saved.", "--dtype", metavar="auto|float32|bfloat16|float16"),
 ]
-DeviceMap = Annotated[str | None, _option(MODEL, "Where to put it: auto, cuda, cpu ...", metavar="MAP")]
-Revision = Annotated[str | None, _option(MODEL, "Branch, tag or commit on the hub.", metavar="REV")]
-TrustRemoteCode = Annotated[bool, _option(MODEL, "Run Python code that comes with the model.", "--trust-remote-code")]
+DeviceMap = Annotated[str | None, option(MODEL, "Where to put it: auto, cuda, cpu ...", metavar="MAP")]
+Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit on the hub.", metavar="REV")]
+TrustRemoteCode = Annotated[bool, option(MODEL, "Run Python code that comes with the model.", "--trust-remote-code")]
 
 Weights = Annotated[
     str,
-    _option(
+    option(
         FLOW,
         "How much each head counts: mean (all the same: the plain definition), output_norm, retrieval (heads that look "
         "facts up, from the answer and from the question; found once where none are shipped, see attributor "
@@ -131,18 +129,18 @@ Weights = Annotated[
         metavar="NAME|FILE",
     ),
 ]
-Power = Annotated[float | None, _option(FLOW, "Exponent of the attention; above 1 favours decided heads.", metavar="P")]
+Power = Annotated[float | None, option(FLOW, "Exponent of the attention; above 1 favours decided heads.", metavar="P")]
 Impl = Annotated[
-    str | None, _option(FLOW, "Implementation: see attributor info.  [dim]\\[default: the best][/]", metavar="NAME")
+    str | None, option(FLOW, "Implementation: see attributor info.  [dim]\\[default: the best][/]", metavar="NAME")
 ]
-ByOption = Annotated[By, _option(FLOW, "What to list.", "--by")]
+ByOption = Annotated[By, option(FLOW, "What to list.", "--by")]
 How = Annotated[
-    str, _option(FLOW, "How its tokens add up; top5: the mean of the 5 largest.", "--how", metavar="sum|mean|max|topK")
+    str, option(FLOW, "How its tokens add up; top5: the mean of the 5 largest.", "--how", metavar="sum|mean|max|topK")
 ]
 
-Top = Annotated[int, _option(OUTPUT, "How many to list; 0: all.", "--top", "-n", min=0)]
-Json = Annotated[bool, _option(OUTPUT, "JSON on stdout and nothing else.", "--json")]
-Html = Annotated[Path | None, _option(OUTPUT, "Write a standalone page.", metavar="FILE")]
-Page = Annotated[Path, _option(OUTPUT, "Where to write the standalone page.", "--html", metavar="FILE")]
-Save = Annotated[Path | None, _option(OUTPUT, "Save the flow (.safetensors) for attributor.load().", metavar="FILE")]
-Debug = Annotated[bool, _option(OUTPUT, "Show the traceback of an error.", "--debug")]
+Top = Annotated[int, option(OUTPUT, "How many to list; 0: all.", "--top", "-n", min=0)]
+Json = Annotated[bool, option(OUTPUT, "JSON on stdout and nothing else.", "--json")]
+Html = Annotated[Path | None, option(OUTPUT, "Write a standalone page.", metavar="FILE")]
+Page = Annotated[Path, option(OUTPUT, "Where to write the standalone page.", "--html", metavar="FILE")]
+Save = Annotated[Path | None, option(OUTPUT, "Save the flow (.safetensors) for attributor.load().", metavar="FILE")]
+Debug = Annotated[bool, option(OUTPUT, "Show the traceback of an error.", "--debug")]

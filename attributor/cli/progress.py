@@ -1,4 +1,4 @@
-"""One transient progress bar on stderr, for stages that follow each other."""
+"""Shows one transient progress bar on stderr, for stages that follow each other."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["Stages"]
+__all__ = ["StageProgress"]
 
 NAMES = {
     "calibrate": ("Finding the heads that retrieve", "layers"),
@@ -17,7 +17,7 @@ NAMES = {
 }
 
 
-class Stages:
+class StageProgress:
     """Shows what is going on, and for how long, where stderr is a terminal; silent elsewhere.
 
     Also the clock: `seconds` holds the time spent in every stage.
@@ -32,7 +32,7 @@ class Stages:
         self._progress: Progress | None = None
         self._task: Any = None
 
-    def __enter__(self) -> "Stages":
+    def __enter__(self) -> "StageProgress":
         return self
 
     def __exit__(self, *_: object) -> None:

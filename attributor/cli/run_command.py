@@ -1,4 +1,4 @@
-"""Run what the command line asked for, print it, and turn errors into sentences and exit statuses."""
+"""Runs `attributor flow` and `attributor demo`, prints the result, and turns errors into exit statuses."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from attributor._errors import AttributorError, OutputError
-from attributor.cli.prompt_source import Source, UsageError
+from attributor.cli.prompt_input import PromptInput, UsageError
 
 if TYPE_CHECKING:
     from attributor.cli.answer_question import Answered
 
 STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
 
-__all__ = ["View", "check_outputs", "guarded", "make_folder", "run", "standard_output"]
+__all__ = ["OutputOptions", "check_outputs", "make_folder", "report_errors", "run_attribution", "standard_output"]
 
 
 @dataclass(frozen=True)
-class View:
+class OutputOptions:
     """What to show, and where to."""
 
     by: str = "sentence"
@@ -48,27 +48,29 @@ class View:
 
 
 @contextmanager
-def guarded(command: str, debug: bool) -> Iterator[None]:
-    """Errors that are meant for the user become one sentence on stderr and an exit status."""
+def report_errors(command: str, debug: bool) -> Iterator[None]:
+    """Print errors that are meant for the user as one sentence on stderr, and exit with their status."""
     try:
         yield
     except UsageError as error:
-        _fail(f"{error}\nTry 'attributor {command} --help'.")
+        _print_error(f"{error}\nTry 'attributor {command} --help'.")
         raise typer.Exit(2) from None
     except AttributorError as error:
         if debug:
             traceback.print_exc()
-        _fail(str(error))
+        _print_error(str(error))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:  # whoever read our output has gone, `| head` for one
-        _give_up_output()
+        _discard_output()
         raise typer.Exit(1) from None
     except (MemoryError, RuntimeError) as error:
         if debug or not _out_of_memory(error):
             raise
-        _fail("out of memory: give a shorter prompt, fewer heads (--weights), --dtype bfloat16, or a smaller model")
+        _print_error(
+            "out of memory: give a shorter prompt, fewer heads (--weights), --dtype bfloat16, or a smaller model"
+        )
         raise typer.Exit(1) from None
 
 
@@ -86,26 +88,26 @@ def standard_output() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _give_up_output()
+        _discard_output()
         raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
-def _give_up_output() -> None:
+def _discard_output() -> None:
     """Let the rest of the buffer go nowhere: Python writes it at exit, and would complain once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    from attributor._flow import is_full  # it brings torch along, and most commands end well
+    from attributor._flow import is_out_of_memory  # it brings torch along, and most commands end well
 
-    return is_full(error)
+    return is_out_of_memory(error)
 
 
-def _fail(message: str) -> None:
-    from attributor.cli.safe import safe
+def _print_error(message: str) -> None:
+    from attributor.cli.terminal_text import escape
 
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), safe(message)))
+    console.print(Text.assemble(("error: ", "bold red"), escape(message)))
 
 
 def make_folder(path: Path) -> None:
@@ -120,13 +122,13 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot make the folder {path.parent}: {error.strerror or error}") from error
 
 
-def check_outputs(view: View) -> None:
+def check_outputs(output: OutputOptions) -> None:
     """See that every file can be written, before a model is loaded and anything computed could get lost.
 
     Raises:
         OutputError: a folder that is missing or read-only, or a folder where a file is meant.
     """
-    for path in (view.html, view.save):
+    for path in (output.html, output.save):
         if path is None:
             continue
         if path.is_dir():
@@ -142,67 +144,74 @@ def check_outputs(view: View) -> None:
             raise OutputError(f"cannot write to the folder {path.parent}: {error.strerror or error}") from error
 
 
-def run(source: Source, view: View, *, max_new_tokens: int | None = None, **settings: Any) -> None:
+def run_attribution(
+    prompt_input: PromptInput, output: OutputOptions, *, max_new_tokens: int | None = None, **settings: Any
+) -> None:
     """Answer, attribute, write the files, and print: JSON, or the heat view."""
-    stages = _stages()
-    if stages.shown:
-        stages.begin("import", "Starting")
+    progress = _create_progress()
+    if progress.shown:
+        progress.begin("import", "Starting")
     from attributor.cli.answer_question import MAX_NEW_TOKENS, Settings, answer
 
-    with stages:
-        asked = Settings(max_new_tokens=max_new_tokens or MAX_NEW_TOKENS, **settings)
-        answered = answer(source, asked, stages)
-    files = {name: str(path) for name, path in (("html", view.html), ("save", view.save)) if path is not None}
-    if view.html is not None:
-        answered.flow.to_html(view.html)
-    if view.save is not None:
-        answered.flow.save(view.save)
-    if view.as_json:
-        from attributor.cli.json_report import report
+    with progress:
+        answer_options = Settings(max_new_tokens=max_new_tokens or MAX_NEW_TOKENS, **settings)
+        answered = answer(prompt_input, answer_options, progress)
+    files = {name: str(path) for name, path in (("html", output.html), ("save", output.save)) if path is not None}
+    if output.html is not None:
+        answered.flow.to_html(output.html)
+    if output.save is not None:
+        answered.flow.save(output.save)
+    if output.as_json:
+        from attributor.cli.json_report import build_report
 
-        found = report(answered, question=source.question, by=view.by, how=view.how, top=view.top, files=files)
-        text = json.dumps(found, indent=2, allow_nan=False)
+        json_report = build_report(
+            answered, question=prompt_input.question, by=output.by, how=output.how, top=output.top, files=files
+        )
+        text = json.dumps(json_report, indent=2, allow_nan=False)
         with standard_output():
             print(text)
     else:
         with standard_output():
-            _print(Console(highlight=False), source, answered, view, files)
+            _print_result(Console(highlight=False), prompt_input, answered, output, files)
 
 
-def _stages() -> Any:
-    from attributor.cli.progress import Stages
+def _create_progress() -> Any:
+    from attributor.cli.progress import StageProgress
 
-    return Stages()
+    return StageProgress()
 
 
-def _print(console: Console, source: Source, answered: "Answered", view: View, files: dict[str, str]) -> None:
+def _print_result(
+    console: Console, prompt_input: PromptInput, answered: "Answered", output: OutputOptions, files: dict[str, str]
+) -> None:
     from attributor.cli.answer_question import describe
-    from attributor.cli.safe import safe
-    from attributor.cli.terminal import heat_view
+    from attributor.cli.terminal import create_heat_view
+    from attributor.cli.terminal_text import escape
 
     flow = answered.flow
     tokens = f"{flow.prompt_length:,} prompt and {len(flow.scores):,} answer tokens"
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_column(style="dim", no_wrap=True)
     head.add_column(overflow="fold")
-    if source.question is not None:
-        head.add_row("Question", Text(safe(source.question)))
+    if prompt_input.question is not None:
+        head.add_row("Question", Text(escape(prompt_input.question)))
     head.add_row(
-        "Answer" if answered.written else "Given", Text(safe((flow.answer or "").strip()) or "(empty)", "bold")
+        "Answer" if answered.written else "Given",
+        Text(escape((flow.answer or "").strip()) or "(empty)", "bold"),
     )
-    head.add_row("Model", Text(f"{safe(answered.model)}, {tokens}", "dim"))
-    head.add_row("Weights", Text(safe(describe(answered)), "dim"))
+    head.add_row("Model", Text(f"{escape(answered.model)}, {tokens}", "dim"))
+    head.add_row("Weights", Text(escape(describe(answered)), "dim"))
     console.print(head)
-    console.print(heat_view(console, flow, by=view.by, how=view.how, top=view.top))
-    for note in (*answered.notes, *_tips(answered)):
-        console.print(Text(f"Note: {safe(note)}.", "yellow"))
+    console.print(create_heat_view(console, flow, by=output.by, how=output.how, top=output.top))
+    for note in (*answered.notes, *_list_tips(answered)):
+        console.print(Text(f"Note: {escape(note)}.", "yellow"))
     for path in files.values():
-        console.print(Text(f"Wrote {safe(path)}", "dim"))
+        console.print(Text(f"Wrote {escape(path)}", "dim"))
     spent = ", ".join(f"{STAGES[name]} {s:.2f}" for name, s in answered.seconds.items() if name in STAGES)
     console.print(Text(f"Seconds: {spent}", "dim"))
 
 
-def _tips(answered: "Answered") -> list[str]:
+def _list_tips(answered: "Answered") -> list[str]:
     """What a person who looks at this should know, and a program need not."""
     from attributor._heads import shipped_models
 

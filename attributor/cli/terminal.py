@@ -1,4 +1,4 @@
-"""The heat view in a terminal: documents with their sentences tinted, and a list of where the answer came from.
+"""Renders the heat view in a terminal: documents with tinted sentences, and a list of the largest shares.
 
 Readable on dark and light backgrounds (every tint brings its own dark text), without colour (shares stand behind the
 sentences) and without Unicode (bars of #). Nothing from a document reaches the terminal as a control sequence.
@@ -11,9 +11,9 @@ from rich.text import Text
 
 from attributor._result import Flow, Grouped, Hit
 from attributor.cli.heat import WIDTH, Heat, Look
-from attributor.cli.safe import one_line, safe, shorten
+from attributor.cli.terminal_text import escape, one_line, shorten
 
-__all__ = ["heat_view"]
+__all__ = ["create_heat_view"]
 
 LISTED = 200  # characters of a piece in the list
 NEAR = 24  # characters before and after a token in the list
@@ -21,7 +21,9 @@ BAR = 14  # columns
 NEWLINE = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 
 
-def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = "sum", top: int = 10) -> Constrain:
+def create_heat_view(
+    console: Console, flow: Flow, *, by: str = "sentence", how: str = "sum", top: int = 10
+) -> Constrain:
     """The documents with what the answer used tinted, then the `top` pieces with their shares.
 
     Args:
@@ -37,11 +39,11 @@ def heat_view(console: Console, flow: Flow, *, by: str = "sentence", how: str = 
     look = Look.of(console, max((hit.share for hit in hits), default=1.0), bool(flow.normalized))
     heat = Heat(flow, tinted, look, by != "token", top)
     heading = Text("\nWhere the answer came from", "bold")
-    parts = [Text(), *heat.panels(), heading, _table(heat, listed, hits, by), Text()]
+    parts = [Text(), *heat.panels(), heading, _create_table(heat, listed, hits, by), Text()]
     return Constrain(Group(*parts), min(WIDTH, console.width))
 
 
-def _table(heat: Heat, listed: Grouped, hits: list[Hit], by: str) -> Table:
+def _create_table(heat: Heat, listed: Grouped, hits: list[Hit], by: str) -> Table:
     """The pieces with the largest shares, then where the rest of the answer's flow went, up to 100%."""
     look = heat.look
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -50,17 +52,17 @@ def _table(heat: Heat, listed: Grouped, hits: list[Hit], by: str) -> Table:
     table.add_column(overflow="fold", ratio=1)
     peak = max((hit.share for hit in hits), default=0.0) or 1.0
     for hit in hits:
-        table.add_row(look.share(hit.share), look.bar(hit.share / peak, BAR), _quote(heat, listed, hit, by))
-    for share, what in _rest(heat.flow, listed, hits, by):
+        table.add_row(look.share(hit.share), look.bar(hit.share / peak, BAR), _quote_piece(heat, listed, hit, by))
+    for share, what in _list_rest(heat.flow, listed, hits, by):
         table.add_row(Text(look.share(share), "dim"), "", Text(what, "dim"))
     return table
 
 
-def _quote(heat: Heat, listed: Grouped, hit: Hit, by: str) -> Text:
+def _quote_piece(heat: Heat, listed: Grouped, hit: Hit, by: str) -> Text:
     """A piece as the list shows it: short, on one line, with the document that it stands in."""
     text, segment = heat.text, listed.segments[hit.index]
     document = None if segment.document is None else heat.flow.documents[segment.document]
-    label = one_line(safe((document.label if document else None) or ""))
+    label = one_line(escape((document.label if document else None) or ""))
     if by == "document":
         beginning = one_line(text[heat.body_start(segment) : hit.stop])
         return Text.assemble((f"{label}  " if label else "", "bold"), (shorten(beginning, 60), "dim"))
@@ -76,7 +78,7 @@ def _quote(heat: Heat, listed: Grouped, hit: Hit, by: str) -> Text:
     return shown
 
 
-def _rest(flow: Flow, listed: Grouped, hits: list[Hit], by: str) -> list[tuple[float, str]]:
+def _list_rest(flow: Flow, listed: Grouped, hits: list[Hit], by: str) -> list[tuple[float, str]]:
     """What the listed pieces leave: shares that make up 100% where that is defined."""
     if listed.rest is None:
         return []

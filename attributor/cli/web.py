@@ -13,14 +13,14 @@ import typer
 
 from attributor._errors import InputError
 from attributor.cli import options as opt
-from attributor.cli.run_command import guarded
+from attributor.cli.run_command import report_errors
 
 if TYPE_CHECKING:
-    from attributor.web import Door
+    from attributor.web import Mode
 
 __all__ = ["EXPLORE_HELP", "SERVE_HELP", "explore", "serve"]
 
-EXPLORE_HELP = opt._flowing("""Look at answers and where they came from, in the browser: a run of attributor eval, a
+EXPLORE_HELP = opt.unwrap("""Look at answers and where they came from, in the browser: a run of attributor eval, a
 flow that was saved, or a JSON list of cases.
 
 Without FILE the page asks for one; files can also be dropped on it. Nothing is uploaded and nothing is fetched: the
@@ -37,7 +37,7 @@ page and its data come from this machine, and only this machine can open it.
 On a far machine: [cyan]ssh -L 3000:localhost:3000 HOST[/], the same port on both ends, and open the printed address.
 Ctrl-C ends it. Exit status: 1 it could not be done; 2 wrong options; 130 ended by Ctrl-C.""")
 
-SERVE_HELP = opt._flowing("""Ask a model in the browser, and watch where its answer comes from: the flow through its
+SERVE_HELP = opt.unwrap("""Ask a model in the browser, and watch where its answer comes from: the flow through its
 layers and heads, back to the tokens of the prompt.
 
 The model is loaded on the page, or now with --model. It runs on this machine, one request after another; what you write
@@ -55,18 +55,18 @@ On a far machine: [cyan]ssh -L 3000:localhost:3000 HOST[/], the same port on bot
 Ctrl-C ends it. Exit status: 1 it could not be done; 2 wrong options; 130 ended by Ctrl-C.""")
 
 SERVER, LIMITS = "The server", "Limits"
-What = Annotated[
+FileToOpen = Annotated[
     Path | None, typer.Argument(help="What to open; without it the page asks.", metavar="FILE|DIR", show_default=False)
 ]
 Port = Annotated[
     int | None,
-    opt._option(
+    opt.option(
         SERVER, r"The port.  [dim]\[default: 3000, or the next free one][/]", "--port", min=0, max=65535, metavar="N"
     ),
 ]
 Host = Annotated[
     str,
-    opt._option(
+    opt.option(
         SERVER,
         "Where to listen. Another address than localhost can be reached by others, who need the token that is then "
         "part of the printed address; the connection is not encrypted.",
@@ -74,21 +74,21 @@ Host = Annotated[
         metavar="ADDRESS",
     ),
 ]
-NoBrowser = Annotated[bool, opt._option(SERVER, "Print the address and open no browser.", "--no-browser")]
-Debug = Annotated[bool, opt._option(SERVER, "Show each request, and all that is known of an error.", "--debug")]
+NoBrowser = Annotated[bool, opt.option(SERVER, "Print the address and open no browser.", "--no-browser")]
+Debug = Annotated[bool, opt.option(SERVER, "Show each request, and all that is known of an error.", "--debug")]
 ServeModel = Annotated[
     str | None,
-    opt._option(opt.MODEL, "Load this now: a hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL"),
+    opt.option(opt.MODEL, "Load this now: a hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL"),
 ]
 AllowPickle = Annotated[
     bool,
-    opt._option(
+    opt.option(
         opt.MODEL, "Read weights in formats that can run code (.bin, .pt), not only safetensors.", "--allow-pickle"
     ),
 ]
 MaxTokens = Annotated[
     int | None,
-    opt._option(
+    opt.option(
         LIMITS,
         r"The longest prompt and answer together.  [dim]\[default: what the model was made for][/]",
         "--max-tokens",
@@ -98,7 +98,7 @@ MaxTokens = Annotated[
 ]
 Budget = Annotated[
     float | None,
-    opt._option(
+    opt.option(
         LIMITS,
         r"How much memory answers may keep; older ones make room.  [dim]\[default: a quarter of it, 4.3 at most][/]",
         "--memory-budget",
@@ -109,20 +109,20 @@ Budget = Annotated[
 
 
 def explore(
-    path: What = None,
+    path: FileToOpen = None,
     port: Port = None,
     host: Host = "localhost",
     no_browser: NoBrowser = False,
     debug: Debug = False,
 ) -> None:
     """Look at a run, a flow or a list of cases in the browser."""
-    with guarded("explore", debug):
+    with report_errors("explore", debug):
         _check_extra("explore")
         from attributor.web.explore import Sources
 
         sources = Sources(path)
-        status = _run("explore", host, port, no_browser, debug, lambda: {"sources": sources})
-    _leave(status)
+        status = _bind_and_serve("explore", host, port, no_browser, debug, lambda: {"sources": sources})
+    _exit(status)
 
 
 def serve(
@@ -140,15 +140,15 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Ask a model in the browser and watch where its answer comes from."""
-    with guarded("serve", debug):
+    with report_errors("serve", debug):
         _check_extra("serve")
 
         def live() -> dict[str, Any]:
             if sys.stderr.isatty():
                 print("starting ...", file=sys.stderr, flush=True)  # importing torch takes seconds
-            from attributor.web.live import Live, Settings
+            from attributor.web.live import LiveService, ServerSettings
 
-            settings = Settings(
+            settings = ServerSettings(
                 model=model,
                 revision=revision,
                 dtype=dtype.value,
@@ -158,10 +158,10 @@ def serve(
                 allow_pickle=allow_pickle,
                 memory_budget=None if memory_budget is None else int(memory_budget * 1e9),
             )
-            return {"live": Live(settings)}
+            return {"live": LiveService(settings)}
 
-        status = _run("serve", host, port, no_browser, debug, live)
-    _leave(status)
+        status = _bind_and_serve("serve", host, port, no_browser, debug, live)
+    _exit(status)
 
 
 def _check_extra(command: str) -> None:
@@ -171,8 +171,8 @@ def _check_extra(command: str) -> None:
         raise InputError(f"attributor {command} needs {' and '.join(missing)}: pip install 'attributor[web]'")
 
 
-def _run(
-    door: "Door", host: str, port: int | None, no_browser: bool, debug: bool, made: Callable[[], dict[str, Any]]
+def _bind_and_serve(
+    mode: "Mode", host: str, port: int | None, no_browser: bool, debug: bool, create_parts: Callable[[], dict[str, Any]]
 ) -> int:
     """Bind, make what the app needs, and serve; returns the exit status that says why it ended.
 
@@ -186,15 +186,15 @@ def _run(
     access = Access.at(host, number)
     live: Any = None
     try:
-        parts = made()
+        parts = create_parts()
         live = parts.get("live")
-        app = create_app(door, access, **parts)
+        app = create_app(mode, access, **parts)
         if live is not None:
-            _load(live)
+            _load_model(live)
 
         def ready() -> None:
-            print(f"attributor {door}: {access.url()}  (Ctrl-C ends it)", flush=True)
-            if access.everywhere:
+            print(f"attributor {mode}: {access.url()}  (Ctrl-C ends it)", flush=True)
+            if access.on_all_addresses:
                 print("From another machine: the same, with an address of this one after http://", flush=True)
             if not no_browser:
                 web.open_browser(access.url())
@@ -209,10 +209,10 @@ def _run(
     return status
 
 
-def _leave(status: int) -> None:
+def _exit(status: int) -> None:
     """End the command; at once where a thread still computes, for nobody waits for its answer any more.
 
-    Outside of `guarded`, which takes typer.Exit, a RuntimeError, for memory that ran out, and imports torch to see.
+    Outside of `report_errors`: it takes typer.Exit, a RuntimeError, for memory that ran out, and imports torch to see.
     """
     others = [one for one in threading.enumerate() if one is not threading.current_thread()]
     deadline = time.monotonic() + 0.5
@@ -229,7 +229,7 @@ def _end_now(status: int) -> None:
     os._exit(status)
 
 
-def _load(live: Any) -> None:
+def _load_model(live: Any) -> None:
     """Begin to load the model of the command line.
 
     Raises:

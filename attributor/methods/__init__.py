@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attributor.methods._method import Method as Method
     from attributor.methods._method import Needs as Needs
     from attributor.methods._reading import Reading as Reading
+    from attributor.methods._score import MethodScores as MethodScores
     from attributor.methods._score import Scored as Scored
     from attributor.methods._score import score as score
     from attributor.methods._score import union as union

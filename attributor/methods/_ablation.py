@@ -1,4 +1,4 @@
-"""What a model makes of an answer once some segments are gone: the forward passes behind every ablation method."""
+"""Log-probability of the answer when segments are left out: the forward passes behind every ablation method."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._models import accepts, device_of
+from attributor._models import accepts_argument, device_of
 from attributor._prompt import Prompt
 from attributor._text import Segment, assign_tokens
 from attributor.methods._model import evaluating, token_log_probs
@@ -65,7 +65,7 @@ class Ablator:
             raise InputError(f"batch must be a whole number >= 1, got {batch!r}")
         if not answer.numel():
             raise InputError("the answer has no tokens, so leaving something out changes nothing")
-        if convention == "mask" and not accepts(model.forward, "position_ids"):
+        if convention == "mask" and not accepts_argument(model.forward, "position_ids"):
             raise UnsupportedModelError(
                 f"{type(model).__name__} takes no position_ids, so masked tokens would move the others; ablate by text"
             )
@@ -78,16 +78,16 @@ class Ablator:
         self._known: dict[bytes, float] = {}
 
     @torch.no_grad()
-    def __call__(self, kept: Tensor) -> Tensor:
+    def __call__(self, keep: Tensor) -> Tensor:
         """(M, S) bool, the segments that are kept -> (M,) float64, log p of the whole answer without the others.
 
         Raises:
-            InputError: `kept` has another shape, or nothing at all of the prompt would be left.
+            InputError: `keep` has another shape, or nothing at all of the prompt would be left.
         """
         S = len(self._segments)
-        if kept.ndim != 2 or kept.shape[1] != S or kept.dtype != torch.bool:
-            raise InputError(f"masks must be (M, {S}) bool, got {tuple(kept.shape)} of {kept.dtype}")
-        masks = kept.cpu()
+        if keep.ndim != 2 or keep.shape[1] != S or keep.dtype != torch.bool:
+            raise InputError(f"masks must be (M, {S}) bool, got {tuple(keep.shape)} of {keep.dtype}")
+        masks = keep.cpu()
         keys = [row.numpy().tobytes() for row in masks]
         new = {key: row for key, row in zip(keys, masks, strict=True) if key not in self._known}
         read = self._by_text if self.convention == "text" else self._by_mask
@@ -98,7 +98,7 @@ class Ablator:
     def _by_text(self, masks: dict[bytes, Tensor]) -> None:
         """Sequences of about one length together, padded on the right, where causal attention never looks."""
         prompts = [(self._without(mask), key) for key, mask in masks.items()]
-        prompts.sort(key=lambda found: (len(found[0]), found[1]))
+        prompts.sort(key=lambda pair: (len(pair[0]), pair[1]))
         a = self._answer.numel()
         for low in range(0, len(prompts), self._batch):
             part = prompts[low : low + self._batch]
@@ -139,6 +139,6 @@ class Ablator:
             self._read([key for key, _ in part], sequence.expand(B, n), rows.expand(B, a), **options)
 
     def _read(self, keys: list[bytes], ids: Tensor, rows: Tensor, **options: Tensor) -> None:
-        found = token_log_probs(self._model, ids, rows, self._answer, **options).sum(1)
+        log_probs = token_log_probs(self._model, ids, rows, self._answer, **options).sum(1)
         self.passes += len(keys)
-        self._known.update(zip(keys, found.tolist(), strict=True))
+        self._known.update(zip(keys, log_probs.tolist(), strict=True))

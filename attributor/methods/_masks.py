@@ -40,15 +40,15 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
         if apart_from.ndim != 2 or apart_from.shape[1] != segments:
             raise InputError(f"apart_from must be (M, {segments}) bool, got {tuple(apart_from.shape)}")
         taken = {row.tobytes() for row in apart_from.bool().cpu().numpy()}
-    wanted = min(masks, 2**segments - len(taken))
+    count = min(masks, 2**segments - len(taken))
     random = np.random.default_rng(_derived(seed, masks, segments))
-    found: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []
-    while len(found) < wanted:
+    sets: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []
+    while len(sets) < count:
         row = random.random(segments) < 0.5
         if row.tobytes() not in taken:
             taken.add(row.tobytes())
-            found.append(row)
-    return torch.from_numpy(np.array(found, dtype=np.bool_).reshape(len(found), segments))
+            sets.append(row)
+    return torch.from_numpy(np.array(sets, dtype=np.bool_).reshape(len(sets), segments))
 
 
 def _derived(*parts: object) -> int:

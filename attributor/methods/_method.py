@@ -1,4 +1,4 @@
-"""What an attribution method is: a name, what it needs recorded, and scores for a prompt's tokens or segments."""
+"""The interface of an attribution method: its name, what must be recorded for it, and its scores."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from attributor._errors import InputError
-from attributor._literals import LAST, SourceFile, by_name, read_package
+from attributor._literals import LAST, SourceFile, index_by_name, read_package
 
 if TYPE_CHECKING:
     from attributor.methods._method import Method
@@ -75,47 +75,47 @@ class Entry:
             class_name=file.classes[0],
         )
 
-    def make(self, asked: str, argument: str | None) -> Method:
-        """The method, named as it was asked for.
+    def make(self, spec: str, argument: str | None) -> Method:
+        """The method, named as the user wrote it.
 
         Raises:
             InputError: an argument that is of no use to it.
         """
         method: Any = getattr(import_module(self.module), self.class_name)
         if argument is None:
-            return cast("Method", method(name=asked) if self.argument else method())
+            return cast("Method", method(name=spec) if self.argument else method())
         if not self.argument:
-            raise InputError(f"{self.name} takes nothing after a colon, got {asked!r}")
+            raise InputError(f"{self.name} takes nothing after a colon, got {spec!r}")
         kind = type(getattr(method, self.argument))
         try:
             value = kind(argument) if kind in NUMBERS else argument
         except ValueError:
-            raise InputError(f"{asked!r}: {self.argument} must be {NUMBERS[kind]}, got {argument!r}") from None
-        return cast("Method", method(**{self.argument: value}, name=asked))
+            raise InputError(f"{spec!r}: {self.argument} must be {NUMBERS[kind]}, got {argument!r}") from None
+        return cast("Method", method(**{self.argument: value}, name=spec))
 
 
 @cache
 def registry() -> dict[str, Entry]:
     """Every method by its name, in the order of lists."""
-    return by_name(Entry.of(file) for file in read_package(PACKAGE))
+    return index_by_name(Entry.of(file) for file in read_package(PACKAGE))
 
 
-def parse(asked: str | Sequence[str]) -> list[Method]:
+def parse(specs: str | Sequence[str]) -> list[Method]:
     """Methods from their names, in the order given: "flow:retrieval,max-attention,contextcite:32".
 
     Args:
-        asked: names with commas between them, or a list of names; what follows a colon is the method's one argument.
+        specs: names with commas between them, or a list of names; what follows a colon is the method's one argument.
 
     Raises:
         InputError: no name, an unknown one, an argument that is of no use, or the same method twice.
     """
     entries = registry()
-    names = asked.split(",") if isinstance(asked, str) else list(asked)
-    found: list[Method] = []
+    names = specs.split(",") if isinstance(specs, str) else list(specs)
+    methods: list[Method] = []
     for name in (str(name).strip() for name in names):
         head, colon, argument = name.partition(":")
         if not name:
-            raise InputError(f"a method's name is empty in {asked!r}; there are: {', '.join(entries)}")
+            raise InputError(f"a method's name is empty in {specs!r}; there are: {', '.join(entries)}")
         if head not in entries:
             near = get_close_matches(head.replace("_", "-"), entries, n=3)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -123,13 +123,13 @@ def parse(asked: str | Sequence[str]) -> list[Method]:
         if colon and not argument:
             raise InputError(f"{name!r} ends in a colon; write {head!r}, or what should follow")
         method = entries[head].make(name, argument if colon else None)
-        for other in found:
+        for other in methods:
             if other == method:
                 raise InputError(f"{name!r} is asked for twice" + f" (as {other.name!r})" * (other.name != name))
-        found.append(method)
-    if not found:
+        methods.append(method)
+    if not methods:
         raise InputError(f"no method was asked for; there are: {', '.join(entries)}")
-    return found
+    return methods
 
 
 def describe() -> list[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ from attributor._text import Segment, assign_tokens
 from attributor.methods._method import Method
 from attributor.methods._reading import Reading
 
-__all__ = ["AGGREGATIONS", "Scored", "aggregate", "score", "union"]
+__all__ = ["AGGREGATIONS", "MethodScores", "Scored", "aggregate", "score", "union"]
 
 AGGREGATIONS = ("sum", "mean", "top5", "max")
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class MethodScores:
     """What one method made of one reading.
 
     Attributes:
@@ -45,6 +45,9 @@ class Scored:
     seconds: float
     reads: bool
     passes: int
+
+
+Scored = MethodScores  # its first name
 
 
 def union(methods: Iterable[Method], model: Any) -> HeadWeights | None:
@@ -67,7 +70,7 @@ def union(methods: Iterable[Method], model: Any) -> HeadWeights | None:
     return HeadWeights(heads.to(torch.float32, copy=True), value_norms=values, note="every head that a method reads")
 
 
-def score(method: Method, reading: Reading) -> Scored:
+def score(method: Method, reading: Reading) -> MethodScores:
     """Run one method on one reading.
 
     Raises:
@@ -76,16 +79,16 @@ def score(method: Method, reading: Reading) -> Scored:
     """
     before = reading.passes
     began = time.perf_counter()
-    found = method(reading)
+    scores = method(reading)
     seconds = time.perf_counter() - began
     k, S = len(reading.prompt.ids), len(reading.segments)
-    wanted = k if method.by == "token" else S
-    if tuple(found.shape) != (wanted,):
-        raise InputError(f"method {method.name!r} must return ({wanted},) scores by {method.by}, got {found.shape}")
-    values: Floats = found.detach().cpu().double().numpy()
+    count = k if method.by == "token" else S
+    if tuple(scores.shape) != (count,):
+        raise InputError(f"method {method.name!r} must return ({count},) scores by {method.by}, got {scores.shape}")
+    values: Floats = scores.detach().cpu().double().numpy()
     wrong = int((~np.isfinite(values)).sum())
     if wrong:
-        raise NumericsError(f"method {method.name!r}: {wrong} of {wanted} scores are NaN or infinite")
+        raise NumericsError(f"method {method.name!r}: {wrong} of {count} scores are NaN or infinite")
     documents = reading.prompt.documents
     if method.by == "token":
         offsets = reading.prompt.offsets.numpy()
@@ -95,7 +98,7 @@ def score(method: Method, reading: Reading) -> Scored:
         owner = _documents_of(reading.segments, documents)
         by_segment = {"segment": torch.from_numpy(values)}
         by_document = {"segment": aggregate(values, owner, len(documents))["sum"]}
-    return Scored(method.name, by_segment, by_document, seconds, method.reads, reading.passes - before)
+    return MethodScores(method.name, by_segment, by_document, seconds, method.reads, reading.passes - before)
 
 
 def aggregate(values: Floats, owner: Ints, count: int) -> dict[str, Tensor]:
@@ -115,13 +118,13 @@ def aggregate(values: Floats, owner: Ints, count: int) -> dict[str, Tensor]:
     best = np.arange(len(owner)) - firsts[owner] < 5
     largest = np.zeros(count)
     largest[sizes > 0] = values[firsts[sizes > 0]]
-    found = {
+    aggregated = {
         "sum": sums,
         "mean": sums / np.maximum(sizes, 1),
         "top5": np.bincount(owner[best], values[best], minlength=count),
         "max": largest,
     }
-    return {name: torch.from_numpy(np.asarray(found[name], dtype=np.float64)) for name in AGGREGATIONS}
+    return {name: torch.from_numpy(np.asarray(aggregated[name], dtype=np.float64)) for name in AGGREGATIONS}
 
 
 def _documents_of(segments: Sequence[Segment], documents: Sequence[Segment]) -> Ints:

@@ -1,4 +1,4 @@
-"""A prompt from which pieces of text were taken out, tokenised again as the whole prompt was."""
+"""Removes spans of text from a prompt and tokenises the rest as the whole prompt was."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[tup
         left = len(text[low:start].rstrip()) + low
         right = high - len(text[stop:high].lstrip())
         gaps = [text[left:start], *(text[a[1] : b[0]] for a, b in pairwise(run)), text[stop:right]]
-        kept = max(gaps, key=lambda gap: (gap.count("\n"), len(gap) > 0))
-        edits.append((left, right, kept if low < left and right < high else ""))
+        longest = max(gaps, key=lambda gap: (gap.count("\n"), len(gap) > 0))
+        edits.append((left, right, longest if low < left and right < high else ""))
     return edits
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from attributor.methods._weighted import Weighted
+from attributor.methods._weighted_method import WeightedMethod
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -23,7 +23,7 @@ ORDER = 10
 
 
 @dataclass(frozen=True)
-class FlowMethod(Weighted):
+class FlowMethod(WeightedMethod):
     """`attributor.flow` with any weights, R_0 = I_answer X_L: attention composed over the layers."""
 
     weights: Any = "mean"
@@ -32,7 +32,7 @@ class FlowMethod(Weighted):
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
-        return reading.flow(self.through(reading.model)).sum(0, dtype=torch.float64)
+        return reading.flow(self.weights_for(reading.model)).sum(0, dtype=torch.float64)
 
 
 Flow = FlowMethod  # its first name, which is also that of `attributor.Flow`, the result

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from attributor.methods._attention_sums import sum_attention
 from attributor.methods._method import Needs
 from attributor.methods._model import head_shape
-from attributor.methods._straight import total
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -42,4 +42,4 @@ class LastAttention:
         """(k,): summed over the answer's tokens."""
         weights = torch.zeros(head_shape(reading.model), dtype=torch.float32)
         weights[-1] = 1 / weights.shape[1]
-        return total(reading, weights)
+        return sum_attention(reading, weights)

@@ -1,4 +1,4 @@
-"""Length: longer segments score higher. What a method must beat to say more than that."""
+"""Length: longer segments score higher; a baseline."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from attributor.methods._attention_sums import require_every_head
 from attributor.methods._method import Needs
 from attributor.methods._model import head_shape
-from attributor.methods._straight import every_head
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -33,7 +33,7 @@ class MaxAttention:
 
     def needs(self, model: Any) -> Needs:
         """All heads."""
-        return every_head(model)
+        return require_every_head(model)
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens. One step of the kernel a head; (a, k) numbers are kept."""

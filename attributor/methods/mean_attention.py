@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from attributor.methods._attention_sums import require_every_head, sum_attention
 from attributor.methods._method import Needs
 from attributor.methods._model import head_shape
-from attributor.methods._straight import every_head, total
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -34,9 +34,9 @@ class MeanAttention:
 
     def needs(self, model: Any) -> Needs:
         """All heads."""
-        return every_head(model)
+        return require_every_head(model)
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
         L, H = head_shape(reading.model)
-        return total(reading, torch.full((L, H), 1 / (L * H), dtype=torch.float32))
+        return sum_attention(reading, torch.full((L, H), 1 / (L * H), dtype=torch.float32))

@@ -1,4 +1,4 @@
-"""Position: later segments score higher, as a model's attention to what is near would have it."""
+"""Position: later segments score higher; a baseline for attention that favours near tokens."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from attributor.methods._attention_sums import require_every_head, sum_attention
 from attributor.methods._method import Needs
 from attributor.methods._model import head_shape
-from attributor.methods._straight import every_head, total
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -35,8 +35,10 @@ class SharpenedAttention:
 
     def needs(self, model: Any) -> Needs:
         """All heads."""
-        return every_head(model)
+        return require_every_head(model)
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
-        return total(reading, torch.ones(head_shape(reading.model), dtype=torch.float32), power=POWER, sink="drop")
+        return sum_attention(
+            reading, torch.ones(head_shape(reading.model), dtype=torch.float32), power=POWER, sink="drop"
+        )

@@ -1,4 +1,4 @@
-"""Semantic similarity: which segments sound like the question and its answer. Knows nothing of the model."""
+"""Semantic similarity of each segment to the question and its answer; the model's attention is not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, ModelLoadError
-from attributor._models import quiet
+from attributor._models import silence_transformers
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Similarity:
         if not query:
             raise InputError("similarity compares texts; give the reading its question or answer_text")
         texts = [query, *(segment.text for segment in reading.segments)]
-        found = _encoder(self.model).encode(texts, convert_to_numpy=True, show_progress_bar=False)
-        vectors = torch.from_numpy(np.asarray(found, dtype=np.float64))
+        embeddings = _encoder(self.model).encode(texts, convert_to_numpy=True, show_progress_bar=False)
+        vectors = torch.from_numpy(np.asarray(embeddings, dtype=np.float64))
         return torch.nn.functional.cosine_similarity(vectors[1:], vectors[:1], dim=1)
 
 
@@ -84,8 +84,10 @@ def _encoder(name: str) -> Any:
     place = Path(name).expanduser()
     here = place.exists()
     try:
-        with quiet(downloads=not here):
+        with silence_transformers(downloads=not here):
             return SentenceTransformer(str(place) if here else name)
     except (OSError, ValueError) as error:
-        said = f"no sentence-embedding model could be loaded from {name!r}: {' '.join(str(error).split())}"
-        raise ModelLoadError(said if here else f"{said} (similarity:FOLDER takes one from this machine)") from error
+        message = f"no sentence-embedding model could be loaded from {name!r}: {' '.join(str(error).split())}"
+        raise ModelLoadError(
+            message if here else f"{message} (similarity:FOLDER takes one from this machine)"
+        ) from error

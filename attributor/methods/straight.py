@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from attributor.methods._straight import total
-from attributor.methods._weighted import Weighted
+from attributor.methods._attention_sums import sum_attention
+from attributor.methods._weighted_method import WeightedMethod
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -23,7 +23,7 @@ ORDER = 20
 
 
 @dataclass(frozen=True)
-class Straight(Weighted):
+class Straight(WeightedMethod):
     """sum_l sum_h w[l, h] P[l, h]^power c[l, h] over the rows that the flow begins with: the weights' own share of
     the question, power, norms and sink.
 
@@ -36,5 +36,7 @@ class Straight(Weighted):
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
-        w = self.through(reading.model)
-        return total(reading, w.heads, question=w.question, power=w.power, value_norms=w.value_norms, sink=w.sink)
+        w = self.weights_for(reading.model)
+        return sum_attention(
+            reading, w.heads, question=w.question, power=w.power, value_norms=w.value_norms, sink=w.sink
+        )

@@ -1,4 +1,4 @@
-"""Attention times the norm of what it moves."""
+"""Attention times the norm of the projected values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from attributor.methods._attention_sums import require_every_head, sum_attention
 from attributor.methods._method import Needs
 from attributor.methods._model import head_shape
-from attributor.methods._straight import every_head, total
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -34,8 +34,8 @@ class ValueNormAttention:
 
     def needs(self, model: Any) -> Needs:
         """All heads, and the norms of their projected values."""
-        return every_head(model, values=True)
+        return require_every_head(model, values=True)
 
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): summed over the answer's tokens."""
-        return total(reading, torch.ones(head_shape(reading.model), dtype=torch.float32), value_norms=True)
+        return sum_attention(reading, torch.ones(head_shape(reading.model), dtype=torch.float32), value_norms=True)

@@ -3,11 +3,11 @@
 start.py binds the port and runs the server; app.py puts the routes of http, explore and live together.
 """
 
-from attributor.web.app import Door, create_app
+from attributor.web.app import Mode, create_app
 from attributor.web.start import bind, open_browser, serve
 
 __all__ = [
-    "Door",
+    "Mode",
     "bind",
     "create_app",
     "open_browser",

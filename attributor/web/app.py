@@ -1,4 +1,4 @@
-"""One app, two doors: `explore` reads what an evaluation left behind, `serve` runs a model."""
+"""The web app in its two modes: `explore` shows the files of an evaluation, `serve` runs a model."""
 
 import hashlib
 import re
@@ -16,9 +16,9 @@ from attributor.web import explore, http
 from attributor.web.explore import Sources
 from attributor.web.http import LOG, Access, ApiError, ErrorBody, Guard, Session
 
-__all__ = ["Door", "create_api", "create_app"]
+__all__ = ["Mode", "create_api", "create_app"]
 
-Door = Literal["explore", "serve"]
+Mode = Literal["explore", "serve"]
 NO_FRONT_END = "this installation has no front end, or not all of it: install attributor anew; in a checkout, make web"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -33,22 +33,22 @@ TYPES = {
 }
 
 
-def create_app(door: Door, access: Access, *, sources: Sources | None = None, live: Any = None) -> ASGIApp:
+def create_app(mode: Mode, access: Access, *, sources: Sources | None = None, live: Any = None) -> ASGIApp:
     """The whole server as one ASGI app: the routes behind their guard.
 
     Args:
-        door: which of the two.
+        mode: which of the two.
         access: who may ask.
         sources: what the explorer was given; none for `serve`.
-        live: the service of `serve` (attributor.web.live.service.Live).
+        live: the service of `serve` (attributor.web.live.LiveService).
     """
-    return Guard(create_api(door, access, sources=sources, live=live), access)
+    return Guard(create_api(mode, access, sources=sources, live=live), access)
 
 
-def create_api(door: Door, access: Access, *, sources: Sources | None = None, live: Any = None) -> FastAPI:
+def create_api(mode: Mode, access: Access, *, sources: Sources | None = None, live: Any = None) -> FastAPI:
     """The routes without their guard, for the description (openapi.py) and for tests."""
     app = FastAPI(
-        title=f"attributor {door}",
+        title=f"attributor {mode}",
         version=version("attributor"),
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
@@ -56,45 +56,45 @@ def create_api(door: Door, access: Access, *, sources: Sources | None = None, li
         redirect_slashes=False,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
-    http.register(app)
+    http.add_error_handlers(app)
     files = Sources() if sources is None else sources
 
     @app.get("/api/session", tags=["explore"])
     def session() -> Session:
         """Which door this is, and the token for what changes something."""
-        return Session(door=door, version=version("attributor"), csrf=access.csrf, opened=files.opened)
+        return Session(door=mode, version=version("attributor"), csrf=access.csrf, opened=files.only_source_id)
 
-    app.include_router(explore.router(files))
-    for routes in _more_routes(door, files, live):
+    app.include_router(explore.create_router(files))
+    for routes in _mode_routers(mode, files, live):
         app.include_router(routes)
 
     @app.get("/api/{rest:path}", include_in_schema=False)
-    def nothing(rest: str) -> None:
+    def answer_not_found(rest: str) -> None:
         raise ApiError(404, "not_found", "there is nothing at this address")
 
     @app.get("/", include_in_schema=False)
     def index(request: Request) -> Response:
-        return _static("index.html", request)
+        return _respond_with_static_file("index.html", request)
 
     @app.get("/static/{name:path}", include_in_schema=False)
     def static(name: str, request: Request) -> Response:
-        return _static(name, request)
+        return _respond_with_static_file(name, request)
 
     return app
 
 
-def _more_routes(door: Door, files: Sources, live: Any) -> list[Any]:
-    find: Callable[[str], Any] = files.flow
-    found = []
-    if door == "serve":
-        from attributor.web.live import router as live_router
+def _mode_routers(mode: Mode, files: Sources, live: Any) -> list[Any]:
+    find_flow: Callable[[str], Any] = files.flow
+    routers = []
+    if mode == "serve":
+        from attributor.web.live import create_router as live_router
 
-        found.append(live_router(live))
-        find = files.flow if live is None else live.find  # none: the routes are only described
-    return [*found, http.router(find)]
+        routers.append(live_router(live))
+        find_flow = files.flow if live is None else live.get_view  # none: the routes are only described
+    return [*routers, http.create_router(find_flow)]
 
 
-def _static(name: str, request: Request) -> Response:
+def _respond_with_static_file(name: str, request: Request) -> Response:
     """A file of the built front end. It is asked for anew each time, by its ETag, so that an upgrade shows."""
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", name) is None:
         raise ApiError(404, "not_found", "there is nothing at this address")

@@ -1,4 +1,4 @@
-"""The description of the HTTP interface: `python -m attributor.web.openapi` prints it, with the routes of both doors.
+"""The OpenAPI description of both modes, which `python -m attributor.web.openapi` prints.
 
 The server itself serves none. TypeScript's types are generated from it (make web), and tests drive the server with it.
 """
@@ -6,34 +6,34 @@ The server itself serves none. TypeScript's types are generated from it (make we
 import json
 from typing import Any
 
-from attributor.web.app import Door, create_api
+from attributor.web.app import Mode, create_api
 from attributor.web.http import CSRF_HEADER, UNSAFE, Access
 
-__all__ = ["description"]
+__all__ = ["build_openapi"]
 
 FAILURES = ("4XX", "5XX")
 FAILURE = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
 
 
-def description(door: Door = "serve", *, live: Any = None) -> dict[str, Any]:
-    """OpenAPI 3.1 of a door, as JSON-like values; every route of `explore` is in `serve`, too.
+def build_openapi(mode: Mode = "serve", *, live: Any = None) -> dict[str, Any]:
+    """OpenAPI 3.1 of a mode, as JSON-like values; every route of `explore` is in `serve`, too.
 
     Args:
-        door: which of the two.
+        mode: which of the two.
         live: the service of `serve`; the description does not depend on it.
     """
-    found: dict[str, Any] = create_api(door, Access("localhost", 3000), live=live).openapi()
+    openapi: dict[str, Any] = create_api(mode, Access("localhost", 3000), live=live).openapi()
     scheme = {"type": "apiKey", "in": "header", "name": CSRF_HEADER, "description": "csrf of GET /api/session"}
-    found.setdefault("components", {})["securitySchemes"] = {"csrf": scheme}
-    for path in found["paths"].values():
+    openapi.setdefault("components", {})["securitySchemes"] = {"csrf": scheme}
+    for path in openapi["paths"].values():
         for method, operation in path.items():
             for status, response in operation["responses"].items():
                 if status in FAILURES:  # as JSON, whatever the route sends where all goes well
                     response["content"] = FAILURE
             if method.upper() in UNSAFE:
                 operation["security"] = [{"csrf": []}]
-    return found
+    return openapi
 
 
 if __name__ == "__main__":
-    print(json.dumps(description(), indent=2, ensure_ascii=True, sort_keys=True))
+    print(json.dumps(build_openapi(), indent=2, ensure_ascii=True, sort_keys=True))

@@ -1,4 +1,4 @@
-"""Bind a port, say where, open the browser, serve until Ctrl-C, and end quietly."""
+"""Binds a port, prints the address, opens the browser, and serves until Ctrl-C."""
 
 import contextlib
 import errno
@@ -19,9 +19,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from attributor._errors import InputError
-from attributor.web.http import LOG, error_body, header_pairs
+from attributor.web.http import LOG, build_security_headers, error_body
 
-__all__ = ["PORT", "Server", "bind", "open_browser", "serve", "server"]
+__all__ = ["PORT", "Server", "bind", "create_server", "open_browser", "serve"]
 
 PORT = 3000
 TRIES = 100  # ports, from the first one on
@@ -45,12 +45,12 @@ def bind(host: str, port: int | None) -> tuple[int, list[socket.socket]]:
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no address could have
             if isinstance(error, OSError) and error.errno in IN_USE and port is None:
                 continue
-            raise InputError(_why(host, number, error)) from None
+            raise InputError(_explain_bind_error(host, number, error)) from None
         return sockets[0].getsockname()[1], sockets
     raise InputError(f"ports {PORT} to {PORT + TRIES - 1} are all taken by other programs; --port N gives another one")
 
 
-def _why(host: str, port: int, error: OSError | UnicodeError) -> str:
+def _explain_bind_error(host: str, port: int, error: OSError | UnicodeError) -> str:
     if isinstance(error, UnicodeError | socket.gaierror) or error.errno in ABSENT:
         return f"--host {host!r} is no address of this machine; --host 0.0.0.0 listens on all that it has"
     if error.errno in IN_USE:
@@ -62,39 +62,39 @@ def _why(host: str, port: int, error: OSError | UnicodeError) -> str:
 
 def _bind_all(host: str, port: int) -> list[socket.socket]:
     names = ("127.0.0.1", "::1") if host.lower() == "localhost" else (host.strip("[]"),)
-    made: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
         for name in names:
             family, kind, protocol, _, address = socket.getaddrinfo(
-                name, made[0].getsockname()[1] if made else port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                name, sockets[0].getsockname()[1] if sockets else port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             try:
-                made.append(_listening(socket.socket(family, kind, protocol), address))
+                sockets.append(_listen(socket.socket(family, kind, protocol), address))
             except OSError as error:
-                if not made or error.errno not in ABSENT:  # a machine without IPv6 does with one address
+                if not sockets or error.errno not in ABSENT:  # a machine without IPv6 does with one address
                     raise
     except OSError:
-        for one in made:
+        for one in sockets:
             one.close()
         raise
-    return made
+    return sockets
 
 
-def _listening(made: socket.socket, address: Any) -> socket.socket:
+def _listen(listener: socket.socket, address: Any) -> socket.socket:
     try:
         if sys.platform == "win32":  # there SO_REUSEADDR lets two programs have one port
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if made.family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(address)
-        made.listen(128)
-        made.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(128)
+        listener.setblocking(False)
     except OSError:
-        made.close()
+        listener.close()
         raise
-    return made
+    return listener
 
 
 def open_browser(url: str) -> bool:
@@ -105,11 +105,11 @@ def open_browser(url: str) -> bool:
     screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if not screen or os.environ.get("SSH_CONNECTION"):
         return False
-    threading.Thread(target=_open, args=(url,), daemon=True).start()  # some take seconds
+    threading.Thread(target=_open_quietly, args=(url,), daemon=True).start()  # some take seconds
     return True
 
 
-def _open(url: str) -> None:
+def _open_quietly(url: str) -> None:
     with contextlib.suppress(Exception):  # the address is printed, too
         webbrowser.open(url)
 
@@ -133,13 +133,13 @@ def serve(
         verbose: log each request, and the words of unexpected errors.
         grace: seconds for answers that still run at the end.
     """
-    _log(verbose)
-    made = server(app, ready, ending=ending, grace=grace)
-    made.run(sockets)
-    return 130 if made.ended_by == signal.SIGINT else 0
+    _set_up_logging(verbose)
+    server = create_server(app, ready, ending=ending, grace=grace)
+    server.run(sockets)
+    return 130 if server.ended_by == signal.SIGINT else 0
 
 
-def server(
+def create_server(
     app: ASGIApp, ready: Callable[[], None], *, ending: Callable[[], None] | None = None, grace: float = GRACE_SECONDS
 ) -> "Server":
     """The server that `serve` runs; its `run(sockets)` returns once `should_exit` is set, or a signal came."""
@@ -195,7 +195,7 @@ class _Protocol(H11Protocol):
         """Refuse what could not be parsed, and hang up."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = error_body("bad_request", "this is no HTTP request")
-            headers = header_pairs(
+            headers = build_security_headers(
                 [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
             )
             with contextlib.suppress(h11.LocalProtocolError):
@@ -204,7 +204,7 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def _log(verbose: bool) -> None:
+def _set_up_logging(verbose: bool) -> None:
     LOG.setLevel(logging.DEBUG if verbose else logging.ERROR)
     LOG.propagate = False
     if not LOG.handlers:

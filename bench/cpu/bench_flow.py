@@ -1,4 +1,4 @@
-"""The whole job on SmolLM2-135M in float32: flow() against one plain forward and against the materialised route.
+"""Whole flow() on SmolLM2-135M in float32, against one plain forward and against matrix products of attentions.
 
 Every round times the baseline right before the variant, so that a machine whose speed drifts does not tilt the ratio:
 Scores agree to 2e-5 relative: the float noise of 30 layers, which missing_mass shows too, is about 5e-6 of a score.
@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from variants import VARIANTS, O, materialised, setting, weights_of
+from variants import VARIANTS, O, choose_weights, load_setting, materialised
 
 import attributor
 
@@ -27,7 +27,7 @@ ROUNDS = {1024: 3, 2048: 3, 4096: 2, 8176: 1}
 def compare(benchmark, variant, baseline, tokens, check):
     """Time `variant` with `baseline` before each of its rounds; `check` sees the answer that was timed."""
     try:
-        model, ids = setting(tokens)
+        model, ids = load_setting(tokens)
     except attributor.ModelLoadError as error:
         pytest.skip(f"the default model cannot be loaded: {error}")
     base: list[float] = []
@@ -68,7 +68,7 @@ def peak(variant: str, tokens: int) -> float:
     return PEAKS[variant, tokens]
 
 
-def right(name: str):
+def make_check(name: str):
     """The timed flow: rows sum to 1, and agree with the pure-torch implementation where that is affordable."""
 
     def check(model, ids, flow):
@@ -76,7 +76,7 @@ def right(name: str):
         assert flow.missing_mass.abs().max() < 1e-4
         if name == "sixteen" or ids.numel() < 2000:
             expected = attributor.flow(
-                model, flow.ids, prompt_length=flow.prompt_length, weights=weights_of(name), impl="reference"
+                model, flow.ids, prompt_length=flow.prompt_length, weights=choose_weights(name), impl="reference"
             )
             torch.testing.assert_close(flow.scores, expected.scores, rtol=2e-5, atol=2e-6)
 
@@ -89,7 +89,7 @@ def bench_flow(benchmark, heads, tokens):
     """flow() against one plain forward over the same tokens."""
     benchmark.group = f"flow() at {tokens} tokens"
     name = "all" if heads == "all" else "sixteen"
-    compare(benchmark, f"flow, {heads} heads", "plain forward", tokens, right(name))
+    compare(benchmark, f"flow, {heads} heads", "plain forward", tokens, make_check(name))
 
 
 @pytest.mark.parametrize("tokens", LENGTHS[:3])
@@ -113,11 +113,11 @@ def bench_record(benchmark, heads, tokens):
     """Generation inside record() and its flow, against plain generation of the same tokens."""
     benchmark.group = f"record() at {tokens} tokens"
     name = "all" if heads == "all" else "sixteen"
-    compare(benchmark, f"record, {heads} heads", "generate", tokens, right(name))
+    compare(benchmark, f"record, {heads} heads", "generate", tokens, make_check(name))
 
 
 def test_materialised_is_the_same_definition():
     """The baseline computes what the flow computes."""
-    model, ids = setting(200)
+    model, ids = load_setting(200)
     flow = attributor.flow(model, ids, prompt_length=200)
     torch.testing.assert_close(materialised(model, ids), flow.scores, rtol=2e-5, atol=2e-6)

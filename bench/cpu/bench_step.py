@@ -1,4 +1,4 @@
-"""flow_step on the CPU against the fused attention it stands beside, and against the stock way to the same answer.
+"""flow_step on the CPU against torch's fused attention, and against stock torch computing the same answer.
 
 Every round times torch's SDPA forward (flash, causal, the same query, key and value) and the gradient of SDPA with
 respect to the values (upstream rows: the same answer from stock torch) right before ours, so the ratios hold on a
@@ -40,7 +40,7 @@ def bench_flow_step(benchmark, dtype, D, N, O):
         scaled_dot_product_attention(query[None], key[None], value[None], is_causal=True)
         sdpa.append(time.perf_counter() - began)
         began = time.perf_counter()
-        stock(rows, query, key)
+        compute_by_gradient(rows, query, key)
         gradient.append(time.perf_counter() - began)
 
     benchmark.group = f"flow_step {'fp32' if dtype == torch.float32 else 'bf16'} D {D} N {N}"
@@ -52,7 +52,7 @@ def bench_flow_step(benchmark, dtype, D, N, O):
         rounds=5,
         warmup_rounds=1,
     )
-    exact = stock(rows.double(), query.double(), key.double()) if N == 2048 else None
+    exact = compute_by_gradient(rows.double(), query.double(), key.double()) if N == 2048 else None
     plain = flow_step(rows, query, key, row_bias, scale=D**-0.5, impl="reference").double()
     if exact is None:
         torch.testing.assert_close(answer.double(), plain, rtol=1e-3, atol=1e-4 * float(plain.max()))
@@ -76,7 +76,7 @@ def bench_flow_step(benchmark, dtype, D, N, O):
     }
 
 
-def stock(rows, query, key):
+def compute_by_gradient(rows, query, key):
     """Rows @ sum of attention, the stock way: the gradient of SDPA with respect to V, D rows at a time."""
     H, N, D = query.shape
     out = []

@@ -1,4 +1,4 @@
-"""Shared by all benchmarks: two threads, and what a number means without its machine: nothing."""
+"""Settings of all CPU benchmarks: the number of threads, and the machine's description in the results."""
 
 import os
 import platform
@@ -20,12 +20,12 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     import transformers
 
     import attributor
-    from attributor._step.implementations import availability
+    from attributor._step.implementations import list_availability
 
     machine_info["attributor"] = {
         "cpu": machine_info.get("cpu", {}).get("brand_raw") or platform.processor(),
         "threads": THREADS,
-        "implementations": {entry.name: entry.reason for entry in availability()},
+        "implementations": {entry.name: entry.reason for entry in list_availability()},
         "attributor": attributor.__version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,

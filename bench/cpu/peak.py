@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import torch
-from variants import VARIANTS, setting
+from variants import VARIANTS, load_setting
 
 
 def main() -> None:
     """Run the variant once and report."""
     variant, tokens = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(2)
-    model, ids = setting(tokens)
+    model, ids = load_setting(tokens)
     began = time.perf_counter()
     VARIANTS[variant](model, ids)
     seconds = time.perf_counter() - began

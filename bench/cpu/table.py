@@ -21,7 +21,7 @@ def keep(run: Path) -> Path:
     data = json.loads(run.read_text())
     machine = data["machine_info"]["attributor"]
     commit = data["commit_info"]
-    kept = {
+    stored = {
         "datetime": data["datetime"],
         "commit": commit.get("id"),
         "dirty": commit.get("dirty"),
@@ -34,7 +34,7 @@ def keep(run: Path) -> Path:
     device = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
     date = datetime.fromisoformat(data["datetime"]).date().isoformat()
     path = RESULTS / f"{date}-{device}-{str(commit.get('id'))[:9]}.json"
-    path.write_text(json.dumps(kept, indent=1) + "\n")
+    path.write_text(json.dumps(stored, indent=1) + "\n")
     return path
 
 
@@ -59,9 +59,9 @@ def table(path: Path) -> str:
             f"Measured earlier, at {', '.join(earlier)}, while the machine was not idle: {', '.join(sorted(names))}.",
             "",
         ]
-    whole = [b for b in rows if "variant" in b]
-    lines += _flows([b for b in whole if b["baseline"] == "plain forward"])
-    if records := [b for b in whole if b["baseline"] == "generate"]:
+    variants = [b for b in rows if "variant" in b]
+    lines += _flows([b for b in variants if b["baseline"] == "plain forward"])
+    if records := [b for b in variants if b["baseline"] == "generate"]:
         lines += _records(records)
     lines += _steps([b for b in rows if "rate_ratio" in b])
     return "\n".join(lines)
@@ -124,8 +124,8 @@ def _steps(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Keep the run that is given, then write the README's table."""
-    kept = [path for path in RESULTS.glob("*.json") if not path.stem.endswith("-gpu")]  # those have tables of their own
-    newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(kept)
+    runs = [path for path in RESULTS.glob("*.json") if not path.stem.endswith("-gpu")]  # those have tables of their own
+    newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(runs)
     readme = ROOT / "README.md"
     text = readme.read_text()
     begin, end = BEGIN.search(text), text.find(END)

@@ -1,4 +1,4 @@
-"""The ways to run the main job that bench_flow compares: a plain forward, the flow, and the materialised route."""
+"""The variants that bench_flow compares: a plain forward, the flow, and matrix products of attentions."""
 
 from functools import cache
 from typing import Any
@@ -20,13 +20,13 @@ def model() -> Any:
     return attributor.load_model(dtype="float32", progress=False)[0]
 
 
-def setting(tokens: int) -> tuple[Any, Tensor]:
+def load_setting(tokens: int) -> tuple[Any, Tensor]:
     """The model, and a prompt of `tokens` tokens with an answer of O behind it, (tokens + O,)."""
     ids = torch.randint(100, 40_000, (tokens + O,), generator=torch.Generator().manual_seed(0))
     return model(), ids
 
 
-def weights_of(name: str) -> attributor.Weights:
+def choose_weights(name: str) -> attributor.Weights:
     """All heads, or sixteen of 270."""
     if name == "all":
         return attributor.Weights("mean")
@@ -46,7 +46,7 @@ def flow_all(model: Any, ids: Tensor) -> attributor.Flow:
 
 def flow_sixteen(model: Any, ids: Tensor) -> attributor.Flow:
     """The flow through sixteen heads."""
-    return attributor.flow(model, ids, prompt_length=ids.numel() - O, weights=weights_of("sixteen"))
+    return attributor.flow(model, ids, prompt_length=ids.numel() - O, weights=choose_weights("sixteen"))
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def generate(model: Any, ids: Tensor) -> Tensor:
 
 def recorded(name: str, model: Any, ids: Tensor) -> attributor.Flow:
     """Generate O tokens while recording, then the flow."""
-    with attributor.record(model, weights=weights_of(name)) as recording:
+    with attributor.record(model, weights=choose_weights(name)) as recording:
         out = model.generate(ids[None, :-O], **GENERATION)
     return recording.flow(out)
 

@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from attributor import DeviceMemoryError, ImplementationError, InputError, flow_step
-from attributor._step.implementations import availability
+from attributor._step.implementations import list_availability
 from gpu import HUNG, LOST, SKIPPED
 from gpu.report import LOG, read, reason, record
 from gpu.shapes import HEADLINE, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, TUNED, TUNINGS, Step
@@ -42,7 +42,7 @@ FULL = (torch.OutOfMemoryError, DeviceMemoryError, MemoryError)
 
 def kernels() -> list[str]:
     """The kernels that can run here; a rehearsal has both, each replaced by the implementation that it names."""
-    usable = {entry.name for entry in availability() if entry.usable}
+    usable = {entry.name for entry in list_availability() if entry.usable}
     return [name for name in ("triton", "cuda") if REHEARSAL or name in usable]
 
 
@@ -233,8 +233,8 @@ def run_gradient(inputs: Inputs) -> Tensor:
 
 def run_kernel(inputs: Inputs, kernel: str) -> Tensor:
     """flow_step by one of its kernels."""
-    given = (inputs.rows, inputs.query, inputs.key, inputs.row_bias)
-    return flow_step(*given, scale=inputs.scale, impl=REHEARSAL or kernel)
+    tensors = (inputs.rows, inputs.query, inputs.key, inputs.row_bias)
+    return flow_step(*tensors, scale=inputs.scale, impl=REHEARSAL or kernel)
 
 
 def run_variant(inputs: Inputs, tuning: dict[str, int]) -> Tensor:
@@ -247,8 +247,8 @@ def run_variant(inputs: Inputs, tuning: dict[str, int]) -> Tensor:
     H, G = inputs.query.shape[0], inputs.key.shape[0]
     index = torch.arange(H, device=DEVICE) // (H // G)
     options = {"scale": inputs.scale, "kv_index": index, "power": 1.0, "window": None, "softcap": None}
-    given = (inputs.rows, inputs.query, inputs.key, inputs.row_bias, None)
-    return cuda.flow_step(*given, **options, tuning=_cuda.Tuning(**tuning))
+    tensors = (inputs.rows, inputs.query, inputs.key, inputs.row_bias, None)
+    return cuda.flow_step(*tensors, **options, tuning=_cuda.Tuning(**tuning))
 
 
 def compute_columns(inputs: Inputs, columns: Tensor, dtype: torch.dtype, block: int = 4096) -> Tensor:

@@ -1,4 +1,4 @@
-"""A pytest plugin for the GPU tests: one share of them, each outcome recorded at once, none that hangs.
+"""A pytest plugin for the GPU tests: runs a share of them, records each outcome at once and ends tests that hang.
 
 ATTRIBUTOR_GPU_SHARE=cuda:0/2 selects every second test of the CUDA kernel; "triton" and "all" work alike. Compiling
 takes most of the time and one core, so shares run beside one another. Tests with an outcome in the log are not run

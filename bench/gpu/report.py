@@ -1,4 +1,4 @@
-"""The findings of a GPU check: one JSON line for each as soon as there is one, and a Markdown page of all of them.
+"""Writes the findings of a GPU check: one JSON line each as they come, and a Markdown page of all of them.
 
 A measurement has `entries`, one for each thing that was timed in turns: {"seconds": one number a round, "amount": of
 operations or bytes, ...}, {"missing": why it could not run} or {"wrong": why its answer is wrong}. All arithmetic on

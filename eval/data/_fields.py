@@ -1,25 +1,34 @@
-"""The fields of a row: read and checked, with an error that names the field."""
+"""Reads and checks the fields of an example; an error names the field."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from attributor.eval.data._question import Document
 
-__all__ = ["FieldError", "Row", "documents_of", "identifier", "items", "pairs", "text", "text_of"]
+__all__ = [
+    "Example",
+    "FieldError",
+    "build_documents",
+    "check_list",
+    "check_text",
+    "read_id",
+    "read_pairs",
+    "read_text",
+]
 
-Row = Mapping[str, Any]
+Example = Mapping[str, Any]
 
 
 class FieldError(Exception):
-    """A field of a row that cannot be used, and what is wrong with it; never leaves this folder."""
+    """A field of an example that cannot be used, and what is wrong with it; never leaves this folder."""
 
-    def __init__(self, field: str, what: str) -> None:
-        super().__init__(f"{field}: {what}")
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
         self.field = field
-        self.what = what
+        self.reason = reason
 
 
-def text(field: str, value: Any, *, empty: bool = False) -> str:
+def check_text(field: str, value: Any, *, empty: bool = False) -> str:
     """The value, if it is text that can be encoded, with something in it or `empty`.
 
     Raises:
@@ -36,32 +45,32 @@ def text(field: str, value: Any, *, empty: bool = False) -> str:
     return value
 
 
-def text_of(row: Row, field: str, *, default: str | None = None) -> str:
-    """A field of the row without surrounding white space; `default`, if given, where it is missing, null or blank.
+def read_text(example: Example, field: str, *, default: str | None = None) -> str:
+    """A field of the example without surrounding white space; `default`, if given, where it is missing, null or blank.
 
     Raises:
         FieldError: it is not text, or missing without a default.
     """
-    value = row.get(field)
+    value = example.get(field)
     if default is not None and (value is None or (isinstance(value, str) and not value.strip())):
         return default
-    return text(field, value).strip()
+    return check_text(field, value).strip()
 
 
-def identifier(row: Row, *names: str) -> str:
-    """The row's id, under the first of the names that it has; a whole number counts as text.
+def read_id(example: Example, *names: str) -> str:
+    """The example's id, under the first of the names that it has; a whole number counts as text.
 
     Raises:
         FieldError: there is none, or it is neither text nor a whole number.
     """
-    name = next((name for name in names if row.get(name) is not None), names[0])
-    value = row.get(name)
+    name = next((name for name in names if example.get(name) is not None), names[0])
+    value = example.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return text(name, value).strip()
+    return check_text(name, value).strip()
 
 
-def items(field: str, value: Any) -> list[Any]:
+def check_list(field: str, value: Any) -> list[Any]:
     """The value, if it is a list.
 
     Raises:
@@ -72,25 +81,25 @@ def items(field: str, value: Any) -> list[Any]:
     return value
 
 
-def pairs(row: Row, field: str, first: str, second: str) -> list[tuple[Any, Any]]:
+def read_pairs(example: Example, field: str, first: str, second: str) -> list[tuple[Any, Any]]:
     """A field that is either {first: [...], second: [...]}, equally long, or a list of [first, second].
 
     Raises:
         FieldError: it is neither.
     """
-    value = row.get(field)
+    value = example.get(field)
     if isinstance(value, dict):
-        left, right = (items(f"{field}.{name}", value.get(name)) for name in (first, second))
+        left, right = (check_list(f"{field}.{name}", value.get(name)) for name in (first, second))
         if len(left) != len(right):
             raise FieldError(field, f"has {len(left)} of {first} but {len(right)} of {second}")
         return list(zip(left, right, strict=True))
-    for number, item in enumerate(items(field, value)):
+    for number, item in enumerate(check_list(field, value)):
         if not isinstance(item, list) or len(item) != 2:
             raise FieldError(f"{field}[{number}]", f"must be [{first}, {second}], got {str(item)[:40]}")
-    return [(a, b) for a, b in items(field, value)]
+    return [(a, b) for a, b in check_list(field, value)]
 
 
-def documents_of(
+def build_documents(
     field: str, paragraphs: list[tuple[str, tuple[str, ...]]], notes: list[FieldError]
 ) -> tuple[tuple[Document, ...], list[int | None]]:
     """The paragraphs that hold text, and each paragraph's place among them; None for one without text, which is noted.

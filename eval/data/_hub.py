@@ -1,11 +1,11 @@
-"""The rows of a data set on the Hugging Face hub."""
+"""Reads the examples of a data set on the Hugging Face hub."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from attributor._errors import InputError
-from attributor.eval.data._fields import Row
+from attributor.eval.data._fields import Example
 from attributor.eval.data._registry import DataSet
 
 __all__ = ["read_hub"]
@@ -13,8 +13,8 @@ __all__ = ["read_hub"]
 LOCAL = "name a local .json or .jsonl file of it instead"
 
 
-def read_hub(data_set: DataSet, config: str, split: str, limit: int | None) -> tuple[str, Iterator[Row]]:
-    """A name for reports, and the rows; with a limit only they are fetched, unless all are in the cache.
+def read_hub(data_set: DataSet, config: str, split: str, limit: int | None) -> tuple[str, Iterator[Example]]:
+    """A name for reports, and the examples; with a limit only they are fetched, unless all are in the cache.
 
     Raises:
         InputError: an unknown configuration or split, or a hub that cannot be reached.
@@ -32,8 +32,8 @@ def read_hub(data_set: DataSet, config: str, split: str, limit: int | None) -> t
     cached = Path(datasets.config.HF_DATASETS_CACHE, hub.replace("/", "___"), config).is_dir()
     streaming = limit is not None and not cached and "[" not in split  # a slice cannot be streamed
     try:
-        rows = datasets.load_dataset(hub, config, split=split, streaming=streaming)
-        return label, iter(list(islice(rows, limit)) if streaming else rows)
+        examples = datasets.load_dataset(hub, config, split=split, streaming=streaming)
+        return label, iter(list(islice(examples, limit)) if streaming else examples)
     except Exception as error:  # every layer below (hub, http, file systems, arrow) raises errors of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{label} cannot be loaded from the hub ({reason}); {LOCAL}") from error

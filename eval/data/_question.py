@@ -1,4 +1,4 @@
-"""A question with its documents and the pieces of them that are known to be needed: what every data set becomes."""
+"""A question with its documents and its evidence: the form into which every data set is brought."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Question:
-    """One row of a data set.
+    """One example of a data set, as the evaluation uses it.
 
     Attributes:
         id: unique in its data set; what a resumed run goes by.

@@ -7,19 +7,19 @@ running the file:
     TITLE          its name in messages: "MuSiQue"
     SUMMARY        one line for the list of commands
     DESCRIPTION    a paragraph for the help of its command
-    EXAMPLES       command lines for that help; what follows two spaces is a remark
+    COMMANDS       command lines for that help; what follows two spaces is a remark
     HOME           where its files are found
-    FIELDS         the fields that a row must have, for messages
+    FIELDS         the fields that an example must have, for messages
     ORDER          its place in lists, smallest first; left out: after those that have one
 
 and holds two functions:
 
-    question(row) -> (Question, notes)   the row as a question, and what was left out of it; raises FieldError
-    recognises(row) -> bool              whether a row is of this data set and of no other
+    question(example) -> (Question, notes)   the example as a question, and what was left out of it; raises FieldError
+    recognises(example) -> bool              whether an example is of this data set and of no other
 
 A data set on the Hugging Face hub also has HUB, its id there; SPLITS, {config: (split, ...)}; and DEFAULT_SPLIT,
 (config, split). WITHOUT_DATA names the data set that its command uses where neither DATA nor a split is given.
-Rows that are shipped beside the file (FILE) have no command of their own, so no SUMMARY, DESCRIPTION, EXAMPLES, HOME
+Rows that are shipped beside the file (FILE) have no command of their own, so no SUMMARY, DESCRIPTION, COMMANDS, HOME
 or FIELDS; NOTE is printed when they are used.
 """
 
@@ -31,8 +31,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from attributor._literals import LAST, SourceFile, by_name, read_package
-from attributor.eval.data._fields import FieldError, Row
+from attributor._literals import LAST, SourceFile, index_by_name, read_package
+from attributor.eval.data._fields import Example, FieldError
 from attributor.eval.data._question import Question
 
 __all__ = ["DataSet", "Reader", "data_sets"]
@@ -43,15 +43,15 @@ PACKAGE = "attributor.eval.data"
 class Reader(Protocol):
     """The functions of a data set's file."""
 
-    def question(self, row: Row) -> tuple[Question, list[FieldError]]:
-        """A row as a question, and what was left out of it.
+    def question(self, example: Example) -> tuple[Question, list[FieldError]]:
+        """An example as a question, and what was left out of it.
 
         Raises:
             FieldError: a field that cannot be used.
         """
 
-    def recognises(self, row: Row) -> bool:
-        """Whether a row is of this data set and of no other."""
+    def recognises(self, example: Example) -> bool:
+        """Whether an example is of this data set and of no other."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class DataSet:
 
     Attributes:
         module: the full name of its module.
-        file: the shipped rows, or None.
+        file: the shipped examples, or None.
         hub: its id on the hub, or "".
     """
 
@@ -70,7 +70,7 @@ class DataSet:
     order: int
     summary: str
     description: str
-    examples: tuple[str, ...]
+    commands: tuple[str, ...]
     home: str
     fields: tuple[str, ...]
     hub: str
@@ -89,7 +89,7 @@ class DataSet:
         """
         shipped = source.constant("FILE", str, "")
         hub = source.constant("HUB", str, "")
-        without = "" if shipped else None  # shipped rows have no command, so they need no help
+        without = "" if shipped else None  # shipped examples have no command, so they need no help
         return cls(
             name=source.constant("NAME", str),
             title=source.constant("TITLE", str),
@@ -97,7 +97,7 @@ class DataSet:
             order=source.constant("ORDER", int, LAST),
             summary=source.constant("SUMMARY", str, without),
             description=source.constant("DESCRIPTION", str, without),
-            examples=source.constant("EXAMPLES", tuple, () if shipped else None),
+            commands=source.constant("COMMANDS", tuple, () if shipped else None),
             home=source.constant("HOME", str, without),
             fields=source.constant("FIELDS", tuple, () if shipped else None),
             hub=hub,
@@ -116,4 +116,4 @@ class DataSet:
 @cache
 def data_sets() -> dict[str, DataSet]:
     """Every data set by its name, in the order of lists."""
-    return by_name(DataSet.of(file) for file in read_package(PACKAGE))
+    return index_by_name(DataSet.of(file) for file in read_package(PACKAGE))

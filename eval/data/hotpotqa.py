@@ -1,6 +1,15 @@
 """HotPotQA (Yang et al. 2018, https://arxiv.org/abs/1809.09600): ten paragraphs, evidence by sentence."""
 
-from attributor.eval.data._fields import FieldError, Row, documents_of, identifier, items, pairs, text, text_of
+from attributor.eval.data._fields import (
+    Example,
+    FieldError,
+    build_documents,
+    check_list,
+    check_text,
+    read_id,
+    read_pairs,
+    read_text,
+)
 from attributor.eval.data._question import Document, Question
 
 __all__ = ["question", "recognises"]
@@ -11,7 +20,7 @@ SUMMARY = "HotPotQA, or our own sample of two-hop questions: evidence by sentenc
 DESCRIPTION = """HotPotQA: ten paragraphs a question, evidence by sentence. Without DATA it is our own sample of such
 questions; with --config or --split the public data set, hotpotqa/hotpot_qa. DATA is a .json or .jsonl file, in the
 official schema or in the hub's."""
-EXAMPLES = (
+COMMANDS = (
     "attributor eval hotpotqa  our own sample of two-hop questions",
     "attributor eval hotpotqa --split validation --limit 200 --max-tokens 1900",
     "attributor eval hotpotqa hotpot_dev_distractor_v1.json --method flow,contextcite:32 --faithfulness",
@@ -27,8 +36,8 @@ WITHOUT_DATA = "sample"
 ORDER = 10
 
 
-def question(row: Row, *, separator: str = "") -> tuple[Question, list[FieldError]]:
-    """A row in the hub's schema or in the official one, and what was left out of it.
+def question(example: Example, *, separator: str = "") -> tuple[Question, list[FieldError]]:
+    """An example in the hub's schema or in the official one, and what was left out of it.
 
         the hub's:  {id, question, answer, type, level,
                      context: {title[], sentences[][]}, supporting_facts: {title[], sent_id[]}}
@@ -39,7 +48,7 @@ def question(row: Row, *, separator: str = "") -> tuple[Question, list[FieldErro
     sentence, are left out and noted.
 
     Args:
-        row: the row.
+        example: the example.
         separator: what to put between two sentences that no white space parts.
 
     Raises:
@@ -47,21 +56,21 @@ def question(row: Row, *, separator: str = "") -> tuple[Question, list[FieldErro
     """
     notes: list[FieldError] = []
     paragraphs = []
-    for i, (title, sentences) in enumerate(pairs(row, "context", "title", "sentences")):
-        title = text(f"context, title {i + 1}", title, empty=True)
+    for i, (title, sentences) in enumerate(read_pairs(example, "context", "title", "sentences")):
+        title = check_text(f"context, title {i + 1}", title, empty=True)
         field = f"context, sentences of paragraph {i + 1}"
-        pieces = [text(field, sentence, empty=True) for sentence in items(field, sentences)]
+        pieces = [check_text(field, sentence, empty=True) for sentence in check_list(field, sentences)]
         paragraphs.append((title, _parted(pieces, separator)))
-    documents, _ = documents_of("context", paragraphs, notes)
+    documents, _ = build_documents("context", paragraphs, notes)
     return (
         Question(
-            id=identifier(row, "id", "_id"),
-            text=text_of(row, "question"),
-            answer=text_of(row, "answer"),
+            id=read_id(example, "id", "_id"),
+            text=read_text(example, "question"),
+            answer=read_text(example, "answer"),
             documents=documents,
-            gold=_gold(row, documents, notes),
-            kind=text_of(row, "type", default=""),
-            level=text_of(row, "level", default=""),
+            gold=_gold(example, documents, notes),
+            kind=read_text(example, "type", default=""),
+            level=read_text(example, "level", default=""),
         ),
         notes,
     )
@@ -78,14 +87,14 @@ def _parted(sentences: list[str], separator: str) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def _gold(row: Row, documents: tuple[Document, ...], notes: list[FieldError]) -> frozenset[tuple[int, int]]:
+def _gold(example: Example, documents: tuple[Document, ...], notes: list[FieldError]) -> frozenset[tuple[int, int]]:
     """The supporting facts as (document, piece); equal sentences under equal titles are all evidence."""
     field = "supporting_facts"
-    facts = pairs(row, field, "title", "sent_id")
+    facts = read_pairs(example, field, "title", "sent_id")
     lost: list[FieldError] = []
     gold: set[tuple[int, int]] = set()
     for title, number in facts:
-        title = text(field, title, empty=True)
+        title = check_text(field, title, empty=True)
         if not isinstance(number, int) or isinstance(number, bool):
             raise FieldError(field, f"sent_id must be a whole number, got {str(number)[:40]!r}")
         named = [d for d, document in enumerate(documents) if document.title == title]
@@ -99,11 +108,11 @@ def _gold(row: Row, documents: tuple[Document, ...], notes: list[FieldError]) ->
         else:
             lost.append(FieldError(field, f"{title!r} has no sentence {number} with text"))
     if not gold:
-        raise FieldError(field, lost[0].what if lost else "is empty")
+        raise FieldError(field, lost[0].reason if lost else "is empty")
     notes += lost
     return frozenset(gold)
 
 
-def recognises(row: Row) -> bool:
-    """Whether a row is HotPotQA's and not, by its other fields, 2WikiMultihopQA's."""
-    return "context" in row and "supporting_facts" in row and "level" in row and "evidences" not in row
+def recognises(example: Example) -> bool:
+    """Whether an example is HotPotQA's and not, by its other fields, 2WikiMultihopQA's."""
+    return "context" in example and "supporting_facts" in example and "level" in example and "evidences" not in example

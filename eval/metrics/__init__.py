@@ -1,10 +1,10 @@
-"""From the scores of a run to numbers: evidence metrics, bootstrap intervals, summaries. numpy and scipy only."""
+"""The metrics of a run: evidence metrics, bootstrap intervals, summaries. numpy and scipy only."""
 
-from attributor.eval.metrics.answers import exact_match, f1, says
-from attributor.eval.metrics.case_arrays import BINS, DROPS, Scored, are_indices, main_aggregation, score_cases
+from attributor.eval.metrics.answers import contains_expected, exact_match, f1
+from attributor.eval.metrics.case_arrays import BINS, DROPS, CaseArrays, are_indices, main_aggregation, measure_cases
 from attributor.eval.metrics.evidence import LEVELS, MAIN, METRICS, linear_datamodeling_score
 from attributor.eval.metrics.intervals import RESAMPLES, SEED, mean_intervals
-from attributor.eval.metrics.summary import Running, summarize, summary_of
+from attributor.eval.metrics.summary import RunningMetrics, summarize, summarize_arrays
 
 __all__ = [
     "BINS",
@@ -14,16 +14,16 @@ __all__ = [
     "METRICS",
     "RESAMPLES",
     "SEED",
-    "Running",
-    "Scored",
+    "CaseArrays",
+    "RunningMetrics",
     "are_indices",
+    "contains_expected",
     "exact_match",
     "f1",
     "linear_datamodeling_score",
     "main_aggregation",
     "mean_intervals",
-    "says",
-    "score_cases",
+    "measure_cases",
     "summarize",
-    "summary_of",
+    "summarize_arrays",
 ]

@@ -5,7 +5,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["exact_match", "f1", "normalise", "says"]
+__all__ = ["contains_expected", "exact_match", "f1", "normalise"]
 
 CLOSED = frozenset({"yes", "no", "noanswer"})  # these are right or wrong, never partly right
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -25,14 +25,14 @@ def exact_match(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
     return int(normalise(answer) in {normalise(text) for text in (expected, *aliases)})
 
 
-def says(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
+def contains_expected(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
     """1 where the normalised answer holds the expected one, or an alias, as whole words, else 0.
 
     For models that answer in sentences, where an exact match is never reached. Yes and no have to come first.
     """
     written = normalise(answer)
-    wanted = [text for text in map(normalise, (expected, *aliases)) if text]
-    return int(any(written.split()[:1] == [w] if w in CLOSED else f" {w} " in f" {written} " for w in wanted))
+    answers = [text for text in map(normalise, (expected, *aliases)) if text]
+    return int(any(written.split()[:1] == [w] if w in CLOSED else f" {w} " in f" {written} " for w in answers))
 
 
 def f1(answer: str, expected: str, aliases: Sequence[str] = ()) -> float:
@@ -46,9 +46,9 @@ def f1(answer: str, expected: str, aliases: Sequence[str] = ()) -> float:
 def _f1(answer: str, expected: str) -> float:
     if answer != expected and (answer in CLOSED or expected in CLOSED):
         return 0.0
-    written, wanted = answer.split(), expected.split()
-    shared = (Counter(written) & Counter(wanted)).total()
+    answer_words, expected_words = answer.split(), expected.split()
+    shared = (Counter(answer_words) & Counter(expected_words)).total()
     if not shared:
         return 0.0
-    precision, recall = shared / len(written), shared / len(wanted)
+    precision, recall = shared / len(answer_words), shared / len(expected_words)
     return 2 * precision * recall / (precision + recall)

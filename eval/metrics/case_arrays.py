@@ -1,4 +1,4 @@
-"""The cases of a run as arrays, rows x methods: what summaries, intervals and plots are made from."""
+"""The cases of a run as arrays, cases x methods: the input of summaries, intervals and plots."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,17 @@ import numpy.typing as npt
 
 from attributor.eval.metrics.evidence import LEVELS, METRICS, Ranking, precision_recall
 
-__all__ = ["BINS", "DROPS", "Column", "Scored", "are_indices", "main_aggregation", "says", "score_cases", "usable"]
+__all__ = [
+    "BINS",
+    "DROPS",
+    "CaseArrays",
+    "Column",
+    "are_indices",
+    "are_scores",
+    "main_aggregation",
+    "measure_cases",
+    "own_answer_is_right",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,13 +39,13 @@ class Column:
 
 
 @dataclass
-class Scored:
-    """The done cases of a run, n rows; NaN where a row has no value.
+class CaseArrays:
+    """The done cases of a run, n of them; NaN where a case has no value.
 
     Attributes:
-        ids: of the rows.
-        gold: of the rows: the gold pieces, which tells whether two runs ranked the same thing.
-        kind, level: of the rows, "" where unknown.
+        ids: of the cases.
+        gold: of the cases: the gold pieces, which tells whether two runs ranked the same thing.
+        kind, level: of the cases, "" where unknown.
         em, says, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
         methods: by name, with the main aggregation of each.
         columns: what was ranked.
@@ -47,7 +57,7 @@ class Scored:
         reads: by method, whether it uses the shared read.
         peak_bytes: the largest that was seen.
         ablations: what the faithfulness numbers were measured with: (convention, masks, seed), each once.
-        counts: cases, done, skipped, failed, and rows that metrics leave out: no_gold, all_gold, unusable.
+        counts: cases, done, skipped, failed, and cases that metrics leave out: no_gold, all_gold, unusable.
     """
 
     ids: list[str]
@@ -76,29 +86,29 @@ class Scored:
 
     def column(self, method: str, unit: str = "sentence", aggregation: str | None = None) -> int | None:
         """The number of a column; of the main aggregation where none is given; None where there is no such column."""
-        wanted = Column(unit, method, self.methods[method] if aggregation is None else aggregation)
-        return self.columns.index(wanted) if wanted in self.columns else None
+        column = Column(unit, method, self.methods[method] if aggregation is None else aggregation)
+        return self.columns.index(column) if column in self.columns else None
 
     def main(self, metric: str) -> Floats:
         """(n, methods): a metric by sentence, in the main aggregation of each method."""
-        found = np.full((len(self.ids), len(self.methods)), np.nan)
+        values = np.full((len(self.ids), len(self.methods)), np.nan)
         for i, method in enumerate(self.methods):
             if (column := self.column(method)) is not None:
-                found[:, i] = self.values[metric][:, column]
-        return found
+                values[:, i] = self.values[metric][:, column]
+        return values
 
 
-def main_aggregation(there: Iterable[str], wanted: str = "sum") -> str:
-    """The aggregation that stands for a method: the wanted one, or a segment method's only one, or the first."""
-    names = list(there)
-    return wanted if wanted in names else "segment" if "segment" in names or not names else names[0]
+def main_aggregation(available: Iterable[str], preferred: str = "sum") -> str:
+    """The aggregation that stands for a method: the preferred one, or a segment method's only one, or the first."""
+    names = list(available)
+    return preferred if preferred in names else "segment" if "segment" in names or not names else names[0]
 
 
-def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored:
+def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> CaseArrays:
     """Compute every metric of every case.
 
     Args:
-        cases: records of a run, see README.md; those that are not done are counted.
+        cases: records of a run, see eval/README.md; those that are not done are counted.
         main: the aggregation of token methods that tables and plots show first.
     """
     done = [case for case in cases if case.get("status") == "done"]
@@ -113,13 +123,13 @@ def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored
     def nothing(*shape: int) -> Floats:
         return np.full((n, *shape), np.nan)
 
-    scored = Scored(
+    arrays = CaseArrays(
         ids=[str(case.get("id")) for case in done],
         gold=[tuple(sorted(case.get("gold") or ())) for case in done],
         kind=[str(case.get("kind") or "") for case in done],
         level=[str(case.get("level") or "") for case in done],
         em=np.array([_number(case.get("em")) for case in done], np.float64),
-        says=np.array([_number(says(case)) for case in done], np.float64),
+        says=np.array([_number(own_answer_is_right(case)) for case in done], np.float64),
         f1=np.array([_number(case.get("f1")) for case in done], np.float64),
         verified=np.array([_number(case.get("verified")) for case in done], np.float64),
         methods=methods,
@@ -134,22 +144,22 @@ def score_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Scored
         drops=nothing(m, len(DROPS)),
         lds=nothing(m),
     )
-    scored.counts["cases"] = len(cases)
+    arrays.counts["cases"] = len(cases)
     for case in cases:
         if (status := case.get("status")) in ("done", "skipped", "failed"):
-            scored.counts[str(status)] += 1
+            arrays.counts[str(status)] += 1
     place = {column: i for i, column in enumerate(columns)}
-    for row, case in enumerate(done):
-        _rank(scored, row, case, place)
-        _cost(scored, row, case)
-        _ablate(scored, row, case)
-    return scored
+    for index, case in enumerate(done):
+        _fill_metrics(arrays, index, case, place)
+        _fill_costs(arrays, index, case)
+        _fill_ablations(arrays, index, case)
+    return arrays
 
 
-def says(case: Mapping[str, Any]) -> float | None:
+def own_answer_is_right(case: Mapping[str, Any]) -> float | None:
     """Whether the model's own answer holds the expected one, as far as the record tells: else whether it is that."""
-    found = case.get("says")
-    return case.get("em") if found is None else found
+    contained = case.get("says")
+    return case.get("em") if contained is None else contained
 
 
 def _number(value: Any) -> float:
@@ -157,8 +167,8 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else np.nan
 
 
-def _rank(scored: Scored, row: int, case: Mapping[str, Any], place: Mapping[Column, int]) -> None:
-    """Fill in the metrics of one row."""
+def _fill_metrics(arrays: CaseArrays, index: int, case: Mapping[str, Any], place: Mapping[Column, int]) -> None:
+    """Fill in the metrics of one case."""
     fine = True
     for unit, key, pieces, gold_key in UNITS:
         S, gold = len(case.get(pieces) or ()), list(case.get(gold_key) or ())
@@ -166,24 +176,24 @@ def _rank(scored: Scored, row: int, case: Mapping[str, Any], place: Mapping[Colu
             fine = False
             continue
         if len(gold) in (0, S):
-            scored.counts["all_gold" if gold else "no_gold"] += unit == "sentence"
+            arrays.counts["all_gold" if gold else "no_gold"] += unit == "sentence"
             continue
-        given = {
+        scores_of = {
             Column(unit, name, how): scores
             for name, record in (case.get("methods") or {}).items()
             for how, scores in (record.get(key) or {}).items()
         }
-        fit = {column: scores for column, scores in given.items() if column in place and usable(scores, S)}
-        fine &= len(fit) == len(given)
-        if not fit:
+        rankable = {column: scores for column, scores in scores_of.items() if column in place and are_scores(scores, S)}
+        fine &= len(rankable) == len(scores_of)
+        if not rankable:
             continue
-        ranking = Ranking.of(np.array(list(fit.values()), np.float64), gold)
-        where = [place[column] for column in fit]
+        ranking = Ranking.of(np.array(list(rankable.values()), np.float64), gold)
+        where = [place[column] for column in rankable]
         for metric, compute in METRICS.items():
-            scored.values[metric][row, where] = compute(ranking)
+            arrays.values[metric][index, where] = compute(ranking)
         if unit == "sentence":
-            _distribute(scored, row, list(fit), ranking)
-    scored.counts["unusable"] += not fine
+            _fill_curves(arrays, index, list(rankable), ranking)
+    arrays.counts["unusable"] += not fine
 
 
 def are_indices(gold: Sequence[Any], S: int) -> bool:
@@ -191,7 +201,7 @@ def are_indices(gold: Sequence[Any], S: int) -> bool:
     return len(set(gold)) == len(gold) and all(isinstance(g, int) and 0 <= g < S for g in gold)
 
 
-def usable(scores: Any, S: int) -> bool:
+def are_scores(scores: Any, S: int) -> bool:
     """Whether these are S finite numbers."""
     if not isinstance(scores, list) or len(scores) != S:
         return False
@@ -201,46 +211,46 @@ def usable(scores: Any, S: int) -> bool:
         return False
 
 
-def _distribute(scored: Scored, row: int, columns: Sequence[Column], ranking: Ranking) -> None:
-    """Fill in the curve and the place of the first gold sentence of one row."""
-    names = list(scored.methods)
-    mine = [i for i, column in enumerate(columns) if scored.methods[column.method] == column.aggregation]
+def _fill_curves(arrays: CaseArrays, index: int, columns: Sequence[Column], ranking: Ranking) -> None:
+    """Fill in the curve and the place of the first gold sentence of one case."""
+    names = list(arrays.methods)
+    mine = [i for i, column in enumerate(columns) if arrays.methods[column.method] == column.aggregation]
     where = [names.index(columns[i].method) for i in mine]
-    scored.curve[row, where] = precision_recall(ranking)[mine]
+    arrays.curve[index, where] = precision_recall(ranking)[mine]
     edges = np.searchsorted(BINS, np.arange(1, ranking.pieces + 1))
     first = np.zeros((len(mine), len(BINS) + 1))
     np.add.at(first.T, edges, ranking.first[mine].T)
-    scored.first[row, where] = first
+    arrays.first[index, where] = first
 
 
-def _cost(scored: Scored, row: int, case: Mapping[str, Any]) -> None:
-    """Fill in what the methods of one row cost."""
+def _fill_costs(arrays: CaseArrays, index: int, case: Mapping[str, Any]) -> None:
+    """Fill in what the methods of one case cost."""
     read, plain = _number(case.get("seconds_read")), _number(case.get("seconds_plain"))
     peak = case.get("peak_bytes")
     if isinstance(peak, (int, float)):
-        scored.peak_bytes = max(scored.peak_bytes or 0, int(peak))
-    for i, name in enumerate(scored.methods):
+        arrays.peak_bytes = max(arrays.peak_bytes or 0, int(peak))
+    for i, name in enumerate(arrays.methods):
         record = (case.get("methods") or {}).get(name)
         if record is None:
             continue
         reads = bool(record.get("reads"))
-        scored.reads[name] = scored.reads.get(name, False) or reads
+        arrays.reads[name] = arrays.reads.get(name, False) or reads
         own = _number(record.get("seconds"))
-        scored.seconds[row, i] = own
-        scored.total[row, i] = own + read if reads else own
-        scored.multiple[row, i] = scored.total[row, i] / plain if plain > 0 else np.nan
-        scored.passes[row, i] = _number(record.get("passes"))
+        arrays.seconds[index, i] = own
+        arrays.total[index, i] = own + read if reads else own
+        arrays.multiple[index, i] = arrays.total[index, i] / plain if plain > 0 else np.nan
+        arrays.passes[index, i] = _number(record.get("passes"))
 
 
-def _ablate(scored: Scored, row: int, case: Mapping[str, Any]) -> None:
-    """Fill in what was measured by ablation on one row."""
+def _fill_ablations(arrays: CaseArrays, index: int, case: Mapping[str, Any]) -> None:
+    """Fill in what was measured by ablation on one case."""
     measured = case.get("faithfulness")
     if not measured:
         return
     how = (str(measured.get("convention")), int(measured.get("masks") or 0), int(measured.get("seed") or 0))
-    if how not in scored.ablations:
-        scored.ablations.append(how)
-    for i, name in enumerate(scored.methods):
+    if how not in arrays.ablations:
+        arrays.ablations.append(how)
+    for i, name in enumerate(arrays.methods):
         drops = (measured.get("drops") or {}).get(name) or {}
-        scored.drops[row, i] = [_number(drops.get(str(k))) for k in DROPS]
-        scored.lds[row, i] = _number((measured.get("lds") or {}).get(name))
+        arrays.drops[index, i] = [_number(drops.get(str(k))) for k in DROPS]
+        arrays.lds[index, i] = _number((measured.get("lds") or {}).get(name))

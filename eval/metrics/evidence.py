@@ -1,6 +1,6 @@
-"""How well scores find the gold pieces of a prompt, row by row; README.md of this folder has the formulas.
+"""How well scores find the gold pieces of one prompt; eval/README.md has the formulas.
 
-Letters: M methods (or aggregations) that scored the same row, S pieces (sentences or documents), G of them gold.
+Letters: M methods (or aggregations) that scored the same case, S pieces (sentences or documents), G of them gold.
 Every value is its expectation over all orders of the pieces with tied scores, so it cannot depend on how the pieces
 were listed. For what is linear in the ranks (AUROC) that is the same as giving ties their average rank.
 """
@@ -28,7 +28,7 @@ __all__ = [
     "full_support",
     "linear_datamodeling_score",
     "measure",
-    "measure_row",
+    "measure_case",
     "precision",
     "precision_recall",
     "recall",
@@ -44,7 +44,7 @@ LEVELS.setflags(write=False)
 
 @dataclass(frozen=True)
 class Ranking:
-    """The pieces of one row from the highest score to the lowest, under M methods.
+    """The pieces of one case from the highest score to the lowest, under M methods.
 
     Attributes:
         chance: (M, S), the expected number of gold pieces, 0 to 1, at each rank.
@@ -113,7 +113,7 @@ class Ranking:
         return np.arange(1, self.pieces + 1, dtype=np.float64)
 
     @cached_property
-    def found(self) -> Floats:
+    def gold_found(self) -> Floats:
         """(M, S): the expected number of gold pieces up to each rank."""
         return np.cumsum(self.chance, axis=1)
 
@@ -135,10 +135,10 @@ class Ranking:
 
 
 def _check_gold(gold: Sequence[int], S: int) -> npt.NDArray[np.int64]:
-    given = np.asarray(list(gold))
-    if given.size and (given.ndim != 1 or given.dtype.kind not in "iu"):
+    indices = np.asarray(list(gold))
+    if indices.size and (indices.ndim != 1 or indices.dtype.kind not in "iu"):
         raise InputError(f"gold must be indices of pieces, got {gold!r}")
-    picked = given.astype(np.int64)
+    picked = indices.astype(np.int64)
     if picked.size and not (picked.min() >= 0 and picked.max() < S and len(np.unique(picked)) == len(picked)):
         raise InputError(f"gold must be different indices from 0 to {S - 1}, got {sorted(picked.tolist())}")
     return picked
@@ -163,12 +163,12 @@ def auroc(ranking: Ranking) -> Floats:
 
 def precision(ranking: Ranking, k: int) -> Floats:
     """Precision@k: gold pieces among the first k, over k, also where there are fewer than k pieces; (M,), 0 to 1."""
-    return np.asarray(ranking.found[:, min(k, ranking.pieces) - 1] / k)
+    return np.asarray(ranking.gold_found[:, min(k, ranking.pieces) - 1] / k)
 
 
 def recall(ranking: Ranking, k: int) -> Floats:
     """Recall@k: gold pieces among the first k, over G; (M,), 0 to 1."""
-    return np.asarray(ranking.found[:, min(k, ranking.pieces) - 1] / ranking.gold)
+    return np.asarray(ranking.gold_found[:, min(k, ranking.pieces) - 1] / ranking.gold)
 
 
 def full_support(ranking: Ranking, k: int) -> Floats:
@@ -177,7 +177,7 @@ def full_support(ranking: Ranking, k: int) -> Floats:
 
 
 def reciprocal_rank(ranking: Ranking) -> Floats:
-    """1 / rank of the first gold piece, whose mean over rows is MRR; (M,), 0 to 1."""
+    """1 / rank of the first gold piece, whose mean over cases is MRR; (M,), 0 to 1."""
     return np.asarray((ranking.first / ranking.ranks).sum(axis=1))
 
 
@@ -188,15 +188,15 @@ def first_rank(ranking: Ranking) -> Floats:
 
 def precision_recall(ranking: Ranking) -> Floats:
     """The interpolated precision-recall curve, (M, len(LEVELS)): the best precision at this recall or a higher one."""
-    precisions = ranking.found / ranking.ranks
+    precisions = ranking.gold_found / ranking.ranks
     best = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
-    reached = ranking.found / ranking.gold
+    reached = ranking.gold_found / ranking.gold
     # The rank where a recall is first reached; a hair less, because a sum of chances may fall short of its integer.
     places = np.stack([np.searchsorted(row, LEVELS - 1e-9) for row in reached])
     return np.asarray(np.take_along_axis(best, np.minimum(places, ranking.pieces - 1), axis=1))
 
 
-def _at(metric: Callable[[Ranking, int], Floats], k: int) -> Callable[[Ranking], Floats]:
+def _cut_at(metric: Callable[[Ranking, int], Floats], k: int) -> Callable[[Ranking], Floats]:
     return lambda ranking: metric(ranking, k)
 
 
@@ -204,20 +204,20 @@ METRICS: Mapping[str, Callable[[Ranking], Floats]] = MappingProxyType(
     {
         "ap": average_precision,
         "auroc": auroc,
-        "first_is_gold": _at(precision, 1),
+        "first_is_gold": _cut_at(precision, 1),
         "r_precision": lambda ranking: precision(ranking, ranking.gold),
         "mrr": reciprocal_rank,
         "first_rank": first_rank,
-        **{f"precision@{k}": _at(precision, k) for k in CUTS[1:]},
-        **{f"recall@{k}": _at(recall, k) for k in CUTS},
-        **{f"full_support@{k}": _at(full_support, k) for k in CUTS},
+        **{f"precision@{k}": _cut_at(precision, k) for k in CUTS[1:]},
+        **{f"recall@{k}": _cut_at(recall, k) for k in CUTS},
+        **{f"full_support@{k}": _cut_at(full_support, k) for k in CUTS},
     }
 )
 MAIN = ("ap", "auroc", "first_is_gold", "r_precision", "full_support@5", "mrr")  # what a table shows
 
 
 def measure(scores: Any, gold: Sequence[int], names: Sequence[str] = tuple(METRICS)) -> dict[str, Floats]:
-    """Several metrics of one row under M methods at once.
+    """Several metrics of one case under M methods at once.
 
     Args:
         scores: (M, S) or (S,), finite.
@@ -234,8 +234,8 @@ def measure(scores: Any, gold: Sequence[int], names: Sequence[str] = tuple(METRI
     return {name: METRICS[name](ranking) for name in names}
 
 
-def measure_row(scores: Any, gold: Sequence[int]) -> dict[str, float | None]:
-    """Every metric of one row under one method; all are None where the row has no gold piece or nothing else.
+def measure_case(scores: Any, gold: Sequence[int]) -> dict[str, float | None]:
+    """Every metric of one case under one method; all are None where the case has no gold piece or nothing else.
 
     Raises:
         InputError: as `Ranking.of`, but for the number of gold pieces.
@@ -246,31 +246,31 @@ def measure_row(scores: Any, gold: Sequence[int]) -> dict[str, float | None]:
     return {name: float(value[0]) for name, value in measure(scores, gold).items()}
 
 
-def linear_datamodeling_score(scores: Any, kept: Any, effects: Any) -> float | None:
-    """LDS of one row: how well sums of scores predict what is left of the answer (Park et al. 2023, TRAK).
+def linear_datamodeling_score(scores: Any, masks: Any, effects: Any) -> float | None:
+    """LDS of one case: how well sums of scores predict what is left of the answer (Park et al. 2023, TRAK).
 
     Args:
         scores: (S,), finite.
-        kept: (M, S) of 0 and 1: which pieces each of M ablated prompts kept.
+        masks: (M, S) of 0 and 1: which pieces each of M ablated prompts kept.
         effects: (M,), finite: what was measured with each, such as the answer's log-probability.
 
     Returns:
-        The Spearman correlation of ``kept @ scores`` with `effects`, ties by average rank, -1 to 1. 0 where the
+        The Spearman correlation of ``masks @ scores`` with `effects`, ties by average rank, -1 to 1. 0 where the
         prediction is the same for every mask (it says nothing); None where the effects are (there is nothing to say).
 
     Raises:
         InputError: shapes that do not fit, fewer than two masks, or a number that is not finite.
     """
-    given, masks, measured = (np.asarray(x, np.float64) for x in (scores, kept, effects))
-    if given.ndim != 1 or masks.ndim != 2 or masks.shape != (measured.size, given.size) or measured.ndim != 1:
+    values, masks, measured = (np.asarray(x, np.float64) for x in (scores, masks, effects))
+    if values.ndim != 1 or masks.ndim != 2 or masks.shape != (measured.size, values.size) or measured.ndim != 1:
         raise InputError(
-            f"LDS takes scores (S,), kept (M, S) and effects (M,), got {given.shape}, {masks.shape}, {measured.shape}"
+            f"LDS takes scores (S,), masks (M, S) and effects (M,), got {values.shape}, {masks.shape}, {measured.shape}"
         )
-    if len(measured) < 2 or not (np.isfinite(given).all() and np.isfinite(measured).all()):
+    if len(measured) < 2 or not (np.isfinite(values).all() and np.isfinite(measured).all()):
         raise InputError(f"LDS needs two masks or more and finite numbers, got {len(measured)} masks")
-    predicted = masks @ given
+    predicted = masks @ values
     # Sums of the same scores in another order differ in the last bits; that must not pass for a prediction.
-    scale = np.abs(given).sum()
+    scale = np.abs(values).sum()
     predicted = np.round(predicted / scale, 12) if scale > 0 else predicted
     a, b = (_average_ranks(x) - (len(measured) + 1) / 2 for x in (predicted, measured))
     if not b.any():

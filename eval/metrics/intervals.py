@@ -1,7 +1,7 @@
-"""Bootstrap intervals over rows: the 2.5th and 97.5th percentile of means over rows drawn with replacement.
+"""Bootstrap intervals over cases: the 2.5th and 97.5th percentile of means over cases drawn with replacement.
 
-Percentile and not BCa: over bounded metrics and tens of rows the two differ by less than the width's own noise, and the
-percentile interval of many columns is one matrix product.
+Percentile and not BCa: over bounded metrics and tens of cases the two differ by less than the width's own noise, and
+the percentile interval of many columns is one matrix product.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ __all__ = ["RESAMPLES", "SEED", "Interval", "mean_intervals", "median_interval"]
 
 RESAMPLES, SEED = 10_000, 0
 LEVEL = 95  # percent
-CHUNK = 2_000_000  # rows drawn at a time, which bounds the memory
+CHUNK = 2_000_000  # cases drawn at a time, which bounds the memory
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean (or median) over n rows with its 95% interval; without one where n < 2, without a value where n = 0."""
+    """A mean (or median) over n cases with its 95% interval; without one where n < 2, without a value where n = 0."""
 
     value: float | None
     low: float | None
@@ -42,13 +42,13 @@ def _short(value: float | None) -> float | None:
 def mean_intervals(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> list[Interval]:
     """The mean of every column with its interval.
 
-    All columns with the same rows share the same draws, so intervals of differences are paired where the columns hold
-    differences of the same row.
+    All columns with the same cases share the same draws, so intervals of differences are paired where the columns hold
+    differences of the same case.
 
     Args:
-        values: (n, C); NaN where a row has no value in a column.
-        resamples: how often n rows are drawn.
-        seed: of the draws; the same seed and the same rows give the same interval.
+        values: (n, C); NaN where a case has no value in a column.
+        resamples: how often n cases are drawn.
+        seed: of the draws; the same seed and the same cases give the same interval.
 
     Raises:
         InputError: not a matrix, or resamples < 1.
@@ -56,7 +56,7 @@ def mean_intervals(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int 
     table = np.asarray(values, np.float64)
     if table.ndim != 2 or resamples < 1:
         raise InputError(f"needs a matrix (n, C) and resamples >= 1, got {table.shape} and {resamples}")
-    found = [Interval(None, None, None, 0)] * table.shape[1]
+    intervals = [Interval(None, None, None, 0)] * table.shape[1]
     there = ~np.isnan(table)
     patterns: dict[bytes, list[int]] = {}
     for column in range(table.shape[1]):
@@ -64,12 +64,14 @@ def mean_intervals(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int 
     for columns in patterns.values():
         rows = there[:, columns[0]]
         if n := int(rows.sum()):
-            for column, interval in zip(columns, _same_rows(table[rows][:, columns], n, resamples, seed), strict=True):
-                found[column] = interval
-    return found
+            for column, interval in zip(
+                columns, _column_intervals(table[rows][:, columns], n, resamples, seed), strict=True
+            ):
+                intervals[column] = interval
+    return intervals
 
 
-def _same_rows(values: Floats, n: int, resamples: int, seed: int) -> Iterator[Interval]:
+def _column_intervals(values: Floats, n: int, resamples: int, seed: int) -> Iterator[Interval]:
     """Intervals of columns (n, C) without NaN."""
     means = values.mean(axis=0)
     if n < 2:
@@ -82,7 +84,7 @@ def _same_rows(values: Floats, n: int, resamples: int, seed: int) -> Iterator[In
 
 
 def _counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each of n rows was drawn, (some, n) at a time."""
+    """How often each of n cases was drawn, (some, n) at a time."""
     generator = np.random.default_rng(seed)
     most = max(CHUNK // n, 1)
     for done in range(0, resamples, most):
@@ -92,19 +94,19 @@ def _counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def median_interval(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """The median of (n,) numbers with its interval; for seconds, where one slow row should not count."""
-    given = np.asarray(values, np.float64)
-    given = given[~np.isnan(given)]
-    n = len(given)
+    """The median of (n,) numbers with its interval; for seconds, where one slow case should not count."""
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known)]
+    n = len(known)
     if n == 0:
         return Interval(None, None, None, 0)
     if n == 1:
-        return Interval(float(given[0]), None, None, 1)
+        return Interval(float(known[0]), None, None, 1)
     most = max(CHUNK // n, 1)
     generator = np.random.default_rng(seed)
     medians = [
-        np.median(given[generator.integers(0, n, (min(most, resamples - done), n))], axis=1)
+        np.median(known[generator.integers(0, n, (min(most, resamples - done), n))], axis=1)
         for done in range(0, resamples, most)
     ]
     low, high = np.percentile(np.concatenate(medians), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return Interval(float(np.median(given)), float(low), float(high), n)
+    return Interval(float(np.median(known)), float(low), float(high), n)

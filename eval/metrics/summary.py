@@ -1,4 +1,4 @@
-"""A run in numbers: means over rows with intervals, by stratum, paired differences, faithfulness and costs."""
+"""Summarizes a run: means over cases with intervals, by stratum, paired differences, faithfulness and costs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ import numpy.typing as npt
 
 from attributor.eval.metrics.case_arrays import (
     DROPS,
-    Scored,
+    CaseArrays,
     are_indices,
+    are_scores,
     main_aggregation,
-    says,
-    score_cases,
-    usable,
+    measure_cases,
+    own_answer_is_right,
 )
 from attributor.eval.metrics.evidence import MAIN, METRICS, measure
 from attributor.eval.metrics.intervals import RESAMPLES, SEED, mean_intervals, median_interval
 
-__all__ = ["SECONDARY", "VERSION", "Running", "strata", "summarize", "summary_of"]
+__all__ = ["SECONDARY", "VERSION", "RunningMetrics", "split_strata", "summarize", "summarize_arrays"]
 
 VERSION = 1  # of the keys
-SECONDARY = 1_000  # resamples at most, for all but the main metrics by sentence over all rows
+SECONDARY = 1_000  # resamples at most, for all but the main metrics by sentence over all cases
 MOST_STRATA = 12  # of kinds, and of levels: the most frequent ones
 LEVELS = ("easy", "medium", "hard")  # in this order, and others behind them
 
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 def summarize(
     cases: Sequence[Mapping[str, Any]], *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Any]:
-    """Everything that a run says, ready for JSON (no NaN); README.md describes the keys.
+    """Everything that a run says, ready for JSON (no NaN); eval/README.md describes the keys.
 
     Args:
         cases: records of a run, in any order; a later record does not replace an earlier one of the same id here.
@@ -41,32 +41,34 @@ def summarize(
         resamples: of the main metrics' intervals; the others take at most SECONDARY.
         seed: of the resamples.
     """
-    return summary_of(score_cases(cases, main), main=main, resamples=resamples, seed=seed)
+    return summarize_arrays(measure_cases(cases, main), main=main, resamples=resamples, seed=seed)
 
 
-def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED) -> dict[str, Any]:
+def summarize_arrays(
+    arrays: CaseArrays, *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Any]:
     """`summarize` for cases whose metrics are computed already."""
-    groups = strata(scored)
+    groups = split_strata(arrays)
     fewer = min(resamples, SECONDARY)
     methods: dict[str, Any] = {
-        name: {"main": how, "best": how, "sentence": {}, "document": {}} for name, how in scored.methods.items()
+        name: {"main": how, "best": how, "sentence": {}, "document": {}} for name, how in arrays.methods.items()
     }
-    for stratum, rows in groups.items():
+    for stratum, members in groups.items():
         for unit in ("sentence", "document"):
             primary = stratum == "all" and unit == "sentence"
             shown = METRICS if stratum == "all" else MAIN
             if primary:
-                _fill(methods, scored, unit, stratum, rows, MAIN, resamples, seed)
+                _fill_intervals(methods, arrays, unit, stratum, members, MAIN, resamples, seed)
             others = [metric for metric in shown if not (primary and metric in MAIN)]
-            _fill(methods, scored, unit, stratum, rows, others, fewer, seed)
-    costs, faithful = _costs(scored, fewer, seed), _faithfulness(scored, resamples, seed)
-    for name, found_method in methods.items():
-        found_method["best"] = _best(found_method)
-        found_method["costs"], found_method["faithfulness"] = costs[name], faithful.get(name)
-    own = mean_intervals(np.stack([scored.em, scored.says, scored.f1, scored.verified], axis=1), fewer, seed)
+            _fill_intervals(methods, arrays, unit, stratum, members, others, fewer, seed)
+    costs, faithful = _summarize_costs(arrays, fewer, seed), _summarize_faithfulness(arrays, resamples, seed)
+    for name, method in methods.items():
+        method["best"] = _best_aggregation(method)
+        method["costs"], method["faithfulness"] = costs[name], faithful.get(name)
+    own = mean_intervals(np.stack([arrays.em, arrays.says, arrays.f1, arrays.verified], axis=1), fewer, seed)
     return {
         "version": VERSION,
-        "counts": dict(scored.counts),
+        "counts": dict(arrays.counts),
         "settings": {
             "main": main,
             "interval": "95% percentile bootstrap over rows",
@@ -74,84 +76,84 @@ def summary_of(scored: Scored, *, main: str = "sum", resamples: int = RESAMPLES,
             "secondary_resamples": fewer,
             "seed": seed,
         },
-        "strata": {name: int(rows.sum()) for name, rows in groups.items()},
+        "strata": {name: int(members.sum()) for name, members in groups.items()},
         "answers": {
             name: interval.as_dict() for name, interval in zip(("em", "says", "f1", "verified"), own, strict=True)
         },
         "methods": methods,
-        "differences": _differences(scored, methods, resamples, seed),
-        "ablations": [dict(zip(("convention", "masks", "seed"), how, strict=True)) for how in scored.ablations],
-        "peak_bytes": scored.peak_bytes,
+        "differences": _summarize_differences(arrays, methods, resamples, seed),
+        "ablations": [dict(zip(("convention", "masks", "seed"), how, strict=True)) for how in arrays.ablations],
+        "peak_bytes": arrays.peak_bytes,
     }
 
 
-def _fill(
+def _fill_intervals(
     methods: dict[str, Any],
-    scored: Scored,
+    arrays: CaseArrays,
     unit: str,
     stratum: str,
-    rows: npt.NDArray[np.bool_],
+    members: npt.NDArray[np.bool_],
     metrics: Sequence[str],
     resamples: int,
     seed: int,
 ) -> None:
     """Put the intervals of some metrics where they belong: all columns at once, because drawing takes the time."""
-    wanted = [i for i, column in enumerate(scored.columns) if column.unit == unit]
-    if not wanted or not metrics:
+    places = [i for i, column in enumerate(arrays.columns) if column.unit == unit]
+    if not places or not metrics:
         return
-    table = np.concatenate([scored.values[metric][rows][:, wanted] for metric in metrics], axis=1)
-    found = iter(mean_intervals(table, resamples, seed))
+    table = np.concatenate([arrays.values[metric][members][:, places] for metric in metrics], axis=1)
+    intervals = iter(mean_intervals(table, resamples, seed))
     for metric in metrics:
-        for i in wanted:
-            column = scored.columns[i]
+        for i in places:
+            column = arrays.columns[i]
             by = methods[column.method][unit].setdefault(column.aggregation, {})
-            by.setdefault(stratum, {})[metric] = next(found).as_dict()
+            by.setdefault(stratum, {})[metric] = next(intervals).as_dict()
 
 
-def strata(scored: Scored) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows by name, (n,) each: all, by kind, by level, and by whether the model's own answer held the expected one."""
-    found = {"all": np.ones(len(scored.ids), bool)}
-    kinds, levels = Counter(filter(None, sorted(scored.kind))), Counter(filter(None, sorted(scored.level)))
+def split_strata(arrays: CaseArrays) -> dict[str, npt.NDArray[np.bool_]]:
+    """Cases by stratum, (n,) each: all, by kind, by level, by whether the model's own answer held the expected one."""
+    groups = {"all": np.ones(len(arrays.ids), bool)}
+    kinds, levels = Counter(filter(None, sorted(arrays.kind))), Counter(filter(None, sorted(arrays.level)))
     for name, _ in kinds.most_common(MOST_STRATA):
-        found[f"kind:{name}"] = np.array([kind == name for kind in scored.kind], bool)
+        groups[f"kind:{name}"] = np.array([kind == name for kind in arrays.kind], bool)
     for name in sorted(dict(levels.most_common(MOST_STRATA)), key=lambda name: (*map(name.__ne__, LEVELS), name)):
-        found[f"level:{name}"] = np.array([level == name for level in scored.level], bool)
-    if not np.isnan(scored.says).all():
-        found |= {"answer:right": scored.says == 1, "answer:wrong": scored.says == 0}
-    return found
+        groups[f"level:{name}"] = np.array([level == name for level in arrays.level], bool)
+    if not np.isnan(arrays.says).all():
+        groups |= {"answer:right": arrays.says == 1, "answer:wrong": arrays.says == 0}
+    return groups
 
 
-def _best(method: Mapping[str, Any]) -> str:
-    """The aggregation with the highest AP; chosen on these very rows, so its number flatters."""
+def _best_aggregation(method: Mapping[str, Any]) -> str:
+    """The aggregation with the highest AP; chosen on these very cases, so its number flatters."""
     by = method["sentence"]
     known = {how: by[how]["all"]["ap"]["value"] for how in by if by[how]["all"]["ap"]["value"] is not None}
     return max(known, key=lambda how: (known[how], how == method["main"])) if known else str(method["main"])
 
 
-def _costs(scored: Scored, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
-    names = list(scored.methods)
-    found = mean_intervals(np.concatenate([scored.seconds, scored.total, scored.passes], axis=1), resamples, seed)
-    own, total, passes = (found[k * len(names) : (k + 1) * len(names)] for k in range(3))
+def _summarize_costs(arrays: CaseArrays, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    names = list(arrays.methods)
+    intervals = mean_intervals(np.concatenate([arrays.seconds, arrays.total, arrays.passes], axis=1), resamples, seed)
+    own, total, passes = (intervals[k * len(names) : (k + 1) * len(names)] for k in range(3))
     return {
         name: {
-            "reads": scored.reads.get(name, False),
+            "reads": arrays.reads.get(name, False),
             "seconds": own[i].as_dict(),
             "seconds_with_read": total[i].as_dict(),
-            "forwards": median_interval(scored.multiple[:, i], resamples, seed).as_dict(),
+            "forwards": median_interval(arrays.multiple[:, i], resamples, seed).as_dict(),
             "passes": passes[i].as_dict(),
         }
         for i, name in enumerate(names)
     }
 
 
-def _faithfulness(scored: Scored, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+def _summarize_faithfulness(arrays: CaseArrays, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
     """By method, for those that were measured."""
-    names, keys = list(scored.methods), [*(f"drop@{k}" for k in DROPS), "lds"]
-    table = np.concatenate([scored.drops, scored.lds[:, :, None]], axis=2).reshape(
-        len(scored.ids), len(names) * len(keys)
+    names, keys = list(arrays.methods), [*(f"drop@{k}" for k in DROPS), "lds"]
+    table = np.concatenate([arrays.drops, arrays.lds[:, :, None]], axis=2).reshape(
+        len(arrays.ids), len(names) * len(keys)
     )
-    found = iter(mean_intervals(table, resamples, seed))
-    measured = {name: {key: next(found) for key in keys} for name in names}
+    intervals = iter(mean_intervals(table, resamples, seed))
+    measured = {name: {key: next(intervals) for key in keys} for name in names}
     return {
         name: {key: interval.as_dict() for key, interval in by.items()}
         for name, by in measured.items()
@@ -159,34 +161,36 @@ def _faithfulness(scored: Scored, resamples: int, seed: int) -> dict[str, dict[s
     }
 
 
-def _differences(scored: Scored, methods: Mapping[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Method minus other on the rows that both have, main aggregation; the one with the higher AP comes first."""
+def _summarize_differences(
+    arrays: CaseArrays, methods: Mapping[str, Any], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Method minus other on the cases that both have, main aggregation; the one with the higher AP comes first."""
 
     def quality(i: int) -> float:
-        value = methods[names[i]]["sentence"].get(scored.methods[names[i]], {}).get("all", {}).get("ap", {})
+        value = methods[names[i]]["sentence"].get(arrays.methods[names[i]], {}).get("all", {}).get("ap", {})
         return -1.0 if value.get("value") is None else float(value["value"])
 
-    names = list(scored.methods)
+    names = list(arrays.methods)
     order = sorted(range(len(names)), key=quality, reverse=True)
     pairs = list(combinations(order, 2))
-    if not pairs or not scored.ids:
+    if not pairs or not arrays.ids:
         return []
-    tables = {metric: scored.main(metric) for metric in MAIN}
-    tables |= {f"drop@{k}": scored.drops[:, :, j] for j, k in enumerate(DROPS)} | {"lds": scored.lds}
+    tables = {metric: arrays.main(metric) for metric in MAIN}
+    tables |= {f"drop@{k}": arrays.drops[:, :, j] for j, k in enumerate(DROPS)} | {"lds": arrays.lds}
     labels, columns = [], []
     for metric, table in tables.items():
         for a, b in pairs:
             labels.append((names[a], names[b], metric))
             columns.append(table[:, a] - table[:, b])
-    found = mean_intervals(np.stack(columns, axis=1), resamples, seed)
+    intervals = mean_intervals(np.stack(columns, axis=1), resamples, seed)
     return [
         {"method": a, "other": b, "metric": metric, **interval.as_dict()}
-        for (a, b, metric), interval in zip(labels, found, strict=True)
+        for (a, b, metric), interval in zip(labels, intervals, strict=True)
         if interval.n
     ]
 
 
-class Running:
+class RunningMetrics:
     """Metrics so far, for a progress display: mean AP of each method over the cases that were added.
 
     Attributes:
@@ -206,23 +210,23 @@ class Running:
         self.counts[status] = self.counts.get(status, 0) + 1
         if status != "done":
             return
-        if (right := says(case)) is not None:
+        if (right := own_answer_is_right(case)) is not None:
             self._right.append(float(right))
         S, gold = len(case.get("segments") or ()), list(case.get("gold") or ())
         if not (0 < len(gold) < S and are_indices(gold, S)):
             return
         for name, record in (case.get("methods") or {}).items():
             scores = record.get("scores") or {}
-            row = scores.get(main_aggregation(scores, self._main), ())
+            case_scores = scores.get(main_aggregation(scores, self._main), ())
             total = self._sums.setdefault(name, [0.0, 0.0])
-            if not usable(row, S):
+            if not are_scores(case_scores, S):
                 continue
-            total[0] += float(measure(row, gold, ("ap",))["ap"][0])
+            total[0] += float(measure(case_scores, gold, ("ap",))["ap"][0])
             total[1] += 1
 
     @property
     def average_precision(self) -> dict[str, float]:
-        """Mean AP by method, for the methods that have a row."""
+        """Mean AP by method, for the methods that have a case."""
         return {name: total / n for name, (total, n) in self._sums.items() if n}
 
     @property

@@ -1,14 +1,14 @@
 """The report of runs: numbers only, no text of any data set, so that it may be shared and committed."""
 
 from attributor.eval.report.build import build_report
-from attributor.eval.report.console import show
-from attributor.eval.report.files import write
-from attributor.eval.report.runs import method_name, read_run
+from attributor.eval.report.console import print_report
+from attributor.eval.report.files import write_report
+from attributor.eval.report.runs import read_run, shorten_method_name
 
 __all__ = [
     "build_report",
-    "method_name",
+    "print_report",
     "read_run",
-    "show",
-    "write",
+    "shorten_method_name",
+    "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Runs in, everything that a report shows out, as numbers."""
+"""Computes all numbers of a report from its runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from attributor._errors import InputError
-from attributor.eval.metrics import MAIN, RESAMPLES, SEED, Scored, mean_intervals, score_cases, summary_of
-from attributor.eval.report.runs import Run, method_name
+from attributor.eval.metrics import MAIN, RESAMPLES, SEED, CaseArrays, mean_intervals, measure_cases, summarize_arrays
+from attributor.eval.report.runs import Run, shorten_method_name
 
-__all__ = ["Part", "Report", "build_report", "value_of"]
+__all__ = ["Part", "Report", "build_report", "main_value"]
 
 VERSION = 1  # of the keys of `Report.to_json`
 
@@ -22,7 +22,7 @@ class Part:
     Attributes:
         name: unique in the report.
         run: as it was read.
-        scored: its cases as arrays.
+        arrays: its cases as arrays.
         summary: see `attributor.eval.metrics.summary.summarize`.
         order: the methods, highest AP first.
         against: by method, the one that it is compared with.
@@ -30,16 +30,16 @@ class Part:
 
     name: str
     run: Run
-    scored: Scored
+    arrays: CaseArrays
     summary: dict[str, Any]
     order: list[str]
     against: dict[str, str]
 
     def difference(self, method: str, other: str, metric: str) -> dict[str, Any] | None:
         """Method minus other, with its interval; None where they have no row in common."""
-        for found in self.summary["differences"]:
-            if found["metric"] == metric and {found["method"], found["other"]} == {method, other}:
-                return dict(found) if found["method"] == method else _turned(found)
+        for difference in self.summary["differences"]:
+            if difference["metric"] == metric and {difference["method"], difference["other"]} == {method, other}:
+                return dict(difference) if difference["method"] == method else _reverse(difference)
         return None
 
 
@@ -107,34 +107,34 @@ def build_report(
     """
     if not runs:
         raise InputError("nothing to report: give the folder of a run")
-    wanted = None if baseline is None else method_name(baseline)
+    baseline_name = None if baseline is None else shorten_method_name(baseline)
     parts = []
-    for name, run in zip(_names(runs), runs, strict=True):
-        scored = score_cases(run.cases, main)
-        summary = summary_of(scored, main=main, resamples=resamples, seed=seed)
-        order = sorted(scored.methods, key=lambda method: -(value_of(summary, method) or -1.0))
+    for name, run in zip(_name_runs(runs), runs, strict=True):
+        arrays = measure_cases(run.cases, main)
+        summary = summarize_arrays(arrays, main=main, resamples=resamples, seed=seed)
+        order = sorted(arrays.methods, key=lambda method: -(main_value(summary, method) or -1.0))
         against = {}
         for method in order:
-            others = [wanted] if wanted in order else [] if wanted else order
+            others = [baseline_name] if baseline_name in order else [] if baseline_name else order
             rivals = [other for other in others if other != method]
             if rivals:
                 against[method] = str(rivals[0])
-        parts.append(Part(name, run, scored, summary, order, against))
+        parts.append(Part(name, run, arrays, summary, order, against))
     known = sorted({method for part in parts for method in part.order})
-    if wanted is not None and wanted not in known:
+    if baseline_name is not None and baseline_name not in known:
         raise InputError(f"no run has the baseline {baseline!r}; the methods are {', '.join(known) or 'none'}")
-    across, notes = _across(parts, resamples, seed)
-    return Report(parts, wanted, across, notes)
+    across, notes = _compare_runs(parts, resamples, seed)
+    return Report(parts, baseline_name, across, notes)
 
 
-def value_of(summary: dict[str, Any], method: str, metric: str = "ap", stratum: str = "all") -> float | None:
+def main_value(summary: dict[str, Any], method: str, metric: str = "ap", stratum: str = "all") -> float | None:
     """The mean of a metric by sentence, main aggregation."""
-    found = summary["methods"][method]
-    by = found["sentence"].get(found["main"], {}).get(stratum, {}).get(metric)
+    method_summary = summary["methods"][method]
+    by = method_summary["sentence"].get(method_summary["main"], {}).get(stratum, {}).get(metric)
     return None if by is None else by["value"]
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _name_runs(runs: Sequence[Run]) -> list[str]:
     """The folders' names, with a number where two are the same."""
     names: list[str] = []
     for run in runs:
@@ -145,15 +145,15 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _across(parts: Sequence[Part], resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+def _compare_runs(parts: Sequence[Part], resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
     """The later runs minus the first."""
-    found, notes = [], []
+    differences, notes = [], []
     for part in parts[1:]:
         first = parts[0]
-        where = {name: i for i, name in enumerate(first.scored.ids)}
-        pairs = [(where[name], i) for i, name in enumerate(part.scored.ids) if name in where]
-        same = [(a, b) for a, b in pairs if first.scored.gold[a] == part.scored.gold[b]]
-        common = [method for method in part.order if method in first.scored.methods]
+        where = {name: i for i, name in enumerate(first.arrays.ids)}
+        pairs = [(where[name], i) for i, name in enumerate(part.arrays.ids) if name in where]
+        same = [(a, b) for a, b in pairs if first.arrays.gold[a] == part.arrays.gold[b]]
+        common = [method for method in part.order if method in first.arrays.methods]
         if not same or not common:
             notes.append(f"{part.name} and {first.name} have no {'method' if same else 'row'} in common")
             continue
@@ -165,9 +165,9 @@ def _across(parts: Sequence[Part], resamples: int, seed: int) -> tuple[list[dict
         here, there = (np.array(rows) for rows in zip(*[(b, a) for a, b in same], strict=True))
         labels, columns = [], []
         for metric in MAIN:
-            mine, others = part.scored.main(metric), first.scored.main(metric)
+            mine, others = part.arrays.main(metric), first.arrays.main(metric)
             for method in common:
-                i, j = list(part.scored.methods).index(method), list(first.scored.methods).index(method)
+                i, j = list(part.arrays.methods).index(method), list(first.arrays.methods).index(method)
                 labels.append((method, metric))
                 columns.append(mine[here, i] - others[there, j])
         for (method, metric), interval in zip(
@@ -175,12 +175,18 @@ def _across(parts: Sequence[Part], resamples: int, seed: int) -> tuple[list[dict
         ):
             if interval.n:
                 names = {"run": part.name, "other": first.name, "method": method, "metric": metric}
-                found.append(names | interval.as_dict())
-    return found, notes
+                differences.append(names | interval.as_dict())
+    return differences, notes
 
 
-def _turned(found: dict[str, Any]) -> dict[str, Any]:
+def _reverse(difference: dict[str, Any]) -> dict[str, Any]:
     """The same difference the other way round."""
-    turned = {key: None if found[key] is None else -found[key] for key in ("value", "low", "high")}
-    low, high = turned["high"], turned["low"]
-    return found | {"method": found["other"], "other": found["method"], **turned, "low": low, "high": high}
+    negated = {key: None if difference[key] is None else -difference[key] for key in ("value", "low", "high")}
+    low, high = negated["high"], negated["low"]
+    return difference | {
+        "method": difference["other"],
+        "other": difference["method"],
+        **negated,
+        "low": low,
+        "high": high,
+    }

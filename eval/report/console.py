@@ -1,44 +1,46 @@
-"""The report in a terminal."""
+"""Prints a report in a terminal."""
 
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attributor._result import visible
+from attributor._result import escape_invisible
 from attributor.eval.report.build import Report
-from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
+from attributor.eval.report.tables import Cell, Table, build_runs_table, build_tables, list_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-__all__ = ["print_table", "show"]
+__all__ = ["print_report", "print_table"]
 
 NARROW = 12  # names are not squeezed further
 
 
-def show(console: "Console", report: Report) -> None:
+def print_report(console: "Console", report: Report) -> None:
     """Print the tables that are seen at first, those of every run and the comparison."""
     from rich.text import Text
 
     for part in report.parts:
-        console.print(Text(visible(part.name), "bold underline"))
-        for line in _lines([f"{visible(name)}: {visible(value)}" for name, value in facts(part)], console.width):
+        console.print(Text(escape_invisible(part.name), "bold underline"))
+        for line in _join_facts(
+            [f"{escape_invisible(name)}: {escape_invisible(value)}" for name, value in list_facts(part)], console.width
+        ):
             console.print(Text(line, "dim"))
         for note in part.run.notes:
-            console.print(Text(f"Note: {visible(note)}.", "yellow"))
+            console.print(Text(f"Note: {escape_invisible(note)}.", "yellow"))
         console.print()
-        tables = [table for table in part_tables(part) if table.first]
+        tables = [table for table in build_tables(part) if table.first]
         for table in tables:
             print_table(console, table)
         if not tables:
             console.print(Text("No case is done, so there is nothing to measure.", "yellow"))
-    across = across_table(report)
+    across = build_runs_table(report)
     if across is not None:
         print_table(console, across)
     for note in report.notes:
-        console.print(Text(f"Note: {visible(note)}.", "yellow"))
+        console.print(Text(f"Note: {escape_invisible(note)}.", "yellow"))
 
 
 def print_table(console: "Console", table: Table) -> None:
@@ -46,29 +48,33 @@ def print_table(console: "Console", table: Table) -> None:
     from rich.text import Text
 
     width = console.width
-    shown, drawn = _fitted(console, table)
-    console.width = max(width, _needed(console, drawn))  # too narrow even so: lines run on, nothing is cut
+    shown, drawn = _fit_columns(console, table)
+    console.width = max(width, _needed_width(console, drawn))  # too narrow even so: lines run on, nothing is cut
     try:
         console.print(drawn)
     finally:
         console.width = width
     if table.note:
-        console.print(Text(visible(table.note), "dim"))
+        console.print(Text(escape_invisible(table.note), "dim"))
     left_out = [name for i, name in enumerate(table.header) if i not in shown]
     if left_out:
-        while (needed := _needed(console, _drawn(table, range(len(table.header)), _most(table, width)))) > width:
+        while (
+            needed := _needed_width(
+                console, _build_rich_table(table, range(len(table.header)), _widest_name(table, width))
+            )
+        ) > width:
             width = needed  # where there is more room, names take more
         console.print(
             Text(
-                f"Left out for want of room: {visible(', '.join(left_out))}. A terminal of {width} columns shows all, "
-                "and so do the files that attributor eval report writes.",
+                f"Left out for want of room: {escape_invisible(', '.join(left_out))}. A terminal of {width} columns "
+                "shows all, and so do the files that attributor eval report writes.",
                 "yellow",
             )
         )
     console.print()
 
 
-def _lines(facts: Sequence[str], width: int) -> list[str]:
+def _join_facts(facts: Sequence[str], width: int) -> list[str]:
     """Facts beside each other as long as there is room, so that none is broken that fits on a line."""
     from rich.cells import cell_len
 
@@ -82,16 +88,16 @@ def _lines(facts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _fitted(console: "Console", table: Table) -> tuple[list[int], "RichTable"]:
+def _fit_columns(console: "Console", table: Table) -> tuple[list[int], "RichTable"]:
     """The columns that fit beside each other, and the table of them.
 
     They are ordered from the left; the number of rows always stays. Names break into lines before the last numbers go.
     """
-    shown, most = list(range(len(table.header))), _most(table, console.width)
+    shown, most = list(range(len(table.header))), _widest_name(table, console.width)
     droppable = [i for i in range(table.names + 1, len(table.header)) if table.header[i] != "n"]
     while True:
-        drawn = _drawn(table, shown, most)
-        if _needed(console, drawn) <= console.width:
+        drawn = _build_rich_table(table, shown, most)
+        if _needed_width(console, drawn) <= console.width:
             return shown, drawn
         if droppable:
             shown.remove(droppable.pop())
@@ -101,20 +107,20 @@ def _fitted(console: "Console", table: Table) -> tuple[list[int], "RichTable"]:
             return shown, drawn
 
 
-def _most(table: Table, width: int) -> int:
+def _widest_name(table: Table, width: int) -> int:
     """The widest that a column of names is without breaking, in a console of that width."""
     names: int = table.names
     return max(NARROW, width // (names + 1))
 
 
-def _needed(console: "Console", drawn: "RichTable") -> int:
+def _needed_width(console: "Console", drawn: "RichTable") -> int:
     """The width at which the table is drawn whole."""
     from rich.measure import Measurement
 
     return int(Measurement.get(console, console.options.update(width=100_000), drawn).maximum)
 
 
-def _drawn(table: Table, columns: Sequence[int], most: int) -> "RichTable":
+def _build_rich_table(table: Table, columns: Sequence[int], most: int) -> "RichTable":
     """The table with some of its columns, and with names that break into lines where they are wider than `most`."""
     from rich import box
     from rich.table import Table as RichTable
@@ -122,18 +128,18 @@ def _drawn(table: Table, columns: Sequence[int], most: int) -> "RichTable":
 
     drawn = RichTable(title=Text(table.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0))
     for i in columns:
-        name = visible(table.header[i])
+        name = escape_invisible(table.header[i])
         if i < table.names:
             drawn.add_column(Text(name), overflow="fold", max_width=most)
         else:
             drawn.add_column(Text("\n".join(textwrap.wrap(name, 11))), justify="right", no_wrap=True)
     for row in table.rows:
-        drawn.add_row(*(_text(row[i]) for i in columns))
+        drawn.add_row(*(_to_rich_text(row[i]) for i in columns))
     return drawn
 
 
-def _text(cell: Cell) -> "Text":
+def _to_rich_text(cell: Cell) -> "Text":
     from rich.text import Text
 
-    text = Text(visible(cell.text), "bold" if cell.strong else "")
-    return text.append(f"\n{visible(cell.sub)}", "not bold dim") if cell.sub else text
+    text = Text(escape_invisible(cell.text), "bold" if cell.strong else "")
+    return text.append(f"\n{escape_invisible(cell.sub)}", "not bold dim") if cell.sub else text

@@ -1,4 +1,4 @@
-"""The files of a report: Markdown, CSV, one HTML page, and the plots on their own."""
+"""Writes the files of a report: Markdown, CSV, one HTML page, and the plots on their own."""
 
 import csv
 import io
@@ -9,20 +9,20 @@ from typing import Any
 
 from attributor._errors import OutputError
 from attributor._io import write_atomically
-from attributor._result import visible
+from attributor._result import escape_invisible
 from attributor.eval.metrics import DROPS, METRICS
 from attributor.eval.report.build import Part, Report
-from attributor.eval.report.page import CAPTIONS, EXPLAINED, page
-from attributor.eval.report.plots import plots, to_png, to_svg
-from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
+from attributor.eval.report.page import CAPTIONS, EXPLAINED, build_page
+from attributor.eval.report.plots import draw_plots, to_png, to_svg
+from attributor.eval.report.tables import Cell, Table, build_runs_table, build_tables, list_facts
 
-__all__ = ["COLUMNS", "to_csv", "to_markdown", "write"]
+__all__ = ["COLUMNS", "to_csv", "to_markdown", "write_report"]
 
 COLUMNS = ("run", "method", "other", "unit", "aggregation", "stratum", "metric", "value", "low", "high", "n")
 INTERVAL = ("value", "low", "high", "n")
 
 
-def write(report: Report, folder: str | Path) -> tuple[list[Path], list[str]]:
+def write_report(report: Report, folder: str | Path) -> tuple[list[Path], list[str]]:
     """Write report.md, report.csv, report.html and, where matplotlib is installed, every plot as .svg and .png.
 
     Args:
@@ -42,7 +42,7 @@ def write(report: Report, folder: str | Path) -> tuple[list[Path], list[str]]:
         raise OutputError(f"cannot make the folder {target}: {error.strerror or error}") from error
     notes: list[str] = []
     try:
-        figures = plots(report)
+        figures = draw_plots(report)
     except ImportError as error:
         figures = {}
         notes.append(f"there are no plots: they need matplotlib, pip install 'attributor[eval]' ({error})")
@@ -52,7 +52,7 @@ def write(report: Report, folder: str | Path) -> tuple[list[Path], list[str]]:
     transparent = {name: to_svg(figure, "none") for name, figure in figures.items()}
     contents["report.md"] = to_markdown(report, list(figures)).encode("utf-8")
     contents["report.csv"] = to_csv(report).encode("utf-8")
-    contents["report.html"] = page(report, transparent).encode("utf-8")
+    contents["report.html"] = build_page(report, transparent).encode("utf-8")
     for name, content in contents.items():
         write_atomically(target / name, content)
     return [target / name for name in reversed(contents)], notes
@@ -68,15 +68,16 @@ def to_csv(report: Report) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for part in report.parts:
-        for row in _numbers(part):
-            writer.writerow([guarded(cell) for cell in row])
-    for found in report.across:
-        names = [found["run"], found["method"], f"run:{found['other']}", "sentence", "", "all", found["metric"]]
-        writer.writerow([guarded(cell) for cell in (*names, *(found[key] for key in INTERVAL))])
+        for row in _list_numbers(part):
+            writer.writerow([escape_formula(cell) for cell in row])
+    for difference in report.across:
+        run, method, other = (difference[key] for key in ("run", "method", "other"))
+        names = [run, method, f"run:{other}", "sentence", "", "all", difference["metric"]]
+        writer.writerow([escape_formula(cell) for cell in (*names, *(difference[key] for key in INTERVAL))])
     return buffer.getvalue()
 
 
-def _numbers(part: Part) -> Iterator[list[Any]]:
+def _list_numbers(part: Part) -> Iterator[list[Any]]:
     methods = part.summary["methods"]
     for name in part.order:
         method = methods[name]
@@ -85,29 +86,29 @@ def _numbers(part: Part) -> Iterator[list[Any]]:
                 for stratum, metrics in by.items():
                     for metric in METRICS:
                         if metric in metrics:
-                            yield [part.name, name, "", unit, how, stratum, metric, *_interval(metrics[metric])]
+                            yield [part.name, name, "", unit, how, stratum, metric, *_interval_values(metrics[metric])]
         measured = dict(method["faithfulness"] or {})
         measured |= {key: value for key, value in method["costs"].items() if isinstance(value, Mapping)}
         for metric, interval in measured.items():
             faithful = metric == "lds" or metric in {f"drop@{k}" for k in DROPS}
             how = method["main"] if faithful else ""
-            yield [part.name, name, "", "sentence" if faithful else "", how, "all", metric, *_interval(interval)]
-    for found in part.summary["differences"]:
-        how = methods[found["method"]]["main"]
+            yield [part.name, name, "", "sentence" if faithful else "", how, "all", metric, *_interval_values(interval)]
+    for difference in part.summary["differences"]:
+        how = methods[difference["method"]]["main"]
         yield [
-            *(part.name, found["method"], found["other"], "sentence", how, "all", found["metric"]),
-            *_interval(found),
+            *(part.name, difference["method"], difference["other"], "sentence", how, "all", difference["metric"]),
+            *_interval_values(difference),
         ]
 
 
-def _interval(found: Mapping[str, Any]) -> list[Any]:
-    return [found[key] for key in INTERVAL]
+def _interval_values(interval: Mapping[str, Any]) -> list[Any]:
+    return [interval[key] for key in INTERVAL]
 
 
-def guarded(cell: Any) -> Any:
+def escape_formula(cell: Any) -> Any:
     """The cell, with an apostrophe in front of text that a spreadsheet would take for a formula."""
     if isinstance(cell, str):
-        plain = visible(cell)
+        plain = escape_invisible(cell)
         formula = cell.lstrip().startswith(("=", "+", "-", "@")) or cell.startswith(("\t", "\r", "\n"))
         return f"'{plain}" if formula else plain
     return "" if cell is None else cell
@@ -116,49 +117,54 @@ def guarded(cell: Any) -> Any:
 def to_markdown(report: Report, drawn: list[str] | None = None) -> str:
     """The report in Markdown; `drawn` are the names of plots that lie beside it as .svg."""
     there = drawn or []
-    lines = [f"# Attribution: {_md(', '.join(part.name for part in report.parts))}", ""]
-    lines += [f"> {_md(note)}.\n" for note in report.notes]
-    across = across_table(report)
+    lines = [f"# Attribution: {_escape_markdown(', '.join(part.name for part in report.parts))}", ""]
+    lines += [f"> {_escape_markdown(note)}.\n" for note in report.notes]
+    across = build_runs_table(report)
     if across is not None:
-        lines += _images(["runs"], there) + _table(across, 2)
+        lines += _format_images(["runs"], there) + _format_table(across, 2)
     for i, part in enumerate(report.parts, 1):
         prefix = "" if len(report.parts) == 1 else f"run-{i}-"
-        lines += [f"## {_md(part.name)}", ""]
-        lines += [f"- {_md(name)}: {_md(value)}" for name, value in facts(part)] + [""]
-        lines += [f"> {_md(note)}.\n" for note in part.run.notes]
-        tables = part_tables(part)
+        lines += [f"## {_escape_markdown(part.name)}", ""]
+        lines += [f"- {_escape_markdown(name)}: {_escape_markdown(value)}" for name, value in list_facts(part)] + [""]
+        lines += [f"> {_escape_markdown(note)}.\n" for note in part.run.notes]
+        tables = build_tables(part)
         for table in tables[:1]:
-            lines += _table(table, 3)
-        lines += _images([prefix + name for name in CAPTIONS if name != "runs"], there)
+            lines += _format_table(table, 3)
+        lines += _format_images([prefix + name for name in CAPTIONS if name != "runs"], there)
         for table in tables[1:]:
-            lines += _table(table, 3)
+            lines += _format_table(table, 3)
     lines += ["## What the numbers mean", ""]
-    lines += [f"- **{_md(name)}**: {_md(words)}" for name, words in EXPLAINED.items()]
+    lines += [f"- **{_escape_markdown(name)}**: {_escape_markdown(words)}" for name, words in EXPLAINED.items()]
     return "\n".join(lines) + "\n"
 
 
-def _images(names: list[str], there: list[str]) -> list[str]:
-    found = [name for name in names if name in there]
-    return [f"![{CAPTIONS[re.sub(r'^run-[0-9]+-', '', name)]}]({name}.svg)" for name in found] + [""] * bool(found)
+def _format_images(names: list[str], there: list[str]) -> list[str]:
+    present = [name for name in names if name in there]
+    return [f"![{CAPTIONS[re.sub(r'^run-[0-9]+-', '', name)]}]({name}.svg)" for name in present] + [""] * bool(present)
 
 
-def _table(table: Table, level: int) -> list[str]:
+def _format_table(table: Table, level: int) -> list[str]:
     rule = ["---" if i < table.names else "---:" for i in range(len(table.header))]
-    lines = [f"{'#' * level} {_md(table.title)}", "", _row([_md(name) for name in table.header]), _row(rule)]
-    lines += [_row([_cell(cell) for cell in row]) for row in table.rows]
-    return [*lines, "", *([_md(table.note), ""] if table.note else [])]
+    lines = [
+        f"{'#' * level} {_escape_markdown(table.title)}",
+        "",
+        _format_row([_escape_markdown(name) for name in table.header]),
+        _format_row(rule),
+    ]
+    lines += [_format_row([_format_cell(cell) for cell in row]) for row in table.rows]
+    return [*lines, "", *([_escape_markdown(table.note), ""] if table.note else [])]
 
 
-def _row(cells: list[str]) -> str:
+def _format_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(cell: Cell) -> str:
-    text = f"**{_md(cell.text)}**" if cell.strong else _md(cell.text)
-    return f"{text} ({_md(cell.sub)})" if cell.sub else text
+def _format_cell(cell: Cell) -> str:
+    text = f"**{_escape_markdown(cell.text)}**" if cell.strong else _escape_markdown(cell.text)
+    return f"{text} ({_escape_markdown(cell.sub)})" if cell.sub else text
 
 
-def _md(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Text in which Markdown and HTML find nothing to do."""
-    plain = " ".join(visible(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = " ".join(escape_invisible(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", plain)

@@ -1,4 +1,4 @@
-"""Where the labels of a plot go so that none covers another."""
+"""Places the labels of a plot so that none covers another."""
 
 from collections.abc import Sequence
 
@@ -11,30 +11,30 @@ Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near to the wanted ones as they can be with `gap` between neighbours, inside low and high.
+def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions as near to the targets as they can be with `gap` between neighbours, inside low and high.
 
     Where there is no room for the gap, the positions are spread evenly over all of it.
     """
-    n = len(wanted)
+    n = len(targets)
     if n and (n - 1) * gap > high - low:
         gap = (high - low) / max(n - 1, 1)
-    order = sorted(range(n), key=lambda i: wanted[i])
+    order = sorted(range(n), key=lambda i: targets[i])
     # Neighbours that would be too close become a block around the mean of what its members want.
-    blocks: list[list[float]] = []  # each [sum of (wanted - place in the block), members]
+    blocks: list[list[float]] = []  # each [sum of (target - place in the block), members]
     for i in order:
-        blocks.append([wanted[i], 1])
+        blocks.append([targets[i], 1])
         while len(blocks) > 1 and _start(blocks[-2], gap, low, high) + blocks[-2][1] * gap > _start(
             blocks[-1], gap, low, high
         ):
             total, members = blocks.pop()
             blocks[-1][0] += total - members * blocks[-1][1] * gap
             blocks[-1][1] += members
-    found = [0.0] * n
+    positions = [0.0] * n
     places = [_start(block, gap, low, high) + j * gap for block in blocks for j in range(int(block[1]))]
     for i, place_ in zip(order, places, strict=True):
-        found[i] = place_
-    return found
+        positions[i] = place_
+    return positions
 
 
 def _start(block: Sequence[float], gap: float, low: float, high: float) -> float:
@@ -50,7 +50,7 @@ def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, marg
     """
     boxes: list[Box] = list(taken)
     boxes += [(x - margin, y - margin, x + margin, y + margin) for x, y in anchors]
-    found = np.zeros_like(anchors)
+    corners = np.zeros_like(anchors)
     for i in np.argsort(-anchors[:, 1]):
         (x, y), (width, height) = anchors[i], sizes[i]
         best = (float("inf"), 0.0, 0.0)
@@ -64,9 +64,9 @@ def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, marg
                 cost += 0.5 * (dx < -1)  # to the right, where one reads on
                 if cost < best[0]:
                     best = (cost, left, bottom)
-        found[i] = best[1:]
+        corners[i] = best[1:]
         boxes.append((best[1], best[2], best[1] + width, best[2] + height))
-    return found
+    return corners
 
 
 def _shared(a: Box, b: Box) -> float:

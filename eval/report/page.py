@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-from attributor._result import visible
+from attributor._result import escape_invisible
 from attributor.eval.report.build import Report
 from attributor.eval.report.plots import INK, LINE, PAPER, SERIES, SOFT
-from attributor.eval.report.tables import Cell, Table, across_table, facts, part_tables
+from attributor.eval.report.tables import Cell, Table, build_runs_table, build_tables, list_facts
 
-__all__ = ["CAPTIONS", "EXPLAINED", "page"]
+__all__ = ["CAPTIONS", "EXPLAINED", "build_page"]
 
 CAPTIONS = {
     "average-precision": "Mean AP over rows with 95% intervals, and the paired difference on the rows that both have.",
@@ -38,7 +38,7 @@ TONES = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--card"} | {
 }
 
 
-def page(report: Report, drawn: Mapping[str, str]) -> str:
+def build_page(report: Report, drawn: Mapping[str, str]) -> str:
     """The page.
 
     Args:
@@ -46,35 +46,35 @@ def page(report: Report, drawn: Mapping[str, str]) -> str:
         drawn: SVG files by the name of the plot.
     """
     styles: dict[str, str] = {}
-    inside = {name: _inline(svg, name, styles) for name, svg in drawn.items()}
+    inside = {name: _inline_svg(svg, name, styles) for name, svg in drawn.items()}
     names = ", ".join(part.name for part in report.parts)
-    body = [f"<h1>Attribution: {_text(names)}</h1>"]
-    body.append(f'<p class="lead">{_text(_lead(report))}</p>')
-    body += [_note(note) for note in report.notes]
-    across = across_table(report)
+    body = [f"<h1>Attribution: {_escape(names)}</h1>"]
+    body.append(f'<p class="lead">{_escape(_introduction(report))}</p>')
+    body += [_format_note(note) for note in report.notes]
+    across = build_runs_table(report)
     if across is not None:
-        body.append(_plots({"runs": inside["runs"]} if "runs" in inside else {}))
-        body.append(_table(across))
+        body.append(_format_plots({"runs": inside["runs"]} if "runs" in inside else {}))
+        body.append(_format_table(across))
     for i, part in enumerate(report.parts, 1):
         prefix = "" if len(report.parts) == 1 else f"run-{i}-"
-        body.append(f"<section><h2>{_text(part.name)}</h2>")
-        shown = "".join(f"<li>{_text(name)} <b>{_text(value)}</b></li>" for name, value in facts(part))
+        body.append(f"<section><h2>{_escape(part.name)}</h2>")
+        shown = "".join(f"<li>{_escape(name)} <b>{_escape(value)}</b></li>" for name, value in list_facts(part))
         body.append(f'<ul class="facts">{shown}</ul>')
-        body += [_note(note) for note in part.run.notes]
-        tables = part_tables(part)
+        body += [_format_note(note) for note in part.run.notes]
+        tables = build_tables(part)
         if not tables:
-            body.append(_note("no case is done, so there is nothing to measure"))
-        body += [_table(table) for table in tables[:1]]
+            body.append(_format_note("no case is done, so there is nothing to measure"))
+        body += [_format_table(table) for table in tables[:1]]
         mine = {name.removeprefix(prefix): svg for name, svg in inside.items() if name.startswith(prefix)}
-        body.append(_plots({name: svg for name, svg in mine.items() if name in CAPTIONS and name != "runs"}))
-        body += [_table(table) for table in tables[1:] if table.first]
-        rest = "".join(_table(table) for table in tables if not table.first)
+        body.append(_format_plots({name: svg for name, svg in mine.items() if name in CAPTIONS and name != "runs"}))
+        body += [_format_table(table) for table in tables[1:] if table.first]
+        rest = "".join(_format_table(table) for table in tables if not table.first)
         if rest:
             body.append(f"<details><summary>More tables</summary>{rest}</details>")
         body.append("</section>")
-    terms = "".join(f"<dt>{_text(name)}</dt><dd>{_text(words)}</dd>" for name, words in EXPLAINED.items())
+    terms = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(words)}</dd>" for name, words in EXPLAINED.items())
     body.append(f"<h2>What the numbers mean</h2><dl>{terms}</dl>")
-    css = _css(styles)
+    css = _stylesheet(styles)
     digest = base64.b64encode(hashlib.sha256(css.encode("utf-8")).digest()).decode("ascii")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -82,13 +82,13 @@ def page(report: Report, drawn: Mapping[str, str]) -> str:
         "base-uri 'none'; form-action 'none'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name="generator" content="attributor">\n'
-        f"<title>Attribution: {_text(names)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
+        f"<title>Attribution: {_escape(names)}</title>\n<style>{css}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
 
 
-def _lead(report: Report) -> str:
+def _introduction(report: Report) -> str:
     against = f"the method {report.baseline}" if report.baseline else "the best of the other methods"
     return (
         "How well each method's scores find the sentences that were marked as evidence, what it costs, and, where it "
@@ -96,50 +96,50 @@ def _lead(report: Report) -> str:
     )
 
 
-def _text(text: str) -> str:
-    return html.escape(visible(text))
+def _escape(text: str) -> str:
+    return html.escape(escape_invisible(text))
 
 
-def _note(text: str) -> str:
-    return f'<p class="note">{_text(text)}.</p>'
+def _format_note(text: str) -> str:
+    return f'<p class="note">{_escape(text)}.</p>'
 
 
-def _plots(drawn: Mapping[str, str]) -> str:
+def _format_plots(drawn: Mapping[str, str]) -> str:
     if not drawn:
         return ""
     made = (f"<figure>{svg}<figcaption>{CAPTIONS[name]}</figcaption></figure>" for name, svg in drawn.items())
     return f'<div class="plots">{"".join(made)}</div>'
 
 
-def _table(table: Table) -> str:
+def _format_table(table: Table) -> str:
     def head(i: int, name: str) -> str:
-        return f'<th scope="col"{_kind(table, i)}>{_text(name)}</th>'
+        return f'<th scope="col"{_class_attribute(table, i)}>{_escape(name)}</th>'
 
     def cell(i: int, cell: Cell) -> str:
-        text = f"<b>{_text(cell.text)}</b>" if cell.strong else _text(cell.text)
-        small = f"<small>{_text(cell.sub)}</small>" if cell.sub else ""
+        text = f"<b>{_escape(cell.text)}</b>" if cell.strong else _escape(cell.text)
+        small = f"<small>{_escape(cell.sub)}</small>" if cell.sub else ""
         tag = 'th scope="row"' if i == 0 else "td"
-        return f"<{tag}{_kind(table, i)}>{text}{small}</{tag[:2]}>"
+        return f"<{tag}{_class_attribute(table, i)}>{text}{small}</{tag[:2]}>"
 
     header = "".join(head(i, name) for i, name in enumerate(table.header))
     rows = "".join(f"<tr>{''.join(cell(i, c) for i, c in enumerate(row))}</tr>" for row in table.rows)
-    under = f'<p class="under">{_text(table.note)}</p>' if table.note else ""
+    under = f'<p class="under">{_escape(table.note)}</p>' if table.note else ""
     return (
-        f'<h3>{_text(table.title)}</h3><div class="scroll" tabindex="0"><table><thead><tr>{header}</tr></thead>'
+        f'<h3>{_escape(table.title)}</h3><div class="scroll" tabindex="0"><table><thead><tr>{header}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{under}"
     )
 
 
-def _kind(table: Table, i: int) -> str:
+def _class_attribute(table: Table, i: int) -> str:
     return ' class="name"' if i < table.names else ""
 
 
-def _css(styles: Mapping[str, str]) -> str:
+def _stylesheet(styles: Mapping[str, str]) -> str:
     text = (files("attributor.eval.report") / "report.css").read_text(encoding="utf-8")
     return text + "".join(f".{name}{{{rules}}}\n" for rules, name in styles.items())
 
 
-def _inline(svg: str, name: str, styles: dict[str, str]) -> str:
+def _inline_svg(svg: str, name: str, styles: dict[str, str]) -> str:
     """An SVG file made part of the page: its colours follow the page's, and it needs no style of its own.
 
     Style attributes become classes, which the page's policy allows by the hash of its one style element.
@@ -152,15 +152,15 @@ def _inline(svg: str, name: str, styles: dict[str, str]) -> str:
     drawing = svg[svg.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", drawing, flags=re.DOTALL)
     drawing = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", drawing, count=2)
-    drawing = re.sub(r'\sid="([^"]*)"', lambda found: f' id="{name}-{found[1]}"', drawing)
-    drawing = re.sub(r'href="#([^"]*)"', lambda found: f'href="#{name}-{found[1]}"', drawing)
-    drawing = re.sub(r"url\(#([^)]*)\)", lambda found: f"url(#{name}-{found[1]})", drawing)
-    drawing = re.sub(r'\sstyle="([^"]*)"', lambda found: f' class="{_class(found[1], styles)}"', drawing)
+    drawing = re.sub(r'\sid="([^"]*)"', lambda match: f' id="{name}-{match[1]}"', drawing)
+    drawing = re.sub(r'href="#([^"]*)"', lambda match: f'href="#{name}-{match[1]}"', drawing)
+    drawing = re.sub(r"url\(#([^)]*)\)", lambda match: f"url(#{name}-{match[1]})", drawing)
+    drawing = re.sub(r'\sstyle="([^"]*)"', lambda match: f' class="{_class_name(match[1], styles)}"', drawing)
     label = html.escape(CAPTIONS.get(re.sub(r"^run-\d+-", "", name), name))
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{label}" ', drawing, count=1).strip()
 
 
-def _class(rules: str, styles: dict[str, str]) -> str:
+def _class_name(rules: str, styles: dict[str, str]) -> str:
     rules = html.unescape(rules)
     for colour, tone in TONES.items():
         rules = re.sub(re.escape(colour), f"var({tone})", rules, flags=re.IGNORECASE)

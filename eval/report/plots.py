@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attributor._result import visible
+from attributor._result import escape_invisible
 from attributor.eval.metrics import BINS, LEVELS
 from attributor.eval.report.build import Part, Report
 from attributor.eval.report.labels import place, spread
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "LINE", "PAPER", "SERIES", "SOFT", "plots", "to_png", "to_svg"]
+__all__ = ["INK", "LINE", "PAPER", "SERIES", "SOFT", "draw_plots", "to_png", "to_svg"]
 
 # Okabe and Ito's colours, without the yellow that no white page shows; the page has its own tones of them for the dark.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -50,7 +50,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plots(report: Report) -> dict[str, "Figure"]:
+def draw_plots(report: Report) -> dict[str, "Figure"]:
     """The plots by the name of their file; with several runs each run has its own, and there is one of all.
 
     Raises:
@@ -58,35 +58,35 @@ def plots(report: Report) -> dict[str, "Figure"]:
     """
     colours = {name: SERIES[i] if i < len(SERIES) else SOFT for i, name in enumerate(report.methods)}
     draw: list[tuple[str, Callable[[Part, dict[str, str]], Figure | None]]] = [
-        ("average-precision", _dots),
-        ("precision-recall", _curves),
-        ("first-gold", _first),
-        ("cost", _cost),
+        ("average-precision", _draw_average_precision),
+        ("precision-recall", _draw_precision_recall),
+        ("first-gold", _draw_first_gold),
+        ("cost", _draw_cost),
     ]
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     from matplotlib import rc_context
 
     with rc_context(STYLE):
         if len(report.parts) > 1:
-            found["runs"] = _runs(report)
+            figures["runs"] = _draw_runs(report)
         for i, part in enumerate(report.parts, 1):
             for name, function in draw:
                 if part.order and (figure := function(part, colours)) is not None:
-                    found[name if len(report.parts) == 1 else f"run-{i}-{name}"] = figure
-    return found
+                    figures[name if len(report.parts) == 1 else f"run-{i}-{name}"] = figure
+    return figures
 
 
 def to_svg(figure: "Figure", background: str = PAPER) -> str:
     """As an SVG file whose text is text, the same bytes every time."""
-    return _saved(figure, "svg", background).decode("utf-8")
+    return _render(figure, "svg", background).decode("utf-8")
 
 
 def to_png(figure: "Figure") -> bytes:
     """As a PNG file, at twice the size of a common screen."""
-    return _saved(figure, "png", PAPER)
+    return _render(figure, "png", PAPER)
 
 
-def _saved(figure: "Figure", form: str, background: str) -> bytes:
+def _render(figure: "Figure", form: str, background: str) -> bytes:
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
@@ -97,63 +97,63 @@ def _saved(figure: "Figure", form: str, background: str) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(height: float) -> "Figure":
+def _new_figure(height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height))
 
 
-def _write(ax: "Axes", x: float, y: float, text: str, **more: Any) -> Any:
+def _write_text(ax: "Axes", x: float, y: float, text: str, **more: Any) -> Any:
     """Text as it stands, without formulas."""
     return ax.text(x, y, text, parse_math=False, **more)
 
 
-def _name(text: str, most: int = 21) -> str:
+def _shorten_name(text: str, most: int = 21) -> str:
     """The name in one line, without its middle where it is too long: both ends tell methods apart."""
-    shown = " ".join(visible(text).split())
+    shown = " ".join(escape_invisible(text).split())
     return shown if len(shown) <= most else f"{shown[: most - 9]}…{shown[-8:]}"
 
 
-def _main(part: Part, method: str, metric: str = "ap") -> dict[str, Any] | None:
-    found = part.summary["methods"][method]
-    interval = found["sentence"].get(found["main"], {}).get("all", {}).get(metric)
+def _main_interval(part: Part, method: str, metric: str = "ap") -> dict[str, Any] | None:
+    method_summary = part.summary["methods"][method]
+    interval = method_summary["sentence"].get(method_summary["main"], {}).get("all", {}).get(metric)
     return None if interval is None or interval["value"] is None else dict(interval)
 
 
-def _names_beside(ax: "Axes", names: Sequence[str], ys: Sequence[float]) -> None:
+def _write_row_names(ax: "Axes", names: Sequence[str], ys: Sequence[float]) -> None:
     """The names of rows, left of the axes."""
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     for name, y in zip(names, ys, strict=True):
-        _write(ax, -0.03, y, _name(name), ha="right", va="center", transform=ax.get_yaxis_transform())
+        _write_text(ax, -0.03, y, _shorten_name(name), ha="right", va="center", transform=ax.get_yaxis_transform())
 
 
-def _dots(part: Part, colours: dict[str, str]) -> "Figure | None":
+def _draw_average_precision(part: Part, colours: dict[str, str]) -> "Figure | None":
     """AP with intervals, and the paired difference from another method beside it."""
-    rows = [(name, found) for name in part.order if (found := _main(part, name)) is not None]
+    rows = [(name, interval) for name in part.order if (interval := _main_interval(part, name)) is not None]
     if not rows:
         return None
     names = [name for name, _ in rows]
-    figure = _figure(1.15 + 0.34 * len(rows))
+    figure = _new_figure(1.15 + 0.34 * len(rows))
     inch = 1 / figure.get_figheight()
     bottom, height = 0.55 * inch, 1 - 1.1 * inch
     left, right = figure.add_axes((0.31, bottom, 0.34, height)), figure.add_axes((0.70, bottom, 0.28, height))
     ys = list(range(len(rows), 0, -1))
-    for (name, found), y in zip(rows, ys, strict=True):
+    for (name, interval), y in zip(rows, ys, strict=True):
         colour = colours[name]
-        if found["low"] is not None:
-            left.plot([found["low"], found["high"]], [y, y], color=colour, lw=2, alpha=0.55)
+        if interval["low"] is not None:
+            left.plot([interval["low"], interval["high"]], [y, y], color=colour, lw=2, alpha=0.55)
         best = part.summary["methods"][name]["best"]
         other = part.summary["methods"][name]["sentence"][best]["all"]["ap"]["value"]
         if best != part.summary["methods"][name]["main"] and other is not None:
             left.plot(other, y, "o", ms=5, mfc=PAPER, mec=colour, mew=1.2)
-        left.plot(found["value"], y, "o", ms=6, color=colour)
+        left.plot(interval["value"], y, "o", ms=6, color=colour)
         change = part.difference(name, part.against[name], "ap") if name in part.against else None
         if change is not None:
             if change["low"] is not None:
                 right.plot([change["low"], change["high"]], [y, y], color=colour, lw=2, alpha=0.55)
             right.plot(change["value"], y, "o", ms=6, color=colour)
-    _names_beside(left, names, ys)
+    _write_row_names(left, names, ys)
     left.set_title("AP by sentence")
     left.set_xlabel("○ best aggregation" if any(_has_better(part, name) for name in names) else "95% intervals")
     left.set_xlim(left=0)
@@ -162,7 +162,7 @@ def _dots(part: Part, colours: dict[str, str]) -> "Figure | None":
     right.spines["left"].set_visible(False)
     right.set_title("Difference")
     others = set(part.against.values())
-    right.set_xlabel("from the best other" if len(others) > 1 else f"from {_name(next(iter(others), ''), 18)}")
+    right.set_xlabel("from the best other" if len(others) > 1 else f"from {_shorten_name(next(iter(others), ''), 18)}")
     for ax in (left, right):
         ax.set_ylim(0.4, len(rows) + 0.6)
         ax.grid(axis="x")
@@ -177,18 +177,18 @@ def _has_better(part: Part, name: str) -> bool:
     return bool(method["best"] != method["main"])
 
 
-def _curves(part: Part, colours: dict[str, str]) -> "Figure | None":
+def _draw_precision_recall(part: Part, colours: dict[str, str]) -> "Figure | None":
     """Precision over recall, the mean of the rows' interpolated curves."""
-    names = list(part.scored.methods)
-    there = [name for name in part.order if not np.isnan(part.scored.curve[:, names.index(name)]).all()]
+    names = list(part.arrays.methods)
+    there = [name for name in part.order if not np.isnan(part.arrays.curve[:, names.index(name)]).all()]
     if not there:
         return None
-    figure = _figure(max(3.4, 0.9 + 0.19 * len(there)))
+    figure = _new_figure(max(3.4, 0.9 + 0.19 * len(there)))
     ax = figure.add_axes((0.1, 0.14, 0.58, 0.76))
     gap = 0.18 / (0.76 * figure.get_figheight())  # of a label's height, in units of precision
     ends = []
     for name in reversed(there):
-        curve = np.nanmean(part.scored.curve[:, names.index(name)], axis=0)
+        curve = np.nanmean(part.arrays.curve[:, names.index(name)], axis=0)
         dash = DASHES[SERIES.index(colours[name])] if colours[name] in SERIES else "-"
         ax.plot(LEVELS, curve, color=colours[name], lw=1.8 if colours[name] in SERIES else 1.1, ls=dash)
         ends.append((name, float(curve[-1])))
@@ -200,27 +200,29 @@ def _curves(part: Part, colours: dict[str, str]) -> "Figure | None":
     for (name, end), y in zip(ends, places, strict=True):
         ax.plot([1, 1.035], [end, y], color=colours[name], lw=1, clip_on=False)
         ax.plot([1.035, 1.06], [y, y], color=colours[name], lw=1.8, clip_on=False)
-        _write(ax, 1.075, y, _name(name), va="center", fontsize=8.5)
+        _write_text(ax, 1.075, y, _shorten_name(name), va="center", fontsize=8.5)
     return figure
 
 
-def _first(part: Part, colours: dict[str, str]) -> "Figure | None":
+def _draw_first_gold(part: Part, colours: dict[str, str]) -> "Figure | None":
     """In how many rows the first gold sentence stands at which rank, a small histogram a method."""
-    names = list(part.scored.methods)
-    there = [name for name in part.order if not np.isnan(part.scored.first[:, names.index(name), 0]).all()]
+    names = list(part.arrays.methods)
+    there = [name for name in part.order if not np.isnan(part.arrays.first[:, names.index(name), 0]).all()]
     if not there:
         return None
-    figure = _figure(0.95 + 0.42 * len(there))
+    figure = _new_figure(0.95 + 0.42 * len(there))
     inch = 1 / figure.get_figheight()
     ax = figure.add_axes((0.31, 0.5 * inch, 0.67, 1 - 0.85 * inch))
-    shares = [np.nanmean(part.scored.first[:, names.index(name)], axis=0) for name in there]
+    shares = [np.nanmean(part.arrays.first[:, names.index(name)], axis=0) for name in there]
     most = max(float(share.max()) for share in shares)
     ys = list(range(len(there), 0, -1))
     for name, share, y in zip(there, shares, ys, strict=True):
         ax.bar(np.arange(len(share)), 0.72 * share / most, 0.86, bottom=y - 0.5, color=colours[name])
         ax.axhline(y - 0.5, color=LINE, lw=0.8)
-        _write(ax, 0, y - 0.5 + 0.72 * share[0] / most + 0.03, f"{share[0]:.0%}", ha="center", va="bottom", fontsize=8)
-    _names_beside(ax, there, [y - 0.28 for y in ys])
+        _write_text(
+            ax, 0, y - 0.5 + 0.72 * share[0] / most + 0.03, f"{share[0]:.0%}", ha="center", va="bottom", fontsize=8
+        )
+    _write_row_names(ax, there, [y - 0.28 for y in ys])
     labels, low = [], 1
     for bin_ in BINS:
         labels.append(str(bin_) if bin_ == low else f"{low}–{bin_}")
@@ -233,44 +235,46 @@ def _first(part: Part, colours: dict[str, str]) -> "Figure | None":
     return figure
 
 
-def _cost(part: Part, colours: dict[str, str]) -> "Figure | None":
+def _draw_cost(part: Part, colours: dict[str, str]) -> "Figure | None":
     """AP against the time that it takes, in plain forward passes."""
     rows = []
     for name in part.order:
-        found, forwards = _main(part, name), part.summary["methods"][name]["costs"]["forwards"]
-        if found is not None and forwards["value"] is not None:
-            rows.append((name, found, max(forwards["value"], CHEAPEST), forwards))
+        interval, forwards = _main_interval(part, name), part.summary["methods"][name]["costs"]["forwards"]
+        if interval is not None and forwards["value"] is not None:
+            rows.append((name, interval, max(forwards["value"], CHEAPEST), forwards))
     if not rows:
         return None
-    figure = _figure(3.6)
+    figure = _new_figure(3.6)
     ax = figure.add_axes((0.11, 0.14, 0.86, 0.76))
     ax.set_xscale("log")
     dearest = max(x for _, _, x, _ in rows)
     cheapest = min(x for _, _, x, _ in rows)
-    top = max(found["high"] or found["value"] for _, found, _, _ in rows)
+    top = max(interval["high"] or interval["value"] for _, interval, _, _ in rows)
     ax.set(xlim=(min(cheapest / 1.6, 0.4), max(dearest * 2.2, 4)), ylim=(0, min(top * 1.1, 1.02)))
     ax.axvline(1, color=SOFT, lw=1, ls=(0, (2, 2)))
     taken = []
-    for name, found, x, forwards in rows:
-        if found["low"] is not None:
-            ax.plot([x, x], [found["low"], found["high"]], color=colours[name], lw=1.6, alpha=0.5)
-            ends = ax.transData.transform([(x, found["low"]), (x, found["high"])])
+    for name, interval, x, forwards in rows:
+        if interval["low"] is not None:
+            ax.plot([x, x], [interval["low"], interval["high"]], color=colours[name], lw=1.6, alpha=0.5)
+            ends = ax.transData.transform([(x, interval["low"]), (x, interval["high"])])
             taken.append((ends[0][0] - 2, ends[0][1], ends[1][0] + 2, ends[1][1]))
         if forwards["low"] is not None and forwards["low"] >= CHEAPEST:
-            ax.plot([forwards["low"], forwards["high"]], [found["value"]] * 2, color=colours[name], lw=1.6, alpha=0.5)
-        ax.plot(x, found["value"], "o", ms=6.5, color=colours[name])
+            ax.plot(
+                [forwards["low"], forwards["high"]], [interval["value"]] * 2, color=colours[name], lw=1.6, alpha=0.5
+            )
+        ax.plot(x, interval["value"], "o", ms=6.5, color=colours[name])
     ax.set(
         xlabel="time in plain forward passes, shared read included", ylabel="AP by sentence", title="Quality and cost"
     )
-    _multiples(ax)
+    _set_multiple_ticks(ax)
     ax.grid()
     ax.set_axisbelow(True)
     ax.tick_params(length=0, which="both")
-    _beside(figure, ax, [(name, x, found["value"]) for name, found, x, _ in rows], taken)
+    _write_names_beside(figure, ax, [(name, x, interval["value"]) for name, interval, x, _ in rows], taken)
     return figure
 
 
-def _multiples(ax: "Axes") -> None:
+def _set_multiple_ticks(ax: "Axes") -> None:
     """Ticks as people read them: 0.1×, 1×, 10×."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -283,12 +287,14 @@ def _multiples(ax: "Axes") -> None:
     ax.set_xticklabels(["≤ 0.01×" if tick == CHEAPEST else f"{tick:g}×" for tick in ticks])
 
 
-def _beside(figure: "Figure", ax: "Axes", points: Sequence[tuple[str, float, float]], taken: Sequence[Any]) -> None:
+def _write_names_beside(
+    figure: "Figure", ax: "Axes", points: Sequence[tuple[str, float, float]], taken: Sequence[Any]
+) -> None:
     """Names next to points, none over another, with a line where a name had to move away."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    texts = [_write(ax, x, y, _name(name), fontsize=8.5, va="bottom") for name, x, y in points]
+    texts = [_write_text(ax, x, y, _shorten_name(name), fontsize=8.5, va="bottom") for name, x, y in points]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         boxes = [text.get_window_extent(renderer) for text in texts]
@@ -304,10 +310,10 @@ def _beside(figure: "Figure", ax: "Axes", points: Sequence[tuple[str, float, flo
             ax.plot(line[:, 0], line[:, 1], color=SOFT, lw=0.7)
 
 
-def _runs(report: Report) -> "Figure":
+def _draw_runs(report: Report) -> "Figure":
     """AP of the same methods in every run."""
     names = report.methods
-    figure = _figure(1.35 + 0.42 * len(names) + 0.16 * len(report.parts))
+    figure = _new_figure(1.35 + 0.42 * len(names) + 0.16 * len(report.parts))
     inch = 1 / figure.get_figheight()
     top = 0.35 + 0.18 * len(report.parts)
     ax = figure.add_axes((0.31, 0.5 * inch, 0.67, 1 - (0.5 + top + 0.1) * inch))
@@ -316,18 +322,18 @@ def _runs(report: Report) -> "Figure":
     for j, part in enumerate(report.parts):
         colour = SERIES[j % len(SERIES)]
         for i, name in enumerate(names):
-            found = _main(part, name) if name in part.scored.methods else None
-            if found is None:
+            interval = _main_interval(part, name) if name in part.arrays.methods else None
+            if interval is None:
                 continue
             y = len(names) - i + (len(report.parts) - 1) * step / 2 - j * step
-            if found["low"] is not None:
-                ax.plot([found["low"], found["high"]], [y, y], color=colour, lw=2, alpha=0.55)
-            ax.plot(found["value"], y, marks[j % len(marks)], ms=5.5, color=colour)
+            if interval["low"] is not None:
+                ax.plot([interval["low"], interval["high"]], [y, y], color=colour, lw=2, alpha=0.55)
+            ax.plot(interval["value"], y, marks[j % len(marks)], ms=5.5, color=colour)
         y = 1 + (0.12 + 0.18 * (len(report.parts) - 1 - j)) / (ax.get_position().height * figure.get_figheight())
         ax.plot(0.015, y, marks[j % len(marks)], ms=5.5, color=colour, transform=ax.transAxes, clip_on=False)
-        _write(ax, 0.045, y, _name(part.name, 44), va="center", transform=ax.transAxes)
+        _write_text(ax, 0.045, y, _shorten_name(part.name, 44), va="center", transform=ax.transAxes)
     figure.text(0.31, 1 - 0.1 * inch, "AP by sentence in every run", fontweight="bold", fontsize=10, va="top")
-    _names_beside(ax, names, list(range(len(names), 0, -1)))
+    _write_row_names(ax, names, list(range(len(names), 0, -1)))
     ax.set(ylim=(0.4, len(names) + 0.6), xlabel="AP by sentence, 95% intervals")
     ax.set_xlim(left=0)
     ax.grid(axis="x")

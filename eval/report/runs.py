@@ -1,4 +1,4 @@
-"""Run folders as the report reads them: also unfinished, killed and slightly damaged ones."""
+"""Reads run folders for a report, including unfinished and slightly damaged ones."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from typing import Any
 from attributor._errors import FileFormatError, InputError
 from attributor.eval.metrics import are_indices
 
-__all__ = ["Run", "method_name", "read_run", "short"]
+__all__ = ["Run", "read_run", "shorten_method_name", "shorten_path"]
 
 # Of a case, all that numbers are made from. Whatever holds text of a data set stays behind.
-KEPT = (
+FIELDS = (
     *("id", "status", "kind", "level", "em", "says", "f1", "verified"),
     *("tokens", "answer_tokens", "gold", "gold_documents"),
 )
@@ -76,7 +76,7 @@ def read_run(folder: str | Path) -> Run:
 def _read_settings(run: Run) -> None:
     file = run.folder / "run.json"
     try:
-        found = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         run.finished = False
         run.notes.append("there is no run.json: the run was stopped, and its settings are not known")
@@ -85,39 +85,39 @@ def _read_settings(run: Run) -> None:
         run.finished = False
         run.notes.append(f"run.json is not readable, so the settings are not known ({_one_line(error)})")
         return
-    if not isinstance(found, dict) or found.get("format", FORMAT) != FORMAT:
+    if not isinstance(content, dict) or content.get("format", FORMAT) != FORMAT:
         raise FileFormatError(f"{file} does not describe a run of attributor eval")
-    version = found.get("version", VERSION)
+    version = content.get("version", VERSION)
     if not isinstance(version, int) or version > VERSION:
         raise FileFormatError(f"{file} is of version {version}; this attributor reads up to {VERSION}")
-    if found.get("status", "done") != "done":
+    if content.get("status", "done") != "done":
         run.finished = False
         run.notes.append("the run has not ended")
-    config = found.get("config")
+    config = content.get("config")
     settings = dict(config) if isinstance(config, Mapping) else {}
-    settings |= {name: found[name] for name in ("device", "processes") if name in found}
+    settings |= {name: content[name] for name in ("device", "processes") if name in content}
     run.settings = {str(name): _shortened(value) for name, value in settings.items()}
 
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, str):
-        return short(value)
+        return shorten_path(value)
     return [_shortened(item) for item in value] if isinstance(value, list) else value
 
 
-def short(text: str) -> str:
+def shorten_path(text: str) -> str:
     """The text with a path in it (or at its end) cut to its last part: a report should not tell where things lay."""
     if text.startswith(("http://", "https://")):
         return text
-    return PATH.sub(lambda found: str(found[1]), text)
+    return PATH.sub(lambda match: str(match[1]), text)
 
 
-def method_name(name: str) -> str:
+def shorten_method_name(name: str) -> str:
     """A method's name with a weights file in it cut to the file's stem: flow:runs/heads.safetensors -> flow:heads."""
     kind, colon, argument = name.partition(":")
     if argument.endswith(".safetensors"):
         return kind + colon + argument.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors")
-    return short(name)
+    return shorten_path(name)
 
 
 def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
@@ -133,12 +133,12 @@ def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
                         notes.append(f"the last line of {file.name} was not finished; that case is left out")
                         return
                     raise FileFormatError(f"{file}, line {number}: not JSON ({_one_line(error)})") from error
-                yield _kept(record, f"{file}, line {number}")
+                yield _select_numbers(record, f"{file}, line {number}")
     except OSError as error:
         raise FileFormatError(f"{file} is not readable: {error.strerror or error}") from error
 
 
-def _kept(record: Any, where: str) -> dict[str, Any]:
+def _select_numbers(record: Any, where: str) -> dict[str, Any]:
     """The numbers of a record.
 
     Raises:
@@ -148,40 +148,40 @@ def _kept(record: Any, where: str) -> dict[str, Any]:
         raise FileFormatError(f"{where}: not the record of a case: an object with an id is due")
     if record.get("status") not in ("done", "skipped", "failed"):
         raise FileFormatError(f"{where}: status must be done, skipped or failed, got {record.get('status')!r}")
-    kept = {name: record.get(name) for name in KEPT + MEASURED}
+    numbers = {name: record.get(name) for name in FIELDS + MEASURED}
     for name in ("segments", "documents"):
         spans = record.get(name) or []
         if not isinstance(spans, list):
             raise FileFormatError(f"{where}: {name} must be a list, got {type(spans).__name__}")
-        kept[name] = [None] * len(spans)  # how many; the titles are text
+        numbers[name] = [None] * len(spans)  # how many; the titles are text
     for name in ("gold", "gold_documents"):
-        if not isinstance(kept[name] or [], list) or not are_indices(kept[name] or [], 2**31):
+        if not isinstance(numbers[name] or [], list) or not are_indices(numbers[name] or [], 2**31):
             raise FileFormatError(f"{where}: {name} must be a list of different indices")
-    kept["methods"], names = _methods(kept["methods"] or {}, where)
-    measured = kept["faithfulness"]
+    numbers["methods"], names = _methods(numbers["methods"] or {}, where)
+    measured = numbers["faithfulness"]
     if measured is not None:
         fits = isinstance(measured, dict) and all(isinstance(measured.get(k) or {}, dict) for k in ("drops", "lds"))
         if not fits:
             raise FileFormatError(f"{where}: faithfulness must be null or hold the objects drops and lds")
-        kept["faithfulness"] = measured | {
+        numbers["faithfulness"] = measured | {
             key: {names.get(name, name): value for name, value in (measured.get(key) or {}).items()}
             for key in ("drops", "lds")
         }
-    return kept
+    return numbers
 
 
-def _methods(found: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _methods(methods: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The methods by the names that the report uses, and which name became which."""
-    fits = isinstance(found, dict) and all(
+    fits = isinstance(methods, dict) and all(
         isinstance(record, dict) and all(isinstance(record.get(key) or {}, dict) for key in ("scores", "documents"))
-        for record in found.values()
+        for record in methods.values()
     )
     if not fits:
         raise FileFormatError(f"{where}: methods must hold an object with scores and documents for every method")
-    names = {name: method_name(name) for name in found}
+    names = {name: shorten_method_name(name) for name in methods}
     if len(set(names.values())) < len(names):  # two files of one name in two folders
-        names = {name: name for name in found}
-    return {names[name]: record for name, record in found.items()}, names
+        names = {name: name for name in methods}
+    return {names[name]: record for name, record in methods.items()}, names
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What a report shows in tables, as plain cells: the terminal, the Markdown and the page draw the same ones."""
+"""Builds the tables of a report as plain cells, for the terminal, Markdown and HTML alike."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from attributor.eval.metrics import DROPS, MAIN
 from attributor.eval.report.build import Part, Report
 
-__all__ = ["NAMES", "Cell", "Table", "across_table", "facts", "part_tables"]
+__all__ = ["NAMES", "Cell", "Table", "build_runs_table", "build_tables", "list_facts"]
 
 NAMES = {
     "ap": "AP",
@@ -60,13 +60,15 @@ class Table:
     names: int = 1
 
 
-def facts(part: Part) -> list[tuple[str, str]]:
+def list_facts(part: Part) -> list[tuple[str, str]]:
     """What was run, and on how much of it, as names and values."""
     counts, summary = part.summary["counts"], part.summary
     settings = part.run.settings
-    found = [(name, _plain(settings[name])) for name in SETTINGS + SETTINGS_MORE if settings.get(name) is not None]
+    pairs = [
+        (name, _format_setting(settings[name])) for name in SETTINGS + SETTINGS_MORE if settings.get(name) is not None
+    ]
     cases = f"{counts['done']:,} done, {counts['skipped']:,} skipped, {counts['failed']:,} failed"
-    found.append(("cases", cases))
+    pairs.append(("cases", cases))
     left_out = [
         f"{counts[key]:,} {words}"
         for key, words in (
@@ -77,7 +79,7 @@ def facts(part: Part) -> list[tuple[str, str]]:
         if counts[key]
     ]
     if left_out:
-        found.append(("left out of the metrics", ", ".join(left_out)))
+        pairs.append(("left out of the metrics", ", ".join(left_out)))
     for name, words in (
         ("em", "own answers, exact match"),
         ("says", "own answers that hold the expected one"),
@@ -85,29 +87,29 @@ def facts(part: Part) -> list[tuple[str, str]]:
         ("verified", "verified"),
     ):
         if summary["answers"][name]["n"]:
-            cell = _cell(summary["answers"][name])
-            found.append((words, f"{cell.text} ({cell.sub}), n = {summary['answers'][name]['n']:,}"))
+            cell = _format_interval(summary["answers"][name])
+            pairs.append((words, f"{cell.text} ({cell.sub}), n = {summary['answers'][name]['n']:,}"))
     if summary["peak_bytes"]:
-        found.append(("peak memory of the whole run", f"{summary['peak_bytes'] / 1e9:.2f} GB"))
-    return found
+        pairs.append(("peak memory of the whole run", f"{summary['peak_bytes'] / 1e9:.2f} GB"))
+    return pairs
 
 
-def part_tables(part: Part) -> list[Table]:
+def build_tables(part: Part) -> list[Table]:
     """The tables of one run, those that have rows."""
     tables = [
-        _main(part, "sentence"),
-        _differences(part, COMPARED),
-        _faithfulness(part),
-        _differences(part, (*(f"drop@{k}" for k in DROPS), "lds")),
-        _costs(part),
-        _main(part, "document"),
-        _aggregations(part),
-        _strata(part),
+        _build_evidence_table(part, "sentence"),
+        _build_differences_table(part, COMPARED),
+        _build_faithfulness_table(part),
+        _build_differences_table(part, (*(f"drop@{k}" for k in DROPS), "lds")),
+        _build_costs_table(part),
+        _build_evidence_table(part, "document"),
+        _build_aggregations_table(part),
+        _build_strata_table(part),
     ]
     return [table for table in tables if table.rows]
 
 
-def across_table(report: Report) -> Table | None:
+def build_runs_table(report: Report) -> Table | None:
     """The same methods in all runs; None for one run."""
     if len(report.parts) < 2:
         return None
@@ -119,10 +121,10 @@ def across_table(report: Report) -> Table | None:
     for method in report.methods:
         row = [Cell(method)]
         for i, part in enumerate(report.parts):
-            here = method in part.scored.methods
-            row.append(_cell(_main_interval(part, method, "ap")) if here else Cell("–"))
+            here = method in part.arrays.methods
+            row.append(_format_interval(_main_interval(part, method, "ap")) if here else Cell("–"))
             if i:
-                row.append(_change(changes.get((part.name, method)), n=True))
+                row.append(_format_difference(changes.get((part.name, method)), n=True))
         rows.append(row)
     note = (
         "Mean AP by sentence, main aggregation, over all rows of each run; differences over the n rows that both runs "
@@ -131,7 +133,7 @@ def across_table(report: Report) -> Table | None:
     return Table("The same methods in every run: AP", header, rows, note, first=True)
 
 
-def _main(part: Part, unit: str) -> Table:
+def _build_evidence_table(part: Part, unit: str) -> Table:
     methods = part.summary["methods"]
     rows = []
     for name in part.order:
@@ -139,10 +141,14 @@ def _main(part: Part, unit: str) -> Table:
         by = method[unit].get(method["main"], {}).get("all")
         if by is None:
             continue
-        row = [Cell(name), *(_cell(by[metric]) for metric in MAIN)]
+        row = [Cell(name), *(_format_interval(by[metric]) for metric in MAIN)]
         if unit == "sentence":
             best = method["best"]
-            row.append(Cell("–") if len(method[unit]) < 2 else Cell(best, _cell(method[unit][best]["all"]["ap"]).text))
+            row.append(
+                Cell("–")
+                if len(method[unit]) < 2
+                else Cell(best, _format_interval(method[unit][best]["all"]["ap"]).text)
+            )
         rows.append([*row, Cell(f"{by['ap']['n']:,}")])
     for column in range(1, len(MAIN) + 1):
         _embolden(rows, column)
@@ -154,28 +160,30 @@ def _main(part: Part, unit: str) -> Table:
     return Table(f"Finding the evidence, by {unit}", header, rows, note, first=unit == "sentence")
 
 
-def _differences(part: Part, metrics: Sequence[str]) -> Table:
+def _build_differences_table(part: Part, metrics: Sequence[str]) -> Table:
     rows = []
     for name in part.order:
         other = part.against.get(name)
-        found = [None if other is None else part.difference(name, other, metric) for metric in metrics]
-        if other is None or not any(found):
+        changes = [None if other is None else part.difference(name, other, metric) for metric in metrics]
+        if other is None or not any(changes):
             continue
-        count = max(change["n"] for change in found if change is not None)
-        rows.append([Cell(name), Cell(other), *(_change(change) for change in found), Cell(f"{count:,}")])
+        count = max(change["n"] for change in changes if change is not None)
+        rows.append([Cell(name), Cell(other), *(_format_difference(change) for change in changes), Cell(f"{count:,}")])
     ablation = metrics[0].startswith("drop")
     title = "Paired differences, faithfulness" if ablation else "Paired differences, finding the evidence"
     note = "Method minus other on the n rows that both have; bold where the 95% interval leaves out 0."
     return Table(title, ["Method", "Minus", *(NAMES[m] for m in metrics), "n"], rows, note, not ablation, names=2)
 
 
-def _faithfulness(part: Part) -> Table:
+def _build_faithfulness_table(part: Part) -> Table:
     keys = [*(f"drop@{k}" for k in DROPS), "lds"]
     rows = []
     for name in part.order:
-        found = part.summary["methods"][name]["faithfulness"]
-        if found:
-            rows.append([Cell(name), *(_cell(found[key]) for key in keys), Cell(f"{found['lds']['n']:,}")])
+        intervals = part.summary["methods"][name]["faithfulness"]
+        if intervals:
+            rows.append(
+                [Cell(name), *(_format_interval(intervals[key]) for key in keys), Cell(f"{intervals['lds']['n']:,}")]
+            )
     for column in range(1, len(keys) + 1):
         _embolden(rows, column)
     how = "; ".join(f"{a['convention']}, {a['masks']} masks, seed {a['seed']}" for a in part.summary["ablations"])
@@ -186,16 +194,16 @@ def _faithfulness(part: Part) -> Table:
     return Table("Faithfulness to the model", ["Method", *(NAMES[key] for key in keys), "n"], rows, note, first=True)
 
 
-def _costs(part: Part) -> Table:
+def _build_costs_table(part: Part) -> Table:
     rows = []
     for name in part.order:
         costs = part.summary["methods"][name]["costs"]
         rows.append(
             [
                 Cell(name),
-                Cell(_seconds(costs["seconds"]["value"])),
-                Cell(_seconds(costs["seconds_with_read"]["value"])),
-                _forwards(costs["forwards"]),
+                Cell(_format_seconds(costs["seconds"]["value"])),
+                Cell(_format_seconds(costs["seconds_with_read"]["value"])),
+                _format_forwards(costs["forwards"]),
                 Cell("–" if costs["passes"]["value"] is None else f"{costs['passes']['value']:.4g}"),
             ]
         )
@@ -207,28 +215,28 @@ def _costs(part: Part) -> Table:
     return Table("Costs", header, rows, note, first=True)
 
 
-def _aggregations(part: Part) -> Table:
+def _build_aggregations_table(part: Part) -> Table:
     methods = part.summary["methods"]
     names = [name for name in part.order if len(methods[name]["sentence"]) > 1]
     hows = list(dict.fromkeys(how for name in names for how in methods[name]["sentence"]))
     rows = []
     for name in names:
         by = methods[name]["sentence"]
-        row = [Cell(name), *(_cell(by[how]["all"]["ap"]) if how in by else Cell("–") for how in hows)]
+        row = [Cell(name), *(_format_interval(by[how]["all"]["ap"]) if how in by else Cell("–") for how in hows)]
         best = max(range(1, len(row)), key=lambda i: row[i].text)
         row[best] = Cell(row[best].text, row[best].sub, strong=True)
         rows.append(row)
     return Table("Aggregation of tokens: AP by sentence", ["Method", *hows], rows, "Bold is the method's highest.")
 
 
-def _strata(part: Part) -> Table:
+def _build_strata_table(part: Part) -> Table:
     every = part.summary["strata"]["all"]
     strata = {name: n for name, n in part.summary["strata"].items() if 0 < n < every}
     rows = []
     for name in part.order if strata else []:
         method = part.summary["methods"][name]
         by = method["sentence"].get(method["main"], {})
-        rows.append([Cell(name), *(_cell(by[s]["ap"]) if s in by else Cell("–") for s in ("all", *strata))])
+        rows.append([Cell(name), *(_format_interval(by[s]["ap"]) if s in by else Cell("–") for s in ("all", *strata))])
     header = ["Method", f"all ({every:,})", *(f"{name} ({n:,})" for name, n in strata.items())]
     for column in range(1, len(header)):
         _embolden(rows, column)
@@ -240,48 +248,55 @@ def _strata(part: Part) -> Table:
 
 
 def _main_interval(part: Part, method: str, metric: str) -> Mapping[str, Any]:
-    found = part.summary["methods"][method]
-    by = found["sentence"].get(found["main"], {}).get("all", {})
+    method_summary = part.summary["methods"][method]
+    by = method_summary["sentence"].get(method_summary["main"], {}).get("all", {})
     return dict(by.get(metric, {"value": None, "low": None, "high": None, "n": 0}))
 
 
-def _cell(interval: Mapping[str, Any]) -> Cell:
+def _format_interval(interval: Mapping[str, Any]) -> Cell:
     if interval["value"] is None:
         return Cell("–")
-    sub = "" if interval["low"] is None else f"{_number(interval['low'], 2)}–{_number(interval['high'], 2)}"
+    sub = (
+        "" if interval["low"] is None else f"{_format_number(interval['low'], 2)}–{_format_number(interval['high'], 2)}"
+    )
     if interval["low"] is not None and interval["low"] < 0:
-        sub = f"{_number(interval['low'], 2)} to {_number(interval['high'], 2)}"
-    return Cell(_number(interval["value"], 3), sub)
+        sub = f"{_format_number(interval['low'], 2)} to {_format_number(interval['high'], 2)}"
+    return Cell(_format_number(interval["value"], 3), sub)
 
 
-def _change(found: Mapping[str, Any] | None, n: bool = False) -> Cell:
-    if found is None or found["value"] is None:
+def _format_difference(change: Mapping[str, Any] | None, n: bool = False) -> Cell:
+    if change is None or change["value"] is None:
         return Cell("–")
-    sub = "" if found["low"] is None else f"{_number(found['low'], 2, '+')} to {_number(found['high'], 2, '+')}"
-    apart = found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+    sub = (
+        ""
+        if change["low"] is None
+        else f"{_format_number(change['low'], 2, '+')} to {_format_number(change['high'], 2, '+')}"
+    )
+    apart = change["low"] is not None and (change["low"] > 0 or change["high"] < 0)
     if n:
-        sub = f"{sub}, n = {found['n']:,}" if sub else f"n = {found['n']:,}"
-    return Cell(_number(found["value"], 3, "+"), sub, strong=apart)
+        sub = f"{sub}, n = {change['n']:,}" if sub else f"n = {change['n']:,}"
+    return Cell(_format_number(change["value"], 3, "+"), sub, strong=apart)
 
 
-def _number(value: float, digits: int, sign: str = "") -> str:
+def _format_number(value: float, digits: int, sign: str = "") -> str:
     text = f"{value:{sign}.{digits}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
-def _forwards(found: Mapping[str, Any]) -> Cell:
-    if found["value"] is None:
+def _format_forwards(interval: Mapping[str, Any]) -> Cell:
+    if interval["value"] is None:
         return Cell("–")
-    if found["value"] < 0.005:
+    if interval["value"] < 0.005:
         return Cell("< 0.01×")
-    digits = 2 if found["value"] < 10 else 1
-    known = found["low"] is not None
+    digits = 2 if interval["value"] < 10 else 1
+    known = interval["low"] is not None
     return Cell(
-        f"{found['value']:.{digits}f}×", f"{found['low']:.{digits}f}–{found['high']:.{digits}f}" if known else ""
+        f"{interval['value']:.{digits}f}×",
+        f"{interval['low']:.{digits}f}–{interval['high']:.{digits}f}" if known else "",
     )
 
 
-def _seconds(value: float | None) -> str:
+def _format_seconds(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms" if value >= 1e-4 else "< 0.1 ms"
@@ -289,19 +304,19 @@ def _seconds(value: float | None) -> str:
 
 def _embolden(rows: list[list[Cell]], column: int) -> None:
     """Mark the highest number of a column."""
-    values = [_value(row[column].text) for row in rows]
+    values = [_parse_number(row[column].text) for row in rows]
     if len(rows) > 1 and (most := max(values)) > float("-inf"):
         for row, value in zip(rows, values, strict=True):
             if value == most:
                 row[column] = Cell(row[column].text, row[column].sub, strong=True)
 
 
-def _value(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text.replace("−", "-"))
     except ValueError:
         return float("-inf")
 
 
-def _plain(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

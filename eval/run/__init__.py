@@ -1,10 +1,10 @@
-"""Run the methods over the rows of a data set, case by case, into a folder that can be resumed."""
+"""Run the methods over the questions of a data set, case by case, into a folder that can be resumed."""
 
-from attributor.eval.run.runner import Outcome, run
-from attributor.eval.run.shards import ElsewhereError
+from attributor.eval.run.runner import RunOutcome, run_evaluation
+from attributor.eval.run.shards import OtherProcessError
 
 __all__ = [
-    "ElsewhereError",
-    "Outcome",
-    "run",
+    "OtherProcessError",
+    "RunOutcome",
+    "run_evaluation",
 ]

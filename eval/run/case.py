@@ -16,10 +16,10 @@ from attributor._models import window_of
 from attributor._prompt import encode_answer
 from attributor.eval.config import Config
 from attributor.eval.data import Question
-from attributor.eval.metrics import exact_match, f1, says
+from attributor.eval.metrics import contains_expected, exact_match, f1
 from attributor.eval.run import faithfulness, read_answer
 from attributor.eval.run.memory import peak_bytes
-from attributor.eval.run.prompts import CasePrompt, case_prompt
+from attributor.eval.run.prompts import CasePrompt, build_case_prompt
 from attributor.eval.run.verifier import Verifier
 from attributor.methods import ContextCite, FlowMethod, Method, Reading
 
@@ -72,7 +72,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         AttributorError: the case cannot be run.
     """
     began = time.perf_counter()
-    case = case_prompt(setting.tokenizer, question)
+    case = build_case_prompt(setting.tokenizer, question)
     record = _empty(question) | _prompt_fields(case)
     forced = forced_answer(question, setting.tokenizer, setting.config) if setting.config.answer == "expected" else None
     reason = _too_long(len(case.prompt.ids), forced, setting)
@@ -233,7 +233,7 @@ def _judged(question: Question, generated: str | None, setting: Setting) -> Reco
         "generated": generated,
         "em": exact_match(generated, question.answer, question.aliases),
         "f1": f1(generated, question.answer, question.aliases),
-        "says": says(generated, question.answer, question.aliases),
+        "says": contains_expected(generated, question.answer, question.aliases),
     }
     if setting.verifier is not None:
         found["verified"], found["verifier_error"] = setting.verifier.ask(
@@ -258,7 +258,7 @@ def _save_flow(reading: Reading, found: read_answer.Read, setting: Setting, name
     method = next((method for method in setting.methods if isinstance(method, FlowMethod)), None)
     if method is None or found.recording is None or setting.flow_file is None:
         raise InputError("no method is a flow, so there is none to save")
-    weights = method.through(setting.model)
+    weights = method.weights_for(setting.model)
     question = reading.question_tokens if weights.question else None
-    sequence = reading.prompt.answered(reading.answer, setting.tokenizer)
+    sequence = reading.prompt.with_answer(reading.answer, setting.tokenizer)
     found.recording.flow_of(sequence, weights=weights, question=question).save(setting.flow_file(name))

@@ -1,4 +1,4 @@
-"""What a method's scores say about the model itself: leave segments out and see what the answer's probability does."""
+"""Measures faithfulness: how the answer's log-probability changes when segments are left out."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -40,31 +40,31 @@ def measure(
         The field "faithfulness" of a record.
     """
     ranked = {name: torch.tensor(by[main_aggregation(by)], dtype=torch.float64) for name, by in scores.items()}
-    kept = [torch.ones(S, dtype=torch.bool)]
+    keep = [torch.ones(S, dtype=torch.bool)]
     for values in ranked.values():
         order = values.argsort(descending=True, stable=True)
         for k in DROPS:
             without = torch.ones(S, dtype=torch.bool)
             without[order[:k]] = False
-            kept.append(without)
+            keep.append(without)
     masks = registry.shared_masks(
         case_seed(seed, case_id), count, S, apart_from=torch.cat(list(fitted)) if fitted else None
     )
-    effects = ablate(torch.cat([torch.stack(kept), masks]))
-    full, drops, measured = effects[0], effects[1 : len(kept)], effects[len(kept) :]
-    lost = (full - drops).reshape(len(ranked), len(DROPS)).tolist()
+    effects = ablate(torch.cat([torch.stack(keep), masks]))
+    full, ablated, measured = effects[0], effects[1 : len(keep)], effects[len(keep) :]
+    drops = (full - ablated).reshape(len(ranked), len(DROPS)).tolist()
     return {
         "convention": convention,
         "masks": count,  # there are fewer only where 2^S is not more
         "seed": seed,
-        "drops": {name: dict(zip(map(str, DROPS), row, strict=True)) for name, row in zip(ranked, lost, strict=True)},
+        "drops": {name: dict(zip(map(str, DROPS), row, strict=True)) for name, row in zip(ranked, drops, strict=True)},
         "lds": {
             name: linear_datamodeling_score(values.numpy(), masks.numpy(), measured.numpy()) if len(masks) > 1 else None
             for name, values in ranked.items()
         },
         "effects": {
             "full": float(full),
-            "kept": ["".join("01"[keep] for keep in row) for row in masks.tolist()],
+            "kept": ["".join("01"[bit] for bit in row) for row in masks.tolist()],
             "log_probs": measured.tolist(),
         },
     }

@@ -1,23 +1,23 @@
-"""The most memory that this process has held so far."""
+"""Measures the peak memory of this process."""
 
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from attributor._flow import devices, peak
+from attributor._flow import gpus_of, peak_memory
 
 __all__ = ["peak_bytes"]
 
 
 def peak_bytes(model: Any) -> int | None:
     """Bytes: allocated on the model's GPUs where it is on any, else resident in main memory; None where unknown."""
-    if gpus := devices(model):
-        return peak(gpus)
+    if gpus := gpus_of(model):
+        return peak_memory(gpus)
     try:
         # not getrusage first: on Linux it begins with what the parent process had in memory
-        if found := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii")):
-            return int(found[1]) * 1024
+        if match := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii")):
+            return int(match[1]) * 1024
     except (OSError, UnicodeDecodeError):
         pass
     if sys.platform == "win32":

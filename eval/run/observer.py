@@ -1,43 +1,43 @@
-"""Who is told how a run goes: the command line shows it, tests count it, nobody listens by default."""
+"""The interface through which a run reports its progress; the command line implements it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Silent", "Watcher"]
+__all__ = ["RunObserver", "SilentObserver"]
 
 
-class Watcher(Protocol):
-    """Who is told how a run goes."""
+class RunObserver(Protocol):
+    """Receives the progress of a run."""
 
-    def say(self, text: str) -> None:
-        """A sentence for the user."""
+    def note(self, text: str) -> None:
+        """Show the user a sentence."""
 
-    def stage(self, text: str) -> None:
-        """Something begins that takes a while."""
+    def start_stage(self, text: str) -> None:
+        """A stage begins that takes a while, such as loading the model."""
 
-    def begin(self, total: int, before: Sequence[Mapping[str, Any]]) -> None:
-        """The cases begin: how many there are in all, and the records of those that were run earlier."""
+    def start_cases(self, total: int, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """The cases begin: `total` in all; `earlier` are the records of those that an earlier run finished."""
 
-    def case(self, record: Mapping[str, Any]) -> None:
-        """One more case is in its file, of this process or another."""
+    def add_case(self, record: Mapping[str, Any]) -> None:
+        """One more case, of this process or another, was written to its file."""
 
     def end(self) -> None:
         """The cases are over, or were interrupted."""
 
 
-class Silent:
-    """A watcher that shows nothing."""
+class SilentObserver:
+    """An observer that shows nothing; the default."""
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Nothing."""
 
-    def stage(self, text: str) -> None:
+    def start_stage(self, text: str) -> None:
         """Nothing."""
 
-    def begin(self, total: int, before: Sequence[Mapping[str, Any]]) -> None:
+    def start_cases(self, total: int, earlier: Sequence[Mapping[str, Any]]) -> None:
         """Nothing."""
 
-    def case(self, record: Mapping[str, Any]) -> None:
+    def add_case(self, record: Mapping[str, Any]) -> None:
         """Nothing."""
 
     def end(self) -> None:

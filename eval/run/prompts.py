@@ -1,4 +1,4 @@
-"""A question's prompt, and where every piece of its documents stands in it."""
+"""Builds a question's prompt and locates every piece of its documents in it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from attributor._prompt import Prompt, build_prompt
 from attributor._text import Segment
 from attributor.eval.data import Question
 
-__all__ = ["CasePrompt", "case_prompt"]
+__all__ = ["CasePrompt", "build_case_prompt"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CasePrompt:
     documents: tuple[Segment, ...]
 
 
-def case_prompt(tokenizer: Any, question: Question, *, system: str | None = None) -> CasePrompt:
+def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None = None) -> CasePrompt:
     """The documents and the question as one user turn, and the pieces' places by arithmetic on characters.
 
     Args:
@@ -59,11 +59,11 @@ def case_prompt(tokenizer: Any, question: Question, *, system: str | None = None
             start = at + len(piece) - len(piece.lstrip())
             at += len(piece)
             if inside:
-                found = prompt.text[start : start + len(inside)]
-                if found != inside:
+                shown_text = prompt.text[start : start + len(inside)]
+                if shown_text != inside:
                     raise InputError(
                         f"piece {p + 1} of document {d + 1} of question {question.id} is {inside[:40]!r}, but in its "
-                        f"place the prompt has {found[:40]!r}; the model's chat template changes the text"
+                        f"place the prompt has {shown_text[:40]!r}; the model's chat template changes the text"
                     )
                 segments.append(Segment(start, start + len(inside), inside, None, d))
                 piece_of.append((d, p))

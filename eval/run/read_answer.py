@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from attributor._flow import Recording, record
-from attributor._models import accepts, device_of, generate, without_end
+from attributor._models import accepts_argument, device_of, generate, strip_end_token
 
 __all__ = ["Read", "force", "write", "write_behind"]
 
@@ -38,7 +38,7 @@ def force(model: Any, prompt: Tensor, answer: Tensor, weights: Any, *, cache: bo
     """Read the prompt (k,) with the answer (a,) behind it, recording the heads that `weights` choose (None: none)."""
     ids = torch.cat([prompt, answer])[None, :-1].to(device_of(model))
     a = answer.numel()
-    options = {"logits_to_keep": a} if accepts(model.forward, "logits_to_keep") else {}
+    options = {"logits_to_keep": a} if accepts_argument(model.forward, "logits_to_keep") else {}
     began = time.perf_counter()
     with nullcontext() if weights is None else record(model, weights=weights) as recording:
         out = model(input_ids=ids, use_cache=cache, **options)
@@ -57,7 +57,7 @@ def write(model: Any, prompt: Tensor, count: int, weights: Any, *, end: bool = F
     with nullcontext() if weights is None else record(model, weights=weights) as recording:
         out = generate(model, prompt, count, output_logits=True, return_dict_in_generate=True)
     answer = out.sequences[0, len(prompt) :].cpu()
-    answer = answer if end else without_end(model, answer)[0]
+    answer = answer if end else strip_end_token(model, answer)[0]
     rows = torch.stack([row[0] for row in out.logits[: len(answer)]]).double().log_softmax(-1).cpu()
     return Read(answer, rows[torch.arange(len(answer)), answer], time.perf_counter() - began, recording)
 
@@ -71,7 +71,7 @@ def write_behind(model: Any, prompt: Tensor, count: int, cache: Any) -> Tensor:
     kept = _cut(cache, len(prompt) - 1)
     options = {} if kept is None else {"past_key_values": kept}
     sequences: Tensor = generate(model, prompt, count, **options)
-    return without_end(model, sequences[0, len(prompt) :].cpu())[0]
+    return strip_end_token(model, sequences[0, len(prompt) :].cpu())[0]
 
 
 def _cut(cache: Any, length: int) -> Any:

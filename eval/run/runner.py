@@ -1,4 +1,4 @@
-"""Runs the methods over the rows of a data set, case by case, into a folder that a killed run can be taken up from."""
+"""Runs the methods over the questions of a data set, case by case; a killed run resumes from its folder."""
 
 import platform
 import time
@@ -19,15 +19,21 @@ from attributor._prompt import build_prompt
 from attributor.eval.config import Config
 from attributor.eval.data import Question
 from attributor.eval.metrics import summarize
-from attributor.eval.run import dataset_rows as rows_of
 from attributor.eval.run.case import Setting, failed_record, release, run_case
-from attributor.eval.run.observer import Silent, Watcher
+from attributor.eval.run.observer import RunObserver, SilentObserver
+from attributor.eval.run.questions import (
+    describe_data,
+    list_case_ids,
+    make_notes,
+    make_unusable_records,
+    read_questions,
+)
 from attributor.eval.run.shards import Shards
 from attributor.eval.run.verifier import Verifier
 from attributor.eval.store import CASES, CaseWriter, Follower, RunFolder
 from attributor.methods import FlowMethod
 
-__all__ = ["Outcome", "run"]
+__all__ = ["RunOutcome", "run_evaluation"]
 
 PACKAGES = (
     "attributor",
@@ -39,33 +45,33 @@ PACKAGES = (
     "scipy",
     "sentence-transformers",
 )
-HOPELESS = (UnsupportedModelError, ImplementationError, OutputError)  # what the next row would raise again
+FATAL = (UnsupportedModelError, ImplementationError, OutputError)  # the next case would raise it again
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
     Attributes:
         folder: where it lies.
         run: what run.json holds.
-        already: whether it was complete before, so that nothing was run.
-        main: whether this process speaks for all that shared the rows.
+        was_complete: whether it was complete before, so that nothing was run.
+        is_first: whether this is the first of the processes that shared the cases.
     """
 
     folder: Path
     run: Record
-    already: bool
-    main: bool = True
+    was_complete: bool
+    is_first: bool = True
 
     @property
     def failed(self) -> int:
-        """How many rows failed."""
+        """How many cases failed."""
         return int(self.run["counts"]["failed"])
 
 
-def run(
+def run_evaluation(
     config: Config,
     out: Path,
     *,
@@ -73,9 +79,9 @@ def run(
     tokenizer: Any = None,
     overwrite: bool = False,
     retry_failed: bool = False,
-    watcher: Watcher | None = None,
+    observer: RunObserver | None = None,
     debug: Callable[[str], None] | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Run, or go on with, an evaluation.
 
     Args:
@@ -84,26 +90,26 @@ def run(
         model: loaded already; None: `config.model` is loaded.
         tokenizer: the model's, with `model`.
         overwrite: remove what a run left in the folder and start anew.
-        retry_failed: run rows again that failed before; without it their records are kept.
-        watcher: is told how it goes; in a shared run the first process's alone.
-        debug: called with the traceback of each row that fails.
+        retry_failed: run cases again that failed before; without it their records are kept.
+        observer: receives the progress; in a shared run only that of the first process does.
+        debug: called with the traceback of each case that fails.
 
     Returns:
-        The outcome, metrics included. Rows that failed are counted in it, and no error.
+        The outcome, metrics included. Cases that failed are counted in it and raise no error.
 
     Raises:
         InputError: settings, data or a folder that cannot be used.
         OutputError: a record could not be written; every case before is kept.
-        ElsewhereError: in a shared run, another process failed and has said why.
+        OtherProcessError: in a shared run, another process failed and has reported why.
         KeyboardInterrupt: after the folder was left in order.
     """
     shards = Shards.join()
-    watcher = watcher if watcher is not None and shards.main else Silent()
+    observer = observer if observer is not None and shards.is_first else SilentObserver()
     folder = RunFolder(out)
     try:
-        return _run(config, folder, shards, watcher, model, tokenizer, overwrite, retry_failed, debug)
+        return _run(config, folder, shards, observer, model, tokenizer, overwrite, retry_failed, debug)
     finally:
-        watcher.end()
+        observer.end()
         folder.close()
         shards.leave()
 
@@ -112,79 +118,81 @@ def _run(
     config: Config,
     folder: RunFolder,
     shards: Shards,
-    watcher: Watcher,
+    observer: RunObserver,
     model: Any,
     tokenizer: Any,
     overwrite: bool,
     retry_failed: bool,
     debug: Callable[[str], None] | None,
-) -> Outcome:
-    kept: list[Record] = []
+) -> RunOutcome:
+    earlier: list[Record] = []
 
     def prepare() -> tuple[list[str], bool]:
-        """What one process does for all before a model is loaded: the ids of the cases that there are, and if all."""
+        """Open the folder before a model is loaded; returns the ids of the earlier cases, and whether they are all."""
         shards.device_map(config.device_map)
-        _check(config)
-        loaded = rows_of.read(config)
-        for note in [*folder.open(config, rows_of.describe(loaded), overwrite=overwrite), *rows_of.notes(loaded)]:
-            watcher.say(note)
+        _check_settings(config)
+        data = read_questions(config)
+        for note in [*folder.open(config, describe_data(data), overwrite=overwrite), *make_notes(data)]:
+            observer.note(note)
         for record in folder.records().values():
             if not (retry_failed and record["status"] == "failed"):
-                kept.append(record)
-        ids = [record["id"] for record in kept]
-        return ids, set(rows_of.order(loaded)) <= set(ids) and (folder.run or {}).get("status") == "done"
+                earlier.append(record)
+        ids = [record["id"] for record in earlier]
+        return ids, set(list_case_ids(data)) <= set(ids) and (folder.run or {}).get("status") == "done"
 
-    watcher.stage("Reading the data")
-    known, complete = shards.first(prepare)
+    observer.start_stage("Reading the data")
+    known, complete = shards.run_in_first(prepare)
     if complete:
-        return Outcome(folder.path, folder.run or {}, True, shards.main)
-    loaded = rows_of.read(config)
-    before = set(known)
-    problems = [record for record in rows_of.unusable(loaded) if record["id"] not in before]
-    rows = [(i, question) for i, question in enumerate(loaded.questions) if question.id not in before]
+        return RunOutcome(folder.path, folder.run or {}, True, shards.is_first)
+    data = read_questions(config)
+    earlier_ids = set(known)
+    problems = [record for record in make_unusable_records(data) if record["id"] not in earlier_ids]
+    pending = [(i, question) for i, question in enumerate(data.questions) if question.id not in earlier_ids]
     began = time.perf_counter()
     try:
         with ExitStack() as stack:
             setting = None
-            if rows:
-                watcher.stage(f"Loading {config.model}")
+            if pending:
+                observer.start_stage(f"Loading {config.model}")
                 device_map = shards.device_map(config.device_map)
-                setting = _setting(config, folder, watcher, model, tokenizer, device_map)
+                setting = _prepare_setting(config, folder, observer, model, tokenizer, device_map)
                 stack.callback(setting.close)
-            if shards.main:
-                folder.finish({"status": "running"} | ({} if setting is None else _surroundings(setting, shards)))
-            own = folder.path / (f"cases.{shards.rank}.jsonl" if shards.shared else CASES)
+            if shards.is_first:
+                folder.update(
+                    {"status": "running"} | ({} if setting is None else _describe_environment(setting, shards))
+                )
+            own = folder.path / (f"cases.{shards.rank}.jsonl" if shards.is_shared else CASES)
             follower = Follower(folder, own)
-            watcher.begin(len(rows_of.order(loaded)), kept)
+            observer.start_cases(len(list_case_ids(data)), earlier)
 
-            def others() -> None:
-                for record in follower.new():
-                    watcher.case(record)
+            def report_others() -> None:
+                for record in follower.read_new():
+                    observer.add_case(record)
 
             writer = stack.enter_context(CaseWriter(own))
-            for number, (index, question) in enumerate(shards.mine(rows)):
+            for number, (index, question) in enumerate(shards.own_share(pending)):
                 assert setting is not None
                 timed = index < config.cost_rows
-                record = _attempt(question, setting, timed=timed, warm=number > 0, debug=debug)
+                record = _run_or_record_failure(question, setting, timed=timed, warm=number > 0, debug=debug)
                 writer.write(record)
-                watcher.case(record)
-                if shards.main and shards.shared:
-                    others()
-            for record in problems if shards.main else ():
+                observer.add_case(record)
+                if shards.is_first and shards.is_shared:
+                    report_others()
+            for record in problems if shards.is_first else ():
                 writer.write(record)
-                watcher.case(record)
-        shards.wait(others if shards.main else None)
+                observer.add_case(record)
+        shards.wait(report_others if shards.is_first else None)
     except KeyboardInterrupt:
-        if shards.main:
-            folder.finish({"status": "interrupted"})
+        if shards.is_first:
+            folder.update({"status": "interrupted"})
         raise
-    watcher.stage("Computing the metrics")
+    observer.start_stage("Computing the metrics")
     seconds = time.perf_counter() - began
-    result = shards.first(lambda: _finish(folder, rows_of.order(loaded), seconds))
-    return Outcome(folder.path, result, False, shards.main)
+    result = shards.run_in_first(lambda: _finish_run(folder, list_case_ids(data), seconds))
+    return RunOutcome(folder.path, result, False, shards.is_first)
 
 
-def _check(config: Config) -> None:
+def _check_settings(config: Config) -> None:
     """Refuse settings that cannot work together."""
     methods = registry.parse(config.methods)
     if config.save_flows and not any(isinstance(method, FlowMethod) for method in methods):
@@ -198,8 +206,8 @@ def _check(config: Config) -> None:
         raise InputError("--verifier-model goes with --verifier URL")
 
 
-def _setting(
-    config: Config, folder: RunFolder, watcher: Watcher, model: Any, tokenizer: Any, device_map: str | None
+def _prepare_setting(
+    config: Config, folder: RunFolder, observer: RunObserver, model: Any, tokenizer: Any, device_map: str | None
 ) -> Setting:
     """Everything that the cases share; what would fail in every one of them fails here."""
     methods = registry.parse(config.methods)
@@ -211,23 +219,23 @@ def _setting(
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
         )
-    # a chat template or a tokenizer that cannot be used is told now
+    # an unusable chat template or tokenizer raises here, before the first case
     if note := build_prompt(tokenizer, [("A title", "A sentence.")], "A question?").note:
-        watcher.say(note)
+        observer.note(note)
     weights = registry.union(methods, model)
     verifier = None if config.verifier is None else Verifier(config.verifier, config.verifier_model)
     flow_file = folder.flow_file if config.save_flows else None
     return Setting(config, model, tokenizer, methods, weights, verifier, flow_file)
 
 
-def _attempt(
+def _run_or_record_failure(
     question: Question, setting: Setting, *, timed: bool, warm: bool, debug: Callable[[str], None] | None
 ) -> Record:
-    """One case; whatever is wrong with this row alone is written into its record."""
+    """One case; an error of this case alone is written into its record."""
     try:
         record: Record = run_case(question, setting, timed=timed, warm=warm)
         return record
-    except HOPELESS:
+    except FATAL:
         raise
     except Exception as error:
         if debug is not None:
@@ -237,7 +245,7 @@ def _attempt(
     return record
 
 
-def _finish(folder: RunFolder, order: Sequence[str], seconds: float) -> Record:
+def _finish_run(folder: RunFolder, order: Sequence[str], seconds: float) -> Record:
     """Merge, compute the metrics, write run.json."""
     cases = list(folder.merge(order).values())
     counts = {status: sum(case["status"] == status for case in cases) for status in ("done", "skipped", "failed")}
@@ -247,21 +255,21 @@ def _finish(folder: RunFolder, order: Sequence[str], seconds: float) -> Record:
         "metrics": summarize(cases),
         "seconds": {"last_session": seconds, "cases": sum(case.get("seconds") or 0.0 for case in cases)},
     }
-    found: Record = folder.finish(more)
-    return found
+    content: Record = folder.update(more)
+    return content
 
 
-def _surroundings(setting: Setting, shards: Shards) -> Record:
+def _describe_environment(setting: Setting, shards: Shards) -> Record:
     """What the numbers of this session were made with."""
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "device": _device(setting.model),
+        "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in PACKAGES},
+        "device": _describe_device(setting.model),
         "processes": shards.count,
         "weights_from": model_source(setting.model),
     }
 
 
-def _device(model: Any) -> str:
+def _describe_device(model: Any) -> str:
     """Where the model was, in words."""
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     names = [torch.cuda.get_device_name(torch.device(name)) for name in devices if name.startswith("cuda")]
@@ -269,7 +277,7 @@ def _device(model: Any) -> str:
     return f"{shown}, {torch.get_num_threads()} threads, {str(model.dtype).removeprefix('torch.')}"
 
 
-def _version(package: str) -> str | None:
+def _version_of(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

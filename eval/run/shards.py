@@ -1,4 +1,4 @@
-"""The rows of a run shared out over the processes that `torchrun` or `accelerate launch` started, or kept by one."""
+"""Shares the cases of a run among the processes that `torchrun` or `accelerate launch` started."""
 
 import os
 import time
@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from attributor._errors import AttributorError, InputError
 
-__all__ = ["ElsewhereError", "Shards"]
+__all__ = ["OtherProcessError", "Shards"]
 
 T = TypeVar("T")
 LONGEST = timedelta(days=30)  # how long one process may wait for the slowest; a dead one is noticed at once
 
 
-class ElsewhereError(AttributorError):
+class OtherProcessError(AttributorError):
     """The run ended because of an error that another process has reported."""
 
 
@@ -59,65 +59,65 @@ class Shards:
         return cls(state.process_index, state.num_processes, state.local_process_index)
 
     @property
-    def main(self) -> bool:
-        """Whether this process speaks for all."""
+    def is_first(self) -> bool:
+        """Whether this is the process of rank 0, which reports for all."""
         return self.rank == 0
 
     @property
-    def shared(self) -> bool:
-        """Whether there are others."""
+    def is_shared(self) -> bool:
+        """Whether the run is shared by several processes."""
         return self.count > 1
 
-    def mine(self, rows: Sequence[T]) -> Sequence[T]:
-        """Every count-th of the rows, so that all processes end at about the same time."""
-        return rows[self.rank :: self.count]
+    def own_share(self, items: Sequence[T]) -> Sequence[T]:
+        """Every count-th of the items, so that all processes end at about the same time."""
+        return items[self.rank :: self.count]
 
-    def device_map(self, asked: str | None) -> str | None:
+    def device_map(self, requested: str | None) -> str | None:
         """Where this process puts its model: "cuda" becomes one GPU a process.
 
         Raises:
             InputError: "auto" and its like, which would put the models of all processes on the same devices.
         """
         if int(os.environ.get("LOCAL_WORLD_SIZE", self.count)) == 1:  # no other process on this machine
-            return asked
-        if asked in ("auto", "balanced", "balanced_low_0", "sequential"):
+            return requested
+        if requested in ("auto", "balanced", "balanced_low_0", "sequential"):
             raise InputError(
-                f"--device-map {asked} spreads one model over every GPU of a machine, and {self.count} processes run "
-                "here; give --device-map cuda (one GPU a process), or start a single process"
+                f"--device-map {requested} spreads one model over every GPU of a machine, and {self.count} processes "
+                "run here; give --device-map cuda (one GPU a process), or start a single process"
             )
-        return f"cuda:{self.local}" if asked == "cuda" else asked
+        return f"cuda:{self.local}" if requested == "cuda" else requested
 
-    def first(self, work: Callable[[], T]) -> T:
+    def run_in_first(self, work: Callable[[], T]) -> T:
         """What `work` returns in the first process, for all of them.
 
         Raises:
             AttributorError: whatever it raised there.
-            ElsewhereError: in the other processes, which leave the words to the first.
+            OtherProcessError: in the other processes; the first one reports the error.
         """
-        if not self.shared:
+        if not self.is_shared:
             return work()
         failure: BaseException | None = None
-        said: list[Any] = [None, None]
-        if self.main:
+        outcome: list[Any] = [None, None]
+        if self.is_first:
             try:
-                said = [True, work()]
+                outcome = [True, work()]
             except BaseException as error:
-                failure, said = error, [False, None]
-        self._broadcast(said)
+                failure, outcome = error, [False, None]
+        self._broadcast(outcome)
         if failure is not None:
             raise failure
-        if not said[0]:
-            raise ElsewhereError("the first process could not begin")
-        found: T = said[1]
-        return found
+        if not outcome[0]:
+            raise OtherProcessError("the first process could not begin")
+        result: T = outcome[1]
+        return result
 
     def wait(self, meanwhile: Callable[[], None] | None = None, every: float = 0.5) -> None:
         """Until all processes are here, calling `meanwhile` now and then.
 
         Raises:
-            ElsewhereError: one of them has ended.
+            OtherProcessError: one of them has ended.
         """
-        if not self.shared:
+        if not self.is_shared:
             return
         import torch.distributed as dist
 
@@ -131,19 +131,19 @@ class Shards:
             if meanwhile is not None:
                 meanwhile()
         except RuntimeError as error:
-            raise ElsewhereError(f"another process of this run has ended: {error}") from error
+            raise OtherProcessError(f"another process of this run has ended: {error}") from error
 
-    def _broadcast(self, said: list[Any]) -> None:
+    def _broadcast(self, outcome: list[Any]) -> None:
         import torch.distributed as dist
 
         try:
-            dist.broadcast_object_list(said, src=0)
+            dist.broadcast_object_list(outcome, src=0)
         except RuntimeError as error:
-            raise ElsewhereError(f"another process of this run has ended: {error}") from error
+            raise OtherProcessError(f"another process of this run has ended: {error}") from error
 
     def leave(self) -> None:
-        """Take leave of the other processes."""
-        if self.shared:
+        """Leave the group of processes."""
+        if self.is_shared:
             import torch.distributed as dist
 
             dist.destroy_process_group()

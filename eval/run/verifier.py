@@ -98,15 +98,15 @@ class Verifier:
 
     def _verdict(self, response: Any) -> tuple[bool | None, str | None]:
         try:
-            said = response.json()["choices"][0]["message"]["content"]
+            reply = response.json()["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError):
-            said = None
-        if not isinstance(said, str):
+            reply = None
+        if not isinstance(reply, str):
             return None, self._without_key(f"not a chat completion: {response.text[:200]}")
-        said = re.sub(r"<think>.*?</think>", "", said, flags=re.DOTALL)
-        words = [word for word in re.findall(r"[a-z]+", said.lower()) if word in ("yes", "no")]
+        reply = re.sub(r"<think>.*?</think>", "", reply, flags=re.DOTALL)
+        words = [word for word in re.findall(r"[a-z]+", reply.lower()) if word in ("yes", "no")]
         if not words:
-            return None, self._without_key(f"neither yes nor no: {said[:200]}")
+            return None, self._without_key(f"neither yes nor no: {reply[:200]}")
         return words[0] == "yes", None
 
     def _without_key(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""flow_step in C++: tensors in, addresses to attributor._core, the instruction set chosen in one place."""
+"""flow_step in C++: choose the instruction set and pass addresses to attributor._core."""
 
 import ctypes
 import functools

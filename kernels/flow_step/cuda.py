@@ -1,4 +1,4 @@
-"""flow_step in CUDA C++: tensors in, addresses and the current stream to attributor._cuda. Nothing waits for it."""
+"""flow_step in CUDA C++: pass addresses and the current stream to attributor._cuda, without a synchronisation."""
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def flow_step(
     # goes to work of the same stream only, which comes later.
     rows, row_bias = _float32(rows), _float32(row_bias)
     key_bias = None if key_bias is None else _float32(key_bias)
-    query, key = readable(query), readable(key)
+    query, key = make_readable(query), make_readable(key)
     order = torch.argsort(kv_index, stable=True)  # query heads that share a key head follow one another
     heads = torch.stack((order, kv_index[order])).to(torch.int32)
     tuning = tuning or _cuda.Tuning()
@@ -81,7 +81,7 @@ def flow_step(
     return result
 
 
-def readable(tensor: Tensor) -> Tensor:
+def make_readable(tensor: Tensor) -> Tensor:
     """The stack of matrices, or a copy of it that the hardware can fetch: most need none."""
     tensor = tensor.detach()
     (heads, count, D), (head, row, last) = tensor.shape, tensor.stride()

@@ -1,4 +1,4 @@
-"""What the operation is: a dozen lines of einsum, in any dtype, that the tests call in float64.
+"""The definition of flow_step: a dozen lines of einsum, in any dtype; the tests call it in float64.
 
     Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 

@@ -1,4 +1,4 @@
-"""What the implementations raise; attributor.flow_step turns it into the package's own errors, with the same text."""
+"""Errors of the implementations; attributor.flow_step raises its own errors with the same text."""
 
 __all__ = ["ImplementationFailure", "UnsupportedCall"]
 

@@ -1,4 +1,4 @@
-"""flow_step in plain torch, on any device and with a gradient: what runs where no kernel can.
+"""flow_step in plain torch, on any device and with a gradient; runs where no kernel can.
 
     Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 

@@ -1,4 +1,4 @@
-"""How the Triton kernel cuts its work: one tile a kind of call, chosen on paper and by compiling.
+"""Choose the tile sizes of the Triton kernel: one choice for each kind of call.
 
 A fixed choice compiles once (a few seconds, kept in Triton's cache on disk) where a search would compile and time every
 candidate at the first call of every new shape. tests/helpers/triton_resources.py prints the registers of each.

@@ -1,4 +1,4 @@
-"""flow_step in Triton: tensors in, the work laid out, two kernels launched.
+"""flow_step in Triton: lay out the work and launch two kernels.
 
     Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
@@ -17,17 +17,17 @@ from torch import Tensor
 
 from attributor.kernels.flow_step.errors import UnsupportedCall
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, Tile, choose_tile
-from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, split_rows, sweep
+from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, split_rows, step_kernel
 
-__all__ = ["flow_step", "interpreted"]
+__all__ = ["flow_step", "is_interpreted"]
 
 PROGRAMS = 512  # at least so many where N allows: four a multiprocessor of the largest GPUs
 PART_BYTES = 1 << 28  # of partial results
 
 
-def interpreted() -> bool:
+def is_interpreted() -> bool:
     """True when Triton's interpreter runs the kernels, on CPU tensors: TRITON_INTERPRET=1 before the first import."""
-    return not isinstance(sweep, triton.JITFunction)
+    return not isinstance(step_kernel, triton.JITFunction)
 
 
 def flow_step(
@@ -66,9 +66,9 @@ def flow_step(
     kv_of_head = torch.tensor([kv[h] for h in order], dtype=torch.int32, device=device)
 
     gain, inner, base = _base_two(scale, power, softcap)
-    row_bias = _padded_bias(row_bias, base, T * BQ)
+    row_bias = _pad_bias(row_bias, base, T * BQ)
     empty = torch.empty(1, dtype=torch.float32, device=device)
-    key_bias = empty if key_bias is None else _padded_bias(key_bias, base, keys * BK)
+    key_bias = empty if key_bias is None else _pad_bias(key_bias, base, keys * BK)
     rows = rows.detach().to(torch.float32)
     single = tile.rows == 1
     high = low = torch.empty(1, dtype=torch.float16, device=device)
@@ -85,7 +85,7 @@ def flow_step(
         low = torch.empty_like(high)
         factor = torch.empty(T, blocks * tile.rows, dtype=torch.float32, device=device)
         active = torch.empty(T, dtype=torch.int32, device=device)
-        with _on(device):
+        with _on_device(device):
             split_rows[(T,)](rows, high, low, factor, active, O, N, BQ=BQ, BO=tile.rows)
     before = torch.zeros(T + 1, dtype=torch.int32, device=device)  # active tiles before each
     torch.cumsum(active, 0, dtype=torch.int32, out=before[1:])
@@ -93,11 +93,11 @@ def flow_step(
 
     parts = max(1, min(triton.cdiv(PROGRAMS, keys), 16, T, PART_BYTES // (4 * O * N)))
     result = (torch.empty if single or tile.held else torch.zeros)(parts, O, N, dtype=torch.float32, device=device)
-    query, key = _readable(query, BQ, tile.described), _readable(key, BK, tile.described)
-    with _on(device):
-        sweep[(keys * parts, blocks if tile.held else 1)](
-            _source(query, BQ, tile),
-            _source(key, BK, tile),
+    query, key = _make_readable(query, BQ, tile.described), _make_readable(key, BK, tile.described)
+    with _on_device(device):
+        step_kernel[(keys * parts, blocks if tile.held else 1)](
+            _kernel_argument(query, BQ, tile),
+            _kernel_argument(key, BK, tile),
             Rows(rows, high, low, factor),
             Bias(row_bias, key_bias),
             Lists(heads, kv_of_head, tiles, before),
@@ -108,7 +108,7 @@ def flow_step(
             D=D, BD=tile.columns, BQ=BQ, BK=BK, BO=tile.rows, SINGLE=single, HELD=tile.held, AHEAD=tile.ahead,
             KEY_BIAS=key_bias is not empty, WINDOW=window is not None and window < N,
             SOFTCAP=softcap is not None, DESCRIBED=tile.described,
-            UPCAST=interpreted() and query.dtype == torch.bfloat16,
+            UPCAST=is_interpreted() and query.dtype == torch.bfloat16,
             PRECISION="tf32x3" if torch.version.hip is None else "ieee",
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
@@ -131,14 +131,14 @@ def _float32(x: float) -> float:
     return float(struct.unpack("f", struct.pack("f", x))[0])
 
 
-def _padded_bias(bias: Tensor, base: float, length: int) -> Tensor:
+def _pad_bias(bias: Tensor, base: float, length: int) -> Tensor:
     """(H, N) -> (H, length) float32 in base 2, -inf beyond."""
     padded = torch.full((bias.shape[0], length), float("-inf"), dtype=torch.float32, device=bias.device)
     padded[:, : bias.shape[1]] = bias.detach().double() * base
     return padded
 
 
-def _readable(tensor: Tensor, block: int, described: bool) -> Tensor:
+def _make_readable(tensor: Tensor, block: int, described: bool) -> Tensor:
     """The tensor, or a copy of it that the kernel can read: most need none."""
     tensor = tensor.detach()
     size, (heads, row, last) = tensor.element_size(), tensor.stride()
@@ -152,7 +152,7 @@ def _readable(tensor: Tensor, block: int, described: bool) -> Tensor:
     return copy.copy_(tensor)
 
 
-def _source(tensor: Tensor, block: int, tile: Tile) -> object:
+def _kernel_argument(tensor: Tensor, block: int, tile: Tile) -> object:
     if not tile.described:
         return tensor
     from triton.tools.tensor_descriptor import TensorDescriptor
@@ -160,7 +160,7 @@ def _source(tensor: Tensor, block: int, tile: Tile) -> object:
     return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, block, tile.columns])
 
 
-def _on(device: torch.device) -> torch.cuda.device:
+def _on_device(device: torch.device) -> torch.cuda.device:
     return torch.cuda.device(device if device.type == "cuda" else -1)  # -1: nothing to switch
 
 

@@ -1,4 +1,4 @@
-"""The device code of the Triton implementation; `triton.py` launches it and says how the work is laid out.
+"""Device code of the Triton implementation; `triton.py` launches it.
 
     Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h 2^(gain s_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-__all__ = ["Bias", "Lists", "Rows", "Scales", "Strides", "split_rows", "sweep"]
+__all__ = ["Bias", "Lists", "Rows", "Scales", "Strides", "split_rows", "step_kernel"]
 
 
-# Arguments of `sweep` that travel together. Its sizes do not: Triton 3.6 and 3.7 specialise the numbers inside of a
-# tuple whatever `do_not_specialize` says, and another length would compile the kernel again.
+# Arguments of `step_kernel` that travel together. Its sizes do not: Triton 3.6 and 3.7 specialise the numbers inside of
+# a tuple whatever `do_not_specialize` says, and another length would compile the kernel again.
 class Rows(NamedTuple):
     """R: as it is for one row, else as `split_rows` leaves it."""
 
@@ -195,10 +195,11 @@ def _exponents(s, h, i_tile, bias, T, NK, first_key, scales, BQ: tl.constexpr, B
 
 
 @triton.jit(do_not_specialize=["O", "N", "H", "T", "NK", "parts", "window"])
-def sweep(query, key, rows, bias, lists, p_result, O, N, H, T, NK, parts, window, scales, strides, D: tl.constexpr,
-          BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr, SINGLE: tl.constexpr,
-          HELD: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
-          DESCRIBED: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+def step_kernel(query, key, rows, bias, lists, p_result, O, N, H, T, NK, parts, window, scales, strides,
+                D: tl.constexpr, BD: tl.constexpr, BQ: tl.constexpr, BK: tl.constexpr, BO: tl.constexpr,
+                SINGLE: tl.constexpr, HELD: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr,
+                WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
+                PRECISION: tl.constexpr):  # fmt: skip
     """Y of one tile of keys from one part of the queries that see it; no other program writes there."""
     i_program = tl.program_id(0)
     i_part = i_program % parts

@@ -8,38 +8,11 @@ from typer.testing import CliRunner
 
 import attributor
 from attributor import Weights
-from attributor._heads.calibration import cache, calibrate
+from attributor._heads.calibration import cache
 from attributor._heads.calibration.prompts import STANDARD
 from attributor.cli.commands import app
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_found", {})
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_chat.tokenizer()
-
-
-@pytest.fixture
-def model(tokenizer):
-    return tiny_chat.model(len(tokenizer), 1024)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Calibration on one prompt; counts how often it happens."""
-    calls = []
-
-    def one(model, tokenizer, progress=None):
-        calls.append(model)
-        return calibrate(model, tokenizer, count=1, progress=progress)
-
-    monkeypatch.setattr(cache, "calibrate", one)
-    return calls
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +48,13 @@ def test_the_command_prints_and_saves(folder, tmp_path):
     assert out.read_bytes() != before
 
 
-def test_without_out_the_heads_go_where_retrieval_finds_them(folder, quick):
+def test_without_out_the_heads_go_where_retrieval_finds_them(folder, quick_calibration):
     told = run("-m", folder, "--count", 1, "--heads", 2)
     assert told.exit_code == 0, told.output
     loaded, _ = attributor.load_model(folder, progress=False)
     assert f"Wrote {cache.cache_path(loaded)}" in told.stdout
     assert cache.cached_weights(loaded).heads.count_nonzero() == 2
-    assert not quick
+    assert not quick_calibration
 
 
 @pytest.mark.parametrize(
@@ -92,7 +65,7 @@ def test_without_out_the_heads_go_where_retrieval_finds_them(folder, quick):
         (["--model", "/no/such/folder"], "no folder here", 1),
     ],
 )  # fmt: skip
-def test_what_the_command_refuses(folder, options, match, code):
+def test_invalid_calls_are_refused(folder, options, match, code):
     told = run(*(() if "--model" in options else ("-m", folder)), *options)
     assert told.exit_code == code
     assert match in " ".join(told.stderr.replace("│", " ").split())
@@ -110,14 +83,14 @@ def test_ctrl_c_leaves_nothing_behind(folder, tmp_path, monkeypatch):
 
 
 def test_a_bar_appears_after_its_delay_only(capsys, monkeypatch):
-    from attributor._heads.calibration.progress_bar import Bar
+    from attributor._heads.calibration.progress_bar import ProgressBar
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
     for delay, seen in ((60.0, False), (0.0, True)):
-        with Bar("Reading", delay=delay, shown=True) as bar:
+        with ProgressBar("Reading", delay=delay, shown=True) as bar:
             bar("calibrate", 1, 2)
             bar("calibrate", 2, 2)
         assert ("Reading" in capsys.readouterr().err) == seen
-    with Bar("Reading") as bar:  # stderr is no terminal here
+    with ProgressBar("Reading") as bar:  # stderr is no terminal here
         bar("calibrate", 1, 2)
     assert not capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_a_flow_on_a_full_disk(options, folder, doc):
 
 
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
-def test_scores_that_are_no_shares_are_not_shown_as_percentages(by, monkeypatch, doc):
+def test_scores_that_are_not_shares_are_not_shown_as_percentages(by, monkeypatch, doc):
     def answer(source, settings, stages):
         meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8"}
         flow = example(meta=meta, missing_mass=None)
@@ -211,7 +211,7 @@ def test_an_error_is_one_sentence_and_debug_shows_the_traceback(monkeypatch, doc
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 1, "out of memory"),
     ],
 )
-def test_interruption_and_exhaustion(raised, status, words, monkeypatch, doc):
+def test_ctrl_c_is_130_and_out_of_memory_is_1(raised, status, words, monkeypatch, doc):
     def answer(*_):
         raise raised
 
@@ -231,7 +231,7 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch, doc):
     assert isinstance(run("flow", "-d", doc, "-q", "Q").exception, RuntimeError)
 
 
-def test_help_teaches():
+def test_help_has_examples_and_exit_statuses():
     result = run("flow", "--help")
     assert result.exit_code == 0
     words = " ".join(result.stdout.replace("│", " ").split())

@@ -12,7 +12,7 @@ from tiny_chat import save, tokenizer
 from typer.testing import CliRunner
 
 import attributor
-from attributor._models.default_model import DEFAULT_MODEL, converted
+from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 from attributor.cli.commands import app
 
 RUNNER = CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb", "HF_HUB_OFFLINE": "1"})
@@ -157,7 +157,7 @@ def test_the_view_of_a_written_answer(folder, documents, tmp_path):
     assert page.stat().st_size > 1000
 
 
-def test_what_does_not_fit_into_the_model(documents, tmp_path):
+def test_a_prompt_longer_than_the_window_is_refused(documents, tmp_path):
     small = save(tmp_path, positions=120)
     fitting = tmp_path / "fits.txt"
     fitting.write_text("The harbour.")
@@ -182,7 +182,7 @@ def test_a_model_without_a_chat_template(documents, tmp_path):
     assert "no chat template" in result.stdout
 
 
-def test_a_model_that_is_not_there():
+def test_a_missing_model_is_an_error():
     result = run("flow", "-m", "/nowhere/at/all", "--prompt-file", "-", input="text")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -216,7 +216,7 @@ def test_ctrl_c_is_quiet(folder, tmp_path):
 
 
 def test_the_demo_with_the_default_model(tmp_path):
-    if converted() is None:
+    if converted_folder() is None:
         pytest.skip(f"{DEFAULT_MODEL} is not in the cache; `attributor demo` fetches it")
     page = tmp_path / "demo.html"
     got = found("demo", "--html", page)

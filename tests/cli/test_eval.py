@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from eval_rows import row, write_rows
+from eval_examples import make_example, write_examples
 from rich.console import Console
 from tiny_chat import save
 from typer.main import get_command
@@ -20,7 +20,7 @@ import attributor._models.load
 from attributor._models.default_model import DEFAULT_MODEL
 from attributor.cli.commands import app
 from attributor.cli.eval_progress import EVERY, SHOWN, Display
-from attributor.cli.evaluate import default_folder, settings
+from attributor.cli.evaluate import build_config, default_folder
 from attributor.cli.options import Dtype
 from attributor.eval.config import Config
 from attributor.eval.run import runner
@@ -38,8 +38,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [row(i) for i in range(4)])
+def examples(tmp_path_factory):
+    return write_examples(tmp_path_factory.mktemp("data") / "rows.jsonl", [make_example(i) for i in range(4)])
 
 
 def run(*args, **more):
@@ -72,9 +72,9 @@ def plain(text):
         ("squad", "squad"),
     ],
 )
-def test_wrong_options_exit_2(args, message, rows, monkeypatch):
+def test_wrong_options_exit_2(args, message, examples, monkeypatch):
     monkeypatch.setattr(attributor._models, "load_model", None)
-    result = run(*[str(rows) if arg == "ROWS" else arg for arg in args.split()])
+    result = run(*[str(examples) if arg == "ROWS" else arg for arg in args.split()])
     assert result.exit_code == 2, result.output
     assert message in plain(result.stderr)
     assert not result.stdout
@@ -91,8 +91,8 @@ def test_wrong_options_exit_2(args, message, rows, monkeypatch):
         ("report MISSING", "does not exist"),
     ],
 )
-def test_what_cannot_be_done_exits_1_with_a_sentence(args, message, rows, tmp_path):
-    where = {"ROWS": str(rows), "MISSING": str(tmp_path / "missing.jsonl")}
+def test_errors_exit_1_with_a_sentence(args, message, examples, tmp_path):
+    where = {"ROWS": str(examples), "MISSING": str(tmp_path / "missing.jsonl")}
     out = [] if args.startswith("report") else ["--out", tmp_path / "run"]
     result = run(*[where.get(arg, arg) for arg in args.split()], *out)
     assert result.exit_code == 1, result.output
@@ -115,22 +115,22 @@ def given(**changes):
     return seen | changes
 
 
-def test_options_become_settings():
-    assert settings("hotpotqa", given()) == Config(
+def test_options_become_a_config():
+    assert build_config("hotpotqa", given()) == Config(
         dataset="sample", methods=("flow", "flow:retrieval", "mean-attention", "max-attention", "length", "random")
     )
-    other = settings("hotpotqa", given(model="some/model", method=" flow:output_norm , random:3 "))
+    other = build_config("hotpotqa", given(model="some/model", method=" flow:output_norm , random:3 "))
     assert other.methods == ("flow:output_norm", "random:3")
-    assert settings("hotpotqa", given(model="some/model")).methods == Config().methods
-    public = settings("hotpotqa", given(split="train"))
+    assert build_config("hotpotqa", given(model="some/model")).methods == Config().methods
+    public = build_config("hotpotqa", given(split="train"))
     assert (public.dataset, public.config, public.split) == ("hotpotqa", "distractor", "train")
-    public = settings("hotpotqa", given(config="fullwiki"))
+    public = build_config("hotpotqa", given(config="fullwiki"))
     assert (public.dataset, public.config, public.split) == ("hotpotqa", "fullwiki", "validation")
-    local = settings("musique", given(data=Path("dev.jsonl"), dtype=Dtype.float16))
+    local = build_config("musique", given(data=Path("dev.jsonl"), dtype=Dtype.float16))
     assert (local.dataset, local.source, local.split, local.dtype) == ("musique", "dev.jsonl", None, "float16")
 
 
-def test_the_default_folder_tells_what_was_run():
+def test_the_default_folder_names_the_run():
     assert default_folder(Config(dataset="sample")) == Path("runs/sample-SmolLM2-135M-Instruct")
     config = Config(source="/data/hotpot dev.json", model="/models/my model/", limit=30, answer="generated")
     assert default_folder(config) == Path("runs/hotpot_dev-my_model-generated-30")
@@ -138,7 +138,7 @@ def test_the_default_folder_tells_what_was_run():
     assert default_folder(config) == Path("runs/hotpotqa-distractor-train_10_-SmolLM2-135M-Instruct")
 
 
-def test_help_teaches_without_torch():
+def test_help_is_complete_without_torch():
     code = "import sys; from attributor.cli.commands import app; app(['eval', 'hotpotqa', '--help'], "
     code += "standalone_mode=False); print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
     shown = subprocess.run(
@@ -178,22 +178,22 @@ def test_the_data_sets_commands_have_the_same_options():
                 assert getattr(option, what, None) == getattr(public[name], what, None), (name, what)
 
 
-def test_a_command_for_files_hands_over_what_was_given(rows):
+def test_a_command_for_files_passes_its_options_on(examples):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attributor.cli.evaluate.evaluate", lambda *given: seen.append(given))
-        assert run("musique", rows, "--limit", "3", "--answer", "generated").exit_code == 0
+        assert run("musique", examples, "--limit", "3", "--answer", "generated").exit_code == 0
     ((dataset, options),) = seen
-    assert (dataset, options["data"], options["limit"]) == ("musique", rows, 3)
-    assert settings(dataset, options).answer == "generated"
+    assert (dataset, options["data"], options["limit"]) == ("musique", examples, 3)
+    assert build_config(dataset, options).answer == "generated"
 
 
 # Runs
 
 
-def test_a_run_its_table_and_its_report(folder, rows, tmp_path):
+def test_a_run_its_table_and_its_report(folder, examples, tmp_path):
     out = tmp_path / "run"
-    result = run("hotpotqa", rows, "--model", folder, "--out", out, *QUICK)
+    result = run("hotpotqa", examples, "--model", folder, "--out", out, *QUICK)
     assert result.exit_code == 0, result.output
     assert "flow" in result.stdout
     assert "random" in result.stdout
@@ -203,15 +203,15 @@ def test_a_run_its_table_and_its_report(folder, rows, tmp_path):
     state = json.loads((out / "run.json").read_text("utf-8"))
     assert state["counts"] == {"rows": 4, "done": 4, "skipped": 0, "failed": 0}
 
-    again = run("hotpotqa", rows, "--model", folder, "--out", out, *QUICK)
+    again = run("hotpotqa", examples, "--model", folder, "--out", out, *QUICK)
     assert again.exit_code == 0
     assert again.stdout == result.stdout
     assert "This run is complete; --overwrite runs it again." in again.stderr
 
-    found = run("hotpotqa", rows, "--model", folder, "--out", out, "--json", *QUICK)
+    found = run("hotpotqa", examples, "--model", folder, "--out", out, "--json", *QUICK)
     assert json.loads(found.stdout) == state
 
-    refused = run("hotpotqa", rows, "--model", folder, "--out", out, *QUICK, "--limit", "3")
+    refused = run("hotpotqa", examples, "--model", folder, "--out", out, *QUICK, "--limit", "3")
     assert refused.exit_code == 1
     assert "limit: none there, 3 now" in plain(refused.stderr)
 
@@ -222,8 +222,8 @@ def test_a_run_its_table_and_its_report(folder, rows, tmp_path):
     assert json.loads(run("report", out, "--json").stdout)
 
 
-def test_json_is_all_that_stdout_gets(folder, rows, tmp_path):
-    result = run("hotpotqa", rows, "--model", folder, "--out", tmp_path / "run", "--json", "--limit", "2", *QUICK)
+def test_json_is_all_that_stdout_gets(folder, examples, tmp_path):
+    result = run("hotpotqa", examples, "--model", folder, "--out", tmp_path / "run", "--json", "--limit", "2", *QUICK)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["counts"]["done"] == 2
 
@@ -237,8 +237,8 @@ def test_without_data_the_sample_runs_and_says_so(folder, tmp_path):
     assert (state["data"]["name"], state["counts"]["skipped"]) == ("sample", 1)
 
 
-def test_rows_that_fail_are_told_and_the_exit_status_says_so(folder, tmp_path):
-    file = write_rows(tmp_path / "bad.jsonl", [row(0), "{broken \x1b[31m", row(2)])
+def test_failed_rows_are_reported_and_exit_1(folder, tmp_path):
+    file = write_examples(tmp_path / "bad.jsonl", [make_example(0), "{broken \x1b[31m", make_example(2)])
     result = run("hotpotqa", file, "--model", folder, "--out", tmp_path / "run", *QUICK)
     assert result.exit_code == 1
     assert "flow" in result.stdout, "the rest is shown"
@@ -248,7 +248,7 @@ def test_rows_that_fail_are_told_and_the_exit_status_says_so(folder, tmp_path):
     assert "\x1b" not in result.stderr
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(folder, rows, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(folder, examples, tmp_path, monkeypatch):
     seen = []
 
     def case(question, setting, **options):
@@ -258,7 +258,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(folder, rows, tmp_path,
         return run_case(question, setting, **options)
 
     monkeypatch.setattr(runner, "run_case", case)
-    args = ("hotpotqa", rows, "--model", folder, "--out", tmp_path / "run", *QUICK)
+    args = ("hotpotqa", examples, "--model", folder, "--out", tmp_path / "run", *QUICK)
     stopped = run(*args)
     assert stopped.exit_code == 130
     assert "the same command goes on from there" in plain(stopped.stderr)
@@ -269,18 +269,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(folder, rows, tmp_path,
     assert "Going on: 2 of 4 rows were done before" in plain(result.stderr)
 
 
-def test_the_script_is_the_command_and_sigint_is_clean(folder, rows, tmp_path):
-    command = [sys.executable, str(ROOT / "eval" / "hotpot_qa.py"), str(rows), "--model", folder, "--dtype", "float32"]
-    command += [
-        "--device_map",
-        "cpu",
-        "--method",
-        "flow,random",
-        "--max_new_tokens",
-        "3",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+def test_the_script_is_the_command_and_sigint_is_clean(folder, examples, tmp_path):
+    command = [sys.executable, str(ROOT / "eval" / "hotpot_qa.py"), str(examples), "--model", folder]
+    command += ["--dtype", "float32", "--device_map", "cpu", "--method", "flow,random", "--max_new_tokens", "3"]
+    command += ["--out", str(tmp_path / "run")]
     environment = os.environ | {"COLUMNS": "140", "HF_HUB_OFFLINE": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
@@ -322,14 +314,14 @@ def record(number, status="done", **changes):
     }
 
 
-def test_a_log_gets_a_line_now_and_then():
+def test_progress_in_a_log_is_a_line_now_and_then():
     out, clock = io.StringIO(), Clock()
     display = Display(Console(file=out, width=200), clock)
-    display.stage("Loading the model")
-    display.begin(20, [record(0), record(1)])
+    display.start_stage("Loading the model")
+    display.start_cases(20, [record(0), record(1)])
     for number in range(2, 20):
         clock.now += 10
-        display.case(record(number, "skipped" if number == 4 else "done"))
+        display.add_case(record(number, "skipped" if number == 4 else "done"))
     display.end()
     lines = out.getvalue().splitlines()
     assert lines[:2] == ["Loading the model", "Going on: 2 of 20 rows were done before"]
@@ -340,26 +332,26 @@ def test_a_log_gets_a_line_now_and_then():
     assert lines[3].startswith("6 of 20 rows (1 skipped); 0.1 rows/s, 2:20 left")
     assert lines[-1].startswith("20 of 20 rows (1 skipped); 0.1 rows/s, 0:00 left")
     assert len(lines) == 3 + 1 + 180 // EVERY - 1
-    display.begin(20, [])
+    display.start_cases(20, [])
     clock.now += 40
-    display.case(record(0))
+    display.add_case(record(0))
     assert "0.025 rows/s (40 s each), 12:40 left" in out.getvalue().splitlines()[-1]
     one = record(0)
     one["methods"]["similarity:/some/where/a-model"] = one["methods"].pop("random")
-    display.begin(1, [])
-    display.case(one)
+    display.start_cases(1, [])
+    display.add_case(one)
     assert "similarity:a-model" in out.getvalue().splitlines()[-1], "names, not places"
 
 
-def test_a_terminal_gets_lines_that_move():
+def test_progress_in_a_terminal_moves():
     out, clock = io.StringIO(), Clock()
     display = Display(Console(file=out, width=100, force_terminal=True, color_system=None), clock)
-    display.stage("Loading the model")
-    display.begin(20, [])
+    display.start_stage("Loading the model")
+    display.start_cases(20, [])
     clock.now = 2
-    display.case(record(0))
+    display.add_case(record(0))
     for number in range(1, 8):
-        display.case(record(number, "failed", question="Who?", reason="InputError: no \x1b[2J such thing"))
+        display.add_case(record(number, "failed", question="Who?", reason="InputError: no \x1b[2J such thing"))
     shown = Console(file=io.StringIO(), width=100)
     shown.print(display._panel())
     text = shown.file.getvalue()

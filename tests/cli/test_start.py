@@ -61,7 +61,7 @@ def test_an_interruption_while_it_starts_is_quiet(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [["info"], ["info", "--json"]])
-def test_a_reader_who_leaves(options):
+def test_a_closed_pipe_ends_quietly(options):
     command = [sys.executable, "-m", "attributor.cli", *options]
     read, written = os.pipe()
     os.close(read)

@@ -11,10 +11,10 @@ from rich.console import Console
 from attributor._result.flow import Flow
 from attributor._text.segments import Segment
 from attributor.cli.heat import INK, SCALE, Look
-from attributor.cli.info import gather, show
-from attributor.cli.progress import Stages
-from attributor.cli.safe import safe
-from attributor.cli.terminal import heat_view
+from attributor.cli.info import collect_info, print_info
+from attributor.cli.progress import StageProgress
+from attributor.cli.terminal import create_heat_view
+from attributor.cli.terminal_text import escape
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -25,7 +25,7 @@ def printed(flow, *, width=100, color=None, encoding="utf-8", **options) -> str:
     file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
     settings = {"force_terminal": True, "color_system": color} if color else {"color_system": None}
     console = Console(file=file, width=width, highlight=False, legacy_windows=False, _environ={}, **settings)
-    console.print(heat_view(console, flow, **options))
+    console.print(create_heat_view(console, flow, **options))
     file.flush()
     return raw.getvalue().decode(encoding)
 
@@ -105,7 +105,7 @@ NASTY = "A\x1b[2J\x1b]0;owned\x07 \x9b31m [bold red]b[/] \u202egpj.exe\u2066 \U0
 
 @pytest.mark.parametrize("color", [None, "truecolor"])
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
-def test_documents_cannot_speak_to_the_terminal(color, by):
+def test_control_sequences_of_documents_are_escaped(color, by):
     text = f"{NASTY}\n\nQ?"
     title = "T\x1b[2J\u202e[red]"
     flow = flow_on(text, {(0, len(NASTY)): 0.9}, [Segment(0, len(NASTY), NASTY, title)])
@@ -115,11 +115,11 @@ def test_documents_cannot_speak_to_the_terminal(color, by):
     assert "␛" in out
 
 
-def test_safe_keeps_every_character_at_its_place_and_harmless_text_as_it_is():
-    assert len(safe(NASTY)) == len(NASTY)
+def test_escape_keeps_positions_and_harmless_text():
+    assert len(escape(NASTY)) == len(NASTY)
     kind = "Tab\tline\nCafé 你好 שלום 👩\u200d👩\u200d👧 [x]"
-    assert safe(kind) == kind
-    "".join(safe(chr(code)) for code in range(0x110000)).encode("utf-8")  # no lone surrogate is left
+    assert escape(kind) == kind
+    "".join(escape(chr(code)) for code in range(0x110000)).encode("utf-8")  # no lone surrogate is left
 
 
 def test_a_long_prompt_shows_only_what_was_used():
@@ -167,13 +167,13 @@ def test_other_sums_list_scores_without_a_rest(how):
 
 
 @pytest.mark.parametrize("width", [30, 60, 300])
-def test_any_width(width):
+def test_the_view_fits_any_width(width):
     out = printed(example(), width=width)
     assert max(len(line) for line in out.splitlines()) <= min(width, 110)
 
 
-def test_progress_is_silent_where_stderr_is_no_terminal_and_keeps_time(capsys):
-    stages = Stages()
+def test_progress_without_a_terminal_is_silent_and_keeps_time(capsys):
+    stages = StageProgress()
     with stages:
         stages.begin("load")
         stages("prompt", 1, 2)
@@ -186,7 +186,7 @@ def test_progress_is_silent_where_stderr_is_no_terminal_and_keeps_time(capsys):
 
 def test_progress_on_a_terminal_goes_to_stderr_and_goes_away(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with Stages(shown=True) as stages:
+    with StageProgress(shown=True) as stages:
         stages("prompt", 1, 2)
         stages("sweep", 1, 2)
     out, err = capsys.readouterr()
@@ -197,9 +197,9 @@ def test_progress_on_a_terminal_goes_to_stderr_and_goes_away(capsys, monkeypatch
 
 def test_info_says_why_something_is_missing():
     raw = io.StringIO()
-    found = gather()
+    found = collect_info()
     found["versions"]["triton"] = None
-    show(Console(file=raw, width=200, color_system=None), found)
+    print_info(Console(file=raw, width=200, color_system=None), found)
     for entry in found["implementations"]:
         assert entry["reason"] in raw.getvalue()
     assert re.search(r"missing +.*triton", raw.getvalue())

@@ -7,7 +7,7 @@ import pytest
 from fake_cases import cases, write_run
 from rich.console import Console
 
-from attributor.eval.report import build_report, read_run, show
+from attributor.eval.report import build_report, print_report, read_run
 from attributor.eval.report.console import print_table
 from attributor.eval.report.tables import Cell, Table
 
@@ -81,7 +81,7 @@ def test_a_comparison_of_runs_fits(tmp_path, width):
     folders = [write_run(tmp_path / name, records, config) for name in ("first", "second", "third")]
     console = Console(file=io.StringIO(), width=width)
     report = build_report([read_run(folder) for folder in folders], resamples=50)
-    show(console, report)
+    print_report(console, report)
     text = console.file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text

@@ -6,7 +6,7 @@ import re
 import pytest
 from eval_schemas import HUB, MUSIQUE, OFFICIAL, TWO_WIKI, changed, write
 
-from attributor.eval.data import Problem, load
+from attributor.eval.data import Problem, load_questions
 from attributor.eval.data._question import Document
 
 
@@ -23,7 +23,7 @@ def only(loaded):
 
 @pytest.mark.parametrize("row", [HUB, OFFICIAL], ids=["hub", "official"])
 def test_both_schemas_of_hotpotqa_give_the_same_question(written, row):
-    loaded = load("hotpotqa", written([row]))
+    loaded = load_questions("hotpotqa", written([row]))
     question = only(loaded)
     assert (question.id, question.text, question.answer) == ("a1", "Who keeps the light?", "Ada")
     assert (question.kind, question.level, question.aliases) == ("bridge", "hard", ())
@@ -38,7 +38,7 @@ def test_both_schemas_of_hotpotqa_give_the_same_question(written, row):
 def test_sentences_of_2wiki_get_the_space_that_is_missing_between_them(written):
     row = changed(TWO_WIKI, context=[["The light", ["One.", "Two.", "", "Three. ", "Four.", "\nFive."]]])
     row["supporting_facts"] = [["The light", 4]]
-    question = only(load("2wiki", written([row])))
+    question = only(load_questions("2wiki", written([row])))
     assert question.documents[0].pieces == ("One.", " Two.", "", " Three. ", "Four.", "\nFive.")
     assert question.gold == {(0, 4)}
     assert (question.kind, question.level) == ("compositional", "")
@@ -46,24 +46,24 @@ def test_sentences_of_2wiki_get_the_space_that_is_missing_between_them(written):
 
 def test_2wiki_in_the_shape_of_the_hub(written):
     row = changed(TWO_WIKI, context=HUB["context"], supporting_facts=HUB["supporting_facts"])
-    assert only(load("2wiki", written([row]))) == only(load("2wiki", written([TWO_WIKI])))
+    assert only(load_questions("2wiki", written([row]))) == only(load_questions("2wiki", written([TWO_WIKI])))
 
 
 def test_paragraphs_of_musique_are_pieces_also_under_one_title(written):
-    question = only(load("musique", written([MUSIQUE])))
+    question = only(load_questions("musique", written([MUSIQUE])))
     assert question.documents == (
         Document("Same", ("The light is old. Its keeper is Ada.",)),
         Document("Same", ("Ada keeps the light.",)),
     )
     assert question.gold == {(1, 0)}
     assert (question.kind, question.aliases, question.id) == ("3hop1", ("Ada L.",), "3hop1__1_2_3")
-    plain = only(load("musique", written([changed(MUSIQUE, id=17, answer_aliases=None, answerable=None)])))
+    plain = only(load_questions("musique", written([changed(MUSIQUE, id=17, answer_aliases=None, answerable=None)])))
     assert (plain.kind, plain.aliases, plain.id) == ("", (), "17")
 
 
-def test_facts_that_lead_nowhere_are_left_out_and_noted(written):
+def test_supporting_facts_without_a_sentence_are_left_out_and_noted(written):
     facts = [["The light", 1], ["The light", 9], ["The light", -1], ["The light", 2], ["Nobody", 0]]
-    loaded = load("hotpotqa", written([OFFICIAL, changed(OFFICIAL, _id="b", supporting_facts=facts)]))
+    loaded = load_questions("hotpotqa", written([OFFICIAL, changed(OFFICIAL, _id="b", supporting_facts=facts)]))
     assert loaded.questions[1].gold == {(0, 1)}
     assert loaded.problems == ()
     assert [str(note) for note in loaded.notes] == [
@@ -72,29 +72,29 @@ def test_facts_that_lead_nowhere_are_left_out_and_noted(written):
         "row 2 (id b): supporting_facts: 'The light' has no sentence 2 with text",
         "row 2 (id b): supporting_facts: no paragraph has the title 'Nobody'",
     ]
-    loaded = load("hotpotqa", written([OFFICIAL, changed(OFFICIAL, _id="b", supporting_facts=facts[1:])]))
+    loaded = load_questions("hotpotqa", written([OFFICIAL, changed(OFFICIAL, _id="b", supporting_facts=facts[1:])]))
     assert loaded.problems == (Problem(2, "b", "supporting_facts", "'The light' has no sentence 9 with text"),)
 
 
-def test_of_equal_titles_the_copies_are_evidence_and_another_paragraph_is_not(written):
+def test_only_equal_sentences_under_equal_titles_are_all_evidence(written):
     context = [["Ada", ["Ada is 40."]], ["Ada", ["Ada is a town."]], ["Ada", ["Ada is 40."]], ["Ada", ["", "More."]]]
     row = changed(OFFICIAL, context=context, supporting_facts=[["Ada", 0]])
-    assert only(load("hotpotqa", written([row]))).gold == {(0, 0), (2, 0)}
+    assert only(load_questions("hotpotqa", written([row]))).gold == {(0, 0), (2, 0)}
     row = changed(OFFICIAL, context=context, supporting_facts=[["Ada", 1]])
-    assert only(load("hotpotqa", written([row]))).gold == {(3, 1)}
+    assert only(load_questions("hotpotqa", written([row]))).gold == {(3, 1)}
 
 
 def test_paragraphs_without_text_are_left_out_and_evidence_keeps_its_place(written):
     context = [["Nothing", []], ["Blank", ["", " \n"]], *OFFICIAL["context"]]
-    loaded = load("hotpotqa", written([changed(OFFICIAL, context=context)]))
+    loaded = load_questions("hotpotqa", written([changed(OFFICIAL, context=context)]))
     assert [document.title for document in only(loaded).documents] == ["The light", "Ada"]
     assert only(loaded).gold == {(0, 1), (1, 0)}
-    assert [(note.field, note.what) for note in loaded.notes] == [
+    assert [(note.field, note.reason) for note in loaded.notes] == [
         ("context[0]", "'Nothing' has no text and was left out"),
         ("context[1]", "'Blank' has no text and was left out"),
     ]
     blank = {"title": "Blank", "paragraph_text": " ", "is_supporting": False}
-    question = only(load("musique", written([changed(MUSIQUE, paragraphs=[blank, *MUSIQUE["paragraphs"]])])))
+    question = only(load_questions("musique", written([changed(MUSIQUE, paragraphs=[blank, *MUSIQUE["paragraphs"]])])))
     assert (len(question.documents), question.gold) == (2, {(1, 0)})
 
 
@@ -152,44 +152,44 @@ BAD = {
 
 
 @pytest.mark.parametrize(("row", "fields", "field", "what"), BAD.values(), ids=BAD)
-def test_a_bad_field_is_named_and_the_other_rows_are_used(written, row, fields, field, what):
+def test_a_bad_field_is_named_and_the_other_examples_are_used(written, row, fields, field, what):
     name = "musique" if row is MUSIQUE else "hotpotqa"
     good = changed(row, **{"_id" if "_id" in row else "id": "good"})
-    loaded = load(name, written([good, changed(row, **fields), changed(good, id="last", _id=None)]))
+    loaded = load_questions(name, written([good, changed(row, **fields), changed(good, id="last", _id=None)]))
     assert [question.id for question in loaded.questions] == ["good", "last"]
     (problem,) = loaded.problems
-    assert (problem.row, problem.field) == (2, field)
-    assert what in problem.what
+    assert (problem.number, problem.field) == (2, field)
+    assert what in problem.reason
     assert re.search(r"^row 2( \(id .*\))?: ", str(problem))
 
 
-def test_broken_lines_are_named_by_their_number_and_blank_ones_are_none(written):
+def test_broken_lines_are_reported_by_number_and_blank_lines_skipped(written):
     good = json.dumps(HUB).encode()
     last = json.dumps(changed(HUB, id="z")).encode()
     latin = '{"id": "ä"}'.encode("latin-1")
     lines = [b"\xef\xbb\xbf" + good + b"\r", b"", good[:50], b"  \r", b"[1]", latin, b"null", last]
-    loaded = load("hotpotqa", written(b"\n".join(lines)))
+    loaded = load_questions("hotpotqa", written(b"\n".join(lines)))
     assert [question.id for question in loaded.questions] == ["a1", "z"]
-    assert [(problem.row, problem.id, problem.field) for problem in loaded.problems] == [
+    assert [(problem.number, problem.id, problem.field) for problem in loaded.problems] == [
         (3, None, "row"),
         (5, None, "row"),
         (6, None, "row"),
         (7, None, "row"),
     ]
-    whats = [problem.what for problem in loaded.problems]
+    whats = [problem.reason for problem in loaded.problems]
     assert "broken JSON, " in whats[0]
     assert whats[1:] == ["must be an object, got list", "is not UTF-8, at byte 8 of the line", whats[3]]
     assert "NoneType" in whats[3]
     assert str(loaded.problems[1]) == "row 5: must be an object, got list"
 
 
-def test_deep_nesting_and_endless_numbers_are_broken_rows(written):
+def test_deep_nesting_and_endless_numbers_are_broken_examples(written):
     content = "\n".join([json.dumps(HUB), "[" * 100_000, '{"id": ' + "1" * 5000 + "}"])
-    assert [problem.row for problem in load("hotpotqa", written(content)).problems] == [2, 3]
+    assert [problem.number for problem in load_questions("hotpotqa", written(content)).problems] == [2, 3]
 
 
-def test_an_id_that_comes_again_is_a_problem_and_the_first_row_stays(written):
+def test_a_repeated_id_is_a_problem_and_the_first_example_stays(written):
     rows = [changed(HUB, answer=None), HUB, changed(HUB, answer="Bea"), changed(HUB, id="b")]
-    loaded = load("hotpotqa", written(rows))
+    loaded = load_questions("hotpotqa", written(rows))
     assert [(question.id, question.answer) for question in loaded.questions] == [("a1", "Ada"), ("b", "Ada")]
     assert loaded.problems[1:] == (Problem(3, "a1", "id", "is that of row 2 too"),)

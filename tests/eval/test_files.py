@@ -8,7 +8,7 @@ import pytest
 from eval_schemas import HUB, ROWS, changed, write
 
 from attributor._errors import InputError
-from attributor.eval.data import Problem, data_sets, load
+from attributor.eval.data import Problem, data_sets, load_questions
 
 
 @pytest.fixture
@@ -31,47 +31,47 @@ def test_lists_lines_and_lists_under_data_are_the_same(written, name):
         written("".join(json.dumps(row) + "\n" for row in rows), "f.json"),
         written(json.dumps(rows), "g.jsonl"),
     ]
-    want = load(name, files[0]).questions
+    want = load_questions(name, files[0]).questions
     assert [question.id for question in want] == ["r0", "r1", "r2"]
     for file in files[1:]:
-        assert load(name, str(file)).questions == want, file.name
+        assert load_questions(name, str(file)).questions == want, file.name
 
 
 def test_a_long_list_is_read_in_pieces(written, monkeypatch):
     rows = [changed(HUB, id=str(i), question="é🙂 " * i + "?") for i in range(40)]
     content = json.dumps(rows, ensure_ascii=False, indent=1).replace("},\n", "}  ,\n")
     path = written("\n  " + content, "a.json")
-    want = load("hotpotqa", written(rows)).questions
+    want = load_questions("hotpotqa", written(rows)).questions
     for chunk in (1, 7, 64, 5000):
-        monkeypatch.setattr("attributor.eval.data._rows.CHUNK", chunk)
-        assert load("hotpotqa", path).questions == want
-    assert load("hotpotqa", path, limit=2).questions == want[:2]
+        monkeypatch.setattr("attributor.eval.data._local_file.CHUNK", chunk)
+        assert load_questions("hotpotqa", path).questions == want
+    assert load_questions("hotpotqa", path, limit=2).questions == want[:2]
 
 
 @pytest.mark.parametrize(("end", "row"), [("", 3), (', {"id": ', 3), (", nonsense]", 3), ("} ]", 2)])
-def test_a_broken_list_gives_the_rows_before_the_break(written, end, row):
+def test_a_broken_list_yields_the_examples_before_the_break(written, end, row):
     rows = json.dumps([changed(HUB, id="a"), changed(HUB, id="b")])[:-1]
-    loaded = load("hotpotqa", written(rows + (end or ","), "a.json"))
+    loaded = load_questions("hotpotqa", written(rows + (end or ","), "a.json"))
     assert [question.id for question in loaded.questions] == ["a", "b"][: row - 1]
     (problem,) = loaded.problems
-    assert problem.row == row
-    assert "the rest of the list cannot be read" in problem.what
+    assert problem.number == row
+    assert "the rest of the list cannot be read" in problem.reason
 
 
-def test_bytes_that_are_not_utf8_spoil_their_row_of_a_list_only(written):
+def test_invalid_utf8_in_a_list_spoils_only_its_example(written):
     rows = json.dumps([HUB, changed(HUB, id="b", question="KAPUTT"), changed(HUB, id="c")]).encode()
-    loaded = load("hotpotqa", written(rows.replace(b"KAPUTT", b"K\xff"), "a.json"))
+    loaded = load_questions("hotpotqa", written(rows.replace(b"KAPUTT", b"K\xff"), "a.json"))
     assert [question.id for question in loaded.questions] == ["a1", "c"]
     assert loaded.problems == (Problem(2, "b", "question", "holds a character that is no valid UTF-8, at 1"),)
 
 
-def test_a_limit_counts_rows_and_reads_no_further(written):
+def test_a_limit_counts_examples_and_reads_no_further(written):
     rows = [changed(HUB, id=str(i)) for i in range(5)]
     rows[1]["answer"] = None
-    loaded = load("hotpotqa", written(rows), limit=3)
+    loaded = load_questions("hotpotqa", written(rows), limit=3)
     assert ([question.id for question in loaded.questions], len(loaded.problems)) == (["0", "2"], 1)
     broken = json.dumps(rows[:1])[:-1] + ", broken"
-    assert load("hotpotqa", written(broken, "a.json"), limit=1).problems == ()
+    assert load_questions("hotpotqa", written(broken, "a.json"), limit=1).problems == ()
 
 
 def test_a_limit_reads_the_beginning_of_a_list_only(written, monkeypatch):
@@ -84,9 +84,9 @@ def test_a_limit_reads_the_beginning_of_a_list_only(written, monkeypatch):
         file.read = lambda size: read.append(size) or original(size)
         return file
 
-    monkeypatch.setattr("attributor.eval.data._rows.CHUNK", 3000)
+    monkeypatch.setattr("attributor.eval.data._local_file.CHUNK", 3000)
     monkeypatch.setattr(Path, "open", counting)
-    assert len(load("hotpotqa", path, limit=5).questions) == 5
+    assert len(load_questions("hotpotqa", path, limit=5).questions) == 5
     assert read
     assert sum(read) < 20_000 < path.stat().st_size / 10
 
@@ -107,21 +107,21 @@ EMPTY = {
 
 
 @pytest.mark.parametrize(("content", "what"), EMPTY.values(), ids=EMPTY)
-def test_files_without_rows_say_what_they_are(written, content, what):
+def test_files_without_examples_are_refused_with_a_reason(written, content, what):
     with pytest.raises(InputError, match=re.escape(what)):
-        load("hotpotqa", written(content, "rows.json"))
+        load_questions("hotpotqa", written(content, "rows.json"))
 
 
-def test_missing_files_folders_and_other_things_are_told(tmp_path, written):
+def test_missing_files_and_folders_are_refused(tmp_path, written):
     with pytest.raises(InputError, match=r"there is no file .*nope\.json"):
-        load("hotpotqa", tmp_path / "nope.json")
+        load_questions("hotpotqa", tmp_path / "nope.json")
     written([HUB], "here.json")
     with pytest.raises(InputError, match=r"is a folder; .* in it: here\.json"):
-        load("hotpotqa", tmp_path)
+        load_questions("hotpotqa", tmp_path)
     with pytest.raises(InputError, match=r"cannot read .*here\.json"):
-        load("hotpotqa", tmp_path / "here.json" / "inside.json")
+        load_questions("hotpotqa", tmp_path / "here.json" / "inside.json")
     with pytest.raises(InputError, match="must be a file name"):
-        load("hotpotqa", 3)
+        load_questions("hotpotqa", 3)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -129,39 +129,39 @@ def test_missing_files_folders_and_other_things_are_told(tmp_path, written):
 def test_the_file_of_another_data_set_is_recognised(written, name, held):
     path = written([ROWS[held]])
     if name == held:
-        assert load(name, path).problems == ()
+        assert load_questions(name, path).problems == ()
     else:
         with pytest.raises(InputError, match=rf"^rows\.jsonl looks like \w+: use {held} instead of {name}$"):
-            load(name, path)
+            load_questions(name, path)
 
 
 def test_a_file_of_no_known_schema_names_what_it_has_and_what_is_wanted(written):
     with pytest.raises(InputError) as caught:
-        load("hotpotqa", written([{"prompt": "a", "completion": "b"}, {}]))
+        load_questions("hotpotqa", written([{"prompt": "a", "completion": "b"}, {}]))
     assert str(caught.value) == (
         "no row of rows.jsonl can be used, 2 tried; row 1: context: is missing; a row of hotpotqa needs id (or _id), "
         "question, answer, context, supporting_facts; the first has prompt, completion"
     )
     with pytest.raises(InputError, match=r"no row of rows\.jsonl can be used, 1 tried; row 1: is broken JSON"):
-        load("hotpotqa", written("{"))
+        load_questions("hotpotqa", written("{"))
 
 
 @pytest.mark.parametrize("name", ["squad", "HotpotQA", "", None, ["hotpotqa"]], ids=repr)
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(InputError, match="there are hotpotqa, 2wiki, musique, sample"):
-        load(name)
+        load_questions(name)
     assert tuple(data_sets()) == ("hotpotqa", "2wiki", "musique", "sample")
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.0, "3", True], ids=repr)
 def test_limits_are_whole_numbers(limit):
     with pytest.raises(InputError, match="limit must be a whole number >= 1"):
-        load("sample", limit=limit)
+        load_questions("sample", limit=limit)
 
 
 @pytest.mark.parametrize("name", ["2wiki", "musique"])
-def test_data_sets_without_a_public_name_want_a_file(name):
+def test_data_sets_without_a_public_name_need_a_file(name):
     with pytest.raises(
         InputError, match=rf"{name} has no public name here: name its \.json or \.jsonl file \(from http"
     ):
-        load(name)
+        load_questions(name)

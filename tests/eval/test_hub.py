@@ -7,7 +7,7 @@ import pytest
 from eval_schemas import HUB, changed, write
 
 from attributor._errors import InputError
-from attributor.eval.data import load
+from attributor.eval.data import load_questions
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_the_public_data_set_whole_or_streamed(hub):
-    loaded = load("hotpotqa")
+    loaded = load_questions("hotpotqa")
     assert (len(loaded.questions), loaded.source) == (9, "hotpotqa/hotpot_qa, distractor, validation")
-    assert load("hotpotqa", config="fullwiki", split="train", limit=4).questions == loaded.questions[:4]
+    assert load_questions("hotpotqa", config="fullwiki", split="train", limit=4).questions == loaded.questions[:4]
     assert hub.given == 9 + 4
-    load("hotpotqa", split="train[:5]", limit=1)
+    load_questions("hotpotqa", split="train[:5]", limit=1)
     assert hub.asked == [
         ("hotpotqa/hotpot_qa", "distractor", "validation", False),
         ("hotpotqa/hotpot_qa", "fullwiki", "train", True),
@@ -60,8 +60,8 @@ def test_the_public_data_set_whole_or_streamed(hub):
 
 def test_what_the_cache_holds_is_not_streamed(hub, tmp_path):
     (tmp_path / "hotpotqa___hotpot_qa" / "distractor").mkdir(parents=True)
-    assert len(load("hotpotqa", limit=2).questions) == 2
-    load("hotpotqa", config="fullwiki", limit=2)
+    assert len(load_questions("hotpotqa", limit=2).questions) == 2
+    load_questions("hotpotqa", config="fullwiki", limit=2)
     assert [streaming for *_, streaming in hub.asked] == [False, True]
 
 
@@ -70,7 +70,7 @@ def test_a_hub_that_cannot_be_reached_says_how_to_go_on(hub, when):
     error = ConnectionError("Couldn't reach the Hub\nmore of it")
     hub.rows = error if when == "asked" else [HUB, error]
     with pytest.raises(InputError) as caught:
-        load("hotpotqa", limit=3)
+        load_questions("hotpotqa", limit=3)
     assert str(caught.value) == (
         "hotpotqa/hotpot_qa, distractor, validation cannot be loaded from the hub (Couldn't reach the Hub); "
         "name a local .json or .jsonl file of it instead"
@@ -79,22 +79,22 @@ def test_a_hub_that_cannot_be_reached_says_how_to_go_on(hub, when):
 
 def test_unknown_configurations_and_splits_ask_nobody(hub):
     with pytest.raises(InputError, match=r"unknown configuration 'medium' of .*; there are distractor, fullwiki"):
-        load("hotpotqa", config="medium")
+        load_questions("hotpotqa", config="medium")
     with pytest.raises(
         InputError, match=r"unknown split 'test' of hotpotqa/hotpot_qa, distractor; there are train, val"
     ):
-        load("hotpotqa", split="test")
+        load_questions("hotpotqa", split="test")
     assert hub.asked == []
 
 
 def test_a_split_without_answers_is_told(hub):
     hub.rows = [changed(HUB, id=str(i), answer=None, supporting_facts=[]) for i in range(3)]
     with pytest.raises(InputError, match=r"fullwiki, test can be used, 3 tried; row 1 \(id 0\): "):
-        load("hotpotqa", config="fullwiki", split="test")
+        load_questions("hotpotqa", config="fullwiki", split="test")
 
 
 def test_without_the_package_a_file_still_works(monkeypatch, written):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"pip install 'attributor\[eval\]'; or name a local"):
-        load("hotpotqa")
-    assert load("hotpotqa", written([HUB])).problems == ()
+        load_questions("hotpotqa")
+    assert load_questions("hotpotqa", written([HUB])).problems == ()

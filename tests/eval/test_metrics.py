@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from attributor import InputError
 from attributor.eval.metrics import answers
-from attributor.eval.metrics.case_arrays import BINS, score_cases
+from attributor.eval.metrics.case_arrays import BINS, measure_cases
 from attributor.eval.metrics.evidence import (
     LEVELS,
     METRICS,
     Ranking,
     linear_datamodeling_score,
     measure,
-    measure_row,
+    measure_case,
     precision_recall,
 )
 from attributor.eval.metrics.intervals import mean_intervals, median_interval
-from attributor.eval.metrics.summary import SECONDARY, Running, summarize, summary_of
+from attributor.eval.metrics.summary import SECONDARY, RunningMetrics, summarize, summarize_arrays
 
 SCORES = [0.9, 0.1, 0.8, 0.3, 0.5, 0.2]  # ranks 1, 6, 2, 4, 3, 5
 GOLD = [0, 3]  # at ranks 1 and 4
@@ -39,7 +39,7 @@ def rows(draw, most=9):
 
 
 def test_metrics_by_hand():
-    got = measure_row(SCORES, GOLD)
+    got = measure_case(SCORES, GOLD)
     assert got["ap"] == pytest.approx((1 / 1 + 2 / 4) / 2)
     assert got["auroc"] == pytest.approx(6 / 8)  # of 8 pairs, only rank 4 behind ranks 2 and 3 is wrong
     assert got["first_is_gold"] == 1
@@ -52,7 +52,7 @@ def test_metrics_by_hand():
 
 def test_scores_that_say_nothing_are_chance():
     S, gold = 7, [2, 5]
-    got = measure_row([0.5] * S, gold)
+    got = measure_case([0.5] * S, gold)
     assert got["auroc"] == pytest.approx(0.5)
     for name in ("first_is_gold", "precision@3", "precision@5", "r_precision"):
         assert got[name] == pytest.approx(2 / 7), name
@@ -68,14 +68,14 @@ def brute_force(scores, gold):
     found = []
     for order in itertools.permutations(range(len(scores))):
         if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order)):
-            found.append(measure_row([-order.index(i) for i in range(len(scores))], gold))
+            found.append(measure_case([-order.index(i) for i in range(len(scores))], gold))
     return {name: np.mean([row[name] for row in found]) for name in METRICS}
 
 
 @settings(deadline=None, max_examples=30)
 @given(rows(most=6))
 def test_ties_are_the_mean_over_their_orders(row):
-    assert measure_row(*row) == pytest.approx(brute_force(*row))
+    assert measure_case(*row) == pytest.approx(brute_force(*row))
 
 
 @settings(deadline=None)
@@ -84,22 +84,22 @@ def test_the_order_of_the_pieces_does_not_count(row, random):
     scores, gold = row
     order = list(range(len(scores)))
     random.shuffle(order)
-    moved = measure_row([scores[i] for i in order], [order.index(g) for g in gold])
-    assert moved == pytest.approx(measure_row(scores, gold))
+    moved = measure_case([scores[i] for i in order], [order.index(g) for g in gold])
+    assert moved == pytest.approx(measure_case(scores, gold))
 
 
 @settings(deadline=None)
 @given(rows())
 def test_metrics_keep_their_bounds_and_their_meaning(row):
     scores, gold = row
-    got = measure_row(scores, gold)
+    got = measure_case(scores, gold)
     for name, value in got.items():
         low, high = (1, len(scores)) if name == "first_rank" else (0, 1)
         assert low - 1e-9 <= value <= high + 1e-9, name
     assert got["mrr"] >= got["first_is_gold"] - 1e-9
     assert got["recall@1"] * len(gold) == pytest.approx(got["first_is_gold"])
     assert got["full_support@5"] <= got["recall@5"] + 1e-9
-    best = measure_row(np.isin(np.arange(len(scores)), gold).astype(float), gold)
+    best = measure_case(np.isin(np.arange(len(scores)), gold).astype(float), gold)
     assert [best[name] for name in ("ap", "auroc", "first_is_gold", "r_precision", "mrr")] == pytest.approx([1] * 5)
     ranking = Ranking.of(scores, gold)
     for chances in (ranking.first, ranking.last):
@@ -116,14 +116,14 @@ def test_the_same_as_scikit_learn_where_nothing_is_tied():
         scores = generator.permutation(S) / 7
         gold = generator.choice(S, max(S // 5, 1), replace=False)
         truth = np.isin(np.arange(S), gold)
-        got = measure_row(scores, gold.tolist())
+        got = measure_case(scores, gold.tolist())
         assert got["ap"] == pytest.approx(sklearn.average_precision_score(truth, scores))
         assert got["auroc"] == pytest.approx(sklearn.roc_auc_score(truth, scores))
         precision, recall, _ = sklearn.precision_recall_curve(truth, scores)
         wanted = [precision[:-1][recall[:-1] >= level - 1e-9].max() for level in LEVELS]
         assert precision_recall(Ranking.of(scores, gold))[0] == pytest.approx(wanted)
     tied = generator.integers(0, 4, 30)
-    assert measure_row(tied, [1, 2, 9])["auroc"] == pytest.approx(
+    assert measure_case(tied, [1, 2, 9])["auroc"] == pytest.approx(
         sklearn.roc_auc_score(np.isin(np.arange(30), [1, 2, 9]), tied)
     )
 
@@ -133,12 +133,12 @@ def test_several_methods_at_once_are_each_alone():
     table = generator.integers(0, 5, (7, 20)).astype(float)
     together = measure(table, [0, 4, 11])
     for m, row in enumerate(table):
-        assert measure_row(row, [0, 4, 11]) == pytest.approx({name: value[m] for name, value in together.items()})
+        assert measure_case(row, [0, 4, 11]) == pytest.approx({name: value[m] for name, value in together.items()})
 
 
 @pytest.mark.parametrize("gold", [[], [0, 1, 2]])
 def test_rows_without_anything_to_tell_apart_have_no_value(gold):
-    assert set(measure_row([1.0, 2.0, 3.0], gold).values()) == {None}
+    assert set(measure_case([1.0, 2.0, 3.0], gold).values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_differences_are_paired_on_common_rows_and_the_better_comes_first(many, 
     assert best["low"] > 0
     short = next(d for pair, d in found.items() if "contextcite:32" in pair and "flow:retrieval" in pair)
     assert short["n"] == 15
-    ap = score_cases(many).main("ap")
+    ap = measure_cases(many).main("ap")
     names = list(METHODS)
     wanted = ap[:15, names.index(short["method"])] - ap[:15, names.index(short["other"])]
     assert short["value"] == pytest.approx(wanted.mean(), abs=1e-6)
@@ -386,7 +386,7 @@ def test_rows_that_cannot_be_ranked_are_counted_and_left_out():
     assert methods["flow"]["sentence"]["max"]["all"]["ap"]["n"] == 5  # the other aggregations of those rows are fine
     assert methods["random"]["sentence"]["segment"]["all"]["ap"]["n"] == 5
     json.dumps(got, allow_nan=False)
-    running = Running()
+    running = RunningMetrics()
     for record in records:
         running.add(record)
     assert running.counts == {"done": 8, "skipped": 1, "failed": 1, "None": 1}
@@ -402,7 +402,7 @@ def test_a_run_without_a_done_case_has_a_summary(records):
 
 
 def test_running_means_are_those_of_the_summary(many, summary):
-    running = Running()
+    running = RunningMetrics()
     assert running.average_precision == {}
     assert running.right is None
     for record in many:
@@ -414,7 +414,7 @@ def test_running_means_are_those_of_the_summary(many, summary):
 
 
 def test_another_main_aggregation(many):
-    got = summary_of(score_cases(many, "max"), main="max", resamples=50)
+    got = summarize_arrays(measure_cases(many, "max"), main="max", resamples=50)
     assert got["methods"]["flow"]["main"] == "max"
     assert got["methods"]["random"]["main"] == "segment"
     assert got["settings"]["main"] == "max"
@@ -431,11 +431,11 @@ def test_the_order_of_cases_changes_no_mean(many, summary):
 
 
 def test_curves_and_first_ranks_of_a_run(many):
-    scored = score_cases(many)
-    assert np.nansum(scored.first[0], axis=1) == pytest.approx(1)
-    assert scored.first.shape == (40, len(METHODS), len(BINS) + 1)
-    assert np.isnan(scored.first[20, list(METHODS).index("contextcite:32")]).all()
-    assert scored.first[:, 0, 0] == pytest.approx(scored.main("first_is_gold")[:, 0])
+    arrays = measure_cases(many)
+    assert np.nansum(arrays.first[0], axis=1) == pytest.approx(1)
+    assert arrays.first.shape == (40, len(METHODS), len(BINS) + 1)
+    assert np.isnan(arrays.first[20, list(METHODS).index("contextcite:32")]).all()
+    assert arrays.first[:, 0, 0] == pytest.approx(arrays.main("first_is_gold")[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -451,5 +451,5 @@ def test_curves_and_first_ranks_of_a_run(many):
     ],
 )
 def test_an_answer_in_a_sentence(written, expected, right):
-    assert answers.says(written, expected) == right
-    assert answers.says(written, "something else", (expected,)) == right
+    assert answers.contains_expected(written, expected) == right
+    assert answers.contains_expected(written, "something else", (expected,)) == right

@@ -13,9 +13,9 @@ from tiny_chat import SPECIAL, TEMPLATE, TRIMMING, tokenizer
 from attributor._errors import InputError
 from attributor._prompt.build import INSTRUCTION, NO_TEMPLATE
 from attributor._text.segments import assign_tokens
-from attributor.eval.data import load
+from attributor.eval.data import load_questions
 from attributor.eval.data._question import Document, Question
-from attributor.eval.run.prompts import case_prompt
+from attributor.eval.run.prompts import build_case_prompt
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TOKENIZERS = {"template": tokenizer(TEMPLATE), "trimming": tokenizer(TRIMMING), "plain": tokenizer(None)}
@@ -66,7 +66,7 @@ def check(case, question):
 
 def test_documents_and_question_in_one_turn_and_the_pieces_in_them():
     question = asked(LIGHT, ADA, gold=[(1, 0), (0, 2)])
-    case = case_prompt(TOKENIZERS["template"], question, system="Be brief.")
+    case = build_case_prompt(TOKENIZERS["template"], question, system="Be brief.")
     head = "<|start|>system\nBe brief.<|end|>\n<|start|>user\n"
     assert case.prompt.text == (
         f"{head}The light:\nThe light is old. Its keeper lives there.\n\nAda:\nAda keeps the light.\n\n"
@@ -87,7 +87,7 @@ def test_documents_and_question_in_one_turn_and_the_pieces_in_them():
 
 def test_without_a_template_the_prompt_is_plain_and_says_so():
     question = asked(LIGHT, ADA)
-    case = case_prompt(TOKENIZERS["plain"], question, system="Be brief.")
+    case = build_case_prompt(TOKENIZERS["plain"], question, system="Be brief.")
     assert case.prompt.text.startswith("Be brief.\n\nThe light:\n")
     assert case.prompt.text.endswith("\nAnswer:")
     assert case.prompt.note == NO_TEMPLATE
@@ -117,10 +117,10 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_documents_stand_where_they_are_said_to(made, name):
+def test_odd_documents_are_located_in_the_prompt(made, name):
     first = next(p for p, piece in enumerate(ODD[name][0].pieces) if piece.strip())
     question = asked(*ODD[name], gold=[(0, first)])
-    check(case_prompt(made, question), question)
+    check(build_case_prompt(made, question), question)
 
 
 MARKS = st.sampled_from(["a", "Ada", ":", " ", "\n", "\r", "\t", "é", "🙂", "\u00a0", "{{", *SPECIAL])
@@ -132,17 +132,17 @@ DOCUMENTS = st.builds(Document, PIECES, st.lists(PIECES, min_size=1, max_size=5)
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(DOCUMENTS, min_size=1, max_size=4), st.sampled_from(sorted(TOKENIZERS)), st.sampled_from([None, "a"]))
-def test_any_documents_stand_where_they_are_said_to(documents, name, system):
+def test_any_documents_are_located_in_the_prompt(documents, name, system):
     whole = asked(*documents, gold=[])
-    case = case_prompt(TOKENIZERS[name], whole, system=system)
+    case = build_case_prompt(TOKENIZERS[name], whole, system=system)
     check(case, whole)
     known = replace(whole, gold=frozenset(case.piece_of))
-    check(case_prompt(TOKENIZERS[name], known, system=system), known)
+    check(build_case_prompt(TOKENIZERS[name], known, system=system), known)
 
 
 def test_tokens_fall_into_the_segments(made):
     question = asked(LIGHT, ADA)
-    case = case_prompt(made, question)
+    case = build_case_prompt(made, question)
     owner = assign_tokens(case.prompt.offsets.numpy(), case.segments)
     for s, segment in enumerate(case.segments):
         tokens = [case.prompt.offsets[t].tolist() for t in (owner == s).nonzero()[0]]
@@ -151,7 +151,7 @@ def test_tokens_fall_into_the_segments(made):
 
 
 def test_a_question_without_evidence_has_none(made):
-    case = case_prompt(made, asked(ADA, gold=[]))
+    case = build_case_prompt(made, asked(ADA, gold=[]))
     assert (case.gold, case.gold_documents) == ((), ())
 
 
@@ -176,17 +176,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_questions_that_cannot_be_asked_say_why(made, name):
+def test_unusable_questions_are_refused_with_a_reason(made, name):
     question, what = REFUSED[name]
     with pytest.raises(InputError, match=what):
-        case_prompt(made, question)
+        build_case_prompt(made, question)
 
 
-def test_half_a_character_split_over_two_pieces_is_none_that_a_tokenizer_takes(made):
+def test_a_surrogate_pair_split_over_two_pieces_is_refused(made):
     with pytest.raises(InputError, match="lone surrogate"):
-        case_prompt(made, asked(Document("A", ("\ud83d", "\ude42"))))
+        build_case_prompt(made, asked(Document("A", ("\ud83d", "\ude42"))))
     with pytest.raises(InputError, match="the system text holds half a character"):
-        case_prompt(made, asked(ADA), system="\ud83d")
+        build_case_prompt(made, asked(ADA), system="\ud83d")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_half_a_character_split_over_two_pieces_is_none_that_a_tokenizer_takes(m
 )
 def test_a_template_that_rewrites_the_text_is_refused(template):
     with pytest.raises(InputError):
-        case_prompt(tokenizer(template), asked(LIGHT, ADA))
+        build_case_prompt(tokenizer(template), asked(LIGHT, ADA))
 
 
 def test_a_place_that_does_not_hold_its_piece_is_refused(monkeypatch):
@@ -214,13 +214,13 @@ def test_a_place_that_does_not_hold_its_piece_is_refused(monkeypatch):
 
     monkeypatch.setattr(prompts, "build_prompt", other)
     with pytest.raises(InputError, match=r"piece 1 of document 1 of question q1 is 'The light is old\.', but"):
-        case_prompt(TOKENIZERS["template"], asked(LIGHT))
+        build_case_prompt(TOKENIZERS["template"], asked(LIGHT))
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_sample_has_its_evidence_in_place(name):
-    for question in load("sample").questions:
-        case = case_prompt(TOKENIZERS[name], question)
+    for question in load_questions("sample").questions:
+        case = build_case_prompt(TOKENIZERS[name], question)
         check(case, question)
         assert len(case.gold_documents) == 2
 
@@ -240,5 +240,5 @@ def test_real_rows_have_their_evidence_in_place(name, file, monkeypatch):
     # characters are all that is looked at, and tokens would take ten seconds
     nothing = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64))
     monkeypatch.setattr("attributor._prompt.build.encode", lambda *_, **__: nothing)
-    for question in load(name, SHARED / file).questions:
-        check(case_prompt(TOKENIZERS["template"], question), question)
+    for question in load_questions(name, SHARED / file).questions:
+        check(build_case_prompt(TOKENIZERS["template"], question), question)

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from attributor import FileFormatError, InputError, OutputError
 from attributor.eval.metrics.summary import summarize
-from attributor.eval.report import build_report, read_run, show, write
-from attributor.eval.report.build import value_of
-from attributor.eval.report.files import COLUMNS, guarded, to_csv, to_markdown
+from attributor.eval.report import build_report, print_report, read_run, write_report
+from attributor.eval.report.build import main_value
+from attributor.eval.report.files import COLUMNS, escape_formula, to_csv, to_markdown
 from attributor.eval.report.labels import place, spread
-from attributor.eval.report.page import page
-from attributor.eval.report.runs import method_name, short
-from attributor.eval.report.tables import part_tables
+from attributor.eval.report.page import build_page
+from attributor.eval.report.runs import shorten_method_name, shorten_path
+from attributor.eval.report.tables import build_tables
 
 CONFIG = {"model": "org/model", "dataset": "hotpotqa", "split": "validation", "source": "/somewhere/rows.jsonl"}
 HOSTILE = "=flow|<script>alert(1)</script>[x](y)`$a$b\u202e\x1b[31m"
@@ -44,7 +44,7 @@ def report(folder):
 
 def printed(report, width=120):
     console = Console(file=io.StringIO(), width=width)
-    show(console, report)
+    print_report(console, report)
     return console.file.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_a_run_is_read_without_its_text(folder, records):
     assert summarize(run.cases, resamples=FEW) == summarize(records, resamples=FEW)
 
 
-def test_a_killed_run_is_read_all_the_same(records, tmp_path):
+def test_a_killed_run_can_be_read(records, tmp_path):
     folder = write_run(tmp_path / "killed", records[:5])
     with (folder / "cases.jsonl").open("a") as file:
         file.write('{"id": "row-6", "sta')
@@ -127,7 +127,7 @@ def test_foreign_folders_are_refused(folder, records, tmp_path):
     assert "not readable" in read_run(foreign).notes[0]
 
 
-def test_nothing_to_report_is_said(folder):
+def test_nothing_to_report_is_an_error(folder):
     with pytest.raises(InputError, match="nothing to report"):
         build_report([])
     with pytest.raises(InputError, match=r"baseline 'flaw'; the methods are contextcite:32, flow"):
@@ -148,14 +148,14 @@ def test_nothing_to_report_is_said(folder):
     ],
 )
 def test_paths_are_cut_to_their_last_part(text, wanted):
-    assert short(text) == wanted
+    assert shorten_path(text) == wanted
 
 
 @pytest.mark.parametrize(
     "name", ["flow:eval/weights/heads.safetensors", "flow:heads.safetensors", r"flow:C:\x\heads.safetensors"]
 )
 def test_a_method_is_called_by_its_file(name):
-    assert method_name(name) == "flow:heads"
+    assert shorten_method_name(name) == "flow:heads"
 
 
 def test_two_files_of_one_name_stay_two_methods(records, tmp_path):
@@ -170,7 +170,7 @@ def test_the_terminal_shows_the_best_first(report):
     text = printed(report)
     places = [re.search(rf"^ *{re.escape(name)} ", text, re.MULTILINE).start() for name in report.parts[0].order]
     assert places == sorted(places)
-    assert f"{value_of(report.parts[0].summary, 'flow:retrieval'):.3f}" in text
+    assert f"{main_value(report.parts[0].summary, 'flow:retrieval'):.3f}" in text
     for words in ("24 done, 0 skipped, 0 failed", "Paired differences", "Faithfulness", "32 masks, seed 7", "Costs"):
         assert words in text
     assert "SECRET" not in text
@@ -183,7 +183,7 @@ def test_strata_are_columns_of_their_table_unless_they_are_all_rows(tmp_path):
     for i, record in enumerate(records):
         record["level"], record["kind"] = ("easy" if i < 5 else "hard"), "bridge"
     report = build_report([read_run(write_run(tmp_path / "run", records))], resamples=FEW)
-    (table,) = (table for table in part_tables(report.parts[0]) if table.title.startswith("By question"))
+    (table,) = (table for table in build_tables(report.parts[0]) if table.title.startswith("By question"))
     right = sum(record["em"] for record in records)
     assert table.header == [
         *("Method", "all (12)", "level:easy (5)", "level:hard (7)"),
@@ -191,7 +191,7 @@ def test_strata_are_columns_of_their_table_unless_they_are_all_rows(tmp_path):
     ]
     shown = {row[0].text: float(row[2].text) for row in table.rows}
     for name, value in shown.items():
-        assert value == pytest.approx(value_of(report.parts[0].summary, name, stratum="level:easy"), abs=6e-4)
+        assert value == pytest.approx(main_value(report.parts[0].summary, name, stratum="level:easy"), abs=6e-4)
     assert "level:easy (5)" in to_markdown(report)
     assert {row["stratum"] for row in rows_of(report)} >= {"level:easy", "level:hard", "kind:bridge"}
 
@@ -230,11 +230,11 @@ def test_every_number_of_the_summary_is_in_the_csv(report):
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1"])
 def test_no_cell_is_a_formula(text):
-    assert guarded(text).startswith("'")
-    assert guarded(-0.5) == -0.5
-    assert guarded("flow") == "flow"
-    assert guarded("") == ""
-    assert guarded(None) == ""
+    assert escape_formula(text).startswith("'")
+    assert escape_formula(-0.5) == -0.5
+    assert escape_formula("flow") == "flow"
+    assert escape_formula("") == ""
+    assert escape_formula(None) == ""
 
 
 class Page(HTMLParser):
@@ -262,7 +262,7 @@ def test_hostile_names_stay_text(records, tmp_path):
         record["faithfulness"], record["kind"] = None, "<b>|kind"
     run = read_run(write_run(tmp_path / "a<b>|=run", renamed, {"model": "<img src=x>"}))
     report = build_report([run], resamples=FEW)
-    files, _ = write(report, tmp_path / "out")
+    files, _ = write_report(report, tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text("utf-8")
     parsed = Page(text)
     assert not {"script", "img", "b>", "iframe", "link"} & set(parsed.tags)
@@ -285,7 +285,7 @@ def test_hostile_names_stay_text(records, tmp_path):
 
 
 def test_the_page_loads_nothing_and_obeys_its_policy(report, tmp_path):
-    write(report, tmp_path)
+    write_report(report, tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")
     parsed = Page(text)
     assert "default-src 'none'" in parsed.policy
@@ -306,19 +306,19 @@ def test_the_page_loads_nothing_and_obeys_its_policy(report, tmp_path):
         assert word in drawn
 
 
-def test_what_is_written_is_complete_and_the_same_every_time(report, tmp_path):
-    files, notes = write(report, tmp_path / "one")
+def test_the_files_are_complete_and_reproducible(report, tmp_path):
+    files, notes = write_report(report, tmp_path / "one")
     assert notes == []
     names = {file.name for file in files}
     plots = {"average-precision", "precision-recall", "first-gold", "cost"}
     assert names == {"report.md", "report.csv", "report.html"} | {f"{p}.{e}" for p in plots for e in ("svg", "png")}
-    again, _ = write(report, tmp_path / "two")
+    again, _ = write_report(report, tmp_path / "two")
     for a, b in zip(files, again, strict=True):
         assert a.read_bytes() == b.read_bytes(), a.name
         assert b"SECRET" not in a.read_bytes()
     markdown = (tmp_path / "one" / "report.md").read_text("utf-8")
     assert set(re.findall(r"\]\(([\w-]+)\.svg\)", markdown)) == plots
-    ap = value_of(report.parts[0].summary, "flow:retrieval")
+    ap = main_value(report.parts[0].summary, "flow:retrieval")
     assert f"| flow:retrieval | **{ap:.3f}**" in markdown
     assert "<text" in (tmp_path / "one" / "cost.svg").read_text("utf-8")
 
@@ -326,12 +326,12 @@ def test_what_is_written_is_complete_and_the_same_every_time(report, tmp_path):
 def test_a_place_that_cannot_be_written_is_an_error(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot make the folder"):
-        write(report, tmp_path / "file" / "out")
+        write_report(report, tmp_path / "file" / "out")
 
 
 def test_without_matplotlib_there_are_numbers(report, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    files, notes = write(report, tmp_path)
+    files, notes = write_report(report, tmp_path)
     assert {file.suffix for file in files} == {".md", ".csv", ".html"}
     assert "matplotlib" in notes[0]
 
@@ -356,7 +356,7 @@ def test_runs_are_compared_on_the_rows_that_both_have(two, records):
     assert set(found) == set(METHODS) - {"gradient-x-input"}
     gained = found["flow:retrieval"]
     assert gained["n"] == 19  # the gold of one row changed
-    ap = two.parts[0].scored.main("ap")[1:20, list(METHODS).index("flow:retrieval")]
+    ap = two.parts[0].arrays.main("ap")[1:20, list(METHODS).index("flow:retrieval")]
     assert gained["value"] == pytest.approx(1 - ap.mean(), abs=1e-6)
     assert gained["low"] > 0
     assert found["max-attention"]["value"] == 0
@@ -370,7 +370,7 @@ def test_runs_are_compared_on_the_rows_that_both_have(two, records):
 
 
 def test_a_page_of_two_runs_has_the_plots_of_both(two, tmp_path):
-    files, _ = write(two, tmp_path)
+    files, _ = write_report(two, tmp_path)
     assert {"runs.svg", "run-1-cost.svg", "run-2-cost.svg"} <= {file.name for file in files}
     parsed = Page((tmp_path / "report.html").read_text("utf-8"))
     assert parsed.tags.count("svg") == 9
@@ -402,16 +402,16 @@ def test_small_and_odd_runs_have_a_report(some, tmp_path):
     folder = write_run(tmp_path / "odd", some)
     report = build_report([read_run(folder)], resamples=FEW)
     printed(report)
-    write(report, tmp_path / "out")
+    write_report(report, tmp_path / "out")
     json.dumps(report.to_json(), allow_nan=False)
     assert "SECRET" not in (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert page(report, {}).endswith("</html>\n")
+    assert build_page(report, {}).endswith("</html>\n")
 
 
 def test_many_methods_fit(tmp_path):
     methods = {f"flow:a-long-name-of-a-file-{i}-of-fifteen": (i / 9, True, 0.1, 0, AGGREGATIONS) for i in range(15)}
     report = build_report([read_run(write_run(tmp_path / "many", cases(6, methods=methods)))], resamples=FEW)
-    write(report, tmp_path)
+    write_report(report, tmp_path)
     for name in ("average-precision", "precision-recall", "first-gold", "cost"):
         texts = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / f"{name}.svg").read_text("utf-8"))
         shown = [text for text in texts if text.startswith("flow:")]

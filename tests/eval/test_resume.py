@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 from clock import PATIENCE
-from eval_rows import row, write_rows
-from eval_runs import Listener, near, records, rounding, same, settings
+from eval_examples import make_example, write_examples
+from eval_runs import ObserverLog, assert_near, assert_same, measure_rounding, read_records, settings
 from tiny_chat import model as tiny_model
-from tiny_chat import tokenizer as tiny_tokenizer
 
 from attributor import FileFormatError, InputError, OutputError
 from attributor.eval.run import runner
@@ -24,31 +23,6 @@ from attributor.eval.run.case import run_case
 from attributor.eval.store import CaseWriter, Follower, RunFolder, flow_name
 
 HERE = Path(__file__).parents[1] / "helpers"
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny_model(len(tokenizer))
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [row(i) for i in range(6)])
-
-
-@pytest.fixture
-def go(model, tokenizer, tmp_path):
-    """Runs with the tiny model, into `tmp_path / "run"` unless told otherwise."""
-
-    def run(config, out=None, **options):
-        return runner.run(config, out or tmp_path / "run", model=model, tokenizer=tokenizer, **options)
-
-    return run
 
 
 # Runs that end early
@@ -72,12 +46,14 @@ def stop_after(monkeypatch, count, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Ends()])
-def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_numbers(go, rows, tmp_path, monkeypatch, error):
-    whole = go(settings(rows), tmp_path / "whole")
+def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_numbers(
+    evaluate, examples, tmp_path, monkeypatch, error
+):
+    whole = evaluate(settings(examples), tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 3, error)
         with pytest.raises(type(error)):
-            go(settings(rows))
+            evaluate(settings(examples))
     state = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
     assert state["status"] == ("interrupted" if isinstance(error, KeyboardInterrupt) else "running")
     assert "metrics" not in state
@@ -85,10 +61,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_numbers(go, rows,
         file.write(b'{"id": "case-3", "stat')  # what a kill in the middle of a write leaves
     seen = stop_after(monkeypatch, -1, error)
     notes = []
-    outcome = go(settings(rows), watcher=Listener(notes))
+    outcome = evaluate(settings(examples), observer=ObserverLog(notes))
     assert seen == ["case-3", "case-4", "case-5"]
     assert any("was not finished (22 bytes) and was cut off" in note for note in notes)
-    same(outcome, whole)
+    assert_same(outcome, whole)
 
 
 SCRIPT = """
@@ -98,7 +74,7 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 import tiny_chat
-from attributor.eval.run import read_answer as read, runner
+from attributor.eval.run import runner
 from attributor.eval.config import Config
 import json
 config = Config.from_json(json.loads({config!r}))
@@ -108,7 +84,7 @@ def slow(question, setting, **options):
     return whole(question, setting, **options)
 runner.run_case = slow
 tokenizer = tiny_chat.tokenizer()
-runner.run(config, Path({out!r}), model=tiny_chat.model(len(tokenizer)), tokenizer=tokenizer)
+runner.run_evaluation(config, Path({out!r}), model=tiny_chat.model(len(tokenizer)), tokenizer=tokenizer)
 """
 
 
@@ -117,8 +93,8 @@ def script(config, out, before="pass"):
     return textwrap.dedent(text)
 
 
-def test_kill_9_in_mid_run(go, rows, tmp_path, tokenizer):
-    config = settings(rows)
+def test_kill_9_in_mid_run(evaluate, examples, tmp_path, tokenizer):
+    config = settings(examples)
     process = subprocess.Popen([sys.executable, "-c", script(config, tmp_path / "run", "time.sleep(0.2)")])
     cases = tmp_path / "run" / "cases.jsonl"
     deadline = time.monotonic() + PATIENCE
@@ -130,100 +106,104 @@ def test_kill_9_in_mid_run(go, rows, tmp_path, tokenizer):
     process.wait()
     done = cases.read_bytes().count(b"\n")
     assert 2 <= done < 6
-    listener = Listener([])
-    outcome = go(config, watcher=listener)
+    listener = ObserverLog([])
+    outcome = evaluate(config, observer=listener)
     assert listener.before == (6, done)
     assert len(listener.cases) == 6 - done
-    whole = go(config, tmp_path / "whole")
+    whole = evaluate(config, tmp_path / "whole")
     exact = tiny_model(len(tokenizer)).double()
-    near(outcome, whole, rounding(whole, runner.run(config, tmp_path / "exact", model=exact, tokenizer=tokenizer)))
+    assert_near(
+        outcome,
+        whole,
+        measure_rounding(whole, runner.run_evaluation(config, tmp_path / "exact", model=exact, tokenizer=tokenizer)),
+    )
 
 
-def test_a_complete_run_is_left_as_it_is(go, rows, monkeypatch):
-    config = settings(rows)
-    first = go(config)
+def test_a_complete_run_is_left_as_it_is(evaluate, examples, monkeypatch):
+    config = settings(examples)
+    first = evaluate(config)
     before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
     stop_after(monkeypatch, 0, AssertionError("a case was run"))
-    second = runner.run(config, first.folder)  # no model is given, and none is loaded
-    assert second.already
+    second = runner.run_evaluation(config, first.folder)  # no model is given, and none is loaded
+    assert second.was_complete
     assert second.run == first.run
     assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
 
 
-def test_a_folder_of_another_configuration_is_refused(go, rows, tmp_path):
-    outcome = go(settings(rows))
+def test_a_folder_of_another_configuration_is_refused(evaluate, examples, tmp_path):
+    outcome = evaluate(settings(examples))
     kept = (outcome.folder / "cases.jsonl").read_bytes()
     with pytest.raises(InputError) as told:
-        go(settings(rows, methods=("random",), max_tokens=900))
+        evaluate(settings(examples, methods=("random",), max_tokens=900))
     assert "methods: flow,max-attention,length,random there, random now" in str(told.value)
     assert "max_tokens: none there, 900 now" in str(told.value)
     assert "limit" not in str(told.value)
     assert "--overwrite" in str(told.value)
     assert (outcome.folder / "cases.jsonl").read_bytes() == kept
 
-    write_rows(tmp_path / "rows.jsonl", [row(i) for i in range(3)])
+    write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(3)])
     here = settings(tmp_path / "rows.jsonl")
-    go(here, tmp_path / "here")
-    write_rows(tmp_path / "rows.jsonl", [row(i, question="Who?") for i in range(3)])
+    evaluate(here, tmp_path / "here")
+    write_examples(tmp_path / "rows.jsonl", [make_example(i, question="Who?") for i in range(3)])
     with pytest.raises(InputError, match="the rows of the data set are not those of then"):
-        go(here, tmp_path / "here")
-    again = go(here, tmp_path / "here", overwrite=True)
-    assert {record["question"] for record in records(again.folder)} == {"Who?"}
+        evaluate(here, tmp_path / "here")
+    again = evaluate(here, tmp_path / "here", overwrite=True)
+    assert {record["question"] for record in read_records(again.folder)} == {"Who?"}
 
 
-def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(go, rows, tmp_path):
+def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(evaluate, examples, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
     for overwrite in (False, True):
         with pytest.raises(InputError, match="not the folder of a run"):
-            go(settings(rows), tmp_path / "mine", overwrite=overwrite)
+            evaluate(settings(examples), tmp_path / "mine", overwrite=overwrite)
     assert [path.name for path in (tmp_path / "mine").iterdir() if path.name != ".lock"] == ["thesis.txt"]
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write to the folder"):
-        go(settings(rows), tmp_path / "file")
+        evaluate(settings(examples), tmp_path / "file")
 
 
-def test_overwriting_keeps_what_is_not_the_runs(go, rows):
-    outcome = go(settings(rows, limit=2))
+def test_overwriting_keeps_what_is_not_the_runs(evaluate, examples):
+    outcome = evaluate(settings(examples, limit=2))
     (outcome.folder / "notes.txt").write_text("mine", encoding="utf-8")
-    go(settings(rows, limit=3), overwrite=True)
-    assert len(records(outcome.folder)) == 3
+    evaluate(settings(examples, limit=3), overwrite=True)
+    assert len(read_records(outcome.folder)) == 3
     assert (outcome.folder / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_two_runs_do_not_write_the_same_folder(go, rows, tmp_path):
+def test_two_runs_do_not_write_the_same_folder(evaluate, examples, tmp_path):
     first = RunFolder(tmp_path / "run")
-    first.open(settings(rows), {})
+    first.open(settings(examples), {})
     with pytest.raises(OutputError, match="being written by another run"):
-        go(settings(rows))
+        evaluate(settings(examples))
     first.close()
     with pytest.raises(InputError, match="rows of the data set"):  # the lock is free; the folder is of other rows
-        go(settings(rows))
+        evaluate(settings(examples))
 
 
-def test_a_full_disk_loses_nothing_that_was_written(go, rows, tmp_path):
-    whole = go(settings(rows), tmp_path / "whole")
+def test_a_full_disk_loses_nothing_that_was_written(evaluate, examples, tmp_path):
+    whole = evaluate(settings(examples), tmp_path / "whole")
     size = (whole.folder / "cases.jsonl").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # Python ignores the signal and sees an OSError
     try:
         with pytest.raises(OutputError, match="Every case before is kept"):
-            go(settings(rows))
+            evaluate(settings(examples))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     left = (tmp_path / "run" / "cases.jsonl").read_bytes()
     assert left.endswith(b"\n")
     assert 1 <= len(left.splitlines()) < 6
     assert left == (tmp_path / "run" / "cases.jsonl").read_bytes()
-    same(go(settings(rows)), whole)
+    assert_same(evaluate(settings(examples)), whole)
 
 
-def test_a_line_that_is_damaged_in_the_middle_is_named(go, rows):
-    outcome = go(settings(rows))
+def test_a_line_that_is_damaged_in_the_middle_is_named(evaluate, examples):
+    outcome = evaluate(settings(examples))
     lines = (outcome.folder / "cases.jsonl").read_bytes().splitlines(keepends=True)
     (outcome.folder / "cases.jsonl").write_bytes(b"".join([*lines[:2], b"\x00\x00\n", *lines[3:]]))
     with pytest.raises(FileFormatError, match=r"cases\.jsonl: line 3 is no record"):
-        go(settings(rows))
+        evaluate(settings(examples))
 
 
 # Files
@@ -255,12 +235,12 @@ def test_the_first_process_sees_what_the_others_finish(tmp_path):
     with CaseWriter(tmp_path / "cases.0.jsonl") as own, CaseWriter(tmp_path / "cases.1.jsonl") as other:
         own.write({"id": "mine"})
         other.write({"id": "theirs"})
-        assert [record["id"] for record in follower.new()] == ["theirs"]
-        assert follower.new() == []
+        assert [record["id"] for record in follower.read_new()] == ["theirs"]
+        assert follower.read_new() == []
         os.write(other._handle, b'{"id": "ha')
-        assert follower.new() == []
+        assert follower.read_new() == []
         os.write(other._handle, b'lf"}\n')
-        assert [record["id"] for record in follower.new()] == ["half"]
+        assert [record["id"] for record in follower.read_new()] == ["half"]
 
 
 def test_the_flows_of_two_cases_never_have_one_name_and_the_browser_finds_them():

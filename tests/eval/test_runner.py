@@ -6,11 +6,10 @@ import weakref
 
 import pytest
 import torch
-from eval_rows import row, write_rows
-from eval_runs import METHODS, records, settings
+from eval_examples import make_example, write_examples
+from eval_runs import METHODS, read_records, settings
 from families import VOCABULARY, tiny
 from tiny_chat import model as tiny_model
-from tiny_chat import tokenizer as tiny_tokenizer
 
 import attributor
 from attributor._prompt.build import encode_answer
@@ -22,46 +21,21 @@ from attributor.eval.run.faithfulness import measure as faithful
 from attributor.eval.store import RunFolder
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny_model(len(tokenizer))
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [row(i) for i in range(6)])
-
-
-@pytest.fixture
-def go(model, tokenizer, tmp_path):
-    """Runs with the tiny model, into `tmp_path / "run"` unless told otherwise."""
-
-    def run(config, out=None, **options):
-        return runner.run(config, out or tmp_path / "run", model=model, tokenizer=tokenizer, **options)
-
-    return run
-
-
-def test_a_run_over_a_file(go, rows):
-    outcome = go(settings(rows, check_answer=True, cost_rows=2))
-    found = records(outcome.folder)
+def test_a_run_over_a_file(evaluate, examples):
+    outcome = evaluate(settings(examples, check_answer=True, cost_rows=2))
+    found = read_records(outcome.folder)
     assert [record["id"] for record in found] == [f"case-{i}" for i in range(6)]
     assert outcome.run["counts"] == {"rows": 6, "done": 6, "skipped": 0, "failed": 0}
     assert outcome.run["status"] == "done"
     assert outcome.run == json.loads((outcome.folder / "run.json").read_text("utf-8"))
-    assert Config.from_json(outcome.run["config"]) == settings(rows, check_answer=True, cost_rows=2)
+    assert Config.from_json(outcome.run["config"]) == settings(examples, check_answer=True, cost_rows=2)
     for i, record in enumerate(found):
-        assert (record["question"], record["expected"]) == (row(i)["question"], row(i)["answer"])
+        assert (record["question"], record["expected"]) == (make_example(i)["question"], make_example(i)["answer"])
         assert [record["text"][start:stop] for start, stop, _ in record["segments"]] == [
-            sentence.strip() for sentences in row(i)["context"]["sentences"] for sentence in sentences
+            sentence.strip() for sentences in make_example(i)["context"]["sentences"] for sentence in sentences
         ]
         assert (record["gold"], record["gold_documents"]) == ([0, 2], [0, 1])
-        assert [title for *_, title in record["documents"]] == row(i)["context"]["title"]
+        assert [title for *_, title in record["documents"]] == make_example(i)["context"]["title"]
         assert list(record["methods"]) == list(METHODS)
         assert (record["em"], record["f1"]) != (None, None)
         assert (record["seconds_plain"] is not None) == (i < 2)
@@ -71,8 +45,8 @@ def test_a_run_over_a_file(go, rows):
 
 
 @pytest.mark.parametrize("end_token", [True, False])
-def test_scores_are_those_of_the_plain_functions(go, rows, model, tokenizer, end_token):
-    record = records(go(settings(rows, limit=1, end_token=end_token)).folder)[0]
+def test_scores_are_those_of_the_plain_functions(evaluate, examples, model, tokenizer, end_token):
+    record = read_records(evaluate(settings(examples, limit=1, end_token=end_token)).folder)[0]
     answer = encode_answer(tokenizer, record["answer"])
     if end_token:
         answer = torch.cat([answer, torch.tensor([tokenizer.eos_token_id])])
@@ -112,10 +86,10 @@ class Counting:
         self._handle.remove()
 
 
-def test_a_generated_answer_is_attributed_without_a_second_pass(go, rows, model, tokenizer):
+def test_a_generated_answer_is_attributed_without_a_second_pass(evaluate, examples, model, tokenizer):
     with Counting(model) as counted:
-        outcome = go(settings(rows, limit=2, answer="generated"))
-    found = records(outcome.folder)
+        outcome = evaluate(settings(examples, limit=2, answer="generated"))
+    found = read_records(outcome.folder)
     first, second = (record["tokens"] for record in found)
     # the first prompt once more, untimed, before anything; the last token written is never read
     assert counted.read == [first, 1, 1, 1, first, 1, 1, 1, second, 1, 1, 1]
@@ -136,10 +110,10 @@ def test_a_generated_answer_is_attributed_without_a_second_pass(go, rows, model,
         assert max(record["methods"]["flow"]["scores"]["max"]) <= float(scores.max()) + 1e-5
 
 
-def test_the_models_own_answer_is_written_from_the_cache(go, rows, model, tokenizer):
+def test_the_models_own_answer_is_written_from_the_cache(evaluate, examples, model, tokenizer):
     with Counting(model) as counted:
-        outcome = go(settings(rows, limit=1, check_answer=True))
-    record = records(outcome.folder)[0]
+        outcome = evaluate(settings(examples, limit=1, check_answer=True))
+    record = read_records(outcome.folder)[0]
     k, a = record["tokens"], record["answer_tokens"]
     assert counted.read[:2] == [k + a - 1] * 2  # untimed, then recorded
     assert counted.read[2:] == [1] * 4  # the prompt's last token again, then what was written
@@ -163,11 +137,11 @@ def test_writing_behind_a_cache_is_writing_anew(family):
     torch.testing.assert_close(flow, found.recording.flow(ids, prompt_length=40).scores, rtol=0, atol=0)
 
 
-def test_prompts_that_are_too_long_are_skipped_and_counted(go, rows, tokenizer, tmp_path):
-    everything = records(go(settings(rows)).folder)
+def test_prompts_that_are_too_long_are_skipped_and_counted(evaluate, examples, tokenizer, tmp_path):
+    everything = read_records(evaluate(settings(examples)).folder)
     most = sorted(record["tokens"] for record in everything)[2]
-    outcome = go(settings(rows, max_tokens=most), tmp_path / "short")
-    found = records(outcome.folder)
+    outcome = evaluate(settings(examples, max_tokens=most), tmp_path / "short")
+    found = read_records(outcome.folder)
     longer = sum(record["tokens"] > most for record in everything)
     assert longer
     assert outcome.run["counts"] == {"rows": 6, "done": 6 - longer, "skipped": longer, "failed": 0}
@@ -183,13 +157,15 @@ def test_prompts_that_are_too_long_are_skipped_and_counted(go, rows, tokenizer, 
     window = first["tokens"] + first["answer_tokens"] - 1
     for positions, status in ((window, "done"), (window - 1, "skipped")):
         small = tiny_model(len(tokenizer), positions)
-        out = runner.run(settings(rows, limit=1), tmp_path / str(positions), model=small, tokenizer=tokenizer)
-        assert records(out.folder)[0]["status"] == status
+        out = runner.run_evaluation(
+            settings(examples, limit=1), tmp_path / str(positions), model=small, tokenizer=tokenizer
+        )
+        assert read_records(out.folder)[0]["status"] == status
 
 
-def test_faithfulness_is_measured_with_masks_that_no_method_saw(go, rows):
-    config = settings(rows, limit=2, methods=("flow", "contextcite:8"), faithfulness=True, masks=12, mask_seed=5)
-    for record in records(go(config).folder):
+def test_faithfulness_is_measured_with_masks_that_no_method_saw(evaluate, examples):
+    config = settings(examples, limit=2, methods=("flow", "contextcite:8"), faithfulness=True, masks=12, mask_seed=5)
+    for record in read_records(evaluate(config).folder):
         found = record["faithfulness"]
         assert (found["convention"], found["masks"], found["seed"]) == ("text", 12, 5)
         assert set(found["drops"]) == set(found["lds"]) == {"flow", "contextcite:8"}
@@ -218,28 +194,28 @@ def test_drops_and_lds_of_a_model_that_is_a_sum():
     assert case_seed(1, "a") != case_seed(1, "b")
 
 
-def test_flows_are_kept_under_names_that_every_file_system_takes(go, tmp_path):
+def test_flows_are_saved_under_portable_names(evaluate, tmp_path):
     odd = ["../up", "a/b", "Ä", "case", "CASE", "x" * 300, ".", "a b"]
-    file = write_rows(tmp_path / "odd.jsonl", [row(i, id=name) for i, name in enumerate(odd)])
-    outcome = go(settings(file, methods=("length", "flow"), save_flows=True))
+    file = write_examples(tmp_path / "odd.jsonl", [make_example(i, id=name) for i, name in enumerate(odd)])
+    outcome = evaluate(settings(file, methods=("length", "flow"), save_flows=True))
     files = list((outcome.folder / "flows").iterdir())
     assert len({path.name.lower() for path in files}) == len(odd) == len(files)
     assert all(path.name.isascii() and len(path.name) < 130 for path in files)
-    record = records(outcome.folder)[0]
+    record = read_records(outcome.folder)[0]
     flow = attributor.load(RunFolder(outcome.folder).flow_file("../up"))
     assert flow.text == record["text"]
-    assert [document.label for document in flow.documents] == row(0)["context"]["title"]
+    assert [document.label for document in flow.documents] == make_example(0)["context"]["title"]
     assert flow.by("document").scores.sum(0).tolist() == pytest.approx(
         record["methods"]["flow"]["documents"]["sum"], abs=1e-5
     )
 
 
-def test_a_flow_that_is_kept_has_the_share_of_its_question(go, rows, model, tmp_path):
+def test_a_saved_flow_has_the_share_of_its_question(evaluate, examples, model, tmp_path):
     weights = attributor.Weights(torch.full((2, 4), 0.25), question=0.5)
     weights.save(tmp_path / "half.safetensors")
     method = f"flow:{tmp_path / 'half.safetensors'}"
-    outcome = go(settings(rows, methods=(method, "flow"), limit=1, save_flows=True))
-    record = records(outcome.folder)[0]
+    outcome = evaluate(settings(examples, methods=(method, "flow"), limit=1, save_flows=True))
+    record = read_records(outcome.folder)[0]
     kept = attributor.load(RunFolder(outcome.folder).flow_file(record["id"]))
     assert kept.meta["question"] == "0.5"
     of = {name: found["documents"]["sum"] for name, found in record["methods"].items()}
@@ -247,7 +223,7 @@ def test_a_flow_that_is_kept_has_the_share_of_its_question(go, rows, model, tmp_
     assert of[method] != pytest.approx(of["flow"], abs=1e-3)
 
 
-def test_what_a_case_has_read_is_let_go_of_at_once(go, rows, monkeypatch):
+def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
     kept = []
     force = read_answer.force
 
@@ -264,7 +240,7 @@ def test_what_a_case_has_read_is_let_go_of_at_once(go, rows, monkeypatch):
     monkeypatch.setattr(read_answer, "force", watched)
     monkeypatch.setattr(runner, "run_case", case)
     try:
-        go(settings(rows, limit=2, check_answer=True, methods=("flow", "gradient-x-input", "contextcite:4")))
+        evaluate(settings(examples, limit=2, check_answer=True, methods=("flow", "gradient-x-input", "contextcite:4")))
         assert len(kept) == 7
         assert not [reference for reference in kept if reference() is not None]
     finally:

@@ -10,7 +10,7 @@ from eval_schemas import HUB
 
 from attributor._errors import InputError
 from attributor.eval import data
-from attributor.eval.data import load
+from attributor.eval.data import load_questions
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SAMPLE = Path(data.__file__).parent / "sample.jsonl"
@@ -32,13 +32,13 @@ def text_of(row, title):
 
 
 def test_the_sample_loads_without_a_problem(sample):
-    loaded = load("sample")
+    loaded = load_questions("sample")
     assert (loaded.name, loaded.source, loaded.problems, loaded.notes) == ("sample", "sample", (), ())
     assert [question.id for question in loaded.questions] == [row["id"] for row in sample]
-    assert load("sample", limit=5).questions == loaded.questions[:5]
-    assert load("hotpotqa", SAMPLE).questions == loaded.questions
+    assert load_questions("sample", limit=5).questions == loaded.questions[:5]
+    assert load_questions("hotpotqa", SAMPLE).questions == loaded.questions
     with pytest.raises(InputError, match=r"takes no source; for mine\.json, name the data set"):
-        load("sample", "mine.json")
+        load_questions("sample", "mine.json")
 
 
 def test_the_sample_is_of_the_size_and_the_kinds_that_are_promised(sample):
@@ -131,7 +131,7 @@ def test_gold_paragraphs_of_the_sample_stand_in_every_place(sample):
 def test_real_rows_are_used_to_the_last(name, file, rows):
     if not (SHARED / file).exists():
         pytest.skip("the development rows of the public data sets are not here")
-    loaded = load(name, SHARED / file)
+    loaded = load_questions(name, SHARED / file)
     assert (len(loaded.questions), loaded.problems, loaded.notes) == (rows, (), ())
     raw = {row["id"]: row for row in map(json.loads, (SHARED / file).read_text("utf-8").splitlines())}
     for question in loaded.questions:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from clock import PATIENCE
-from eval_rows import row, write_rows
-from eval_runs import METHODS, near, records, rounding
+from eval_examples import make_example, write_examples
+from eval_runs import METHODS, assert_near, measure_rounding, read_records
 from tiny_chat import model as tiny_model
 from tiny_chat import save
 from tiny_chat import tokenizer as tiny_tokenizer
@@ -44,18 +44,20 @@ runner.run_case = case
 config = Config.from_json(json.loads({config!r}))
 tokenizer = tiny_chat.tokenizer()
 try:
-    out = runner.run(config, Path({out!r}), model=tiny_chat.model(len(tokenizer)), tokenizer=tokenizer)
+    out = runner.run_evaluation(config, Path({out!r}), model=tiny_chat.model(len(tokenizer)), tokenizer=tokenizer)
 except Exception as error:
     print(type(error).__name__, error)
     sys.exit(1)
-line = " ".join(["main" if out.main else "other", str(out.run["counts"]["done"])]) + chr(10)
+line = " ".join(["main" if out.is_first else "other", str(out.run["counts"]["done"])]) + chr(10)
 os.write(1, line.encode())  # in one piece: both processes write to one pipe
 """
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [*(row(i) for i in range(7)), "{broken"])
+def examples(tmp_path_factory):
+    return write_examples(
+        tmp_path_factory.mktemp("data") / "rows.jsonl", [*(make_example(i) for i in range(7)), "{broken"]
+    )
 
 
 def config(source):
@@ -68,19 +70,19 @@ def alone(source, out):
 
 def one_process(settings, out, dtype):
     tokenizer = tiny_tokenizer()
-    return runner.run(settings, out, model=tiny_model(len(tokenizer)).to(dtype), tokenizer=tokenizer)
+    return runner.run_evaluation(settings, out, model=tiny_model(len(tokenizer)).to(dtype), tokenizer=tokenizer)
 
 
 @pytest.fixture(scope="module")
-def one(rows, tmp_path_factory):
+def one(examples, tmp_path_factory):
     """The run of one process that the others are compared with."""
-    return alone(rows, tmp_path_factory.mktemp("one"))
+    return alone(examples, tmp_path_factory.mktemp("one"))
 
 
 @pytest.fixture(scope="module")
-def budget(rows, one, tmp_path_factory):
+def budget(examples, one, tmp_path_factory):
     """What float32 costs each number of these rows."""
-    return rounding(one, one_process(config(rows), tmp_path_factory.mktemp("exact"), torch.float64))
+    return measure_rounding(one, one_process(config(examples), tmp_path_factory.mktemp("exact"), torch.float64))
 
 
 def script(source, out, before="pass"):
@@ -122,8 +124,8 @@ def together(text, world=2):
     return [process.returncode for process in processes], [out for out, _ in found]
 
 
-def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, one, budget, tmp_path):
-    (tmp_path / "run.py").write_text(script(rows, tmp_path / "two"), encoding="utf-8")
+def test_two_processes_under_torchrun_end_with_the_numbers_of_one(examples, one, budget, tmp_path):
+    (tmp_path / "run.py").write_text(script(examples, tmp_path / "two"), encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*launch, str(tmp_path / "run.py")],
@@ -137,15 +139,15 @@ def test_two_processes_under_torchrun_end_with_the_numbers_of_one(rows, one, bud
     state = json.loads((tmp_path / "two" / "run.json").read_text("utf-8"))
     assert state["processes"] == 2
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [".lock", "cases.jsonl", "run.json"]
-    again = alone(rows, tmp_path / "two")
-    assert again.already
-    near(again, one, budget)
-    assert [record["id"] for record in records(tmp_path / "two")] == [*(f"case-{i}" for i in range(7)), "row 8"]
+    again = alone(examples, tmp_path / "two")
+    assert again.was_complete
+    assert_near(again, one, budget)
+    assert [record["id"] for record in read_records(tmp_path / "two")] == [*(f"case-{i}" for i in range(7)), "row 8"]
 
 
 def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_path):
     """Without --cpu, with which accelerate starts one process only, however many it is asked for."""
-    source = write_rows(tmp_path / "rows.jsonl", [row(i) for i in range(5)])
+    source = write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(5)])
     folder = save(tmp_path / "model")
     options = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launch = ["accelerate.commands.accelerate_cli", "launch", "--multi_gpu", *options]
@@ -165,10 +167,10 @@ def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_pat
     state = json.loads(done.stdout)
     assert (state["processes"], state["counts"]["done"]) == (2, 5)
     settings = Config.from_json(state["config"])
-    one = runner.run(settings, tmp_path / "one")
-    again = runner.run(settings, tmp_path / "two")
-    assert again.already
-    near(again, one, rounding(one, one_process(settings, tmp_path / "exact", torch.float64)))
+    one = runner.run_evaluation(settings, tmp_path / "one")
+    again = runner.run_evaluation(settings, tmp_path / "two")
+    assert again.was_complete
+    assert_near(again, one, measure_rounding(one, one_process(settings, tmp_path / "exact", torch.float64)))
 
 
 @pytest.mark.parametrize(
@@ -185,46 +187,46 @@ def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_pat
     ids=["log-prob", "score", "length", "structure", "nan", "text", "count"],
 )
 def test_the_budget_leaves_no_room_for_a_wrong_record(one, budget, tmp_path, change):
-    near(one, one, budget)
-    changed = records(one.folder)
+    assert_near(one, one, budget)
+    changed = read_records(one.folder)
     change(changed[2])
     (tmp_path / "cases.jsonl").write_text("\n".join(map(json.dumps, changed)) + "\n", encoding="ascii")
     with pytest.raises(AssertionError):
-        near(one, replace(one, folder=tmp_path), budget)
+        assert_near(one, replace(one, folder=tmp_path), budget)
 
 
 def _score(record):
     return record["methods"]["flow"]["scores"]["sum"][1]
 
 
-def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(rows, one, budget, tmp_path):
+def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(examples, one, budget, tmp_path):
     before = "if question.id == 'case-3': raise OutputError('the disk is full')"
-    statuses, outputs = together(script(rows, tmp_path / "run", before))
+    statuses, outputs = together(script(examples, tmp_path / "run", before))
     assert statuses == [1, 1]
     assert outputs[1] == "OutputError the disk is full\n"
-    assert outputs[0].startswith("ElsewhereError another process of this run has ended")
+    assert outputs[0].startswith("OtherProcessError another process of this run has ended")
     parts = sorted(path.name for path in (tmp_path / "run").glob("cases*"))
     assert parts == ["cases.0.jsonl", "cases.1.jsonl"]
     assert len((tmp_path / "run" / "cases.1.jsonl").read_bytes().splitlines()) == 1
-    near(alone(rows, tmp_path / "run"), one, budget)
+    assert_near(alone(examples, tmp_path / "run"), one, budget)
 
 
-def test_what_the_first_process_refuses_the_others_leave_quietly(rows, tmp_path):
-    alone(rows, tmp_path / "run")
-    other = write_rows(tmp_path / "other.jsonl", [row(1)])
+def test_the_other_processes_exit_quietly_when_the_first_refuses(examples, tmp_path):
+    alone(examples, tmp_path / "run")
+    other = write_examples(tmp_path / "other.jsonl", [make_example(1)])
     statuses, outputs = together(script(other, tmp_path / "run"))
     assert statuses == [1, 1]
     assert outputs[0].startswith("InputError")
     assert "other settings" in outputs[0]
-    assert outputs[1].startswith("ElsewhereError")
+    assert outputs[1].startswith("OtherProcessError")
 
 
-def test_rows_are_dealt_out_and_each_has_one_owner():
-    rows = list(range(11))
-    parts = [Shards(rank, 3).mine(rows) for rank in range(3)]
-    assert sorted(entry for part in parts for entry in part) == rows
+def test_cases_are_dealt_out_and_each_has_one_owner():
+    examples = list(range(11))
+    parts = [Shards(rank, 3).own_share(examples) for rank in range(3)]
+    assert sorted(entry for part in parts for entry in part) == examples
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert list(Shards().mine(rows)) == rows
+    assert list(Shards().own_share(examples)) == examples
 
 
 def test_every_process_of_a_machine_gets_its_own_gpu(monkeypatch):
@@ -241,9 +243,9 @@ def test_every_process_of_a_machine_gets_its_own_gpu(monkeypatch):
     assert Shards().device_map("cuda") == "cuda"
 
 
-def test_a_world_that_nobody_launched_is_told(monkeypatch):
+def test_a_world_size_without_a_launcher_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not Shards.join().shared
+    assert not Shards.join().is_shared
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from eval_rows import row, write_rows
-from eval_runs import records
+from eval_examples import make_example, write_examples
+from eval_runs import read_records
 from tiny_chat import model as tiny_model
 from tiny_chat import tokenizer as tiny_tokenizer
 
@@ -99,7 +99,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch, n
     assert reason == "HTTP 401: wrong key ***, or ***"
 
 
-def test_what_may_pass_is_tried_again():
+def test_temporary_errors_are_retried():
     with serving((503, "busy"), (429, "slow down"), saying("yes")) as (url, asked):
         assert ask(url) == (True, None)
         assert len(asked) == 3
@@ -110,21 +110,21 @@ def test_what_may_pass_is_tried_again():
 
 
 @pytest.mark.parametrize("said", ["no JSON", {"choices": []}, {"choices": [{"message": None}]}, [1]])
-def test_answers_that_are_none(said):
+def test_malformed_replies_give_no_verdict(said):
     with serving((200, said)) as (url, _):
         found, reason = ask(url)
     assert found is None
     assert reason.startswith("not a chat completion")
 
 
-def test_nobody_there():
+def test_an_unreachable_endpoint_gives_no_verdict():
     found, reason = ask("http://127.0.0.1:9/v1")
     assert found is None
     assert reason.startswith("ConnectError")
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host/v1", "http://", "http://[", "https:///v1"])
-def test_no_url(url):
+def test_bad_urls_are_refused(url):
     with pytest.raises(InputError, match="must be a base URL"):
         Verifier(url, "judge")
 
@@ -139,14 +139,19 @@ def test_secrets_in_the_url_are_refused_and_not_repeated():
 @pytest.mark.parametrize("answer", ["expected", "generated"])
 def test_a_run_asks_about_every_written_answer_and_keeps_no_key(tmp_path, monkeypatch, answer):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    rows = write_rows(tmp_path / "rows.jsonl", [row(i) for i in range(3)])
+    examples = write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(3)])
     tokenizer = tiny_tokenizer()
     with serving(saying("yes"), saying("no"), (400, f"bad {KEY}")) as (url, asked):
         config = Config(
-            source=str(rows), methods=("length",), max_new_tokens=3, answer=answer, verifier=url, verifier_model="judge"
+            source=str(examples),
+            methods=("length",),
+            max_new_tokens=3,
+            answer=answer,
+            verifier=url,
+            verifier_model="judge",
         )
-        outcome = runner.run(config, tmp_path / "run", model=tiny_model(len(tokenizer)), tokenizer=tokenizer)
-    found = records(outcome.folder)
+        outcome = runner.run_evaluation(config, tmp_path / "run", model=tiny_model(len(tokenizer)), tokenizer=tokenizer)
+    found = read_records(outcome.folder)
     assert outcome.failed == 0, "a verifier that fails is not fatal"
     assert [record["verified"] for record in found] == [True, False, None]
     assert [record["verifier_error"] for record in found] == [None, None, "HTTP 400: bad ***"]

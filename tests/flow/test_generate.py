@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import VOCABULARY, tiny
 
-from attributor._models.generation import end_ids, generate, without_end
+from attributor._models.generation import end_token_ids, generate, strip_end_token
 
 PROMPT = torch.randint(3, VOCABULARY, (20,), generator=torch.Generator().manual_seed(2))
 
@@ -40,7 +40,7 @@ def changed(**settings):
 def test_the_likeliest_token_each_time(settings):
     model = changed(**settings)
     want = likeliest(model, 6)
-    assert not set(want[20:-1].tolist()) & set(end_ids(model)), "it would end early, so compare with a cut one"
+    assert not set(want[20:-1].tolist()) & set(end_token_ids(model)), "it would end early, so compare with a cut one"
     torch.testing.assert_close(generate(model, PROMPT, 6)[0], want)
 
 
@@ -52,7 +52,7 @@ def test_it_ends_with_an_end_token_and_says_nothing(capfd, several):
     out = generate(model, PROMPT, 6)[0]
     stop = 20 + want[20:].tolist().index(end) + 1
     torch.testing.assert_close(out, want[:stop])
-    assert without_end(model, out[20:])[1]
+    assert strip_end_token(model, out[20:])[1]
     assert capfd.readouterr() == ("", "")
 
 
@@ -66,10 +66,10 @@ def test_more_is_returned_where_it_is_asked_for():
 def test_the_end_token_is_no_part_of_the_answer_unless_it_is_all_of_it():
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=[7, 9]))
     for ids, want in (([3, 9], [3]), ([3], [3]), ([9], [9]), ([7, 3], [7, 3]), ([], [])):
-        kept, ended = without_end(model, torch.tensor(ids, dtype=torch.int64))
+        kept, ended = strip_end_token(model, torch.tensor(ids, dtype=torch.int64))
         assert (kept.tolist(), ended) == (want, ids[-1:] == [9])
 
 
 @pytest.mark.parametrize(("ends", "want"), [(None, []), (2, [2]), ([2, 5], [2, 5]), (torch.tensor([4]), [4])])
 def test_a_model_names_no_end_one_or_several(ends, want):
-    assert end_ids(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))) == want
+    assert end_token_ids(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))) == want

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from attributor import InputError, RecordingError, Weights, flow, record
 from attributor._flow.eager import eager_attentions
 from attributor._flow.start_rows import start_rows
-from attributor._prompt.build import build_prompt, encode_answer, from_messages, from_text
+from attributor._prompt.build import build_prompt, encode_answer, prompt_from_messages, prompt_from_text
 from attributor._prompt.sequence import span_tokens
 from attributor.kernels.flow_step.definition import recurrence
 from attributor.methods import FlowMethod, Reading, Straight, union
@@ -406,5 +406,5 @@ def test_a_prompt_knows_where_its_question_stands(template, system, instruction)
 
 def test_prompts_that_do_not_say_which_part_is_a_question():
     tokenizer = tiny_chat.tokenizer()
-    assert from_text(tokenizer, QUESTION).question is None
-    assert from_messages(tokenizer, [{"role": "user", "content": QUESTION}]).question is None
+    assert prompt_from_text(tokenizer, QUESTION).question is None
+    assert prompt_from_messages(tokenizer, [{"role": "user", "content": QUESTION}]).question is None

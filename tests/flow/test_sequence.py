@@ -23,7 +23,7 @@ def chat():
 def answered(chat):
     tokenizer = chat[1]
     prompt = build_prompt(tokenizer, [("Harbour", "The harbour of the island."), "The keeper writes."], "Who keeps?")
-    return prompt, prompt.answered(encode_answer(tokenizer, "The keeper"), tokenizer)
+    return prompt, prompt.with_answer(encode_answer(tokenizer, "The keeper"), tokenizer)
 
 
 def test_ids_alone_have_no_text():

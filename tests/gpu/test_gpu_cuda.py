@@ -5,13 +5,13 @@ import torch
 from gpu_cases import DEVICE, KERNELS, REHEARSAL, at_most, case, check, error, exact, plain, why_not
 
 from attributor import ImplementationError, flow_step
-from attributor._step.implementations import availability
+from attributor._step.implementations import list_availability
 from attributor.kernels.flow_step.errors import UnsupportedCall
 
 if why_not():
     pytest.skip(why_not(), allow_module_level=True)
 if "cuda" not in KERNELS:
-    reasons = {entry.name: entry.reason for entry in availability()}
+    reasons = {entry.name: entry.reason for entry in list_availability()}
     pytest.skip(f"impl='cuda' cannot run here: {reasons.get('cuda')}", allow_module_level=True)
 
 IMPL = REHEARSAL or "cuda"

@@ -152,12 +152,12 @@ def test_fused_attention_that_is_trusted_is_right(which):
     expected, _ = _definition(*(x.double() for x in (query, key, value)), causal, window, scale)
     plain, _ = _definition(query, key, value, causal, window, scale)
     trusted = {
-        name: fused_attention._is_right(name, call, _definition)
-        for name in fused_attention.order(call, max(queries, 4096))
+        name: fused_attention._is_verified(name, call, _definition)
+        for name in fused_attention.kernels_to_try(call, max(queries, 4096))
     }
     print(f"    attention, {which}: {', '.join(f'{n} {t}' for n, t in trusted.items()) or 'no kernel is tried'}")
     for name in [name for name, right in trusted.items() if right]:
-        output, lse = fused_attention.ROUTES[name](query, key, value, causal, window, scale)
+        output, lse = fused_attention.KERNELS[name](query, key, value, causal, window, scale)
         assert lse.dtype == torch.float32
         assert (lse[0].double() - true).abs().max() <= 2 * budget + 1e-5 * math.log(length) + 1e-5, name
         worst = (plain.double() - expected).abs().max()
@@ -174,7 +174,7 @@ def test_from_main_memory_the_same_bits(monkeypatch, keep):
     move = offload.Offload.move
     monkeypatch.setattr(offload.Offload, "move", lambda self, tensor: moved.append(tensor.nbytes) or move(self, tensor))
     if keep == "auto":  # as if the device were nearly full
-        monkeypatch.setattr(offload, "_free", lambda device: 0)
+        monkeypatch.setattr(offload, "_free_bytes", lambda device: 0)
     got = flow(model, ids, prompt_length=LONG - 9, impl=IMPL, keep=keep)
     assert torch.equal(got.scores, expected.scores)
     if not REHEARSAL:
@@ -236,7 +236,7 @@ def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monk
             raise torch.OutOfMemoryError("as if")
 
         with monkeypatch.context() as patched:
-            patched.setattr(fused_attention, "fused", full)
+            patched.setattr(fused_attention, "run_fused_kernel", full)
             patched.setattr("attributor._flow.api.sweep_to_flow", full)
             with pytest.raises(DeviceMemoryError, match=r"queries and keys of 16 heads .*weights='retrieval'"):
                 flow(model, ids, impl=IMPL, keep="device")

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attributor import flow_step
-from attributor._step.implementations import availability, choose
+from attributor._step.implementations import choose_impl, list_availability
 
 if why_not():
     pytest.skip(why_not(), allow_module_level=True)
@@ -36,12 +36,12 @@ DTYPES = pytest.mark.parametrize("dtype", [BF16, FP16, FP32], ids=str)
 
 def test_the_kernels_that_a_gpu_gets(impl):
     """Both are usable where they are tested; triton is the one that is taken without a name."""
-    found = {entry.name: entry for entry in availability()}
+    found = {entry.name: entry for entry in list_availability()}
     assert found[impl].usable, found[impl].reason
     for entry in found.values():
         print(f"    {entry.name}: {entry.reason}")
     if not REHEARSAL:
-        assert choose(None, DEVICE, BF16, 128) == IMPL
+        assert choose_impl(None, DEVICE, BF16, 128) == IMPL
 
 
 @DTYPES

@@ -13,29 +13,16 @@ from filelock import FileLock
 import attributor
 from attributor import InputError, UnsupportedModelError, Weights, flow, record
 from attributor._heads.calibration import cache, calibrate
-from attributor._heads.calibration.calibrate import measure
-from attributor._heads.calibration.choose import choose, ranked
+from attributor._heads.calibration.calibrate import measure_heads
+from attributor._heads.calibration.choose import choose_heads, rank_heads
 from attributor._heads.calibration.head_scores import HeadScores
-from attributor._heads.calibration.model_digest import identity
-from attributor._models.default_model import DEFAULT_MODEL, converted
+from attributor._heads.calibration.model_digest import model_digest
+from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 
 KNOWN = {(17, 4), (18, 6), (17, 3), (23, 8), (23, 7), (23, 2), (21, 8), (18, 7)}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_found", {})
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_chat.tokenizer()
-
-
-@pytest.fixture
-def model(tokenizer):
-    return tiny_chat.model(len(tokenizer), 1024)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def made_up(ap, kinds=("fact",)):
@@ -59,7 +46,7 @@ def test_calibrate_is_deterministic_and_its_file_is_weights(model, tokenizer, tm
     assert torch.equal(Weights.of(tmp_path / "w.safetensors").heads, first.heads)
 
 
-def test_the_share_of_the_question_goes_with_the_heads(model, tokenizer, quick):
+def test_the_share_of_the_question_goes_with_the_heads(model, tokenizer, quick_calibration):
     ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
     asked, options = torch.tensor([7, 8, 12]), {"prompt_length": 30, "tokenizer": tokenizer}
     got = flow(model, ids, weights="retrieval", question=asked, **options)
@@ -83,29 +70,16 @@ def test_a_window_that_is_too_short_for_any_prompt(tokenizer):
         calibrate(tiny_chat.model(len(tokenizer), 128), tokenizer, count=1)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Calibration on one prompt; counts how often it happens."""
-    calls = []
-
-    def one(model, tokenizer, progress=None):
-        calls.append(model)
-        return calibrate(model, tokenizer, count=1, progress=progress)
-
-    monkeypatch.setattr(cache, "calibrate", one)
-    return calls
-
-
-def test_heads_are_found_once(model, tokenizer, quick, monkeypatch, caplog):
+def test_heads_are_found_once(model, tokenizer, quick_calibration, monkeypatch, caplog):
     first = cache.cached_weights(model, tokenizer)
     assert "finding the heads of LlamaForCausalLM" in caplog.text
     assert str(cache.cache_path(model)) in caplog.text
     assert cache.cached_weights(model) is first  # of this process, without a tokenizer
-    monkeypatch.setattr(cache, "_found", {})
+    monkeypatch.setattr(cache, "_weights_by_digest", {})
     again = cache.cached_weights(model)  # of the file, as another process would
     assert torch.equal(again.heads, first.heads)
     assert again.meta == first.meta
-    assert len(quick) == 1
+    assert len(quick_calibration) == 1
     assert [path.name for path in cache.cache_path(model).parent.glob("*.safetensors")] == [
         cache.cache_path(model).name
     ]
@@ -115,8 +89,8 @@ def test_identity(tokenizer):
     def fresh():
         return tiny_chat.model(len(tokenizer))
 
-    plain = identity(fresh())
-    assert plain == identity(fresh()) == identity(fresh().to(torch.bfloat16)) == identity(fresh().half())
+    plain = model_digest(fresh())
+    assert plain == model_digest(fresh()) == model_digest(fresh().to(torch.bfloat16)) == model_digest(fresh().half())
     trained = fresh()
     with torch.no_grad():
         trained.model.layers[1].self_attn.k_proj.weight.add_(0.05 * torch.randn(16, 32))
@@ -126,11 +100,11 @@ def test_identity(tokenizer):
     named.config._name_or_path = named.name_or_path = "someone/model"
     revised.config._commit_hash = "abc"
     elsewhere = fresh().to("meta")
-    assert len({plain, *(identity(other) for other in (trained, turned, named, revised, elsewhere))}) == 6
+    assert len({plain, *(model_digest(other) for other in (trained, turned, named, revised, elsewhere))}) == 6
     with record(trained, weights="mean"):  # while it is recorded its configuration names another attention
-        assert identity(trained) != plain
-        recorded = identity(trained)
-    assert recorded == identity(trained)
+        assert model_digest(trained) != plain
+        recorded = model_digest(trained)
+    assert recorded == model_digest(trained)
 
 
 def test_training_on_in_the_same_folder_is_noticed(tokenizer, tmp_path):
@@ -142,12 +116,12 @@ def test_training_on_in_the_same_folder_is_noticed(tokenizer, tmp_path):
                 parameter.mul_(1 - change).add_(change * parameter.std() * torch.randn_like(parameter))
         made.save_pretrained(tmp_path)
         loaded, again = (type(made).from_pretrained(tmp_path, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
-        assert identity(loaded) == identity(again)
-        found.append(identity(loaded))
+        assert model_digest(loaded) == model_digest(again)
+        found.append(model_digest(loaded))
     assert found[0] != found[1]
 
 
-def test_another_process_is_waited_for(model, tokenizer, quick, caplog):
+def test_another_process_is_waited_for(model, tokenizer, quick_calibration, caplog):
     weights = calibrate(model, tokenizer, count=1)
     path = cache.cache_path(model)
     path.parent.mkdir(parents=True)
@@ -158,23 +132,23 @@ def test_another_process_is_waited_for(model, tokenizer, quick, caplog):
         limit = time.monotonic() + 20
         while "waiting for another process" not in caplog.text and time.monotonic() < limit:
             time.sleep(0.01)
-        cache.keep(weights, path)
+        cache.save_weights(weights, path)
     asking.join(20)
     assert torch.equal(found[0].heads, weights.heads)
-    assert not quick
+    assert not quick_calibration
 
 
-def test_a_cache_folder_that_cannot_be_written_to(model, tokenizer, quick, monkeypatch, tmp_path, caplog):
+def test_a_cache_folder_that_cannot_be_written_to(model, tokenizer, quick_calibration, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "file"))
     first = cache.cached_weights(model, tokenizer)
     assert "cannot be kept in" in caplog.text
     assert "set ATTRIBUTOR_CACHE" in caplog.text
     assert cache.cached_weights(model, tokenizer) is first
-    assert len(quick) == 1
+    assert len(quick_calibration) == 1
 
 
-def test_a_disk_that_is_full(model, tokenizer, quick, monkeypatch, caplog):
+def test_a_disk_that_is_full(model, tokenizer, quick_calibration, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -185,26 +159,26 @@ def test_a_disk_that_is_full(model, tokenizer, quick, monkeypatch, caplog):
     assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # nothing half-written
 
 
-def test_a_damaged_file_is_replaced(model, tokenizer, quick, monkeypatch, caplog):
+def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeypatch, caplog):
     first = cache.cached_weights(model, tokenizer)
     path = cache.cache_path(model)
     path.write_bytes(path.read_bytes()[:40])
-    monkeypatch.setattr(cache, "_found", {})
+    monkeypatch.setattr(cache, "_weights_by_digest", {})
     assert torch.equal(cache.cached_weights(model, tokenizer).heads, first.heads)
     assert "the heads are found anew" in caplog.text
     assert torch.equal(Weights.load(path).heads, first.heads)
-    assert len(quick) == 2
+    assert len(quick_calibration) == 2
 
 
 def test_a_model_without_a_head_that_retrieves_is_told(model, tokenizer, monkeypatch, caplog):
-    poor = choose(made_up(torch.full((1, 2, 4), 0.11)))
+    poor = choose_heads(made_up(torch.full((1, 2, 4), 0.11)))
     monkeypatch.setattr(cache, "calibrate", lambda *_, **__: poor)
     cache.cached_weights(model, tokenizer)
     assert "average precision 0.11 at best, 0.10 by chance" in caplog.text
     assert all(record.levelno == logging.WARNING and record.name == "attributor" for record in caplog.records)
 
 
-def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick):
+def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick_calibration):
     ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
     told = []
     options = {"prompt_length": 30, "weights": "retrieval"}
@@ -220,15 +194,15 @@ def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick):
         model(ids[None])
     torch.testing.assert_close(recording.flow(ids, prompt_length=30).scores, got.scores, rtol=0, atol=2e-6)
     torch.testing.assert_close(recording.flow(ids, **options).scores, got.scores, rtol=0, atol=2e-6)
-    assert len(quick) == 1
+    assert len(quick_calibration) == 1
 
 
-def test_the_tokenizer_is_loaded_from_where_the_model_was(tokenizer, quick, tmp_path):
+def test_the_tokenizer_is_loaded_from_where_the_model_was(tokenizer, quick_calibration, tmp_path):
     folder = tiny_chat.save(tmp_path / "saved")
     loaded, _ = attributor.load_model(folder, progress=False)
     with record(loaded, weights="retrieval"):
         pass
-    assert quick == [loaded]
+    assert quick_calibration == [loaded]
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
     loaded.config.rope_parameters["rope_theta"] = 5e5  # another model now
@@ -236,17 +210,17 @@ def test_the_tokenizer_is_loaded_from_where_the_model_was(tokenizer, quick, tmp_
         flow(loaded, [3, 4, 5], weights="retrieval")
 
 
-def test_a_model_from_nowhere_needs_a_tokenizer(model, quick):
+def test_a_model_from_nowhere_needs_a_tokenizer(model, quick_calibration):
     with pytest.raises(InputError, match=r"for this model yet, .*not loaded from anywhere.*: pass tokenizer="):
         flow(model, [3, 4, 5], weights="retrieval")
     assert not cache.cache_path(model).parent.exists()
 
 
-def test_shipped_heads_come_first(model, tokenizer, quick):
+def test_shipped_heads_come_first(model, tokenizer, quick_calibration):
     model.config.attributor_source = DEFAULT_MODEL
     with pytest.raises(InputError, match=r"weights are for \(30, 9\) layers x heads, the model has \(2, 4\)"):
         flow(model, [3, 4, 5], weights="retrieval", tokenizer=tokenizer)
-    assert not quick
+    assert not quick_calibration
 
 
 def test_a_model_that_cannot_be_recorded(model, tokenizer, monkeypatch):
@@ -263,13 +237,13 @@ def folder(tmp_path_factory):
 # ---- the default model
 
 
-@pytest.mark.skipif(converted() is None, reason="the converted default model is not in the cache folder")
+@pytest.mark.skipif(converted_folder() is None, reason="the converted default model is not in the cache folder")
 def test_a_few_prompts_find_the_known_heads_of_the_default_model(monkeypatch):
     monkeypatch.delenv("ATTRIBUTOR_CACHE")
     model, tokenizer = attributor.load_model(dtype="float32", progress=False)
-    scores = measure(model, tokenizer, count=4)
+    scores = measure_heads(model, tokenizer, count=4)
     tokens = int(scores.meta["tokens"]) / 4
     assert 300 < tokens < 1000
-    top = {(layer, head) for layer, head, _ in ranked(scores)[:16]}
+    top = {(layer, head) for layer, head, _ in rank_heads(scores)[:16]}
     assert len(top & KNOWN) >= 5
-    assert ranked(scores)[0][2] > 4 * scores.chance.mean()
+    assert rank_heads(scores)[0][2] > 4 * scores.chance.mean()

@@ -11,16 +11,11 @@ import pytest
 import torch
 
 from attributor import InputError
-from attributor._heads.calibration import cache
 from attributor._heads.calibration.prompts import KINDS, STANDARD, make_cases
-from attributor._heads.calibration.ranking import average_precision, chance, share
+from attributor._heads.calibration.ranking import average_precision, expected_average_precision, planted_share
 from attributor._heads.calibration.words import CODE, KINDS_OF_THING, MOTTO, NAMES, VALUES
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_found", {})
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 # ---- prompts
@@ -82,14 +77,18 @@ def words(templates):
 @pytest.mark.parametrize("thing", KINDS_OF_THING)
 def test_reworded_questions_share_no_telling_word_with_the_sentences(thing):
     for fact in KINDS_OF_THING[thing].facts:
-        assert fact.reworded
-        assert not words(fact.said) & words(fact.reworded), fact
-        assert words(fact.said) & words(fact.asked), fact
+        assert fact.reworded_questions
+        assert not words(fact.statements) & words(fact.reworded_questions), fact
+        assert words(fact.statements) & words(fact.questions), fact
 
 
 def test_a_value_is_no_word_of_a_template_of_a_name_or_of_another_list():
     facts = [fact for thing in KINDS_OF_THING.values() for fact in thing.facts] + [CODE, MOTTO]
-    templates = [t for fact in facts for t in (*fact.said, *fact.asked, *fact.reworded, fact.bridge, fact.sooner)]
+    templates = [
+        t
+        for fact in facts
+        for t in (*fact.statements, *fact.questions, *fact.reworded_questions, fact.bridge, fact.comparison)
+    ]
     templates += [filler for thing in KINDS_OF_THING.values() for filler in thing.fillers]
     names = [" ".join(lists) for lists in NAMES.values()]
     for what, values in VALUES.items():
@@ -163,9 +162,9 @@ def test_average_precision_of_many_heads_is_that_of_each():
 def test_chance_is_the_mean_over_all_orders(S, m):
     planted = torch.arange(S) < m
     orders = torch.tensor(list(itertools.permutations(range(S))), dtype=torch.float32)
-    assert chance(S, m) == pytest.approx(average_precision(orders, planted).mean().item(), abs=1e-5)
+    assert expected_average_precision(S, m) == pytest.approx(average_precision(orders, planted).mean().item(), abs=1e-5)
 
 
 def test_share():
     planted = torch.tensor([True, False, False])
-    assert share(torch.tensor([[1.0, 2, 1], [0, 0, 0]]), planted).tolist() == [0.25, 0]
+    assert planted_share(torch.tensor([[1.0, 2, 1], [0, 0, 0]]), planted).tolist() == [0.25, 0]

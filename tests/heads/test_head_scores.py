@@ -9,28 +9,14 @@ import torch
 
 from attributor import FileFormatError, InputError, OutputError, Weights
 from attributor._flow.eager import eager_attentions
-from attributor._heads.calibration import cache, calibrate
-from attributor._heads.calibration.choose import choose, ranked
-from attributor._heads.calibration.head_scores import HeadScores, head_scores
+from attributor._heads.calibration import calibrate
+from attributor._heads.calibration.choose import choose_heads, rank_heads
+from attributor._heads.calibration.head_scores import HeadScores, score_heads
 from attributor._heads.calibration.layout import lay_out
 from attributor._heads.calibration.prompts import KINDS, make_cases
 from attributor._prompt.build import build_prompt
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_found", {})
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_chat.tokenizer()
-
-
-@pytest.fixture
-def model(tokenizer):
-    return tiny_chat.model(len(tokenizer), 1024)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def by_sorting(scores, wanted):
@@ -102,7 +88,7 @@ ROWS = ("", "answer", "question", "hop", "link")
 def test_scores_are_those_of_attention_matrices(tokenizer):
     model = tiny_chat.model(len(tokenizer), 2048)
     cases = make_cases(6, seed=1, kinds=KINDS, documents=4)
-    scores = head_scores(model, tokenizer, cases)
+    scores = score_heads(model, tokenizer, cases)
     assert scores.kinds == (*KINDS, "fact")
     assert scores.shape == (2, 4)
     for number, case in enumerate(cases):
@@ -119,7 +105,7 @@ def test_scores_are_those_of_attention_matrices(tokenizer):
 
 
 def test_scores_by_kind_and_their_mean(model, tokenizer):
-    scores = head_scores(model, tokenizer, make_cases(3, kinds=("fact", "two_hop"), documents=2))
+    scores = score_heads(model, tokenizer, make_cases(3, kinds=("fact", "two_hop"), documents=2))
     by = scores.by_kind("ap")
     torch.testing.assert_close(by["fact"], (scores.ap[0] + scores.ap[2]) / 2)
     torch.testing.assert_close(scores.mean(), (by["fact"] + by["two_hop"]) / 2)
@@ -131,7 +117,7 @@ def test_scores_by_kind_and_their_mean(model, tokenizer):
 
 
 def test_scores_are_saved_and_loaded(model, tokenizer, tmp_path):
-    scores = head_scores(model, tokenizer, make_cases(2, documents=2))
+    scores = score_heads(model, tokenizer, make_cases(2, documents=2))
     path = tmp_path / "scores.safetensors"
     scores.save(path)
     loaded = HeadScores.load(path)
@@ -153,11 +139,11 @@ def test_scores_are_saved_and_loaded(model, tokenizer, tmp_path):
 
 def test_progress_goes_up_to_the_end_and_the_model_is_as_before(model, tokenizer):
     told, before = [], model.config._attn_implementation
-    head_scores(model, tokenizer, make_cases(2, documents=2), lambda *what: told.append(what))
+    score_heads(model, tokenizer, make_cases(2, documents=2), lambda *what: told.append(what))
     assert told == [("calibrate", done, 4) for done in (1, 2, 3, 4)]
     assert model.config._attn_implementation == before
     with pytest.raises(InputError, match="no cases"):
-        head_scores(model, tokenizer, [])
+        score_heads(model, tokenizer, [])
 
 
 def test_a_tokenizer_without_a_template(model):
@@ -189,24 +175,24 @@ def made_up(ap, kinds=("fact",)):
 
 def test_the_best_heads_get_equal_weights():
     ap = torch.tensor([[[0.1, 0.9, 0.3], [0.8, 0.2, 0.9]]])
-    weights = choose(made_up(ap), heads=3)
+    weights = choose_heads(made_up(ap), heads=3)
     assert weights.heads.tolist() == [[0, 1 / 16, 0], [1 / 16, 0, 1 / 16]]
     assert json.loads(weights.meta["heads"]) == [[0, 1, 0.9], [1, 2, 0.9], [1, 0, 0.8]]  # the earlier of equals first
     assert (weights.name, weights.meta["model"], weights.meta["chance"]) == ("retrieval", "m", "0.1000")
     assert "3 retrieval heads" in weights.note
     assert weights.question == 0.5
-    usual = choose(made_up(torch.rand(1, 3, 4)))
+    usual = choose_heads(made_up(torch.rand(1, 3, 4)))
     assert sorted(usual.heads.flatten().tolist()) == [0] * 8 + [1 / 16] * 4
-    assert choose(made_up(ap[..., :1])).heads.count_nonzero() == 2  # a model with fewer than four
-    assert [head[:2] for head in ranked(made_up(ap))[:2]] == [(0, 1), (1, 2)]
+    assert choose_heads(made_up(ap[..., :1])).heads.count_nonzero() == 2  # a model with fewer than four
+    assert [head[:2] for head in rank_heads(made_up(ap))[:2]] == [(0, 1), (1, 2)]
 
 
 def test_every_kind_counts_the_same():
     ap = torch.tensor([[[1.0, 0.4]], [[1.0, 0.4]], [[0.0, 0.8]]])
-    assert ranked(made_up(ap, ("fact", "fact", "copy")))[0][:2] == (0, 1)
+    assert rank_heads(made_up(ap, ("fact", "fact", "copy")))[0][:2] == (0, 1)
 
 
 @pytest.mark.parametrize(("heads", "match"), [(0, "from 1 to 6"), (7, "from 1 to 6, .* got 7"), (True, "got True")])
 def test_bad_choices(heads, match):
     with pytest.raises(InputError, match=match):
-        choose(made_up(torch.rand(1, 2, 3)), heads=heads)
+        choose_heads(made_up(torch.rand(1, 2, 3)), heads=heads)

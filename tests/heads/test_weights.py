@@ -64,7 +64,7 @@ def test_resolved_weights_are_weights_too():
     model, ids = tiny("llama"), ids_of()
     rule = Weights(HEADS, power=2, sink="drop", note="mine")
     resolved = resolve(rule, model)
-    assert (resolved.shape, resolved.count, resolved.chosen(0), resolved.name) == ((4, 4), 7, [1, 3], "custom")
+    assert (resolved.shape, resolved.count, resolved.chosen_heads(0), resolved.name) == ((4, 4), 7, [1, 3], "custom")
     expected = flow(model, ids, prompt_length=K, weights=rule)
     got = flow(model, ids, prompt_length=K, weights=resolved)
     assert torch.equal(got.scores, expected.scores)

@@ -1,11 +1,42 @@
-"""Runs of the evaluation with a tiny model: their settings, their records, and when two of them are the same."""
+"""Runs of the evaluation with a tiny model: fixtures, settings, records, and the comparison of two runs."""
 
 import json
 from pathlib import Path
 
+import pytest
+import tiny_chat
+from eval_examples import make_example, write_examples
+
 from attributor.eval.config import Config
+from attributor.eval.run import run_evaluation
 
 METHODS = ("flow", "max-attention", "length", "random")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_chat.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return tiny_chat.model(len(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """A file of six examples."""
+    return write_examples(tmp_path_factory.mktemp("data") / "rows.jsonl", [make_example(i) for i in range(6)])
+
+
+@pytest.fixture
+def evaluate(model, tokenizer, tmp_path):
+    """Runs with the tiny model, into `tmp_path / "run"` unless told otherwise."""
+
+    def run(config, out=None, **options):
+        return run_evaluation(config, out or tmp_path / "run", model=model, tokenizer=tokenizer, **options)
+
+    return run
 
 
 def settings(source, **changes):
@@ -13,7 +44,7 @@ def settings(source, **changes):
     return Config(source=str(source), **fields)
 
 
-def records(folder):
+def read_records(folder):
     return [json.loads(line) for line in (Path(folder) / "cases.jsonl").read_text("ascii").splitlines()]
 
 
@@ -25,13 +56,13 @@ def without_times(found):
     return [without_times(entry) for entry in found] if isinstance(found, list) else found
 
 
-def same(one, other):
+def assert_same(one, other):
     assert without_times(one.run["metrics"]) == without_times(other.run["metrics"])
     assert one.run["counts"] == other.run["counts"]
-    assert without_times(records(one.folder)) == without_times(records(other.folder))
+    assert without_times(read_records(one.folder)) == without_times(read_records(other.folder))
 
 
-def rounding(one, exact):
+def measure_rounding(one, exact):
     """The largest distance of each field of float32 records from the same run in float64."""
     budget = {}
     for record, truth in zip(_numbers(one), _numbers(exact), strict=True):
@@ -41,7 +72,7 @@ def rounding(one, exact):
     return budget
 
 
-def near(one, other, budget):
+def assert_near(one, other, budget):
     """Two float32 runs of the same rows agree.
 
     Text, structure, and the metrics, which are of ranks, exactly. A number may lie twice its `budget` (of `rounding`)
@@ -63,7 +94,7 @@ def near(one, other, budget):
 
 def _numbers(run):
     """Each record as a flat dictionary: path -> value."""
-    return [dict(_leaves(record, ())) for record in without_times(records(run.folder))]
+    return [dict(_leaves(record, ())) for record in without_times(read_records(run.folder))]
 
 
 def _leaves(value, path):
@@ -79,22 +110,22 @@ def _field(path):
     return tuple(key for key in path if isinstance(key, str))
 
 
-class Listener:
-    """A watcher that keeps what it is told."""
+class ObserverLog:
+    """A run observer that stores what it receives."""
 
     def __init__(self, notes):
         self.notes, self.stages, self.cases, self.before = notes, [], [], None
 
-    def say(self, text):
+    def note(self, text):
         self.notes.append(text)
 
-    def stage(self, text):
+    def start_stage(self, text):
         self.stages.append(text)
 
-    def begin(self, total, before):
-        self.before = (total, len(before))
+    def start_cases(self, total, earlier):
+        self.before = (total, len(earlier))
 
-    def case(self, record):
+    def add_case(self, record):
         self.cases.append(record["id"])
 
     def end(self):

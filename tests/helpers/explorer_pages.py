@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from browser import browser, opened, served, shown  # noqa: F401
 from safetensors.numpy import load_file
-from web_cases import FERRY, ancestor_list, run_folder, word_flow
+from web_cases import FERRY, case_list, run_folder, word_flow
 
 CASES = 40
 
@@ -18,7 +18,7 @@ def files(tmp_path_factory):
     run_folder(folder / "first", CASES, seed=1)
     run_folder(folder / "second", CASES, seed=2)
     word_flow(folder / "ferry.safetensors", FERRY)
-    ancestor_list(root / "list.json")
+    case_list(root / "list.json")
     (root / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(200)))
     (root / "other.json").write_text('{"colour": "blue", "sizes": [1, 2, 3]}')
     (root / "table.csv").write_text("a,b\n1,2\n")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attributor import ImplementationError, flow_step
-from attributor._step.implementations import availability
+from attributor._step.implementations import list_availability
 
 __all__ = [
     "DEVICE",
@@ -41,7 +41,7 @@ ELEMENTS = 1 << 26  # of logits that are formed at once
 
 def kernels() -> list[str]:
     """What the tests ask: triton, and cuda where it can run. A rehearsal walks both by the one that it names."""
-    usable = {entry.name for entry in availability() if entry.usable}
+    usable = {entry.name for entry in list_availability() if entry.usable}
     return ["triton", *(["cuda"] if REHEARSAL or "cuda" in usable else [])]
 
 

@@ -1,4 +1,4 @@
-"""A server of the live door in this process, asked over HTTP as a browser asks it, but for its guard."""
+"""A live server in this process and an HTTP client for it, without the guard of the browser's requests."""
 
 import asyncio
 import json
@@ -13,8 +13,8 @@ from clock import PATIENCE
 from fastapi import FastAPI
 
 from attributor.web.http import errors
-from attributor.web.live.routes import router
-from attributor.web.live.service import Live, Settings
+from attributor.web.live.routes import create_router
+from attributor.web.live.service import LiveService, ServerSettings
 
 PROMPT = {
     "documents": [
@@ -29,7 +29,7 @@ CHAT = {"messages": [{"role": "user", "content": "Fishing boats leave before daw
 class Client(httpx.Client):
     """HTTP, and the events of jobs."""
 
-    live: Live
+    live: LiveService
 
     def events(self, job: str, **headers: str) -> list[tuple[str, dict]]:
         """Every event of a job until it ends."""
@@ -65,12 +65,12 @@ class Client(httpx.Client):
 
 
 @contextmanager
-def serving(settings: Settings | None = None, live: Live | None = None) -> Iterator[Client]:
-    """The live door on a free port of loopback."""
-    live = live or Live(settings)
+def serving(settings: ServerSettings | None = None, live: LiveService | None = None) -> Iterator[Client]:
+    """A live server on a free port of loopback."""
+    live = live or LiveService(settings)
     app = FastAPI()
-    errors.register(app)
-    app.include_router(router(live))
+    errors.add_error_handlers(app)
+    app.include_router(create_router(live))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Fixtures of the live door: a tiny model in a folder, and one server that has it loaded."""
+"""Fixtures of the live view: a tiny model in a folder, and one server that has loaded it."""
 
 import pytest
 import tiny_chat
@@ -6,7 +6,7 @@ from live_client import PROMPT, serving
 
 from attributor._models import load
 from attributor._prompt.build import build_prompt
-from attributor.web.live.service import Settings
+from attributor.web.live.service import ServerSettings
 
 __all__ = ["ANSWER", "client", "error", "folder", "info", "model", "prompt_of"]
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(folder):
     """One server with a loaded model, for tests that leave it as it was."""
-    with serving(Settings(model=str(folder))) as made:
+    with serving(ServerSettings(model=str(folder))) as made:
         made.done(made.post("/api/model", json={"id": str(folder)}))
         yield made
 

@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
-from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, sweep
+from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, step_kernel
 
 BITS = {"bf16": 16, "fp16": 16, "fp32": 32}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -92,7 +92,7 @@ def source(variant: Variant) -> ASTSource:
         "PRECISION": "tf32x3" if variant.capability else "ieee",
     }
     signature, aligned = {}, []  # pointers and strides, as torch's allocator and the usual shapes leave them
-    for i, name in enumerate(sweep.arg_names):
+    for i, name in enumerate(step_kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
         elif name in ("query", "key"):
@@ -106,7 +106,7 @@ def source(variant: Variant) -> ASTSource:
         elif kind.startswith("*"):
             aligned.append((i,))
     return ASTSource(
-        fn=sweep,
+        fn=step_kernel,
         signature=signature,
         constexprs=constants,
         attrs={path: [["tt.divisibility", 16]] for path in aligned},

@@ -177,7 +177,7 @@ def case_record(i: int, rng: np.random.Generator, sentences: int, name: str) -> 
     }
 
 
-def ancestor_list(path: Path) -> Path:
+def case_list(path: Path) -> Path:
     """A list as the tool before this one wrote it: documents, an answer, and the documents it was put down to."""
     documents = [
         "The ferry leaves at seven.",

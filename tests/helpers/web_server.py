@@ -85,7 +85,7 @@ def running(path=None, *, door="explore", live=None, app=None, host="localhost",
     sources = Sources(Path(path)) if path is not None else None
     made = create_app(door, access, sources=sources, live=live) if app is None else app(access)
     ready = threading.Event()
-    server = start.server(made, ready.set, ending=getattr(live, "close", None), grace=grace)
+    server = start.create_server(made, ready.set, ending=getattr(live, "close", None), grace=grace)
     thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     try:

@@ -159,7 +159,7 @@ def test_only_what_the_hardware_cannot_fetch_is_copied(step):
         whole[1:, 8:, 2],
         whole[:1, :, 0].expand(1, 50, 64),
     ):
-        assert step.readable(readable).data_ptr() == readable.data_ptr()
+        assert step.make_readable(readable).data_ptr() == readable.data_ptr()
     other = torch.randn(4, 50, 65).to(BF16)
     for tensor in (
         other,  # rows of 130 bytes
@@ -169,7 +169,7 @@ def test_only_what_the_hardware_cannot_fetch_is_copied(step):
         whole[:1, :, 0].expand(4, 50, 64),  # strides of 0
         whole[:, :1, 0].expand(4, 50, 64),
     ):
-        copy = step.readable(tensor)
+        copy = step.make_readable(tensor)
         assert copy.data_ptr() != tensor.data_ptr()
         assert torch.equal(copy, tensor)
         assert copy.data_ptr() % 16 == 0
@@ -216,7 +216,7 @@ def test_nothing_waits_for_the_device(step, monkeypatch):
 
 def test_what_is_refused(step, monkeypatch):
     """The implementation raises errors of its own; the public function, the package's, with the same text."""
-    monkeypatch.setattr("attributor._step.dispatch.choose", lambda *_, **__: "cuda")
+    monkeypatch.setattr("attributor._step.dispatch.choose_impl", lambda *_, **__: "cuda")
     args, options = case()
 
     def refused(args, own, public, match):
@@ -242,7 +242,7 @@ def machine(monkeypatch, step):
     """A machine with these GPUs, by name and compute capability."""
 
     def put(**gpus):
-        implementations._cuda.cache_clear()
+        implementations._probe_cuda.cache_clear()
         names, capabilities = list(gpus), list(gpus.values())
 
         def number(device):
@@ -259,12 +259,12 @@ def machine(monkeypatch, step):
 @pytest.fixture(autouse=True)
 def _asked_anew():
     yield
-    implementations._cuda.cache_clear()
+    implementations._probe_cuda.cache_clear()
 
 
 def found():
-    implementations._cuda.cache_clear()
-    return {entry.name: entry for entry in implementations.availability()}["cuda"]
+    implementations._probe_cuda.cache_clear()
+    return {entry.name: entry for entry in implementations.list_availability()}["cuda"]
 
 
 def test_it_needs_a_hopper(machine, monkeypatch):
@@ -283,21 +283,21 @@ def test_it_needs_a_hopper(machine, monkeypatch):
 
 
 def test_a_build_without_it_says_so(monkeypatch):
-    implementations._cuda.cache_clear()
+    implementations._probe_cuda.cache_clear()
     monkeypatch.setattr("attributor._step.implementations.find_spec", lambda name: None)
     assert not found().usable
     assert "built without the CUDA kernel, which needs nvcc" in found().reason
     with pytest.raises(ImplementationError, match="nvcc"):
-        implementations.choose("cuda", CUDA, BF16)
+        implementations.choose_impl("cuda", CUDA, BF16)
 
 
 def test_it_is_chosen_by_name_only(machine, monkeypatch):
     machine(H100=(9, 0), A100=(8, 0))
-    assert implementations.choose(None, CUDA, BF16, 128) != "cuda"
-    assert implementations.choose("cuda", CUDA, BF16, 128) == "cuda"
-    assert implementations.choose("cuda", CUDA, torch.float16, 256) == "cuda"
+    assert implementations.choose_impl(None, CUDA, BF16, 128) != "cuda"
+    assert implementations.choose_impl("cuda", CUDA, BF16, 128) == "cuda"
+    assert implementations.choose_impl("cuda", CUDA, torch.float16, 256) == "cuda"
     monkeypatch.setenv("ATTRIBUTOR_IMPL", "cuda")
-    assert implementations.choose(None, CUDA, BF16, 128) == "cuda"
+    assert implementations.choose_impl(None, CUDA, BF16, 128) == "cuda"
 
 
 def test_the_command_line_takes_it_before_a_model_is_there(machine):
@@ -322,4 +322,4 @@ def test_the_command_line_takes_it_before_a_model_is_there(machine):
 def test_a_call_that_it_cannot_take(machine, device, dtype, D, gradient, match):
     machine(H100=(9, 0), A100=(8, 0))
     with pytest.raises(ImplementationError, match=match):
-        implementations.choose("cuda", device, dtype, D, gradient=gradient)
+        implementations.choose_impl("cuda", device, dtype, D, gradient=gradient)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import attributor
 from attributor import ImplementationError, InputError
-from attributor._step.implementations import availability
+from attributor._step.implementations import list_availability
 from attributor.kernels.flow_step import reference
 
 try:
@@ -30,7 +30,7 @@ else:
     ISAS = _core.isas()
 
 ALL_ISAS = ["amx", "avx512_bf16", "avx512", "avx2", "scalar"]
-ENTRIES = {entry.name: entry for entry in availability()}
+ENTRIES = {entry.name: entry for entry in list_availability()}
 ON_GPU = [name for name in ("cuda", "triton") if ENTRIES[name].usable and torch.cuda.is_available()]
 USABLE = [name for name, entry in ENTRIES.items() if entry.usable and name not in ON_GPU]
 

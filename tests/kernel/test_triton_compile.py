@@ -63,7 +63,7 @@ def test_another_length_compiles_nothing():
     """No size is a constant of the kernel; in a tuple it would be where it is 1 or a multiple of 16."""
     numbers = {name for name, kind in source(CHECKED[0]).signature.items() if kind == "i32"}
     assert numbers == {"O", "N", "H", "T", "NK", "parts", "window"}
-    assert numbers == {parameter.name for parameter in triton_device.sweep.params if parameter.do_not_specialize}
+    assert numbers == {parameter.name for parameter in triton_device.step_kernel.params if parameter.do_not_specialize}
 
 
 def test_the_subset_is_of_the_table():
@@ -129,10 +129,10 @@ def test_without_a_gpu_it_says_so(monkeypatch):
     from attributor._step import implementations
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    implementations._triton.cache_clear()
+    implementations._probe_triton.cache_clear()
     try:
-        found = {entry.name: entry for entry in implementations.availability()}["triton"]
+        found = {entry.name: entry for entry in implementations.list_availability()}["triton"]
         assert not found.usable
         assert "finds no GPU" in found.reason
     finally:
-        implementations._triton.cache_clear()
+        implementations._probe_triton.cache_clear()

@@ -2,14 +2,23 @@
 
 import pytest
 import torch
-from ablated import ANSWER, DOCUMENTS, QUESTION, TOKENIZER, alone, made, sentences_of, sized
+from ablation_prompts import (
+    ANSWER,
+    DOCUMENTS,
+    QUESTION,
+    TOKENIZER,
+    answer_log_prob,
+    make_model,
+    make_prompt,
+    sentences_of,
+)
 from families import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_chat import tokenizer
 
 from attributor import InputError, UnsupportedModelError
-from attributor._prompt.build import build_prompt, from_text
+from attributor._prompt.build import build_prompt, prompt_from_text
 from attributor._text.segments import Segment
 from attributor.methods import Ablator, without
 
@@ -24,9 +33,9 @@ def spans(segments, kept):
 @pytest.mark.parametrize(
     "kept", [(0, 1, 1, 1, 1, 1), (1, 0, 1, 0, 1, 1), (0, 0, 1, 1, 0, 1), (1, 1, 0, 0, 1, 1), (1,) * 6], ids=str
 )
-def test_what_is_left_is_the_prompt_without_those_sentences(tokens, kept):
-    prompt = made(tokens)
-    got, expected = without(tokens, prompt, spans(sentences_of(prompt), kept)), made(tokens, kept)
+def test_removing_sentences_gives_the_prompt_without_them(tokens, kept):
+    prompt = make_prompt(tokens)
+    got, expected = without(tokens, prompt, spans(sentences_of(prompt), kept)), make_prompt(tokens, kept)
     assert got.text == expected.text
     assert torch.equal(got.ids, expected.ids)
     assert torch.equal(got.offsets, expected.offsets)
@@ -36,7 +45,7 @@ def test_what_is_left_is_the_prompt_without_those_sentences(tokens, kept):
 
 
 def test_a_document_that_lost_all_its_sentences_keeps_its_title():
-    prompt = made()
+    prompt = make_prompt()
     got = without(TOKENIZER, prompt, spans(sentences_of(prompt), [1, 1, 1, 0, 0, 0]))
     assert "It has a wall.\n\nThe light:\n\nFood:\n\nWho keeps" in got.text
     assert [d.text for d in got.documents[1:]] == ["The light:", "Food:"]
@@ -45,8 +54,8 @@ def test_a_document_that_lost_all_its_sentences_keeps_its_title():
 
 @pytest.mark.parametrize("kept", [(1, 1, 1, 0, 0, 1), (0, 0, 0, 1, 1, 0), (0, 0, 0, 0, 0, 1)], ids=str)
 def test_documents_without_titles_go_with_their_sentences(kept):
-    prompt = made(titles=False)
-    got, expected = without(TOKENIZER, prompt, spans(sentences_of(prompt), kept)), made(kept=kept, titles=False)
+    prompt = make_prompt(titles=False)
+    got, expected = without(TOKENIZER, prompt, spans(sentences_of(prompt), kept)), make_prompt(kept=kept, titles=False)
     assert got.text == expected.text
     assert [(d.start, d.stop, d.document) for d in got.documents] == [
         (d.start, d.stop, d.document) for d in expected.documents
@@ -55,7 +64,7 @@ def test_documents_without_titles_go_with_their_sentences(kept):
 
 
 def test_segments_that_hold_the_white_space_around_them_come_out_the_same():
-    prompt = made()
+    prompt = make_prompt()
     exact = sentences_of(prompt)
     wide = [(s.start - 1, s.stop) for s in exact]
     for kept in ((1, 0, 1, 0, 1, 0), (0, 0, 0, 1, 1, 1)):
@@ -66,7 +75,7 @@ def test_segments_that_hold_the_white_space_around_them_come_out_the_same():
 
 
 def test_text_without_blanks_between_its_sentences():
-    prompt = from_text(PLAIN, "Aa.Bb.Cc. Dd.", chat=False)
+    prompt = prompt_from_text(PLAIN, "Aa.Bb.Cc. Dd.", chat=False)
     assert without(PLAIN, prompt, [(3, 6)]).text == "Aa.Cc. Dd."
     assert without(PLAIN, prompt, [(0, 3)]).text == "Bb.Cc. Dd."
     assert without(PLAIN, prompt, [(6, 9)]).text == "Aa.Bb. Dd."
@@ -84,8 +93,8 @@ def test_quoted_control_tokens_stay_text_when_other_text_goes():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.booleans(), min_size=6, max_size=6))
-def test_spans_of_what_is_left_are_right(kept):
-    prompt = made()
+def test_spans_of_the_shortened_prompt_are_right(kept):
+    prompt = make_prompt()
     got = without(TOKENIZER, prompt, spans(sentences_of(prompt), kept))
     for document, (title, sentences) in zip(got.documents, DOCUMENTS, strict=True):
         assert got.text[document.start : document.stop] == document.text
@@ -107,7 +116,7 @@ FAMILIES = ["llama", "mistral", "gemma2", "gpt2"]
 
 @pytest.fixture(scope="module")
 def model():
-    return sized("llama")
+    return make_model("llama")
 
 
 MASKS = torch.rand(11, 6, generator=torch.Generator().manual_seed(3)) < 0.5
@@ -115,10 +124,12 @@ MASKS = torch.rand(11, 6, generator=torch.Generator().manual_seed(3)) < 0.5
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_by_text_the_model_reads_the_shorter_prompt(family):
-    model = sized(family)
-    prompt = made()
+    model = make_model(family)
+    prompt = make_prompt()
     segments = sentences_of(prompt)
-    expected = [alone(model, without(TOKENIZER, prompt, spans(segments, mask)).ids) for mask in MASKS.tolist()]
+    expected = [
+        answer_log_prob(model, without(TOKENIZER, prompt, spans(segments, mask)).ids) for mask in MASKS.tolist()
+    ]
     assert len({round(value, 4) for value in expected}) > 8
     for batch in (1, 3, 8):
         got = Ablator(model, TOKENIZER, prompt, ANSWER, segments, "text", batch)(MASKS)
@@ -127,16 +138,18 @@ def test_by_text_the_model_reads_the_shorter_prompt(family):
 
 
 def test_by_text_built_by_hand(model):
-    prompt = made()
+    prompt = make_prompt()
     kept = torch.tensor([[1, 0, 1, 1, 1, 1], [1, 1, 1, 0, 1, 1]], dtype=torch.bool)
     got = Ablator(model, TOKENIZER, prompt, ANSWER, sentences_of(prompt))(kept)
-    assert got.tolist() == pytest.approx([alone(model, made(kept=row).ids) for row in kept.tolist()], abs=1e-4)
+    assert got.tolist() == pytest.approx(
+        [answer_log_prob(model, make_prompt(kept=row).ids) for row in kept.tolist()], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "opt"])
 def test_by_mask_later_tokens_do_not_see_what_was_left_out(family):
-    model = sized(family)
-    prompt = made()
+    model = make_model(family)
+    prompt = make_prompt()
     segments = sentences_of(prompt)
     n = len(prompt.ids) + len(ANSWER)
     expected = []
@@ -147,16 +160,16 @@ def test_by_mask_later_tokens_do_not_see_what_was_left_out(family):
                 middle = (start + stop) / 2
                 if not keep and segment.start <= middle < segment.stop:
                     seen[0, j] = 0
-        expected.append(alone(model, prompt.ids, attention_mask=seen, position_ids=torch.arange(n)[None]))
+        expected.append(answer_log_prob(model, prompt.ids, attention_mask=seen, position_ids=torch.arange(n)[None]))
     assert len({round(value, 4) for value in expected}) > 8
     for batch in (1, 3, 8):
         got = Ablator(model, TOKENIZER, prompt, ANSWER, segments, "mask", batch)(MASKS)
         assert got.tolist() == pytest.approx(expected, abs=1e-5 * max(1, max(map(abs, expected))))
 
 
-def test_by_mask_what_is_not_seen_does_not_matter(model):
+def test_by_mask_the_text_of_masked_segments_does_not_matter(model):
     """The same prompt with another sentence of as many tokens in the place of the one that is masked."""
-    prompt = made()
+    prompt = make_prompt()
     segments = sentences_of(prompt)
     kept = torch.tensor([[True, False, True, True, True, True]])
     got = Ablator(model, TOKENIZER, prompt, ANSWER, segments, "mask")(kept)
@@ -173,7 +186,7 @@ def test_by_mask_what_is_not_seen_does_not_matter(model):
 
 
 def test_the_first_token_may_be_masked_too(model):
-    prompt = from_text(PLAIN, "The island. Boats leave.", chat=False)
+    prompt = prompt_from_text(PLAIN, "The island. Boats leave.", chat=False)
     segments = [Segment(0, 11, prompt.text[:11]), Segment(12, 24, prompt.text[12:])]
     ablate = Ablator(model, PLAIN, prompt, ANSWER, segments, "mask")
     found = ablate(torch.tensor([[False, True], [True, False], [True, True]]))
@@ -185,7 +198,7 @@ def test_the_first_token_may_be_masked_too(model):
 
 @pytest.mark.parametrize("convention", ["text", "mask"])
 def test_masks_are_read_once_and_passes_are_counted(model, convention):
-    prompt = made()
+    prompt = make_prompt()
     ablate = Ablator(model, TOKENIZER, prompt, ANSWER, sentences_of(prompt), convention, batch=4)
     calls = []
     handle = model.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -203,7 +216,7 @@ def test_masks_are_read_once_and_passes_are_counted(model, convention):
 
 
 def test_only_the_answers_rows_reach_the_output_embedding(model):
-    prompt = made()
+    prompt = make_prompt()
     shapes = []
     handle = model.lm_head.register_forward_hook(lambda m, i, out: shapes.append(tuple(out.shape)))
     try:
@@ -216,7 +229,7 @@ def test_only_the_answers_rows_reach_the_output_embedding(model):
 def test_a_model_is_left_as_it_was():
     model = tiny("llama", vocab_size=len(TOKENIZER), attention_dropout=0.5)
     model.train()
-    prompt = made()
+    prompt = make_prompt()
     ablate = Ablator(model, TOKENIZER, prompt, ANSWER, sentences_of(prompt))
     first = ablate(MASKS[:2])
     assert all(module.training for module in model.modules())
@@ -226,7 +239,7 @@ def test_a_model_is_left_as_it_was():
 
 
 def test_bad_arguments_of_an_ablation(model):
-    prompt = made()
+    prompt = make_prompt()
     segments = sentences_of(prompt)
     given_arguments = {"tokenizer": TOKENIZER, "prompt": prompt, "answer": ANSWER, "segments": segments}
     for changes, message in [
@@ -243,7 +256,7 @@ def test_bad_arguments_of_an_ablation(model):
 
 
 def test_models_that_an_ablation_cannot_use(model):
-    prompt = made()
+    prompt = make_prompt()
     fixed = type("Fixed", (), {"forward": lambda self, input_ids: None})()
     with pytest.raises(UnsupportedModelError, match="Fixed takes no position_ids"):
         Ablator(fixed, TOKENIZER, prompt, ANSWER, sentences_of(prompt), "mask")

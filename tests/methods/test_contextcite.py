@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ablated import ANSWER, TOKENIZER, alone, made, sentences_of, sized
+from ablation_prompts import ANSWER, TOKENIZER, answer_log_prob, make_model, make_prompt, sentences_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from attributor.methods.contextcite import fit_lasso, logit
 
 @pytest.fixture(scope="module")
 def model():
-    return sized("llama")
+    return make_model("llama")
 
 
 # the methods
@@ -46,13 +46,13 @@ def test_leave_one_out_is_the_fall_of_the_log_probability():
 
 
 def test_leave_one_out_on_a_model(model):
-    prompt = made()
+    prompt = make_prompt()
     segments = sentences_of(prompt)
     ablate = Ablator(model, TOKENIZER, prompt, ANSWER, segments)
     reading = Reading.read(model, TOKENIZER, prompt, ANSWER, segments, None, ablate=ablate)
     got = score(LeaveOneOut(), reading)
-    full = alone(model, prompt.ids)
-    expected = [full - alone(model, made(kept=[j != i for j in range(6)]).ids) for i in range(5)]
+    full = answer_log_prob(model, prompt.ids)
+    expected = [full - answer_log_prob(model, make_prompt(kept=[j != i for j in range(6)]).ids) for i in range(5)]
     assert got.segments["segment"][:5].tolist() == pytest.approx(expected, abs=1e-3)
     assert (got.passes, got.reads) == (6, True)
     assert score(LeaveOneOut(), reading).passes == 0, "known already"

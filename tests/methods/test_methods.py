@@ -129,10 +129,10 @@ def test_needs_do_not_change_the_union_of_others():
 
 
 def test_weights_are_resolved_once_for_a_model(monkeypatch):
-    from attributor.methods import _weighted
+    from attributor.methods import _weighted_method as module
 
-    asked, real = [], _weighted.resolve
-    monkeypatch.setattr(_weighted, "resolve", lambda weights, model: asked.append(weights) or real(weights, model))
+    asked, real = [], module.resolve
+    monkeypatch.setattr(module, "resolve", lambda weights, model: asked.append(weights) or real(weights, model))
     model, method = tiny("llama"), FlowMethod("output_norm")
     reading = read(model, [method])
     for _ in range(3):
@@ -142,7 +142,7 @@ def test_weights_are_resolved_once_for_a_model(monkeypatch):
 
 @pytest.mark.parametrize("family", RECORDED)
 @pytest.mark.parametrize("weights", [None, "mean"], ids=["unrecorded", "recorded"])
-def test_a_reading_knows_what_the_model_thinks_of_the_answer(family, weights):
+def test_a_reading_has_the_models_log_probs_of_the_answer(family, weights):
     model = tiny(family)
     prompt, answer = prompt_of(), torch.tensor([5, 9, 9, 60])
     reading = Reading.read(model, None, prompt, answer, [], weights)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from eval_rows import write_rows
+from eval_examples import write_examples
 from tiny_chat import save
 
 import attributor.methods
@@ -31,30 +31,31 @@ print(sorted({{"torch", "transformers", "numpy", "datasets"}} & set(sys.modules)
 
 DATA_SET = '''"""Passages of which some are marked."""
 
-from attributor.eval.data._fields import FieldError, Row, documents_of, identifier, items, text_of
+from attributor.eval.data._fields import Example, FieldError, build_documents, check_list, read_id, read_text
 from attributor.eval.data._question import Question
 
 NAME = "passages"
 TITLE = "Marked passages"
 SUMMARY = "Marked passages: evidence by passage."
 DESCRIPTION = "Marked passages: DATA is a .jsonl file."
-EXAMPLES = ("attributor eval passages dev.jsonl  all of its rows",)
+COMMANDS = ("attributor eval passages dev.jsonl  all of its rows",)
 HOME = "https://example.org/passages"
 FIELDS = ("id", "question", "answer", "passages")
 
 
-def question(row: Row) -> tuple[Question, list[FieldError]]:
-    """A row {id, question, answer, passages: [{text, marked}, ...]}."""
+def question(example: Example) -> tuple[Question, list[FieldError]]:
+    """An example {id, question, answer, passages: [{text, marked}, ...]}."""
     notes: list[FieldError] = []
-    passages = items("passages", row.get("passages"))
-    documents, places = documents_of("passages", [("", (entry["text"],)) for entry in passages], notes)
+    passages = check_list("passages", example.get("passages"))
+    documents, places = build_documents("passages", [("", (entry["text"],)) for entry in passages], notes)
     gold = frozenset((place, 0) for place, entry in zip(places, passages) if place is not None and entry["marked"])
-    return Question(identifier(row, "id"), text_of(row, "question"), text_of(row, "answer"), documents, gold), notes
+    name, text, answer = read_id(example, "id"), read_text(example, "question"), read_text(example, "answer")
+    return Question(name, text, answer, documents, gold), notes
 
 
-def recognises(row: Row) -> bool:
-    """Whether a row has passages."""
-    return "passages" in row
+def recognises(example: Example) -> bool:
+    """Whether an example has passages."""
+    return "passages" in example
 '''
 
 
@@ -78,7 +79,7 @@ def folder(tmp_path_factory):
     (folder / "data" / "passages.py").write_text(DATA_SET, "utf-8")
     passages = [{"text": "Ada keeps the light.", "marked": True}, {"text": "It stands on the cliff.", "marked": False}]
     rows = [{"id": str(i), "question": "Who keeps the light?", "answer": "Ada", "passages": passages} for i in range(2)]
-    write_rows(folder / "rows.jsonl", rows)
+    write_examples(folder / "rows.jsonl", rows)
     save(folder / "model")
     return folder
 

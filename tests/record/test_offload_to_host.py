@@ -8,7 +8,7 @@ from families import VOCABULARY, tiny
 
 from attributor import DeviceMemoryError, InputError, flow, record
 from attributor._flow import api as flow_module
-from attributor._flow.memory import is_full, recorded_bytes
+from attributor._flow.memory import is_out_of_memory, recorded_bytes
 from attributor._models.facts import model_facts
 from attributor._record import offload as park
 
@@ -49,10 +49,10 @@ def log(monkeypatch):
     def used_on(tensor, stream):
         noted.append("kept until used")
 
-    monkeypatch.setattr(park, "_movable", lambda tensor: True)
+    monkeypatch.setattr(park, "_is_on_gpu", lambda tensor: True)
     monkeypatch.setattr(park, "_stream", lambda device: Stream(noted))
     monkeypatch.setattr(park, "_pinned_like", torch.empty_like)
-    monkeypatch.setattr(park, "_used_on", used_on)
+    monkeypatch.setattr(park, "_mark_used_on", used_on)
     monkeypatch.setattr(park.OffloadedTensor, "fetch", fetch)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(noted))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
@@ -112,14 +112,14 @@ def test_a_recording_gives_several_flows_from_main_memory(log):
     ],
 )
 def test_what_moves(monkeypatch, log, keep, free, expected):
-    monkeypatch.setattr(park, "_free", lambda device: free)
+    monkeypatch.setattr(park, "_free_bytes", lambda device: free)
     query, key = torch.zeros(1, 4, 10, 8), torch.zeros(1, 2, 10, 8)
-    assert park.Offload(keep).moves_out(query, key, 3) is expected
+    assert park.Offload(keep).should_move(query, key, 3) is expected
 
 
 def test_nothing_moves_out_of_main_memory():
     query, key = torch.zeros(1, 4, 10, 8), torch.zeros(1, 2, 10, 8)
-    assert not park.Offload("host").moves_out(query, key, 3)
+    assert not park.Offload("host").should_move(query, key, 3)
     got = flow(tiny("llama"), ids_of(), prompt_length=K, keep="host")
     assert "peak_bytes" not in got.meta
 
@@ -162,7 +162,7 @@ def test_running_out_of_memory_says_what_was_needed(monkeypatch, error):
 def test_memory_that_really_runs_out_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**14)
-    assert is_full(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 def test_pages_that_cannot_be_locked(monkeypatch):
@@ -185,7 +185,7 @@ def test_other_errors_stay_as_they_are(monkeypatch):
     monkeypatch.setattr(flow_module, "sweep_to_flow", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         flow(tiny("llama"), ids_of(), prompt_length=K)
-    assert not is_full(RuntimeError("shapes do not fit"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
 def test_bytes_of_few_heads():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attributor._literals import by_name, lazy_imports, read_package
+from attributor._literals import index_by_name, lazy_imports, read_package
 from attributor.methods._registry import Entry
 
 METHOD = 'raise SystemExit("this file ran")\nNAME = "mine"\nSUMMARY = "one" " line"\n\n\nclass Mine:\n    pass\n'
@@ -55,9 +55,9 @@ def test_names_are_in_the_declared_order_and_unique(package):
         d=METHOD.replace('"mine"', '"w"') + "ORDER = 30\n",
     )
     entries = [Entry.of(file) for file in files]
-    assert list(by_name(entries)) == ["x", "w", "y", "z"]
+    assert list(index_by_name(entries)) == ["x", "w", "y", "z"]
     with pytest.raises(ImportError, match="the name 'z' is taken twice"):
-        by_name([*entries, Entry.of(files[0])])
+        index_by_name([*entries, Entry.of(files[0])])
 
 
 def test_imports_for_type_checkers_are_found(tmp_path):

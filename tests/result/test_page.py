@@ -16,7 +16,7 @@ from tiny_front_end import APP_JS, tiny_front_end  # noqa: F401
 
 from attributor._errors import AttributorError
 from attributor._result.flow import Flow
-from attributor._result.page import NOTEBOOK_LIMIT, page, visible
+from attributor._result.page import NOTEBOOK_LIMIT, build_page, escape_invisible
 from attributor._result.view import assets
 from attributor._text.segments import Segment
 
@@ -81,7 +81,7 @@ def test_tokens_that_share_a_character_are_one_unit():
         text="a時b",
         offsets=torch.tensor([[0, 1], [1, 2], [1, 2], [2, 2], [2, 3]]),
     )
-    data = data_of(page(flow))
+    data = data_of(build_page(flow))
     assert data["units"] == ["a", "時", "b"]
     assert data["token_counts"].tolist() == [1, 3, 1]
     assert scores_of(data) == pytest.approx(np.array([[1.0, 14.0, 16.0]]), rel=1e-4)
@@ -129,9 +129,9 @@ def test_hostile_text_stays_text(where):
 
 
 def test_visible():
-    assert visible("a\u202eb\0\u200b\ufeff") == "a⟦U+202E⟧b⟦U+0000⟧⟦U+200B⟧⟦U+FEFF⟧"
-    assert visible("a\r\nb\rc\td") == "a\nb\nc\td"
-    assert visible("👩‍👩‍👧 नमस्ते é") == "👩‍👩‍👧 नमस्ते é"
+    assert escape_invisible("a\u202eb\0\u200b\ufeff") == "a⟦U+202E⟧b⟦U+0000⟧⟦U+200B⟧⟦U+FEFF⟧"
+    assert escape_invisible("a\r\nb\rc\td") == "a\nb\nc\td"
+    assert escape_invisible("👩‍👩‍👧 नमस्ते é") == "👩‍👩‍👧 नमस्ते é"
 
 
 def test_the_page_may_load_nothing_and_run_only_its_own_code():
@@ -214,7 +214,7 @@ def test_long_flows_stay_small(k, o, text):
 
 def test_rows_and_bits_are_given_up_for_size():
     flow = long_flow(2_000, 64)
-    by_limit = {limit: data_of(page(flow, limit)) for limit in (6_000_000, 300_000, 150_000)}
+    by_limit = {limit: data_of(build_page(flow, limit)) for limit in (6_000_000, 300_000, 150_000)}
     assert [(data["kind"], data["rows"].dtype.itemsize) for data in by_limit.values()] == [
         ("token", 2),
         ("token", 1),
@@ -226,7 +226,7 @@ def test_rows_and_bits_are_given_up_for_size():
         assert counts.sum() == data["tokens"] == 2_000
         assert scores_of(data).mean(0) == pytest.approx(data["total"], rel=0.05, abs=1e-4)
     assert {data["sentences"] for data in by_limit.values()} == {len(flow.sentences)}
-    tight = data_of(page(long_flow(300, 20_000), 700_000))
+    tight = data_of(build_page(long_flow(300, 20_000), 700_000))
     assert len(tight["answer"]) < 20_000
     assert tight["rows"].dtype == np.uint8
     assert scores_of(tight).sum(1) == pytest.approx(1.0, rel=0.05)
@@ -279,10 +279,12 @@ def test_the_next_token():
 def test_negative_scores_are_told_of():
     assert (
         "Negative scores are shown as 0."
-        in data_of(page(Flow(scores=torch.randn(2, 9), ids=torch.arange(11))))["notes"]
+        in data_of(build_page(Flow(scores=torch.randn(2, 9), ids=torch.arange(11))))["notes"]
     )
     noise = torch.tensor([[1.0, -1e-9, 0.5]])
-    assert "Negative scores are shown as 0." not in data_of(page(Flow(scores=noise, ids=torch.arange(4))))["notes"]
+    assert (
+        "Negative scores are shown as 0." not in data_of(build_page(Flow(scores=noise, ids=torch.arange(4))))["notes"]
+    )
 
 
 @needs_browser

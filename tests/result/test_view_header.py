@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 from attributor._errors import FileFormatError, InputError
 from attributor._io import safetensors_header
 from attributor._io.safetensors_header import read_header
-from attributor._result.safetensors_arrays import map_tensors, pack, pack_parts, smallest
+from attributor._result.safetensors_arrays import map_tensors, pack_safetensors, pack_safetensors_parts, shrink_integers
 
 F32 = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 
@@ -54,8 +54,8 @@ def test_what_is_packed_is_read_by_the_library():
         "double": np.ones((1, 2)),
         "flag": np.array([True, False]),
     }
-    data = pack(tensors, {"format": "x", "other": "é"})
-    assert data == pack(dict(reversed(tensors.items())), {"format": "x", "other": "é"})
+    data = pack_safetensors(tensors, {"format": "x", "other": "é"})
+    assert data == pack_safetensors(dict(reversed(tensors.items())), {"format": "x", "other": "é"})
     found = load(data)
     assert set(found) == set(tensors)
     for name, value in tensors.items():
@@ -69,14 +69,14 @@ def test_what_is_packed_is_read_by_the_library():
 
 def test_packing_does_not_copy():
     big = np.zeros((100, 1000), np.float32)
-    parts = pack_parts({"big": big})
+    parts = pack_safetensors_parts({"big": big})
     assert np.shares_memory(np.frombuffer(parts[-1], np.uint8), big)
 
 
 @pytest.mark.parametrize(("most", "dtype"), [(0, "u1"), (255, "u1"), (256, "<u2"), (65_535, "<u2"), (65_536, "<i4")])
 def test_integers_take_what_they_need(most, dtype):
-    assert smallest(np.array([0, most])).dtype == np.dtype(dtype)
-    assert smallest(np.array([], dtype=np.int64)).dtype == np.uint8
+    assert shrink_integers(np.array([0, most])).dtype == np.dtype(dtype)
+    assert shrink_integers(np.array([], dtype=np.int64)).dtype == np.uint8
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from attributor._result.view import FlowView
 from attributor._result.view import scores as module
 from attributor._result.view.encode import encode_page_view, encode_view
 from attributor._result.view.scores import Scores
-from attributor._result.view.top import Top
+from attributor._result.view.top import LargestEdges
 from attributor._text.segments import Segment
 
 
@@ -142,7 +142,7 @@ def test_edges_are_the_largest_and_the_total_of_all(case, by):
 )
 def test_of_equal_edges_the_first_are_kept(values, width, limit, at_once):
     block = np.resize(np.array(values, np.float32), (-(-len(values) // width), width))
-    top = Top(limit)
+    top = LargestEdges(limit)
     for row in range(0, len(block), at_once):
         top.offer(block[row : row + at_once])
     want, total = brute(block, (0, len(block)), limit, 0)
@@ -162,7 +162,7 @@ def test_a_guess_of_where_the_largest_begin_loses_none(kind):
         "few": np.where(rng.random(n) < 3e-5, rng.random(n), 0.0),
     }[kind].astype(np.float32)
     for limit in (1, 100, 5_000):
-        top = Top(limit)
+        top = LargestEdges(limit)
         for row in range(0, n, n // 4):
             top.offer(values[None, row : row + n // 4])
         order = np.argsort(-values, kind="stable")[: min(limit, int((values > 0).sum()))]
@@ -220,11 +220,13 @@ def test_nan_is_refused_wherever_it_is_first_met(tmp_path):
         encode_view(FlowView(open_mapped(path), name=path.name))
 
 
-def test_threads_share_one_set_of_aids(monkeypatch):
+def test_threads_share_one_set_of_cumulative_sums(monkeypatch):
     view = FlowView(random_flow(5))
     made = []
-    make = Scores._make
-    monkeypatch.setattr(Scores, "_make", lambda self: (made.append(1), time.sleep(0.05), make(self))[2])
+    make = Scores._compute_cumulative_sums
+    monkeypatch.setattr(
+        Scores, "_compute_cumulative_sums", lambda self: (made.append(1), time.sleep(0.05), make(self))[2]
+    )
     want = Scores(random_flow(5)).rows(0, 70)
     made.clear()
     found = []
@@ -238,7 +240,7 @@ def test_threads_share_one_set_of_aids(monkeypatch):
     assert len(made) == 1
 
 
-def test_the_aids_are_as_large_as_they_say():
+def test_cache_bytes_is_the_memory_of_the_cumulative_sums():
     flow = random_flow(6, o=200, k=3_000)
     scores = Scores(flow)
     tracemalloc.start()
@@ -246,11 +248,11 @@ def test_the_aids_are_as_large_as_they_say():
     scores.sums("sentence", 0, 1)
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert kept <= scores.aid_bytes * 1.02 + 20_000
-    assert scores.aid_bytes <= 1.3 * flow.scores.nbytes
+    assert kept <= scores.cache_bytes * 1.02 + 20_000
+    assert scores.cache_bytes <= 1.3 * flow.scores.nbytes
     one_by_one = Scores(Flow(scores=torch.rand(64, 512), ids=torch.arange(576)))
     one_by_one.rows(0, 64)
-    assert one_by_one.aid_bytes <= 64 * 512 * 4
+    assert one_by_one.cache_bytes <= 64 * 512 * 4
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +280,7 @@ def test_the_largest_case_is_within_its_targets(largest):
     assert len(data) <= 1_500_000
     assert len(load_bytes(data)["total"]) == 100_000
     scores = view.scores
-    assert scores.aid_bytes <= 0.25 * view.flow.arrays.scores.nbytes
+    assert scores.cache_bytes <= 0.25 * view.flow.arrays.scores.nbytes
     slack = 4
     rows = [(i, i + 1) for i in range(0, 512, 7)]
     assert p95(scores.rows, rows) <= 10 * slack

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from browser import axe, browser, needs_browser, opened, shares, shown  # noqa: F401
 from clock import fastest
-from live_door import (  # noqa: F401
+from live_browser import (  # noqa: F401
     SENTENCE,
     answered,
     arrived,

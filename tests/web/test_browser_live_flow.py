@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browser import axe, browser, needs_browser, opened, shares, shown  # noqa: F401
 from clock import fastest
-from live_door import ENV, SENTENCE, answered, arrived, door, example, live, paste, run_id, tiny, visit  # noqa: F401
+from live_browser import ENV, SENTENCE, answered, arrived, door, example, live, paste, run_id, tiny, visit  # noqa: F401
 
 pytestmark = needs_browser
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from browser import axe, browser, needs_browser, opened, served, shares, shown  # noqa: F401
-from live_door import (  # noqa: F401
+from live_browser import (  # noqa: F401
     ENV,
     SENTENCE,
     answered,
@@ -135,7 +135,7 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
     from attributor._models import default_model, load
 
     name = default_model.DEFAULT_MODEL
-    if default_model.converted() is None and not load.in_hub_cache(name, None):
+    if default_model.converted_folder() is None and not load.is_in_hub_cache(name, None):
         pytest.skip("the default model is not on this machine; `attributor demo` fetches it")
     with served("serve", env={"OMP_NUM_THREADS": "2"}) as url, opened(browser) as watched:
         page = watched.page

@@ -8,7 +8,7 @@ import time
 import pytest
 from browser import axe, browser, needs_browser, opened, served  # noqa: F401
 from clock import PATIENCE, fastest
-from live_door import ENV, answered, arrived, endless, example, hub_env, loaded, tiny, visit  # noqa: F401
+from live_browser import ENV, answered, arrived, endless, example, hub_env, loaded, tiny, visit  # noqa: F401
 from live_hub_server import hub_server
 from playwright.sync_api import expect
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from browser import browser, elements, needs_browser, opened, saved, served, shares, show_by, shown  # noqa: F401
 from safetensors.numpy import load_file
-from web_cases import FERRY, ancestor_list, flow_file, run_folder, word_flow
+from web_cases import FERRY, case_list, flow_file, run_folder, word_flow
 
 pytestmark = needs_browser
 
@@ -17,7 +17,7 @@ MARKUP = (
 HIDDEN = "\u202eevil\u202c\x00\x1b[31m\u200b\u2066\ufeff"
 HOSTILE = f"{MARKUP}{HIDDEN} https://example.org/x.png </script><!-- ]]> {{{{x}}}} ${{y}} $& \\u003c"
 ALONE = "half \ud83d of a pair"
-# As attributor._result.view.visible has it: these never reach the page as they are.
+# As attributor._result.view.escape has it: these never reach the page as they are.
 RAW = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 RUN = "globalThis.ran = (n) => { (globalThis.runs ??= []).push(n); }"
 REFUSED = r"Failed to load resource: (the server responded with a status of \d+|net::ERR)"
@@ -36,7 +36,7 @@ def files(tmp_path_factory):
     word_flow(root / "plain.safetensors", FERRY, sentences=False)
     flow_file(root / "long.safetensors", tokens=200_000, rows=4, sentences=8000, documents=50)
     hostile_run(root / "run")
-    hostile_list(ancestor_list(root / "list.json"))
+    hostile_list(case_list(root / "list.json"))
     return root
 
 

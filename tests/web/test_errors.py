@@ -13,7 +13,7 @@ from web_server import running
 
 from attributor import _errors
 from attributor.web.http import errors
-from attributor.web.http.errors import LOG, ApiError, status_of
+from attributor.web.http.errors import LOG, ApiError, classify_error
 from attributor.web.http.guard import Guard
 
 SECRET = "the patient's name is Ada"
@@ -22,7 +22,7 @@ SECRET = "the patient's name is Ada"
 def failing(access):
     """An app whose routes fail in every way there is."""
     app = FastAPI(openapi_url=None)
-    errors.register(app)
+    errors.add_error_handlers(app)
     kinds = {name: getattr(_errors, name) for name in _errors.__all__}
 
     @app.get("/api/known/{kind}")
@@ -100,11 +100,11 @@ def test_the_statuses_of_our_errors():
         "InputError": 400, "ModelLoadError": 424, "UnsupportedModelError": 422, "DeviceMemoryError": 507,
         "FileFormatError": 422, "RecordingError": 409, "ImplementationError": 400,
     }  # fmt: skip
-    assert {name: status_of(getattr(_errors, name)("x"))[0] for name in expected} == expected
-    assert status_of(RuntimeError("x")) is None
+    assert {name: classify_error(getattr(_errors, name)("x"))[0] for name in expected} == expected
+    assert classify_error(RuntimeError("x")) is None
 
 
-def test_no_stack_traces_what_nobody_foresaw_is_an_id_here_and_a_trace_in_the_log(served, log):
+def test_an_unexpected_error_sends_an_id_and_logs_the_trace(served, log):
     status, code, message = failed(served.client.get("/api/unknown", params={"q": SECRET}))
     assert (status, code) == (500, "internal_error")
     name = message.rpartition(" ")[2]
@@ -116,7 +116,7 @@ def test_no_stack_traces_what_nobody_foresaw_is_an_id_here_and_a_trace_in_the_lo
     assert SECRET not in log.text  # prompts are not logged
 
 
-def test_the_words_of_an_error_are_kept_for_those_who_ask(served, log):
+def test_messages_of_errors_are_logged_with_debug_only(served, log):
     LOG.setLevel(logging.DEBUG)
     served.client.get("/api/unknown")
     assert SECRET in log.text
@@ -147,7 +147,7 @@ def test_a_path_cannot_forge_lines_of_the_log(served, log):
     assert "\x1b" not in log.text
 
 
-def test_memory_that_ran_out(served, log):
+def test_out_of_memory_is_507(served, log):
     status, code, message = failed(served.client.get("/api/memory"))
     assert (status, code) == (507, "out_of_memory")
     assert "ran out of memory" in message
@@ -167,7 +167,7 @@ def test_http_errors(served, status, code):
     assert failed(worded) == (status, "worded", "a sentence")
 
 
-def test_what_is_not_there(served):
+def test_unknown_addresses_are_404(served):
     assert failed(served.client.get("/api/none"))[:2] == (404, "not_found")
     assert failed(served.client.post("/api/unknown", json={}, headers=served.csrf))[:2] == (405, "method_not_allowed")
 
@@ -180,7 +180,7 @@ def test_a_stream_that_fails_ends_without_its_end(served, log):
     assert SECRET not in log.text
 
 
-def test_an_answer_that_is_not_what_was_promised_is_an_internal_error(served, log):
+def test_a_response_that_violates_its_model_is_an_internal_error(served, log):
     assert failed(served.client.get("/api/answer"))[:2] == (500, "internal_error")
     assert SECRET not in log.text
 
@@ -188,7 +188,7 @@ def test_an_answer_that_is_not_what_was_promised_is_an_internal_error(served, lo
 @pytest.mark.parametrize(
     "body", [{"a": SECRET}, [SECRET], {"a": {"b": 1}}, {"\ud800": "x"}, {SECRET[:3]: None}, "x", None]
 )
-def test_a_body_that_does_not_fit_is_not_repeated(served, log, body):
+def test_an_invalid_body_is_not_echoed(served, log, body):
     headers = {**served.csrf, "Content-Type": "application/json"}
     answer = served.client.post("/api/body", content=json.dumps(body), headers=headers)
     assert failed(answer)[:2] == (422, "invalid_request")

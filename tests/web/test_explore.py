@@ -17,7 +17,7 @@ from attributor._errors import InputError
 from attributor.eval.store import RunFolder
 from attributor.web.explore.sources import Sources
 from attributor.web.http.errors import ApiError
-from attributor.web.http.files import span_of
+from attributor.web.http.files import parse_range
 
 ANCESTOR = [
     {
@@ -51,7 +51,7 @@ def served(folder):
         yield server
 
 
-def test_a_folder_of_everything(served, folder):
+def test_a_folder_of_every_kind_is_listed(served, folder):
     found = served.client.get("/api/sources").json()
     kinds = {one["name"]: one["kind"] for one in found["sources"]}
     assert kinds == {"answer.safetensors": "flow", "first": "run", "list.json": "list", "second": "run"}
@@ -71,7 +71,7 @@ def test_a_folder_of_everything(served, folder):
     assert served.client.get("/api/sources").json() == found  # ids stay
 
 
-def test_what_is_removed_meanwhile_is_told(tmp_path):
+def test_a_removed_file_is_reported(tmp_path):
     run_folder(tmp_path / "all" / "run", 1)
     with running(tmp_path / "all") as server:
         os.rename(tmp_path / "all", tmp_path / "other")
@@ -84,7 +84,7 @@ def test_what_is_removed_meanwhile_is_told(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
-def test_a_name_that_is_no_utf_8_hides_nothing(tmp_path):
+def test_a_name_that_is_not_utf_8_is_listed(tmp_path):
     run_folder(tmp_path / "run", 1)
     for name in (b"\xff.json", b"\xfe.json"):
         (tmp_path / os.fsdecode(name)).write_text(json.dumps(ANCESTOR) if name < b"\xff" else "[]")
@@ -95,7 +95,7 @@ def test_a_name_that_is_no_utf_8_hides_nothing(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_a_file_that_nobody_waits_for_is_not_read_on(tmp_path):
+def test_reading_stops_when_the_client_disconnects(tmp_path):
     path = tmp_path / "list.json"
     path.write_text(json.dumps(ANCESTOR))
     os.truncate(path, 1 << 40)
@@ -128,7 +128,7 @@ def is_open(path):
     [("first", "run"), ("first/run.json", "run"), ("first/cases.jsonl", "run"), ("answer.safetensors", "flow"),
      ("list.json", "list")],
 )  # fmt: skip
-def test_one_thing_is_opened_at_once(folder, name, kind):
+def test_the_only_source_is_opened_at_once(folder, name, kind):
     with running(folder / name) as server:
         found = server.client.get("/api/sources").json()
         assert [one["kind"] for one in found["sources"]] == [kind]
@@ -136,7 +136,7 @@ def test_one_thing_is_opened_at_once(folder, name, kind):
         assert server.client.get("/api/session").json()["opened"] == found["sources"][0]["id"]
 
 
-def test_nothing_was_named():
+def test_without_a_path_there_are_no_sources():
     with running() as server:
         assert server.client.get("/api/sources").json() == {"sources": [], "note": None}
         session = server.client.get("/api/session").json()
@@ -148,7 +148,7 @@ def test_a_link_that_the_user_named_is_followed(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder / "first")
     (tmp_path / "link.json").symlink_to(folder / "list.json")
     for name, kind in (("link", "run"), ("link.json", "list")):
-        assert [one.kind for one in Sources(tmp_path / name).find().values()] == [kind]
+        assert [one.kind for one in Sources(tmp_path / name).scan().values()] == [kind]
 
 
 def test_a_run_that_is_still_being_written_grows(tmp_path):
@@ -167,7 +167,7 @@ def test_a_run_that_is_still_being_written_grows(tmp_path):
         assert server.client.get(url).content == b'{"id": "x"}\n{"id": "y"}\n'
 
 
-def test_a_flow_is_found_by_its_case_whatever_the_id_holds(tmp_path):
+def test_a_flow_is_found_by_any_case_id(tmp_path):
     run_folder(tmp_path / "run", 1)
     kept = RunFolder(tmp_path / "run")
     names = ["plain-1", "../../../etc/passwd", "Öl & Wärme", "UPPER", "x" * 3000, "a/b\\c:d\0e", ".", ""]
@@ -190,7 +190,7 @@ def test_a_flow_is_found_by_its_case_whatever_the_id_holds(tmp_path):
         assert server.client.get(f"/api/sources/{source}/flow", params={"case": "x" * 5000}).status_code == 422
 
 
-def test_a_flow_that_was_written_anew_is_read_anew(tmp_path):
+def test_a_rewritten_flow_is_read_again(tmp_path):
     path = flow_file(tmp_path / "a.safetensors", tokens=20, rows=2, sentences=3, documents=1)
     with running(path) as server:
         flow = server.client.get("/api/sources").json()["sources"][0]["files"]["flow"]
@@ -204,7 +204,7 @@ def test_only_a_few_flows_stay_open(tmp_path):
     for i in range(6):
         flow_file(tmp_path / f"{i}.safetensors", tokens=20, rows=2, sentences=3, documents=1)
     sources = Sources(tmp_path)
-    flows = [sources.ids(one)["flow"] for one in sources.find().values()]
+    flows = [sources.file_ids(one)["flow"] for one in sources.scan().values()]
     kept = [sources.flow(flow) for flow in flows]
     assert sources.flow(flows[-1]) is kept[-1]
     assert sources.flow(flows[0]) is not kept[0]
@@ -219,7 +219,7 @@ def test_only_a_few_flows_stay_open(tmp_path):
      ("bytes=90-500", (90, 100)), ("bytes=-10", (90, 100)), ("bytes=-500", (0, 100)), ("bytes=99-99", (99, 100))],
 )  # fmt: skip
 def test_ranges(asked, span):
-    assert span_of(asked, 100) == span
+    assert parse_range(asked, 100) == span
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_ranges(asked, span):
     ["bytes=100-", "bytes=-0", "bytes=5-4", "bytes=-", "bytes=a-b", "bytes=0-1,5-6", "items=0-1", "bytes 0-1", "",
      "bytes=0-99999999999999999999", "bytes=٠-١"],
 )  # fmt: skip
-def test_what_is_no_range_of_the_file(asked):
+def test_invalid_ranges_are_refused(asked):
     with pytest.raises(ApiError) as raised:
-        span_of(asked, 100)
+        parse_range(asked, 100)
     assert (raised.value.status, raised.value.headers["Content-Range"]) == (416, "bytes */100")
 
 
@@ -264,7 +264,7 @@ def test_a_large_file_arrives_whole(tmp_path):
 # what cannot be opened
 
 
-def test_what_cannot_be_opened_is_said_before_anything_starts(folder, tmp_path):
+def test_a_bad_path_is_refused_before_the_server_starts(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("x")
@@ -317,7 +317,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
         Sources(tmp_path)
 
 
-def test_the_front_end_is_asked_for_anew_by_its_tag(tmp_path, monkeypatch):
+def test_the_front_end_is_revalidated_by_its_etag(tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text("<!doctype html><p>one")
     (tmp_path / "app.js").write_text("export {};")
     (tmp_path / "app.css").write_text("p {}")

@@ -18,7 +18,7 @@ from attributor._result.flow import Flow
 from attributor._result.view import FlowView
 from attributor._result.view.encode import encode_view
 from attributor.web.http import errors
-from attributor.web.http.flows import MOST_EDGES, router
+from attributor.web.http.flows import MOST_EDGES, create_router
 
 FLOW = example()
 
@@ -41,8 +41,8 @@ def client():
         return flows[name]
 
     app = FastAPI()
-    errors.register(app)
-    app.include_router(router(find))
+    errors.add_error_handlers(app)
+    app.include_router(create_router(find))
     with TestClient(app, raise_server_exceptions=False) as found:
         yield found
 
@@ -160,7 +160,7 @@ def test_file(client, tmp_path):
         ("a/edges?by=token&unit_start=5&unit_stop=4", 422, "no_such_range", "5 to 4"),
     ],
 )
-def test_what_is_refused(client, path, status, code, words):
+def test_invalid_requests_are_refused(client, path, status, code, words):
     answer = client.get(f"/api/flows/{path}")
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]

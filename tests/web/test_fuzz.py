@@ -33,8 +33,8 @@ from attributor.web.http.errors import LOG
 from attributor.web.http.guard import Guard
 from attributor.web.http.schema import Session
 from attributor.web.http.security import HEADERS
-from attributor.web.live.service import Live, Settings
-from attributor.web.openapi import description
+from attributor.web.live.service import LiveService, ServerSettings
+from attributor.web.openapi import build_openapi
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 30
@@ -54,7 +54,7 @@ EXPLORE_ONLY = ("/api/files/", "/api/sources/")  # there under `serve`, and empt
 def operations(door):
     """(method, path) of a door; what takes the model away comes last."""
     found = []
-    for path, item in description(door)["paths"].items():
+    for path, item in build_openapi(door)["paths"].items():
         found += [(method.upper(), path) for method in item]
     return sorted(found, key=lambda one: (one == ("POST", "/api/model"), one[1]))
 
@@ -84,12 +84,12 @@ def explored(tmp_path_factory):
             "file": sources["run"]["files"]["run"],
             "flow": sources["answer.safetensors"]["files"]["flow"],
         }
-        yield server, ids, schemathesis.openapi.from_dict(description("explore"))
+        yield server, ids, schemathesis.openapi.from_dict(build_openapi("explore"))
 
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
-    live = Live(Settings(model=str(save(tmp_path_factory.mktemp("model")))))
+    live = LiveService(ServerSettings(model=str(save(tmp_path_factory.mktemp("model")))))
     with running(door="serve", live=live) as server:
         live.start()
         asked = {"messages": [{"role": "user", "content": "Who keeps the light?"}], "answer": "The keeper."}
@@ -100,7 +100,7 @@ def lived(tmp_path_factory):
         assert "event: done" in said, said
         run = server.client.get("/api/runs").json()["runs"][0]
         ids = {"flow": run["flow"], "run_id": run["id"], "job_id": job}
-        yield server, ids, schemathesis.openapi.from_dict(description("serve"))
+        yield server, ids, schemathesis.openapi.from_dict(build_openapi("serve"))
 
 
 def fuzz(server, ids, schema, method, path):
@@ -170,7 +170,7 @@ def test_serve(lived, method, path):
     assert lived[0].client.get("/api/session").status_code == 200
 
 
-def test_the_fuzzing_notices_what_is_wrong():
+def test_the_fuzzer_notices_planted_faults():
     """A server that breaks, and one that answers what it did not describe."""
     app = FastAPI()
 
@@ -182,7 +182,7 @@ def test_the_fuzzing_notices_what_is_wrong():
     def undescribed() -> Session:
         return Response('{"door": 3}', media_type="application/json")
 
-    errors.register(app)
+    errors.add_error_handlers(app)
     with running(app=lambda access: Guard(app, access)) as server:
         schema = schemathesis.openapi.from_dict(app.openapi())
         for path in ("/api/broken", "/api/undescribed"):
@@ -190,13 +190,13 @@ def test_the_fuzzing_notices_what_is_wrong():
                 fuzz(server, {}, schema, "GET", path)
 
 
-def test_the_description_is_printed_with_the_routes_of_both_doors():
+def test_the_openapi_description_covers_both_modes():
     ran = subprocess.run(
         [sys.executable, "-m", "attributor.web.openapi"], capture_output=True, text=True, timeout=120, check=True
     )
     printed = json.loads(ran.stdout)
-    assert printed == description("serve")
-    assert set(description("explore")["paths"]) < set(printed["paths"])
+    assert printed == build_openapi("serve")
+    assert set(build_openapi("explore")["paths"]) < set(printed["paths"])
     for method, path in operations("serve"):
         described = printed["paths"][path][method.lower()]
         for status in ("4XX", "5XX"):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from live_views_dense import CLOSE, FAMILIES, K, recorded, weights_of
+from dense_attention import CLOSE, FAMILIES, K, recorded, weights_of
 
 from attributor import InputError
 from attributor.web.live import attention, heads
-from attributor.web.live.attention import Reader, chosen_rows
-from attributor.web.live.heads import head_maps
+from attributor.web.live.attention import RecordingReader, choose_rows
+from attributor.web.live.heads import compute_head_maps
 
 MEAN = torch.full((4, 4), 0.25)
 
@@ -46,7 +46,7 @@ def test_maps_agree_with_eager_attention(family, generated):
     case = recorded(family, generated=generated)
     for positions in ([K - 1], [K - 1, K + 3, K + 4, K + 10], list(range(K - 1, case.length)), [0, 5, 17]):
         selected = selection(case.length, (0, 3), (41, 55))
-        maps = head_maps(case.recording, positions, selected, MEAN)
+        maps = compute_head_maps(case.recording, positions, selected, MEAN)
         agree(maps, expected(case.attentions, positions, selected), case.length)
         assert np.array_equal(maps.weight, MEAN.numpy())
 
@@ -57,10 +57,10 @@ def test_blocks_do_not_change_the_maps(family, monkeypatch):
     positions = list(range(699, case.length))
     selected = selection(700, (100, 612))
     monkeypatch.setattr(attention, "ELEMENTS", 1)  # the least block, 256 keys
-    blocks = list(Reader(case.recording).queries(0, positions).blocks(2, 0, case.length))
+    blocks = list(RecordingReader(case.recording).queries(0, positions).blocks(2, 0, case.length))
     assert blocks[0] == (0, 256)
     assert len(blocks) == 3
-    maps = head_maps(case.recording, positions, selected, MEAN)
+    maps = compute_head_maps(case.recording, positions, selected, MEAN)
     longer = np.r_[selected, np.zeros(case.length - 700, dtype=bool)]
     agree(maps, expected(case.attentions, positions, longer), case.length)
 
@@ -68,7 +68,7 @@ def test_blocks_do_not_change_the_maps(family, monkeypatch):
 def test_heads_that_were_not_recorded_are_nan():
     weights = weights_of()
     case = recorded("llama", heads=weights)
-    maps = head_maps(case.recording, [K - 1], selection(K, (0, K)), weights)
+    maps = compute_head_maps(case.recording, [K - 1], selection(K, (0, K)), weights)
     for name in ("mass", "entropy", "sink", "distance"):
         assert np.array_equal(np.isnan(getattr(maps, name)), weights.numpy() == 0), name
     torch.testing.assert_close(torch.from_numpy(maps.weight), weights, rtol=0, atol=0)
@@ -76,24 +76,24 @@ def test_heads_that_were_not_recorded_are_nan():
 
 def test_a_sinks_share_is_in_no_map():
     case = recorded("gpt_oss")
-    whole = head_maps(case.recording, [K + 5], selection(case.length, (0, case.length)), MEAN)
+    whole = compute_head_maps(case.recording, [K + 5], selection(case.length, (0, case.length)), MEAN)
     assert (whole.mass < 0.999).any()  # what the learned sink took
     assert (whole.mass <= 1 + 1e-6).all()
 
 
-def test_arguments_that_cannot_be_used():
+def test_invalid_arguments_are_refused():
     case = recorded("llama")
     fine = selection(K, (0, 4))
     for positions in ([], [-1], [case.length], [5, 5], [7, 3]):
         with pytest.raises(InputError, match="ascend"):
-            head_maps(case.recording, positions, fine, MEAN)
+            compute_head_maps(case.recording, positions, fine, MEAN)
     with pytest.raises(InputError, match="selected"):
-        head_maps(case.recording, [3], selection(case.length + 1, (0, 4)), MEAN)
+        compute_head_maps(case.recording, [3], selection(case.length + 1, (0, 4)), MEAN)
     with pytest.raises(InputError, match="layers and heads"):
-        head_maps(case.recording, [3], fine, MEAN[:2])
+        compute_head_maps(case.recording, [3], fine, MEAN[:2])
 
 
-def test_work_can_be_ended():
+def test_work_can_be_cancelled():
     case = recorded("llama")
     calls = []
 
@@ -103,7 +103,7 @@ def test_work_can_be_ended():
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        head_maps(case.recording, [K - 1], selection(K, (0, 4)), MEAN, check=check)
+        compute_head_maps(case.recording, [K - 1], selection(K, (0, 4)), MEAN, check=check)
     assert len(calls) == 3
 
 
@@ -111,7 +111,7 @@ def test_work_can_be_ended():
     ("start", "stop", "most"), [(0, 5, 64), (0, 64, 64), (3, 68, 64), (0, 512, 64), (10, 1000, 7), (4, 90, 1)]
 )
 def test_rows_are_evenly_chosen(start, stop, most):
-    rows = chosen_rows(start, stop, most)
+    rows = choose_rows(start, stop, most)
     assert rows == sorted(set(rows))
     assert len(rows) == min(most, stop - start)
     assert rows[0] == start
@@ -123,7 +123,7 @@ def test_rows_are_evenly_chosen(start, stop, most):
 def test_an_empty_range_of_rows():
     for start, stop in ((3, 3), (4, 2), (-1, 2)):
         with pytest.raises(InputError, match="start < stop"):
-            chosen_rows(start, stop)
+            choose_rows(start, stop)
 
 
 def test_a_padded_batch_is_read_as_its_sequences_alone():
@@ -142,7 +142,7 @@ def test_a_padded_batch_is_read_as_its_sequences_alone():
         with record(model) as alone, torch.no_grad():
             model(ids[None])
         positions, selected = [5, len(ids) - 1], selection(len(ids), (2, 20))
-        a = heads.head_maps(together, positions, selected, MEAN, row=i)
-        b = heads.head_maps(alone, positions, selected, MEAN)
+        a = heads.compute_head_maps(together, positions, selected, MEAN, row=i)
+        b = heads.compute_head_maps(alone, positions, selected, MEAN)
         for name in ("mass", "entropy", "sink"):
             np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=5e-6)

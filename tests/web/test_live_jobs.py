@@ -14,7 +14,7 @@ from live_client import wait_for
 from attributor import InputError, ModelLoadError
 from attributor.web.http.errors import ApiError
 from attributor.web.live import jobs as module
-from attributor.web.live.jobs import WAITING, Cancelled, Jobs
+from attributor.web.live.jobs import MAX_WAITING, Cancelled, Jobs
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def heard(job, start=0):
     return asyncio.run(asyncio.wait_for(listen(), PATIENCE))
 
 
-def test_a_job_tells_what_it_does_and_ends(jobs):
+def test_a_job_reports_its_stages_and_its_end(jobs):
     def work(job):
         job.stage("prompt", 1, 2)
         job.stage("own", label="My own")
@@ -75,7 +75,7 @@ def test_a_job_tells_what_it_does_and_ends(jobs):
     assert job.state == "done"
 
 
-def test_many_listeners_hear_the_same_and_late_ones_hear_it_from_the_start(jobs):
+def test_every_listener_gets_all_events_from_the_first(jobs):
     held = Held()
     job = jobs.submit("run", held)
 
@@ -99,7 +99,7 @@ def test_many_listeners_hear_the_same_and_late_ones_hear_it_from_the_start(jobs)
     assert heard(job, 99) == []
 
 
-def test_a_listener_hears_of_a_token_at_once(jobs):
+def test_a_token_reaches_listeners_at_once(jobs):
     held = Held()
     job = jobs.submit("run", held)
     held.began.wait(PATIENCE)
@@ -123,7 +123,7 @@ def test_a_listener_hears_of_a_token_at_once(jobs):
     held.go.set()
 
 
-def test_one_stage_is_not_told_for_every_step_but_its_end_always_is(jobs):
+def test_stage_events_are_thinned_but_the_last_is_sent(jobs):
     def work(job):
         for done in range(1, 10_001):
             job.stage("sweep", done, 10_000)
@@ -135,7 +135,7 @@ def test_one_stage_is_not_told_for_every_step_but_its_end_always_is(jobs):
 
 
 def test_one_runs_four_wait_and_the_sixth_is_refused(jobs):
-    helds = [Held() for _ in range(WAITING + 1)]
+    helds = [Held() for _ in range(MAX_WAITING + 1)]
     made = [jobs.submit("run", held) for held in helds]
     assert helds[0].began.wait(PATIENCE)
     with pytest.raises(ApiError, match="one job runs and 4 wait already") as refused:
@@ -190,7 +190,7 @@ def test_a_job_that_runs_stops_at_its_next_step_and_its_result_does_not_count(jo
     assert heard(jobs.submit("run", quick))[-1][0] == "done"
 
 
-def test_a_result_that_comes_after_all_does_not_count(jobs):
+def test_a_result_after_cancellation_does_not_count(jobs):
     """Cancelled when nothing is checked any more."""
     at_work, go, counted = threading.Event(), threading.Event(), []
 
@@ -208,7 +208,7 @@ def test_a_result_that_comes_after_all_does_not_count(jobs):
     assert job.state == "cancelled"
 
 
-def test_cancelling_what_has_ended_changes_nothing(jobs):
+def test_cancelling_an_ended_job_changes_nothing(jobs):
     job = jobs.submit("run", quick)
     before = heard(job)
     assert jobs.cancel(job.id) is job
@@ -235,7 +235,7 @@ def test_a_failure_has_a_sentence_and_the_next_job_runs(jobs, error, code, messa
 
 
 @pytest.mark.parametrize("kind", [KeyError, SystemExit, ZeroDivisionError])
-def test_what_nobody_foresaw_goes_to_the_log_without_its_words(jobs, kind, caplog):
+def test_an_unexpected_error_is_logged_without_its_message(jobs, kind, caplog):
     words = " ".join(["my", "secret", "prompt"])  # not in the line that raises, which the log shows
 
     def work(_):
@@ -253,7 +253,7 @@ def test_what_nobody_foresaw_goes_to_the_log_without_its_words(jobs, kind, caplo
 
 
 def test_jobs_that_ended_are_forgotten(jobs, monkeypatch):
-    monkeypatch.setattr(module, "KEPT", 3)
+    monkeypatch.setattr(module, "MAX_ENDED", 3)
     made = [jobs.submit("run", quick) for _ in range(2)]
     for job in made:
         heard(job)
@@ -264,14 +264,14 @@ def test_jobs_that_ended_are_forgotten(jobs, monkeypatch):
         jobs.get(made[0].id)
     assert (gone.value.status, gone.value.code) == (404, "job_not_found")
     assert jobs.get(made[-1].id) is made[-1]
-    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(module, "ENDED_SECONDS", -1.0)
     with pytest.raises(ApiError):
         jobs.get(made[-1].id)
 
 
 def test_a_job_that_is_still_running_is_never_forgotten(jobs, monkeypatch):
-    monkeypatch.setattr(module, "KEPT", 0)
-    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(module, "MAX_ENDED", 0)
+    monkeypatch.setattr(module, "ENDED_SECONDS", -1.0)
     held = Held()
     job = jobs.submit("run", held)
     assert jobs.get(job.id) is job
@@ -311,7 +311,7 @@ def test_closing_cancels_what_runs_and_what_waits():
         jobs.submit("run", quick)
 
 
-def test_a_listener_whose_loop_is_gone_disturbs_nobody(jobs):
+def test_a_listener_with_a_closed_loop_is_dropped(jobs):
     held = Held()
     job = jobs.submit("run", held)
 

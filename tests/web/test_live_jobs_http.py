@@ -16,7 +16,7 @@ from live_service import ANSWER, client, error, folder, info  # noqa: F401
 from attributor import _models
 from attributor.web.live import generate as generating
 from attributor.web.live.jobs import Job
-from attributor.web.live.service import Settings
+from attributor.web.live.service import ServerSettings
 
 
 def test_the_answer_comes_token_by_token(client):
@@ -27,7 +27,7 @@ def test_the_answer_comes_token_by_token(client):
     stages = list(dict.fromkeys(data["stage"] for name, data in events if name == "stage"))
     assert stages == ["tokenize", "prompt", "answer", "sweep"]
     said = "".join(data["text"] for name, data in events if name == "token")
-    flow = client.live.runs.flow(events[-1][1]["flow"])
+    flow = client.live.runs.get_flow(events[-1][1]["flow"])
     assert said.removesuffix("<|end|>") == flow.answer
     assert len([name for name in names if name == "token"]) > 1
 
@@ -52,17 +52,17 @@ def first_event(client, job, event):
 
 def hold(monkeypatch, name="forward"):
     """Reading the prompt waits for the event that this returns."""
-    go, inner = threading.Event(), generating.attached
+    go, inner = threading.Event(), generating.attach_recorder
 
     def waiting(*args):
         go.wait(PATIENCE)
         return inner(*args)
 
-    monkeypatch.setattr(generating, "attached", waiting)
+    monkeypatch.setattr(generating, "attach_recorder", waiting)
     return go
 
 
-def test_who_comes_late_hears_it_all_and_who_comes_back_hears_the_rest(client):
+def test_late_and_returning_listeners_get_every_event(client):
     job = client.post("/api/runs", json={**PROMPT, "max_new_tokens": 6}).json()["job"]
     whole = client.events(job)
     assert client.events(job) == whole
@@ -75,7 +75,7 @@ def test_who_comes_late_hears_it_all_and_who_comes_back_hears_the_rest(client):
     assert [line for line in lines if line.startswith("id:")] == [f"id: {number}" for number in range(len(whole))]
 
 
-def test_a_stream_that_nothing_is_said_on_is_kept_alive(client, monkeypatch):
+def test_an_idle_stream_is_kept_alive(client, monkeypatch):
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
     go = hold(monkeypatch)
     job = client.post("/api/runs", json=PROMPT).json()["job"]
@@ -105,8 +105,8 @@ def test_two_tabs_listen_to_their_own_jobs(client):
     assert len(found) == 4
     for number, (run, flow, text) in found.items():
         assert info(client, run)["title"] == text
-        assert client.live.runs.flow(flow).answer == f"Answer {number}."
-        assert text in client.live.runs.flow(flow).text
+        assert client.live.runs.get_flow(flow).answer == f"Answer {number}."
+        assert text in client.live.runs.get_flow(flow).text
 
 
 # Queue and cancelling.
@@ -160,7 +160,7 @@ def test_a_run_can_be_cancelled_in_every_stage(client, monkeypatch, stage, given
     assert len(steps) <= 1, "it went on after it was cancelled"
     assert [run["id"] for run in client.get("/api/runs").json()["runs"]] == before
     monkeypatch.undo()
-    model = client.live.models.need().model
+    model = client.live.models.require_loaded().model
     assert not model._forward_hooks
     assert "generate" not in vars(model)
     assert client.run(answer=ANSWER)["run"]
@@ -185,7 +185,7 @@ def test_writing_stops_between_two_tokens(client, monkeypatch):
 def test_a_run_waits_for_the_model_that_is_being_loaded(folder, monkeypatch):
     go, inner = threading.Event(), _models.load_model
     monkeypatch.setattr(_models, "load_model", lambda *a, **k: go.wait(PATIENCE) and inner(*a, **k))
-    with serving(Settings(model=str(folder))) as client:
+    with serving(ServerSettings(model=str(folder))) as client:
         client.live.start()
         wait_for(lambda: client.get("/api/model").json()["state"] == "loading")
         run = client.post("/api/runs", json={**PROMPT, "answer": ANSWER})
@@ -203,7 +203,7 @@ def test_a_run_that_was_meant_for_another_model_is_refused(client):
     assert client.events(job)[-1][0] == "done"
 
 
-def test_jobs_that_nobody_knows(client):
+def test_unknown_jobs_are_404(client):
     for answer in (client.get("/api/jobs/nothing/events"), client.delete("/api/jobs/nothing")):
         assert error(answer, 404)["code"] == "job_not_found"
     assert error(client.post("/api/runs/nothing/weigh", json={"weights": "mean"}), 404)["code"] == "run_not_found"

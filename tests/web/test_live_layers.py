@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from live_views_dense import FAMILIES, K, recorded, weights_of
+from dense_attention import FAMILIES, K, recorded, weights_of
 
 from attributor import InputError, RecordingError
 from attributor.web.live import attention
-from attributor.web.live.layers import layer_edges
+from attributor.web.live.layers import find_layer_edges
 
 MEAN = torch.full((4, 4), 0.25)
 UNITS = np.sort(np.r_[np.arange(50), [3, 3, 9, 20, 20, 41, 41, 41, 49, 49]])  # (60,) tokens of 50 units
@@ -32,7 +32,7 @@ def test_all_edges_agree_with_eager_attention(family, layer):
     case = recorded(family)
     positions, heads = [K - 1, K + 2, K + 3, K + 10], [3, 0, 2]
     wanted = by_unit(case.attentions[layer], positions, heads)
-    edges = layer_edges(case.recording, layer, heads, positions, UNITS, MEAN, limit=3 * 4 * 50)
+    edges = find_layer_edges(case.recording, layer, heads, positions, UNITS, MEAN, limit=3 * 4 * 50)
     found = torch.zeros_like(wanted)
     for (head, query, unit), mass in as_table(edges).items():
         found[heads.index(head), query, unit] = mass
@@ -47,7 +47,7 @@ def test_the_largest_of_each_head_are_kept(family):
     case = recorded(family)
     positions, heads = list(range(K - 1, case.length)), [1, 2]
     wanted = by_unit(case.attentions[1], positions, heads)
-    edges = layer_edges(case.recording, 1, heads, positions, UNITS, MEAN, limit=21)
+    edges = find_layer_edges(case.recording, 1, heads, positions, UNITS, MEAN, limit=21)
     assert len(edges.mass) == 20  # ten a head
     for index, head in enumerate(heads):
         best = wanted[index].flatten().topk(10).values
@@ -59,7 +59,7 @@ def test_only_edges_to_the_selected_units():
     case = recorded("llama")
     positions = [K - 1, K + 4]
     wanted = by_unit(case.attentions[2], positions, [0, 3])
-    edges = layer_edges(case.recording, 2, [0, 3], positions, UNITS, MEAN, limit=1000, units=(18, 42))
+    edges = find_layer_edges(case.recording, 2, [0, 3], positions, UNITS, MEAN, limit=1000, units=(18, 42))
     assert set(edges.key.tolist()) == set(range(18, 42))
     np.testing.assert_allclose(edges.totals, wanted[:, :, 18:42].sum((1, 2)), rtol=0, atol=5e-6)
     for (head, query, unit), mass in as_table(edges).items():
@@ -71,7 +71,7 @@ def test_blocks_do_not_change_the_edges(monkeypatch):
     units = np.arange(700) // 3
     positions = [699, 705, 710]
     monkeypatch.setattr(attention, "ELEMENTS", 1)
-    edges = layer_edges(case.recording, 1, [0, 1], positions, units, MEAN, limit=10_000, units=(20, 230))
+    edges = find_layer_edges(case.recording, 1, [0, 1], positions, units, MEAN, limit=10_000, units=(20, 230))
     rows = case.attentions[1][[0, 1]][:, positions][..., :700]
     wanted = torch.zeros(2, 3, 234, dtype=torch.float64).index_add_(2, torch.from_numpy(units), rows)
     np.testing.assert_allclose(edges.totals, wanted[..., 20:230].sum((1, 2)), rtol=0, atol=5e-6)
@@ -82,23 +82,23 @@ def test_blocks_do_not_change_the_edges(monkeypatch):
 def test_relative_weights():
     weights = weights_of()
     case = recorded("llama", heads=weights)
-    edges = layer_edges(case.recording, 3, [2, 0], [K], UNITS, weights, limit=8)
+    edges = find_layer_edges(case.recording, 3, [2, 0], [K], UNITS, weights, limit=8)
     np.testing.assert_allclose(edges.relative, weights[3, [2, 0]] / weights.max())
 
 
-def test_nothing_to_see_is_no_edge():
+def test_no_attention_gives_no_edges():
     """A window that ends behind the selected units."""
     case = recorded("gemma2")
-    edges = layer_edges(case.recording, 0, [0, 1], [K + 10], UNITS, MEAN, limit=40, units=(0, 5))
+    edges = find_layer_edges(case.recording, 0, [0, 1], [K + 10], UNITS, MEAN, limit=40, units=(0, 5))
     assert not len(edges.mass)
     assert edges.totals.tolist() == [0, 0]
 
 
-def test_arguments_that_cannot_be_used():
+def test_invalid_arguments_are_refused():
     case = recorded("llama", heads=weights_of())
 
     def ask(layer=0, heads=(0,), limit=5, units=None):
-        return layer_edges(case.recording, layer, heads, [K], UNITS, weights_of(), limit=limit, units=units)
+        return find_layer_edges(case.recording, layer, heads, [K], UNITS, weights_of(), limit=limit, units=units)
 
     assert len(ask().mass) == 5
     for wrong, message in (

@@ -10,32 +10,32 @@ from live_service import ANSWER, client, error, folder, info, model  # noqa: F40
 import attributor
 from attributor.web.live import generate as generating
 from attributor.web.live import memory
-from attributor.web.live.service import Settings
+from attributor.web.live.service import ServerSettings
 
 
 def test_old_recordings_make_room_and_their_flows_stay(folder):
-    with serving(Settings(model=str(folder))) as client:
+    with serving(ServerSettings(model=str(folder))) as client:
         client.live.start()
         first = client.run(answer=ANSWER)
-        nbytes = client.live.runs.recording(first["flow"]).recording.nbytes
+        nbytes = client.live.runs.get_recorded(first["flow"]).recording.nbytes
         client.live.runs.budget = int(2.6 * nbytes)
         made = [first, *(client.run(answer=ANSWER) for _ in range(2))]
         listed = client.get("/api/runs").json()
         assert [run["recorded"] for run in listed["runs"]] == [True, True, False]
         assert listed["used"] <= listed["budget"] == client.live.runs.budget
-        assert client.live.find(made[0]["flow"]).scores.total.any()
+        assert client.live.get_view(made[0]["flow"]).scores.total.any()
 
 
 @pytest.mark.parametrize("weights", ["mean", "output_norm"])
 def test_a_run_larger_than_the_budget_has_its_flow_and_a_note_with_the_numbers(folder, model, weights):
-    with serving(Settings(model=str(folder), memory_budget=20_000)) as client:
+    with serving(ServerSettings(model=str(folder), memory_budget=20_000)) as client:
         client.live.start()
         made = client.run(answer=ANSWER, weights=weights)
         run = info(client, made["run"])
         assert run["recorded"] is False
         assert len(run["notes"]) == 1
         assert "the budget for all runs is 20 kB (--memory-budget)" in run["notes"][0]
-        flow = client.live.runs.flow(made["flow"])
+        flow = client.live.runs.get_flow(made["flow"])
         expected = attributor.flow(model[0], flow.ids, prompt_length=flow.prompt_length, weights=weights)
         torch.testing.assert_close(flow.scores, expected.scores, rtol=1e-4, atol=1e-6)
         assert error(client.post(f"/api/runs/{made['run']}/weigh", json={"weights": "mean"}), 409)["code"] == (
@@ -53,8 +53,8 @@ def test_where_every_head_would_not_fit_only_those_are_recorded_that_count(folde
 
     monkeypatch.setattr(generating, "Recorder", watched)
     rule = attributor.Weights.of_heads((2, 4), {(1, 3): 0.1})
-    monkeypatch.setattr("attributor._heads.resolution._retrieval", lambda *_: rule)
-    with serving(Settings(model=str(folder), memory_budget=20_000)) as client:
+    monkeypatch.setattr("attributor._heads.resolution._retrieval_weights", lambda *_: rule)
+    with serving(ServerSettings(model=str(folder), memory_budget=20_000)) as client:
         client.live.start()
         client.run(answer=ANSWER, weights="retrieval")
         client.live.runs.budget = 1 << 30
@@ -69,11 +69,11 @@ def test_a_recording_keeps_neither_values_nor_logits_nor_the_model(folder):
     import gc
     import weakref
 
-    with serving(Settings(model=str(folder))) as client:
+    with serving(ServerSettings(model=str(folder))) as client:
         client.live.start()
         made = client.run(max_new_tokens=5)
-        kept = client.live.runs.recording(made["flow"]).recording
-        there = weakref.ref(client.live.models.need().model)
+        kept = client.live.runs.get_recorded(made["flow"]).recording
+        there = weakref.ref(client.live.models.require_loaded().model)
         N, G = kept.layer(0).key.shape[1], 2
         gc.collect()
         ours = {held.tensor.data_ptr() for tape in kept.tapes.values() for _, held in tape.key}
@@ -84,7 +84,7 @@ def test_a_recording_keeps_neither_values_nor_logits_nor_the_model(folder):
         ]
         assert shaped
         assert {one.data_ptr() for one in shaped} <= ours, "the cache's values are kept"
-        vocabulary = client.live.models.need().model.config.vocab_size
+        vocabulary = client.live.models.require_loaded().model.config.vocab_size
         logits = [one for one in gc.get_objects() if type(one) is torch.Tensor and one.shape[-1:] == (vocabulary,)]
         assert all(isinstance(one, torch.nn.Parameter) for one in logits)
         del shaped, logits
@@ -94,7 +94,7 @@ def test_a_recording_keeps_neither_values_nor_logits_nor_the_model(folder):
         assert kept.layer(1).query.shape[0] == 4
 
 
-def test_memory_that_runs_out_is_said_and_the_next_run_works(client, monkeypatch):
+def test_out_of_memory_is_reported_and_the_next_run_works(client, monkeypatch):
     def full(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried")
 

@@ -24,7 +24,7 @@ from attributor.web.http.errors import ApiError
 from attributor.web.live import loading, memory, model
 from attributor.web.live.model import check_request
 from attributor.web.live.schema import LoadRequest, RunRequest
-from attributor.web.live.service import Live, Settings
+from attributor.web.live.service import LiveService, ServerSettings
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def _no_network(monkeypatch, tmp_path):
 
 @pytest.fixture
 def live(folder):
-    made = Live(Settings(model=str(folder)))
+    made = LiveService(ServerSettings(model=str(folder)))
     yield made
     made.close()
 
@@ -108,42 +108,42 @@ def failed(live, **fields):
 )
 def test_only_hub_ids_come_over_http(name, folder):
     with pytest.raises(ApiError, match="is no hub id") as refused:
-        check_request(LoadRequest(id=name), Settings(model=str(folder)))
+        check_request(LoadRequest(id=name), ServerSettings(model=str(folder)))
     assert (refused.value.status, refused.value.code) == (400, "invalid_model")
     assert len(refused.value.message) < 500
 
 
 def test_a_folder_can_be_asked_for_where_the_server_was_started_with_it(folder):
-    assert check_request(LoadRequest(id=str(folder)), Settings(model=str(folder))).id == str(folder)
+    assert check_request(LoadRequest(id=str(folder)), ServerSettings(model=str(folder))).id == str(folder)
     with pytest.raises(ApiError, match="can only be named on the command line"):
-        check_request(LoadRequest(id=str(folder)), Settings())
+        check_request(LoadRequest(id=str(folder)), ServerSettings())
     with pytest.raises(ApiError):
-        check_request(LoadRequest(id=f"{folder}/"), Settings(model=str(folder)))
+        check_request(LoadRequest(id=f"{folder}/"), ServerSettings(model=str(folder)))
 
 
 def test_a_hub_id_that_is_also_a_folder_here_is_not_read_as_one(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(ApiError, match="is also a folder where this server runs"):
-        check_request(LoadRequest(id="model"), Settings())
+        check_request(LoadRequest(id="model"), ServerSettings())
 
 
 @pytest.mark.parametrize("revision", ["../main", "a..b", "/main", "main/", "a//b", "x.lock", "ma in", "m\0", "-x", "ü"])
-def test_revisions_that_are_none(revision):
+def test_invalid_revisions_are_refused(revision):
     with pytest.raises(ApiError, match="a revision is a branch, a tag or a commit") as refused:
-        check_request(LoadRequest(id="org/model", revision=revision), Settings())
+        check_request(LoadRequest(id="org/model", revision=revision), ServerSettings())
     assert (refused.value.status, refused.value.code) == (400, "invalid_revision")
 
 
-def test_revisions_that_are_some():
+def test_valid_revisions_are_accepted():
     for revision in ("main", "refs/pr/3", "v1.0", "1234abcd" * 5):
-        assert check_request(LoadRequest(id="org/model", revision=revision), Settings()).revision == revision
-    assert check_request(LoadRequest(id="org/model", revision=""), Settings()).revision is None
+        assert check_request(LoadRequest(id="org/model", revision=revision), ServerSettings()).revision == revision
+    assert check_request(LoadRequest(id="org/model", revision=""), ServerSettings()).revision is None
 
 
 @pytest.mark.parametrize("device_map", ["cuda:9", "disk", "meta", "__class__", '{"": 0}', "CPU"])
-def test_devices_that_are_not_here(device_map):
+def test_unknown_devices_are_refused(device_map):
     with pytest.raises(ApiError, match=r"device_map must be one of cpu, auto") as refused:
-        check_request(LoadRequest(id="org/model", device_map=device_map), Settings())
+        check_request(LoadRequest(id="org/model", device_map=device_map), ServerSettings())
     assert (refused.value.status, refused.value.code) == (400, "invalid_device_map")
 
 
@@ -157,9 +157,9 @@ def test_what_runs_code_is_decided_by_the_command_line_alone():
     for name in ("trust_remote_code", "remote_code", "allow_pickle"):
         with pytest.raises(ValueError, match="Extra inputs are not permitted"):
             LoadRequest(**{"id": "org/model", name: True})
-    wanted = check_request(LoadRequest(id="org/model"), Settings(trust_remote_code=True, allow_pickle=True))
+    wanted = check_request(LoadRequest(id="org/model"), ServerSettings(trust_remote_code=True, allow_pickle=True))
     assert (wanted.remote_code, wanted.pickle) == (True, True)
-    wanted = check_request(LoadRequest(id="org/model"), Settings())
+    wanted = check_request(LoadRequest(id="org/model"), ServerSettings())
     assert (wanted.remote_code, wanted.pickle) == (False, False)
 
 
@@ -185,14 +185,14 @@ def test_a_model_is_loaded_in_stages_and_says_what_it_is(live):
 
 def test_dtype_revision_and_max_tokens_are_as_asked(live):
     loaded(live, dtype="bfloat16", max_tokens=100)
-    assert live.models.need().model.dtype == torch.bfloat16
+    assert live.models.require_loaded().model.dtype == torch.bfloat16
     assert live.state().max_tokens == 100
     assert live.state().dtype == "bfloat16"
 
 
 def test_a_gguf_file_that_the_server_was_started_with(tmp_path):
     path = save_gguf(save_tiny(tmp_path / "tiny"), tmp_path / "tiny.gguf")
-    live = Live(Settings(model=str(path)))
+    live = LiveService(ServerSettings(model=str(path)))
     assert ended(live.start())[0] == "done"
     assert live.state().window == 128
     live.close()
@@ -209,7 +209,7 @@ def test_more_max_tokens_than_the_window_are_refused_with_both_numbers(live):
 
 def test_the_model_before_is_let_go_of_before_the_new_one_is_read(live, monkeypatch):
     loaded(live)
-    before = weakref.ref(live.models.need().model)
+    before = weakref.ref(live.models.require_loaded().model)
     ended(live.jobs.submit("run", run_work(live)))
     kept = live.runs.all()[0]
     alive = []
@@ -224,7 +224,7 @@ def test_the_model_before_is_let_go_of_before_the_new_one_is_read(live, monkeypa
     loaded(live)
     assert alive == [False]
     # its run is as useful as before, but for what only the model knows
-    assert live.runs.recording(kept.flow_id).recording.layer(0).query.shape[0] == 4
+    assert live.runs.get_recorded(kept.flow_id).recording.layer(0).query.shape[0] == 4
     assert kept.presets.of("output_norm").heads.shape == (2, 4)
     with pytest.raises(ApiError, match=r"'retrieval' need the model .*, which is no longer loaded") as gone:
         kept.presets.of("retrieval")
@@ -239,9 +239,9 @@ def run_work(live):
 
 def test_a_model_that_cannot_be_had_leaves_the_one_before_in_place(live):
     loaded(live)
-    before = live.models.need()
+    before = live.models.require_loaded()
     data = failed(live, id="org/nowhere")
-    assert live.models.need() is before
+    assert live.models.require_loaded() is before
     assert (live.state().state, live.state().id) == ("ready", live.settings.model)
     assert live.state().error == data["message"]
 
@@ -262,8 +262,8 @@ class Gate:
         return self.inner(*args, **kwargs)
 
 
-@pytest.mark.parametrize(("module", "name"), [(_models, "locate"), (_models, "load_model"), (memory, "check_fits")])
-def test_loading_can_be_left_in_every_stage_also_where_it_cannot_be_interrupted(live, monkeypatch, module, name):
+@pytest.mark.parametrize(("module", "name"), [(_models, "locate_model"), (_models, "load_model"), (memory, "check_fits")])
+def test_loading_can_be_cancelled_in_every_stage(live, monkeypatch, module, name):
     gate = Gate(getattr(module, name))
     monkeypatch.setattr(module, name, gate)
     job = live.start()
@@ -276,7 +276,7 @@ def test_loading_can_be_left_in_every_stage_also_where_it_cannot_be_interrupted(
     assert time.perf_counter() - began < 2
     assert live.state().state == "none"
     gate.go.set()
-    live.models._left.join(PATIENCE)
+    live.models._abandoned.join(PATIENCE)
     assert live.models.loaded is None, "what came of it was not dropped"
     assert live.state().state == "none"
 
@@ -302,7 +302,7 @@ def test_a_load_that_was_left_behind_is_waited_for_before_the_next_one_begins(li
 
 def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
     seen = []
-    update = loading._Told.update
+    update = loading._ReadingProgress.update
 
     def watched(self, n=1):
         seen.append(self._done)
@@ -310,24 +310,24 @@ def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
             self._job.cancel()
         update(self, n)
 
-    monkeypatch.setattr(loading._Told, "update", watched)
+    monkeypatch.setattr(loading._ReadingProgress, "update", watched)
     assert ended(live.start()) == ("cancelled", {})
-    live.models._left.join(PATIENCE)
+    live.models._abandoned.join(PATIENCE)
     assert len(seen) == 3
     monkeypatch.undo()
 
 
 def test_the_model_before_stays_where_loading_is_left_early(live, monkeypatch):
     loaded(live)
-    before = live.models.need()
-    gate = Gate(load.locate)
-    monkeypatch.setattr(_models, "locate", gate)
+    before = live.models.require_loaded()
+    gate = Gate(load.locate_model)
+    monkeypatch.setattr(_models, "locate_model", gate)
     job = live.start()
     assert gate.reached.wait(PATIENCE)
     live.jobs.cancel(job.id)
     gate.go.set()
-    live.models._left.join(PATIENCE)
-    assert live.models.need() is before
+    live.models._abandoned.join(PATIENCE)
+    assert live.models.require_loaded() is before
     assert live.state().state == "ready"
 
 
@@ -354,12 +354,12 @@ def test_a_model_of_the_hub_is_fetched_with_progress_in_bytes(live, folder, tmp_
     assert live.state().id == "org/tiny"
 
 
-def test_a_download_stops_where_it_is_left(live, folder, tmp_path, monkeypatch):
+def test_a_cancelled_download_stops(live, folder, tmp_path, monkeypatch):
     there = Hub(folder, tmp_path / "hub", monkeypatch)
     there.during = lambda name: name == "model.safetensors" and live.models._job.cancel()
     job = live.load(LoadRequest(id="org/tiny"))
     assert ended(job) == ("cancelled", {})
-    live.models._left.join(PATIENCE)
+    live.models._abandoned.join(PATIENCE)
     assert "model.safetensors" not in there.fetched
 
 
@@ -380,7 +380,7 @@ def test_a_model_that_is_too_large_is_not_even_fetched(live, folder, tmp_path, m
         (hub.RevisionNotFoundError, "the hub has no such revision"),
     ],
 )
-def test_what_the_hub_refuses_is_said_as_it_is(live, folder, tmp_path, monkeypatch, kind, message):
+def test_refusals_of_the_hub_are_reported_as_they_are(live, folder, tmp_path, monkeypatch, kind, message):
     there = Hub(folder, tmp_path / "hub", monkeypatch)
     there.error = kind("no", response=SimpleNamespace(headers={}, request=None, status_code=401))
     data = failed(live, id="org/tiny", revision="v2")
@@ -388,7 +388,7 @@ def test_what_the_hub_refuses_is_said_as_it_is(live, folder, tmp_path, monkeypat
     assert f"org/tiny: {message}" in data["message"]
 
 
-def test_no_network(live):
+def test_without_network_the_model_is_not_found(live):
     data = failed(live, id="org/tiny")
     assert data["code"] == "model_not_loaded"
     assert "the hub cannot be reached" in data["message"]
@@ -407,7 +407,7 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(live, monkeypat
 
 def test_what_the_model_before_takes_counts_as_free(live, monkeypatch):
     loaded(live)
-    nbytes = live.models.need().nbytes
+    nbytes = live.models.require_loaded().nbytes
     assert nbytes == 44_192 * 4
     monkeypatch.setattr(memory, "available", lambda *_: 0)
     loaded(live)
@@ -453,14 +453,14 @@ def test_what_is_free_wherever_a_model_goes(monkeypatch):
 
 
 def test_sizes_are_read_from_headers_alone(folder, tmp_path):
-    assert memory.stored(folder) == {"F32": 44_192}
+    assert memory.count_stored_numbers(folder) == {"F32": 44_192}
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "model.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
-    assert memory.stored(broken) == {}
+    assert memory.count_stored_numbers(broken) == {}
     (broken / "model.safetensors").write_bytes(b"\x02\0\0")
-    assert memory.stored(broken) == {}
-    assert memory.stored(tmp_path) == {}
+    assert memory.count_stored_numbers(broken) == {}
+    assert memory.count_stored_numbers(tmp_path) == {}
 
 
 def test_memory_out_while_a_model_is_read(live, monkeypatch):
@@ -508,13 +508,13 @@ def pickled(folder, path):
 
 def test_weights_that_can_run_code_need_a_flag(folder, tmp_path):
     path = pickled(folder, tmp_path / "pickled")
-    live = Live(Settings(model=str(path)))
+    live = LiveService(ServerSettings(model=str(path)))
     name, data = ended(live.start())
     assert (name, data["code"]) == ("failed", "model_not_loaded")
     assert "(pytorch_model.bin) are in a format that can run code" in data["message"]
     assert "--allow-pickle" in data["message"]
     live.close()
-    allowed = Live(Settings(model=str(path), allow_pickle=True))
+    allowed = LiveService(ServerSettings(model=str(path), allow_pickle=True))
     assert ended(allowed.start())[0] == "done"
     allowed.close()
 
@@ -533,7 +533,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
     (path / "config.json").write_text(json.dumps(config))
     (path / "own.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
-    live = Live(Settings(model=str(path)))
+    live = LiveService(ServerSettings(model=str(path)))
     name, data = ended(live.start())
     live.close()
     assert (name, data["code"]) == ("failed", "model_not_loaded")
@@ -545,7 +545,7 @@ def test_a_broken_model(folder, tmp_path):
     path = tmp_path / "broken"
     shutil.copytree(folder, path)
     (path / "model.safetensors").write_bytes(b"not a model")
-    live = Live(Settings(model=str(path)))
+    live = LiveService(ServerSettings(model=str(path)))
     name, data = ended(live.start())
     live.close()
     assert (name, data["code"]) == ("failed", "model_not_loaded")

@@ -12,11 +12,11 @@ from tiny_hub import save_tiny
 
 import attributor
 from attributor._models import load
-from attributor._models.default_model import DEFAULT_MODEL, converted
-from attributor._prompt.build import encode_answer, from_messages
+from attributor._models.default_model import DEFAULT_MODEL, converted_folder
+from attributor._prompt.build import encode_answer, prompt_from_messages
 from attributor.web.live import generate as generating
 from attributor.web.live import jobs
-from attributor.web.live.service import Live, Settings
+from attributor.web.live.service import LiveService, ServerSettings
 
 STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260K"
 
@@ -25,7 +25,7 @@ STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260K"
 
 
 def test_from_a_model_to_other_weights_and_to_the_end_of_a_recording(folder):
-    with serving(Settings(model=str(folder))) as client:
+    with serving(ServerSettings(model=str(folder))) as client:
         assert client.get("/api/model").json()["state"] == "none"
         assert error(client.post("/api/count", json=PROMPT), 409)["code"] == "model_not_loaded"
         assert error(client.post("/api/runs", json=PROMPT), 409)["code"] == "model_not_loaded"
@@ -48,7 +48,7 @@ def test_from_a_model_to_other_weights_and_to_the_end_of_a_recording(folder):
         assert (run["flow"], run["weights"], run["heads"], run["recorded"]) == (made["flow"], "mean", None, True)
         assert run["title"] == PROMPT["question"]
         assert run["prompt_tokens"] == len(prompt.ids)
-        flow = client.live.runs.flow(made["flow"])
+        flow = client.live.runs.get_flow(made["flow"])
         expected = attributor.flow(model, flow.ids, prompt_length=len(prompt.ids))
         torch.testing.assert_close(flow.scores, expected.scores, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(flow.missing_mass, expected.missing_mass, rtol=0, atol=1e-5)
@@ -57,21 +57,21 @@ def test_from_a_model_to_other_weights_and_to_the_end_of_a_recording(folder):
 
         other = client.done(client.post(f"/api/runs/{made['run']}/weigh", json={"weights": "output_norm"}))
         expected = attributor.flow(model, flow.ids, prompt_length=len(prompt.ids), weights="output_norm")
-        found = client.live.runs.flow(other["flow"])
+        found = client.live.runs.get_flow(other["flow"])
         torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
         assert (found.text, found.answer, found.documents) == (flow.text, flow.answer, flow.documents)
         assert found.meta["weights"] == "output_norm"
         listed = client.get("/api/runs").json()
         assert [one["id"] for one in listed["runs"]] == [other["run"], made["run"]]
-        recording = client.live.runs.recording(made["flow"]).recording
-        assert client.live.runs.recording(other["flow"]).recording is recording
+        recording = client.live.runs.get_recorded(made["flow"]).recording
+        assert client.live.runs.get_recorded(other["flow"]).recording is recording
         assert recording.nbytes < listed["used"] < 1.5 * recording.nbytes + 20_000
 
         client.live.runs.reserve(client.live.runs.budget)
         assert [one["recorded"] for one in client.get("/api/runs").json()["runs"]] == [False, False]
         gone = error(client.post(f"/api/runs/{made['run']}/weigh", json={"weights": "mean"}), 409)
         assert gone["code"] == "recording_gone"
-        assert client.live.find(made["flow"]).flow.scores.shape == tuple(flow.scores.shape)
+        assert client.live.get_view(made["flow"]).flow.scores.shape == tuple(flow.scores.shape)
         assert client.delete(f"/api/runs/{made['run']}").status_code == 204
         assert error(client.delete(f"/api/runs/{made['run']}"), 404)["code"] == "run_not_found"
         assert len(client.get("/api/runs").json()["runs"]) == 1
@@ -83,18 +83,18 @@ def test_a_given_answer_is_attributed_as_flow_does_it(client, model, weights):
     made = client.run(answer=ANSWER, weights=weights)
     ids = torch.cat([prompt.ids, encode_answer(model[1], ANSWER)])
     expected = attributor.flow(model[0], ids, prompt_length=len(prompt.ids), weights=weights)
-    found = client.live.runs.flow(made["flow"])
+    found = client.live.runs.get_flow(made["flow"])
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
     assert found.answer == ANSWER
     assert found.ids.tolist() == ids.tolist()
 
 
 def test_a_chat_is_attributed_too(client, model):
-    prompt = from_messages(model[1], CHAT["messages"])
+    prompt = prompt_from_messages(model[1], CHAT["messages"])
     made = client.done(client.post("/api/runs", json={**CHAT, "answer": ANSWER}))
     ids = torch.cat([prompt.ids, encode_answer(model[1], ANSWER)])
     expected = attributor.flow(model[0], ids, prompt_length=len(prompt.ids))
-    torch.testing.assert_close(client.live.runs.flow(made["flow"]).scores, expected.scores, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(client.live.runs.get_flow(made["flow"]).scores, expected.scores, rtol=1e-4, atol=1e-6)
     assert info(client, made["run"])["title"].startswith("Fishing boats")
 
 
@@ -107,13 +107,13 @@ def test_retrieval_heads_are_found_and_take_their_share_from_the_question(client
         told.append(weights)
         return rule
 
-    monkeypatch.setattr("attributor._heads.resolution._retrieval", find)
+    monkeypatch.setattr("attributor._heads.resolution._retrieval_weights", find)
     answer = client.post("/api/runs", json={**PROMPT, "answer": ANSWER, "weights": "retrieval"})
     events = client.events(answer.json()["job"])
     assert events[-1][0] == "done", events[-1]
     assert ("stage", {"stage": "calibrate", "label": jobs.LABELS["calibrate"], "done": 1, "total": 2}) in events
     prompt = prompt_of(model[1])
-    found = client.live.runs.flow(events[-1][1]["flow"])
+    found = client.live.runs.get_flow(events[-1][1]["flow"])
     expected = attributor.flow(
         model[0],
         found.ids,
@@ -130,15 +130,15 @@ def test_retrieval_heads_are_found_and_take_their_share_from_the_question(client
     again = client.done(client.post(f"/api/runs/{plain['run']}/weigh", json={"weights": "retrieval"}))
     assert info(client, again["run"])["notes"] == info(client, chat["run"])["notes"]
     assert len(told) == 1, "they were looked for twice"
-    client.live.models.need().presets._found.pop("retrieval")
+    client.live.models.require_loaded().presets._resolved.pop("retrieval")
 
 
-def test_heads_that_somebody_chose(client, model):
+def test_a_flow_of_heads_chosen_by_hand(client, model):
     made = client.run(answer=ANSWER)
     chosen = {"heads": [[1, 2], [0, 3], [1, 2]]}
     other = client.done(client.post(f"/api/runs/{made['run']}/weigh", json=chosen))
     weights = attributor.Weights.of_heads((2, 4), {(1, 2): 1 / 16, (0, 3): 1 / 16})
-    found = client.live.runs.flow(other["flow"])
+    found = client.live.runs.get_flow(other["flow"])
     expected = attributor.flow(model[0], found.ids, prompt_length=found.prompt_length, weights=weights)
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-6)
     run = info(client, other["run"])
@@ -152,7 +152,7 @@ def test_heads_that_somebody_chose(client, model):
 
 
 def test_max_tokens_hold_for_prompt_and_answer_together(folder):
-    with serving(Settings(model=str(folder))) as client:
+    with serving(ServerSettings(model=str(folder))) as client:
         client.done(client.post("/api/model", json={"id": str(folder), "max_tokens": 120}))
         tokens = client.post("/api/count", json=PROMPT).json()["prompt_tokens"]
         assert tokens < 120
@@ -187,7 +187,7 @@ def test_max_tokens_hold_for_prompt_and_answer_together(folder):
         ({"messages": "x"}, "invalid_request"),
     ],
 )
-def test_requests_that_are_none(client, body, code):
+def test_requests_without_a_valid_prompt_are_refused(client, body, code):
     assert error(client.post("/api/runs", json=body), 422)["code"] == code
 
 
@@ -215,7 +215,7 @@ def test_prompts_that_cannot_be_built(client, body, message):
 
 
 @pytest.mark.parametrize("body", [b'{"id": "org/\\ud800"}', b'{"id": "org/model", "dtype": "nn"}', b"[]", b"{"])
-def test_bodies_that_are_none(client, body):
+def test_malformed_bodies_are_refused(client, body):
     answer = client.post("/api/model", content=body, headers={"content-type": "application/json"})
     assert error(answer, 422)["code"] == "invalid_request"
 
@@ -225,14 +225,14 @@ def test_bodies_that_are_none(client, body):
 )
 def test_hostile_text_is_only_text(client, text):
     made = client.run(documents=[{"title": text, "text": f"{text} x"}], answer=f"{text}!")
-    flow = client.live.runs.flow(made["flow"])
+    flow = client.live.runs.get_flow(made["flow"])
     assert flow.documents[0].text.endswith(f"{text} x".strip())
     assert not {1, 2} & set(flow.ids[flow.ids.numel() - 6 :].tolist())
 
 
 def test_a_tokenizer_without_a_chat_template(tmp_path):
     path = save_tiny(tmp_path / "tiny")
-    with serving(Settings(model=str(path))) as client:
+    with serving(ServerSettings(model=str(path))) as client:
         client.live.start()
         name, data = client.ended(client.post("/api/runs", json=CHAT))
         assert (name, data["code"]) == ("failed", "invalid_input")
@@ -256,15 +256,15 @@ def test_a_tokenizer_without_a_chat_template(tmp_path):
         (CHAT, True, False),
     ],
 )
-def test_what_is_unfinished_is_counted_too(client, body, prompt, answer):
+def test_unfinished_prompts_are_counted(client, body, prompt, answer):
     counted = client.post("/api/count", json=body).json()
     assert (counted["prompt_tokens"] > 0, counted["answer_tokens"] > 0) == (prompt, answer)
 
 
 def test_counts_are_those_of_the_run_and_a_prompt_is_counted_once(client, monkeypatch):
     calls = []
-    inner = generating.prompts.prompt_of
-    monkeypatch.setattr(generating.prompts, "prompt_of", lambda *a: calls.append(1) or inner(*a))
+    inner = generating.prompts.make_prompt
+    monkeypatch.setattr(generating.prompts, "make_prompt", lambda *a: calls.append(1) or inner(*a))
     first = client.post("/api/count", json={**PROMPT, "question": "Who else?"}).json()
     again = client.post("/api/count", json={**PROMPT, "question": "Who else?", "answer": ANSWER}).json()
     assert first["prompt_tokens"] == again["prompt_tokens"]
@@ -279,24 +279,24 @@ def test_counts_are_those_of_the_run_and_a_prompt_is_counted_once(client, monkey
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="shared/models/stories260K is not here")
-def test_a_trained_model_tells_a_story():
-    with serving(Settings(model=str(STORIES))) as client:
+def test_a_run_of_a_trained_model_equals_its_flow():
+    with serving(ServerSettings(model=str(STORIES))) as client:
         client.live.start()
         made = client.done(client.post("/api/runs", json={"question": "Once upon a time", "max_new_tokens": 20}))
-        flow = client.live.runs.flow(made["flow"])
+        flow = client.live.runs.get_flow(made["flow"])
         model, _ = load.load_model(STORIES)
         expected = attributor.flow(model, flow.ids, prompt_length=flow.prompt_length)
         torch.testing.assert_close(flow.scores, expected.scores, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.skipif(converted() is None, reason="the default model is not in the user's cache")
+@pytest.mark.skipif(converted_folder() is None, reason="the default model is not in the user's cache")
 def test_the_default_model_answers_from_its_retrieval_heads():
-    with serving(Settings(model=DEFAULT_MODEL)) as client:
+    with serving(ServerSettings(model=DEFAULT_MODEL)) as client:
         client.live.start()
         made = client.run(max_new_tokens=8, weights="retrieval")
         run = info(client, made["run"])
         assert (run["model"], run["recorded"]) == (DEFAULT_MODEL, True)
-        flow = client.live.runs.flow(made["flow"])
+        flow = client.live.runs.get_flow(made["flow"])
         assert flow.meta["heads_used"] == "4"
         assert flow.meta["question"] == "0.5"
         model, tokenizer = load.load_model()
@@ -311,11 +311,11 @@ def test_the_default_model_answers_from_its_retrieval_heads():
         )
         torch.testing.assert_close(flow.scores, expected.scores, rtol=1e-3, atol=1e-5)
         other = client.done(client.post(f"/api/runs/{made['run']}/weigh", json={"weights": "mean"}))
-        assert client.live.runs.flow(other["flow"]).meta["heads_used"] == "270"
+        assert client.live.runs.get_flow(other["flow"]).meta["heads_used"] == "270"
 
 
 def test_a_closed_service_ends_its_streams(folder):
-    live = Live(Settings(model=str(folder)))
+    live = LiveService(ServerSettings(model=str(folder)))
     with serving(live=live) as client:
         live.start()
         client.run(answer=ANSWER)

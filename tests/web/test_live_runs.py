@@ -12,18 +12,18 @@ from attributor._prompt.sequence import TokenSequence
 from attributor._record.head_weights import HeadWeights
 from attributor.web.http.errors import ApiError
 from attributor.web.live import runs as module
-from attributor.web.live.runs import RecordingGone, Run, RunStore, Shared, size, titled
+from attributor.web.live.runs import LiveRun, RecordingGone, RunStore, SharedRecording, format_bytes, pick_title
 
 OWN = 2 * 3 * 4 + 5 * 8  # the scores and the ids of `run`
 
 
 def shared(nbytes):
-    return Shared(SimpleNamespace(), TokenSequence(torch.arange(5), 3), nbytes)
+    return SharedRecording(SimpleNamespace(), TokenSequence(torch.arange(5), 3), nbytes)
 
 
 def run(title="t", recording=None, rows=2):
     flow = Flow(scores=torch.rand(rows, 3), ids=torch.arange(3 + rows))
-    return Run(title, "m", flow, SimpleNamespace(), HeadWeights(torch.ones(1, 1)), "mean", shared=recording)
+    return LiveRun(title, "m", flow, SimpleNamespace(), HeadWeights(torch.ones(1, 1)), "mean", shared=recording)
 
 
 def titles(store):
@@ -44,14 +44,14 @@ def test_the_recording_that_was_used_least_recently_goes_first_and_its_flow_stay
     first, second = run("first", shared(1000)), run("second", shared(1000))
     store.add(first)
     store.add(second)
-    assert store.recording(first.flow_id).length == 4  # now the second one is the older
+    assert store.get_recorded(first.flow_id).length == 4  # now the second one is the older
     store.add(run("third", shared(1000)))
     assert titles(store) == ["third", "second", "first"]
     assert first.shared is not None
     assert second.shared is None
-    assert store.flow(second.flow_id) is second.flow
+    assert store.get_flow(second.flow_id) is second.flow
     with pytest.raises(RecordingGone, match="to make room for others; the flow itself is still there") as gone:
-        store.recording(second.flow_id)
+        store.get_recorded(second.flow_id)
     assert (gone.value.status, gone.value.code) == (409, "recording_gone")
     assert store.used <= store.budget
 
@@ -70,11 +70,11 @@ def test_whole_runs_go_once_there_is_no_recording_left_to_give_up():
     made = [run(str(number)) for number in range(3)]
     for each in made:
         store.add(each)
-    store.flow(made[0].flow_id)  # just looked at
+    store.get_flow(made[0].flow_id)  # just looked at
     store.add(run("3"))
     assert titles(store) == ["3", "2", "0"]
     with pytest.raises(ApiError) as gone:
-        store.flow(made[1].flow_id)
+        store.get_flow(made[1].flow_id)
     assert (gone.value.status, gone.value.code) == (404, "run_not_found")
 
 
@@ -82,7 +82,7 @@ def test_what_the_views_add_to_a_run_that_is_shown_counts():
     store, made = RunStore(10_000), run("shown", rows=100)
     store.add(made)
     before = store.used
-    store.find(made.flow_id)
+    store.get_view(made.flow_id)
     assert store.used == before + int(1.2 * made.flow.scores.nbytes)
 
 
@@ -101,7 +101,7 @@ def test_a_recording_larger_than_the_budget_is_not_kept_and_a_note_says_so_with_
     assert large.shared is None
     assert "takes 3.5 MB, and the budget for all runs is 2.0 MB (--memory-budget)" in large.notes[0]
     with pytest.raises(RecordingGone, match=r"takes 3\.5 MB"):
-        store.recording(large.flow_id)
+        store.get_recorded(large.flow_id)
     assert store.all()[1].shared is not None, "others were given up for nothing"
 
 
@@ -122,14 +122,14 @@ def test_removing_a_run_leaves_a_recording_that_another_one_shares():
     store.add(a)
     store.add(b)
     store.remove(a.id)
-    assert store.recording(b.flow_id).recording is one.recording
+    assert store.get_recorded(b.flow_id).recording is one.recording
     store.remove(b.id)
     assert store.used == 0
     with pytest.raises(ApiError, match="no such run"):
         store.remove(b.id)
 
 
-def test_not_more_runs_than_anybody_looks_at(monkeypatch):
+def test_at_most_max_runs_are_stored(monkeypatch):
     monkeypatch.setattr(module, "MAX_RUNS", 3)
     store = RunStore(10**9)
     for number in range(5):
@@ -146,25 +146,25 @@ def test_ids_are_opaque_and_a_flows_id_is_not_its_runs():
     store.add(made[0])
     for wrong in (made[0].id, made[1].flow_id, "", "../x"):
         with pytest.raises(ApiError):
-            store.flow(wrong)
+            store.get_flow(wrong)
     with pytest.raises(ApiError):
         store.get(made[0].flow_id)
 
 
 def test_the_view_of_a_flow_is_made_once_and_shares_its_numbers():
     store, one = RunStore(10**9), run()
-    one.asked = "Who?"
+    one.question_text = "Who?"
     store.add(one)
-    view = store.find(one.flow_id)
-    assert view is store.find(one.flow_id)
+    view = store.get_view(one.flow_id)
+    assert view is store.get_view(one.flow_id)
     assert view.flow is one.flow
     assert view.question == "Who?"
 
 
-def test_what_a_view_of_layers_gets():
+def test_a_recorded_run_has_what_the_layer_views_need():
     store, one = RunStore(10**9), run("a", shared(10))
     store.add(one)
-    found = store.recording(one.flow_id)
+    found = store.get_recorded(one.flow_id)
     assert (found.length, found.positions.tolist()) == (4, [2, 3])
     assert found.weights is one.weights
     assert found.flow is one.flow
@@ -182,8 +182,8 @@ def test_many_threads_at_once_neither_break_it_nor_exceed_the_budget():
                 store.add(one)
                 store.reserve(2000)
                 try:
-                    store.recording(one.flow_id)
-                    store.find(one.flow_id)
+                    store.get_recorded(one.flow_id)
+                    store.get_view(one.flow_id)
                     store.remove(one.id)
                 except ApiError:
                     pass
@@ -203,8 +203,8 @@ def test_many_threads_at_once_neither_break_it_nor_exceed_the_budget():
     assert len(store._flows) == len(store._runs)
 
 
-def test_words():
-    assert [size(number) for number in (999, 1_234_567, 14_200_000_000)] == ["1 kB", "1.2 MB", "14.2 GB"]
-    assert titled(["", " \n", "Who  keeps\nthe light?"]) == "Who keeps the light?"
-    assert len(titled(["word " * 100])) == 80
-    assert titled([]) == ""
+def test_sizes_and_titles_in_words():
+    assert [format_bytes(number) for number in (999, 1_234_567, 14_200_000_000)] == ["1 kB", "1.2 MB", "14.2 GB"]
+    assert pick_title(["", " \n", "Who  keeps\nthe light?"]) == "Who keeps the light?"
+    assert len(pick_title(["word " * 100])) == 80
+    assert pick_title([]) == ""

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from live_views_dense import FAMILIES, recorded
+from dense_attention import FAMILIES, recorded
 
 from attributor import InputError, RecordingError
 from attributor.web.live import tiles
-from attributor.web.live.tiles import SIZE, TileCache, levels, tile
+from attributor.web.live.tiles import SIZE, TileCache, compute_tile, count_levels
 
 
 def pooled(P, level, row, col, every=1):
@@ -35,7 +35,7 @@ def agree(got, wanted, scale):
 
 
 def check_tile(case, layer, head, level, row, col, **options):
-    got = tile(case.recording, layer, head, level, row, col, **options)
+    got = compute_tile(case.recording, layer, head, level, row, col, **options)
     largest, mean = pooled(case.attentions[layer, head].numpy(), level, row, col, got.every)
     np.testing.assert_allclose(got.scale, (largest.max(), mean.max()), rtol=1e-4, atol=2e-6)
     if got.scale[0]:
@@ -56,18 +56,18 @@ def case(request):
 )
 def test_tiles_agree_with_eager_attention(case, layer, level, row, col):
     assert case.length == 571
-    assert levels(571) == 3
+    assert count_levels(571) == 3
     got = check_tile(case, layer, 1, level, row, col)
     assert got.every == 1
     assert (got.max[np.triu_indices(SIZE, 1)] == 0).all() or row != col
 
 
 def test_blocks_do_not_change_a_tile(case, monkeypatch):
-    whole = [tile(case.recording, 1, 2, 2, 0, 0), tile(case.recording, 1, 2, 1, 1, 0)]
+    whole = [compute_tile(case.recording, 1, 2, 2, 0, 0), compute_tile(case.recording, 1, 2, 1, 1, 0)]
     for rows, keys in ((2, 4), (64, 128), (256, 1)):
         monkeypatch.setattr(tiles, "ROWS", rows)
         monkeypatch.setattr(tiles, "KEYS", keys)
-        parts = [tile(case.recording, 1, 2, 2, 0, 0), tile(case.recording, 1, 2, 1, 1, 0)]
+        parts = [compute_tile(case.recording, 1, 2, 2, 0, 0), compute_tile(case.recording, 1, 2, 1, 1, 0)]
         for a, b in zip(whole, parts, strict=True):
             assert np.abs(a.max.astype(int) - b.max).max() <= 1
             assert np.abs(a.mean.astype(int) - b.mean).max() <= 1
@@ -78,7 +78,7 @@ def test_blocks_do_not_change_a_tile(case, monkeypatch):
 def test_some_queries_are_left_out_where_all_take_too_long(case, level):
     got = check_tile(case, 0, 3, level, 0, 0, work=1.0)
     assert got.every == 1 << level  # a query a cell is the least
-    exact = tile(case.recording, 0, 3, level, 0, 0)
+    exact = compute_tile(case.recording, 0, 3, level, 0, 0)
     assert got.scale[0] <= exact.scale[0] * (1 + 1e-6)
 
 
@@ -86,26 +86,26 @@ def test_half_of_the_queries_where_that_is_enough(case):
     D = 16
     pairs = int((case.attentions[0, 0] > 0).sum())
     check_tile(case, 0, 0, 2, 0, 0, work=0.6 * pairs * (D + tiles.EXPONENTIAL))
-    assert tile(case.recording, 0, 0, 2, 0, 0, work=0.6 * pairs * (D + tiles.EXPONENTIAL)).every == 2
+    assert compute_tile(case.recording, 0, 0, 2, 0, 0, work=0.6 * pairs * (D + tiles.EXPONENTIAL)).every == 2
 
 
 def test_a_part_of_the_sequence(case):
-    got = tile(case.recording, 1, 0, 0, 0, 0, length=100)
+    got = compute_tile(case.recording, 1, 0, 0, 0, 0, length=100)
     assert (got.max[100:] == 0).all()
     assert got.max[99].any()
     with pytest.raises(InputError, match="levels 0 to 0"):
-        tile(case.recording, 1, 0, 1, 0, 0, length=100)
+        compute_tile(case.recording, 1, 0, 1, 0, 0, length=100)
 
 
 @pytest.mark.parametrize(
     ("tokens", "count"), [(1, 1), (256, 1), (257, 2), (512, 2), (513, 3), (8192, 6), (100_000, 10)]
 )
 def test_levels(tokens, count):
-    assert levels(tokens) == count
+    assert count_levels(tokens) == count
     assert SIZE << (count - 1) >= tokens
 
 
-def test_tiles_that_are_not_there(case):
+def test_tiles_out_of_range_are_refused(case):
     for level, row, col, message in (
         (3, 0, 0, "levels 0 to 2"),
         (-1, 0, 0, "levels 0 to 2"),
@@ -113,30 +113,32 @@ def test_tiles_that_are_not_there(case):
         (1, 0, -1, "tiles 0 to 1"),
     ):
         with pytest.raises(InputError, match=message):
-            tile(case.recording, 0, 0, level, row, col)
+            compute_tile(case.recording, 0, 0, level, row, col)
     with pytest.raises(RecordingError, match="not recorded"):
-        tile(case.recording, 4, 0, 0, 0, 0)
+        compute_tile(case.recording, 4, 0, 0, 0, 0)
     with pytest.raises(RecordingError, match="not recorded"):
-        tile(case.recording, 0, 4, 0, 0, 0)
+        compute_tile(case.recording, 0, 4, 0, 0, 0)
 
 
-def test_work_can_be_ended(case):
+def test_work_can_be_cancelled(case):
     def check():
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        tile(case.recording, 0, 0, 0, 0, 0, check=check)
+        compute_tile(case.recording, 0, 0, 0, 0, 0, check=check)
 
 
-def test_the_matrix_is_never_there(monkeypatch):
+def test_the_whole_matrix_is_never_in_memory(monkeypatch):
     """The largest tensor that a tile of a long sequence makes is a block, not a row of blocks."""
     long = recorded("llama", k=3000, answer=2)
     seen = []
-    logs = tiles.Queries.logs
+    logs = tiles.Queries.log_attention
     monkeypatch.setattr(
-        tiles.Queries, "logs", lambda self, *where: seen.append(logs(self, *where).numel()) or logs(self, *where)
+        tiles.Queries,
+        "log_attention",
+        lambda self, *where: seen.append(logs(self, *where).numel()) or logs(self, *where),
     )
-    got = tile(long.recording, 0, 0, levels(3001) - 1, 0, 0)
+    got = compute_tile(long.recording, 0, 0, count_levels(3001) - 1, 0, 0)
     assert got.every == 1
     assert max(seen) == tiles.ROWS * tiles.KEYS
     torch.testing.assert_close(torch.tensor(got.scale[0]).double(), long.attentions[0, 0].max(), rtol=1e-4, atol=0)

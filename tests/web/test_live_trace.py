@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from live_views_dense import FAMILIES, K, recorded, weights_of
+from dense_attention import FAMILIES, K, recorded, weights_of
 
 from attributor import InputError, RecordingError
 from attributor._record.head_weights import HeadWeights
 from attributor.kernels.flow_step.definition import adjoint
-from attributor.web.live.paths import Network, best_paths
+from attributor.web.live.paths import Network, find_best_paths
 from attributor.web.live.steps import Steps
-from attributor.web.live.trace import Extent, start_row, trace
+from attributor.web.live.trace import Extent, mean_start_row, trace
 
 MEAN = torch.full((4, 4), 0.25)
 EVERY = {"keep": 1.0, "nodes": 1000, "edges": 10**9}
@@ -40,7 +40,7 @@ def exact(case, rows, target, weights):
 
 
 def start(case, rows=(0, 1, 5)):
-    return start_row([K - 1 + row for row in rows], case.length, None, 0.0)
+    return mean_start_row([K - 1 + row for row in rows], case.length, None, 0.0)
 
 
 def run(case, target=TARGET, weights=None, rows=(0, 1, 5), **options):
@@ -69,7 +69,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_all_routes_together_are_the_flow(family, name):
+def test_all_paths_together_are_the_flow(family, name):
     weights = VARIANTS[name]
     case = recorded(family)
     for target in (TARGET, np.arange(K), np.array([0])):
@@ -114,10 +114,10 @@ def test_steps_are_those_of_the_sweep(family):
         matrix = (torch.eye(case.length) + torch.einsum("h,hij->ij", w[layer], A[layer])) / (1 + w[layer].sum())
         matrix = matrix.numpy()
         mass, values = np.array([0.1, 0.4, 0.2, 0.3]), np.array([0.2, 1.0, 0.0, 0.5, 0.3, 0.7])
-        np.testing.assert_allclose(steps.onward(depth, positions, mass), mass @ matrix[positions], rtol=0, atol=2e-6)
-        got = steps.back(depth, positions, below, values)
+        np.testing.assert_allclose(steps.push_down(depth, positions, mass), mass @ matrix[positions], rtol=0, atol=2e-6)
+        got = steps.pull_up(depth, positions, below, values)
         np.testing.assert_allclose(got, matrix[np.ix_(positions, below)] @ values, rtol=0, atol=2e-6)
-        split, heads = steps.split(depth, positions, below)
+        split, heads = steps.split_links(depth, positions, below)
         np.testing.assert_allclose(split.sum(0), matrix[np.ix_(positions, below)], rtol=0, atol=2e-6)
         for part, head in zip(split[1:], heads, strict=True):
             alone = w[layer, head] * A[layer, head] / (1 + w[layer].sum())
@@ -141,14 +141,14 @@ def test_the_flow_of_a_question_starts_there_too(weights):
     question = np.array([50, 51, 53])
     flow = case.recording.flow(case.ids, weights=weights, question=torch.from_numpy(question))
     wanted = float(flow.scores[[1, 4]].double().mean(0)[TARGET].sum())
-    given = start_row([K, K + 3], case.length, question, 0.5)
+    given = mean_start_row([K, K + 3], case.length, question, 0.5)
     found = trace(case.recording, given, TARGET, weights, exact=wanted, extent=Extent(**EVERY))
     assert found.mass == pytest.approx(wanted, abs=2e-6)
     assert {node.position for node in found.levels[0]} == {50, 51, 53, K, K + 3}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_said_of_a_drawn_network_is_true(family):
+def test_the_masses_of_a_drawn_network_are_exact(family):
     """Every route through the drawn edges, multiplied out with the model's own attention."""
     case = recorded(family)
     weights = HeadWeights(MEAN)
@@ -194,7 +194,7 @@ def test_the_kept_share_is_reached_where_there_are_nodes_enough():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_narrow_search_still_finds_routes_to_a_far_sentence(family):
+def test_a_narrow_search_still_finds_paths_to_a_far_sentence(family):
     case = recorded(family)
     exactly = run(case, nodes=8, keep=0.9)
     narrow = run(case, nodes=8, keep=0.9, wide=16)
@@ -232,15 +232,15 @@ def test_the_best_paths_of_a_network_by_trying_all():
             routes[ids] = mass
     first = np.cumsum([0, *sizes])
     for count in (1, 7, 1000):
-        found = best_paths(network, first, count)
+        found = find_best_paths(network, first, count)
         assert [mass for mass, _ in found] == pytest.approx(sorted(routes.values(), reverse=True)[:count])
         for mass, ids in found:
             assert routes[tuple(i - start for i, start in zip(ids, first))] == pytest.approx(mass)  # noqa: B905
     assert network.total == pytest.approx(sum(routes.values()))
-    thinner = network.pruned(0.2, 1000)
+    thinner = network.prune(0.2, 1000)
     assert (1 - 0.2) * network.total <= thinner.total < network.total
     for most in (1, 9):
-        few = network.pruned(0, most)
+        few = network.prune(0, most)
         assert max(routes.values()) <= few.total * (1 + 1e-12) < network.total
         assert sum(int((link > 0).sum()) for link in few.links) <= most + len(links)  # and the best path
 
@@ -268,7 +268,7 @@ def test_nothing_reaches_the_target():
     assert len(found.levels) == len(found.layers) == len(chunked) + 1
 
 
-def test_arguments_that_cannot_be_used():
+def test_invalid_arguments_are_refused():
     case = recorded("llama", heads=weights_of())
     given, mine = start(case), HeadWeights(weights_of())
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from dense_attention import ANSWER, K, recorded, weights_of
 from fastapi import APIRouter, FastAPI
-from live_views_dense import ANSWER, K, recorded, weights_of
 from safetensors.numpy import load
 from starlette.testclient import TestClient
 
@@ -22,10 +22,10 @@ from attributor._text.segments import Segment
 from attributor.web.http import errors
 from attributor.web.http.errors import ApiError
 from attributor.web.live import tiles, views
-from attributor.web.live.attention import chosen_rows
-from attributor.web.live.runs import Run, RunStore, Shared
-from attributor.web.live.view_queue import in_turn
-from attributor.web.live.views import router
+from attributor.web.live.attention import choose_rows
+from attributor.web.live.runs import LiveRun, RunStore, SharedRecording
+from attributor.web.live.view_queue import run_in_turn
+from attributor.web.live.views import create_router
 
 # 60 tokens of 3 characters; tokens 9 and 10 share theirs, so that there are 59 units
 SPANS = np.stack([np.arange(K) * 3, np.arange(K) * 3 + 3], 1)
@@ -46,7 +46,7 @@ def texted(flow):
     )
 
 
-class Door:
+class ViewClient:
     """The routes over a store with one run, and the matrices that its answers must agree with."""
 
     def __init__(self, family="llama", weights=None, question=None):
@@ -54,7 +54,7 @@ class Door:
         self.case = recorded(family, heads=torch.ones(4, 4))
         asked = None if question is None else torch.tensor(question)
         flow = texted(self.case.recording.flow(self.case.ids, weights=self.weights, question=asked))
-        self.run = Run(
+        self.run = LiveRun(
             title="a run",
             model="tiny",
             flow=flow,
@@ -62,14 +62,14 @@ class Door:
             weights=self.weights,
             weights_name="mean",
             question=asked,
-            shared=Shared(self.case.recording, TokenSequence(self.case.ids, K), self.case.recording.nbytes),
+            shared=SharedRecording(self.case.recording, TokenSequence(self.case.ids, K), self.case.recording.nbytes),
         )
         self.live = SimpleNamespace(runs=RunStore(1 << 30), compute=threading.Lock())
         self.live.runs.add(self.run)
         app = FastAPI()
-        errors.register(app)
+        errors.add_error_handlers(app)
         api = APIRouter(prefix="/api")
-        api.include_router(router(self.live))
+        api.include_router(create_router(self.live))
         app.include_router(api)
         self.app = app
         self.client = TestClient(app, raise_server_exceptions=False)
@@ -86,13 +86,13 @@ class Door:
 
 
 @pytest.fixture(scope="module")
-def door():
-    return Door()
+def client():
+    return ViewClient()
 
 
-def test_heads(door):
-    got = door.tensors("heads", start=2, stop=5, unit_start=8, unit_stop=12)
-    P = door.case.attentions[:, :, K + 1 : K + 4]
+def test_heads(client):
+    got = client.tensors("heads", start=2, stop=5, unit_start=8, unit_stop=12)
+    P = client.case.attentions[:, :, K + 1 : K + 4]
     assert {name: array.dtype for name, array in got.items()} == {
         **dict.fromkeys(("mass", "entropy", "sink", "distance", "weight"), np.dtype("f4")),
         **dict.fromkeys(("rows", "rows_used"), np.dtype("i4")),
@@ -104,28 +104,28 @@ def test_heads(door):
     assert got["rows_used"].tolist() == [3]
 
 
-def test_without_a_selection_it_is_the_whole_answer_and_the_whole_prompt(door):
-    got = door.tensors("heads")
-    P = door.case.attentions[:, :, K - 1 :]
+def test_without_a_selection_it_is_the_whole_answer_and_the_whole_prompt(client):
+    got = client.tensors("heads")
+    P = client.case.attentions[:, :, K - 1 :]
     np.testing.assert_allclose(got["mass"], P[..., :K].sum(-1).mean(-1), rtol=0, atol=2e-6)
     assert got["rows"].tolist() == list(range(ANSWER))
-    one_sided = door.tensors("heads", unit_start=50)
+    one_sided = client.tensors("heads", unit_start=50)
     np.testing.assert_allclose(one_sided["mass"], P[..., 51:K].sum(-1).mean(-1), rtol=0, atol=2e-6)
 
 
-def test_many_rows_are_thinned(door, monkeypatch):
-    monkeypatch.setattr(views, "chosen_rows", lambda start, stop, most: chosen_rows(start, stop, min(4, most)))
-    got = door.tensors("heads", start=0, stop=ANSWER)
+def test_many_rows_are_thinned(client, monkeypatch):
+    monkeypatch.setattr(views, "choose_rows", lambda start, stop, most: choose_rows(start, stop, min(4, most)))
+    got = client.tensors("heads", start=0, stop=ANSWER)
     assert got["rows_used"].tolist() == [4]
     assert got["rows"].tolist() == [0, 4, 7, 11]
     np.testing.assert_allclose(
-        got["sink"], door.case.attentions[:, :, [K - 1, K + 3, K + 6, K + 10], 0].mean(-1), rtol=0, atol=2e-6
+        got["sink"], client.case.attentions[:, :, [K - 1, K + 3, K + 6, K + 10], 0].mean(-1), rtol=0, atol=2e-6
     )
 
 
-def test_layer(door):
-    got = door.tensors("layer", layer=2, heads="3,1", start=4, stop=6, limit=10_000, unit_start=5, unit_stop=20)
-    P = door.case.attentions[2]
+def test_layer(client):
+    got = client.tensors("layer", layer=2, heads="3,1", start=4, stop=6, limit=10_000, unit_start=5, unit_stop=20)
+    P = client.case.attentions[2]
     for query, key, head, mass in zip(got["query"], got["key"], got["head"], got["mass"], strict=True):
         assert query in (4, 5)
         assert mass == pytest.approx(float(P[head, K - 1 + query, np.flatnonzero(key == UNIT_OF)].sum()), abs=2e-6)
@@ -139,12 +139,12 @@ def test_layer(door):
 
 @pytest.mark.parametrize("family", ["llama", "gpt_oss"])
 def test_trace(family):
-    door = Door(family, HeadWeights(weights_of()))
-    answer = door.get("trace", start=3, stop=6, unit_start=8, unit_stop=14, keep=1, nodes=64)
+    client = ViewClient(family, HeadWeights(weights_of()))
+    answer = client.get("trace", start=3, stop=6, unit_start=8, unit_stop=14, keep=1, nodes=64)
     assert answer.status_code == 200, answer.text
     got = answer.json()
     tokens = np.flatnonzero((UNIT_OF >= 8) & (UNIT_OF < 14))
-    exact = float(door.run.flow.scores[3:6].double().mean(0)[tokens].sum())
+    exact = float(client.run.flow.scores[3:6].double().mean(0)[tokens].sum())
     assert got["exact"] == pytest.approx(exact)
     assert got["shown"] > 0.98
     assert got["rows"] == [3, 4, 5]
@@ -165,34 +165,34 @@ def test_trace(family):
     for path in got["paths"]:
         assert path["share"] == pytest.approx(path["mass"] / exact)
         assert len(path["nodes"]) == 4
-    few = door.get("trace", start=3, stop=6, unit_start=8, unit_stop=14, nodes=6).json()
+    few = client.get("trace", start=3, stop=6, unit_start=8, unit_stop=14, nodes=6).json()
     assert max(len(level["nodes"]) for level in few["levels"]) <= 6
     assert 0 < few["shown"] < got["shown"]
     assert few["rows"] == [3, 4, 5]
-    assert door.get("trace", nodes=6).json()["rows"] == [0, 6, 11]  # half of the nodes
+    assert client.get("trace", nodes=6).json()["rows"] == [0, 6, 11]  # half of the nodes
 
 
 def test_a_trace_begins_on_the_question_where_the_flow_does():
-    door = Door(weights=HeadWeights(torch.full((4, 4), 0.25), question=0.5), question=[40, 41, 44])
-    got = door.get("trace", start=1, stop=2, keep=1, nodes=64).json()
+    client = ViewClient(weights=HeadWeights(torch.full((4, 4), 0.25), question=0.5), question=[40, 41, 44])
+    got = client.get("trace", start=1, stop=2, keep=1, nodes=64).json()
     assert {node["position"] for node in got["levels"][0]["nodes"]} == {40, 41, 44, K}
-    assert got["exact"] == pytest.approx(float(door.run.flow.scores[1].sum()))
+    assert got["exact"] == pytest.approx(float(client.run.flow.scores[1].sum()))
     assert got["shown"] == pytest.approx(1, abs=1e-5)
 
 
 def test_a_flow_that_is_not_normalised_has_the_same_trace():
-    door, other = Door(), Door()
+    client, other = ViewClient(), ViewClient()
     other.run.flow = texted(other.case.recording.flow(other.case.ids, weights=other.weights, normalize=False))
-    got, wanted = (one.get("trace", start=1, stop=2).json() for one in (other, door))
+    got, wanted = (one.get("trace", start=1, stop=2).json() for one in (other, client))
     assert got["exact"] == pytest.approx(wanted["exact"], rel=1e-5)
     assert got["shown"] == pytest.approx(wanted["shown"], rel=1e-5)
 
 
-def test_tiles(door):
-    assert door.get("tiles", layer=0, head=1).json() == {"tokens": K + ANSWER - 1, "size": 256, "levels": 1}
-    got = door.tensors("tile", layer=3, head=1, level=0, row=0, col=0)
+def test_tiles(client):
+    assert client.get("tiles", layer=0, head=1).json() == {"tokens": K + ANSWER - 1, "size": 256, "levels": 1}
+    got = client.tensors("tile", layer=3, head=1, level=0, row=0, col=0)
     P = np.zeros((256, 256))
-    P[: door.case.length, : door.case.length] = door.case.attentions[3, 1]
+    P[: client.case.length, : client.case.length] = client.case.attentions[3, 1]
     assert got["every"].tolist() == [1]
     assert got["max"].dtype == np.uint8
     for name, scale in zip(("max", "mean"), got["scale"], strict=True):
@@ -200,27 +200,27 @@ def test_tiles(door):
 
 
 def test_tiles_are_computed_once(monkeypatch):
-    door, calls = Door(), []
-    original = tiles.tile
-    monkeypatch.setattr(tiles, "tile", lambda *args, **options: calls.append(args) or original(*args, **options))
+    client, calls = ViewClient(), []
+    original = tiles.compute_tile
+    monkeypatch.setattr(tiles, "compute_tile", lambda *args, **more: calls.append(args) or original(*args, **more))
     place = {"layer": 0, "head": 0, "level": 0, "row": 0, "col": 0}
-    first = door.get("tile", **place)
-    assert door.get("tile", **place).content == first.content
+    first = client.get("tile", **place)
+    assert client.get("tile", **place).content == first.content
     assert len(calls) == 1
-    door.get("tile", **{**place, "head": 1})
+    client.get("tile", **{**place, "head": 1})
     assert len(calls) == 2
 
 
 @pytest.mark.parametrize("what", ["heads", "layer", "trace", "tiles", "tile"])
-def test_a_recording_that_was_given_up(what):
-    door = Door()
+def test_a_dropped_recording_is_409(what):
+    client = ViewClient()
     query = {"layer": 0, "heads": "0", "head": 0, "level": 0, "row": 0, "col": 0}
-    assert door.get(what, **query).status_code == 200
-    door.run.shared = None
-    answer = door.get(what, **query)
+    assert client.get(what, **query).status_code == 200
+    client.run.shared = None
+    answer = client.get(what, **query)
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "recording_gone"
-    assert door.get(what, flow="nothing", **query).status_code == 404
+    assert client.get(what, flow="nothing", **query).status_code == 404
 
 
 REFUSED = [
@@ -252,27 +252,28 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("what", "query", "sentence"), REFUSED)
-def test_requests_that_are_refused(door, what, query, sentence):
-    answer = door.get(what, **query)
+def test_invalid_requests_are_refused(client, what, query, sentence):
+    answer = client.get(what, **query)
     assert answer.status_code == 422, answer.text
     assert sentence in answer.json()["error"]["message"]
-    assert not door.live.compute.locked()
+    assert not client.live.compute.locked()
 
 
 def test_a_head_that_was_not_recorded():
-    door = Door()
-    door.run.shared = Shared(recorded("llama", heads=weights_of()).recording, TokenSequence(door.case.ids, K), 0)
-    assert np.isnan(door.tensors("heads")["mass"][2]).all()
-    answer = door.get("layer", layer=1, heads="0,2")
+    client = ViewClient()
+    some_heads = recorded("llama", heads=weights_of()).recording
+    client.run.shared = SharedRecording(some_heads, TokenSequence(client.case.ids, K), 0)
+    assert np.isnan(client.tensors("heads")["mass"][2]).all()
+    answer = client.get("layer", layer=1, heads="0,2")
     assert answer.status_code == 409
     assert "heads [2] of layer 1 were not recorded" in answer.json()["error"]["message"]
 
 
-def test_the_description_names_what_is_sent(door):
-    schema = door.app.openapi()
+def test_the_description_names_what_is_sent(client):
+    schema = client.app.openapi()
     edge = schema["components"]["schemas"]["TraceEdge"]["properties"]
     assert {"from", "to", "mass", "head", "heads"} == set(edge)
-    assert "NaN" not in json.dumps(door.get("trace", nodes=2).json())
+    assert "NaN" not in json.dumps(client.get("trace", nodes=2).json())
 
 
 def waiting(gone=lambda: False):
@@ -284,7 +285,7 @@ def waiting(gone=lambda: False):
     return SimpleNamespace(is_disconnected=is_disconnected)
 
 
-def test_work_ends_when_nobody_waits():
+def test_work_is_cancelled_when_the_client_disconnects():
     lock, steps = threading.Lock(), []
 
     def work(check):
@@ -295,17 +296,17 @@ def test_work_ends_when_nobody_waits():
 
     began = time.monotonic()
     with pytest.raises(ApiError, match="went on"):
-        asyncio.run(in_turn(lock, waiting(lambda: len(steps) > 5), work))
+        asyncio.run(run_in_turn(lock, waiting(lambda: len(steps) > 5), work))
     assert time.monotonic() - began < 5, "it went on to its end"
     assert 5 < len(steps) < 500
     assert not lock.locked()
 
 
-def test_who_stops_waiting_never_begins():
+def test_a_client_that_left_the_queue_never_starts():
     lock, polls = threading.Lock(), count()
     lock.acquire()
     with pytest.raises(ApiError, match="went on"):
-        asyncio.run(in_turn(lock, waiting(lambda: next(polls) > 2), lambda check: pytest.fail("it began")))
+        asyncio.run(run_in_turn(lock, waiting(lambda: next(polls) > 2), lambda check: pytest.fail("it began")))
     assert lock.locked()
 
 
@@ -320,28 +321,28 @@ def test_one_at_a_time_and_waiting_takes_no_thread():
         return len(most)
 
     async def many():
-        return await asyncio.gather(*(in_turn(lock, waiting(), work) for _ in range(30)))
+        return await asyncio.gather(*(run_in_turn(lock, waiting(), work) for _ in range(30)))
 
     assert sorted(asyncio.run(many())) == list(range(1, 31))
     assert max(count for count, _ in most) == 1
     assert max(threads for _, threads in most) < 20
 
 
-def test_failures_let_the_next_one_in():
+def test_a_failure_releases_the_queue():
     lock = threading.Lock()
 
     def fail(error):
         raise error
 
     with pytest.raises(ApiError) as found:
-        asyncio.run(in_turn(lock, waiting(), lambda check: fail(InputError("no such thing"))))
+        asyncio.run(run_in_turn(lock, waiting(), lambda check: fail(InputError("no such thing"))))
     assert (found.value.status, found.value.message) == (422, "no such thing")
     for full in (MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")):
         with pytest.raises(ApiError, match="memory ran out") as found:
-            asyncio.run(in_turn(lock, waiting(), lambda check, full=full: fail(full)))
+            asyncio.run(run_in_turn(lock, waiting(), lambda check, full=full: fail(full)))
         assert found.value.status == 507
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(in_turn(lock, waiting(), lambda check: fail(ZeroDivisionError())))
+        asyncio.run(run_in_turn(lock, waiting(), lambda check: fail(ZeroDivisionError())))
     with pytest.raises(RuntimeError, match="no memory in this"):
-        asyncio.run(in_turn(lock, waiting(), lambda check: fail(RuntimeError("no memory in this"))))
-    assert asyncio.run(in_turn(lock, waiting(), lambda check: "fine")) == "fine"
+        asyncio.run(run_in_turn(lock, waiting(), lambda check: fail(RuntimeError("no memory in this"))))
+    assert asyncio.run(run_in_turn(lock, waiting(), lambda check: "fine")) == "fine"

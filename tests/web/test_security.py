@@ -254,7 +254,7 @@ def test_an_endless_body_is_refused_while_it_is_sent(echoing):
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "0x10", "99999999999999999999999", "1, 2", "+5", "five", "5 5"])
-def test_a_content_length_that_is_no_number_is_refused(echoing, length):
+def test_a_content_length_that_is_not_a_number_is_refused(echoing, length):
     assert code(post(echoing, b"{}", f"Content-Length: {length}"))[0] in (400, 413)
 
 
@@ -288,11 +288,11 @@ def test_json_that_is_nested_too_deeply_is_refused(echoing):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b"nul", b'"x"'])
-def test_a_body_that_is_no_object_of_json_is_refused(echoing, body):
+def test_a_body_that_is_not_a_json_object_is_refused(echoing, body):
     assert 400 <= post(echoing, body)[0] < 500
 
 
-def test_what_is_no_http_is_answered_with_the_headers_too(served):
+def test_malformed_http_is_answered_with_the_security_headers(served):
     for data in ("hello\r\n\r\n", "GET / HTTP/x\r\n\r\n", "\x16\x03\x01\x02\x00", "GET /\x01 HTTP/1.1\r\n\r\n\r\n"):
         found = served.raw(data + "\r\n\r\n")
         assert code(found) == (400, "bad_request")

@@ -162,14 +162,14 @@ def taken(host="127.0.0.1", port=0):
         yield other.getsockname()[1]
 
 
-def test_a_port_that_is_taken_is_said_where_it_was_asked_for():
+def test_a_taken_port_is_an_error_with_port():
     with taken() as port:
         result = run("explore", "--port", port, "--no-browser")
         assert result.exit_code == 1
         assert f"port {port} is taken by another program; --port {port + 1} may be free" in result.stderr
 
 
-def test_the_next_free_port_is_found_where_none_was_asked_for(monkeypatch):
+def test_the_next_free_port_is_used_without_port(monkeypatch):
     with taken() as port:
         monkeypatch.setattr(start, "PORT", port)
         found, sockets = start.bind("localhost", None)
@@ -181,7 +181,7 @@ def test_the_next_free_port_is_found_where_none_was_asked_for(monkeypatch):
             start.bind("localhost", None)
 
 
-def test_localhost_is_ours_on_both_of_its_addresses():
+def test_localhost_is_bound_on_both_addresses():
     with taken("::1") as port:  # a browser would try it first, and find the other program
         with pytest.raises(InputError, match=f"port {port} is taken"):
             start.bind("localhost", port)
@@ -193,8 +193,8 @@ def test_localhost_is_ours_on_both_of_its_addresses():
                 pass
 
 
-def test_a_machine_without_ipv6_does_with_one_address(monkeypatch):
-    listening = start._listening
+def test_a_machine_without_ipv6_binds_one_address(monkeypatch):
+    listening = start._listen
 
     def only_four(made, address):
         if made.family == socket.AF_INET6:
@@ -202,7 +202,7 @@ def test_a_machine_without_ipv6_does_with_one_address(monkeypatch):
             raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
         return listening(made, address)
 
-    monkeypatch.setattr(start, "_listening", only_four)
+    monkeypatch.setattr(start, "_listen", only_four)
     _, sockets = start.bind("localhost", 0)
     assert [one.family for one in sockets] == [socket.AF_INET]
     sockets[0].close()
@@ -211,18 +211,18 @@ def test_a_machine_without_ipv6_does_with_one_address(monkeypatch):
 @pytest.mark.parametrize(
     "host", ["192.0.2.1", "no-such-host.invalid", "1.2.3.4.5", "http://localhost", "a..b", "a" * 64]
 )
-def test_a_host_that_is_not_this_machine_is_said(host):
+def test_a_host_of_another_machine_is_refused(host):
     result = run("explore", "--host", host, "--port", "0", "--no-browser")
     assert result.exit_code == 1
     assert "is no address of this machine" in result.stderr
 
 
-def test_a_port_that_needs_rights_is_said(monkeypatch):
+def test_a_privileged_port_is_refused(monkeypatch):
     def refused(made, address):
         made.close()
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(start, "_listening", refused)
+    monkeypatch.setattr(start, "_listen", refused)
     result = run("explore", "--port", "80", "--no-browser")
     assert result.exit_code == 1
     assert "port 80 needs the rights of an administrator" in result.stderr
@@ -300,7 +300,7 @@ def test_the_browser_is_opened_where_there_is_a_screen(monkeypatch, screen, trie
 
 
 @pytest.mark.parametrize("command", ["explore", "serve"])
-def test_what_is_missing_without_the_extra(monkeypatch, command):
+def test_missing_packages_of_the_extra_are_named(monkeypatch, command):
     monkeypatch.setattr("attributor.cli.web.find_spec", lambda name: None)
     result = run(command, "--no-browser")
     assert result.exit_code == 1
@@ -326,7 +326,7 @@ def test_serve_gives_its_options_to_the_live_service(serving, monkeypatch):
             made.append(settings)
             self.closed = 0
 
-        find = staticmethod(lambda flow: None)
+        get_view = staticmethod(lambda flow: None)
 
         def start(self):
             made.append("started")
@@ -334,13 +334,13 @@ def test_serve_gives_its_options_to_the_live_service(serving, monkeypatch):
         def close(self):
             made.append("closed")
 
-    monkeypatch.setattr(live, "Live", Fake)
+    monkeypatch.setattr(live, "LiveService", Fake)
     options = ["--model", "a/b", "--dtype", "bfloat16", "--device-map", "auto", "--max-tokens", "4096"]
     options += ["--revision", "main", "--trust-remote-code", "--memory-budget", "1.5", "--port", "0"]
     result = run("serve", *options)
     assert (result.exit_code, result.stderr) == (130, "")
     assert result.stdout.startswith("attributor serve: http://localhost:")
-    assert made[0] == service.Settings(
+    assert made[0] == service.ServerSettings(
         model="a/b", dtype="bfloat16", device_map="auto", max_tokens=4096, revision="main", trust_remote_code=True,
         memory_budget=1_500_000_000,
     )  # fmt: skip
@@ -348,13 +348,13 @@ def test_serve_gives_its_options_to_the_live_service(serving, monkeypatch):
     assert serving["ending"] is not None
 
 
-def test_serve_says_at_once_what_it_refuses(serving, monkeypatch):
+def test_serve_refuses_a_bad_model_at_once(serving, monkeypatch):
     from attributor.web.live import service
 
     def refuse(self):
         raise ApiError(400, "invalid_device_map", "device_map 'moon' is none of cpu, auto")
 
-    monkeypatch.setattr(service.Live, "start", refuse)
+    monkeypatch.setattr(service.LiveService, "start", refuse)
     result = run("serve", "--model", "x/y", "--device-map", "moon", "--port", "0")
     assert (result.exit_code, result.stderr) == (1, "error: device_map 'moon' is none of cpu, auto\n")
     assert "sockets" not in serving

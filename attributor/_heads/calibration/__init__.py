@@ -1,4 +1,4 @@
-"""Finding the heads of a model that look facts up, on generated prompts; see docs/weights.md."""
+"""Find the retrieval heads of a model on generated prompts; see docs/weights.md."""
 
 from attributor._heads.calibration.calibrate import calibrate
 

@@ -1,4 +1,4 @@
-"""The heads that were found in models that none are shipped for: found once, kept in the user's cache folder."""
+"""Calibrate models without shipped heads once, and keep their heads in the user's cache folder."""
 
 import contextlib
 import json
@@ -14,21 +14,21 @@ from attributor import _models
 from attributor._errors import FileFormatError, InputError, OutputError, UnsupportedModelError
 from attributor._heads.calibration.calibrate import COUNT, calibrate
 from attributor._heads.calibration.head_scores import Progress
-from attributor._heads.calibration.model_digest import identity
-from attributor._heads.calibration.progress_bar import Bar
+from attributor._heads.calibration.model_digest import model_digest
+from attributor._heads.calibration.progress_bar import ProgressBar
 from attributor._heads.weights import Weights
-from attributor._models import cache_folder, model_id, quiet
+from attributor._models import cache_folder, model_id, silence_transformers
 from attributor._record import check_decoder, check_recordable
 
-__all__ = ["cache_path", "cached_weights", "keep"]
+__all__ = ["cache_path", "cached_weights", "save_weights"]
 
 log = logging.getLogger("attributor")
-_found: dict[str, Weights] = {}  # of this process, by identity: also where the folder cannot be written to
+_weights_by_digest: dict[str, Weights] = {}  # of this process, also where the folder cannot be written to
 
 
 def cache_path(model: Any) -> Path:
     """Where the heads of this model are kept."""
-    return _path(model, identity(model))
+    return _path(model, model_digest(model))
 
 
 def _path(model: Any, key: str) -> Path:
@@ -52,25 +52,25 @@ def cached_weights(model: Any, tokenizer: Any = None, *, progress: Progress | No
         UnsupportedModelError: attention that cannot be recorded.
     """
     check_decoder(model)
-    key = identity(model)
-    if key in _found:
-        return _found[key]
+    key = model_digest(model)
+    if key in _weights_by_digest:
+        return _weights_by_digest[key]
     path = _path(model, key)
     weights = _load(path)
     if weights is None:
-        _check(model)
-        tokenizer = _tokenizer(model) if tokenizer is None else tokenizer
-        with _alone(path) as kept:
-            weights = _load(path) if kept else None  # another process was first
+        _check_recordable(model)
+        tokenizer = _load_tokenizer(model) if tokenizer is None else tokenizer
+        with _lock(path) as can_save:
+            weights = _load(path) if can_save else None  # another process was first
             if weights is None:
-                weights = _find(model, tokenizer, path if kept else None, progress)
-                if kept:
-                    _try_to_keep(weights, path)
-    _found[key] = weights
+                weights = _calibrate(model, tokenizer, path if can_save else None, progress)
+                if can_save:
+                    _try_to_save(weights, path)
+    _weights_by_digest[key] = weights
     return weights
 
 
-def _check(model: Any) -> None:
+def _check_recordable(model: Any) -> None:
     try:
         check_recordable(model)
     except UnsupportedModelError as error:
@@ -79,7 +79,7 @@ def _check(model: Any) -> None:
         ) from error
 
 
-def keep(weights: Weights, path: Path) -> None:
+def save_weights(weights: Weights, path: Path) -> None:
     """Save weights, in a folder that is made where there is none.
 
     Raises:
@@ -102,15 +102,15 @@ def _load(path: Path) -> Weights | None:
         return None
 
 
-def _try_to_keep(weights: Weights, path: Path) -> None:
+def _try_to_save(weights: Weights, path: Path) -> None:
     try:
-        keep(weights, path)
+        save_weights(weights, path)
     except OutputError as error:
         log.warning("the heads that were found are not kept: %s", error)
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[bool]:
+def _lock(path: Path) -> Iterator[bool]:
     """Hold the lock of `path`; False where the folder cannot be written to, so that nothing can be kept."""
     lock = FileLock(path.with_suffix(".lock"))
     try:
@@ -135,9 +135,9 @@ def _alone(path: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _find(model: Any, tokenizer: Any, path: Path | None, progress: Progress | None) -> Weights:
+def _calibrate(model: Any, tokenizer: Any, path: Path | None, progress: Progress | None) -> Weights:
     name = model_id(model) or type(model).__name__
-    with Bar(f"Finding the heads of {name} that retrieve", delay=2.0) as bar:
+    with ProgressBar(f"Finding the heads of {name} that retrieve", delay=2.0) as bar:
         if progress is None and not bar.shown:
             log.warning(
                 "finding the heads of %s that retrieve, once, by having it read %d generated prompts%s",
@@ -158,7 +158,7 @@ def _find(model: Any, tokenizer: Any, path: Path | None, progress: Progress | No
     return weights
 
 
-def _tokenizer(model: Any) -> Any:
+def _load_tokenizer(model: Any) -> Any:
     """The tokenizer that lies where the model was loaded from, by the rules of `load_model`."""
     from transformers import AutoTokenizer
 
@@ -167,9 +167,9 @@ def _tokenizer(model: Any) -> Any:
     try:
         if not name:
             raise InputError("the model was not loaded from anywhere")
-        place = _models.locate(name, revision, False)
+        place = _models.locate_model(name, revision, False)
         options = {"revision": revision} if revision else {}
-        with quiet():
+        with silence_transformers():
             return AutoTokenizer.from_pretrained(place.target, local_files_only=not place.network, **options)
     except Exception as error:  # transformers raises many kinds where there is no tokenizer
         raise InputError(

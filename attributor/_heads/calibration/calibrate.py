@@ -1,18 +1,18 @@
-"""calibrate(): which heads of a model retrieve, found on prompts that are made up here."""
+"""calibrate() finds the retrieval heads of a model on generated prompts."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from attributor._errors import InputError
-from attributor._heads.calibration.choose import choose
-from attributor._heads.calibration.head_scores import HeadScores, Progress, head_scores
+from attributor._heads.calibration.choose import choose_heads
+from attributor._heads.calibration.head_scores import HeadScores, Progress, score_heads
 from attributor._heads.calibration.layout import lay_out
 from attributor._heads.calibration.prompts import MOST, STANDARD, Case, make_cases
 from attributor._heads.weights import Weights
 from attributor._models import window_of
 from attributor._record import check_decoder, check_recordable
 
-__all__ = ["COUNT", "SEED", "calibrate", "measure"]
+__all__ = ["COUNT", "SEED", "calibrate", "measure_heads"]
 
 COUNT, SEED = 24, 0
 SIZES = (MOST, 6, 4, 2)  # documents a prompt, for windows that are too short for ten
@@ -43,10 +43,10 @@ def calibrate(
         InputError: a model whose window is too short for any prompt, or a count below 1.
         UnsupportedModelError: attention that cannot be recorded.
     """
-    return choose(measure(model, tokenizer, count=count, seed=seed, progress=progress))
+    return choose_heads(measure_heads(model, tokenizer, count=count, seed=seed, progress=progress))
 
 
-def measure(
+def measure_heads(
     model: Any,
     tokenizer: Any,
     *,
@@ -58,13 +58,13 @@ def measure(
     """The scores of all heads on `count` cases, of as many documents as the model has room for."""
     check_decoder(model)
     check_recordable(model)
-    cases = _fitting(model, tokenizer, count, seed, kinds)
-    scores = head_scores(model, tokenizer, cases, progress)
+    cases = _make_fitting_cases(model, tokenizer, count, seed, kinds)
+    scores = score_heads(model, tokenizer, cases, progress)
     scores.meta.update(seed=str(seed), prompts=str(count), documents=str(len(cases[0].documents)))
     return scores
 
 
-def _fitting(model: Any, tokenizer: Any, count: int, seed: int, kinds: Sequence[str]) -> list[Case]:
+def _make_fitting_cases(model: Any, tokenizer: Any, count: int, seed: int, kinds: Sequence[str]) -> list[Case]:
     limit = window_of(model)
     longest = 0
     for documents in SIZES:

@@ -1,4 +1,4 @@
-"""From the scores of all heads to the weights of a few."""
+"""Choose the best heads by their scores and give them weights."""
 
 import json
 
@@ -8,13 +8,13 @@ from attributor._errors import InputError
 from attributor._heads.calibration.head_scores import QUESTION, HeadScores
 from attributor._heads.weights import Weights
 
-__all__ = ["HEADS", "check_heads", "choose", "ranked"]
+__all__ = ["DEFAULT_HEAD_COUNT", "check_head_count", "choose_heads", "rank_heads"]
 
-HEADS = 4
-WEIGHT = 1 / 16  # of each head against the residual's 1: with more, the flow mixes sentences, and finds fewer
+DEFAULT_HEAD_COUNT = 4
+WEIGHT_PER_HEAD = 1 / 16  # of each head against the residual's 1: with more, the flow mixes sentences, and finds fewer
 
 
-def ranked(scores: HeadScores) -> list[tuple[int, int, float]]:
+def rank_heads(scores: HeadScores) -> list[tuple[int, int, float]]:
     """All heads, best first: (layer, head, ap), the ap a mean over kinds of cases; the earlier one of equals."""
     means = scores.mean("ap").nan_to_num(0).flatten()
     order = means.sort(descending=True, stable=True)
@@ -22,20 +22,20 @@ def ranked(scores: HeadScores) -> list[tuple[int, int, float]]:
     return [(i // H, i % H, value) for i, value in zip(order.indices.tolist(), order.values.tolist(), strict=True)]
 
 
-def check_heads(heads: int | None, of: int) -> int:
+def check_head_count(heads: int | None, of: int) -> int:
     """How many heads to take of a model with `of` of them; None: 4, or all of a model with fewer.
 
     Raises:
         InputError: none, or more than there are.
     """
     if heads is None:
-        return min(HEADS, of)
+        return min(DEFAULT_HEAD_COUNT, of)
     if not isinstance(heads, int) or isinstance(heads, bool) or not 1 <= heads <= of:
         raise InputError(f"heads must be a whole number from 1 to {of}, the heads of the model, got {heads!r}")
     return heads
 
 
-def choose(scores: HeadScores, *, heads: int | None = None) -> Weights:
+def choose_heads(scores: HeadScores, *, heads: int | None = None) -> Weights:
     """The best heads, with equal weights, and the share of the question that they were ranked with.
 
     Args:
@@ -46,28 +46,28 @@ def choose(scores: HeadScores, *, heads: int | None = None) -> Weights:
         InputError: fewer than 1 head, or more than there are.
     """
     L, H = scores.shape
-    heads = check_heads(heads, L * H)
-    best = ranked(scores)[:heads]
+    heads = check_head_count(heads, L * H)
+    best = rank_heads(scores)[:heads]
     count = len(scores.kinds)
-    written = {
+    meta = {
         **{name: value for name, value in scores.meta.items() if name != "seconds"},
         "name": "retrieval",
         "rule": f"the {heads} heads with the highest ap, mean over {', '.join(dict.fromkeys(scores.kinds))}; "
-        f"weights add up to {heads * WEIGHT:g}",
+        f"weights add up to {heads * WEIGHT_PER_HEAD:g}",
         "chance": f"{float(scores.chance.mean()):.4f}",
         "heads": json.dumps([[layer, head, round(score, 4)] for layer, head, score in best]),
     }
     many = f"{heads} retrieval heads" if heads > 1 else "1 retrieval head"
     return Weights(
-        _weights((L, H), best),
+        _equal_weights((L, H), best),
         question=QUESTION,
-        note=f"{many} found without labels on {count} synthetic prompts; {WEIGHT:g} each",
-        meta=written,
+        note=f"{many} found without labels on {count} synthetic prompts; {WEIGHT_PER_HEAD:g} each",
+        meta=meta,
     )
 
 
-def _weights(shape: tuple[int, int], best: list[tuple[int, int, float]]) -> torch.Tensor:
-    found = torch.zeros(shape, dtype=torch.float32, device="cpu")
+def _equal_weights(shape: tuple[int, int], best: list[tuple[int, int, float]]) -> torch.Tensor:
+    weights = torch.zeros(shape, dtype=torch.float32, device="cpu")
     for layer, head, _ in best:
-        found[layer, head] = WEIGHT
-    return found
+        weights[layer, head] = WEIGHT_PER_HEAD
+    return weights

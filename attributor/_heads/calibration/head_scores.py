@@ -1,4 +1,4 @@
-"""How well every head of a model finds the sentences that were planted in generated prompts."""
+"""Score every head of a model by how well it finds the sentences planted in generated prompts."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from attributor._checks import check_path
 from attributor._errors import FileFormatError, InputError
 from attributor._heads.calibration.layout import Layout, lay_out
 from attributor._heads.calibration.prompts import Case
-from attributor._heads.calibration.ranking import average_precision, chance, share
+from attributor._heads.calibration.ranking import average_precision, expected_average_precision, planted_share
 from attributor._io import FileKind, read_safetensors, write_atomically
 from attributor._models import model_facts
 from attributor._record import (
@@ -29,7 +29,7 @@ from attributor._record import (
     record_attention,
 )
 
-__all__ = ["QUESTION", "HeadScores", "head_scores"]
+__all__ = ["QUESTION", "HeadScores", "score_heads"]
 
 KIND = FileKind("head scores", "attributor.head_scores", 1, "HeadScores.save(path)")
 QUESTION = 0.5  # the share of the question's rows: 2/3 and 4/5 did as well on HotPotQA's train rows, 1/4 did not
@@ -87,10 +87,10 @@ class HeadScores:
 
     def mean(self, name: str = "ap", kinds: Sequence[str] | None = None) -> Tensor:
         """(..., L, H): the mean over kinds of the mean over their cases, so that every kind counts the same."""
-        found = self.by_kind(name)
-        if lost := set(kinds or ()) - set(found):
-            raise InputError(f"no cases of kind {', '.join(sorted(lost))}; there are {', '.join(found)}")
-        return torch.stack([values for kind, values in found.items() if kinds is None or kind in kinds]).nanmean(0)
+        means = self.by_kind(name)
+        if unknown := set(kinds or ()) - set(means):
+            raise InputError(f"no cases of kind {', '.join(sorted(unknown))}; there are {', '.join(means)}")
+        return torch.stack([values for kind, values in means.items() if kinds is None or kind in kinds]).nanmean(0)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: the tensors by their names; kinds and meta in the metadata.
@@ -98,7 +98,7 @@ class HeadScores:
         Raises:
             OutputError: the file cannot be written.
         """
-        tensors = {name: getattr(self, name).contiguous() for name in _tensors()}
+        tensors = {name: getattr(self, name).contiguous() for name in _tensor_names()}
         metadata = {"format": KIND.format, "version": str(KIND.version), "kinds": json.dumps(self.kinds)}
         metadata["meta"] = json.dumps(self.meta)
         write_atomically(check_path(path), to_bytes(tensors, metadata), what="head scores")
@@ -114,18 +114,18 @@ class HeadScores:
         path = check_path(path)
         arrays, metadata = read_safetensors(path, KIND)
         try:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in _tensors()}
+            tensors = {name: torch.from_numpy(arrays[name]) for name in _tensor_names()}
             return cls(tuple(json.loads(metadata["kinds"])), **tensors, meta=json.loads(metadata["meta"]))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise FileFormatError(f"{path} holds head scores that cannot be used: {reason}") from error
 
 
-def _tensors() -> list[str]:
+def _tensor_names() -> list[str]:
     return [entry.name for entry in fields(HeadScores) if entry.name not in ("kinds", "meta")]
 
 
-def head_scores(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Progress | None = None) -> HeadScores:
+def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Progress | None = None) -> HeadScores:
     """Read every case once, and score every head by the sentences that it looks at: one forward pass a case.
 
     Args:
@@ -146,31 +146,31 @@ def head_scores(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
     layouts = [lay_out(tokenizer, case) for case in cases]
     for layout in layouts:
         check_ids(layout.ids, facts)
-    L, found = facts.layers, []
+    L, scored = facts.layers, []
     for done, layout in enumerate(layouts):
 
-        def tell(_: str, layer: int, __: int, before: int = done * L) -> None:
+        def report(_: str, layer: int, __: int, before: int = done * L) -> None:
             if progress is not None:
                 progress("calibrate", before + layer, len(layouts) * L)
 
-        found.append(_score(layout, *_attention(model, layout, tell)))
+        scored.append(_score(layout, *_attention(model, layout, report)))
     meta = {
         "model": facts.name,
         "tokens": str(sum(layout.ids.numel() for layout in layouts)),
         "seconds": f"{time.perf_counter() - began:.1f}",
         "attributor": version("attributor"),
     }
-    stacked = {name: torch.stack([case[name] for case in found]) for name in _tensors()}
+    stacked = {name: torch.stack([case[name] for case in scored]) for name in _tensor_names()}
     return HeadScores(tuple(case.kind for case in cases), **stacked, meta=meta)
 
 
-def _attention(model: Any, layout: Layout, tell: Progress) -> tuple[Tensor, Tensor | None]:
+def _attention(model: Any, layout: Layout, progress: Progress) -> tuple[Tensor, Tensor | None]:
     """What the mean row pays to each sentence, (2, L, H, S): the answer's, the question's; the later planted one's."""
     L, H = model_facts(model).shape
     groups = [layout.answer, layout.question]
     if len(layout.planted) == 2:
         groups.append((layout.sentence_of == max(layout.planted)).nonzero()[:, 0])
-    with record_attention(model, HeadWeights(torch.full((L, H), 1 / H)), progress=tell) as recording:
+    with record_attention(model, HeadWeights(torch.full((L, H), 1 / H)), progress=progress) as recording:
         forward(model, layout.ids[:-1])
     sums = torch.zeros(len(groups), L, H, layout.sentences + 1)  # the last column: tokens of no sentence
     columns = layout.sentence_of[:-1].where(layout.sentence_of[:-1] >= 0, torch.tensor(layout.sentences))
@@ -191,31 +191,31 @@ def _rows(recording: RecordedAttention, layer: int, head: int, H: int, groups: l
 def _score(layout: Layout, sums: Tensor, later: Tensor | None) -> dict[str, Tensor]:
     """One case's entries of `HeadScores`."""
     S, planted = layout.sentences, list(layout.planted)
-    wanted = _marked(S, planted)
+    is_planted = _mark(S, planted)
     mixed = torch.cat([((1 - QUESTION) * sums[0] + QUESTION * sums[1])[None], sums])
-    ap, mass = average_precision(mixed, wanted), share(mixed, wanted)
+    ap, mass = average_precision(mixed, is_planted), planted_share(mixed, is_planted)
     nothing = torch.full((2, *ap.shape[1:]), torch.nan)
     scored: dict[str, Tensor] = {}
     for i, rows in enumerate(("", "answer_", "question_")):
         scored |= {f"{rows}ap": ap[i], f"{rows}mass": mass[i]}
     scored |= {"hop_ap": nothing, "hop_mass": nothing, "link_ap": nothing[0], "link_mass": nothing[0]}
-    scored |= {"link_from": torch.tensor(0), "chance": torch.tensor(chance(S, len(planted)))}
+    scored |= {"link_from": torch.tensor(0), "chance": torch.tensor(expected_average_precision(S, len(planted)))}
     if later is None:
         return scored
     alone = []
     for hop, other in (planted, planted[::-1]):
-        kept = torch.arange(S) != other
-        alone.append((sums[0][..., kept], _marked(S, [hop])[kept]))
+        is_other = torch.arange(S) != other
+        alone.append((sums[0][..., is_other], _mark(S, [hop])[is_other]))
     last = max(planted)
-    before, first = later[..., :last], _marked(last, [min(planted)])
+    before, first = later[..., :last], _mark(last, [min(planted)])
     return scored | {
         "hop_ap": torch.stack([average_precision(*pair) for pair in alone]),
-        "hop_mass": torch.stack([share(*pair) for pair in alone]),
+        "hop_mass": torch.stack([planted_share(*pair) for pair in alone]),
         "link_ap": average_precision(before, first),
-        "link_mass": share(before, first),
+        "link_mass": planted_share(before, first),
         "link_from": torch.tensor(planted.index(last) + 1),
     }
 
 
-def _marked(S: int, sentences: list[int]) -> Tensor:
+def _mark(S: int, sentences: list[int]) -> Tensor:
     return torch.isin(torch.arange(S), torch.tensor(sentences))

@@ -1,4 +1,4 @@
-"""A case as the model reads it, and which tokens belong to what."""
+"""Tokenise a calibration case and locate its sentences, question and answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,13 +60,13 @@ def lay_out(tokenizer: Any, case: Case) -> Layout:
             numbers[document, number] = len(spans)
             spans.append(Segment(at, at + len(sentence), sentence))
             at += len(sentence) + 1
-    of = torch.full((n,), -1)
-    of[:k] = _which(prompt.offsets, spans)
+    sentence_of = torch.full((n,), -1)
+    sentence_of[:k] = _segment_of(prompt.offsets, spans)
     assert prompt.question is not None
-    question = _which(prompt.offsets, [Segment(*prompt.question, case.question)])
+    question = _segment_of(prompt.offsets, [Segment(*prompt.question, case.question)])
     return Layout(
         ids=torch.cat([prompt.ids, answer]),
-        sentence_of=of,
+        sentence_of=sentence_of,
         answer=torch.arange(k - 1, n - 1),
         question=(question == 0).nonzero()[:, 0],
         planted=tuple(numbers[place] for place in case.planted),
@@ -74,5 +74,5 @@ def lay_out(tokenizer: Any, case: Case) -> Layout:
     )
 
 
-def _which(offsets: Tensor, spans: Sequence[Segment]) -> Tensor:
+def _segment_of(offsets: Tensor, spans: Sequence[Segment]) -> Tensor:
     return torch.from_numpy(assign_tokens(offsets.numpy(), spans))

@@ -1,14 +1,14 @@
-"""A bar for work that may take minutes, which only appears once it has taken a while."""
+"""A progress bar for work that may take minutes; it appears after a delay."""
 
 import sys
 import time
 from typing import Any
 
-__all__ = ["Bar"]
+__all__ = ["ProgressBar"]
 
 
-class Bar:
-    """The callback of `head_scores` as a bar with the time that is left, on stderr where that is a terminal."""
+class ProgressBar:
+    """The callback of `score_heads` as a bar with the time that is left, on stderr where that is a terminal."""
 
     def __init__(self, what: str, *, delay: float = 0.0, shown: bool | None = None) -> None:
         """`delay`: seconds before it appears; `shown`: None asks whether stderr is a terminal."""
@@ -18,7 +18,7 @@ class Bar:
         self._progress: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Questions about invented documents, of which we know which sentence answers them, because we planted it there.
+"""Generate calibration prompts: invented documents, a question, and the planted sentences that answer it.
 
 No data set and no labels: names and facts are drawn from the lists of `words`. Only `random.Random.random` is used,
 whose sequence Python promises to keep, so a seed gives the same prompts everywhere.
@@ -67,10 +67,10 @@ def make_case(kind: str, seed: int, index: int, *, documents: int = MOST) -> Cas
     draw = _Draw(f"attributor {seed} {index}")
     world = _World(draw)
     if kind == "two_hop":
-        return _two_hop(draw, world, documents)
+        return _make_two_hop(draw, world, documents)
     if kind == "comparison":
-        return _comparison(draw, world, documents)
-    return _one(draw, world, kind, documents)
+        return _make_comparison(draw, world, documents)
+    return _make_one_hop(draw, world, kind, documents)
 
 
 class _Draw:
@@ -141,63 +141,66 @@ class _Document:
         order = [order[0], *draw.some(order[1:], len(order) - 1)]  # the filler never comes first
         sentences: list[str] = []
         for fact in order:
-            template = draw.one(kind.fillers if fact is None else fact.said)
+            template = draw.one(kind.fillers if fact is None else fact.statements)
             subject = self.name if not sentences or draw.below(2) else pronoun
             sentence = template.format(s=subject, n=self.name, v="" if fact is None else self.values[fact])
-            sentences.append(_upper(sentence))
-        return (_upper(self.name), tuple(sentences)), order
+            sentences.append(_capitalize(sentence))
+        return (_capitalize(self.name), tuple(sentences)), order
 
 
-def _one(draw: _Draw, world: _World, kind: str, documents: int) -> Case:
+def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case:
     """One sentence answers the question; the other documents say the same of other things."""
     things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all of one kind, or of two
-    asked = draw.one((CODE, MOTTO)) if kind == "copy" else draw.one(KINDS_OF_THING[things[0]].facts)
+    target_fact = draw.one((CODE, MOTTO)) if kind == "copy" else draw.one(KINDS_OF_THING[things[0]].facts)
     made = []
     for number in range(documents):
         document = _Document(world, things[number % len(things)])
         own = KINDS_OF_THING[document.thing].facts
-        needed = [asked] if kind == "copy" or document.thing == things[0] else []
+        needed = [target_fact] if kind == "copy" or document.thing == things[0] else []
         others = [fact for fact in own if fact not in needed]
         document.know(world, needed + draw.some(others, 3 - len(needed)))
         made.append(document)
     target = made[0]
-    question = draw.one(asked.reworded if kind == "paraphrase" else asked.asked).format(n=target.name)
-    return _case(draw, kind, made, [(target, asked)], question, target.values[asked])
+    questions = target_fact.reworded_questions if kind == "paraphrase" else target_fact.questions
+    question = draw.one(questions).format(n=target.name)
+    return _make_case(draw, kind, made, [(target, target_fact)], question, target.values[target_fact])
 
 
-def _two_hop(draw: _Draw, world: _World, documents: int) -> Case:
+def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
     """Half of the documents each lead to one of the other half, and the question names the first of one such pair."""
     bridges = [(thing, fact) for thing, kind in KINDS_OF_THING.items() for fact in kind.facts if fact.bridge]
     source, bridge = draw.one(bridges)
-    asked = draw.one([fact for fact in KINDS_OF_THING[bridge.value].facts if fact is not bridge])
+    target_fact = draw.one([fact for fact in KINDS_OF_THING[bridge.value].facts if fact is not bridge])
     ends = [_Document(world, bridge.value) for _ in range(documents - documents // 2)]
     starts = [_Document(world, source) for _ in range(documents // 2)]
     for start, end in zip(starts, ends, strict=False):
         start.values[bridge] = end.name
     for document in (*starts, *ends):
-        needed = [bridge] if document.values else [asked]
-        others = [fact for fact in KINDS_OF_THING[document.thing].facts if fact not in (bridge, asked)]
+        needed = [bridge] if document.values else [target_fact]
+        others = [fact for fact in KINDS_OF_THING[document.thing].facts if fact not in (bridge, target_fact)]
         document.know(world, needed + draw.some(others, 2))
     start, end = starts[0], ends[0]
-    question = draw.one(asked.asked).format(n=bridge.bridge.format(n=start.name))
-    return _case(draw, "two_hop", starts + ends, [(start, bridge), (end, asked)], question, end.values[asked])
+    question = draw.one(target_fact.questions).format(n=bridge.bridge.format(n=start.name))
+    planted = [(start, bridge), (end, target_fact)]
+    return _make_case(draw, "two_hop", starts + ends, planted, question, end.values[target_fact])
 
 
-def _comparison(draw: _Draw, world: _World, documents: int) -> Case:
+def _make_comparison(draw: _Draw, world: _World, documents: int) -> Case:
     """Two years have to be compared; the one whose name is the answer is planted first."""
     thing = draw.one(list(KINDS_OF_THING))
-    year = next(fact for fact in KINDS_OF_THING[thing].facts if fact.sooner)
+    year = next(fact for fact in KINDS_OF_THING[thing].facts if fact.comparison)
     made = [_Document(world, thing) for _ in range(documents)]
     for document in made:
         others = [fact for fact in KINDS_OF_THING[thing].facts if fact is not year]
         document.know(world, [year, *draw.some(others, 2)])
     pair = sorted(made[:2], key=lambda document: document.values[year])
     a, b = draw.some(pair, 2)
-    question = year.sooner.format(a=a.name, b=b.name)
-    return _case(draw, "comparison", made, [(document, year) for document in pair], question, _upper(pair[0].name))
+    question = year.comparison.format(a=a.name, b=b.name)
+    planted = [(document, year) for document in pair]
+    return _make_case(draw, "comparison", made, planted, question, _capitalize(pair[0].name))
 
 
-def _case(
+def _make_case(
     draw: _Draw,
     kind: str,
     made: list[_Document],
@@ -212,6 +215,6 @@ def _case(
     return Case(kind, tuple(text for text, _ in written), question, answer, places)
 
 
-def _upper(text: str) -> str:
+def _capitalize(text: str) -> str:
     """With a capital letter first: the name "the Amber Heron" begins a sentence."""
     return text[:1].upper() + text[1:]

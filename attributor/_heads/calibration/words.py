@@ -1,4 +1,4 @@
-"""What the calibration prompts are made of: invented names, and the facts that can be said and asked about them.
+"""Words of the calibration prompts: invented names, and facts with their statements and questions.
 
 No text of a data set is in here. In the templates ``{n}`` is the name of what is spoken about, ``{s}`` the name or, in
 later sentences, a pronoun at the start of a sentence, ``{v}`` the value of the fact.
@@ -15,19 +15,19 @@ class Fact:
 
     Attributes:
         value: which list of `VALUES` the value comes from; or "person" or "town", a name; or "year".
-        said: sentences that state it.
-        asked: questions in the words of the sentences.
-        reworded: questions that share no telling word with any of the sentences.
+        statements: sentences that state it.
+        questions: questions in the words of the sentences.
+        reworded_questions: questions that share no telling word with any of the sentences.
         bridge: a phrase for the value, where that is something with facts of its own: "the captain of {n}".
-        sooner: a question for the one of two things, {a} or {b}, whose year is the earlier one.
+        comparison: a question for the one of two things, {a} or {b}, whose year is the earlier one.
     """
 
     value: str
-    said: tuple[str, ...]
-    asked: tuple[str, ...]
-    reworded: tuple[str, ...]
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+    reworded_questions: tuple[str, ...]
     bridge: str = ""
-    sooner: str = ""
+    comparison: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ PERSON = Thing(
             ("{s} left school in {v}.", "{s} left school in the spring of {v}."),
             ("In which year did {n} leave school?",),
             ("When did the education of {n} end?",),
-            sooner="Who left school earlier, {a} or {b}?",
+            comparison="Who left school earlier, {a} or {b}?",
         ),
     ),
     (
@@ -190,7 +190,7 @@ TOWN = Thing(
             ("{s} was founded in {v}.", "{s} was founded by fishermen in {v}."),
             ("In which year was {n} founded?", "When was {n} founded?"),
             ("Since when has {n} existed?", "How far back does the history of {n} go?"),
-            sooner="Which was founded earlier, {a} or {b}?",
+            comparison="Which was founded earlier, {a} or {b}?",
         ),
         Fact(
             "goods",
@@ -255,7 +255,7 @@ SHIP = Thing(
             ("{s} was launched in {v}.", "{s} was launched in the autumn of {v}."),
             ("In which year was {n} launched?", "When was {n} launched?"),
             ("When did {n} first touch the water?", "How old is {n}; since when has it been afloat?"),
-            sooner="Which was launched earlier, {a} or {b}?",
+            comparison="Which was launched earlier, {a} or {b}?",
         ),
         Fact(
             "colour",
@@ -301,7 +301,7 @@ HOUSE = Thing(
             ("{s} opened in {v}.", "{s} opened with a small party in {v}."),
             ("In which year was {n} opened?", "When was {n} opened?"),
             ("Since when has {n} been in trade?", "How far back does {n} date?"),
-            sooner="Which opened earlier, {a} or {b}?",
+            comparison="Which opened earlier, {a} or {b}?",
         ),
         Fact(
             "sign",

@@ -1,4 +1,4 @@
-"""Where the built front end lies: app.js and app.css."""
+"""Locate the built front end: app.js and app.css."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""View files: what the case page needs before anything is pointed at. The format's name is "attributor.view".
+"""Encode a view file: the data of the case page. The format's name is "attributor.view".
 
 Tensors, with integers in the smallest of U8, U16 and I32 that holds them, characters as Unicode code points, u units of
 the prompt and o rows of the answer: text U8, UTF-8; lengths (u) characters of each unit; token_counts (u), absent if
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor._result.flow_arrays import Floats
-from attributor._result.safetensors_arrays import pack, smallest
+from attributor._result.safetensors_arrays import pack_safetensors, shrink_integers
 from attributor._result.view.flow_view import FlowView
-from attributor._result.view.units import Units, answer_texts, fewer_units, lengths_of, runs_of
+from attributor._result.view.units import Units, answer_texts, encode_runs, merge_units, run_lengths
 
-__all__ = ["FORMAT", "VERSION", "encode_page_view", "encode_view", "title_of"]
+__all__ = ["FORMAT", "VERSION", "encode_page_view", "encode_view", "page_title"]
 
 FORMAT = "attributor.view"
 VERSION = 1
@@ -30,14 +30,14 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class QuantisedRows:
     """The rows that a page carries: (r, u) steps of the square root of their share of the row's largest, (r,)."""
 
     steps: Array
     largest: Floats
 
 
-def title_of(view: FlowView) -> str:
+def page_title(view: FlowView) -> str:
     """What the page is called."""
     if view.title:
         return view.title
@@ -66,7 +66,7 @@ def encode_page_view(view: FlowView, room: int) -> bytes:
     """
     scores = view.scores
     o = scores.count
-    units = fewer_units(scores.units, o, room)
+    units = merge_units(scores.units, o, room)
     # where each unit begins among the token units, whose total is known
     total = np.add.reduceat(scores.total, np.searchsorted(scores.units.first, units.first), dtype=np.float64)
     notes = list(units.notes)
@@ -82,25 +82,25 @@ def encode_page_view(view: FlowView, room: int) -> bytes:
 
 
 def _encode(
-    view: FlowView, units: Units, total: Floats, rows_first: Ints, rows: Rows | None, notes: list[str]
+    view: FlowView, units: Units, total: Floats, rows_first: Ints, rows: QuantisedRows | None, notes: list[str]
 ) -> bytes:
     flow, o = view.flow, view.scores.count
     answer = answer_texts(flow, rows_first)
     tensors: dict[str, Array] = {
         "text": _utf8(units.text),
-        "lengths": smallest(np.diff(units.ends, prepend=0)),
-        "sentence_runs": runs_of(units.sentence),
-        "document_runs": runs_of(units.document),
+        "lengths": shrink_integers(np.diff(units.ends, prepend=0)),
+        "sentence_runs": encode_runs(units.sentence),
+        "document_runs": encode_runs(units.document),
         "answer": _utf8("".join(answer)),
-        "answer_lengths": smallest(np.array([len(text) for text in answer])),
+        "answer_lengths": shrink_integers(np.array([len(text) for text in answer])),
         "total": total,
     }
-    counts = lengths_of(units.first, units.tokens)
+    counts = run_lengths(units.first, units.tokens)
     if (counts != 1).any():
-        tensors["token_counts"] = smallest(counts)
+        tensors["token_counts"] = shrink_integers(counts)
     for name, values in (("on_answer", view.on_answer), ("missing", flow.arrays.missing_mass)):
         if values is not None:
-            means = np.add.reduceat(values, rows_first, dtype=np.float64) / lengths_of(rows_first, o)
+            means = np.add.reduceat(values, rows_first, dtype=np.float64) / run_lengths(rows_first, o)
             tensors[name] = np.maximum(means, 0.0).astype(np.float32)
     for name, marked in (("gold", view.gold), ("gold_documents", view.gold_documents)):
         # a page whose sentences were given up has none to mark
@@ -109,7 +109,7 @@ def _encode(
     if rows is not None:
         tensors |= {"rows": rows.steps, "largest": rows.largest}
     info = {
-        "title": title_of(view),
+        "title": page_title(view),
         "kind": units.kind,
         "tokens": units.tokens,
         "documents": [document.label or "" for document in flow.documents],
@@ -120,12 +120,12 @@ def _encode(
         "question": view.question,
         "expected": view.expected,
         "meta": dict(flow.meta),
-        "notes": [*notes, *_remarks(view)],
+        "notes": [*notes, *_make_notes(view)],
     }
-    return pack(tensors, {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)})
+    return pack_safetensors(tensors, {"format": FORMAT, "version": str(VERSION), "info": json.dumps(info)})
 
 
-def _remarks(view: FlowView) -> list[str]:
+def _make_notes(view: FlowView) -> list[str]:
     notes = []
     if not view.flow.normalized:
         notes.append("Percentages are shares of what reached the prompt; the rest of each row is not known.")
@@ -136,10 +136,10 @@ def _remarks(view: FlowView) -> list[str]:
     return notes
 
 
-def _quantise(scores: Floats, first: Ints, rows_first: Ints, steps: int) -> Rows:
+def _quantise(scores: Floats, first: Ints, rows_first: Ints, steps: int) -> QuantisedRows:
     out = np.zeros((len(rows_first), len(first)), dtype=np.uint16 if steps > 255 else np.uint8)
     largest = np.zeros(len(rows_first), dtype=np.float32)
-    lengths = lengths_of(rows_first, len(scores))
+    lengths = run_lengths(rows_first, len(scores))
     for r, (start, length) in enumerate(zip(rows_first, lengths, strict=True)):
         row = np.add.reduce(scores[start : start + length], axis=0, dtype=np.float64) / length
         units = np.maximum(np.add.reduceat(row, first), 0.0)
@@ -147,7 +147,7 @@ def _quantise(scores: Floats, first: Ints, rows_first: Ints, steps: int) -> Rows
         if most > 0:
             largest[r] = most
             out[r] = np.rint(steps * np.sqrt(units / most))
-    return Rows(out, largest)
+    return QuantisedRows(out, largest)
 
 
 def _utf8(text: str) -> Array:

@@ -1,4 +1,4 @@
-"""FlowView: a flow, and what its page shows beside it."""
+"""`FlowView`: a flow with the facts about its case that the views show."""
 
 from __future__ import annotations
 

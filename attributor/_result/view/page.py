@@ -1,4 +1,4 @@
-"""A flow as one standalone page: the built front end and a view file, in one HTML file that loads nothing."""
+"""Render a flow as one HTML file that loads nothing: the built front end and a view file."""
 
 import base64
 import hashlib
@@ -8,11 +8,11 @@ from functools import lru_cache
 
 from attributor._errors import AttributorError
 from attributor._result.view.assets import static_folder, static_text
-from attributor._result.view.encode import encode_page_view, title_of
+from attributor._result.view.encode import encode_page_view, page_title
+from attributor._result.view.escape import escape_invisible
 from attributor._result.view.flow_view import FlowView
-from attributor._result.view.visible import visible
 
-__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "frame", "render_page"]
+__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "render_frame", "render_page"]
 
 FILE_LIMIT = 6_000_000  # bytes of a page
 NOTEBOOK_LIMIT = 2_000_000  # bytes of the iframe that a notebook keeps
@@ -53,14 +53,14 @@ def render_page(view: FlowView, limit: int = FILE_LIMIT) -> str:
     """
     room = limit * 3 // 4  # bytes of scores, which base64 makes a third longer; the rest of the page is not known yet
     while True:
-        text = _render(title_of(view), encode_page_view(view, room))
+        text = _render(page_title(view), encode_page_view(view, room))
         over = len(text.encode("utf-8")) - limit
         if over <= 0 or room <= SMALLEST_ROOM:
             return text
         room = max(room - max(over * 3 // 4, room // 10), SMALLEST_ROOM)  # a tenth: fewer bytes may change nothing
 
 
-def frame(view: FlowView) -> str | None:
+def render_frame(view: FlowView) -> str | None:
     """The page in a sandboxed iframe for a notebook; None where that would be larger than `NOTEBOOK_LIMIT`.
 
     Raises:
@@ -84,7 +84,7 @@ def _render(title: str, view: bytes) -> str:
             f"default-src 'none'; img-src data: blob:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
             "base-uri 'none'; form-action 'none'"
         ),
-        "title": html.escape(visible(title)),
+        "title": html.escape(escape_invisible(title)),
         "style": style,
         "script": script,
         "view": base64.b64encode(view).decode("ascii"),
@@ -98,11 +98,11 @@ def _code(folder: str, changed: tuple[int, ...]) -> tuple[str, str]:
     script, style = (static_text(name).replace("\r\n", "\n").replace("\r", "\n") for name in ("app.js", "app.css"))
     # what would end the element early, or have the parser look for another end of it; and what a parser replaces
     for name, text, forbidden in (("app.js", script, r"</script|<!--|\0"), ("app.css", style, r"</style|<!--|\0")):
-        found = re.search(forbidden, text, re.IGNORECASE)
-        if found:
+        match = re.search(forbidden, text, re.IGNORECASE)
+        if match:
             raise AttributorError(
-                f"the front end in {folder} cannot be put into a page: {name} holds {found.group()!r} at character "
-                f"{found.start():,}; write it in two parts in webapp/ and build it again"
+                f"the front end in {folder} cannot be put into a page: {name} holds {match.group()!r} at character "
+                f"{match.start():,}; write it in two parts in webapp/ and build it again"
             )
     return script, style
 

@@ -1,4 +1,4 @@
-"""Means and sums over ranges of rows and units, fast enough to follow a pointer over 100,000 tokens x 512 rows."""
+"""Compute means and sums over ranges of rows and units, fast enough to follow a pointer over 100,000 x 512 scores."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor._errors import FileFormatError, InputError
-from attributor._result.view.top import Edges, Top
-from attributor._result.view.units import Units, segments_of, starts_of, text_and_spans, token_units
+from attributor._result.view.top import Edges, LargestEdges
+from attributor._result.view.units import Units, run_starts, segments_of, text_and_spans, token_units
 from attributor._text import assign_tokens
 
 if TYPE_CHECKING:
@@ -27,12 +27,13 @@ CACHED = 200_000  # values looked at at once for edges: what stays in a processo
 
 
 class Scores:
-    """What the views ask of a flow's scores; every number is that of ``flow.by(...)`` to float32.
+    """Means and sums of a flow's scores for the views; every number is that of ``flow.by(...)`` to float32.
 
-    Three aids are computed in one pass over the scores when first needed (0.1 s for 100,000 tokens x 512 rows):
-    sums of all rows before every 16th, (o / 16, k) float64; sums of all tokens before every 256th, (o, k / 256)
-    float64; and sums over runs of tokens of one sentence and document, (o, m) float32. Together `aid_bytes`: 0.2 of
-    the scores' own bytes with sentences of 20 tokens, at most 1.2 of them. Threads may ask at the same time.
+    Three arrays of cumulative sums are computed in one pass over the scores when first needed (0.1 s for 100,000
+    tokens x 512 rows): sums of all rows before every 16th, (o / 16, k) float64; sums of all tokens before every
+    256th, (o, k / 256) float64; and sums over runs of tokens of one sentence and document, (o, m) float32. Together
+    `cache_bytes`: 0.2 of the scores' own bytes with sentences of 20 tokens, at most 1.2 of them. Threads may ask at
+    the same time.
 
     Args:
         flow: in memory or mapped; the object is not kept, its arrays are.
@@ -52,11 +53,11 @@ class Scores:
             "sentence": assign_tokens(spans, segments_of(flow.sentence_spans)),
             "document": assign_tokens(spans, flow.documents),
         }
-        self._starts = starts_of(np.stack([of["sentence"], of["document"]], axis=1))
+        self._starts = run_starts(np.stack([of["sentence"], of["document"]], axis=1))
         self._run_of = {by: values[self._starts] for by, values in of.items()}
         self._counts = {"sentence": len(flow.sentence_spans), "document": len(flow.documents)}
         self._lock = Lock()
-        self._aids: tuple[Doubles, Doubles, Floats] | None = None
+        self._sums: tuple[Doubles, Doubles, Floats] | None = None
         self._nonnegative = True
         self._least = self._largest = 0.0  # of all scores, in size for the second
 
@@ -66,8 +67,8 @@ class Scores:
         return len(self._scores)
 
     @property
-    def aid_bytes(self) -> int:
-        """How much memory the aids take once they are there."""
+    def cache_bytes(self) -> int:
+        """Bytes of the cumulative sums once they are computed."""
         o, k = self._scores.shape
         runs = len(self._starts) if len(self._starts) < k else 0
         return int(8 * k * (-(-o // ROWS) + 1) + 8 * o * (k // TOKENS + 1) + 4 * o * runs)
@@ -75,7 +76,7 @@ class Scores:
     @property
     def has_negative(self) -> bool:
         """Whether any score is below 0, by more than noise: a millionth of the largest."""
-        self._made()
+        self._cumulative_sums()
         return self._least < -1e-6 * self._largest
 
     @property
@@ -95,7 +96,7 @@ class Scores:
             sums = self._add(np.zeros(self._scores.shape[1]), start, stop, 1)
         else:
             # from the nearest sums before each end, and the rows between; the last sum is after the last row
-            marks = self._made()[0]
+            marks = self._cumulative_sums()[0]
             low, high = round(start / ROWS), len(marks) - 1 if stop == o else round(stop / ROWS)
             low_row, high_row = low * ROWS, o if stop == o else high * ROWS
             sums = marks[high] - marks[low]
@@ -105,7 +106,7 @@ class Scores:
                 np.maximum(sums, 0.0, out=sums)  # what is 0 may come out of the difference as -1e-17
         if len(self.units) < len(sums):
             sums = np.add.reduceat(sums, self.units.first)
-        return self._finite((sums / (stop - start)).astype(np.float32))
+        return self._check_finite((sums / (stop - start)).astype(np.float32))
 
     def sums(self, by: str, start: int, stop: int) -> tuple[Floats, float]:
         """The mean of rows start ... stop - 1, summed up: (s,) or (d,) float32, and what lies in none.
@@ -118,7 +119,7 @@ class Scores:
         """
         _check(start, stop, len(self._scores), "rows of the answer")
         self._check_by(by, ("sentence", "document"))
-        runs = self._made()[2][start:stop].sum(axis=0, dtype=np.float64) / (stop - start)
+        runs = self._cumulative_sums()[2][start:stop].sum(axis=0, dtype=np.float64) / (stop - start)
         sums = np.bincount(self._run_of[by] + 1, weights=runs, minlength=self._counts[by] + 1)
         return sums[1:].astype(np.float32), float(sums[0])
 
@@ -151,8 +152,8 @@ class Scores:
         self._check_by(by, ("document", "sentence", "token"))
         if limit < 0:
             raise InputError(f"limit must be at least 0, got {limit}")
-        self._made()  # checks the scores too
-        top = Top(limit)
+        self._cumulative_sums()  # checks the scores too
+        top = LargestEdges(limit)
         if by != "token":
             at_once = max(1, CACHED // (self._counts[by] + 1))
             for row in range(start, stop, at_once):
@@ -188,14 +189,14 @@ class Scores:
             ends += [(left - 1, low, first_token)] if low < first_token else []
             ends += [(right, last_token, high)] if last_token < high else []
             if left < right:
-                _add_runs(out, self._made()[2][start:stop, left:right], target[left:right] + 1)
+                _add_runs(out, self._cumulative_sums()[2][start:stop, left:right], target[left:right] + 1)
         for run, a, b in ends:
             out[:, target[run] + 1] += self._scores[start:stop, a:b].sum(axis=1, dtype=np.float64)
         return out.astype(np.float32)
 
     def _token_sums(self, low: int, high: int) -> Doubles:
         """(o,) sums over tokens low ... high - 1."""
-        marks = self._made()[1]
+        marks = self._cumulative_sums()[1]
         a, b = -(-low // TOKENS), high // TOKENS
         if a >= b:
             within: Doubles = self._scores[:, low:high].sum(axis=1, dtype=np.float64)
@@ -210,35 +211,35 @@ class Scores:
             (np.add if sign > 0 else np.subtract)(sums, row, out=sums)
         return sums
 
-    def _made(self) -> tuple[Doubles, Doubles, Floats]:
+    def _cumulative_sums(self) -> tuple[Doubles, Doubles, Floats]:
         with self._lock:
-            if self._aids is None:
-                self._aids = self._make()
-            return self._aids
+            if self._sums is None:
+                self._sums = self._compute_cumulative_sums()
+            return self._sums
 
-    def _make(self) -> tuple[Doubles, Doubles, Floats]:
+    def _compute_cumulative_sums(self) -> tuple[Doubles, Doubles, Floats]:
         o, k = self._scores.shape
         before_rows = np.zeros((-(-o // ROWS) + 1, k))
         before_tokens = np.zeros((o, k // TOKENS + 1))
         each = len(self._starts) == k
         runs = self._scores if each else np.empty((o, len(self._starts)), dtype=np.float32)
-        sums, wide, whole = np.zeros(k), np.empty(k), np.arange(0, k // TOKENS * TOKENS, TOKENS)
+        sums, wide, block_starts = np.zeros(k), np.empty(k), np.arange(0, k // TOKENS * TOKENS, TOKENS)
         least = most = 0.0
         for i, row in enumerate(self._scores):
             np.copyto(wide, row)
             sums += wide
             if not each:
                 runs[i] = np.add.reduceat(wide, self._starts)
-            if len(whole):
-                np.cumsum(np.add.reduceat(wide[: len(whole) * TOKENS], whole), out=before_tokens[i, 1:])
+            if len(block_starts):
+                np.cumsum(np.add.reduceat(wide[: len(block_starts) * TOKENS], block_starts), out=before_tokens[i, 1:])
             least, most = min(least, float(row.min())), max(most, float(row.max()))
             if (i + 1) % ROWS == 0 or i + 1 == o:
                 before_rows[-(-(i + 1) // ROWS)] = sums
-        self._finite(sums)  # NaN or infinity in any row stays in the sum of all rows
+        self._check_finite(sums)  # NaN or infinity in any row stays in the sum of all rows
         self._nonnegative, self._least, self._largest = least >= 0.0, least, max(most, -least)
         return before_rows, before_tokens, runs
 
-    def _finite(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def _check_finite(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         if not np.isfinite(values).all():
             raise FileFormatError(f"{self._name} has scores that are NaN or infinite; the run that made it went wrong")
         return values
@@ -250,7 +251,7 @@ class Scores:
 
 def _add_runs(out: Doubles, runs: Floats, target: Ints) -> None:
     """Add (r, m) sums of runs to the columns of `out` that `target` names."""
-    starts = starts_of(target[:, None])
+    starts = run_starts(target[:, None])
     merged = np.add.reduceat(runs, starts, axis=1, dtype=np.float64) if len(starts) < len(target) else runs
     target = target[starts]
     outside = target == 0

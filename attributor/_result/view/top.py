@@ -1,11 +1,11 @@
-"""The largest of many connections, a block of rows at a time."""
+"""Keep the largest connections of answer rows and prompt pieces, a block of rows at a time."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Edges", "Top"]
+__all__ = ["Edges", "LargestEdges"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -28,7 +28,7 @@ class Edges:
     total: float
 
 
-class Top:
+class LargestEdges:
     """Keeps the `limit` largest of the values that are offered, in the order in which they come."""
 
     def __init__(self, limit: int) -> None:
@@ -45,10 +45,10 @@ class Top:
         if total is None:
             total = float(np.maximum(flat, np.float32(0.0)).sum(dtype=np.float64))
         self._total += total
-        found = np.flatnonzero(flat > self._guess(flat))
-        if self._limit and len(found):
-            self._mass = np.concatenate([self._mass, flat[found]])
-            self._at = np.concatenate([self._at, found + self._offered])
+        candidates = np.flatnonzero(flat > self._guess_floor(flat))
+        if self._limit and len(candidates):
+            self._mass = np.concatenate([self._mass, flat[candidates]])
+            self._at = np.concatenate([self._at, candidates + self._offered])
             if len(self._mass) > self._limit:
                 self._prune()
         self._offered += flat.size
@@ -61,7 +61,7 @@ class Top:
             (rows + first_row).astype(np.int32), (pieces + first_piece).astype(np.int32), self._mass[order], self._total
         )
 
-    def _guess(self, flat: Floats) -> np.float32:
+    def _guess_floor(self, flat: Floats) -> np.float32:
         """A value that more than `limit` of these surpass, so that the rest need not be sorted; else the floor."""
         if len(self._mass) >= self._limit or flat.size < 64 * STEP:
             return self._floor

@@ -1,4 +1,4 @@
-"""The pieces that a view draws: tokens (those that share a character together), or larger pieces for a page."""
+"""Units that a view draws: tokens (those that share a character as one), or larger pieces for a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attributor._text import Segment, assign_tokens
 if TYPE_CHECKING:
     from attributor._result.flow import Flow
 
-__all__ = ["Units", "answer_texts", "fewer_units", "lengths_of", "runs_of", "starts_of", "token_units"]
+__all__ = ["Units", "answer_texts", "encode_runs", "merge_units", "run_lengths", "run_starts", "token_units"]
 
 Ints = npt.NDArray[np.int64]
 MOST_UNITS = 20_000  # of a page
@@ -58,7 +58,7 @@ class Units:
 def token_units(flow: Flow) -> Units:
     """Every token a unit, but for those that share a character, or have none."""
     text, spans = text_and_spans(flow)
-    first = _whole_characters(spans)
+    first = _character_starts(spans)
     ends = np.maximum.reduceat(spans[:, 1], first)
     ends[-1] = len(text)
     unit_spans = np.stack([spans[first, 0], ends], axis=1)
@@ -73,21 +73,21 @@ def token_units(flow: Flow) -> Units:
     )
 
 
-def fewer_units(units: Units, rows: int, room: int) -> Units:
+def merge_units(units: Units, rows: int, room: int) -> Units:
     """At most `MOST_UNITS` units and, where rows can be put together for the rest, `room` bytes of scores.
 
     Where tokens are too many they are shown by sentence, where those are too many by runs of equal length.
     """
     sentences_tried = (len(units) > MOST_UNITS or rows * len(units) > room) and units.sentences
     if sentences_tried:
-        keep = starts_of(np.stack([units.sentence, units.document], axis=1))
-        units = _keep(units, keep, "The prompt is long: shares are shown by sentence.")
+        keep = run_starts(np.stack([units.sentence, units.document], axis=1))
+        units = _merge_at(units, keep, "The prompt is long: shares are shown by sentence.")
     # rather some answer tokens together than less of the prompt than 1,000 pieces
     most = min(MOST_UNITS, max(room // rows, 1_000))
     if len(units) > most:
-        keep = _thin(units.document, most)
+        keep = _equal_run_starts(units.document, most)
         note = f"The prompt is long: it is shown in {len(keep):,} pieces of several tokens or sentences."
-        units = _keep(units, keep, note)
+        units = _merge_at(units, keep, note)
         units = replace(units, sentence=np.full_like(units.sentence, -1), sentences=0)
     return units
 
@@ -122,39 +122,39 @@ def segments_of(spans: Ints) -> list[Segment]:
     return [Segment(start, stop, "") for start, stop in spans.tolist()]
 
 
-def starts_of(keys: Ints) -> Ints:
+def run_starts(keys: Ints) -> Ints:
     """Where runs of equal rows of (n, m) keys begin."""
     return np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]).astype(np.int64)
 
 
-def lengths_of(starts: Ints, total: int) -> Ints:
+def run_lengths(starts: Ints, total: int) -> Ints:
     """How long each run is, of runs that cover `total` places."""
     lengths: Ints = np.diff(np.append(starts, total))
     return lengths
 
 
-def runs_of(values: Ints) -> npt.NDArray[np.int32]:
+def encode_runs(values: Ints) -> npt.NDArray[np.int32]:
     """(m, 2) int32, [[value, how many in a row], ...]."""
-    starts = starts_of(values[:, None])
-    return np.stack([values[starts], lengths_of(starts, len(values))], axis=1).astype(np.int32)
+    starts = run_starts(values[:, None])
+    return np.stack([values[starts], run_lengths(starts, len(values))], axis=1).astype(np.int32)
 
 
-def _whole_characters(spans: Ints) -> Ints:
+def _character_starts(spans: Ints) -> Ints:
     """The first token of each run of tokens that share no character with the tokens before them."""
     reached = np.maximum.accumulate(spans[:, 1])
     fresh = (spans[1:, 0] >= reached[:-1]) & (spans[1:, 1] > spans[1:, 0])
     return np.flatnonzero(np.r_[True, fresh]).astype(np.int64)
 
 
-def _thin(document: Ints, most: int) -> Ints:
+def _equal_run_starts(document: Ints, most: int) -> Ints:
     """Starts of runs of equal length within each document, about `most` of them."""
-    borders = starts_of(document[:, None])
+    borders = run_starts(document[:, None])
     length = -(-len(document) // max(most - len(borders), most // 2, 1))
-    place = np.arange(len(document)) - np.repeat(borders, lengths_of(borders, len(document)))
+    place = np.arange(len(document)) - np.repeat(borders, run_lengths(borders, len(document)))
     return np.flatnonzero(place % length == 0).astype(np.int64)
 
 
-def _keep(units: Units, keep: Ints, note: str) -> Units:
+def _merge_at(units: Units, keep: Ints, note: str) -> Units:
     """The units at `keep`, each together with those up to the next one."""
     return replace(
         units,

@@ -5,41 +5,41 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 
 from attributor.web.explore.sources import Sources
-from attributor.web.http import FileAnswer, FlowId, SourceFiles, SourceInfo, SourceList
+from attributor.web.http import FileRangeResponse, FlowId, SourceFiles, SourceInfo, SourceList
 
-__all__ = ["router"]
+__all__ = ["create_router"]
 
 BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
-def router(sources: Sources) -> APIRouter:
+def create_router(sources: Sources) -> APIRouter:
     """The routes under /api/sources and /api/files."""
     routes = APIRouter(prefix="/api", tags=["explore"])
 
     @routes.get("/sources", response_model_exclude_unset=True)
     def list_sources() -> SourceList:
         """What was named on the command line, as it is now."""
-        found = [
+        infos = [
             SourceInfo(
                 id=name,
                 kind=source.kind,
                 name=source.name,
                 bytes=source.bytes,
-                files=SourceFiles(**sources.ids(source)),
+                files=SourceFiles(**sources.file_ids(source)),
             )
-            for name, source in sources.find().items()
+            for name, source in sources.scan().items()
         ]
-        return SourceList(sources=found, note=sources.note)
+        return SourceList(sources=infos, note=sources.note)
 
     @routes.get("/sources/{source}/flow")
     def flow_of_case(source: str, case: Annotated[str, Query(max_length=4096)]) -> FlowId:
         """The token-level flow that a run kept for a case, if it kept one."""
-        return FlowId(flow=sources.flow_of(source, case))
+        return FlowId(flow=sources.find_case_flow(source, case))
 
     @routes.get(
         "/files/{file}",
         status_code=200,
-        response_class=FileAnswer,
+        response_class=FileRangeResponse,
         responses={
             200: {"description": "the whole file", "content": BYTES},
             206: {"description": "one range of its bytes", "content": BYTES},
@@ -49,8 +49,8 @@ def router(sources: Sources) -> APIRouter:
         file: str,
         range: Annotated[str | None, Header(max_length=100)] = None,
         if_range: Annotated[str | None, Header(max_length=100)] = None,
-    ) -> FileAnswer:
+    ) -> FileRangeResponse:
         """The bytes of a file of a source: all of them, or one range."""
-        return FileAnswer(sources.file(file), range, if_range)
+        return FileRangeResponse(sources.file(file), range, if_range)
 
     return routes

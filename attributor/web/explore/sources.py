@@ -1,4 +1,4 @@
-"""The files that this server may read: found below what was named on the command line, and known by random ids only."""
+"""The files that the explorer may read: those below the path of the command line, each under a random id."""
 
 import secrets
 import threading
@@ -10,13 +10,13 @@ from typing import Any
 from attributor._errors import FileFormatError, InputError
 from attributor._result import FlowView, open_mapped
 from attributor.eval.store import FLOWS, RUN, flow_name
-from attributor.web.explore.file_kinds import OPENS, Kind, case_files, kind_of_file, kind_of_folder
-from attributor.web.http import ApiError, Place, opened
+from attributor.web.explore.file_kinds import OPENS, Kind, detect_file_kind, detect_folder_kind, find_case_files
+from attributor.web.http import ApiError, RootedPath, open_file
 
 __all__ = ["Source", "Sources"]
 
-MOST = 500  # sources of one folder
-KEPT = 3  # flows that stay open: the one that is looked at, and those to compare it with
+MAX_SOURCES = 500  # sources of one folder
+MAX_OPEN_FLOWS = 3  # flows that stay open: the one that is looked at, and those to compare it with
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Source:
     Attributes:
         kind: run, flow or list.
         name: to show; the name of its file or folder, with the folders between it and what was opened.
-        place: its file or folder.
+        rooted_path: its file or folder.
         files: by what they hold: "run", "cases", "list" or "flow".
     """
 
     kind: Kind
     name: str
-    place: Place
-    files: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    rooted_path: RootedPath
+    files: dict[str, tuple[RootedPath, ...]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """How much there is to read; flows of cases are not counted."""
-        return sum(_size(place) for places in self.files.values() for place in places)
+        return sum(_size_of(rooted_path) for paths in self.files.values() for rooted_path in paths)
 
 
 class Sources:
@@ -52,67 +52,68 @@ class Sources:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = None if path is None else _resolved(path)
+        self._path = None if path is None else _resolve(path)
         self._lock = threading.Lock()
-        self._ids: dict[tuple[str, Place], str] = {}
-        self._places: dict[str, tuple[str, Place]] = {}
+        self._ids: dict[tuple[str, RootedPath], str] = {}
+        self._path_of_id: dict[str, tuple[str, RootedPath]] = {}
         self._flows: OrderedDict[str, tuple[tuple[int, int], FlowView]] = OrderedDict()
-        self._kinds: dict[tuple[Place, int, int], tuple[Kind | None, str]] = {}
+        self._kinds: dict[tuple[RootedPath, int, int], tuple[Kind | None, str]] = {}
         self.note: str | None = None
-        if path is not None and not self.find():
-            raise InputError(f"cannot open {path}: {self.note or self._nothing()}; {OPENS}")
+        if path is not None and not self.scan():
+            raise InputError(f"cannot open {path}: {self.note or self._describe_nothing()}; {OPENS}")
 
-    def find(self) -> dict[str, Source]:
+    def scan(self) -> dict[str, Source]:
         """Look again: the sources by their ids, in the order of their names. An id stays what it was."""
         if self._path is None:
             return {}
         left_out: list[str] = []
-        found = self._in_file(self._path, left_out) if self._path.is_file() else self._in_folder(self._path, left_out)
-        self.note = _note(left_out)
+        scan = self._scan_file if self._path.is_file() else self._scan_folder
+        sources = scan(self._path, left_out)
+        self.note = _summarize_left_out(left_out)
         with self._lock:
-            return {self._id("source", source.place): source for source in found}
+            return {self._assign_id("source", source.rooted_path): source for source in sources}
 
-    def _nothing(self) -> str:
+    def _describe_nothing(self) -> str:
         assert self._path is not None
         return "it holds no run, no flow and no list of cases" if any(self._path.iterdir()) else "the folder is empty"
 
     @property
-    def opened(self) -> str | None:
+    def only_source_id(self) -> str | None:
         """The id of the source to show at once: the only one."""
-        found = self.find()
-        return next(iter(found)) if len(found) == 1 else None
+        sources = self.scan()
+        return next(iter(sources)) if len(sources) == 1 else None
 
-    def ids(self, source: Source) -> dict[str, Any]:
+    def file_ids(self, source: Source) -> dict[str, Any]:
         """The ids of a source's files, as GET /api/sources gives them."""
         with self._lock:
             ids = {
-                name: [self._id("flow" if name == "flow" else "file", place) for place in places]
-                for name, places in source.files.items()
+                name: [self._assign_id("flow" if name == "flow" else "file", rooted_path) for rooted_path in paths]
+                for name, paths in source.files.items()
             }
-        return {name: found if name == "cases" else found[0] for name, found in ids.items() if found or name == "cases"}
+        return {name: some if name == "cases" else some[0] for name, some in ids.items() if some or name == "cases"}
 
-    def file(self, name: str) -> Place:
+    def file(self, name: str) -> RootedPath:
         """The file of an id.
 
         Raises:
             ApiError: 404, no such id.
         """
-        return self._known("file", name)
+        return self._look_up("file", name)
 
-    def flow_of(self, source: str, case: str) -> str | None:
+    def find_case_flow(self, source: str, case: str) -> str | None:
         """The id of the token-level flow that a run kept for a case; None where it kept none.
 
         Raises:
             ApiError: 404, no such source.
         """
-        place = self._known("source", source)
-        if not place.path.is_dir():
+        rooted_path = self._look_up("source", source)
+        if not rooted_path.path.is_dir():
             return None
-        flow = Place.of(place.path / FLOWS / flow_name(case), place.root)
+        flow = RootedPath.of(rooted_path.path / FLOWS / flow_name(case), rooted_path.root)
         if flow is None or not flow.path.is_file():
             return None
         with self._lock:
-            return self._id("flow", flow)
+            return self._assign_id("flow", flow)
 
     def flow(self, name: str) -> FlowView:
         """The flow of an id, read once and kept while few others are asked for.
@@ -121,141 +122,141 @@ class Sources:
             ApiError: 404, no such id, or its file is gone.
             FileFormatError: its file is no flow.
         """
-        place = self._known("flow", name)
-        with opened(place) as file:
-            state = _state_of(file)
+        rooted_path = self._look_up("flow", name)
+        with open_file(rooted_path) as file:
+            state = _file_state(file)
         with self._lock:
-            kept = self._flows.get(name)
-            if kept is not None and kept[0] == state:
+            cached = self._flows.get(name)
+            if cached is not None and cached[0] == state:
                 self._flows.move_to_end(name)
-                return kept[1]
-        found = _read(place)
+                return cached[1]
+        view = _open_view(rooted_path)
         with self._lock:
-            self._flows[name] = (state, found)
+            self._flows[name] = (state, view)
             self._flows.move_to_end(name)
-            while len(self._flows) > KEPT:
+            while len(self._flows) > MAX_OPEN_FLOWS:
                 self._flows.popitem(last=False)
-        return found
+        return view
 
-    def _known(self, kind: str, name: str) -> Place:
-        found, place = self._places.get(name, ("", None))
-        if found != kind or place is None:
+    def _look_up(self, kind: str, name: str) -> RootedPath:
+        kind_of_id, rooted_path = self._path_of_id.get(name, ("", None))
+        if kind_of_id != kind or rooted_path is None:
             message = f"no {kind} has this id: an earlier start of the server gave it; reload the page"
             raise ApiError(404, f"unknown_{kind}", message)
-        return place
+        return rooted_path
 
-    def _id(self, kind: str, place: Place) -> str:
-        known = self._ids.get((kind, place))
+    def _assign_id(self, kind: str, rooted_path: RootedPath) -> str:
+        known = self._ids.get((kind, rooted_path))
         if known is None:
             known = secrets.token_urlsafe(12)
-            self._ids[kind, place] = known
-            self._places[known] = (kind, place)
+            self._ids[kind, rooted_path] = known
+            self._path_of_id[known] = (kind, rooted_path)
         return known
 
-    def _in_file(self, path: Path, left_out: list[str]) -> list[Source]:
+    def _scan_file(self, path: Path, left_out: list[str]) -> list[Source]:
         if path.name == RUN or (path.name.startswith("cases") and path.suffix == ".jsonl"):
-            return self._in_folder(path.parent, left_out)
-        place = Place(path.parent, (path.name,))
-        found = self._file(place, path.name, left_out)
-        return [] if found is None else [found]
+            return self._scan_folder(path.parent, left_out)
+        rooted_path = RootedPath(path.parent, (path.name,))
+        source = self._describe_file(rooted_path, path.name, left_out)
+        return [] if source is None else [source]
 
-    def _in_folder(self, root: Path, left_out: list[str]) -> list[Source]:
-        itself = _run(Place(root, ()), root.name, left_out)
-        if itself is not None:
-            return [itself]
-        found: list[Source] = []
+    def _scan_folder(self, root: Path, left_out: list[str]) -> list[Source]:
+        folder_source = _describe_run(RootedPath(root, ()), root.name, left_out)
+        if folder_source is not None:
+            return [folder_source]
+        sources: list[Source] = []
         try:
             paths = sorted(root.iterdir())
         except OSError as error:  # it was there when the command began
             left_out.append(f"{root.name} cannot be read any more ({error.strerror or error})")
             paths = []
         for path in paths:
-            if path.name.startswith(".") or len(found) >= MOST:
+            if path.name.startswith(".") or len(sources) >= MAX_SOURCES:
                 continue
-            place = Place.of(path, root)
-            if place is None:
+            rooted_path = RootedPath.of(path, root)
+            if rooted_path is None:
                 left_out.append(f"{path.name} leads out of the folder")
             elif path.is_dir():
-                one = _run(place, path.name, left_out)
-                found += [] if one is None else [one]
+                source = _describe_run(rooted_path, path.name, left_out)
+                sources += [] if source is None else [source]
             elif path.suffix in (".safetensors", ".json"):
-                one = self._file(place, path.name, left_out)
-                found += [] if one is None else [one]
-        return found
+                source = self._describe_file(rooted_path, path.name, left_out)
+                sources += [] if source is None else [source]
+        return sources
 
-    def _file(self, place: Place, name: str, left_out: list[str]) -> Source | None:
+    def _describe_file(self, rooted_path: RootedPath, name: str, left_out: list[str]) -> Source | None:
         try:
-            seen = place.path.stat()
+            seen = rooted_path.path.stat()
         except OSError:
             return None
-        key = (place, seen.st_mtime_ns, seen.st_size)
+        key = (rooted_path, seen.st_mtime_ns, seen.st_size)
         if key not in self._kinds:
-            self._kinds[key] = kind_of_file(place)
+            self._kinds[key] = detect_file_kind(rooted_path)
         kind, why = self._kinds[key]
         if kind is None:
-            left_out.append(why if place.root.joinpath(name) == self._path else f"{name}: {why}")
+            left_out.append(why if rooted_path.root.joinpath(name) == self._path else f"{name}: {why}")
             return None
-        return Source(kind, _shown(name), place, {kind: (place,)})
+        return Source(kind, _make_sendable(name), rooted_path, {kind: (rooted_path,)})
 
 
-def _run(place: Place, name: str, left_out: list[str]) -> Source | None:
-    kind, why = kind_of_folder(place)
+def _describe_run(rooted_path: RootedPath, name: str, left_out: list[str]) -> Source | None:
+    kind, why = detect_folder_kind(rooted_path)
     if kind is None:
         if why:
-            left_out.append(f"{name}: {why}" if place.parts else why)
+            left_out.append(f"{name}: {why}" if rooted_path.parts else why)
         return None
-    run = Place.of(place.path / RUN, place.root)
-    files = {"cases": tuple(case_files(place))}
-    return Source("run", _shown(name), place, files if run is None else {"run": (run,), **files})
+    run = RootedPath.of(rooted_path.path / RUN, rooted_path.root)
+    files = {"cases": tuple(find_case_files(rooted_path))}
+    return Source("run", _make_sendable(name), rooted_path, files if run is None else {"run": (run,), **files})
 
 
-def _resolved(path: Path) -> Path:
+def _resolve(path: Path) -> Path:
     try:
-        found = path.expanduser().resolve(strict=True)
-        if found.is_dir():
-            next(found.iterdir(), None)
+        resolved = path.expanduser().resolve(strict=True)
+        if resolved.is_dir():
+            next(resolved.iterdir(), None)
     except FileNotFoundError:
         raise InputError(f"there is no file or folder {path}") from None
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    if not found.is_dir() and not found.is_file():
+    if not resolved.is_dir() and not resolved.is_file():
         raise InputError(f"{path} is neither a file nor a folder; {OPENS}")
-    return found
+    return resolved
 
 
-def _note(left_out: list[str]) -> str | None:
+def _summarize_left_out(left_out: list[str]) -> str | None:
     if not left_out:
         return None
     more = f", and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-    return _shown("; ".join(left_out[:3]) + more)
+    return _make_sendable("; ".join(left_out[:3]) + more)
 
 
-def _shown(name: str) -> str:
+def _make_sendable(name: str) -> str:
     """A name that can be sent: Python keeps bytes of it that are no UTF-8 as halves of surrogates."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _size(place: Place) -> int:
+def _size_of(rooted_path: RootedPath) -> int:
     try:
-        return place.path.stat().st_size
+        return rooted_path.path.stat().st_size
     except OSError:
         return 0
 
 
-def _state_of(file: Any) -> tuple[int, int]:
+def _file_state(file: Any) -> tuple[int, int]:
     import os
 
-    found = os.fstat(file.fileno())
-    return found.st_mtime_ns, found.st_size
+    status = os.fstat(file.fileno())
+    return status.st_mtime_ns, status.st_size
 
 
-def _read(place: Place) -> FlowView:
+def _open_view(rooted_path: RootedPath) -> FlowView:
     """The flow of a file, mapped.
 
     Raises:
         FileFormatError: it is no flow; the message names the file without its folders.
     """
     try:
-        return FlowView(open_mapped(place.path), name=place.parts[-1])
+        return FlowView(open_mapped(rooted_path.path), name=rooted_path.parts[-1])
     except FileFormatError as error:
-        raise FileFormatError(str(error).replace(str(place.path), place.parts[-1])) from None
+        raise FileFormatError(str(error).replace(str(rooted_path.path), rooted_path.parts[-1])) from None

@@ -30,7 +30,7 @@ from attributor._errors import (
     UnsupportedModelError,
 )
 
-__all__ = ["LOG", "ApiError", "error_body", "error_response", "log_failure", "register", "status_of"]
+__all__ = ["LOG", "ApiError", "add_error_handlers", "classify_error", "error_body", "error_response", "log_failure"]
 
 LOG = logging.getLogger("attributor.web")
 
@@ -95,7 +95,7 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
     return Response(error_body(code, message), status, headers, "application/json")
 
 
-def status_of(error: BaseException) -> tuple[int, str] | None:
+def classify_error(error: BaseException) -> tuple[int, str] | None:
     """The status and the code of an error that is meant for the user; None for one that nobody foresaw."""
     return next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), None)
 
@@ -108,45 +108,45 @@ def log_failure(error: BaseException, what: str) -> str:
     """
     name = secrets.token_hex(4)
     if LOG.isEnabledFor(logging.DEBUG):
-        told = "".join(traceback.format_exception(error))
+        details = "".join(traceback.format_exception(error))
     else:
-        told = "".join(_wordless(error)) + "(--debug shows what it said)"
-    LOG.error("internal error %s in %a\n%s", name, what, told)  # %a: a path may hold line breaks
+        details = "".join(_format_without_messages(error)) + "(--debug shows what it said)"
+    LOG.error("internal error %s in %a\n%s", name, what, details)  # %a: a path may hold line breaks
     return name
 
 
-def _wordless(error: BaseException) -> Iterator[str]:
+def _format_without_messages(error: BaseException) -> Iterator[str]:
     """The trace of an error, and of those that led to it, without what they said."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None:
-        yield from _wordless(before)
+        yield from _format_without_messages(before)
     yield from traceback.format_tb(error.__traceback__)
     yield f"{type(error).__name__}\n"
 
 
-def internal_error(error: BaseException, what: str) -> Response:
+def internal_error_response(error: BaseException, what: str) -> Response:
     """The answer to a failure that nobody foresaw, which goes to the log."""
     name = log_failure(error, what)
     message = f"something went wrong that should not have: the terminal of this server says more, under {name}"
     return error_response(500, "internal_error", message)
 
 
-def register(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
     """Have the app answer every failure in this way."""
-    app.add_exception_handler(ApiError, _api)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(Exception, _answer_unexpected_error)
     for kind, _, _ in _STATUS:
-        app.add_exception_handler(kind, _known)
+        app.add_exception_handler(kind, _answer_known_error)
 
 
-async def _api(_: Request, error: Exception) -> Response:
+async def _answer_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error_response(error.status, error.code, error.message, error.headers)
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _answer_http_exception(_: Request, error: Exception) -> Response:
     """Starlette's own (404, 405) and those that a route raised with a sentence, or with {"code", "message"}."""
     assert isinstance(error, HTTPException)
     detail: Any = error.detail
@@ -158,25 +158,25 @@ async def _http(_: Request, error: Exception) -> Response:
     return error_response(error.status_code, code, message, error.headers)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _answer_invalid_request(_: Request, error: Exception) -> Response:
     """Which part of the request does not fit; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
-    found = []
+    problems = []
     for one in error.errors()[:5]:
-        place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
-        found.append(f"{place[:100] or 'the body'}: {one['msg'][:200]}")
-    return error_response(422, "invalid_request", "; ".join(found))
+        field = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path"))
+        problems.append(f"{field[:100] or 'the body'}: {one['msg'][:200]}")
+    return error_response(422, "invalid_request", "; ".join(problems))
 
 
-async def _known(request: Request, error: Exception) -> Response:
-    found = status_of(error)
-    assert found is not None
-    status, code = found
+async def _answer_known_error(request: Request, error: Exception) -> Response:
+    status_and_code = classify_error(error)
+    assert status_and_code is not None
+    status, code = status_and_code
     if not isinstance(error, AttributorError):  # a bare MemoryError has no sentence of its own
         log_failure(error, f"{request.method} {request.url.path}")
         return error_response(status, code, "this machine ran out of memory: ask for less, or free some, and try again")
     return error_response(status, code, str(error))
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return internal_error(error, f"{request.method} {request.url.path}")
+async def _answer_unexpected_error(request: Request, error: Exception) -> Response:
+    return internal_error_response(error, f"{request.method} {request.url.path}")

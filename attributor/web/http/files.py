@@ -1,4 +1,4 @@
-"""Files that a request may read: opened without following links out of their folder, sent whole or by a range."""
+"""Opens files without following links out of their folder, and sends them whole or one range of bytes."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from attributor.web.http.errors import ApiError
 
-__all__ = ["FileAnswer", "Place", "opened", "span_of"]
+__all__ = ["FileRangeResponse", "RootedPath", "open_file", "parse_range"]
 
 CHUNK = 1 << 18
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -25,7 +25,7 @@ _FLAGS |= getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would wait for it
 
 
 @dataclass(frozen=True)
-class Place:
+class RootedPath:
     """A file or a folder below a root. Both were resolved when it was found, so a link on the way is a later one.
 
     Attributes:
@@ -37,13 +37,13 @@ class Place:
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, path: Path, root: Path) -> "Place | None":
+    def of(cls, path: Path, root: Path) -> "RootedPath | None":
         """Where a path really lies; None where that is outside of the root, or nowhere."""
         try:
-            found = Path(os.path.realpath(path, strict=True))
+            resolved = Path(os.path.realpath(path, strict=True))
         except (OSError, ValueError):  # ValueError: a NUL in a name
             return None
-        return cls(root, found.relative_to(root).parts) if found.is_relative_to(root) else None
+        return cls(root, resolved.relative_to(root).parts) if resolved.is_relative_to(root) else None
 
     @property
     def path(self) -> Path:
@@ -52,8 +52,8 @@ class Place:
 
 
 @contextmanager
-def opened(place: Place) -> Iterator[BinaryIO]:
-    """The regular file at a place, for reading bytes.
+def open_file(rooted_path: RootedPath) -> Iterator[BinaryIO]:
+    """Open the regular file at a path, for reading bytes.
 
     Every name below the root is opened by itself and none may be a link, so that a folder that was exchanged for a link
     since it was looked at leads nowhere.
@@ -62,27 +62,27 @@ def opened(place: Place) -> Iterator[BinaryIO]:
         ApiError: 404 where there is no such file any more, or it is a link or no regular file.
     """
     try:
-        handle = _open(place)
+        handle = _open_without_links(rooted_path)
     except OSError as error:
-        raise _gone(place) from error
+        raise _file_gone(rooted_path) from error
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise _gone(place)
+            raise _file_gone(rooted_path)
         file = os.fdopen(handle, "rb", closefd=False)
         yield file
     finally:
         os.close(handle)
 
 
-def _open(place: Place) -> int:
+def _open_without_links(rooted_path: RootedPath) -> int:
     if sys.platform == "win32" or os.open not in os.supports_dir_fd:
-        if Path(os.path.realpath(place.path)) != place.path:
+        if Path(os.path.realpath(rooted_path.path)) != rooted_path.path:
             raise OSError("a link")
-        return os.open(place.path, _FLAGS)
-    handle = os.open(place.root, os.O_RDONLY | os.O_DIRECTORY)
+        return os.open(rooted_path.path, _FLAGS)
+    handle = os.open(rooted_path.root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for number, name in enumerate(place.parts, 1):
-            folder = 0 if number == len(place.parts) else os.O_DIRECTORY
+        for number, name in enumerate(rooted_path.parts, 1):
+            folder = 0 if number == len(rooted_path.parts) else os.O_DIRECTORY
             deeper = os.open(name, _FLAGS | folder, dir_fd=handle)
             os.close(handle)
             handle = deeper
@@ -92,11 +92,12 @@ def _open(place: Place) -> int:
     return handle
 
 
-def _gone(place: Place) -> ApiError:
-    return ApiError(404, "file_gone", f"{place.parts[-1]} is not there any more, or not as a file that can be read")
+def _file_gone(rooted_path: RootedPath) -> ApiError:
+    name = rooted_path.parts[-1]
+    return ApiError(404, "file_gone", f"{name} is not there any more, or not as a file that can be read")
 
 
-def span_of(header: str | None, size: int) -> tuple[int, int] | None:
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The bytes [start, stop) that a Range header asks for; None: the whole file.
 
     Raises:
@@ -104,9 +105,9 @@ def span_of(header: str | None, size: int) -> tuple[int, int] | None:
     """
     if header is None:
         return None
-    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header.strip(), re.ASCII)
-    if found is not None and (found[1] or found[2]):
-        first, last = found[1], found[2]
+    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header.strip(), re.ASCII)
+    if match is not None and (match[1] or match[2]):
+        first, last = match[1], match[2]
         start = int(first) if first else max(size - int(last), 0)
         stop = min(int(last) + 1, size) if first and last else size
         if start < stop:
@@ -119,27 +120,27 @@ def span_of(header: str | None, size: int) -> tuple[int, int] | None:
     )
 
 
-class FileAnswer(Response):
+class FileRangeResponse(Response):
     """An answer that sends a file's bytes; the file is open only while it runs.
 
     Args:
-        place: what to send.
+        rooted_path: what to send.
         range_header: the request's Range, or None.
         if_range: the request's If-Range: another state of the file is sent whole.
     """
 
     media_type = "application/octet-stream"
 
-    def __init__(self, place: Place, range_header: str | None, if_range: str | None) -> None:
+    def __init__(self, rooted_path: RootedPath, range_header: str | None, if_range: str | None) -> None:
         super().__init__()
-        self.place, self.range_header, self.if_range = place, range_header, if_range
-        with opened(place) as file:
-            self.size, self.tag = _state(file)
-            self.span = self._span()
+        self.rooted_path, self.range_header, self.if_range = rooted_path, range_header, if_range
+        with open_file(rooted_path) as file:
+            self.size, self.tag = _size_and_tag(file)
+            self.span = self._requested_range()
 
-    def _span(self) -> tuple[int, int] | None:
+    def _requested_range(self) -> tuple[int, int] | None:
         stale = self.if_range is not None and self.if_range != self.tag
-        return None if stale else span_of(self.range_header, self.size)
+        return None if stale else parse_range(self.range_header, self.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -152,9 +153,9 @@ class FileAnswer(Response):
         }
         if self.span is not None:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{self.size}"
-        with opened(self.place) as file:
-            if _state(file)[0] < stop:  # it was cut meanwhile
-                raise _gone(self.place)
+        with open_file(self.rooted_path) as file:
+            if _size_and_tag(file)[0] < stop:  # it was cut meanwhile
+                raise _file_gone(self.rooted_path)
             await send(
                 {
                     "type": "http.response.start",
@@ -182,6 +183,6 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _state(file: BinaryIO) -> tuple[int, str]:
-    found = os.fstat(file.fileno())
-    return found.st_size, f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
+def _size_and_tag(file: BinaryIO) -> tuple[int, str]:
+    status = os.fstat(file.fileno())
+    return status.st_size, f'"{status.st_mtime_ns:x}-{status.st_size:x}"'

@@ -1,4 +1,4 @@
-"""One flow over HTTP, for both doors: the view, and the numbers that a pointer asks for. Never rows x units."""
+"""The routes of one flow, for `explore` and `serve`: its view file, and sums of its scores. None sends rows x units."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response, StreamingResponse
 
 from attributor._errors import AttributorError, FileFormatError, InputError
-from attributor._result import FlowView, Scores, encode_view, pack, pack_flow, render_page
+from attributor._result import FlowView, Scores, encode_view, pack_flow, pack_safetensors, render_page
 from attributor.web.http.errors import LOG, ApiError
 
-__all__ = ["MOST_EDGES", "router"]
+__all__ = ["MOST_EDGES", "create_router"]
 
 MOST_EDGES = 20_000  # a picture has 1,000
 BYTES = "application/octet-stream"
@@ -22,55 +22,57 @@ Start = Annotated[int, Query(ge=0, description="the first")]
 Stop = Annotated[int | None, Query(ge=1, description="the one after the last; left out, up to the end")]
 
 
-def router(find: Callable[[str], FlowView]) -> APIRouter:
+def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
     """The routes under /api/flows/{flow}.
 
     Args:
-        find: the flow of an id; raises KeyError, or an ApiError of its own, where there is none. Called by several
-            threads at a time.
+        find_flow: returns the flow of an id; raises KeyError, or an ApiError of its own, where there is none. Called by
+            several threads at a time.
     """
     routes = APIRouter(prefix="/api/flows/{flow}", tags=["flows"])
 
-    def found(flow: Annotated[str, Path(max_length=200)]) -> FlowView:
+    def look_up_view(flow: Annotated[str, Path(max_length=200)]) -> FlowView:
         try:
-            return find(flow)
+            return find_flow(flow)
         except KeyError:
             raise ApiError(404, "unknown_flow", "no flow has this id; open it again from the list") from None
 
-    View = Annotated[FlowView, Depends(found)]
+    View = Annotated[FlowView, Depends(look_up_view)]
 
-    def numbers(flow_view: View) -> Scores:
+    def scores_of_view(flow_view: View) -> Scores:
         return flow_view.scores
 
-    Numbers = Annotated[Scores, Depends(numbers)]
+    ViewScores = Annotated[Scores, Depends(scores_of_view)]
 
-    @routes.get("/view", **_sends("the view file, without rows (attributor/_result/view/encode.py)"))
+    @routes.get("/view", **_describe_response("the view file, without rows (attributor/_result/view/encode.py)"))
     def view(flow_view: View) -> Response:
         """What is shown before anything is pointed at: text, pieces, the mean of all rows."""
         return Response(encode_view(flow_view), media_type=BYTES)
 
-    @routes.get("/rows", **_sends("safetensors: scores F32 (u)"))
-    def rows(scores: Numbers, start: Start = 0, stop: Stop = None) -> Response:
+    @routes.get("/rows", **_describe_response("safetensors: scores F32 (u)"))
+    def rows(scores: ViewScores, start: Start = 0, stop: Stop = None) -> Response:
         """The mean of rows start ... stop - 1, a number a unit."""
-        with _ranges():
-            return _tensors(scores=scores.rows(start, scores.count if stop is None else stop))
+        with _answer_422_to_bad_ranges():
+            return _send_tensors(scores=scores.rows(start, scores.count if stop is None else stop))
 
-    @routes.get("/sums", **_sends("safetensors: sums F32 (d or s), rest F32 (1)"))
-    def sums(scores: Numbers, by: Literal["document", "sentence"], start: Start = 0, stop: Stop = None) -> Response:
+    @routes.get("/sums", **_describe_response("safetensors: sums F32 (d or s), rest F32 (1)"))
+    def sums(scores: ViewScores, by: Literal["document", "sentence"], start: Start = 0, stop: Stop = None) -> Response:
         """The mean of rows start ... stop - 1, summed up over documents or sentences, and what lies in none."""
-        with _ranges():
-            found, rest = scores.sums(by, start, scores.count if stop is None else stop)
-        return _tensors(sums=found, rest=np.array([rest], dtype=np.float32))
+        with _answer_422_to_bad_ranges():
+            values, rest = scores.sums(by, start, scores.count if stop is None else stop)
+        return _send_tensors(sums=values, rest=np.array([rest], dtype=np.float32))
 
-    @routes.get("/received", **_sends("safetensors: received F32 (o)"))
-    def received(scores: Numbers, start: Start = 0, stop: Stop = None) -> Response:
+    @routes.get("/received", **_describe_response("safetensors: received F32 (o)"))
+    def received(scores: ViewScores, start: Start = 0, stop: Stop = None) -> Response:
         """What each row took from units start ... stop - 1 together."""
-        with _ranges():
-            return _tensors(received=scores.received(start, len(scores.units) if stop is None else stop))
+        with _answer_422_to_bad_ranges():
+            return _send_tensors(received=scores.received(start, len(scores.units) if stop is None else stop))
 
-    @routes.get("/edges", **_sends("safetensors: rows I32 (e), pieces I32 (e), mass F32 (e), total F32 (1)"))
+    @routes.get(
+        "/edges", **_describe_response("safetensors: rows I32 (e), pieces I32 (e), mass F32 (e), total F32 (1)")
+    )
     def edges(
-        scores: Numbers,
+        scores: ViewScores,
         by: Literal["document", "sentence", "token"],
         start: Start = 0,
         stop: Stop = None,
@@ -79,11 +81,13 @@ def router(find: Callable[[str], FlowView]) -> APIRouter:
         unit_stop: Stop = None,
     ) -> Response:
         """The largest connections of these rows and the pieces in these units; piece -1 is what lies in none."""
-        with _ranges():
+        with _answer_422_to_bad_ranges():
             top = scores.edges(by, start, scores.count if stop is None else stop, limit, unit_start, unit_stop)
-        return _tensors(rows=top.rows, pieces=top.pieces, mass=top.mass, total=np.array([top.total], dtype=np.float32))
+        return _send_tensors(
+            rows=top.rows, pieces=top.pieces, mass=top.mass, total=np.array([top.total], dtype=np.float32)
+        )
 
-    @routes.get("/page", **_sends("one HTML file that works offline", "text/html"))
+    @routes.get("/page", **_describe_response("one HTML file that works offline", "text/html"))
     def html(flow_view: View) -> Response:
         """The flow as a page of its own, to keep and to send on."""
         try:
@@ -93,20 +97,22 @@ def router(find: Callable[[str], FlowView]) -> APIRouter:
         except AttributorError as error:
             LOG.error("%s", error)  # with the folder, which is nobody's business on the page
             raise ApiError(503, "no_front_end", "this installation cannot make pages; its terminal says why") from error
-        return Response(text.encode("utf-8"), media_type="text/html; charset=utf-8", headers=_saved_as("flow.html"))
+        return Response(
+            text.encode("utf-8"), media_type="text/html; charset=utf-8", headers=_attachment_headers("flow.html")
+        )
 
-    @routes.get("/file", **_sends("the flow file (docs/flow-file.md)"))
+    @routes.get("/file", **_describe_response("the flow file (docs/flow-file.md)"))
     def file(flow_view: View) -> Response:
         """Everything, for `attributor.load`."""
         size, chunks = pack_flow(flow_view.flow)
-        headers = {"Content-Length": str(size), **_saved_as("flow.safetensors")}
+        headers = {"Content-Length": str(size), **_attachment_headers("flow.safetensors")}
         return StreamingResponse(chunks, media_type=BYTES, headers=headers)
 
     return routes
 
 
 @contextmanager
-def _ranges() -> Iterator[None]:
+def _answer_422_to_bad_ranges() -> Iterator[None]:
     """Answers 422 to a range that the flow does not have, with the sentence that says which it has."""
     try:
         yield
@@ -114,14 +120,14 @@ def _ranges() -> Iterator[None]:
         raise ApiError(422, "no_such_range", str(error)) from error
 
 
-def _sends(what: str, kind: str = BYTES) -> dict[str, Any]:
+def _describe_response(what: str, kind: str = BYTES) -> dict[str, Any]:
     """How a route's answer is described."""
     return {"response_class": Response, "responses": {200: {"description": what, "content": {kind: BINARY}}}}
 
 
-def _tensors(**tensors: Any) -> Response:
-    return Response(pack(tensors), media_type=BYTES)
+def _send_tensors(**tensors: Any) -> Response:
+    return Response(pack_safetensors(tensors), media_type=BYTES)
 
 
-def _saved_as(name: str) -> dict[str, str]:
+def _attachment_headers(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{name}"'}

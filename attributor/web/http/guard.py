@@ -1,4 +1,4 @@
-"""The outermost layer of the app: refuses, bounds, and dresses every answer in the security headers."""
+"""The outermost layer of the app: it refuses bad requests, limits bodies and adds the security headers."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from attributor.web.http.errors import LOG, error_response, log_failure
-from attributor.web.http.security import HEADERS, UNSAFE, Access, Refusal, header_pairs
+from attributor.web.http.security import HEADERS, UNSAFE, Access, Refusal, build_security_headers
 
 __all__ = ["BODY_SECONDS", "Guard"]
 
@@ -36,7 +36,7 @@ class Guard:
         if scope["type"] != "http":  # no route speaks WebSocket; closing before accepting is a 403
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
-        answer = _Answer(scope, send)
+        answer = _GuardedResponse(scope, send)
         try:
             await self._answer(scope, receive, answer)
         except Exception as error:
@@ -44,18 +44,18 @@ class Guard:
         finally:
             answer.log()
 
-    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        if (location := self._exchange(scope)) is not None:
-            return await answer.enter(location, self.access)
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_GuardedResponse") -> None:
+        if (location := self._exchange_token(scope)) is not None:
+            return await answer.set_cookie_and_reload(location, self.access)
         refusal = self.access.check(scope)
         if refusal is not None:
             if refusal.status == 413:
-                await _drain(receive, self.access.body_limit)
+                await _drain_body(receive, self.access.body_limit)
             return await answer.refuse(refusal)
         if scope["method"] in UNSAFE:
             body: bytes | Refusal | None = Refusal(408, "too_slow", f"no whole body in {BODY_SECONDS:g} seconds")
             with contextlib.suppress(asyncio.TimeoutError):
-                body = await asyncio.wait_for(_read(receive, self.access), BODY_SECONDS)
+                body = await asyncio.wait_for(_read_body(receive, self.access), BODY_SECONDS)
             if body is None:
                 return None
             if isinstance(body, Refusal):
@@ -63,19 +63,19 @@ class Guard:
             receive = _replay(body, receive)
         return await self.app(scope, receive, answer.send)
 
-    def _exchange(self, scope: Scope) -> str | None:
+    def _exchange_token(self, scope: Scope) -> str | None:
         """Where to go on after the access token of the printed address was taken for a cookie; None if it was not."""
         if self.access.token is None or scope["method"] != "GET" or scope["path"] != "/":
             return None
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
+        tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         # Host and origin are judged first, as if the token were there in the header
-        with_token = [*scope["headers"], (b"authorization", f"Bearer {given[0]}".encode("latin-1", "replace"))]
-        if not self.access.opens(given[0]) or self.access.check({**scope, "headers": with_token}) is not None:
+        with_token = [*scope["headers"], (b"authorization", f"Bearer {tokens[0]}".encode("latin-1", "replace"))]
+        if not self.access.accepts_token(tokens[0]) or self.access.check({**scope, "headers": with_token}) is not None:
             return None
         return "/"
 
 
-class _Answer:
+class _GuardedResponse:
     """The answer to one request, and how far it got."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -88,14 +88,14 @@ class _Answer:
         """ASGI's send: our headers in place of any of the same name, and never one of CORS."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            kept = [
+            headers = [
                 (name, value)
                 for name, value in message.get("headers", [])
                 if name.lower() not in _OURS and not name.lower().startswith(b"access-control-")
             ]
-            if not any(name.lower() == b"cache-control" for name, _ in kept):
-                kept.append((b"cache-control", b"no-store"))
-            message = {**message, "headers": kept + header_pairs()}
+            if not any(name.lower() == b"cache-control" for name, _ in headers):
+                headers.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": headers + build_security_headers()}
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._finished = True
@@ -109,7 +109,7 @@ class _Answer:
             headers["WWW-Authenticate"] = "Bearer"
         await self._respond(error_response(refusal.status, refusal.code, refusal.message, headers))
 
-    async def enter(self, location: str, access: Access) -> None:
+    async def set_cookie_and_reload(self, location: str, access: Access) -> None:
         """Set the access cookie and go on.
 
         Not by a redirect: one that began on another site (a link in a mail) would be followed without the cookie,
@@ -134,7 +134,7 @@ class _Answer:
             await self._respond(error_response(500, "internal_error", message))
 
     async def _respond(self, response: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
-        await response(self._scope, _nothing, self.send)
+        await response(self._scope, _receive_disconnect, self.send)
 
     def log(self) -> None:
         """One line for those who asked for it; without the query, which may hold words of a prompt or the token."""
@@ -142,11 +142,11 @@ class _Answer:
         LOG.debug("%s %a %s %.0f ms", self._scope["method"], self._scope["path"], self._status, seconds * 1000)
 
 
-async def _nothing() -> Message:
+async def _receive_disconnect() -> Message:
     return {"type": "http.disconnect"}
 
 
-async def _read(receive: Receive, access: Access) -> bytes | Refusal | None:
+async def _read_body(receive: Receive, access: Access) -> bytes | Refusal | None:
     """The whole body, however long its Content-Length said it is; None where the client went away before its end."""
     body = bytearray()
     while True:
@@ -156,13 +156,13 @@ async def _read(receive: Receive, access: Access) -> bytes | Refusal | None:
         body += message.get("body", b"")
         if len(body) > access.body_limit:
             if message.get("more_body", False):
-                await _drain(receive, access.body_limit)
+                await _drain_body(receive, access.body_limit)
             return access.too_large()
         if not message.get("more_body", False):
             return bytes(body)
 
 
-async def _drain(receive: Receive, most: int) -> None:
+async def _drain_body(receive: Receive, most: int) -> None:
     """Read on for a while and throw it away: a client that still sends sees a broken connection and no answer."""
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_discard(receive, most), 2)

@@ -1,4 +1,4 @@
-"""The JSON that both doors of the server send; TypeScript's types of it are generated from here (openapi.py)."""
+"""The JSON that `explore` and `serve` both send; TypeScript types are generated from these models (openapi.py)."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Who may ask the server for what: the rules that every request is held against before any route sees it.
+"""The security rules of the server: every request is checked against them before it reaches a route.
 
 The server listens on this machine, and so do all pages that a browser here has open. Against them stand:
 
@@ -60,7 +60,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _bracketed(host: str) -> str:
+def _bracket_ipv6(host: str) -> str:
     return f"[{host}]" if ":" in host else host.lower()
 
 
@@ -95,21 +95,21 @@ class Access:
     @property
     def names(self) -> tuple[str, ...]:
         """The hosts that a request may name, without the port."""
-        own = () if self.everywhere else (_bracketed(self.host),)
+        own = () if self.on_all_addresses else (_bracket_ipv6(self.host),)
         return tuple(dict.fromkeys(("localhost", "127.0.0.1", "[::1]", *own)))
 
     @property
-    def everywhere(self) -> bool:
+    def on_all_addresses(self) -> bool:
         """Whether it listens on all addresses of this machine; what it listens on is then no address to open."""
         return self.host in ("0.0.0.0", "::", "")
 
     def url(self) -> str:
         """The address to open on this machine, with the access token where one is needed."""
         shown = "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
-        if self.everywhere:
+        if self.on_all_addresses:
             shown = "::1" if ":" in self.host else "127.0.0.1"
         port = "" if self.port == 80 else f":{self.port}"
-        return f"http://{_bracketed(shown)}{port}/" + (f"?token={self.token}" if self.token else "")
+        return f"http://{_bracket_ipv6(shown)}{port}/" + (f"?token={self.token}" if self.token else "")
 
     def check(self, scope: Scope) -> Refusal | None:
         """Hold the head of a request against the rules; None where it may pass. `scope` is ASGI's, of an HTTP request.
@@ -118,8 +118,8 @@ class Access:
         """
         headers: dict[str, str] = {}
         if len(scope["headers"]) > HEADER_LIMIT or sum(len(k) + len(v) for k, v in scope["headers"]) > HEADER_BYTES:
-            said = f"a request may have {HEADER_LIMIT} headers of {HEADER_BYTES:,} bytes together"
-            return Refusal(431, "too_many_headers", said)
+            message = f"a request may have {HEADER_LIMIT} headers of {HEADER_BYTES:,} bytes together"
+            return Refusal(431, "too_many_headers", message)
         if len(scope["path"]) + len(scope["query_string"]) > TARGET_BYTES:
             return Refusal(414, "too_long", f"an address may be {TARGET_BYTES:,} bytes long")
         for key, value in scope["headers"]:
@@ -138,39 +138,39 @@ class Access:
 
     def _check_host(self, host: str | None, server: Any) -> Refusal | None:
         """421 for a host that is not ours. On all addresses at once, it must be the very one that was connected to."""
-        found = _HOST.fullmatch((host or "").lower())
-        if found is None:
+        match = _HOST.fullmatch((host or "").lower())
+        if match is None:
             return Refusal(400, "bad_host", "the request names no host, or none that could be one")
-        name, port = found["name"], int(found["port"] or 80)
+        name, port = match["name"], int(match["port"] or 80)
         if port == self.port:
             if name in self.names:
                 return None
-            if self.everywhere and server and name == _bracketed(str(server[0]).removeprefix("::ffff:")):
+            if self.on_all_addresses and server and name == _bracket_ipv6(str(server[0]).removeprefix("::ffff:")):
                 return None
-        wanted = " or ".join(f"{name}:{self.port}" for name in self.names)
-        return Refusal(421, "wrong_host", f"this server answers as {wanted} only: open it under that name and port")
+        addresses = " or ".join(f"{name}:{self.port}" for name in self.names)
+        return Refusal(421, "wrong_host", f"this server answers as {addresses} only: open it under that name and port")
 
     def _check_token(self, headers: dict[str, str]) -> Refusal | None:
-        if self.token is None or self._carries(headers):
+        if self.token is None or self._carries_token(headers):
             return None
         return Refusal(401, "token_missing", "open the address that the command printed, with the token at its end")
 
-    def _carries(self, headers: dict[str, str]) -> bool:
+    def _carries_token(self, headers: dict[str, str]) -> bool:
         for part in headers.get("cookie", "").split(";"):
             name, _, value = part.strip().partition("=")
-            if name == self.cookie and self.opens(value):
+            if name == self.cookie and self.accepts_token(value):
                 return True
         scheme, _, value = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.opens(value.strip())
+        return scheme.lower() == "bearer" and self.accepts_token(value.strip())
 
-    def opens(self, token: str) -> bool:
+    def accepts_token(self, token: str) -> bool:
         """Whether this is the access token."""
-        return self.token is not None and _same(token, self.token)
+        return self.token is not None and _equal_in_constant_time(token, self.token)
 
     def _check_unsafe(self, headers: dict[str, str], method: str) -> Refusal | None:
         if method not in UNSAFE:
             return None
-        if not _same(headers.get(CSRF_HEADER.lower(), ""), self.csrf):
+        if not _equal_in_constant_time(headers.get(CSRF_HEADER.lower(), ""), self.csrf):
             return Refusal(
                 403, "csrf", f"{CSRF_HEADER} is missing or of an earlier start of the server: reload the page"
             )
@@ -218,10 +218,10 @@ def _check_fetch(headers: dict[str, str], scope: Scope) -> Refusal | None:
     return Refusal(403, "cross_site", "another site asks; only pages of this server may")
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), wanted.encode("utf-8"))
+def _equal_in_constant_time(received: str, expected: str) -> bool:
+    return hmac.compare_digest(received.encode("utf-8", "surrogatepass"), expected.encode("utf-8"))
 
 
-def header_pairs(more: Iterable[tuple[str, str]] = ()) -> list[tuple[bytes, bytes]]:
+def build_security_headers(more: Iterable[tuple[str, str]] = ()) -> list[tuple[bytes, bytes]]:
     """The headers of every answer, and `more`, as ASGI wants them."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (*HEADERS.items(), *more)]

@@ -1,14 +1,14 @@
-"""The routes of `attributor serve`: a model is loaded, writes while it is recorded, and its flows are shown.
+"""The routes of `attributor serve`: they load a model, run prompts while recording, and send flows and views.
 
-routes.py and views.py are the addresses, schema.py what they send; service.py holds what one server holds; jobs.py
-runs long work one at a time, view_queue.py the work of single views. Needs the extra attributor[web].
+routes.py and views.py define the routes, schema.py the JSON that they send; service.py holds the state of a server;
+jobs.py runs long work one at a time, view_queue.py the work of single views. Needs the extra attributor[web].
 """
 
-from attributor.web.live.routes import router
-from attributor.web.live.service import Live, Settings
+from attributor.web.live.routes import create_router
+from attributor.web.live.service import LiveService, ServerSettings
 
 __all__ = [
-    "Live",
-    "Settings",
-    "router",
+    "LiveService",
+    "ServerSettings",
+    "create_router",
 ]

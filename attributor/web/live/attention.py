@@ -1,4 +1,4 @@
-"""Some rows of a recorded layer's attention, exact, for a block of keys at a time: what every picture is made of.
+"""Computes rows of a recorded layer's attention exactly, a block of keys at a time; every view is computed from it.
 
     ln P[h, i, j] = logit_h[i, j] - lse[h, i],    logit as in flow_step, for first[i] <= j <= i and nothing else
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from attributor._errors import InputError, RecordingError
 from attributor._record import RecordedAttention, Tape
 
-__all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "Reader", "chosen_rows", "nothing"]
+__all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "RecordingReader", "choose_rows", "no_check"]
 
 HIDDEN = -1e30  # ln P where a query sees nothing: its exponential is 0, and 0 times it is 0, as with -inf it is not
 MOST_ROWS = 64
@@ -23,11 +23,11 @@ Check = Callable[[], None]  # called between two pieces of work; raises where th
 ELEMENTS = 1 << 20  # of a block, for all heads of a KV head: 4 MB; in smaller ones threads mostly wait for each other
 
 
-def nothing() -> None:
-    """What is called between two pieces of work where nobody can cancel it."""
+def no_check() -> None:
+    """The `Check` of work that cannot be cancelled."""
 
 
-def chosen_rows(start: int, stop: int, most: int = MOST_ROWS) -> list[int]:
+def choose_rows(start: int, stop: int, most: int = MOST_ROWS) -> list[int]:
     """At most `most` whole numbers of start..stop-1, first and last among them, evenly spread.
 
     Raises:
@@ -81,22 +81,22 @@ class Queries:
         for start in range(low, high, step):
             yield start, min(start + step, high)
 
-    def logs(self, group: Sequence[int], low: int, high: int) -> Tensor:
+    def log_attention(self, group: Sequence[int], low: int, high: int) -> Tensor:
         """Ln P of heads that share a KV head: (len(group), R, high - low); HIDDEN where a query does not look."""
         key = self.key[self.kv[group[0]], low:high].to(self.query.dtype)
-        found = self._finish(group, self._queries(group) @ key.T)
+        log_shares = self._finish(group, self._queries(group) @ key.T)
         first, last = int(self.first.max()), int(self.positions[0])
         if low < first or high - 1 > last:
             position = torch.arange(low, high, device=key.device)
             hidden = (position < self.first[:, None]) | (position > self.positions[:, None])
-            found.masked_fill_(hidden, HIDDEN)
-        return found
+            log_shares.masked_fill_(hidden, HIDDEN)
+        return log_shares
 
-    def pairs(self, group: Sequence[int], keys: Tensor) -> Tensor:
+    def log_attention_at(self, group: Sequence[int], keys: Tensor) -> Tensor:
         """As `logs`, for the keys at some positions (K,): (len(group), R, K)."""
         key = self.key[self.kv[group[0]]].index_select(0, keys).to(self.query.dtype)
-        found = self._finish(group, self._queries(group) @ key.T)
-        return found.masked_fill_((keys < self.first[:, None]) | (keys > self.positions[:, None]), HIDDEN)
+        log_shares = self._finish(group, self._queries(group) @ key.T)
+        return log_shares.masked_fill_((keys < self.first[:, None]) | (keys > self.positions[:, None]), HIDDEN)
 
     def _queries(self, group: Sequence[int]) -> Tensor:
         picked = self.query if len(group) == len(self.heads) else self.query[list(group)]
@@ -110,7 +110,7 @@ class Queries:
         return shaped.sub_(lse[..., None])
 
 
-class Reader:
+class RecordingReader:
     """One sequence of a recording, read a few queries at a time.
 
     Attributes:
@@ -141,20 +141,20 @@ class Reader:
             RecordingError: the layer, or one of the heads, was not recorded.
         """
         tape = self._tape(layer, heads)
-        wanted = torch.as_tensor(positions, dtype=torch.int64)
-        given = wanted.tolist()
-        if not given or given[0] < 0 or given[-1] >= self.length or sorted(set(given)) != given:
-            raise InputError(f"positions must ascend within 0 to {self.length - 1}, got {given[:8]}")
+        ascending = torch.as_tensor(positions, dtype=torch.int64)
+        numbers = ascending.tolist()
+        if not numbers or numbers[0] < 0 or numbers[-1] >= self.length or sorted(set(numbers)) != numbers:
+            raise InputError(f"positions must ascend within 0 to {self.length - 1}, got {numbers[:8]}")
         picked = None if heads is None or tuple(heads) == tape.heads else [tape.heads.index(head) for head in heads]
-        row, start = self._span.row, self._span.start
-        places = [position + start for position in given]
+        row, start = self._span.sequence, self._span.start
+        places = [position + start for position in numbers]
         query, lse = tape.gather("query", row, places, picked), tape.gather("lse", row, places, picked)
         dtype = torch.promote_types(torch.promote_types(query.dtype, lse.dtype), torch.float32)
         where = {head: index for index, head in enumerate(tape.kv_heads)}
         chosen = tape.heads if heads is None else tuple(heads)
         return Queries(
             heads=chosen,
-            positions=wanted.to(query.device),
+            positions=ascending.to(query.device),
             query=query.to(dtype) * tape.scale,
             lse=lse.to(dtype),
             first=(tape.gather("first", row, places) - start).clamp(min=0).to(query.device),
@@ -169,7 +169,7 @@ class Reader:
         Raises:
             RecordingError: the layer was not recorded.
         """
-        row, begin = self._span.row, self._span.start
+        row, begin = self._span.sequence, self._span.start
         first = self._tape(layer, None).gather("first", row, range(start + begin, stop + begin))
         return (first - begin).clamp(min=0).cpu()
 
@@ -183,7 +183,7 @@ class Reader:
         if not tape.log_value:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
         picked = [tape.heads.index(head) for head in heads]
-        return tape.gather("log_value", self._span.row, self._span.positions, picked)
+        return tape.gather("log_value", self._span.sequence, self._span.positions, picked)
 
     def _tape(self, layer: int, heads: Sequence[int] | None) -> Tape:
         if layer not in self._tapes:

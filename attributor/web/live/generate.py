@@ -10,36 +10,36 @@ from torch import Tensor
 from attributor import _flow, _record
 from attributor._errors import DeviceMemoryError
 from attributor._flow import Recording, SweepOptions
-from attributor._models import end_ids, generate, without_end
+from attributor._models import end_token_ids, generate, strip_end_token
 from attributor._prompt import Prompt, TokenSequence, encode_answer
-from attributor._record import HeadWeights, Recorder, attached, forward
+from attributor._record import HeadWeights, Recorder, attach_recorder, forward
 from attributor._result import Flow
 from attributor.web.http import ApiError
 from attributor.web.live import memory, prompts
 from attributor.web.live.jobs import Job
-from attributor.web.live.model import Loaded
-from attributor.web.live.runs import Run, Shared, too_large
+from attributor.web.live.model import LoadedModel
+from attributor.web.live.runs import LiveRun, SharedRecording, explain_too_large
 from attributor.web.live.schema import RunRequest, WeighRequest
 from attributor.web.live.text import Decoder
 
 if TYPE_CHECKING:
-    from attributor.web.live.service import Live
+    from attributor.web.live.service import LiveService
 
 __all__ = ["run_work", "weigh_work"]
 
 Work = Callable[[Job], Callable[[], dict[str, Any]]]
 
 
-def run_work(live: "Live", asked: RunRequest) -> Work:
+def run_work(live: "LiveService", asked: RunRequest) -> Work:
     """The work of `POST /api/runs`: generate and attribute, or attribute the answer that was given."""
 
     def work(job: Job) -> Callable[[], dict[str, Any]]:
-        loaded = live.models.need()
-        if asked.model is not None and asked.model != loaded.wanted.id:
+        loaded = live.models.require_loaded()
+        if asked.model is not None and asked.model != loaded.spec.id:
             raise ApiError(
                 409,
                 "model_changed",
-                f"{loaded.wanted.id} was loaded meanwhile, and this was meant for {asked.model}: run it again, or load "
+                f"{loaded.spec.id} was loaded meanwhile, and this was meant for {asked.model}: run it again, or load "
                 "that one first",
             )
         run = _run(live, loaded, asked, job)
@@ -48,11 +48,11 @@ def run_work(live: "Live", asked: RunRequest) -> Work:
     return work
 
 
-def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
+def weigh_work(live: "LiveService", source: LiveRun, asked: WeighRequest) -> Work:
     """The work of `POST /api/runs/{id}/weigh`: the same reading under other weights."""
 
     def work(job: Job) -> Callable[[], dict[str, Any]]:
-        shared = live.runs.shared(source)
+        shared = live.runs.get_shared(source)
         heads = tuple(dict.fromkeys(asked.heads)) if asked.heads else None
         if heads is not None:
             weights, name = source.presets.of_heads(list(heads)), "heads"
@@ -60,7 +60,7 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
             name = str(asked.weights)
             weights = source.presets.of(name, job.stage)
         flow = _follow(shared, weights, source.question, job)
-        run = Run(
+        run = LiveRun(
             title=source.title,
             model=source.model,
             flow=flow,
@@ -69,7 +69,7 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
             weights_name=name,
             heads=heads,
             question=source.question,
-            asked=source.asked,
+            question_text=source.question_text,
             notes=(
                 *(note for note in source.notes if note not in _unasked(source.weights, source.question)),
                 *_unasked(weights, source.question),
@@ -81,7 +81,7 @@ def weigh_work(live: "Live", source: Run, asked: WeighRequest) -> Work:
     return work
 
 
-def _keep(live: "Live", run: Run) -> dict[str, Any]:
+def _keep(live: "LiveService", run: LiveRun) -> dict[str, Any]:
     live.runs.add(run)
     return {"run": run.id, "flow": run.flow_id}
 
@@ -100,7 +100,7 @@ class _Plan:
         return len(self.prompt.ids) + self.count
 
 
-def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
+def _run(live: "LiveService", loaded: LoadedModel, asked: RunRequest, job: Job) -> LiveRun:
     job.stage("tokenize", label="Splitting the text into tokens")
     plan = _plan(loaded, asked)
     weights = loaded.presets.of(asked.weights, job.stage)
@@ -113,29 +113,29 @@ def _run(live: "Live", loaded: Loaded, asked: RunRequest, job: Job) -> Run:
         free += live.runs.used  # what older runs take can be had
     fits = wanted <= live.runs.budget and (free is None or wanted <= free)
     recorded = every if fits else weights
-    gone = "" if fits else too_large(wanted, live.runs.budget, free)
+    gone = "" if fits else explain_too_large(wanted, live.runs.budget, free)
     live.runs.reserve(wanted if fits else 0)
     try:
         recording, sequence, more = _read(loaded, plan, recorded, job)
-        shared = Shared(recording, sequence, recording.nbytes)
+        shared = SharedRecording(recording, sequence, recording.nbytes)
         flow = _follow(shared, weights, question, job)
     except (RuntimeError, MemoryError) as error:
-        if not _flow.is_full(error) or isinstance(error, DeviceMemoryError):
+        if not _flow.is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
             raise
         full = True
     else:
         full = False
     if full:  # out here, where the error's traceback no longer holds what was recorded
-        raise _flow.too_small(loaded.model, recorded.heads, plan.length, "auto")
-    return Run(
-        title=prompts.title_of(asked),
+        raise _flow.out_of_memory_error(loaded.model, recorded.heads, plan.length, "auto")
+    return LiveRun(
+        title=prompts.make_title(asked),
         model=loaded.presets.model_id,
         flow=flow,
         presets=loaded.presets,
         weights=weights,
         weights_name=asked.weights,
         question=question,
-        asked=asked.question,
+        question_text=asked.question,
         notes=(*notes, *more, *([gone] if gone else [])),
         shared=None if gone else shared,
         gone=gone,
@@ -152,7 +152,7 @@ def _unasked(weights: HeadWeights, question: Tensor | None) -> list[str]:
     ]
 
 
-def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
+def _plan(loaded: LoadedModel, asked: RunRequest) -> _Plan:
     """The prompt, and an answer that fits behind it.
 
     Raises:
@@ -160,7 +160,7 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
         ApiError: one that is too long, with the numbers.
     """
     prompts.check_one_prompt(asked)
-    prompt = prompts.prompt_of(loaded.tokenizer, asked)
+    prompt = prompts.make_prompt(loaded.tokenizer, asked)
     given = None if asked.answer is None else encode_answer(loaded.tokenizer, asked.answer)
     k, limit = len(prompt.ids), loaded.max_tokens
     notes = [prompt.note] if prompt.note else []
@@ -186,26 +186,28 @@ def _plan(loaded: Loaded, asked: RunRequest) -> _Plan:
     return _Plan(prompt, given, count, tuple(notes))
 
 
-def _read(loaded: Loaded, plan: _Plan, weights: HeadWeights, job: Job) -> tuple[Recording, TokenSequence, list[str]]:
+def _read(
+    loaded: LoadedModel, plan: _Plan, weights: HeadWeights, job: Job
+) -> tuple[Recording, TokenSequence, list[str]]:
     """The recording, prompt and answer as they were read, and what should be said about the answer."""
     writing = _Writing(loaded, plan.count, job)
     recorder = Recorder(weights, progress=writing.layer)
     notes: list[str] = []
-    with attached(loaded.model, recorder):
+    with attach_recorder(loaded.model, recorder):
         if plan.given is not None:
             answer = plan.given
             forward(loaded.model, torch.cat([plan.prompt.ids, answer])[:-1])  # nothing is predicted from the last
         else:
             out = generate(loaded.model, plan.prompt.ids, plan.count, streamer=writing)
-            answer, ended = without_end(loaded.model, out[0, len(plan.prompt.ids) :].cpu())
+            answer, ended = strip_end_token(loaded.model, out[0, len(plan.prompt.ids) :].cpu())
             if not ended and answer.numel() >= plan.count:
                 notes.append(f"the answer was cut off after {plan.count:,} token{'s' * (plan.count != 1)}")
     recorder.progress = None  # it belongs to a job that will have ended
     recording = Recording(recorder, loaded.presets.facts)
-    return recording, plan.prompt.answered(answer, loaded.tokenizer), notes
+    return recording, plan.prompt.with_answer(answer, loaded.tokenizer), notes
 
 
-def _follow(shared: Shared, weights: HeadWeights, question: Tensor | None, job: Job) -> Flow:
+def _follow(shared: SharedRecording, weights: HeadWeights, question: Tensor | None, job: Job) -> Flow:
     asked = question if weights.question else None
     options = SweepOptions(progress=job.stage)
     return shared.recording.flow_of(shared.sequence, weights=weights, question=asked, options=options)
@@ -214,9 +216,9 @@ def _follow(shared: Shared, weights: HeadWeights, question: Tensor | None, job: 
 class _Writing:
     """Told of every layer and of every token; leaves, by an exception, where the job was cancelled."""
 
-    def __init__(self, loaded: Loaded, total: int, job: Job) -> None:
+    def __init__(self, loaded: LoadedModel, total: int, job: Job) -> None:
         self._job, self._total = job, total
-        self._decoder = Decoder(loaded.tokenizer, end_ids(loaded.model))
+        self._decoder = Decoder(loaded.tokenizer, end_token_ids(loaded.model))
         self._done = -1  # the first tokens that come are the prompt's
 
     def layer(self, stage: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The map of layers x heads: what the attention of a few queries does in every head, as five numbers a head."""
+"""Computes the map of layers x heads: five numbers a head about the attention of a few queries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._flow import Recording
-from attributor.web.live.attention import Check, Queries, Reader, nothing
+from attributor.web.live.attention import Check, Queries, RecordingReader, no_check
 
-__all__ = ["HeadMaps", "head_maps"]
+__all__ = ["HeadMaps", "compute_head_maps"]
 
 Map = npt.NDArray[np.float32]
 
@@ -37,14 +37,14 @@ class HeadMaps:
 
 
 @torch.no_grad()
-def head_maps(
+def compute_head_maps(
     recording: Recording,
     positions: Sequence[int],
     selected: npt.NDArray[np.bool_],
     weights: Tensor,
     *,
     row: int = 0,
-    check: Check = nothing,
+    check: Check = no_check,
 ) -> HeadMaps:
     """Exact maps of all recorded heads, a block of keys at a time: no query's whole row is kept.
 
@@ -60,22 +60,23 @@ def head_maps(
         InputError: positions, selection or weights that are not of this recording.
         RecordingError: nothing was recorded.
     """
-    reader = Reader(recording, row)
+    reader = RecordingReader(recording, row)
     if selected.ndim != 1 or selected.shape[0] > reader.length:
         raise InputError(f"selected must be (N,) or shorter, N = {reader.length}, got {selected.shape}")
     if tuple(weights.shape) != reader.shape:
         raise InputError(f"weights must be {reader.shape}, layers and heads of the model, got {tuple(weights.shape)}")
     chosen = torch.zeros(reader.length, dtype=torch.bool)
     chosen[: selected.shape[0]] = torch.from_numpy(np.ascontiguousarray(selected))
-    found = np.full((4, *reader.shape), np.nan, dtype=np.float32)
+    maps = np.full((4, *reader.shape), np.nan, dtype=np.float32)
     for layer in reader.layers:
         queries = reader.queries(layer, positions)
-        found[:, layer, list(queries.heads)] = _layer(queries, chosen.to(queries.query.device), check).cpu().numpy()
-    mass, entropy, sink, distance = found
+        of_layer = _compute_layer_maps(queries, chosen.to(queries.query.device), check)
+        maps[:, layer, list(queries.heads)] = of_layer.cpu().numpy()
+    mass, entropy, sink, distance = maps
     return HeadMaps(mass, entropy, sink, distance, weights.to("cpu", torch.float32).numpy().copy())
 
 
-def _layer(queries: Queries, chosen: Tensor, check: Check) -> Tensor:
+def _compute_layer_maps(queries: Queries, chosen: Tensor, check: Check) -> Tensor:
     """(4, H) float64: mass, entropy, sink and distance of one layer's heads."""
     H, R = queries.lse.shape
     device, dtype = queries.query.device, queries.query.dtype
@@ -89,7 +90,7 @@ def _layer(queries: Queries, chosen: Tensor, check: Check) -> Tensor:
         within = sums.new_zeros(len(group), R)
         for start, stop in queries.blocks(len(group), low, high):
             check()
-            logs = queries.logs(group, start, stop)
+            logs = queries.log_attention(group, start, stop)
             share = logs.exp()
             step = torch.arange(stop - start, dtype=dtype, device=device)
             columns = torch.stack([torch.ones_like(step), chosen[start:stop].to(dtype), step], 1)

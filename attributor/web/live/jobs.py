@@ -1,4 +1,4 @@
-"""Work that takes a while: one job at a time, a short queue, and events that every listener sees from the first on."""
+"""Runs long work one job at a time behind a short queue, and sends every listener all events of a job."""
 
 import asyncio
 import gc
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from attributor import _flow
-from attributor.web.http import ApiError, log_failure, status_of
+from attributor.web.http import ApiError, classify_error, log_failure
 
-__all__ = ["Cancelled", "Event", "Job", "Jobs", "Work", "failure"]
+__all__ = ["Cancelled", "Event", "Job", "Jobs", "Work", "describe_failure"]
 
-WAITING = 4  # jobs in the queue beside the one that runs
-KEPT = 64  # finished jobs that can still be listened to
-KEPT_SECONDS = 600.0
+MAX_WAITING = 4  # jobs in the queue beside the one that runs
+MAX_ENDED = 64  # finished jobs that can still be listened to
+ENDED_SECONDS = 600.0
 STAGE_SECONDS = 0.05  # between two reports of the same stage
 LABELS = {
     "calibrate": "Finding the heads that retrieve",
@@ -83,17 +83,17 @@ class Job:
             return
         self._last = (stage, now)
         shown = LABELS.get(stage, stage) if label is None else label
-        self._say("stage", {"stage": stage, "label": shown, "done": done, "total": total})
+        self._add_event("stage", {"stage": stage, "label": shown, "done": done, "total": total})
 
     def token(self, text: str) -> None:
         """Say a piece of the answer."""
-        self._say("token", {"text": text})
+        self._add_event("token", {"text": text})
 
-    def queued(self, position: int) -> None:
+    def report_position(self, position: int) -> None:
         """Say how many jobs come before this one, where that has changed."""
         if position != self._position:
             self._position = position
-            self._say("queued", {"position": position})
+            self._add_event("queued", {"position": position})
 
     def cancel(self) -> bool:
         """End it, from any thread: listeners hear of it at once, the work stops at its next step.
@@ -117,11 +117,11 @@ class Job:
         except Cancelled:
             return
         except BaseException as error:
-            told = failure(error, f"job {self.kind}")
-            self._end("failed", told)
+            event = describe_failure(error, f"job {self.kind}")
+            self._end("failed", event)
         else:
             return
-        if told["code"] == "out_of_memory":  # not always: it stops every thread for a while, event streams too
+        if event["code"] == "out_of_memory":  # not always: it stops every thread for a while, event streams too
             gc.collect()
 
     async def listen(self, start: int = 0) -> AsyncIterator[tuple[int, Event]]:
@@ -149,13 +149,13 @@ class Job:
             if self.ended:
                 return False
             self.state, self.ended_at = state, time.monotonic()
-            self._say(state, data)
+            self._add_event(state, data)
             self.stopped.set()
             self._work = None  # a request is not kept longer than needed
             self._wake()
         return True
 
-    def _say(self, name: str, data: dict[str, Any]) -> None:
+    def _add_event(self, name: str, data: dict[str, Any]) -> None:
         with self._lock:
             if not self.ended:
                 self._events.append(Event(name, data))
@@ -200,14 +200,16 @@ class Jobs:
             if self._closed:
                 raise ApiError(503, "not_ready", "this server is stopping")
             ahead = len(self._waiting) + (self._running is not None)
-            if ahead > WAITING:
+            if ahead > MAX_WAITING:
                 raise ApiError(
-                    429, "queue_full", f"one job runs and {WAITING} wait already: wait for one to end, or cancel one"
+                    429,
+                    "queue_full",
+                    f"one job runs and {MAX_WAITING} wait already: wait for one to end, or cancel one",
                 )
             self._forget()
             self._jobs[job.id] = job
             self._waiting.append(job)
-            job.queued(ahead)
+            job.report_position(ahead)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="attributor jobs", daemon=True)
                 self._thread.start()
@@ -234,7 +236,7 @@ class Jobs:
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
-                self._tell_positions()
+                self._report_positions()
         return job
 
     def pending(self, kind: str) -> bool:
@@ -261,33 +263,33 @@ class Jobs:
                 if self._closed:
                     return
                 job = self._running = self._waiting.popleft()
-                self._tell_positions()
+                self._report_positions()
             job.run()
             del job  # nothing of a job is held while waiting for the next
 
-    def _tell_positions(self) -> None:
+    def _report_positions(self) -> None:
         running = self._running is not None
         for index, job in enumerate(self._waiting):
-            job.queued(index + running)
+            job.report_position(index + running)
 
     def _forget(self) -> None:
         """Drop what ended long ago, and the oldest where many ended."""
-        before = time.monotonic() - KEPT_SECONDS
+        before = time.monotonic() - ENDED_SECONDS
         ended = [job for job in self._jobs.values() if job.ended]
         for index, job in enumerate(ended):
-            if job.ended_at < before or index < len(ended) - KEPT:
+            if job.ended_at < before or index < len(ended) - MAX_ENDED:
                 del self._jobs[job.id]
 
 
-def failure(error: BaseException, what: str) -> dict[str, str]:
+def describe_failure(error: BaseException, what: str) -> dict[str, str]:
     """The `failed` event of an error: its own sentence where it has one, else where the log tells more."""
     if isinstance(error, ApiError):
         return {"code": error.code, "message": error.message}
-    if _flow.is_full(error) and not status_is_ours(error):
+    if _flow.is_out_of_memory(error) and not is_own_error(error):
         return {"code": "out_of_memory", "message": FULL}
-    found = status_of(error)
-    if found is not None:
-        return {"code": getattr(error, "code", found[1]), "message": str(error)}
+    status_and_code = classify_error(error)
+    if status_and_code is not None:
+        return {"code": getattr(error, "code", status_and_code[1]), "message": str(error)}
     name = log_failure(error, what)
     return {
         "code": "internal_error",
@@ -295,7 +297,7 @@ def failure(error: BaseException, what: str) -> dict[str, str]:
     }
 
 
-def status_is_ours(error: BaseException) -> bool:
+def is_own_error(error: BaseException) -> bool:
     """Whether the error has a sentence for the user."""
     from attributor._errors import AttributorError
 

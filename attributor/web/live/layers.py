@@ -1,4 +1,4 @@
-"""One layer, a few heads: the largest shares of attention that rows of the answer paid to units of the prompt."""
+"""Finds the largest attention shares of a few heads of one layer, from rows of the answer to units of the prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._flow import Recording
-from attributor.web.live.attention import Check, Queries, Reader, nothing
+from attributor.web.live.attention import Check, Queries, RecordingReader, no_check
 
-__all__ = ["LayerEdges", "layer_edges"]
+__all__ = ["LayerEdges", "find_layer_edges"]
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ class LayerEdges:
 
 
 @torch.no_grad()
-def layer_edges(
+def find_layer_edges(
     recording: Recording,
     layer: int,
     heads: Sequence[int],
@@ -50,7 +50,7 @@ def layer_edges(
     *,
     limit: int,
     units: tuple[int, int] | None = None,
-    check: Check = nothing,
+    check: Check = no_check,
 ) -> LayerEdges:
     """Raw attention, summed over the tokens of a unit; every head gets an equal part of `limit`.
 
@@ -71,7 +71,7 @@ def layer_edges(
         InputError: heads, positions, units or a limit that cannot be used.
         RecordingError: the layer or a head was not recorded.
     """
-    reader = Reader(recording)
+    reader = RecordingReader(recording)
     if not heads or len(set(heads)) != len(heads):
         raise InputError(f"name at least one head, each once, got {list(heads)}")
     if limit < len(heads):
@@ -87,7 +87,7 @@ def layer_edges(
     edges, totals = [], np.zeros(len(heads), np.float32)
     for group in queries.groups():
         for index in group:  # a head at a time: R x units of one head are in memory
-            sums = _sums(queries, index, of, int(low), int(high), stop - start, check)
+            sums = _sum_by_unit(queries, index, of, int(low), int(high), stop - start, check)
             totals[index] = float(sums.sum(dtype=torch.float64))
             mass, where = sums.flatten().topk(min(limit // len(heads), sums.numel()))
             mass, where = mass[mass > 0].cpu(), where[mass > 0].cpu()
@@ -104,11 +104,11 @@ def layer_edges(
     )
 
 
-def _sums(queries: Queries, index: int, of: Tensor, low: int, high: int, units: int, check: Check) -> Tensor:
+def _sum_by_unit(queries: Queries, index: int, of: Tensor, low: int, high: int, units: int, check: Check) -> Tensor:
     """(R, units) attention of one head on keys low..high-1, summed by unit; `of` (high - low,) names each key's."""
-    found = queries.query.new_zeros(len(queries.positions), units)
+    sums = queries.query.new_zeros(len(queries.positions), units)
     first, last = queries.seen
     for begin, end in queries.blocks(1, max(low, first), min(high, last)):
         check()
-        found.index_add_(1, of[begin - low : end - low], queries.logs([index], begin, end)[0].exp())
-    return found
+        sums.index_add_(1, of[begin - low : end - low], queries.log_attention([index], begin, end)[0].exp())
+    return sums

@@ -1,4 +1,4 @@
-"""From a model's name to a model in memory, stage by stage, each of which can be watched and left."""
+"""Loads a model by its name in stages; a job reports each stage and can cancel it."""
 
 import contextlib
 import importlib
@@ -11,20 +11,20 @@ import torch
 
 from attributor import _models
 from attributor._errors import AttributorError, DeviceMemoryError, InputError, ModelLoadError
-from attributor._flow import is_full
-from attributor._models import accepts, quiet, window_of
+from attributor._flow import is_out_of_memory
+from attributor._models import accepts_argument, silence_transformers, window_of
 from attributor._record import check_decoder, check_recordable
 from attributor.web.live import memory
 from attributor.web.live.jobs import Job
-from attributor.web.live.runs import size
+from attributor.web.live.runs import format_bytes
 
-__all__ = ["Wanted", "load"]
+__all__ = ["ModelSpec", "load"]
 
 SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # configuration and tokenizer
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelSpec:
     """A model as it was asked for, every field checked.
 
     Attributes:
@@ -44,11 +44,11 @@ class Wanted:
     pickle: bool = False
 
 
-def load(wanted: Wanted, job: Job, held: int, unload: Callable[[], None]) -> tuple[Any, Any]:
+def load(spec: ModelSpec, job: Job, held: int, unload: Callable[[], None]) -> tuple[Any, Any]:
     """Find the model, fetch it where it is not here, and read it: (model, tokenizer).
 
     Args:
-        wanted: which.
+        spec: which.
         job: is told the stages find, download, read and check.
         held: bytes of the model before.
         unload: lets go of that model; called once it is known that the new one can be had.
@@ -57,61 +57,61 @@ def load(wanted: Wanted, job: Job, held: int, unload: Callable[[], None]) -> tup
         AttributorError: why it cannot be loaded.
         Cancelled: at the next step after the job was cancelled.
     """
-    job.stage("find", label=f"Looking for {wanted.id}")
-    place = _models.locate(wanted.id, wanted.revision, False)
+    job.stage("find", label=f"Looking for {spec.id}")
+    place = _models.locate_model(spec.id, spec.revision, False)
     job.check()
     if place.network:
-        _download(wanted, job, held)
-        place = _models.locate(wanted.id, wanted.revision, False)
-    folder = _folder(wanted, place.target)
-    counts = memory.stored(folder) if folder is not None and place.gguf_file is None else {}
+        _download(spec, job, held)
+        place = _models.locate_model(spec.id, spec.revision, False)
+    folder = _find_folder(spec, place.target)
+    counts = memory.count_stored_numbers(folder) if folder is not None and place.gguf_file is None else {}
     if folder is not None and place.gguf_file is None:
-        _check_kind(folder, wanted)
-    if folder is not None and place.gguf_file is None and not wanted.pickle:
-        check_safetensors(wanted.id, (path.name for path in folder.iterdir()))
+        _check_family(folder, spec)
+    if folder is not None and place.gguf_file is None and not spec.pickle:
+        check_safetensors(spec.id, (path.name for path in folder.iterdir()))
     job.check()
-    memory.check_fits(wanted.id, counts, wanted.dtype, wanted.device_map, held)
+    memory.check_fits(spec.id, counts, spec.dtype, spec.device_map, held)
     unload()
     job.stage("read", label="Reading the weights")
-    model, tokenizer = _read(wanted, job)
+    model, tokenizer = _read(spec, job)
     job.stage("check", label="Checking that its attention can be recorded")
     check_decoder(model)
     check_recordable(model)
-    check_max_tokens(wanted, window_of(model))
+    check_max_tokens(spec, window_of(model))
     return model, tokenizer
 
 
-def _read(wanted: Wanted, job: Job) -> tuple[Any, Any]:
+def _read(spec: ModelSpec, job: Job) -> tuple[Any, Any]:
     try:
-        with _watched(job):
+        with _report_reading(job):
             return _models.load_model(
-                wanted.id,
-                dtype=wanted.dtype,
-                device_map=None if wanted.device_map == "cpu" else wanted.device_map,
-                revision=wanted.revision,
-                trust_remote_code=wanted.remote_code,
+                spec.id,
+                dtype=spec.dtype,
+                device_map=None if spec.device_map == "cpu" else spec.device_map,
+                revision=spec.revision,
+                trust_remote_code=spec.remote_code,
                 progress=False,
-                safetensors_only=not wanted.pickle,
+                safetensors_only=not spec.pickle,
             )
     except ModelLoadError as error:
-        if error.__cause__ is not None and is_full(error.__cause__):
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
             raise DeviceMemoryError(
-                f"{wanted.id}: memory ran out while its weights were read: take dtype bfloat16 or a smaller model, or "
+                f"{spec.id}: memory ran out while its weights were read: take dtype bfloat16 or a smaller model, or "
                 "free memory"
             ) from None
-        said = str(error).replace("pass trust_remote_code=True if", "start the server with --trust-remote-code if")
-        raise ModelLoadError(said) from error
+        message = str(error).replace("pass trust_remote_code=True if", "start the server with --trust-remote-code if")
+        raise ModelLoadError(message) from error
 
 
-def check_max_tokens(wanted: Wanted, window: int | None) -> None:
+def check_max_tokens(spec: ModelSpec, window: int | None) -> None:
     """Refuse more tokens than the model has positions.
 
     Raises:
         InputError: with both numbers.
     """
-    if wanted.max_tokens is not None and window is not None and wanted.max_tokens > window:
+    if spec.max_tokens is not None and window is not None and spec.max_tokens > window:
         raise InputError(
-            f"max tokens {wanted.max_tokens:,} is more than the window of {wanted.id}, {window:,} tokens: give "
+            f"max tokens {spec.max_tokens:,} is more than the window of {spec.id}, {window:,} tokens: give "
             f"{window:,} or less, or none at all"
         )
 
@@ -122,16 +122,16 @@ def check_safetensors(name: str, files: Iterable[str]) -> None:
     Raises:
         ModelLoadError: there are such weights, and no others.
     """
-    found = list(files)
-    pickles = [file for file in found if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
-    if pickles and not any(file.endswith(".safetensors") for file in found):
+    names = list(files)
+    pickles = [file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
+    if pickles and not any(file.endswith(".safetensors") for file in names):
         raise ModelLoadError(
             f"{name}: its weights ({pickles[0]}) are in a format that can run code while it is read; take a model with "
             "safetensors weights, or start the server with --allow-pickle if you trust it"
         )
 
 
-def _check_kind(folder: Path, wanted: Wanted) -> None:
+def _check_family(folder: Path, spec: ModelSpec) -> None:
     """Refuse what the configuration alone tells, before weights are fetched and read.
 
     Raises:
@@ -142,82 +142,82 @@ def _check_kind(folder: Path, wanted: Wanted) -> None:
 
     kinds: Any = AutoModelForCausalLM
     try:
-        with quiet(), torch.device("meta"):
+        with silence_transformers(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             empty = kinds.from_config(config)
     except Exception:  # whatever is wrong with it, or needs a flag: loading says so
         return
     check_decoder(empty)
     check_recordable(empty)
-    check_max_tokens(wanted, window_of(empty))
+    check_max_tokens(spec, window_of(empty))
 
 
-def _folder(wanted: Wanted, target: str) -> Path | None:
+def _find_folder(spec: ModelSpec, target: str) -> Path | None:
     """Where the files lie."""
     path = Path(target).expanduser()
     if path.is_dir():
         return path
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(target, "config.json", revision=wanted.revision)
-    return Path(found).parent if isinstance(found, str) else None
+    config_file = try_to_load_from_cache(target, "config.json", revision=spec.revision)
+    return Path(config_file).parent if isinstance(config_file, str) else None
 
 
-def _download(wanted: Wanted, job: Job, held: int) -> None:
+def _download(spec: ModelSpec, job: Job, held: int) -> None:
     """Fetch configuration, tokenizer and weights from the hub into its cache, with progress in bytes."""
     import huggingface_hub as hub
 
-    place = _models.Place(wanted.id, network=True)
+    place = _models.ModelLocation(spec.id, network=True)
     try:
-        with quiet():
-            info = hub.HfApi().model_info(wanted.id, revision=wanted.revision, files_metadata=True, timeout=20)
+        with silence_transformers():
+            info = hub.HfApi().model_info(spec.id, revision=spec.revision, files_metadata=True, timeout=20)
             job.check()
             sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
-            if not wanted.pickle:
-                check_safetensors(wanted.id, sizes)
+            if not spec.pickle:
+                check_safetensors(spec.id, sizes)
             parameters = getattr(info.safetensors, "parameters", None) or {}
-            memory.check_fits(wanted.id, parameters, wanted.dtype, wanted.device_map, held)
-            small, weights = _files(sizes, wanted)
+            memory.check_fits(spec.id, parameters, spec.dtype, spec.device_map, held)
+            small, weights = _list_needed_files(sizes, spec)
             total = sum(sizes[name] for name in [*small, *weights])
             done = 0
             for name in [*small, *weights]:
                 if name in weights[:1]:
-                    folder = _folder(wanted, wanted.id)
+                    folder = _find_folder(spec, spec.id)
                     if folder is not None:
-                        _check_kind(folder, wanted)
-                _fetch(wanted, name, job, done, total)
+                        _check_family(folder, spec)
+                _fetch(spec, name, job, done, total)
                 done += sizes[name]
     except Exception as error:  # the hub's client raises many kinds
         if isinstance(error, AttributorError):
             raise
-        if _models.is_default(wanted.id, wanted.revision) and _models.disconnected(error, place):
+        if _models.is_default_model(spec.id, spec.revision) and _models.is_connection_failure(error, place):
             return  # load_model has another source for this one
-        reason = _models.failure_reason(error, wanted.id, place, None)
-        raise ModelLoadError(f"{wanted.id}: {reason}") from error
+        reason = _models.failure_reason(error, spec.id, place, None)
+        raise ModelLoadError(f"{spec.id}: {reason}") from error
 
 
-def _files(sizes: dict[str, int], wanted: Wanted) -> tuple[list[str], list[str]]:
+def _list_needed_files(sizes: dict[str, int], spec: ModelSpec) -> tuple[list[str], list[str]]:
     """What of a repository is needed, small files and weights: no second copy of those in another format."""
     weights = [name for name in sizes if name.endswith(".safetensors")]
     weights = [name for name in weights if name.startswith("model")] or weights
-    if not weights and wanted.pickle:
+    if not weights and spec.pickle:
         weights = [name for name in sizes if name.startswith("pytorch_model") and name.endswith(".bin")]
-    small = [name for name in sizes if name.endswith(SMALL) or (wanted.remote_code and name.endswith(".py"))]
+    small = [name for name in sizes if name.endswith(SMALL) or (spec.remote_code and name.endswith(".py"))]
     return sorted(small), sorted(weights)
 
 
-def _fetch(wanted: Wanted, name: str, job: Job, done: int, total: int) -> None:
+def _fetch(spec: ModelSpec, name: str, job: Job, done: int, total: int) -> None:
     """One file, reported in bytes of all files."""
     import huggingface_hub as hub
 
-    label = f"Downloading {size(total)}"
+    label = f"Downloading {format_bytes(total)}"
     job.stage("download", done, total, label)
     options: dict[str, Any] = {}
-    if accepts(hub.hf_hub_download, "tqdm_class"):
+    if accepts_argument(hub.hf_hub_download, "tqdm_class"):
         shown: Any = importlib.import_module("huggingface_hub.utils").tqdm
 
-        class Reported(shown):  # type: ignore[misc]
-            """A bar that nobody sees, and that tells the job."""
+        class DownloadProgress(shown):  # type: ignore[misc]
+            """An invisible progress bar that reports to the job."""
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 kwargs["disable"] = True
@@ -229,32 +229,32 @@ def _fetch(wanted: Wanted, name: str, job: Job, done: int, total: int) -> None:
                 job.stage("download", min(done + self.reached, total), total, label)
                 return None
 
-        options["tqdm_class"] = Reported
-    hub.hf_hub_download(wanted.id, name, revision=wanted.revision, **options)
+        options["tqdm_class"] = DownloadProgress
+    hub.hf_hub_download(spec.id, name, revision=spec.revision, **options)
 
 
 @contextlib.contextmanager
-def _watched(job: Job) -> Iterator[None]:
+def _report_reading(job: Job) -> Iterator[None]:
     """Have transformers' own bars tell the job how many weights were read, where this version lets them be replaced."""
     chatter: Any = importlib.import_module("transformers.utils.logging")
     replace = getattr(chatter, "set_tqdm_hook", None)
     if replace is None:
         yield
         return
-    before = replace(lambda factory, args, kwargs: _Told(job, *args, **kwargs))
+    before = replace(lambda factory, args, kwargs: _ReadingProgress(job, *args, **kwargs))
     try:
         yield
     finally:
         replace(before)
 
 
-class _Told:
-    """In the place of a progress bar."""
+class _ReadingProgress:
+    """Takes the place of transformers' progress bar and reports to the job."""
 
     def __init__(self, job: Job, items: Any = None, *_: Any, **options: Any) -> None:
         self._job, self._items, self._done = job, items, 0
-        told = options.get("total")
-        self._total = int(told) if told is not None else len(items) if hasattr(items, "__len__") else 0
+        total = options.get("total")
+        self._total = int(total) if total is not None else len(items) if hasattr(items, "__len__") else 0
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._items or ():
@@ -265,7 +265,7 @@ class _Told:
         self._done += int(n or 0)
         self._job.stage("read", self._done, self._total, "Reading the weights")
 
-    def __enter__(self) -> "_Told":
+    def __enter__(self) -> "_ReadingProgress":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Whether a model fits: what it takes is known from its files' headers, what is free from the system."""
+"""Checks whether a model fits into memory: its size comes from its files' headers, the free memory from the system."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from attributor._errors import DeviceMemoryError
-from attributor.web.live.runs import size
+from attributor.web.live.runs import format_bytes
 
-__all__ = ["available", "budget", "check_fits", "needed", "stored", "total"]
+__all__ = ["available", "budget", "check_fits", "count_stored_numbers", "needed_bytes", "total"]
 
 BUDGET_SHARE, BUDGET_MOST = 0.25, 4 << 30  # of the machine's memory, for recordings and flows
 HEADER_MOST = 100 << 20  # as the format's own reader allows
@@ -47,7 +47,7 @@ def budget() -> int:
     return BUDGET_MOST if everything is None else int(min(everything * BUDGET_SHARE, BUDGET_MOST))
 
 
-def stored(folder: Path) -> dict[str, int]:
+def count_stored_numbers(folder: Path) -> dict[str, int]:
     """Numbers by dtype ("F32", "BF16" ...) in a folder's weights, read from the headers; {} where they are unknown."""
     names = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
     ours = [path for name, path in names.items() if name.startswith("model")] or list(names.values())
@@ -64,7 +64,7 @@ def stored(folder: Path) -> dict[str, int]:
     return counts
 
 
-def needed(counts: Mapping[str, int], dtype: str) -> int:
+def needed_bytes(counts: Mapping[str, int], dtype: str) -> int:
     """Bytes that these numbers take once they are loaded as `dtype`; "auto" keeps what floats are stored as."""
     return sum(
         count * (SIZES[dtype] if dtype in SIZES and stored_as in FLOATS else BYTES.get(stored_as, 1))
@@ -77,7 +77,7 @@ def check_fits(name: str, counts: Mapping[str, int], dtype: str, device: str, fr
 
     Args:
         name: of the model, for the sentence.
-        counts: as `stored` tells; {} for a model of which nothing is known, which is not refused.
+        counts: from `count_stored_numbers`; {} for a model of which nothing is known, which is not refused.
         dtype: as it will be loaded.
         device: a device_map.
         freed: bytes of the model that will be let go of before.
@@ -88,18 +88,18 @@ def check_fits(name: str, counts: Mapping[str, int], dtype: str, device: str, fr
     free = available(device)
     if not counts or free is None:
         return
-    wanted, room = needed(counts, dtype), free + freed
-    if wanted <= room:
+    need, room = needed_bytes(counts, dtype), free + freed
+    if need <= room:
         return
-    half = needed(counts, "bfloat16")
+    half = needed_bytes(counts, "bfloat16")
     if half <= room:
-        advice = f"dtype bfloat16 needs {size(half)}"
-    elif half < wanted * 0.75:
-        advice = f"dtype bfloat16 needs {size(half)}, still too much: take a smaller model, or free memory"
+        advice = f"dtype bfloat16 needs {format_bytes(half)}"
+    elif half < need * 0.75:
+        advice = f"dtype bfloat16 needs {format_bytes(half)}, still too much: take a smaller model, or free memory"
     else:
         advice = "take a smaller model, or free memory"
     where = "" if device == "cpu" else f" on {'all devices' if device == 'auto' else device}"
-    raise DeviceMemoryError(f"{name} needs about {size(wanted)}, {size(room)} are free{where}: {advice}")
+    raise DeviceMemoryError(f"{name} needs about {format_bytes(need)}, {format_bytes(room)} are free{where}: {advice}")
 
 
 def weights_bytes(model: Any) -> int:

@@ -1,4 +1,4 @@
-"""The one model in memory: what may be asked for, how it is replaced, and what it says of itself."""
+"""Holds the one model in memory: checks load requests, replaces the model and reports its state."""
 
 import contextlib
 import gc
@@ -14,15 +14,15 @@ import torch
 from attributor import _models
 from attributor.web.http import ApiError
 from attributor.web.live import loading, memory
-from attributor.web.live.jobs import Job, failure
-from attributor.web.live.loading import Wanted
+from attributor.web.live.jobs import Job, describe_failure
+from attributor.web.live.loading import ModelSpec
 from attributor.web.live.presets import NAMES, Presets
 from attributor.web.live.schema import Dtype, LoadRequest, Memory, ModelState
 
 if TYPE_CHECKING:
-    from attributor.web.live.service import Settings
+    from attributor.web.live.service import ServerSettings
 
-__all__ = ["DTYPES", "Loaded", "Models", "check_request", "device_maps"]
+__all__ = ["DTYPES", "LoadedModel", "Models", "check_request", "device_maps"]
 
 DTYPES: tuple[Dtype, ...] = ("auto", "float32", "bfloat16", "float16")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
@@ -31,13 +31,13 @@ NO_WINDOW = 8192  # prompt and answer together, for a model that names no window
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedModel:
     """A model that is ready.
 
     Attributes:
         model: in evaluation mode.
         tokenizer: its own.
-        wanted: as it was asked for.
+        spec: what it was loaded from.
         presets: its weights by name; they outlive it.
         window: the positions that it was made for, where it says.
         max_tokens: prompt and answer together.
@@ -46,7 +46,7 @@ class Loaded:
 
     model: Any
     tokenizer: Any
-    wanted: Wanted
+    spec: ModelSpec
     presets: Presets
     window: int | None
     max_tokens: int
@@ -56,7 +56,7 @@ class Loaded:
     nbytes: int = field(default=0)
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, wanted: Wanted) -> "Loaded":
+    def of(cls, model: Any, tokenizer: Any, spec: ModelSpec) -> "LoadedModel":
         """What there is to know of a model that was just read."""
         presets = Presets(model, tokenizer)
         window = presets.facts.window
@@ -64,10 +64,10 @@ class Loaded:
         return cls(
             model=model,
             tokenizer=tokenizer,
-            wanted=wanted,
+            spec=spec,
             presets=presets,
             window=window,
-            max_tokens=wanted.max_tokens or window or NO_WINDOW,
+            max_tokens=spec.max_tokens or window or NO_WINDOW,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             device=", ".join(devices),
             kv_heads=presets.facts.kv_heads,
@@ -78,22 +78,22 @@ class Loaded:
 class Models:
     """Holds at most one model; another one takes its place."""
 
-    def __init__(self, settings: "Settings") -> None:
+    def __init__(self, settings: "ServerSettings") -> None:
         """`settings`: of the server; what HTTP may not decide comes from there."""
         self._settings = settings
         self._lock = threading.Lock()
-        self._loaded: Loaded | None = None
-        self._wanted: Wanted | None = None
+        self._loaded: LoadedModel | None = None
+        self._spec: ModelSpec | None = None
         self._error: str | None = None
         self._job: Job | None = None
-        self._left: threading.Thread | None = None  # reads on, though nobody waits for it
+        self._abandoned: threading.Thread | None = None  # reads on, though nobody waits for it
 
     @property
-    def loaded(self) -> Loaded | None:
+    def loaded(self) -> LoadedModel | None:
         """The model that is ready, None where there is none."""
         return self._loaded
 
-    def need(self) -> Loaded:
+    def require_loaded(self) -> LoadedModel:
         """The model that is ready.
 
         Raises:
@@ -108,33 +108,33 @@ class Models:
             )
         return loaded
 
-    def begin(self, wanted: Wanted, submit: Callable[[str, Any], Job]) -> Job:
+    def begin(self, spec: ModelSpec, submit: Callable[[str, Any], Job]) -> Job:
         """Queue the loading of a model."""
-        job = submit("load", lambda job: self._work(wanted, job))
+        job = submit("load", lambda job: self._load_in_thread(spec, job))
         with self._lock:
-            self._job, self._wanted = job, wanted
+            self._job, self._spec = job, spec
         return job
 
     def state(self, memory_state: Memory) -> ModelState:
         """What `GET /api/model` says."""
         with self._lock:
-            loaded, job, wanted, error = self._loaded, self._job, self._wanted, self._error
+            loaded, job, spec, error = self._loaded, self._job, self._spec, self._error
         loading_now = job is not None and not job.ended
-        shown = wanted if loading_now or loaded is None else loaded.wanted
-        found = None if loading_now else loaded
+        shown = spec if loading_now or loaded is None else loaded.spec
+        ready = None if loading_now else loaded
         return ModelState(
             state="loading" if loading_now else "ready" if loaded else "failed" if error else "none",
             id=shown.id if shown else None,
             revision=shown.revision if shown else None,
             dtype=shown.dtype if shown else self._settings.dtype,
             device_map=shown.device_map if shown else self._settings.device_map or "cpu",
-            device=found.device if found else None,
-            layers=found.presets.shape[0] if found else None,
-            heads=found.presets.shape[1] if found else None,
-            kv_heads=found.kv_heads if found else None,
-            window=found.window if found else None,
-            max_tokens=found.max_tokens if found else shown.max_tokens if shown else self._settings.max_tokens,
-            parameters=found.parameters if found else None,
+            device=ready.device if ready else None,
+            layers=ready.presets.shape[0] if ready else None,
+            heads=ready.presets.shape[1] if ready else None,
+            kv_heads=ready.kv_heads if ready else None,
+            window=ready.window if ready else None,
+            max_tokens=ready.max_tokens if ready else shown.max_tokens if shown else self._settings.max_tokens,
+            parameters=ready.parameters if ready else None,
             weights=list(NAMES),
             default_model=self._settings.model or _models.DEFAULT_MODEL,
             dtypes=list(DTYPES),
@@ -144,29 +144,29 @@ class Models:
             memory=memory_state,
         )
 
-    def _work(self, wanted: Wanted, job: Job) -> Callable[[], dict[str, Any]]:
+    def _load_in_thread(self, spec: ModelSpec, job: Job) -> Callable[[], dict[str, Any]]:
         """Load in a thread of its own, which is left behind where the job is cancelled and the thread cannot stop."""
         with self._lock:
             self._error = None
-        left = self._left
-        while left is not None and left.is_alive():  # two models at once might not fit
+        abandoned = self._abandoned
+        while abandoned is not None and abandoned.is_alive():  # two models at once might not fit
             job.stage("wait", label="Waiting for the model that was cancelled to stop loading")
-            left.join(0.05)
+            abandoned.join(0.05)
         box: list[Any] = []
-        thread = threading.Thread(target=self._load, args=(wanted, job, box), name="attributor load", daemon=True)
-        self._left = thread
+        thread = threading.Thread(target=self._load, args=(spec, job, box), name="attributor load", daemon=True)
+        self._abandoned = thread
         thread.start()
         while thread.is_alive():
             thread.join(0.05)
             job.check()
         job.check()
-        found = box.pop()
-        if isinstance(found, BaseException):
+        result = box.pop()
+        if isinstance(result, BaseException):
             with self._lock:
-                self._error = failure(found, "loading a model")["message"]
-            raise found
-        model, tokenizer = found
-        loaded = Loaded.of(model, tokenizer, wanted)
+                self._error = describe_failure(result, "loading a model")["message"]
+            raise result
+        model, tokenizer = result
+        loaded = LoadedModel.of(model, tokenizer, spec)
 
         def commit() -> dict[str, Any]:
             with self._lock:
@@ -175,14 +175,14 @@ class Models:
 
         return commit
 
-    def _load(self, wanted: Wanted, job: Job, box: list[Any]) -> None:
+    def _load(self, spec: ModelSpec, job: Job, box: list[Any]) -> None:
         held = self._loaded.nbytes if self._loaded is not None else 0  # its bytes only: it must be free to go
         try:
-            found: Any = loading.load(wanted, job, held, lambda: self._unload(job))
+            result: Any = loading.load(spec, job, held, lambda: self._unload(job))
         except BaseException as error:  # to be raised where the job waits; Cancelled too
-            found = error
+            result = error
         if not job.ended:
-            box.append(found)
+            box.append(result)
 
     def _unload(self, job: Job) -> None:
         job.check()
@@ -198,40 +198,40 @@ class Models:
 
 def device_maps() -> list[str]:
     """Where a model may be put on this machine."""
-    found = ["cpu", "auto"]
+    names = ["cpu", "auto"]
     with contextlib.suppress(RuntimeError):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        found += ["cuda"] * bool(count)
-        found += [f"cuda:{index}" for index in range(count)] if count > 1 else []
+        names += ["cuda"] * bool(count)
+        names += [f"cuda:{index}" for index in range(count)] if count > 1 else []
         if torch.backends.mps.is_available():
-            found.append("mps")
-    return found
+            names.append("mps")
+    return names
 
 
-def check_request(asked: LoadRequest, settings: "Settings") -> Wanted:
+def check_request(request: LoadRequest, settings: "ServerSettings") -> ModelSpec:
     """What somebody asked for over HTTP, checked before anything is looked up.
 
     Raises:
         ApiError: 400, an id, revision or device_map that is refused.
     """
-    started = settings.model is not None and asked.id == settings.model
+    started = settings.model is not None and request.id == settings.model
     if not started:
-        _check_id(asked.id)
-    revision = asked.revision or None
+        _check_id(request.id)
+    revision = request.revision or None
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision or revision.endswith(".lock")):
-        raise ApiError(400, "invalid_revision", f"a revision is a branch, a tag or a commit, got {_quoted(revision)}")
-    device_map = asked.device_map or "cpu"
+        raise ApiError(400, "invalid_revision", f"a revision is a branch, a tag or a commit, got {_quote(revision)}")
+    device_map = request.device_map or "cpu"
     allowed = device_maps()
     if device_map not in (*allowed, settings.device_map):
         raise ApiError(
-            400, "invalid_device_map", f"device_map must be one of {', '.join(allowed)}, got {_quoted(device_map)}"
+            400, "invalid_device_map", f"device_map must be one of {', '.join(allowed)}, got {_quote(device_map)}"
         )
-    return Wanted(
-        id=asked.id,
+    return ModelSpec(
+        id=request.id,
         revision=revision,
-        dtype=asked.dtype,
+        dtype=request.dtype,
         device_map=device_map,
-        max_tokens=asked.max_tokens,
+        max_tokens=request.max_tokens,
         remote_code=settings.trust_remote_code,
         pickle=settings.allow_pickle,
     )
@@ -244,16 +244,16 @@ def _check_id(name: str) -> None:
         raise ApiError(
             400,
             "invalid_model",
-            f"{_quoted(name)} is no hub id (such as {_models.DEFAULT_MODEL}); a folder or a file can only be named on "
+            f"{_quote(name)} is no hub id (such as {_models.DEFAULT_MODEL}); a folder or a file can only be named on "
             "the command line: attributor serve --model PATH",
         )
     if Path(name).exists():
         raise ApiError(
             400,
             "invalid_model",
-            f"{_quoted(name)} is also a folder where this server runs; name it on the command line, or start elsewhere",
+            f"{_quote(name)} is also a folder where this server runs; name it on the command line, or start elsewhere",
         )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 100 else f"{text[:100]}…")

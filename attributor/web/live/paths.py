@@ -1,15 +1,15 @@
-"""A small layered network of drawn nodes: what flows through it, and its heaviest paths."""
+"""Computes the mass that flows through a small layered network of drawn nodes, and its heaviest paths."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Network", "Path", "best_paths"]
+__all__ = ["Network", "WeightedPath", "find_best_paths"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Path = tuple[float, tuple[int, ...]]  # mass, node ids from the top down
+WeightedPath = tuple[float, tuple[int, ...]]  # mass, node ids from the top down
 
 
 @dataclass(frozen=True)
@@ -26,35 +26,35 @@ class Network:
     mass: Floats
     links: list[Floats]
 
-    def reached(self) -> list[Floats]:
+    def arriving_mass(self) -> list[Floats]:
         """(n_l,) the mass that arrives at each node."""
-        found = [self.mass]
+        masses = [self.mass]
         for link in self.links:
-            found.append(found[-1] @ link)
-        return found
+            masses.append(masses[-1] @ link)
+        return masses
 
-    def passed(self) -> list[Floats]:
+    def arriving_share(self) -> list[Floats]:
         """(n_l,) the share of what is at each node that arrives at the last level."""
-        found = [np.ones(len(self.positions[-1]))]
+        shares = [np.ones(len(self.positions[-1]))]
         for link in reversed(self.links):
-            found.append(link @ found[-1])
-        return found[::-1]
+            shares.append(link @ shares[-1])
+        return shares[::-1]
 
-    def through(self) -> list[Floats]:
+    def mass_through_nodes(self) -> list[Floats]:
         """(n_l,) the mass of all paths through each node; every level's sums to `mass`."""
-        return [reached * passed for reached, passed in zip(self.reached(), self.passed(), strict=True)]
+        return [arriving * share for arriving, share in zip(self.arriving_mass(), self.arriving_share(), strict=True)]
 
-    def carried(self) -> list[Floats]:
+    def mass_through_links(self) -> list[Floats]:
         """(n_l, n_(l+1)) the mass of all paths through each step."""
-        parts = zip(self.reached()[:-1], self.links, self.passed()[1:], strict=True)
-        return [reached[:, None] * link * passed for reached, link, passed in parts]
+        parts = zip(self.arriving_mass()[:-1], self.links, self.arriving_share()[1:], strict=True)
+        return [arriving[:, None] * link * share for arriving, link, share in parts]
 
     @property
     def total(self) -> float:
         """The mass of all paths."""
-        return float(self.reached()[-1].sum())
+        return float(self.arriving_mass()[-1].sum())
 
-    def pruned(self, loss: float, most: int) -> "Network":
+    def prune(self, loss: float, most: int) -> "Network":
         """Without the thinnest steps, and nodes that then have no path.
 
         Args:
@@ -64,18 +64,18 @@ class Network:
         links = []
         each = max(1, most // max(1, len(self.links)))  # of a level: where mass is spread, every step is thin
         levels = np.zeros(len(self.positions), dtype=np.int64)
-        best = [path for _, path in best_paths(self, levels, 1)]  # stays, so that something does
-        for level, (carried, link) in enumerate(zip(self.carried(), self.links, strict=True)):
-            order = np.argsort(carried, axis=None, kind="stable")
-            spent = np.cumsum(carried.ravel()[order])
+        best = [path for _, path in find_best_paths(self, levels, 1)]  # stays, so that something does
+        for level, (masses, link) in enumerate(zip(self.mass_through_links(), self.links, strict=True)):
+            order = np.argsort(masses, axis=None, kind="stable")
+            spent = np.cumsum(masses.ravel()[order])
             thin = np.union1d(order[spent <= loss * self.total / len(self.links)], order[: max(0, order.size - each)])
-            kept = link.copy()
-            kept.ravel()[thin] = 0
+            remaining = link.copy()
+            remaining.ravel()[thin] = 0
             for path in best:
-                kept[path[level], path[level + 1]] = link[path[level], path[level + 1]]
-            links.append(kept)
+                remaining[path[level], path[level + 1]] = link[path[level], path[level + 1]]
+            links.append(remaining)
         rest = Network(self.positions, self.mass, links)
-        on = [through > 0 for through in rest.through()]
+        on = [masses > 0 for masses in rest.mass_through_nodes()]
         return Network(
             [positions[some] for positions, some in zip(self.positions, on, strict=True)],
             self.mass[on[0]],
@@ -83,7 +83,7 @@ class Network:
         )
 
 
-def best_paths(network: Network, first: Ints, count: int) -> list[Path]:
+def find_best_paths(network: Network, first: Ints, count: int) -> list[WeightedPath]:
     """The `count` heaviest paths, exactly, heaviest first; node i of level l is called first[l] + i.
 
     From the last level up every node keeps its `count` best ways down: those of a best path are best themselves.

@@ -1,4 +1,4 @@
-"""The weights of one model by their names, for as long as anybody may ask: also when the model is gone."""
+"""Resolves the named weights of one model and keeps them after the model is unloaded."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ from typing import Any
 
 from attributor import _heads
 from attributor._errors import AttributorError
-from attributor._heads import WEIGHT, Weights, shipped_models
+from attributor._heads import WEIGHT_PER_HEAD, Weights, shipped_models
 from attributor._models import model_facts
 from attributor._record import HeadWeights
 from attributor.web.http import ApiError
@@ -29,7 +29,7 @@ class Presets:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.facts = model_facts(model)
         self.model_id, self.shape = self.facts.name, self.facts.shape
-        self._found = {"mean": _heads.resolve_for(self.facts, "mean")}
+        self._resolved = {"mean": _heads.resolve_for(self.facts, "mean")}
         self._model, self._tokenizer = model, tokenizer
         self._lock = threading.Lock()
 
@@ -41,7 +41,7 @@ class Presets:
             AttributorError: as `attributor._heads.resolution.resolve`.
         """
         with self._lock:
-            if name not in self._found:
+            if name not in self._resolved:
                 model = self._model
                 if model is None and not (name == "retrieval" and self.facts.id in shipped_models()):
                     raise ApiError(
@@ -50,8 +50,8 @@ class Presets:
                         f"weights {name!r} need the model {self.model_id}, which is no longer loaded: load it again, "
                         "and run the prompt again",
                     )
-                self._found[name] = _heads.resolve_for(self.facts, name, model, self._tokenizer, progress=progress)
-            return self._found[name]
+                self._resolved[name] = _heads.resolve_for(self.facts, name, model, self._tokenizer, progress=progress)
+            return self._resolved[name]
 
     def of_heads(self, heads: list[tuple[int, int]]) -> HeadWeights:
         """These heads alone, each as heavy as a retrieval head.
@@ -59,7 +59,7 @@ class Presets:
         Raises:
             InputError: a head that the model does not have.
         """
-        rule = Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT), note="heads chosen by hand")
+        rule = Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT_PER_HEAD), note="heads chosen by hand")
         return _heads.head_weights(rule, self.shape)
 
     def forget_model(self) -> None:

@@ -1,78 +1,79 @@
-"""What a request asks, as the prompt that one model reads."""
+"""Builds the prompt of a request for one model, and counts its tokens."""
 
 from typing import Any
 
-from attributor._prompt import Prompt, build_prompt, encode_answer, from_messages
+from attributor._prompt import Prompt, build_prompt, encode_answer, prompt_from_messages
 from attributor.web.http import ApiError
-from attributor.web.live.runs import titled
+from attributor.web.live.runs import pick_title
 from attributor.web.live.schema import CountRequest
 
-__all__ = ["Counter", "check_one_prompt", "count", "prompt_of", "title_of"]
+__all__ = ["TokenCounter", "check_one_prompt", "count_tokens", "make_prompt", "make_title"]
 
 
-def check_one_prompt(asked: CountRequest) -> None:
+def check_one_prompt(request: CountRequest) -> None:
     """Refuse a request with two prompts, or with none.
 
     Raises:
         ApiError: 422, what is missing or too much.
     """
-    documents = bool(asked.documents) or asked.question is not None
-    if asked.messages and documents:
+    documents = bool(request.documents) or request.question is not None
+    if request.messages and documents:
         raise ApiError(422, "two_prompts", "give either messages, or documents with a question, not both")
-    if not asked.messages and asked.question is None:
+    if not request.messages and request.question is None:
         raise ApiError(422, "no_prompt", "give messages, or a question, with documents that it is about")
 
 
-def prompt_of(tokenizer: Any, asked: CountRequest) -> Prompt:
+def make_prompt(tokenizer: Any, request: CountRequest) -> Prompt:
     """The prompt, as `attributor flow` makes it.
 
     Raises:
         InputError: an empty part, or messages that the model's chat template refuses.
     """
-    if asked.messages:
-        return from_messages(tokenizer, [message.model_dump() for message in asked.messages])
-    documents = [(document.title, document.text) for document in asked.documents]
-    return build_prompt(tokenizer, documents, asked.question or "")
+    if request.messages:
+        return prompt_from_messages(tokenizer, [message.model_dump() for message in request.messages])
+    documents = [(document.title, document.text) for document in request.documents]
+    return build_prompt(tokenizer, documents, request.question or "")
 
 
-class Counter:
+class TokenCounter:
     """Counts tokens while somebody types; remembers the last prompt, for who types an answer to a long one."""
 
     def __init__(self) -> None:
         self._last: tuple[Any, CountRequest, int] | None = None
 
-    def __call__(self, tokenizer: Any, asked: CountRequest) -> tuple[int, int]:
-        """As `count`."""
-        prompt = asked.model_copy(update={"answer": None})
+    def __call__(self, tokenizer: Any, request: CountRequest) -> tuple[int, int]:
+        """As `count_tokens`."""
+        prompt = request.model_copy(update={"answer": None})
         last = self._last
         if last is not None and last[0] is tokenizer and last[1] == prompt:
-            return last[2], count(tokenizer, CountRequest(answer=asked.answer))[1]
-        found = count(tokenizer, asked)
-        self._last = (tokenizer, prompt, found[0])
-        return found
+            return last[2], count_tokens(tokenizer, CountRequest(answer=request.answer))[1]
+        counts = count_tokens(tokenizer, request)
+        self._last = (tokenizer, prompt, counts[0])
+        return counts
 
 
-def count(tokenizer: Any, asked: CountRequest) -> tuple[int, int]:
+def count_tokens(tokenizer: Any, request: CountRequest) -> tuple[int, int]:
     """Tokens of the prompt and of the answer, also while parts of both are still empty.
 
     Raises:
-        InputError: as `prompt_of`, but for what is only empty as yet.
+        InputError: as `make_prompt`, but for what is only empty as yet.
     """
-    answer = asked.answer if asked.answer and asked.answer.strip() else None
-    answered = encode_answer(tokenizer, answer).numel() if answer is not None else 0
-    said = [message for message in asked.messages if message.content.strip()]
-    if asked.messages:
-        return (prompt_of(tokenizer, asked).ids.numel() if said else 0), answered
-    documents = [document for document in asked.documents if document.text.strip()]
-    question = (asked.question or "").strip()
+    answer = request.answer if request.answer and request.answer.strip() else None
+    answer_tokens = encode_answer(tokenizer, answer).numel() if answer is not None else 0
+    filled = [message for message in request.messages if message.content.strip()]
+    if request.messages:
+        return (make_prompt(tokenizer, request).ids.numel() if filled else 0), answer_tokens
+    documents = [document for document in request.documents if document.text.strip()]
+    question = (request.question or "").strip()
     if not documents and not question:
-        return 0, answered
+        return 0, answer_tokens
     # a question that is still to come is counted as one sign, so that documents can be counted before it is there
-    complete = asked.model_copy(update={"documents": documents, "question": question or "?"})
-    return prompt_of(tokenizer, complete).ids.numel(), answered
+    complete = request.model_copy(update={"documents": documents, "question": question or "?"})
+    return make_prompt(tokenizer, complete).ids.numel(), answer_tokens
 
 
-def title_of(asked: CountRequest) -> str:
+def make_title(request: CountRequest) -> str:
     """What a run is called in a list: its question, else the last thing that the user said."""
-    users = [message.content for message in reversed(asked.messages) if message.role == "user"]
-    return titled([asked.question or "", *users, *(message.content for message in asked.messages)]) or "untitled"
+    users = [message.content for message in reversed(request.messages) if message.role == "user"]
+    everything = [message.content for message in request.messages]
+    return pick_title([request.question or "", *users, *everything]) or "untitled"

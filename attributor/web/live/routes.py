@@ -1,4 +1,4 @@
-"""The addresses of the live door, under /api. They answer at once: what takes a while is a job."""
+"""The routes of `attributor serve` under /api. They respond at once: long work runs as a job."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from attributor.web.http import ApiError
 from attributor.web.live import generate, prompts, views
 from attributor.web.live.jobs import Job
-from attributor.web.live.runs import Run
+from attributor.web.live.runs import LiveRun
 from attributor.web.live.schema import (
     Counted,
     CountRequest,
@@ -24,80 +24,80 @@ from attributor.web.live.schema import (
     Runs,
     WeighRequest,
 )
-from attributor.web.live.service import Live
+from attributor.web.live.service import LiveService
 
-__all__ = ["router"]
-
-
-def router(live: Live) -> APIRouter:
-    """Every route of the live door, the views of layers and heads included."""
-    made = APIRouter(prefix="/api")
-    _model(made, live)
-    _runs(made, live)
-    _jobs(made, live)
-    made.include_router(views.router(live))
-    return made
+__all__ = ["create_router"]
 
 
-def _model(made: APIRouter, live: Live) -> None:
-    counter = prompts.Counter()
+def create_router(live: LiveService) -> APIRouter:
+    """Every route of `attributor serve`, the views of layers and heads included."""
+    api = APIRouter(prefix="/api")
+    _add_model_routes(api, live)
+    _add_run_routes(api, live)
+    _add_job_routes(api, live)
+    api.include_router(views.create_router(live))
+    return api
+
+
+def _add_model_routes(api: APIRouter, live: LiveService) -> None:
+    counter = prompts.TokenCounter()
     counting = asyncio.Lock()  # asked for at every keystroke; more at once would only slow each other down
 
-    @made.get("/model")
+    @api.get("/model")
     async def model() -> ModelState:
         """The model, and what may be asked for."""
         return live.state()
 
-    @made.post("/model", status_code=202)
-    async def load(asked: LoadRequest) -> JobStarted:
+    @api.post("/model", status_code=202)
+    async def load(request: LoadRequest) -> JobStarted:
         """Load a model; it takes the place of the one before."""
-        return JobStarted(job=live.load(asked).id)
+        return JobStarted(job=live.load(request).id)
 
-    @made.post("/count")
-    async def count(asked: CountRequest) -> Counted:
+    @api.post("/count")
+    async def count(request: CountRequest) -> Counted:
         """How many tokens a prompt and its answer have; both may be unfinished."""
-        loaded = live.models.need()
+        loaded = live.models.require_loaded()
         async with counting:
-            prompt, answer = await run_in_threadpool(counter, loaded.tokenizer, asked)
+            prompt, answer = await run_in_threadpool(counter, loaded.tokenizer, request)
         return Counted(prompt_tokens=prompt, answer_tokens=answer, window=loaded.window, max_tokens=loaded.max_tokens)
 
 
-def _runs(made: APIRouter, live: Live) -> None:
-    @made.get("/runs")
+def _add_run_routes(api: APIRouter, live: LiveService) -> None:
+    @api.get("/runs")
     async def runs() -> Runs:
         """Every run, the newest first."""
-        return Runs(runs=[_info(run) for run in live.runs.all()], budget=live.runs.budget, used=live.runs.used)
+        return Runs(runs=[_describe_run(run) for run in live.runs.all()], budget=live.runs.budget, used=live.runs.used)
 
-    @made.post("/runs", status_code=202)
-    async def run(asked: RunRequest) -> JobStarted:
+    @api.post("/runs", status_code=202)
+    async def run(request: RunRequest) -> JobStarted:
         """Have the model answer, or take the given answer, and follow it back to the prompt."""
-        prompts.check_one_prompt(asked)
+        prompts.check_one_prompt(request)
         if not live.jobs.pending("load"):  # a run may wait for the model that is being loaded
-            live.models.need()
-        return JobStarted(job=live.jobs.submit("run", generate.run_work(live, asked)).id)
+            live.models.require_loaded()
+        return JobStarted(job=live.jobs.submit("run", generate.run_work(live, request)).id)
 
-    @made.delete("/runs/{run_id}", status_code=204)
+    @api.delete("/runs/{run_id}", status_code=204)
     async def remove(run_id: str) -> None:
         """Forget a run, and its recording unless another run shares it."""
         live.runs.remove(run_id)
 
-    @made.post("/runs/{run_id}/weigh", status_code=202)
-    async def weigh(run_id: str, asked: WeighRequest) -> JobStarted:
+    @api.post("/runs/{run_id}/weigh", status_code=202)
+    async def weigh(run_id: str, request: WeighRequest) -> JobStarted:
         """The flow of the same recording under other weights: a new run that shares the recording."""
-        if (asked.weights is None) == (asked.heads is None):
+        if (request.weights is None) == (request.heads is None):
             raise ApiError(422, "one_choice", "give either weights, by name, or heads, as [layer, head] pairs")
         source = live.runs.get(run_id)
-        live.runs.shared(source)
-        return JobStarted(job=live.jobs.submit("weigh", generate.weigh_work(live, source, asked)).id)
+        live.runs.get_shared(source)
+        return JobStarted(job=live.jobs.submit("weigh", generate.weigh_work(live, source, request)).id)
 
 
-def _jobs(made: APIRouter, live: Live) -> None:
-    def found(job_id: str) -> Job:  # as a dependency, so that an unknown job is answered before a stream begins
+def _add_job_routes(api: APIRouter, live: LiveService) -> None:
+    def find_job(job_id: str) -> Job:  # as a dependency, so that an unknown job is answered before a stream begins
         return live.jobs.get(job_id)
 
-    @made.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
+    @api.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
     async def events(
-        job: Annotated[Job, Depends(found)], last_event_id: Annotated[str | None, Header()] = None
+        job: Annotated[Job, Depends(find_job)], last_event_id: Annotated[str | None, Header()] = None
     ) -> AsyncIterator[ServerSentEvent]:
         """What the job says, from the first event on (after Last-Event-ID, where a browser reconnects)."""
         known = re.fullmatch("[0-9]{1,9}", last_event_id or "")
@@ -105,13 +105,13 @@ def _jobs(made: APIRouter, live: Live) -> None:
         async for number, event in job.listen(start):
             yield ServerSentEvent(event=event.name, data=event.data, id=str(number))
 
-    @made.delete("/jobs/{job_id}", status_code=202)
+    @api.delete("/jobs/{job_id}", status_code=202)
     async def cancel(job_id: str) -> JobStarted:
         """Cancel a job that waits or runs; one that has ended stays as it is."""
         return JobStarted(job=live.jobs.cancel(job_id).id)
 
 
-def _info(run: Run) -> RunInfo:
+def _describe_run(run: LiveRun) -> RunInfo:
     return RunInfo(
         id=run.id,
         flow=run.flow_id,

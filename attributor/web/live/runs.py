@@ -1,4 +1,4 @@
-"""The runs that are kept: flows, and within a budget of memory the recordings that they were computed from."""
+"""Stores runs: their flows and, within a memory budget, the recordings that they were computed from."""
 
 import itertools
 import secrets
@@ -17,7 +17,7 @@ from attributor._result import Flow, FlowView
 from attributor.web.http import ApiError
 from attributor.web.live.presets import Presets
 
-__all__ = ["MAX_RUNS", "Recorded", "RecordingGone", "Run", "RunStore", "Shared", "size"]
+__all__ = ["MAX_RUNS", "LiveRun", "RecordedRun", "RecordingGone", "RunStore", "SharedRecording", "format_bytes"]
 
 MAX_RUNS = 200
 _clock = itertools.count()
@@ -31,7 +31,7 @@ class RecordingGone(ApiError):  # noqa: N818 - what happened, as the code says i
 
 
 @dataclass(frozen=True, eq=False)
-class Recorded:
+class RecordedRun:
     """What the views of layers and heads are computed from.
 
     Attributes:
@@ -52,7 +52,7 @@ class Recorded:
 
 
 @dataclass(eq=False)
-class Shared:
+class SharedRecording:
     """A recording, which several runs may share: the same reading under different weights.
 
     Attributes:
@@ -68,7 +68,7 @@ class Shared:
 
 
 @dataclass(eq=False)
-class Run:
+class LiveRun:
     """One answer and its flow under one choice of weights.
 
     Attributes:
@@ -79,7 +79,7 @@ class Run:
         weights_name: "mean", "output_norm", "retrieval", or "heads" where some were chosen by hand.
         heads: the heads chosen by hand, (layer, head) each; None otherwise.
         question: (Q,) int64, the question's tokens in the prompt, where there is one.
-        asked: the question as text, where there is one.
+        question_text: the question as text, where there is one.
         notes: sentences for the user.
         shared: the recording, None once it was given up.
         gone: why it was given up.
@@ -96,9 +96,9 @@ class Run:
     weights_name: str
     heads: tuple[tuple[int, int], ...] | None = None
     question: Tensor | None = None
-    asked: str | None = None
+    question_text: str | None = None
     notes: tuple[str, ...] = ()
-    shared: Shared | None = None
+    shared: SharedRecording | None = None
     gone: str = ""
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     flow_id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
@@ -132,8 +132,8 @@ class RunStore:
         """`budget`: bytes that recordings and flows may take together."""
         self.budget = budget
         self._lock = threading.RLock()
-        self._runs: dict[str, Run] = {}
-        self._flows: dict[str, Run] = {}
+        self._runs: dict[str, LiveRun] = {}
+        self._flows: dict[str, LiveRun] = {}
 
     @property
     def used(self) -> int:
@@ -141,17 +141,17 @@ class RunStore:
         with self._lock:
             return sum(run.own_bytes for run in self._runs.values()) + sum(one.nbytes for one in self._recordings())
 
-    def all(self) -> list[Run]:
+    def all(self) -> list[LiveRun]:
         """Every run, the newest first."""
         with self._lock:
             return list(reversed(self._runs.values()))
 
-    def add(self, run: Run) -> None:
+    def add(self, run: LiveRun) -> None:
         """Keep a run; older ones make room for it. A recording larger than the whole budget is not kept."""
         with self._lock:
             shared = run.shared
             if shared is not None and shared.nbytes + run.own_bytes > self.budget:
-                run.shared, run.gone = None, too_large(shared.nbytes, self.budget)
+                run.shared, run.gone = None, explain_too_large(shared.nbytes, self.budget)
                 run.notes = (*run.notes, run.gone)
             self._runs[run.id] = self._flows[run.flow_id] = run
             self._fit(self.budget, spared=run)
@@ -161,36 +161,36 @@ class RunStore:
         with self._lock:
             self._drop_recordings(max(0, self.budget - nbytes), None)
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str) -> LiveRun:
         """A run by its id.
 
         Raises:
             ApiError: there is none (any more).
         """
-        return self._found(self._runs, run_id)
+        return self._look_up(self._runs, run_id)
 
-    def flow(self, flow_id: str) -> Flow:
+    def get_flow(self, flow_id: str) -> Flow:
         """The flow of a run, by the flow's id; raises as `get`."""
-        return self._found(self._flows, flow_id).flow
+        return self._look_up(self._flows, flow_id).flow
 
-    def find(self, flow_id: str) -> FlowView:
+    def get_view(self, flow_id: str) -> FlowView:
         """The flow for the views, by the flow's id; raises as `get`."""
-        run = self._found(self._flows, flow_id)
+        run = self._look_up(self._flows, flow_id)
         if run.view is None:  # two requests may both make it; the second one's is as good
-            run.view = FlowView(run.flow, question=run.asked or run.title, title=run.title)
+            run.view = FlowView(run.flow, question=run.question_text or run.title, title=run.title)
         return run.view
 
-    def recording(self, flow_id: str) -> Recorded:
+    def get_recorded(self, flow_id: str) -> RecordedRun:
         """What the views of layers and heads need, by the flow's id.
 
         Raises:
             ApiError: there is no such flow.
             RecordingGone: the recording was given up.
         """
-        run = self._found(self._flows, flow_id)
-        shared = self.shared(run)
+        run = self._look_up(self._flows, flow_id)
+        shared = self.get_shared(run)
         k, o = run.flow.prompt_length, run.flow.scores.shape[0]
-        return Recorded(
+        return RecordedRun(
             recording=shared.recording,
             flow=run.flow,
             weights=run.weights,
@@ -199,7 +199,7 @@ class RunStore:
             length=k - 1 + o,
         )
 
-    def shared(self, run: Run) -> Shared:
+    def get_shared(self, run: LiveRun) -> SharedRecording:
         """The recording of a run; raises RecordingGone where it was given up."""
         shared = run.shared
         if shared is None:
@@ -211,7 +211,7 @@ class RunStore:
         with self._lock:
             self._forget(self.get(run_id))
 
-    def _found(self, where: dict[str, Run], key: str) -> Run:
+    def _look_up(self, where: dict[str, LiveRun], key: str) -> LiveRun:
         with self._lock:
             run = where.get(key)
             if run is None:
@@ -225,15 +225,15 @@ class RunStore:
                 run.shared.used = run.used
             return run
 
-    def _recordings(self) -> list[Shared]:
-        found = {id(run.shared): run.shared for run in self._runs.values() if run.shared is not None}
-        return sorted(found.values(), key=lambda shared: shared.used)
+    def _recordings(self) -> list[SharedRecording]:
+        recordings = {id(run.shared): run.shared for run in self._runs.values() if run.shared is not None}
+        return sorted(recordings.values(), key=lambda shared: shared.used)
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: LiveRun) -> None:
         self._runs.pop(run.id, None)
         self._flows.pop(run.flow_id, None)
 
-    def _drop_recordings(self, allowed: int, spared: Shared | None) -> None:
+    def _drop_recordings(self, allowed: int, spared: SharedRecording | None) -> None:
         for shared in self._recordings():
             if self.used <= allowed:
                 return
@@ -243,7 +243,7 @@ class RunStore:
                 if run.shared is shared:
                     run.shared, run.gone = None, GONE
 
-    def _fit(self, allowed: int, spared: Run) -> None:
+    def _fit(self, allowed: int, spared: LiveRun) -> None:
         self._drop_recordings(allowed, spared.shared)
         for run in sorted(self._runs.values(), key=lambda run: run.used):
             if self.used <= allowed and len(self._runs) <= MAX_RUNS:
@@ -255,19 +255,19 @@ class RunStore:
 GONE = "the recording of this run was given up to make room for others"
 
 
-def too_large(nbytes: int, budget: int, free: int | None = None) -> str:
+def explain_too_large(nbytes: int, budget: int, free: int | None = None) -> str:
     """Why a recording is not kept: it exceeds the budget, or what is free of the memory."""
     if free is not None and free < budget:
-        limit = f"{size(max(0, free))} are free"
+        limit = f"{format_bytes(max(0, free))} are free"
     else:
-        limit = f"the budget for all runs is {size(budget)} (--memory-budget)"
+        limit = f"the budget for all runs is {format_bytes(budget)} (--memory-budget)"
     return (
-        f"recording every head of this run takes {size(nbytes)}, and {limit}, so single layers and heads cannot be "
-        "looked at"
+        f"recording every head of this run takes {format_bytes(nbytes)}, and {limit}, so single layers and heads "
+        "cannot be looked at"
     )
 
 
-def size(nbytes: float) -> str:
+def format_bytes(nbytes: float) -> str:
     """Bytes in words."""
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if nbytes >= unit:
@@ -275,7 +275,7 @@ def size(nbytes: float) -> str:
     return f"{nbytes / 1e3:.0f} kB"
 
 
-def titled(texts: Sequence[str]) -> str:
+def pick_title(texts: Sequence[str]) -> str:
     """A title from the first text that says anything."""
     words = next((text for text in texts if text.strip()), "").split()
     short = " ".join(words[:40])

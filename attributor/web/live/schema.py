@@ -1,4 +1,4 @@
-"""What comes and goes over HTTP under `attributor serve`."""
+"""The JSON bodies of requests and responses of `attributor serve`."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""What one `attributor serve` holds: its settings, its jobs, the model, and the runs."""
+"""Holds the state of one `attributor serve`: its settings, its jobs, the model, and the runs."""
 
 import threading
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from attributor.web.live.model import Models, check_request
 from attributor.web.live.runs import RunStore
 from attributor.web.live.schema import LoadRequest, Memory, ModelState
 
-__all__ = ["Live", "Settings"]
+__all__ = ["LiveService", "ServerSettings"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """What the command line decides.
 
     Attributes:
@@ -38,8 +38,8 @@ class Settings:
     memory_budget: int | None = None
 
 
-class Live:
-    """Everything behind the routes of the live door; there is no state beside it.
+class LiveService:
+    """Everything behind the routes of `attributor serve`; there is no state beside it.
 
     Attributes:
         settings: of the command line.
@@ -49,9 +49,9 @@ class Live:
         compute: held while a view is computed from a recording: one at a time, beside the job that runs.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: ServerSettings | None = None) -> None:
         """Nothing is loaded before `start`."""
-        self.settings = settings or Settings()
+        self.settings = settings or ServerSettings()
         budget = self.settings.memory_budget
         self.runs = RunStore(memory.budget() if budget is None else budget)
         self.jobs = Jobs()
@@ -66,35 +66,35 @@ class Live:
         """
         if self.settings.model is None:
             return None
-        given = self.settings
+        settings = self.settings
         try:
-            asked = LoadRequest(
-                id=given.model or "",
-                revision=given.revision,
-                dtype=given.dtype,  # type: ignore[arg-type]  # pydantic checks it
-                device_map=given.device_map,
-                max_tokens=given.max_tokens,
+            request = LoadRequest(
+                id=settings.model or "",
+                revision=settings.revision,
+                dtype=settings.dtype,  # type: ignore[arg-type]  # pydantic checks it
+                device_map=settings.device_map,
+                max_tokens=settings.max_tokens,
             )
         except ValidationError as error:
-            found = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
-            raise ApiError(400, "invalid_input", found) from None
-        return self.load(asked)
+            problems = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
+            raise ApiError(400, "invalid_input", problems) from None
+        return self.load(request)
 
-    def load(self, asked: LoadRequest) -> Job:
+    def load(self, request: LoadRequest) -> Job:
         """Queue the loading of a model.
 
         Raises:
             ApiError: a request that is refused, or a full queue.
         """
-        return self.models.begin(check_request(asked, self.settings), self.jobs.submit)
+        return self.models.begin(check_request(request, self.settings), self.jobs.submit)
 
     def state(self) -> ModelState:
         """The model, and what may be asked for."""
         return self.models.state(Memory(budget=self.runs.budget, used=self.runs.used, total=memory.total()))
 
-    def find(self, flow_id: str) -> FlowView:
+    def get_view(self, flow_id: str) -> FlowView:
         """A flow for the views; raises ApiError 404."""
-        return self.runs.find(flow_id)
+        return self.runs.get_view(flow_id)
 
     def close(self) -> None:
         """Cancel what runs and take no more."""

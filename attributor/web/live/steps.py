@@ -1,4 +1,4 @@
-"""Single steps of the sweep between a few positions: the flow's own weights, never a whole matrix."""
+"""Computes single steps of the sweep between a few positions, with the flow's weights and without a whole matrix."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from torch import Tensor
 from attributor._errors import InputError
 from attributor._flow import Recording
 from attributor._record import HeadWeights
-from attributor.web.live.attention import HIDDEN, Check, Queries, Reader, nothing
+from attributor.web.live.attention import HIDDEN, Check, Queries, RecordingReader, no_check
 
 __all__ = ["Steps"]
 
@@ -31,8 +31,8 @@ class Steps:
         RecordingError: as `Recording.layer`.
     """
 
-    def __init__(self, recording: Recording, weights: HeadWeights, *, check: Check = nothing) -> None:
-        self._reader, self._weights, self._check = Reader(recording), weights, check
+    def __init__(self, recording: Recording, weights: HeadWeights, *, check: Check = no_check) -> None:
+        self._reader, self._weights, self._check = RecordingReader(recording), weights, check
         table = weights.heads
         if weights.shape != self._reader.shape:
             raise InputError(f"weights must be numbers of shape {self._reader.shape}, layers and heads of the model")
@@ -43,57 +43,58 @@ class Steps:
         self.depth = len(self.layers)
         self.levels = (*(layer + 1 for layer in self.layers), 0)
 
-    def onward(self, depth: int, positions: Ints, mass: Floats) -> Floats:
+    def push_down(self, depth: int, positions: Ints, mass: Floats) -> Floats:
         """(N,) where the mass at some positions is one step further down."""
         queries = self._queries(depth, positions)
-        w, given = self._w[depth], torch.from_numpy(mass).to(queries.query)
+        w, start_mass = self._w[depth], torch.from_numpy(mass).to(queries.query)
         low, high = queries.seen
-        flowed = torch.zeros(self.length, dtype=torch.float64, device=given.device)
+        flowed = torch.zeros(self.length, dtype=torch.float64, device=start_mass.device)
         for group in queries.groups():
-            bias = w[group].to(given).log()[:, None, None]
+            bias = w[group].to(start_mass).log()[:, None, None]
             for start, stop in queries.blocks(len(group), low, high):
                 self._check()
-                keys = torch.arange(start, stop, device=given.device)
-                weight = self._weight(depth, queries, group, queries.logs(group, start, stop), keys).add_(bias).exp_()
-                flowed[start:stop] += (given.repeat(len(group)) @ weight.view(-1, stop - start)).double()
+                keys = torch.arange(start, stop, device=start_mass.device)
+                logs = queries.log_attention(group, start, stop)
+                weight = self._weight(depth, queries, group, logs, keys).add_(bias).exp_()
+                flowed[start:stop] += (start_mass.repeat(len(group)) @ weight.view(-1, stop - start)).double()
         result: Floats = flowed.cpu().numpy()
         result[positions] += mass
         return result / float(1 + w.sum())
 
-    def back(self, depth: int, positions: Ints, below: Ints, values: Floats) -> Floats:
+    def pull_up(self, depth: int, positions: Ints, below: Ints, values: Floats) -> Floats:
         """(positions,) what of one unit at each position reaches what `values` measures at positions below."""
         queries = self._queries(depth, positions)
         keys = torch.from_numpy(below).to(queries.query.device)
-        given = torch.from_numpy(values).to(queries.query)
-        found = torch.zeros(len(positions), dtype=torch.float64, device=given.device)
+        value = torch.from_numpy(values).to(queries.query)
+        reached = torch.zeros(len(positions), dtype=torch.float64, device=value.device)
         for group in queries.groups():
             for index in group:  # a head at a time: positions x below of one head are in memory
                 self._check()
-                logs = self._weight(depth, queries, [index], queries.pairs([index], keys), keys)
-                found += float(self._w[depth][index]) * (logs[0].exp() @ given).double()
-        result: Floats = found.cpu().numpy()
+                logs = self._weight(depth, queries, [index], queries.log_attention_at([index], keys), keys)
+                reached += float(self._w[depth][index]) * (logs[0].exp() @ value).double()
+        result: Floats = reached.cpu().numpy()
         same, here, there = np.intersect1d(positions, below, assume_unique=True, return_indices=True)
         if same.size:
             result[here] += values[there]
         return result / float(1 + self._w[depth].sum())
 
-    def between(self, depth: int, positions: Ints, below: Ints) -> Floats:
+    def link_levels(self, depth: int, positions: Ints, below: Ints) -> Floats:
         """(positions, below) the steps between them, residual and all heads together."""
-        found: Floats = self.split(depth, positions, below)[0].sum(0)
-        return found
+        links: Floats = self.split_links(depth, positions, below)[0].sum(0)
+        return links
 
-    def split(self, depth: int, positions: Ints, below: Ints) -> tuple[Floats, tuple[int, ...]]:
+    def split_links(self, depth: int, positions: Ints, below: Ints) -> tuple[Floats, tuple[int, ...]]:
         """(1 + H, positions, below): the residual's part of each step, then each head's; and which heads these are."""
         self._check()
         queries = self._queries(depth, positions)
         keys = torch.from_numpy(below).to(queries.query.device)
-        found = np.zeros((1 + len(self.heads[depth]), len(positions), len(below)))
-        found[0] = positions[:, None] == below
+        links = np.zeros((1 + len(self.heads[depth]), len(positions), len(below)))
+        links[0] = positions[:, None] == below
         for group in queries.groups():
-            logs = self._weight(depth, queries, group, queries.pairs(group, keys), keys)
+            logs = self._weight(depth, queries, group, queries.log_attention_at(group, keys), keys)
             weight = logs.double().exp() * self._w[depth][group, None, None].to(logs.device)
-            found[[1 + index for index in group]] = weight.cpu().numpy()
-        return found / float(1 + self._w[depth].sum()), self.heads[depth]
+            links[[1 + index for index in group]] = weight.cpu().numpy()
+        return links / float(1 + self._w[depth].sum()), self.heads[depth]
 
     def _queries(self, depth: int, positions: Ints) -> Queries:
         return self._reader.queries(self.layers[depth], torch.from_numpy(positions), self.heads[depth])

@@ -1,4 +1,4 @@
-"""Tokens as text, one after the other, though a character may take several of them."""
+"""Decodes tokens to text one after the other; a character may take several tokens."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,24 +15,25 @@ class Decoder:
         """`ends`: tokens that end an answer, which are no text."""
         self._tokenizer, self._ends = tokenizer, frozenset(ends)
         self._ids: list[int] = []
-        self._start = self._said = 0  # ids before `said` were told; from `start` on they are decoded again, for context
+        # ids before `_sent` were sent; those from `_start` on are decoded again, for context
+        self._start = self._sent = 0
 
     def add(self, tokens: Iterable[int]) -> str:
         """The text that is certain now, perhaps ""."""
         self._ids += [token for token in tokens if token not in self._ends]
-        return self._more(last=False)
+        return self._new_text(last=False)
 
     def rest(self) -> str:
         """What was held back, once nothing follows."""
-        return self._more(last=True)
+        return self._new_text(last=True)
 
-    def _more(self, last: bool) -> str:
-        before = self._decoded(self._ids[self._start : self._said])
-        now = self._decoded(self._ids[self._start :])
+    def _new_text(self, last: bool) -> str:
+        before = self._decode(self._ids[self._start : self._sent])
+        now = self._decode(self._ids[self._start :])
         if len(now) <= len(before) or (now.endswith(HALF) and not last):
             return ""
-        self._start, self._said = self._said, len(self._ids)
+        self._start, self._sent = self._sent, len(self._ids)
         return now[len(before) :]
 
-    def _decoded(self, ids: list[int]) -> str:
+    def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

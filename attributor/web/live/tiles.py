@@ -1,4 +1,4 @@
-"""Tiles of one head's attention matrix, at any zoom, of which no whole row block is ever in memory.
+"""Computes tiles of one head's attention matrix at any zoom, without a whole row block in memory.
 
 Level 0 has a cell a pair of tokens, level z a cell for 2^z x 2^z pairs with their largest value and their mean. A tile
 is 256 x 256 cells. The mean is over the pairs with key <= query, so that the diagonal is as bright as it should be.
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from attributor._errors import InputError
 from attributor._flow import Recording
-from attributor.web.live.attention import Check, Queries, Reader, nothing
+from attributor.web.live.attention import Check, Queries, RecordingReader, no_check
 
-__all__ = ["SIZE", "Tile", "TileCache", "levels", "tile"]
+__all__ = ["SIZE", "AttentionTile", "TileCache", "compute_tile", "count_levels"]
 
 SIZE = 256
 WORK = 3e10  # multiplications a tile: a second or so on two cores
@@ -30,7 +30,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Tile:
+class AttentionTile:
     """One tile, in 255 steps of the square root: value = scale * (step / 255)^2.
 
     Attributes:
@@ -53,36 +53,36 @@ class TileCache:
         """`limit`: bytes that the cached tiles may take together."""
         self.limit = limit
         self.used = 0
-        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._tiles: OrderedDict[Hashable, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> bytes | None:
         """What was put there, if it is still kept."""
         with self._lock:
-            if key not in self._kept:
+            if key not in self._tiles:
                 return None
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            self._tiles.move_to_end(key)
+            return self._tiles[key]
 
     def put(self, key: Hashable, data: bytes) -> None:
         """Keep a tile; those that were used longest ago make room for it. One beyond the whole bound is not kept."""
         if len(data) > self.limit:
             return
         with self._lock:
-            self.used += len(data) - len(self._kept.pop(key, b""))
-            self._kept[key] = data
+            self.used += len(data) - len(self._tiles.pop(key, b""))
+            self._tiles[key] = data
             while self.used > self.limit:
-                _, dropped = self._kept.popitem(last=False)
+                _, dropped = self._tiles.popitem(last=False)
                 self.used -= len(dropped)
 
 
-def levels(tokens: int) -> int:
+def count_levels(tokens: int) -> int:
     """How many levels a matrix of so many tokens has: the last one is a single tile."""
     return max(0, (max(1, tokens) - 1).bit_length() - SIZE.bit_length() + 1) + 1
 
 
 @torch.no_grad()
-def tile(
+def compute_tile(
     recording: Recording,
     layer: int,
     head: int,
@@ -92,8 +92,8 @@ def tile(
     *,
     length: int | None = None,
     work: float = WORK,
-    check: Check = nothing,
-) -> Tile:
+    check: Check = no_check,
+) -> AttentionTile:
     """One tile of one head's attention.
 
     Args:
@@ -111,10 +111,10 @@ def tile(
         InputError: a level or a tile that the matrix does not have.
         RecordingError: the head was not recorded.
     """
-    reader = Reader(recording)
+    reader = RecordingReader(recording)
     N = reader.length if length is None else min(length, reader.length)
-    if not 0 <= level < levels(N):
-        raise InputError(f"a matrix of {N} tokens has levels 0 to {levels(N) - 1}, got {level}")
+    if not 0 <= level < count_levels(N):
+        raise InputError(f"a matrix of {N} tokens has levels 0 to {count_levels(N) - 1}, got {level}")
     span = SIZE << level  # tokens a tile
     tiles = -(-N // span)
     if not (0 <= row < tiles and 0 <= col < tiles):
@@ -125,8 +125,8 @@ def tile(
     sums = torch.zeros(SIZE, SIZE, dtype=torch.float64)
     # a query of the sequence's end tells the head size before anything is gathered
     D = reader.queries(layer, [bottom - 1], [head]).query.shape[-1]
-    pairs = _pairs(reader.first(layer, top, bottom).numpy(), top, left, right)
-    every = _every(level, pairs * (D + EXPONENTIAL), work)
+    pairs = _count_pairs(reader.first(layer, top, bottom).numpy(), top, left, right)
+    every = _choose_every(level, pairs * (D + EXPONENTIAL), work)
     for begin in range(top, bottom, ROWS * every):
         # of each run of `every` queries its last one, which sees most; at the end of the sequence the last there is
         end = min(begin + ROWS * every, bottom)
@@ -138,14 +138,14 @@ def tile(
             if stop <= low:
                 continue
             check()
-            _pool(queries, start, stop, (top, left, level, every), largest, sums)
-    counts = _counts(top, bottom, left, right, level, every)
+            _pool_block(queries, start, stop, (top, left, level, every), largest, sums)
+    counts = _count_cells(top, bottom, left, right, level, every)
     mean = torch.where(counts > 0, sums / counts.clamp(min=1), 0.0).float()
     scale = float(largest.max()), float(mean.max())
-    return Tile(_steps(largest, scale[0]), _steps(mean, scale[1]), scale, every)
+    return AttentionTile(_quantize(largest, scale[0]), _quantize(mean, scale[1]), scale, every)
 
 
-def _every(level: int, work: float, allowed: float) -> int:
+def _choose_every(level: int, work: float, allowed: float) -> int:
     """A power of 2, at most a cell's queries: every cell has one."""
     every = 1
     while every < 1 << level and work / every > allowed:
@@ -153,19 +153,19 @@ def _every(level: int, work: float, allowed: float) -> int:
     return every
 
 
-def _pairs(first: npt.NDArray[np.int64], top: int, left: int, right: int) -> int:
+def _count_pairs(first: npt.NDArray[np.int64], top: int, left: int, right: int) -> int:
     """How many pairs of a rectangle are seen: query top + r looks at keys first[r] to itself."""
     queries = np.arange(top, top + len(first), dtype=np.int64)
     return int(np.clip(np.minimum(queries + 1, right) - np.maximum(first, left), 0, None).sum())
 
 
-def _pool(
+def _pool_block(
     queries: Queries, start: int, stop: int, where: tuple[int, int, int, int], largest: Tensor, sums: Tensor
 ) -> None:
     """Add one block to the cells of a tile: R queries, `every` apart, and keys start..stop-1."""
     top, left, level, every = where
     cell = max(1, (1 << level) // every)  # computed queries a cell
-    weight = queries.logs([0], start, stop)[0].exp().cpu()
+    weight = queries.log_attention([0], start, stop)[0].exp().cpu()
     R = weight.shape[0]
     down, along = min(cell, ROWS), min(1 << level, KEYS)
     weight = torch.nn.functional.pad(weight, (0, -(stop - start) % along, 0, -R % down))
@@ -179,15 +179,15 @@ def _pool(
     sums[cells] += blocks.sum(1).view(rows, cols, along).sum(2)
 
 
-def _counts(top: int, bottom: int, left: int, right: int, level: int, every: int) -> Tensor:
+def _count_cells(top: int, bottom: int, left: int, right: int, level: int, every: int) -> Tensor:
     """(256, 256) how many pairs with key <= query of each cell were computed."""
-    found = np.zeros((SIZE, SIZE), dtype=np.int64)
+    counts = np.zeros((SIZE, SIZE), dtype=np.int64)
     edges = left + (np.arange(SIZE + 1, dtype=np.int64) << level)
     for begin, end in _cells(top, bottom, level):
         queries = np.minimum(np.arange(begin + every - 1, end + every - 1, every), bottom - 1)
         reach = np.clip(np.minimum(queries + 1, right)[:, None], edges[0], edges)  # keys below each edge that are seen
-        found[(begin - top) >> level] = np.diff(reach, axis=1).sum(0)
-    return torch.from_numpy(found)
+        counts[(begin - top) >> level] = np.diff(reach, axis=1).sum(0)
+    return torch.from_numpy(counts)
 
 
 def _cells(top: int, bottom: int, level: int) -> Iterator[tuple[int, int]]:
@@ -195,8 +195,8 @@ def _cells(top: int, bottom: int, level: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + (1 << level), bottom)
 
 
-def _steps(values: Tensor, scale: float) -> Bytes:
+def _quantize(values: Tensor, scale: float) -> Bytes:
     if scale <= 0:
         return np.zeros((SIZE, SIZE), dtype=np.uint8)
-    found: Bytes = (values / scale).sqrt().mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
-    return found
+    steps: Bytes = (values / scale).sqrt().mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return steps

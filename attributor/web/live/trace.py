@@ -1,10 +1,10 @@
-"""The strongest routes of a flow, from rows of the answer down the layers to tokens of the prompt.
+"""Finds the strongest paths of a flow, from rows of the answer down the layers to tokens of the prompt.
 
 A level is the residual stream between two layers with chosen heads; a node is a position of it. What flows from node i
 to node j of the next level is a step of the sweep, (delta_ij + sum_h w_h P[h, i, j]^p c_h[j]) / (1 + sum_h w_h), and
-the mass of a route is the product of its steps: all routes together are the flow.
+the mass of a path is the product of its steps: all paths together are the flow.
 
-Whole levels are too many nodes, so routes are searched in three passes, each a few queries a layer:
+Whole levels are too many nodes, so paths are searched in three passes, each a few queries a layer:
 
     down    the `wide` positions of each level that most mass reaches, F
     up      how much of what is at them reaches the target through such positions, V
@@ -24,11 +24,11 @@ import torch
 from attributor._errors import InputError
 from attributor._flow import Recording
 from attributor._record import HeadWeights
-from attributor.web.live.attention import Check, nothing
-from attributor.web.live.paths import Network, Path, best_paths
+from attributor.web.live.attention import Check, no_check
+from attributor.web.live.paths import Network, WeightedPath, find_best_paths
 from attributor.web.live.steps import Steps
 
-__all__ = ["Edge", "Extent", "Node", "Trace", "start_row", "trace"]
+__all__ = ["Edge", "Extent", "Node", "PathTrace", "mean_start_row", "trace"]
 
 PATHS = 20
 HEADS = 6  # named a connection; the rest of its mass has no name
@@ -42,7 +42,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Node:
-    """A position at a level; `mass` is what the drawn routes through it carry to the target."""
+    """A position at a level; `mass` is what the drawn paths through it carry to the target."""
 
     id: int
     position: int
@@ -60,7 +60,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Trace:
+class PathTrace:
     """The drawn network, which is a lower bound of the flow that says how low.
 
     Attributes:
@@ -68,9 +68,9 @@ class Trace:
             the next level, whose number is smaller by more than one where layers have no chosen heads. The last is 0.
         levels: the nodes, by position.
         edges: from a level to the next, largest first.
-        exact: the mass of all routes from the rows to the target.
+        exact: the mass of all paths from the rows to the target.
         mass: of the drawn ones; the share that is shown is mass / exact.
-        paths: the heaviest drawn routes, (mass, node ids).
+        paths: the heaviest drawn paths, (mass, node ids).
     """
 
     layers: tuple[int, ...]
@@ -78,15 +78,15 @@ class Trace:
     edges: tuple[Edge, ...]
     exact: float
     mass: float
-    paths: tuple[Path, ...]
+    paths: tuple[WeightedPath, ...]
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the routes is searched and drawn.
+    """How much of the paths is searched and drawn.
 
     Attributes:
-        keep: above 0, at most 1: stop adding nodes to a level once the drawn routes can carry this share of all mass; a
+        keep: above 0, at most 1: stop adding nodes to a level once the drawn paths can carry this share of all mass; a
             level near the top gets a larger share, so that the last one comes out at `keep`.
         nodes: at most so many a level.
         edges: at most so many pairs of nodes, the heaviest; a pair has two edges where it stays and attends to itself.
@@ -119,16 +119,16 @@ def trace(
     *,
     exact: float,
     extent: Extent | None = None,
-    check: Check = nothing,
-) -> Trace:
-    """Find the routes from `rows` to `target` that carry most.
+    check: Check = no_check,
+) -> PathTrace:
+    """Find the paths from `rows` to `target` that carry most.
 
     Args:
         recording: with N positions.
         rows: (N,) or shorter, where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
         target: ascending positions whose input is asked for.
         weights: the run's.
-        exact: the mass of all routes, which the run's flow knows: its scores on the target.
+        exact: the mass of all paths, which the run's flow knows: its scores on the target.
         extent: how much is drawn; None: the defaults.
         check: called between layers and blocks; what it raises ends the work.
 
@@ -148,39 +148,39 @@ def trace(
     if wide is None:
         heads = sum(len(chosen) for chosen in steps.heads)
         wide = int(np.clip(WORK / (heads * N), LEAST, MOST))
-    candidates = _down(steps, rows, target, min(max(wide, extent.nodes), N))
-    reach = _up(steps, candidates, target)
-    network = _draw(steps, rows, candidates, reach, exact, extent)
-    return _described(steps, network, exact)
+    candidates = _search_down(steps, rows, target, min(max(wide, extent.nodes), N))
+    reach = _search_up(steps, candidates, target)
+    network = _choose_drawn(steps, rows, candidates, reach, exact, extent)
+    return _describe(steps, network, exact)
 
 
-def _down(steps: Steps, rows: Floats, target: Ints, wide: int) -> list[Ints]:
+def _search_down(steps: Steps, rows: Floats, target: Ints, wide: int) -> list[Ints]:
     """The positions of each level that most mass reaches, and the target's own: it stays there on the residual."""
-    wanted = np.zeros(steps.length, dtype=bool)
-    wanted[target] = True
-    found = []
+    is_target = np.zeros(steps.length, dtype=bool)
+    is_target[target] = True
+    candidates = []
     mass = rows
     for depth in range(steps.depth + 1):
         most = target[_largest(mass[target], wide // 2)] if depth else target[:0]
         others = np.flatnonzero((mass > 0) & ~np.isin(np.arange(steps.length), most))
         if depth == steps.depth:
-            others = others[wanted[others]]
+            others = others[is_target[others]]
         most = np.sort(np.concatenate([most, others[_largest(mass[others], wide - len(most))]]))
-        found.append(most)
+        candidates.append(most)
         if depth < steps.depth:
-            mass = steps.onward(depth, most, mass[most])
-    return found
+            mass = steps.push_down(depth, most, mass[most])
+    return candidates
 
 
-def _up(steps: Steps, candidates: list[Ints], target: Ints) -> list[Floats]:
+def _search_up(steps: Steps, candidates: list[Ints], target: Ints) -> list[Floats]:
     """How much of what is at each candidate reaches the target through candidates: a lower bound."""
     reach = [np.isin(candidates[-1], target).astype(np.float64)]
     for depth in reversed(range(steps.depth)):
-        reach.append(steps.back(depth, candidates[depth], candidates[depth + 1], reach[-1]))
+        reach.append(steps.pull_up(depth, candidates[depth], candidates[depth + 1], reach[-1]))
     return reach[::-1]
 
 
-def _draw(
+def _choose_drawn(
     steps: Steps,
     rows: Floats,
     candidates: list[Ints],
@@ -209,30 +209,30 @@ def _draw(
         if depth == steps.depth or not picked.size:
             break
         here = candidates[depth + 1]
-        links.append(steps.between(depth, positions[-1], here))
+        links.append(steps.link_levels(depth, positions[-1], here))
         mass = masses[-1] @ links[-1]
     for depth, link in enumerate(links):  # all candidates so far; only the drawn ones stay
         links[depth] = link[:, np.isin(candidates[depth + 1], positions[depth + 1])]
-    return Network(positions, masses[0], links).pruned((1 - extent.keep) * UNDRAWN, extent.edges)
+    return Network(positions, masses[0], links).prune((1 - extent.keep) * UNDRAWN, extent.edges)
 
 
-def _described(steps: Steps, network: Network, exact: float) -> Trace:
-    """Nodes and edges with what the drawn routes carry, and the heaviest of them."""
+def _describe(steps: Steps, network: Network, exact: float) -> PathTrace:
+    """Nodes and edges with what the drawn paths carry, and the heaviest of them."""
     total = network.total
     if not total:
-        return Trace(steps.levels, ((),) * len(steps.levels), (), exact, 0.0, ())
-    through = network.through()
+        return PathTrace(steps.levels, ((),) * len(steps.levels), (), exact, 0.0, ())
+    through = network.mass_through_nodes()
     first = np.cumsum([0, *(len(positions) for positions in network.positions)])
     levels = tuple(
         tuple(Node(int(start + i), int(position), float(carried[i])) for i, position in enumerate(positions))
         for start, positions, carried in zip(first, network.positions, through, strict=False)
     )
     edges = []
-    for depth, carried in enumerate(network.carried()):
-        split, heads = steps.split(depth, network.positions[depth], network.positions[depth + 1])  # (1 + H, i, j)
-        whole = split.sum(0)
+    for depth, carried in enumerate(network.mass_through_links()):
+        links, heads = steps.split_links(depth, network.positions[depth], network.positions[depth + 1])  # (1 + H, i, j)
+        total_step = links.sum(0)
         for i, j in zip(*np.nonzero(carried), strict=True):
-            shares = split[:, i, j] / whole[i, j]
+            shares = links[:, i, j] / total_step[i, j]
             ends = int(first[depth] + i), int(first[depth + 1] + j)
             mass = float(carried[i, j])
             if shares[0] > 0:
@@ -243,13 +243,13 @@ def _described(steps: Steps, network: Network, exact: float) -> Trace:
                 parts = tuple((heads[h], float(shares[1 + h]) / attended) for h in named)
                 edges.append(Edge(*ends, mass * attended, parts))
     edges.sort(key=lambda edge: -edge.mass)
-    return Trace(
+    return PathTrace(
         layers=steps.levels,
         levels=levels,
         edges=tuple(edges),
         exact=exact,
         mass=total,
-        paths=tuple(best_paths(network, first, PATHS)),
+        paths=tuple(find_best_paths(network, first, PATHS)),
     )
 
 
@@ -260,7 +260,9 @@ def _largest(values: Floats, count: int) -> Ints:
     return np.argsort(-values, kind="stable")[: min(count, len(values))]
 
 
-def start_row(positions: Sequence[int], length: int, question: npt.NDArray[np.integer] | None, share: float) -> Floats:
+def mean_start_row(
+    positions: Sequence[int], length: int, question: npt.NDArray[np.integer] | None, share: float
+) -> Floats:
     """(N,) the mean of the rows that the sweep starts with at these positions (see `start_rows`)."""
     rows = np.zeros(length)
     np.add.at(rows, list(positions), (1.0 if question is None else 1 - share) / len(positions))

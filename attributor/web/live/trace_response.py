@@ -1,10 +1,10 @@
-"""What a trace looks like over HTTP."""
+"""The JSON form of a path trace."""
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from attributor.web.live.trace import Edge, Node, Trace
+from attributor.web.live.trace import Edge, Node, PathTrace
 
 __all__ = ["TraceAnswer", "TraceEdge", "TraceLevel", "TraceNode", "TracePath"]
 
@@ -55,9 +55,9 @@ class TraceAnswer(BaseModel):
     rows: list[int] = Field(description="the rows that were averaged")
 
     @classmethod
-    def of(cls, found: Trace, unit_of: npt.NDArray[np.int64], rows: list[int]) -> "TraceAnswer":
+    def of(cls, trace: PathTrace, unit_of: npt.NDArray[np.int64], rows: list[int]) -> "TraceAnswer":
         """A trace with its positions as units and rows: `unit_of` (k,) is the unit of each prompt token."""
-        k, whole = len(unit_of), found.exact or 1.0
+        k, exact = len(unit_of), trace.exact or 1.0
 
         def node(one: Node) -> TraceNode:
             unit = int(unit_of[one.position]) if one.position < k else None
@@ -72,12 +72,12 @@ class TraceAnswer(BaseModel):
         return cls(
             levels=[
                 TraceLevel(layer=layer, nodes=[node(one) for one in level])
-                for layer, level in zip(found.layers, found.levels, strict=True)
+                for layer, level in zip(trace.layers, trace.levels, strict=True)
             ],
-            edges=[edge(one) for one in found.edges],
-            shown=min(1.0, found.mass / whole),
-            exact=found.exact,
-            paths=[TracePath(nodes=list(ids), mass=mass, share=min(1.0, mass / whole)) for mass, ids in found.paths],
+            edges=[edge(one) for one in trace.edges],
+            shown=min(1.0, trace.mass / exact),
+            exact=trace.exact,
+            paths=[TracePath(nodes=list(ids), mass=mass, share=min(1.0, mass / exact)) for mass, ids in trace.paths],
             rows=rows,
         )
 

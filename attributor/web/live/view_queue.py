@@ -1,4 +1,4 @@
-"""Work that a request waits for: one at a time, in a thread, and not any further once nobody waits."""
+"""Runs view computations one at a time in a thread, and cancels them when the client disconnects."""
 
 import asyncio
 import threading
@@ -9,21 +9,21 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from attributor._errors import InputError
-from attributor._flow import is_full
+from attributor._flow import is_out_of_memory
 from attributor.web.http import ApiError
 from attributor.web.live.attention import Check
 
-__all__ = ["in_turn"]
+__all__ = ["run_in_turn"]
 
 POLL = 0.01  # seconds between two looks at whether it is this request's turn
 T = TypeVar("T")
 
 
-class _LeftError(Exception):
+class _ClientLeftError(Exception):
     """The browser no longer waits for this."""
 
 
-async def in_turn(lock: threading.Lock, request: Request, work: Callable[[Check], T]) -> T:
+async def run_in_turn(lock: threading.Lock, request: Request, work: Callable[[Check], T]) -> T:
     """Run `work` in a thread, alone, and end it when nobody waits for it any more.
 
     It is waited for out here: requests that wait in threads would leave none to those that could be answered.
@@ -32,13 +32,13 @@ async def in_turn(lock: threading.Lock, request: Request, work: Callable[[Check]
         ApiError: arguments that the computation refuses (422); memory that ran out (507); nobody waits (499, which
             nobody sees).
     """
-    left = threading.Event()
+    cancelled = threading.Event()
 
     def check() -> None:
-        if left.is_set():
-            raise _LeftError
+        if cancelled.is_set():
+            raise _ClientLeftError
 
-    def alone() -> T:
+    def run_alone() -> T:
         try:
             return work(check)
         finally:
@@ -47,22 +47,22 @@ async def in_turn(lock: threading.Lock, request: Request, work: Callable[[Check]
     try:
         while not lock.acquire(blocking=False):
             if await request.is_disconnected():
-                raise _LeftError
+                raise _ClientLeftError
             await asyncio.sleep(POLL)
-        task = asyncio.ensure_future(run_in_threadpool(alone))
+        task = asyncio.ensure_future(run_in_threadpool(run_alone))
         try:
             while not (await asyncio.wait({task}, timeout=0.1))[0]:
                 if await request.is_disconnected():
-                    left.set()
+                    cancelled.set()
             return task.result()
         finally:
-            left.set()
-    except _LeftError:
+            cancelled.set()
+    except _ClientLeftError:
         raise ApiError(499, "cancelled", "the page went on to something else") from None
     except InputError as error:
         raise ApiError(422, "invalid_request", str(error)) from error
     except (RuntimeError, MemoryError) as error:
-        if not is_full(error):
+        if not is_out_of_memory(error):
             raise
         raise ApiError(
             507, "out_of_memory", "memory ran out while this picture was computed: choose fewer rows, or a shorter run"

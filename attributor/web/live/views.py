@@ -1,4 +1,4 @@
-"""The addresses of the flow's way through the network: heads, one layer, routes, tiles of a matrix.
+"""The routes of views into the network: the head map, one layer, the strongest paths, tiles of a matrix.
 
 Each picture is computed when it is asked for, from the recording of its run and for the asked rows alone: one at a
 time, in a thread, and not any further once the browser has gone on to another.
@@ -16,21 +16,21 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from attributor._result import FlowView, pack
+from attributor._result import FlowView, pack_safetensors
 from attributor.web.http import ApiError
 from attributor.web.live import tiles as matrix
-from attributor.web.live.attention import MOST_ROWS, Check, chosen_rows
-from attributor.web.live.heads import head_maps
-from attributor.web.live.layers import layer_edges
-from attributor.web.live.runs import Recorded
-from attributor.web.live.trace import Extent, start_row, trace
+from attributor.web.live.attention import MOST_ROWS, Check, choose_rows
+from attributor.web.live.heads import compute_head_maps
+from attributor.web.live.layers import find_layer_edges
+from attributor.web.live.runs import RecordedRun
+from attributor.web.live.trace import Extent, mean_start_row, trace
 from attributor.web.live.trace_response import TraceAnswer
-from attributor.web.live.view_queue import in_turn
+from attributor.web.live.view_queue import run_in_turn
 
 if TYPE_CHECKING:
-    from attributor.web.live.service import Live
+    from attributor.web.live.service import LiveService
 
-__all__ = ["MOST_EDGES", "MOST_NODES", "TilesInfo", "router"]
+__all__ = ["MOST_EDGES", "MOST_NODES", "TilesInfo", "create_router"]
 
 MOST_EDGES = 20_000  # a picture has 1,000
 MOST_NODES = 64  # a level
@@ -58,7 +58,7 @@ class TilesInfo(BaseModel):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Selection:
     """What a request selected, checked.
 
     Attributes:
@@ -66,7 +66,7 @@ class Asked:
         units: [start, stop), or None for the whole prompt.
     """
 
-    recorded: Recorded
+    recorded: RecordedRun
     view: FlowView
     rows: list[int]
     units: tuple[int, int] | None
@@ -74,8 +74,8 @@ class Asked:
     @property
     def positions(self) -> list[int]:
         """The position that predicts each row."""
-        found: list[int] = self.recorded.positions[self.rows].tolist()
-        return found
+        positions: list[int] = self.recorded.positions[self.rows].tolist()
+        return positions
 
     @cached_property
     def unit_of(self) -> npt.NDArray[np.int64]:
@@ -95,32 +95,34 @@ class Asked:
         return self.recorded.weights.heads
 
 
-def router(live: "Live") -> APIRouter:
-    """The routes under /flows/{flow}, for the live door's own router.
+def create_router(live: "LiveService") -> APIRouter:
+    """The routes under /flows/{flow}, for the router of `attributor serve`.
 
     Args:
-        live: `runs.recording(id)` and `runs.find(id)` give what is computed from; `compute` is held meanwhile.
+        live: `runs.get_recorded(id)` and `runs.get_view(id)` give what is computed from; `compute` is held meanwhile.
     """
     routes = APIRouter(prefix="/flows/{flow}", tags=["network"])
     cache = matrix.TileCache()
 
     async def compute(request: Request, work: Callable[[Check], T]) -> T:
-        return await in_turn(live.compute, request, work)
+        return await run_in_turn(live.compute, request, work)
 
-    def asked(
+    def select(
         flow: str, start: int, stop: int | None, unit_start: int | None, unit_stop: int | None, most: int = MOST_ROWS
-    ) -> Asked:
-        recorded, view = live.runs.recording(flow), live.runs.find(flow)
+    ) -> Selection:
+        recorded, view = live.runs.get_recorded(flow), live.runs.get_view(flow)
         o, u = len(recorded.positions), len(view.scores.units)
         end = o if stop is None else stop
-        _range("rows of the answer", start, end, o)
+        _check_range("rows of the answer", start, end, o)
         units = None
         if unit_start is not None or unit_stop is not None:
             units = unit_start or 0, u if unit_stop is None else unit_stop
-            _range("units of the prompt", *units, u)
-        return Asked(recorded, view, chosen_rows(start, end, most), units)
+            _check_range("units of the prompt", *units, u)
+        return Selection(recorded, view, choose_rows(start, end, most), units)
 
-    @routes.get("/heads", **_sends("safetensors: mass, entropy, sink, distance, weight F32 (L, H); rows I32 (r)"))
+    @routes.get(
+        "/heads", **_describe_response("safetensors: mass, entropy, sink, distance, weight F32 (L, H); rows I32 (r)")
+    )
     async def heads(
         request: Request,
         flow: FlowId,
@@ -136,13 +138,17 @@ def router(live: "Live") -> APIRouter:
         """
 
         def work(check: Check) -> Response:
-            this = asked(flow, start, stop, unit_start, unit_stop)
-            maps = head_maps(this.recorded.recording, this.positions, this.selected, this.heads, check=check)
-            return _tensors(vars(maps) | _used(this))
+            selection = select(flow, start, stop, unit_start, unit_stop)
+            recording, weights = selection.recorded.recording, selection.heads
+            maps = compute_head_maps(recording, selection.positions, selection.selected, weights, check=check)
+            return _send_tensors(vars(maps) | _used_rows(selection))
 
         return await compute(request, work)
 
-    @routes.get("/layer", **_sends("safetensors: query, key, head I32 (e), mass F32 (e); totals, relative F32 (heads)"))
+    @routes.get(
+        "/layer",
+        **_describe_response("safetensors: query, key, head I32 (e), mass F32 (e); totals, relative F32 (heads)"),
+    )
     async def layer(
         request: Request,
         flow: FlowId,
@@ -161,27 +167,27 @@ def router(live: "Live") -> APIRouter:
         """
 
         def work(check: Check) -> Response:
-            this = asked(flow, start, stop, unit_start, unit_stop)
-            chosen = _heads(heads)
-            _head(this.heads, layer, *chosen)
-            found = layer_edges(
-                this.recorded.recording,
+            selection = select(flow, start, stop, unit_start, unit_stop)
+            chosen = _parse_heads(heads)
+            _check_heads(selection.heads, layer, *chosen)
+            edges = find_layer_edges(
+                selection.recorded.recording,
                 layer,
                 chosen,
-                this.positions,
-                this.unit_of,
-                this.heads,
+                selection.positions,
+                selection.unit_of,
+                selection.heads,
                 limit=limit,
-                units=this.units,
+                units=selection.units,
                 check=check,
             )
-            rows = np.asarray(this.rows, dtype=np.int32)
-            return _tensors(vars(found) | {"query": rows[found.query]} | _used(this))
+            rows = np.asarray(selection.rows, dtype=np.int32)
+            return _send_tensors(vars(edges) | {"query": rows[edges.query]} | _used_rows(selection))
 
         return await compute(request, work)
 
     @routes.get("/trace")
-    async def routes_of(
+    async def strongest_paths(
         request: Request,
         flow: FlowId,
         start: Start = 0,
@@ -197,19 +203,19 @@ def router(live: "Live") -> APIRouter:
         """
 
         def work(check: Check) -> TraceAnswer:
-            this = asked(flow, start, stop, unit_start, unit_stop, most=max(1, nodes // 2))
-            return _trace(this, keep, nodes, check)
+            selection = select(flow, start, stop, unit_start, unit_stop, most=max(1, nodes // 2))
+            return _trace_paths(selection, keep, nodes, check)
 
         return await compute(request, work)
 
     @routes.get("/tiles")
     async def tiles(flow: FlowId, layer: Layer, head: Head) -> TilesInfo:
         """How large a head's attention matrix is."""
-        recorded = live.runs.recording(flow)
-        _head(recorded.weights.heads, layer, head)
-        return TilesInfo(tokens=recorded.length, size=matrix.SIZE, levels=matrix.levels(recorded.length))
+        recorded = live.runs.get_recorded(flow)
+        _check_heads(recorded.weights.heads, layer, head)
+        return TilesInfo(tokens=recorded.length, size=matrix.SIZE, levels=matrix.count_levels(recorded.length))
 
-    @routes.get("/tile", **_sends("safetensors: max, mean U8 (256, 256), scale F32 (2), every I32 (1)"))
+    @routes.get("/tile", **_describe_response("safetensors: max, mean U8 (256, 256), scale F32 (2), every I32 (1)"))
     async def tile(
         request: Request,
         flow: FlowId,
@@ -220,20 +226,20 @@ def router(live: "Live") -> APIRouter:
         col: Annotated[int, Query(ge=0, description="which tile, along the keys")],
     ) -> Response:
         """A part of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean."""
-        recorded = live.runs.recording(flow)  # a tile that is kept is not shown once the recording is gone
+        recorded = live.runs.get_recorded(flow)  # a tile that is kept is not shown once the recording is gone
         place = (flow, layer, head, level, row, col)
 
         def work(check: Check) -> bytes:
-            kept = cache.get(place)
-            if kept is None:
-                _head(recorded.weights.heads, layer, head)
-                found = matrix.tile(
+            data = cache.get(place)
+            if data is None:
+                _check_heads(recorded.weights.heads, layer, head)
+                computed = matrix.compute_tile(
                     recorded.recording, layer, head, level, row, col, length=recorded.length, check=check
                 )
-                scale, every = np.array(found.scale, np.float32), np.array([found.every], np.int32)
-                kept = pack({"max": found.max, "mean": found.mean, "scale": scale, "every": every})
-                cache.put(place, kept)
-            return kept
+                scale, every = np.array(computed.scale, np.float32), np.array([computed.every], np.int32)
+                data = pack_safetensors({"max": computed.max, "mean": computed.mean, "scale": scale, "every": every})
+                cache.put(place, data)
+            return data
 
         known = cache.get(place)
         return Response(await compute(request, work) if known is None else known, media_type=BYTES)
@@ -241,53 +247,53 @@ def router(live: "Live") -> APIRouter:
     return routes
 
 
-def _trace(this: Asked, keep: float, nodes: int, check: Check) -> TraceAnswer:
-    flow, weights, asked = this.recorded.flow, this.recorded.weights, this.recorded.question
-    question = None if asked is None else asked.numpy()
-    selected = this.selected
-    exact = float(flow.scores[this.rows].double().mean(0)[torch.from_numpy(selected)].sum())
+def _trace_paths(selection: Selection, keep: float, nodes: int, check: Check) -> TraceAnswer:
+    flow, weights, question_ids = selection.recorded.flow, selection.recorded.weights, selection.recorded.question
+    question = None if question_ids is None else question_ids.numpy()
+    selected = selection.selected
+    exact = float(flow.scores[selection.rows].double().mean(0)[torch.from_numpy(selected)].sum())
     if flow.normalized is False:
         exact /= weights.growth
-    found = trace(
-        this.recorded.recording,
-        start_row(this.positions, this.recorded.length, question, weights.question),
+    paths = trace(
+        selection.recorded.recording,
+        mean_start_row(selection.positions, selection.recorded.length, question, weights.question),
         np.flatnonzero(selected),
         weights,
         exact=exact,
         extent=Extent(keep=keep, nodes=nodes),
         check=check,
     )
-    return TraceAnswer.of(found, this.unit_of, this.rows)
+    return TraceAnswer.of(paths, selection.unit_of, selection.rows)
 
 
-def _range(what: str, start: int, stop: int, count: int) -> None:
+def _check_range(what: str, start: int, stop: int, count: int) -> None:
     if not 0 <= start < stop <= count:
         raise ApiError(
             422, "no_such_range", f"{what} are 0 to {count - 1}: start must be below stop, stop at most {count}"
         )
 
 
-def _heads(text: str) -> list[int]:
+def _parse_heads(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() and len(part) < 8 for part in parts) or len(set(parts)) != len(parts):
         raise ApiError(422, "invalid_request", "heads are numbers with commas between, each once, such as 0,3")
     return [int(part) for part in parts]
 
 
-def _head(weights: torch.Tensor, layer: int, *heads: int) -> None:
+def _check_heads(weights: torch.Tensor, layer: int, *heads: int) -> None:
     L, H = weights.shape
     if not 0 <= layer < L or not all(0 <= head < H for head in heads):
         raise ApiError(422, "no_such_head", f"this model has layers 0 to {L - 1} with heads 0 to {H - 1}")
 
 
-def _used(this: Asked) -> dict[str, Any]:
-    return {"rows": np.asarray(this.rows, np.int32), "rows_used": np.array([len(this.rows)], np.int32)}
+def _used_rows(selection: Selection) -> dict[str, Any]:
+    return {"rows": np.asarray(selection.rows, np.int32), "rows_used": np.array([len(selection.rows)], np.int32)}
 
 
-def _sends(what: str) -> dict[str, Any]:
+def _describe_response(what: str) -> dict[str, Any]:
     """How a route's answer is described."""
     return {"response_class": Response, "responses": {200: {"description": what, "content": {BYTES: BINARY}}}}
 
 
-def _tensors(tensors: dict[str, Any]) -> Response:
-    return Response(pack(tensors), media_type=BYTES)
+def _send_tensors(tensors: dict[str, Any]) -> Response:
+    return Response(pack_safetensors(tensors), media_type=BYTES)

@@ -258,12 +258,12 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Routes Of
+         * Strongest Paths
          * @description The strongest routes from the mean of the rows through the run's heads to the selected units.
          *
          *     Every row needs nodes of its own, so at most nodes / 2 rows are averaged, evenly chosen.
          */
-        get: operations["routes_of_api_flows__flow__trace_get"];
+        get: operations["strongest_paths_api_flows__flow__trace_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1526,7 +1526,7 @@ export interface operations {
             };
         };
     };
-    routes_of_api_flows__flow__trace_get: {
+    strongest_paths_api_flows__flow__trace_get: {
         parameters: {
             query?: {
                 /** @description the first row of the answer */

@@ -1,4 +1,4 @@
-"""Attention of the answer's rows summed over layers and heads, a layer at a time through the flow's own kernel."""
+"""Sums the attention of the answer's rows over layers and heads, one layer at a time through the flow's kernel."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from attributor.methods._model import head_shape
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
 
-__all__ = ["every_head", "total"]
+__all__ = ["require_every_head", "sum_attention"]
 
 
-def every_head(model: Any, *, values: bool = False) -> Needs:
+def require_every_head(model: Any, *, values: bool = False) -> Needs:
     """All L x H heads must be recorded."""
     return Needs(torch.ones(head_shape(model), dtype=torch.bool), values)
 
 
-def total(reading: Reading, weights: Tensor, *, question: float = 0.0, **options: Any) -> Tensor:
+def sum_attention(reading: Reading, weights: Tensor, *, question: float = 0.0, **options: Any) -> Tensor:
     """(k,) float64: sum over the answer's rows i, layers and heads of w[l, h] P[l, h, i, :]^power c[l, h, :].
 
     One step of the kernel a layer, for the rows that are asked for alone: (a, k) numbers at a time.
@@ -33,13 +33,13 @@ def total(reading: Reading, weights: Tensor, *, question: float = 0.0, **options
         options: power, value_norms, sink, as `Recording.attention` takes them.
     """
     scores = torch.zeros(len(reading.prompt.ids), dtype=torch.float64)
-    asked, a = reading.question_tokens if question else None, reading.answer.numel()
+    question_tokens, a = reading.question_tokens if question else None, reading.answer.numel()
     for layer, heads in enumerate(weights):
         if not bool(heads.any()):
             continue
         rows = reading.attention(layer, heads, **options).sum(0, dtype=torch.float64)
-        if asked is not None:
-            looked = reading.attention(layer, heads, asked, **options).mean(0, dtype=torch.float64)
+        if question_tokens is not None:
+            looked = reading.attention(layer, heads, question_tokens, **options).mean(0, dtype=torch.float64)
             rows = (1 - question) * rows + a * question * looked
         scores += rows
     return scores

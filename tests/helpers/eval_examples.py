@@ -1,4 +1,4 @@
-"""Rows in HotPotQA's schema, small enough for a random model to read many of them in a second."""
+"""Examples in HotPotQA's schema, small enough for a random model to read many of them in a second."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 NAMES = ["Ada", "Bela", "Cleo", "Dora", "Emil", "Finn", "Gus", "Hedi", "Ines", "Jan", "Kai", "Lea"]
 
 
-def row(number: int, **changes: Any) -> dict[str, Any]:
+def make_example(number: int, **changes: Any) -> dict[str, Any]:
     """One two-hop question over three paragraphs of two sentences; `changes` replace fields."""
     name, other = NAMES[number % len(NAMES)], NAMES[(number + 5) % len(NAMES)]
     titles = [f"{name} {number}", f"{other} {number}", "The harbour"]
@@ -28,8 +28,8 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def write_rows(file: Path, rows: list[Any]) -> Path:
-    """The rows as JSON lines; what is text already is written as it stands."""
-    lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in rows]
+def write_examples(file: Path, examples: list[Any]) -> Path:
+    """Write the examples as JSON lines; strings are written as they are."""
+    lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in examples]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file

@@ -1,4 +1,4 @@
-"""What flow and straight attention share: the weights that they read attention through, resolved once for a model."""
+"""Base class of the methods that read attention through head weights, which it resolves once per model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from attributor._heads import Weights, resolve
 from attributor._record import HeadWeights
 from attributor.methods._method import Needs
 
-__all__ = ["Weighted"]
+__all__ = ["WeightedMethod"]
 
 
 @dataclass(frozen=True)
-class Weighted:
+class WeightedMethod:
     """A method that goes by the heads of `weights`: a preset, a file, an (L, H) tensor or a `Weights`.
 
-    `needs(model)` resolves the weights, which may take a while (a file to read, a preset to find out); calls use what
-    it found.
+    `needs(model)` resolves the weights, which may take a while (reading a file, calibrating a preset); calls use the
+    result.
 
     Raises:
         InputError: no such weights.
@@ -28,7 +28,7 @@ class Weighted:
 
     weights: Any = "mean"
     name: str = field(default="", compare=False)
-    _found: WeakKeyDictionary[Any, HeadWeights] = field(
+    _weights_by_model: WeakKeyDictionary[Any, HeadWeights] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
     kind: ClassVar[str]
@@ -36,19 +36,21 @@ class Weighted:
     reads: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Weights that nothing can be made of are told before any model runs."""
-        given = Weights.of(self.weights)
+        """Reject unusable weights before any model runs."""
+        weights = Weights.of(self.weights)
         if not self.name:
-            shown = given.name if isinstance(self.weights, (Tensor, Weights, HeadWeights)) else str(self.weights)
+            shown = weights.name if isinstance(self.weights, (Tensor, Weights, HeadWeights)) else str(self.weights)
             object.__setattr__(self, "name", f"{self.kind}:{shown}")
 
     def needs(self, model: Any) -> Needs:
         """The heads with weight."""
-        found = self._found[model] = resolve(self.weights, model)
-        return Needs(found.heads > 0, found.value_norms)
+        weights = self._weights_by_model[model] = resolve(self.weights, model)
+        return Needs(weights.heads > 0, weights.value_norms)
 
-    def through(self, model: Any) -> HeadWeights:
+    def weights_for(self, model: Any) -> HeadWeights:
         """The weights as numbers for this model."""
-        if model not in self._found:
+        if model not in self._weights_by_model:
             self.needs(model)
-        return self._found[model]
+        return self._weights_by_model[model]
+
+    through = weights_for  # its first name

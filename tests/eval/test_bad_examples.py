@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from eval_rows import row, write_rows
-from eval_runs import Listener, records, settings
-from tiny_chat import model as tiny_model
+from eval_examples import make_example, write_examples
+from eval_runs import ObserverLog, read_records, settings
 from tiny_chat import tokenizer as tiny_tokenizer
 
 from attributor import FileFormatError, InputError, UnsupportedModelError
@@ -14,36 +13,14 @@ from attributor.eval.run import runner
 from attributor.eval.run.case import run_case
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny_model(len(tokenizer))
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", [row(i) for i in range(6)])
-
-
-@pytest.fixture
-def go(model, tokenizer, tmp_path):
-    """Runs with the tiny model, into `tmp_path / "run"` unless told otherwise."""
-
-    def run(config, out=None, **options):
-        return runner.run(config, out or tmp_path / "run", model=model, tokenizer=tokenizer, **options)
-
-    return run
-
-
-def test_bad_rows_are_recorded_and_the_run_goes_on(go, tmp_path, monkeypatch):
-    lost = row(3, supporting_facts={"title": ["Nowhere"], "sent_id": [0]})
-    nameless = row(4)
+def test_bad_examples_are_recorded_and_the_run_continues(evaluate, tmp_path, monkeypatch):
+    lost = make_example(3, supporting_facts={"title": ["Nowhere"], "sent_id": [0]})
+    nameless = make_example(4)
     del nameless["id"]
-    file = write_rows(tmp_path / "bad.jsonl", [row(0), "{broken", row(2), lost, nameless, row(2), row(6)])
+    file = write_examples(
+        tmp_path / "bad.jsonl",
+        [make_example(0), "{broken", make_example(2), lost, nameless, make_example(2), make_example(6)],
+    )
 
     def case(question, setting, **options):
         if question.id == "case-2":
@@ -53,10 +30,10 @@ def test_bad_rows_are_recorded_and_the_run_goes_on(go, tmp_path, monkeypatch):
     tracebacks = []
     with monkeypatch.context() as patch:
         patch.setattr(runner, "run_case", case)
-        outcome = go(settings(file), debug=tracebacks.append)
+        outcome = evaluate(settings(file), debug=tracebacks.append)
     assert outcome.failed == 5
     assert outcome.run["counts"] == {"rows": 7, "done": 2, "skipped": 0, "failed": 5}
-    found = {record["id"]: record for record in records(outcome.folder)}
+    found = {record["id"]: record for record in read_records(outcome.folder)}
     assert list(found)[:3] == ["case-0", "case-2", "case-6"]
     assert found["case-2"]["reason"] == "MemoryError: no room"
     assert "MemoryError: no room" in tracebacks[0]
@@ -66,15 +43,15 @@ def test_bad_rows_are_recorded_and_the_run_goes_on(go, tmp_path, monkeypatch):
     assert "row 5" in reasons["row 5"]
     assert "is that of row 3 too" in reasons["case-2 (row 6)"]
 
-    again = go(settings(file))
-    assert again.already
+    again = evaluate(settings(file))
+    assert again.was_complete
     assert again.failed == 5
-    retried = go(settings(file), retry_failed=True)
+    retried = evaluate(settings(file), retry_failed=True)
     assert retried.run["counts"] == {"rows": 7, "done": 3, "skipped": 0, "failed": 4}
-    assert [record["id"] for record in records(retried.folder)] == list(found)
+    assert [record["id"] for record in read_records(retried.folder)] == list(found)
 
 
-def test_scores_that_are_no_numbers_fail_their_row_alone(go, rows, monkeypatch):
+def test_non_finite_scores_fail_only_their_case(evaluate, examples, monkeypatch):
     from attributor.methods.length import Length
 
     honest = Length.__call__
@@ -84,24 +61,26 @@ def test_scores_that_are_no_numbers_fail_their_row_alone(go, rows, monkeypatch):
         return scores * float("nan") if "Cleo" in reading.question else scores
 
     monkeypatch.setattr(Length, "__call__", broken)
-    outcome = go(settings(rows))
-    failed = [record for record in records(outcome.folder) if record["status"] == "failed"]
+    outcome = evaluate(settings(examples))
+    failed = [record for record in read_records(outcome.folder) if record["status"] == "failed"]
     assert [record["id"] for record in failed] == ["case-2"]
     assert failed[0]["reason"].startswith("NumericsError: method 'length'")
 
 
-def test_what_fails_in_every_row_ends_the_run(go, rows, model, tmp_path, tokenizer, monkeypatch):
+def test_an_error_of_every_case_ends_the_run(evaluate, examples, model, tmp_path, tokenizer, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(runner, "run_case", lambda *_, **__: (_ for _ in ()).throw(UnsupportedModelError("layer 0")))
         with pytest.raises(UnsupportedModelError):
-            go(settings(rows))
+            evaluate(settings(examples))
     slow = tiny_tokenizer()
     slow.chat_template = "{{ raise_exception('no roles') }}"
     with pytest.raises(InputError, match="refuses these messages"):
-        runner.run(settings(rows), tmp_path / "template", model=model, tokenizer=slow)
+        runner.run_evaluation(settings(examples), tmp_path / "template", model=model, tokenizer=slow)
     notes = []
     plain = tiny_tokenizer(template=None)
-    runner.run(settings(rows, limit=1), tmp_path / "plain", model=model, tokenizer=plain, watcher=Listener(notes))
+    runner.run_evaluation(
+        settings(examples, limit=1), tmp_path / "plain", model=model, tokenizer=plain, observer=ObserverLog(notes)
+    )
     assert any("no chat template" in note for note in notes)
 
 
@@ -123,14 +102,14 @@ def test_what_fails_in_every_row_ends_the_run(go, rows, model, tmp_path, tokeniz
         ({"dataset": "squad"}, "unknown data set"),
     ],
 )
-def test_settings_that_cannot_be_run_are_refused_before_a_model_is_loaded(rows, tmp_path, changes, message):
+def test_unusable_settings_are_refused_before_a_model_is_loaded(examples, tmp_path, changes, message):
     with pytest.raises(InputError, match=message) as told:
-        runner.run(settings(rows, **changes), tmp_path / "run")
+        runner.run_evaluation(settings(examples, **changes), tmp_path / "run")
     assert "secret" not in str(told.value)
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_settings_survive_their_file():
+def test_settings_round_trip_through_json():
     config = Config(methods=("flow", "random"), limit=3, verifier="http://localhost", verifier_model="m")
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
     assert config.differences(config) == []

@@ -1,4 +1,4 @@
-"""What the command line reads its prompt from: documents and a question, chat messages, or one text."""
+"""Reads the prompt of the command line: documents and a question, chat messages, or one text."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from attributor._errors import InputError
 if TYPE_CHECKING:
     from attributor._prompt import Prompt
 
-__all__ = ["Source", "UsageError", "example", "read_source"]
+__all__ = ["PromptInput", "UsageError", "read_example", "read_prompt_input"]
 
 STDIN = Path("-")
 TEXT_FILES = (".txt", ".md")
@@ -24,7 +24,7 @@ class UsageError(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class PromptInput:
     """What the user asked about, read from its files; no model is needed yet.
 
     Exactly one of `documents`, `messages` and `text` is given.
@@ -49,20 +49,20 @@ class Source:
     system: str | None = None
     answer: str | None = None
 
-    def prompt(self, tokenizer: Any) -> "Prompt":
+    def build_prompt(self, tokenizer: Any) -> "Prompt":
         """The prompt for one model's tokenizer."""
-        from attributor._prompt import INSTRUCTION, build_prompt, from_messages, from_text
+        from attributor._prompt import INSTRUCTION, build_prompt, prompt_from_messages, prompt_from_text
 
         if self.messages:
             system = [{"role": "system", "content": self.system}] if self.system is not None else []
-            return from_messages(tokenizer, [*system, *self.messages])
+            return prompt_from_messages(tokenizer, [*system, *self.messages])
         if self.text is not None:
-            return from_text(tokenizer, self.text, chat=self.chat, system=self.system)
+            return prompt_from_text(tokenizer, self.text, chat=self.chat, system=self.system)
         instruction = INSTRUCTION if self.instruction is None else self.instruction
         return build_prompt(tokenizer, self.documents, self.question or "", self.system, instruction=instruction)
 
 
-def read_source(
+def read_prompt_input(
     *,
     documents: Sequence[Path] = (),
     question: str | None = None,
@@ -73,31 +73,31 @@ def read_source(
     system: str | None = None,
     answer: str | None = None,
     max_new_tokens: int | None = None,
-) -> Source:
+) -> PromptInput:
     """Check that the options go together and read their files.
 
     Raises:
         UsageError: no source of a prompt, more than one, or an option that does not go with it.
         InputError: a file that cannot be read, is empty, or is not what it should be.
     """
-    given = [
+    names = [
         name
         for name, value in (("--document", documents), ("--messages", messages), ("--prompt-file", prompt_file))
         if value
     ]
-    if not given:
+    if not names:
         raise UsageError(
             "no prompt: give --document FILE (repeated) with --question, --messages FILE, or --prompt-file FILE"
         )
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} are different sources of the prompt; give one of them")
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)} are different sources of the prompt; give one of them")
     if documents and question is None:
         raise UsageError("--document needs --question")
-    for name, value, wanted in (("--question", question, "--document"), ("--instruction", instruction, "--document")):
+    for name, value, partner in (("--question", question, "--document"), ("--instruction", instruction, "--document")):
         if value is not None and not documents:
-            raise UsageError(f"{name} goes with {wanted}, not with {given[0]}; write it into the prompt instead")
+            raise UsageError(f"{name} goes with {partner}, not with {names[0]}; write it into the prompt instead")
     if chat is not None and not prompt_file:
-        raise UsageError(f"--chat and --raw go with --prompt-file, not with {given[0]}")
+        raise UsageError(f"--chat and --raw go with --prompt-file, not with {names[0]}")
     if chat is False and system is not None:
         raise UsageError("--system needs a chat; with --raw write it into the prompt file")
     _check_answer(answer, max_new_tokens)
@@ -105,9 +105,9 @@ def read_source(
         raise UsageError("standard input (-) can be read only once")
 
     if documents:
-        return Source(_documents(documents), question, instruction, system=system, answer=answer)
+        return PromptInput(_read_documents(documents), question, instruction, system=system, answer=answer)
     if messages:
-        turns = _messages(messages)
+        turns = _read_messages(messages)
         if turns[-1]["role"] == "assistant" and isinstance(turns[-1].get("content"), str):
             if answer is not None or max_new_tokens is not None:
                 raise UsageError(
@@ -116,9 +116,9 @@ def read_source(
             answer, turns = turns[-1]["content"], turns[:-1]
             if not turns:
                 raise InputError(f"{messages}: the only message is the answer; there is no prompt before it")
-        return Source(messages=tuple(turns), system=system, answer=answer)
+        return PromptInput(messages=tuple(turns), system=system, answer=answer)
     assert prompt_file is not None
-    return Source(text=_read(prompt_file), chat=chat, system=system, answer=answer)
+    return PromptInput(text=_read_text(prompt_file), chat=chat, system=system, answer=answer)
 
 
 def _check_answer(answer: str | None, max_new_tokens: int | None) -> None:
@@ -126,7 +126,9 @@ def _check_answer(answer: str | None, max_new_tokens: int | None) -> None:
         raise UsageError("--answer is taken as given, so --max-new-tokens does not go with it")
 
 
-def example(question: str | None = None, answer: str | None = None, max_new_tokens: int | None = None) -> Source:
+def read_example(
+    question: str | None = None, answer: str | None = None, max_new_tokens: int | None = None
+) -> PromptInput:
     """The documents that come with attributor, notes on an island that does not exist, and their question or yours.
 
     Raises:
@@ -135,13 +137,13 @@ def example(question: str | None = None, answer: str | None = None, max_new_toke
     _check_answer(answer, max_new_tokens)
     folder = resources.files("attributor") / "examples"
     files = sorted((entry for entry in folder.iterdir() if entry.name[0].isdigit()), key=lambda entry: entry.name)
-    documents = tuple(_titled(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
+    documents = tuple(_split_title(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
     if question is None:
         question = (folder / "question.txt").read_text("utf-8").strip()
-    return Source(documents, question, answer=answer)
+    return PromptInput(documents, question, answer=answer)
 
 
-def _documents(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
+def _read_documents(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -151,10 +153,10 @@ def _documents(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
             files += inside
         else:
             files.append(path)
-    return tuple(_titled(_read(file), file) for file in files)
+    return tuple(_split_title(_read_text(file), file) for file in files)
 
 
-def _titled(text: str, path: Path) -> tuple[str, str]:
+def _split_title(text: str, path: Path) -> tuple[str, str]:
     """Title and text: the first line where it ends in a colon and more follows, else the file's name."""
     first, _, rest = text.strip().partition("\n")
     if first.rstrip().endswith(":") and rest.strip():
@@ -162,19 +164,19 @@ def _titled(text: str, path: Path) -> tuple[str, str]:
     return ("document" if path == STDIN else path.stem.replace("_", " ")), text.strip()
 
 
-def _messages(path: Path) -> list[dict[str, Any]]:
+def _read_messages(path: Path) -> list[dict[str, Any]]:
     try:
-        found = json.loads(_read(path))
+        messages = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply to be chat messages") from None
-    if isinstance(found, dict):
-        found = found.get("messages")
+    if isinstance(messages, dict):
+        messages = messages.get("messages")
     shape = '[{"role": "user", "content": "..."}, ...], or an object with such a list as "messages"'
-    if not isinstance(found, list) or not found:
+    if not isinstance(messages, list) or not messages:
         raise InputError(f"{path} must hold {shape}")
-    for number, message in enumerate(found, 1):
+    for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise InputError(f"{path}: message {number} has no role; the file must hold {shape}")
         content = message.get("content")
@@ -182,10 +184,10 @@ def _messages(path: Path) -> list[dict[str, Any]]:
             raise InputError(
                 f"{path}: the content of message {number} must be text, got a JSON {type(content).__name__}"
             )
-    return found
+    return messages
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     name = "standard input" if path == STDIN else str(path)
     try:
         data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()

@@ -1,4 +1,4 @@
-"""Tiny recorded models and the attention matrices that they really had, for the tests of the live flow views."""
+"""Tiny recorded models with their full attention matrices, for the tests of the live flow views."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The live door as its user has it: `attributor serve` with a tiny model, and a browser that looks at it."""
+"""`attributor serve` with a tiny model, and a browser that opens it."""
 
 import os
 import re

@@ -1,8 +1,8 @@
-"""Text whose control and bidirectional characters can be seen; webapp/src/model/text.ts has the same rule."""
+"""Escape control and bidirectional characters of a text; webapp/src/model/text.ts has the same rule."""
 
 import re
 
-__all__ = ["visible"]
+__all__ = ["escape_invisible"]
 
 # Controls, and the characters that reorder or hide what is read; joiners stay, because scripts and emoji need them.
 HIDDEN = re.compile(
@@ -11,6 +11,6 @@ HIDDEN = re.compile(
 )
 
 
-def visible(text: str) -> str:
+def escape_invisible(text: str) -> str:
     """The text with control and bidirectional characters spelled out, such as ⟦U+202E⟧."""
     return HIDDEN.sub(lambda match: f"⟦U+{ord(match.group()):04X}⟧", text.replace("\r\n", "\n").replace("\r", "\n"))

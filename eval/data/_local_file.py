@@ -1,4 +1,4 @@
-"""The rows of a local file: a JSON list, {"data": [...]}, or JSON lines, told apart by what the file begins with."""
+"""Reads the examples of a local file: a JSON list, {"data": [...]} or JSON lines, detected from its first bytes."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from typing import Any
 from attributor._errors import InputError
 from attributor.eval.data._fields import FieldError
 
-__all__ = ["read_rows"]
+__all__ = ["read_examples"]
 
-CHUNK = 1 << 20  # characters of a JSON list that are read at once: a limit of rows need not read the whole file
+CHUNK = 1 << 20  # characters of a JSON list that are read at once: a limit of examples need not read the whole file
 WHITE = re.compile(r"[ \t\r\n]*")
 BOM = b"\xef\xbb\xbf"
 WORKS = 'a .json file (a list of rows, or {"data": [...]}) or a .jsonl file (one row a line), in UTF-8'
@@ -25,24 +25,24 @@ KNOWN = {
 }
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(row number, row): the line of a .jsonl file, the place in a list, from 1; blank lines are no rows.
+def read_examples(path: Path) -> Iterator[tuple[int, Any]]:
+    """(example number, example): the line of a .jsonl file, the place in a list, from 1; blank lines are no examples.
 
-    A row that cannot be read is given as the FieldError that says why, and the rest goes on; what follows the broken
-    place of a JSON list is lost, and said to be.
+    An example that cannot be read is yielded as the FieldError that says why, and the others follow. What stands after
+    a broken place of a JSON list cannot be read; the FieldError there says so.
 
     Raises:
-        InputError: no file, a folder, an empty file, or nothing that looks like rows.
+        InputError: no file, a folder, an empty file, or nothing that looks like examples.
     """
     if path.is_dir():
         inside = sorted(p.name for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
-        found = f"; in it: {', '.join(inside[:5])}" if inside else ""
-        raise InputError(f"{path} is a folder; name {WORKS}{found}")
+        listing = f"; in it: {', '.join(inside[:5])}" if inside else ""
+        raise InputError(f"{path} is a folder; name {WORKS}{listing}")
     try:
         head = _head(path)
-        for magic, what in KNOWN.items():
+        for magic, reason in KNOWN.items():
             if head.startswith(magic):
-                raise InputError(f"{path} {what}; what works is {WORKS}")
+                raise InputError(f"{path} {reason}; what works is {WORKS}")
         head = head.removeprefix(BOM).lstrip()
         if not head:
             raise InputError(f"{path} is empty; name {WORKS}")
@@ -71,7 +71,7 @@ def _list(path: Path) -> Iterator[tuple[int, Any]]:
     """The elements of a JSON list, read piece by piece; bytes that are not UTF-8 become lone surrogates."""
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        buffer, wanted, number = file.read(CHUNK), CHUNK, 1
+        buffer, size, number = file.read(CHUNK), CHUNK, 1
         at = buffer.find("[") + 1  # white space before it may fill the first piece
         while not at:
             buffer = file.read(CHUNK)
@@ -81,46 +81,46 @@ def _list(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 if number == 1 and buffer[start] == "]":
                     return
-                row, stop = decode(buffer, start)
+                example, stop = decode(buffer, start)
                 stop = _skip(buffer, stop)
                 mark = buffer[stop]
                 if mark not in ",]":
                     raise json.JSONDecodeError("Expecting ',' delimiter", buffer, stop)
             except (ValueError, IndexError, RecursionError) as error:  # broken, or not all of it is here yet
-                more = file.read(wanted)
+                more = file.read(size)
                 if not more:
-                    what = "the file ends too early" if isinstance(error, IndexError) else _broken(error, start)
-                    yield number, FieldError("row", f"{what}; the rest of the list cannot be read")
+                    reason = "the file ends too early" if isinstance(error, IndexError) else _broken(error, start)
+                    yield number, FieldError("row", f"{reason}; the rest of the list cannot be read")
                     return
-                buffer, at, wanted = buffer[start:] + more, 0, 2 * wanted
+                buffer, at, size = buffer[start:] + more, 0, 2 * size
                 continue
-            yield number, row
+            yield number, example
             if mark == "]":
                 return
-            at, wanted, number = stop + 1, CHUNK, number + 1
+            at, size, number = stop + 1, CHUNK, number + 1
 
 
 def _skip(buffer: str, at: int) -> int:
-    found = WHITE.match(buffer, at)
-    return found.end() if found else at
+    match = WHITE.match(buffer, at)
+    return match.end() if match else at
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Any]]:
-    """JSON lines; or one object that holds the rows under "data"."""
-    first = [row for _, row in islice(_lines(path), 2)]
+    """JSON lines; or one object that holds the examples under "data"."""
+    first = [example for _, example in islice(_lines(path), 2)]
     if len(first) == 1 and isinstance(first[0], dict) and isinstance(first[0].get("data"), list):
         yield from enumerate(first[0]["data"], 1)
-    elif path.suffix.lower() == ".jsonl" or any(isinstance(row, dict) for row in first):
+    elif path.suffix.lower() == ".jsonl" or any(isinstance(example, dict) for example in first):
         yield from _lines(path)
     else:  # an object over several lines
         try:
-            whole = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+            content = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} cannot be read: {_broken(error)}; name {WORKS}") from None
-        rows = whole.get("data") if isinstance(whole, dict) else None
-        if not isinstance(rows, list):
-            raise InputError(f"{path} holds one object with {', '.join(whole)[:80]}; name {WORKS}")
-        yield from enumerate(rows, 1)
+        examples = content.get("data") if isinstance(content, dict) else None
+        if not isinstance(examples, list):
+            raise InputError(f"{path} holds one object with {', '.join(content)[:80]}; name {WORKS}")
+        yield from enumerate(examples, 1)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -17,7 +17,7 @@ DOCUMENTS = [
 QUESTION = "Who keeps the light?"
 
 
-def made(tokens=TOKENIZER, kept=None, titles=True):
+def make_prompt(tokens=TOKENIZER, kept=None, titles=True):
     """A prompt of the sentences that are kept, put together by hand."""
     kept = [True] * 6 if kept is None else list(kept)
     documents, at = [], 0
@@ -32,7 +32,7 @@ def sentences_of(prompt):
     return find_segments(prompt.text, [s for _, sentences in DOCUMENTS for s in sentences], prompt.documents)
 
 
-def sized(family):
+def make_model(family):
     """A tiny model for the tokenizer's vocabulary, with windows shorter than the prompt that reach its documents."""
     windows = {"sliding_window": 60} if family in ("mistral", "gemma2") else {}
     return tiny(family, vocab_size=len(TOKENIZER), max_position_embeddings=1024, n_positions=1024, **windows)
@@ -41,7 +41,7 @@ def sized(family):
 ANSWER = encode_answer(TOKENIZER, "The keeper")
 
 
-def alone(model, ids, **options):
+def answer_log_prob(model, ids, **options):
     """Log p of the answer, one sequence at a time, from all of the logits."""
     with torch.no_grad():
         logits = model(torch.cat([ids, ANSWER])[None], **options).logits[0].double()

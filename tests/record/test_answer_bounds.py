@@ -254,6 +254,6 @@ def test_a_history_of_many_calls_is_a_list_that_grows():
         history.add(causal(1, 1, start, 0, start + 1, "cpu"), torch.tensor([[start]]))
     assert history.length == 5000
     assert history.tokens(0).tolist() == list(range(5000))
-    assert history.real(0) == (0, 5000)
+    assert history.real_bounds(0) == (0, 5000)
     history.add(causal(1, 2, 100, 0, 102, "cpu"), torch.tensor([[7, 8]]))
     assert history.tokens(0).tolist() == [*range(100), 7, 8]

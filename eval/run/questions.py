@@ -1,0 +1,68 @@
+"""The questions of a run, records of the examples that cannot be used, and a digest of both."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from attributor.eval.config import Config
+from attributor.eval.data import QuestionSet, load_questions
+from attributor.eval.run.case import unusable_record
+
+__all__ = ["describe_data", "list_case_ids", "make_notes", "make_unusable_records", "read_questions"]
+
+Record = dict[str, Any]
+
+
+def read_questions(config: Config) -> QuestionSet:
+    """The questions of the data set that the settings name.
+
+    Raises:
+        InputError: there are none, or they cannot be read.
+    """
+    return load_questions(config.dataset, config.source, config=config.config, split=config.split, limit=config.limit)
+
+
+def list_case_ids(data: QuestionSet) -> list[str]:
+    """The ids of all records of a run, in their order: the questions, then what could not be used."""
+    return [*(question.id for question in data.questions), *(record["id"] for record in make_unusable_records(data))]
+
+
+def describe_data(data: QuestionSet) -> Record:
+    """What run.json says about the data; the digest shows whether a resumed run has the same examples."""
+    digest = hashlib.sha256()
+    for question in data.questions:
+        digest.update(repr(replace(question, gold=frozenset())).encode("utf-8", "surrogatepass"))
+        digest.update(repr(sorted(question.gold)).encode())
+    for problem in data.problems:
+        digest.update(str(problem).encode("utf-8", "surrogatepass"))
+    return {
+        "name": data.name,
+        "source": data.source,
+        "rows": len(data.questions) + len(data.problems),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def make_unusable_records(data: QuestionSet) -> list[Record]:
+    """Records of the examples that no question could be made of, with ids of their own."""
+    taken = {question.id for question in data.questions}
+    records = []
+    for problem in data.problems:
+        name = problem.id or f"row {problem.number}"
+        if name in taken:
+            name = f"{name} (row {problem.number})"
+        taken.add(name)
+        records.append(unusable_record(name, str(problem)))
+    return records
+
+
+def make_notes(data: QuestionSet) -> list[str]:
+    """One sentence each on the examples that cannot be used, and on those that lost something."""
+    sentences = []
+    for what, problems in (("cannot be used", data.problems), ("used with something left out", data.notes)):
+        if problems:
+            count = len({problem.number for problem in problems})
+            sentences.append(
+                f"{data.source}: {count} row{'s' * (count > 1)} {what}: {problems[0]}{' ...' * (count > 1)}"
+            )
+    return sentences
