@@ -175,6 +175,7 @@ def record(
     recorder = Recorder(resolve(weights, model, tokenizer, progress=progress), progress=progress, keep=keep)
     with attach_recorder(model, recorder):
         yield Recording(recorder, model_facts(model), weakref.ref(model))
+    recorder.progress = None  # the recording may outlive whatever shows the progress
 
 
 def _check_model(model: Any, impl: str | None) -> tuple[ModelFacts, bool]:

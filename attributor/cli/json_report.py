@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attributor.cli.answer_question import Answered
+from attributor._ask import Answer
 
 __all__ = ["VERSION", "build_report"]
 
@@ -11,7 +11,7 @@ VERSION = 1  # of the keys: goes up when one changes its meaning or goes away
 
 
 def build_report(
-    answered: Answered, *, question: str | None, by: str, how: str, top: int, files: Mapping[str, str]
+    answered: Answer, *, question: str | None, by: str, how: str, top: int, files: Mapping[str, str]
 ) -> dict[str, Any]:
     """One JSON object: the answer, the pieces of the prompt that it came from, and what made it."""
     flow = answered.flow
@@ -59,6 +59,6 @@ def build_report(
     }
 
 
-def _document_shares(answered: Answered) -> list[float]:
+def _document_shares(answered: Answer) -> list[float]:
     flow = answered.flow
     return flow.by("document").total().tolist() if flow.documents else []

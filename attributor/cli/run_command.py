@@ -21,7 +21,7 @@ from attributor._errors import AttributorError, OutputError
 from attributor.cli.prompt_input import PromptInput, UsageError
 
 if TYPE_CHECKING:
-    from attributor.cli.answer_question import Answered
+    from attributor._ask import Answer
 
 STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
 
@@ -151,7 +151,8 @@ def run_attribution(
     progress = _create_progress()
     if progress.shown:
         progress.begin("import", "Starting")
-    from attributor.cli.answer_question import MAX_NEW_TOKENS, Settings, answer
+    from attributor._ask import MAX_NEW_TOKENS
+    from attributor.cli.answer_question import Settings, answer
 
     with progress:
         answer_options = Settings(max_new_tokens=max_new_tokens or MAX_NEW_TOKENS, **settings)
@@ -182,7 +183,7 @@ def _create_progress() -> Any:
 
 
 def _print_result(
-    console: Console, prompt_input: PromptInput, answered: "Answered", output: OutputOptions, files: dict[str, str]
+    console: Console, prompt_input: PromptInput, answered: "Answer", output: OutputOptions, files: dict[str, str]
 ) -> None:
     from attributor.cli.answer_question import describe
     from attributor.cli.terminal import create_heat_view
@@ -211,7 +212,7 @@ def _print_result(
     console.print(Text(f"Seconds: {spent}", "dim"))
 
 
-def _list_tips(answered: "Answered") -> list[str]:
+def _list_tips(answered: "Answer") -> list[str]:
     """What a person who looks at this should know, and a program need not."""
     from attributor._heads import shipped_models
 

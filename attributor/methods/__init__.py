@@ -1,7 +1,8 @@
 """Attribution methods side by side: one file each, behind one interface, on one recorded forward pass.
 
 methods = parse("flow:retrieval,max-attention,contextcite:32")
-reading = Reading.read(model, tokenizer, prompt, answer, segments, union(methods, model), ablate=Ablator(...))
+answer_pass = force_answer(model, prompt.ids, answer, union(methods, model), log_probs=True)
+reading = Reading(model, tokenizer, prompt, answer_pass, segments, ablate=Ablator(...))
 scores = {method.name: score(method, reading).segments for method in methods}
 """
 
@@ -16,6 +17,7 @@ from attributor.methods._registry import registry
 # The one list of names, for type checkers; each is imported on first use, so that naming the methods costs nothing.
 # A method's class is public without a line here; a line gives type checkers its type.
 if TYPE_CHECKING:
+    from attributor._ask import force_answer as force_answer
     from attributor.methods._ablation import Ablator as Ablator
     from attributor.methods._masks import case_seed as case_seed
     from attributor.methods._masks import shared_masks as shared_masks

@@ -1,6 +1,5 @@
 """One prompt and its answer, read once by a model: what every attribution method is given."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor._errors import InputError, RecordingError
-from attributor._flow import Recording, record
-from attributor._prompt import Prompt
+from attributor._ask import AnswerPass, follow
+from attributor._errors import InputError
+from attributor._prompt import Prompt, TokenSequence
 from attributor._record import HeadWeights
 from attributor._text import Segment, assign_tokens
-from attributor.methods._model import evaluating, token_log_probs
 
 __all__ = ["Reading"]
 
@@ -41,68 +39,32 @@ class Reading:
         model: Any,
         tokenizer: Any,
         prompt: Prompt,
-        answer: Tensor,
+        answer_pass: AnswerPass,
         segments: Sequence[Segment],
-        recording: Recording | None,
         *,
-        log_probs: Tensor,
-        seconds: float,
         question: str = "",
         answer_text: str = "",
         ablate: Ablate | None = None,
     ) -> None:
+        """`answer_pass` is the model's pass over prompt and answer; every head that a method reads must be recorded.
+
+        Raises:
+            InputError: the pass has no log-probabilities.
+        """
+        if answer_pass.log_probs is None:
+            raise InputError("read the answer with log_probs=True; methods compare them")
         self.model = model
         self.tokenizer = tokenizer
         self.prompt = prompt
-        self.answer = answer
+        self.answer = answer_pass.answer
         self.segments = tuple(segments)
         self.question = question
         self.answer_text = answer_text
-        self.log_probs = log_probs
-        self.seconds = seconds
+        self.log_probs = answer_pass.log_probs
+        self.seconds = answer_pass.seconds
         self.passes = 0
-        self._recording = recording
+        self._pass = answer_pass
         self._ablate = ablate
-
-    @classmethod
-    @torch.no_grad()
-    def read(
-        cls,
-        model: Any,
-        tokenizer: Any,
-        prompt: Prompt,
-        answer: Tensor,
-        segments: Sequence[Segment],
-        weights: Any,
-        **more: Any,
-    ) -> "Reading":
-        """Read prompt and answer once, recording the heads that `weights` choose.
-
-        Args:
-            model: a transformers decoder-only model.
-            tokenizer: its tokenizer.
-            prompt: k tokens.
-            answer: (a,) int64, a >= 1.
-            segments: S spans of the prompt's text.
-            weights: whatever `attributor.record` takes; every head that a method will ask for needs a weight > 0. None
-                records nothing, for methods that read no attention; see `union`.
-            more: question, answer_text, ablate.
-        """
-        a, k = answer.numel(), len(prompt.ids)
-        if not a:
-            raise InputError("the answer has no tokens, so it has no source")
-        ids = torch.cat([prompt.ids, answer])[None, :-1]
-        rows = torch.arange(k - 1, k - 1 + a)[None]
-        recording = None
-        began = time.perf_counter()
-        if weights is None:
-            with evaluating(model):
-                log_probs = token_log_probs(model, ids, rows, answer)[0]
-        else:
-            with record(model, weights=weights) as recording:
-                log_probs = token_log_probs(model, ids, rows, answer)[0]
-        seconds = time.perf_counter() - began
-        return cls(model, tokenizer, prompt, answer, segments, recording, log_probs=log_probs, seconds=seconds, **more)
 
     @property
     def ids(self) -> Tensor:
@@ -127,10 +89,9 @@ class Reading:
 
     def flow(self, weights: HeadWeights) -> Tensor:
         """(a, k) float32: the flow through `weights`, of heads that were recorded, with their share of the question."""
-        question = self.question_tokens if weights.question else None
-        k = len(self.prompt.ids)
-        found: Tensor = self._recorded().flow(self.ids, prompt_length=k, weights=weights, question=question).scores
-        return found
+        sequence = TokenSequence(self.ids, len(self.prompt.ids))
+        scores: Tensor = follow(self._pass.recorded, sequence, weights, self.question_tokens).scores
+        return scores
 
     def attention(self, layer: int, heads: Tensor, positions: Tensor | None = None, **options: Any) -> Tensor:
         """(a, k) float32: what the answer's positions attended to in one layer, sum_h heads[h] P[h]^power c[h].
@@ -138,8 +99,8 @@ class Reading:
         `heads` is (H,); `positions` (R,) asks for other rows than the answer's; options are those of
         `Recording.attention`.
         """
-        rows = self._recorded().attention(layer, heads, self.positions if positions is None else positions, **options)
-        return rows[:, : len(self.prompt.ids)]
+        positions = self.positions if positions is None else positions
+        return self._pass.recorded.attention(layer, heads, positions, **options)[:, : len(self.prompt.ids)]
 
     def ablate(self, kept: Tensor) -> Tensor:
         """(M, S) bool, the segments that are kept -> (M,) float64, log p of the whole answer without the others.
@@ -152,11 +113,6 @@ class Reading:
         if self._ablate is None:
             raise InputError("this reading was made without a way to leave segments out; give it ablate=")
         before = getattr(self._ablate, "passes", None)
-        found = self._ablate(kept)
+        log_probs = self._ablate(kept)
         self.passes += len(kept) if before is None else int(getattr(self._ablate, "passes", 0)) - before
-        return found
-
-    def _recorded(self) -> Recording:
-        if self._recording is None:
-            raise RecordingError("this reading was made without recording attention; read it with weights (see union)")
-        return self._recording
+        return log_probs

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from attributor import methods as registry
+from attributor._ask import AnswerPass, follow, force_answer, write_answer
 from attributor._errors import InputError
 from attributor._models import window_of
 from attributor._prompt import encode_answer
 from attributor.eval.config import Config
 from attributor.eval.data import Question
 from attributor.eval.metrics import contains_expected, exact_match, f1
-from attributor.eval.run import faithfulness, read_answer
+from attributor.eval.run import faithfulness
 from attributor.eval.run.memory import peak_bytes
 from attributor.eval.run.prompts import CasePrompt, build_case_prompt
 from attributor.eval.run.verifier import Verifier
+from attributor.eval.run.write_from_cache import write_from_cache
 from attributor.methods import ContextCite, FlowMethod, Method, Reading
 
 __all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
@@ -63,7 +65,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         question: of a data set.
         setting: of the run.
         timed: also time the same pass without recording, for the ratio of the two.
-        warm: whether the model has read_answer anything before; if not, it first reads this, untimed.
+        warm: whether the model has read anything before; if not, it first reads this, untimed.
 
     Returns:
         The record that docs/eval.md describes, "done" or "skipped".
@@ -80,21 +82,14 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         return record | {"status": "skipped", "reason": reason, "seconds": time.perf_counter() - began}
     if not warm:
         _plain(case, forced, setting)
-    found, generated = _answer(case, forced, setting)
-    record |= {"seconds_plain": _plain(case, forced, setting) if timed else None, "seconds_read": found.seconds}
-    text = question.answer if forced is not None else _decoded(setting.tokenizer, found.answer)
-    record |= {
-        "status": "done",
-        "answer": text,
-        "answer_tokens": found.answer.numel(),
-        "log_prob": float(found.log_probs.sum()),
-        **_judged(question, generated, setting),
-    }
+    answer_pass, generated = _answer(case, forced, setting)
+    record |= {"seconds_plain": _plain(case, forced, setting) if timed else None, "seconds_read": answer_pass.seconds}
+    text = question.answer if forced is not None else _decoded(setting.tokenizer, answer_pass.answer)
     ablator = registry.Ablator(
         setting.model,
         setting.tokenizer,
         case.prompt,
-        found.answer,
+        answer_pass.answer,
         case.segments,
         convention=setting.config.ablation,
         batch=setting.config.ablation_batch,
@@ -103,15 +98,19 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         setting.model,
         setting.tokenizer,
         case.prompt,
-        found.answer,
+        answer_pass,
         case.segments,
-        found.recording,
-        log_probs=found.log_probs,
-        seconds=found.seconds,
         question=question.text,
         answer_text=text,
         ablate=ablator,
     )
+    record |= {
+        "status": "done",
+        "answer": text,
+        "answer_tokens": answer_pass.answer.numel(),
+        "log_prob": float(reading.log_probs.sum()),
+        **_judged(question, generated, setting),
+    }
     record["methods"] = {method.name: _scored(method, reading) for method in setting.methods}
     if setting.config.faithfulness:
         designs = [method.design(reading) for method in setting.methods if isinstance(method, ContextCite)]
@@ -126,7 +125,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
             fitted=designs,
         )
     if setting.flow_file is not None:
-        _save_flow(reading, found, setting, question.id)
+        _save_flow(reading, answer_pass, setting, question.id)
     record |= {"peak_bytes": peak_bytes(setting.model), "seconds": time.perf_counter() - began}
     return record
 
@@ -187,7 +186,7 @@ def _prompt_fields(case: CasePrompt) -> Record:
 
 
 def _too_long(k: int, forced: Tensor | None, setting: Setting) -> str | None:
-    """Why a prompt of k tokens is skipped, or None. The last token of an answer is never read_answer."""
+    """Why a prompt of k tokens is skipped, or None. The last token of an answer is never read."""
     most, window = setting.config.max_tokens, window_of(setting.model)
     if most is not None and k > most:
         return f"the prompt has {k:,} tokens, more than --max-tokens {most:,}"
@@ -197,29 +196,29 @@ def _too_long(k: int, forced: Tensor | None, setting: Setting) -> str | None:
     return None
 
 
-def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[read_answer.Read, str | None]:
+def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[AnswerPass, str | None]:
     """The recorded pass over prompt and answer, and the text of the model's own answer where there is one."""
-    ids, config = case.prompt.ids, setting.config
+    model, ids, config = setting.model, case.prompt.ids, setting.config
     if forced is None:
-        found = read_answer.write(setting.model, ids, config.max_new_tokens, setting.weights, end=config.end_token)
-        return found, _decoded(setting.tokenizer, found.answer)
-    found = read_answer.force(setting.model, ids, forced, setting.weights, cache=config.check_answer)
+        answer_pass = write_answer(
+            model, ids, config.max_new_tokens, setting.weights, log_probs=True, keep_end=config.end_token
+        )
+        return answer_pass, _decoded(setting.tokenizer, answer_pass.answer)
+    answer_pass = force_answer(model, ids, forced, setting.weights, log_probs=True, cache=config.check_answer)
     if not config.check_answer:
-        return found, None
-    window = window_of(setting.model)
+        return answer_pass, None
+    window = window_of(model)
     count = config.max_new_tokens if window is None else min(config.max_new_tokens, window - len(ids) + 1)
-    written = read_answer.write_behind(setting.model, ids, count, found.cache)
-    return replace(found, cache=None), _decoded(setting.tokenizer, written)
+    written = write_from_cache(model, ids, count, answer_pass.cache)
+    return replace(answer_pass, cache=None), _decoded(setting.tokenizer, written)
 
 
 def _plain(case: CasePrompt, forced: Tensor | None, setting: Setting) -> float:
     """Seconds of the same pass without recording."""
-    ids = case.prompt.ids
+    model, ids = setting.model, case.prompt.ids
     if forced is None:
-        found = read_answer.write(setting.model, ids, setting.config.max_new_tokens, None)
-    else:
-        found = read_answer.force(setting.model, ids, forced, None)
-    return float(found.seconds)
+        return write_answer(model, ids, setting.config.max_new_tokens, None, log_probs=True).seconds
+    return force_answer(model, ids, forced, None, log_probs=True).seconds
 
 
 def _decoded(tokenizer: Any, ids: Tensor) -> str:
@@ -229,36 +228,35 @@ def _decoded(tokenizer: Any, ids: Tensor) -> str:
 def _judged(question: Question, generated: str | None, setting: Setting) -> Record:
     if generated is None:
         return {}
-    found: Record = {
+    judgement: Record = {
         "generated": generated,
         "em": exact_match(generated, question.answer, question.aliases),
         "f1": f1(generated, question.answer, question.aliases),
         "says": contains_expected(generated, question.answer, question.aliases),
     }
     if setting.verifier is not None:
-        found["verified"], found["verifier_error"] = setting.verifier.ask(
+        judgement["verified"], judgement["verifier_error"] = setting.verifier.ask(
             question.text, question.answer, generated, question.aliases
         )
-    return found
+    return judgement
 
 
 def _scored(method: Method, reading: Reading) -> Record:
-    found = registry.score(method, reading)
+    scored = registry.score(method, reading)
     return {
-        "scores": {how: values.tolist() for how, values in found.segments.items()},
-        "documents": {how: values.tolist() for how, values in found.documents.items()},
-        "seconds": found.seconds,
-        "reads": found.reads,
-        "passes": found.passes,
+        "scores": {how: values.tolist() for how, values in scored.segments.items()},
+        "documents": {how: values.tolist() for how, values in scored.documents.items()},
+        "seconds": scored.seconds,
+        "reads": scored.reads,
+        "passes": scored.passes,
     }
 
 
-def _save_flow(reading: Reading, found: read_answer.Read, setting: Setting, name: str) -> None:
+def _save_flow(reading: Reading, answer_pass: AnswerPass, setting: Setting, name: str) -> None:
     """Keep the token-level flow of the first flow method, with the prompt's own text and documents."""
     method = next((method for method in setting.methods if isinstance(method, FlowMethod)), None)
-    if method is None or found.recording is None or setting.flow_file is None:
+    if method is None or setting.flow_file is None:
         raise InputError("no method is a flow, so there is none to save")
-    weights = method.weights_for(setting.model)
-    question = reading.question_tokens if weights.question else None
     sequence = reading.prompt.with_answer(reading.answer, setting.tokenizer)
-    found.recording.flow_of(sequence, weights=weights, question=question).save(setting.flow_file(name))
+    weights = method.weights_for(setting.model)
+    follow(answer_pass.recorded, sequence, weights, reading.question_tokens).save(setting.flow_file(name))

@@ -14,9 +14,9 @@ from tiny_chat import save
 
 import attributor._models.load
 import attributor.cli.answer_question
+from attributor._ask import Answer
 from attributor._errors import ModelLoadError
 from attributor._record.head_weights import HeadWeights
-from attributor.cli.answer_question import Answered
 from attributor.cli.commands import app
 
 
@@ -41,11 +41,11 @@ def asked(monkeypatch):
     def answer(source, settings, stages):
         seen.update(source=source, settings=settings)
         flow = example(meta=meta)
-        return Answered(
+        return Answer(
             flow=flow,
             weights=HeadWeights(torch.full((2, 4), 0.25), name="mean"),
             model="tiny",
-            question=False,
+            uses_question=False,
             written=source.answer is None,
             notes=("the answer was cut off",),
             seconds={"load": 1.0, "sweep": 0.5},
@@ -162,7 +162,7 @@ def test_scores_that_are_not_shares_are_not_shown_as_percentages(by, monkeypatch
         meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8"}
         flow = example(meta=meta, missing_mass=None)
         weights = HeadWeights(torch.full((2, 4), 0.25), power=2, name="mean")
-        return Answered(flow, weights, "tiny", question=False, written=False, notes=(), seconds={})
+        return Answer(flow, weights, "tiny", uses_question=False, written=False, notes=(), seconds={})
 
     monkeypatch.setattr(attributor.cli.answer_question, "answer", answer)
     shown = run("flow", "-d", doc, "-q", "Q", "--by", by).stdout

@@ -12,12 +12,15 @@ from families import VOCABULARY, tiny
 from tiny_chat import model as tiny_model
 
 import attributor
+from attributor._ask import force_answer, write_answer
 from attributor._prompt.build import encode_answer
 from attributor.eval.config import Config
-from attributor.eval.run import read_answer, runner
+from attributor.eval.run import case as case_module
+from attributor.eval.run import runner
 from attributor.eval.run.case import run_case
 from attributor.eval.run.faithfulness import case_seed
 from attributor.eval.run.faithfulness import measure as faithful
+from attributor.eval.run.write_from_cache import write_from_cache
 from attributor.eval.store import RunFolder
 
 
@@ -69,7 +72,7 @@ def test_scores_are_those_of_the_plain_functions(evaluate, examples, model, toke
 
 
 class Counting:
-    """Counts a model's forward passes, and the positions that each read_answer."""
+    """Counts a model's forward passes, and the positions that each read."""
 
     def __init__(self, model):
         self.read = []
@@ -128,12 +131,12 @@ def test_writing_behind_a_cache_is_writing_anew(family):
     other = tiny(family)
     ids = torch.randint(3, VOCABULARY, (43,), generator=torch.Generator().manual_seed(3))
     prompt, answer = ids[:40], ids[40:]
-    found = read_answer.force(other, prompt, answer, "mean", cache=True)
-    plain = read_answer.force(other, prompt, answer, None)
+    found = force_answer(other, prompt, answer, "mean", log_probs=True, cache=True)
+    plain = force_answer(other, prompt, answer, None, log_probs=True)
     torch.testing.assert_close(found.log_probs, plain.log_probs, rtol=0, atol=1e-5)
     flow = found.recording.flow(ids, prompt_length=40).scores
-    written = read_answer.write_behind(other, prompt, 6, found.cache)
-    assert written.tolist() == read_answer.write(other, prompt, 6, None).answer.tolist()
+    written = write_from_cache(other, prompt, 6, found.cache)
+    assert written.tolist() == write_answer(other, prompt, 6, None).answer.tolist()
     torch.testing.assert_close(flow, found.recording.flow(ids, prompt_length=40).scores, rtol=0, atol=0)
 
 
@@ -152,7 +155,7 @@ def test_prompts_that_are_too_long_are_skipped_and_counted(evaluate, examples, t
             assert record["reason"] == f"the prompt has {whole['tokens']} tokens, more than --max-tokens {most}"
             assert record["methods"] == {}
 
-    # The last token of an answer is never read_answer, so a window of one less than both is enough, and no less.
+    # The last token of an answer is never read, so a window of one less than both is enough, and no less.
     first = everything[0]
     window = first["tokens"] + first["answer_tokens"] - 1
     for positions, status in ((window, "done"), (window - 1, "skipped")):
@@ -225,10 +228,9 @@ def test_a_saved_flow_has_the_share_of_its_question(evaluate, examples, model, t
 
 def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
     kept = []
-    force = read_answer.force
 
     def watched(*args, **options):
-        found = force(*args, **options)
+        found = force_answer(*args, **options)
         kept.extend(map(weakref.ref, [found] + [part for part in (found.recording, found.cache) if part is not None]))
         return found
 
@@ -237,7 +239,7 @@ def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
         gc.disable()  # nothing may wait for the collector: a long prompt's recording is large
         return record
 
-    monkeypatch.setattr(read_answer, "force", watched)
+    monkeypatch.setattr(case_module, "force_answer", watched)
     monkeypatch.setattr(runner, "run_case", case)
     try:
         evaluate(settings(examples, limit=2, check_answer=True, methods=("flow", "gradient-x-input", "contextcite:4")))

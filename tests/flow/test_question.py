@@ -7,6 +7,7 @@ import pytest
 import tiny_chat
 import torch
 from families import VOCABULARY, tiny
+from method_readings import reading_of
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -16,7 +17,7 @@ from attributor._flow.start_rows import start_rows
 from attributor._prompt.build import build_prompt, encode_answer, prompt_from_messages, prompt_from_text
 from attributor._prompt.sequence import span_tokens
 from attributor.kernels.flow_step.definition import recurrence
-from attributor.methods import FlowMethod, Reading, Straight, union
+from attributor.methods import FlowMethod, Straight, union
 
 N, K = 50, 40
 ASKED = torch.tensor([27, 28, 29, 31, 36])
@@ -340,7 +341,7 @@ def test_methods_begin_their_rows_as_the_weights_say(chat, asked):
     k, weights = len(prompt.ids), Weights(HEADS, question=0.3)
     methods = [FlowMethod(weights), Straight(weights)]
     shown = prompt if asked else replace(prompt, question=None)
-    reading = Reading.read(model, tokenizer, shown, ids[k:], prompt.documents, union(methods, model))
+    reading = reading_of(model, tokenizer, shown, ids[k:], prompt.documents, union(methods, model))
     tokens = span_tokens(prompt.offsets, *prompt.question)
     assert torch.equal(reading.question_tokens, tokens) if asked else reading.question_tokens is None
     share = 0.3 if asked else 0.0

@@ -5,7 +5,7 @@ from families import VOCABULARY
 
 from attributor._prompt.build import Prompt
 from attributor._text.segments import Segment
-from attributor.methods import Reading, union
+from attributor.methods import Reading, force_answer, union
 
 K, A = 41, 6
 HEADS = torch.zeros(4, 4)
@@ -26,7 +26,13 @@ def segments_of(prompt):
     return [Segment(a, a + 15, prompt.text[a : a + 15]) for a in starts]
 
 
+def reading_of(model, tokenizer, prompt, answer, segments, weights, **more):
+    """Prompt and answer read once, with the heads recorded that the weights choose; None: none."""
+    answer_pass = force_answer(model, prompt.ids, answer, weights, log_probs=True)
+    return Reading(model, tokenizer, prompt, answer_pass, segments, **more)
+
+
 def read(model, methods, **more):
     prompt = prompt_of()
     answer = torch.randint(3, VOCABULARY, (A,), generator=torch.Generator().manual_seed(2))
-    return Reading.read(model, None, prompt, answer, segments_of(prompt), union(methods, model), **more)
+    return reading_of(model, None, prompt, answer, segments_of(prompt), union(methods, model), **more)

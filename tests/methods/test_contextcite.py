@@ -8,8 +8,10 @@ import torch
 from ablation_prompts import ANSWER, TOKENIZER, answer_log_prob, make_model, make_prompt, sentences_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from method_readings import reading_of
 
 from attributor import InputError, NumericsError
+from attributor._ask import AnswerPass
 from attributor._text.segments import Segment
 from attributor.methods import Ablator, ContextCite, LeaveOneOut, Reading, case_seed, score, shared_masks
 from attributor.methods.contextcite import fit_lasso, logit
@@ -29,10 +31,8 @@ def fake(ablate, S=6, log_probs=(-0.5, -0.25), k=20, ids=None):
     prompt = SimpleNamespace(ids=ids, text="x" * 10, documents=())
     segments = [Segment(i, i + 1, "x") for i in range(S)]
     answer = torch.zeros(len(log_probs), dtype=torch.int64)
-    return Reading(
-        None, None, prompt, answer, segments, None,
-        log_probs=torch.tensor(log_probs, dtype=torch.float64), seconds=0.0, ablate=ablate,
-    )  # fmt: skip
+    answer_pass = AnswerPass(answer, torch.tensor(log_probs, dtype=torch.float64))
+    return Reading(None, None, prompt, answer_pass, segments, ablate=ablate)
 
 
 def test_leave_one_out_is_the_fall_of_the_log_probability():
@@ -49,7 +49,7 @@ def test_leave_one_out_on_a_model(model):
     prompt = make_prompt()
     segments = sentences_of(prompt)
     ablate = Ablator(model, TOKENIZER, prompt, ANSWER, segments)
-    reading = Reading.read(model, TOKENIZER, prompt, ANSWER, segments, None, ablate=ablate)
+    reading = reading_of(model, TOKENIZER, prompt, ANSWER, segments, None, ablate=ablate)
     got = score(LeaveOneOut(), reading)
     full = answer_log_prob(model, prompt.ids)
     expected = [full - answer_log_prob(model, make_prompt(kept=[j != i for j in range(6)]).ids) for i in range(5)]

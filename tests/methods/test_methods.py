@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from families import RECORDED, tiny
-from method_readings import HEADS, K, prompt_of, read
+from method_readings import HEADS, K, prompt_of, read, reading_of
 
 from attributor import InputError, RecordingError, Weights, flow
 from attributor._flow.eager import eager_attentions
@@ -18,7 +18,6 @@ from attributor.methods import (
     MeanAttention,
     Position,
     Random,
-    Reading,
     SharpenedAttention,
     Straight,
     ValueNormAttention,
@@ -145,13 +144,13 @@ def test_weights_are_resolved_once_for_a_model(monkeypatch):
 def test_a_reading_has_the_models_log_probs_of_the_answer(family, weights):
     model = tiny(family)
     prompt, answer = prompt_of(), torch.tensor([5, 9, 9, 60])
-    reading = Reading.read(model, None, prompt, answer, [], weights)
+    reading = reading_of(model, None, prompt, answer, [], weights)
     with torch.no_grad():
         logits = model(torch.cat([prompt.ids, answer])[None]).logits[0, K - 1 : -1].double()
     expected = logits.log_softmax(-1).gather(1, answer[:, None])[:, 0]
     torch.testing.assert_close(reading.log_probs, expected, rtol=0, atol=1e-5)
     with pytest.raises(InputError, match="no tokens"):
-        Reading.read(model, None, prompt, answer[:0], [], weights)
+        reading_of(model, None, prompt, answer[:0], [], weights)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -232,6 +231,6 @@ def test_length_position_and_random():
     drawn = Random()(reading)
     assert torch.equal(Random()(read(model, [])), drawn), "the same prompt, the same numbers"
     assert not torch.equal(Random(1)(reading), drawn)
-    other = Reading.read(model, None, prompt_of(seed=5), reading.answer, reading.segments, None)
+    other = reading_of(model, None, prompt_of(seed=5), reading.answer, reading.segments, None)
     assert not torch.equal(Random()(other), drawn)
     assert len(set(drawn.tolist())) == 6

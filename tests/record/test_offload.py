@@ -7,11 +7,12 @@ import torch
 from families import VOCABULARY, tiny
 
 import attributor
+from attributor._ask import force_answer, write_answer
 from attributor._models.facts import device_of
 from attributor._models.generation import generate
 from attributor._prompt.build import Prompt
 from attributor._text.segments import Segment
-from attributor.eval.run import read_answer
+from attributor.eval.run.write_from_cache import write_from_cache
 from attributor.methods import Ablator
 
 accelerate = pytest.importorskip("accelerate")
@@ -44,12 +45,11 @@ def test_the_flow_is_the_same(here, elsewhere, impl):
 def test_what_it_writes_and_how_likely_is_the_same(here, elsewhere):
     prompt, answer = IDS[:K], IDS[K:]
     assert torch.equal(generate(elsewhere, prompt, 5), generate(here, prompt, 5))
-    want = read_answer.force(here, prompt, answer, None)
-    got = read_answer.force(elsewhere, prompt, answer, "mean", cache=True)
+    want = force_answer(here, prompt, answer, None, log_probs=True)
+    got = force_answer(elsewhere, prompt, answer, "mean", log_probs=True, cache=True)
     torch.testing.assert_close(got.log_probs, want.log_probs)
-    assert torch.equal(
-        read_answer.write_behind(elsewhere, prompt, 5, got.cache), read_answer.write(here, prompt, 5, None).answer
-    )
+    written = write_from_cache(elsewhere, prompt, 5, got.cache)
+    assert torch.equal(written, write_answer(here, prompt, 5, None).answer)
 
 
 def test_segments_are_masked_the_same(here, elsewhere):

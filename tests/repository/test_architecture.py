@@ -8,6 +8,7 @@ no cycle, imports inside functions included.
 import ast
 import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -24,12 +25,12 @@ BASE = "_checks _errors _literals"  # what every package may import
 PACKAGES: dict[str, tuple[str, str]] = {
     "cli": (
         "web web.live web.explore web.http eval.report eval.run eval.metrics eval.data eval.config eval.store methods "
-        "_flow _heads _record _step _result _prompt _models _text _io",
+        "_ask _flow _heads _record _step _result _prompt _models _text _io",
         "huggingface_hub psutil rich torch transformers triton typer",
     ),
     "web": ("web.live web.explore web.http _result", "fastapi h11 pydantic starlette uvicorn"),
     "web.live": (
-        "web.http _flow _heads _record _step _result _prompt _models _text",
+        "web.http _ask _flow _heads _record _step _result _prompt _models _text",
         "anyio fastapi huggingface_hub pydantic starlette torch transformers",
     ),
     "web.explore": ("web.http eval.store _result _io", "fastapi pydantic starlette"),
@@ -37,7 +38,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "eval.hotpot_qa": ("cli", ""),
     "eval.report": ("eval.metrics eval.store _result _io", "matplotlib rich"),
     "eval.run": (
-        "eval.metrics eval.data eval.config eval.store methods _flow _record _result _prompt _models _text",
+        "eval.metrics eval.data eval.config eval.store methods _ask _flow _record _result _prompt _models _text",
         "accelerate httpx psutil torch transformers",
     ),
     "eval.metrics": ("", "scipy torch"),
@@ -45,9 +46,10 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "eval.store": ("eval.config _io", ""),
     "eval.config": ("_models", ""),
     "methods": (
-        "_flow _heads _record _prompt _models _text",
+        "_ask _flow _heads _record _prompt _models _text",
         "scipy sentence_transformers sklearn torch transformers",
     ),
+    "_ask": ("_flow _heads _record _result _prompt _models _text", "torch"),
     "_flow": ("_heads _record _step _result _prompt _models _text kernels.flow_step", "torch transformers"),
     "_heads": ("_record _prompt _models _text _io", "filelock platformdirs rich safetensors torch transformers"),
     "_record": ("_step _models", "torch transformers"),
@@ -240,6 +242,45 @@ def test_the_modules_of_a_package_form_no_cycle(package):
 
     for module in graph:
         visit(module, ())
+
+
+MANY = 10
+# functions that may have MANY parameters: what users call, command lines, kernels and the doors to them
+LONG = re.compile(
+    r"attributor/cli/.*|kernels/flow_step/.*|attributor/_step/dispatch.py:.*"
+    r"|attributor/_flow/api.py:flow|attributor/_flow/recording.py:Recording.flow|attributor/_ask/api.py:ask"
+)
+
+
+def functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function with its name: `Class.method`, `outer.inner`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield prefix + child.name, child
+        named = isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        yield from functions(child, f"{prefix}{child.name}." if named else prefix)
+
+
+def test_few_functions_have_many_parameters():
+    for path in source_files():
+        for name, function in functions(tree_of(path)):
+            arguments = function.args
+            names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+            count = len([argument for argument in names if argument not in ("self", "cls")])
+            place = f"{path.relative_to(ROOT)}:{name}"
+            few = count < MANY or LONG.fullmatch(place)
+            assert few, f"{place} has {count} parameters; put those that travel together into one object"
+
+
+# variable names that say nothing of the value
+EMPTY = {"found", "said", "given", "kept", "asked", "wanted", "whole", "told"}
+
+
+def test_variables_say_what_they_hold():
+    for path in source_files():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in EMPTY:
+                pytest.fail(f"{path.relative_to(ROOT)}:{node.lineno}: {node.id!r} does not say what the value is")
 
 
 def test_the_kernels_and_the_core_need_nothing_above_them():

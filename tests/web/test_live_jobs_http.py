@@ -13,8 +13,8 @@ from clock import PATIENCE, fastest
 from live_client import PROMPT, serving, wait_for
 from live_service import ANSWER, client, error, folder, info  # noqa: F401
 
-from attributor import _models
-from attributor.web.live import generate as generating
+from attributor import _flow, _models
+from attributor.web.live import run_jobs
 from attributor.web.live.jobs import Job
 from attributor.web.live.service import ServerSettings
 
@@ -52,13 +52,13 @@ def first_event(client, job, event):
 
 def hold(monkeypatch, name="forward"):
     """Reading the prompt waits for the event that this returns."""
-    go, inner = threading.Event(), generating.attach_recorder
+    go, inner = threading.Event(), _flow.api.attach_recorder
 
     def waiting(*args):
         go.wait(PATIENCE)
         return inner(*args)
 
-    monkeypatch.setattr(generating, "attach_recorder", waiting)
+    monkeypatch.setattr(_flow.api, "attach_recorder", waiting)
     return go
 
 
@@ -167,7 +167,7 @@ def test_a_run_can_be_cancelled_in_every_stage(client, monkeypatch, stage, given
 
 
 def test_writing_stops_between_two_tokens(client, monkeypatch):
-    put, written = generating._Writing.put, []
+    put, written = run_jobs._Writing.put, []
 
     def watched(self, tokens):
         written.append(tokens.numel())
@@ -175,7 +175,7 @@ def test_writing_stops_between_two_tokens(client, monkeypatch):
             self._job.cancel()
         put(self, tokens)
 
-    monkeypatch.setattr(generating._Writing, "put", watched)
+    monkeypatch.setattr(run_jobs._Writing, "put", watched)
     job = client.post("/api/runs", json={**PROMPT, "max_new_tokens": 50}).json()["job"]
     assert client.events(job)[-1] == ("cancelled", {})
     wait_for(lambda: not client.live.jobs.busy)

@@ -8,7 +8,7 @@ from live_client import PROMPT, serving, wait_for
 from live_service import ANSWER, client, error, folder, info, model  # noqa: F401
 
 import attributor
-from attributor.web.live import generate as generating
+from attributor import _flow
 from attributor.web.live import memory
 from attributor.web.live.service import ServerSettings
 
@@ -45,13 +45,13 @@ def test_a_run_larger_than_the_budget_has_its_flow_and_a_note_with_the_numbers(f
 
 def test_where_every_head_would_not_fit_only_those_are_recorded_that_count(folder, monkeypatch):
     recorded = []
-    inner = generating.Recorder
+    inner = _flow.api.Recorder
 
     def watched(weights, **options):
         recorded.append(weights.count)
         return inner(weights, **options)
 
-    monkeypatch.setattr(generating, "Recorder", watched)
+    monkeypatch.setattr(_flow.api, "Recorder", watched)
     rule = attributor.Weights.of_heads((2, 4), {(1, 3): 0.1})
     monkeypatch.setattr("attributor._heads.resolution._retrieval_weights", lambda *_: rule)
     with serving(ServerSettings(model=str(folder), memory_budget=20_000)) as client:
@@ -95,10 +95,10 @@ def test_a_recording_keeps_neither_values_nor_logits_nor_the_model(folder):
 
 
 def test_out_of_memory_is_reported_and_the_next_run_works(client, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(generating, "forward", full)
+    monkeypatch.setattr("attributor._ask.recorded_flow.force_answer", full)
     name, data = client.ended(client.post("/api/runs", json={**PROMPT, "answer": ANSWER}))
     assert (name, data["code"]) == ("failed", "out_of_memory")
     assert "queries and keys of 8 heads for" in data["message"]

@@ -232,7 +232,7 @@ def test_the_model_before_is_let_go_of_before_the_new_one_is_read(live, monkeypa
 
 
 def run_work(live):
-    from attributor.web.live.generate import run_work
+    from attributor.web.live.run_jobs import run_work
 
     return run_work(live, RunRequest(**PROMPT, max_new_tokens=3))
 
@@ -262,7 +262,9 @@ class Gate:
         return self.inner(*args, **kwargs)
 
 
-@pytest.mark.parametrize(("module", "name"), [(_models, "locate_model"), (_models, "load_model"), (memory, "check_fits")])
+@pytest.mark.parametrize(
+    ("module", "name"), [(_models, "locate_model"), (_models, "load_model"), (memory, "check_fits")]
+)
 def test_loading_can_be_cancelled_in_every_stage(live, monkeypatch, module, name):
     gate = Gate(getattr(module, name))
     monkeypatch.setattr(module, name, gate)

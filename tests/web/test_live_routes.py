@@ -14,8 +14,7 @@ import attributor
 from attributor._models import load
 from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 from attributor._prompt.build import encode_answer, prompt_from_messages
-from attributor.web.live import generate as generating
-from attributor.web.live import jobs
+from attributor.web.live import jobs, run_jobs
 from attributor.web.live.service import LiveService, ServerSettings
 
 STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260K"
@@ -263,8 +262,8 @@ def test_unfinished_prompts_are_counted(client, body, prompt, answer):
 
 def test_counts_are_those_of_the_run_and_a_prompt_is_counted_once(client, monkeypatch):
     calls = []
-    inner = generating.prompts.make_prompt
-    monkeypatch.setattr(generating.prompts, "make_prompt", lambda *a: calls.append(1) or inner(*a))
+    inner = run_jobs.prompts.make_prompt
+    monkeypatch.setattr(run_jobs.prompts, "make_prompt", lambda *a: calls.append(1) or inner(*a))
     first = client.post("/api/count", json={**PROMPT, "question": "Who else?"}).json()
     again = client.post("/api/count", json={**PROMPT, "question": "Who else?", "answer": ANSWER}).json()
     assert first["prompt_tokens"] == again["prompt_tokens"]

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from attributor.web.http import ApiError
-from attributor.web.live import generate, prompts, views
+from attributor.web.live import prompts, run_jobs, views
 from attributor.web.live.jobs import Job
 from attributor.web.live.runs import LiveRun
 from attributor.web.live.schema import (
@@ -74,7 +74,7 @@ def _add_run_routes(api: APIRouter, live: LiveService) -> None:
         prompts.check_one_prompt(request)
         if not live.jobs.pending("load"):  # a run may wait for the model that is being loaded
             live.models.require_loaded()
-        return JobStarted(job=live.jobs.submit("run", generate.run_work(live, request)).id)
+        return JobStarted(job=live.jobs.submit("run", run_jobs.run_work(live, request)).id)
 
     @api.delete("/runs/{run_id}", status_code=204)
     async def remove(run_id: str) -> None:
@@ -88,7 +88,7 @@ def _add_run_routes(api: APIRouter, live: LiveService) -> None:
             raise ApiError(422, "one_choice", "give either weights, by name, or heads, as [layer, head] pairs")
         source = live.runs.get(run_id)
         live.runs.get_shared(source)
-        return JobStarted(job=live.jobs.submit("weigh", generate.weigh_work(live, source, request)).id)
+        return JobStarted(job=live.jobs.submit("weigh", run_jobs.weigh_work(live, source, request)).id)
 
 
 def _add_job_routes(api: APIRouter, live: LiveService) -> None:

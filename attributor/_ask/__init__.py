@@ -1,0 +1,44 @@
+"""Prompt, answer, recording and flow in one place, for the command line, `serve`, the evaluation and the methods.
+
+`ask` answers a question about documents in one call. It is built from `answer_prompt`, which takes a prompt that is
+built already; from `read_and_follow`, which records an answer and follows it back; and from `force_answer` and
+`write_answer`, the recorded passes. Each note for the user has one writer. Names are imported on first use: the command
+line takes its clock from here before it imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attributor._literals import lazy_imports
+
+# the one list of names; type checkers read it, and __getattr__ takes their modules from it
+if TYPE_CHECKING:
+    from attributor._ask.answer_pass import AnswerCounter as AnswerCounter
+    from attributor._ask.answer_pass import AnswerPass as AnswerPass
+    from attributor._ask.answer_pass import force_answer as force_answer
+    from attributor._ask.answer_pass import write_answer as write_answer
+    from attributor._ask.api import MAX_NEW_TOKENS as MAX_NEW_TOKENS
+    from attributor._ask.api import Answer as Answer
+    from attributor._ask.api import answer_prompt as answer_prompt
+    from attributor._ask.api import ask as ask
+    from attributor._ask.notes import Hints as Hints
+    from attributor._ask.notes import cut_off_note as cut_off_note
+    from attributor._ask.notes import fit_answer as fit_answer
+    from attributor._ask.notes import question_notes as question_notes
+    from attributor._ask.recorded_flow import follow as follow
+    from attributor._ask.recorded_flow import read_and_follow as read_and_follow
+    from attributor._ask.recorded_flow import share_tokens as share_tokens
+    from attributor._ask.stage_clock import StageClock as StageClock
+
+_HOMES = lazy_imports(__file__)
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,90 @@
+"""From a recorded answer to its flow."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from attributor._ask.answer_pass import AnswerPass, force_answer, write_answer
+from attributor._errors import DeviceMemoryError
+from attributor._flow import Recording, SweepOptions, is_out_of_memory, out_of_memory_error
+from attributor._prompt import Prompt, TokenSequence
+from attributor._record import HeadWeights
+from attributor._result import Flow
+
+__all__ = ["follow", "read_and_follow", "share_tokens"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def share_tokens(weights: HeadWeights, question: Tensor | None) -> Tensor | None:
+    """(Q,) the question's tokens where the weights take a share of each row from them, else None."""
+    return question if weights.question else None
+
+
+def follow(
+    recording: Recording,
+    sequence: TokenSequence,
+    weights: HeadWeights,
+    question: Tensor | None,
+    *,
+    impl: str | None = None,
+    progress: Progress | None = None,
+) -> Flow:
+    """The flow of a recorded prompt and answer, as `Recording.flow_of`.
+
+    The question's tokens (Q,) may always be given: they are used where the weights take a share from them.
+    """
+    options = SweepOptions(impl=impl, progress=progress)
+    return recording.flow_of(sequence, weights=weights, question=share_tokens(weights, question), options=options)
+
+
+def read_and_follow(
+    model: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    answer: Tensor | int,
+    weights: HeadWeights,
+    *,
+    recorded: HeadWeights | None = None,
+    impl: str | None = None,
+    streamer: Any = None,
+    progress: Progress | None = None,
+) -> tuple[AnswerPass, TokenSequence, Flow]:
+    """Read a prompt with its answer, or have the model write one, and follow the answer back.
+
+    Args:
+        model: a transformers decoder-only model.
+        tokenizer: the model's.
+        prompt: k tokens.
+        answer: (a,) int64, the answer that is forced; or the most tokens that the model may write.
+        weights: of the flow.
+        recorded: the heads that are recorded, those of `weights` among them; None: these alone.
+        impl: as in `attributor.flow`.
+        streamer: as `model.generate` takes it, for an answer that is written.
+        progress: called with (stage, done, total), stages "prompt" and "sweep".
+
+    Returns:
+        The pass with its recording, prompt and answer as one sequence, and the flow.
+
+    Raises:
+        InputError: an answer without tokens.
+        UnsupportedModelError, RecordingError, NumericsError: as `attributor.record` and `Recording.flow`.
+        DeviceMemoryError: memory ran out; the message says what was needed.
+    """
+    recorded = weights if recorded is None else recorded
+    try:
+        if isinstance(answer, int):
+            answer_pass = write_answer(model, prompt.ids, answer, recorded, streamer=streamer, progress=progress)
+        else:
+            answer_pass = force_answer(model, prompt.ids, answer, recorded, progress=progress)
+        sequence = prompt.with_answer(answer_pass.answer, tokenizer)
+        question = prompt.question_tokens
+        flow = follow(answer_pass.recorded, sequence, weights, question, impl=impl, progress=progress)
+        return answer_pass, sequence, flow
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
+            raise
+    # out here, where the error's traceback no longer holds what was recorded
+    length = len(prompt.ids) + (answer if isinstance(answer, int) else answer.numel())
+    raise out_of_memory_error(model, recorded.heads, length, "auto")
