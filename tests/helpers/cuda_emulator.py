@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent / "cuda"
-SOURCES = HERE.parents[1] / "csrc" / "cuda"
+SOURCES = HERE.parents[2] / "csrc" / "cuda"
 COMPILER = shutil.which("g++") if sys.platform == "linux" else None
 FLAGS = "-std=c++17 -O2 -ftree-vectorize -fPIC -shared -U_FORTIFY_SOURCE -Wall -Wextra -fmax-errors=3 "
 FLAGS += "-Wno-unknown-pragmas"

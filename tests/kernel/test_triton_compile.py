@@ -117,10 +117,10 @@ def test_without_triton_it_says_so():
 import sys
 sys.modules["triton"] = None  # what an import of something that is not there does
 import attributor, torch
-from attributor._step.implementations import availability, choose
-found = {entry.name: entry for entry in availability()}["triton"]
+from attributor._step.implementations import choose_impl, list_availability
+found = {entry.name: entry for entry in list_availability()}["triton"]
 assert not found.usable and "not installed" in found.reason and "pip install triton" in found.reason, found
-assert choose(None, torch.device("cuda"), torch.bfloat16) == "reference"
+assert choose_impl(None, torch.device("cuda"), torch.bfloat16) == "reference"
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 

@@ -69,11 +69,11 @@ def test_the_implementation_is_usable_where_it_is_interpreted():
     """By its name, never by default: it is there for tests."""
     code = """
 import torch, attributor
-from attributor._step.implementations import availability, choose
-found = {entry.name: entry for entry in availability()}["triton"]
+from attributor._step.implementations import choose_impl, list_availability
+found = {entry.name: entry for entry in list_availability()}["triton"]
 assert found.usable and "TRITON_INTERPRET" in found.reason, found
 cpu = torch.device("cpu")
-assert choose(None, cpu, torch.float32) != "triton"
+assert choose_impl(None, cpu, torch.float32) != "triton"
 torch.manual_seed(0)
 args = torch.rand(3, 20), torch.randn(4, 20, 8), torch.randn(2, 20, 8), torch.full((4, 20), -3.0)
 got = attributor.flow_step(*args, scale=0.3, window=7, impl="triton")
@@ -81,7 +81,7 @@ torch.testing.assert_close(got, attributor.flow_step(*args, scale=0.3, window=7,
 refused = {"dtype": (torch.float64, "float64"), "head_size": (257, "up to 256"), "gradient": (True, "gradient")}
 for name, (value, match) in refused.items():
     try:
-        choose("triton", cpu, **{"dtype": torch.float32, name: value})
+        choose_impl("triton", cpu, **{"dtype": torch.float32, name: value})
     except attributor.ImplementationError as error:
         assert match in str(error), error
     else:
