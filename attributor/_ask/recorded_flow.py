@@ -1,4 +1,4 @@
-"""From a recorded answer to its flow."""
+"""Record an answer and compute its flow."""
 
 from collections.abc import Callable
 from typing import Any

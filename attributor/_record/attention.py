@@ -1,4 +1,4 @@
-"""Fused attention that also returns the log-sum-exp of every query, from which any attention weight can be rebuilt."""
+"""Attention of a recorded layer with the log-sum-exp of every query: on a CPU here, on a GPU by fused_attention.py."""
 
 import torch
 from torch import Tensor

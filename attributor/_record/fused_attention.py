@@ -1,4 +1,4 @@
-"""Choose and run a fused attention kernel on a GPU that also returns the log-sum-exp.
+"""Choose a fused attention kernel for a GPU, verify it once, and run it with its log-sum-exp.
 
 torch has several, each with head sizes, types, devices and shapes that it takes, and not all of them say no where they
 should. So before a kernel is used for a kind of call it computes a small one, which is compared with the definition;

@@ -1,4 +1,4 @@
-"""Attention masks with one number a query: the first key of the interval [first, own position].
+"""Reduce an attention mask to the first key that each query sees; refuse masks that this cannot express.
 
 Causal attention, sliding windows, chunks and padding are all such intervals. A mask function or a mask tensor is read
 element by element, block by block, and refused when it is anything else, so that nothing is silently left out.
@@ -102,7 +102,7 @@ def from_function(
         return seen if real is None else seen & real[:, None, key]
 
     alive = None if real is None else real[:, start : start + length]
-    first = _read(allowed, alive, batch=batch, length=length, start=start, key=key)
+    first = _read_intervals(allowed, alive, batch=batch, length=length, start=start, key=key)
     return Mask(start, keys_from, first, keys)
 
 
@@ -123,7 +123,7 @@ def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
         seen = ~low
     start = keys - length
     key = torch.arange(keys, device=mask.device)
-    first = _read(
+    first = _read_intervals(
         lambda low, high: seen[:, low:high],
         seen[:, torch.arange(length), torch.arange(start, keys)],  # a query that does not see itself is padding
         batch=mask.shape[0],
@@ -134,7 +134,7 @@ def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
     return Mask(start, 0, first, keys)
 
 
-def _read(
+def _read_intervals(
     allowed: Callable[[int, int], Tensor],
     alive: Tensor | None,  # (B, Q) bool
     *,

@@ -1,4 +1,4 @@
-"""The recorded attention of a model, layer by layer; reading it does not need the model."""
+"""The recorded attention of a whole model, a `Tape` for each layer; reading it does not need the model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

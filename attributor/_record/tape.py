@@ -1,4 +1,4 @@
-"""The recorded tensors of one layer: query, key and log-sum-exp, from which any attention weight can be rebuilt."""
+"""`Tape`: the recorded query, key and log-sum-exp of one layer, from which any attention weight can be rebuilt."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence

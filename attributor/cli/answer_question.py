@@ -1,4 +1,4 @@
-"""A source in, a model's answer and its flow out: what `attributor flow` and `attributor demo` run."""
+"""Answer a prompt and attribute the answer: the computation of `attributor flow` and `attributor demo`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Random sets of segments to keep, the same ones wherever they are drawn."""
+"""Random sets of segments to keep, seeded by case, so that every method and process draws the same ones."""
 
 from __future__ import annotations
 

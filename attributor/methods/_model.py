@@ -1,4 +1,4 @@
-"""A model used as it stands: its own attention, eval mode, logits of the answer's rows alone; it is left as it was."""
+"""Run a model with its own attention, in eval mode and without the recorder, and restore its state."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""One question -> one record: the model reads it once, every method scores that reading."""
+"""Run one question: the model reads it once, every method scores that reading, and one record comes out."""
 
 import gc
 import time

@@ -105,7 +105,7 @@ def test_a_seed_gives_the_same_prompts_everywhere():
     text = json.dumps([dataclasses.asdict(case) for case in cases], sort_keys=True)
     found = hashlib.sha256(text.encode()).hexdigest()
     assert found == "471206279d2e8d14c12217f0395513d38c3a10565d9659d27ad9c83d446d1de2", (
-        "other prompts choose other heads: raise RULE in identity.py"
+        "other prompts choose other heads: raise RULE in model_digest.py"
     )
     assert make_cases(3, seed=7, kinds=KINDS) == cases[:3]
     assert make_cases(20, seed=8, kinds=KINDS) != cases

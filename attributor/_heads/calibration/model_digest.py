@@ -1,4 +1,4 @@
-"""The key of a model in the cache of calibrated heads."""
+"""The key under which a model's calibrated heads are cached."""
 
 import hashlib
 import json

@@ -1,4 +1,8 @@
-"""The routes of `attributor explore`: runs, flows and case lists on disk. Imports neither torch nor a model."""
+"""The routes of `attributor explore`: runs, flows and case lists on disk. Imports neither torch nor a model.
+
+sources.py lists the files and chooses them by their ending; file_kinds.py detects what one holds; routes.py serves
+them.
+"""
 
 from attributor.web.explore.routes import create_router
 from attributor.web.explore.sources import Sources

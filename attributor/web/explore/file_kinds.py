@@ -64,7 +64,7 @@ def _detect_flow(header: bytes) -> tuple[Kind | None, str]:
 
 
 def _detect_case_list(beginning: bytes) -> tuple[Kind | None, str]:
-    """A case list of the previous tool, [{case: {documents, ...}, generated_output, ...}, ...], by its first entry."""
+    """A case list, [{case: {documents, ...}, generated_output, ...}, ...], by its first entry."""
     text = beginning.decode("utf-8-sig", "ignore").lstrip()[1:].lstrip()
     if text.startswith("]"):
         return None, "it is a JSON list without any case"

@@ -1,4 +1,4 @@
-"""The routes of one flow, for `explore` and `serve`: its view file, and sums of its scores. None sends rows x units."""
+"""The routes of one flow, for `explore` and `serve`: its view file, and sums of its scores, never the full matrix."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

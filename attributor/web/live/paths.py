@@ -1,4 +1,4 @@
-"""Computes the mass that flows through a small layered network of drawn nodes, and its heaviest paths."""
+"""Compute the mass that flows through a small layered network of the nodes on the page, and its heaviest paths."""
 
 from dataclasses import dataclass
 

@@ -3,7 +3,7 @@
 /** Units of a prompt: tokens that share a character are one.
  *
  * @param offsets (k, 2) the characters of each token.
- * @returns (u) the first token of each unit, as attributor/_units.py finds them.
+ * @returns (u) the first token of each unit, as attributor/_result/view/units.py finds them.
  */
 export function wholeCharacters(offsets: Int32Array): Int32Array {
   const first: number[] = [];
