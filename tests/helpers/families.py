@@ -42,6 +42,7 @@ RECORDED: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_positions": 256, "n_inner": 64},
     "gpt_neox": {"num_key_value_heads": None},
     "opt": {"ffn_dim": 64, "word_embed_proj_dim": 48},
+    "olmo": {"clip_qkv": 4.0},
     "olmo2": {"hidden_size": 64},
     "granite": {"attention_multiplier": 0.31, "hidden_size": 64},
     "starcoder2": {"sliding_window": 14, "hidden_size": 64},

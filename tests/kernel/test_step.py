@@ -53,7 +53,7 @@ GPU = [
     pytest.param(name, marks=pytest.mark.skipif(name not in ON_GPU, reason=f"{name}: {ENTRIES[name].reason}"))
     for name in ("triton", "cuda")
 ]
-EVERY = ["reference", *NATIVE, *GPU]
+EVERY = [*(name for name in ENTRIES if name not in ("cpu", "triton", "cuda")), *NATIVE, *GPU]
 
 
 @pytest.fixture
