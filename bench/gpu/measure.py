@@ -25,6 +25,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attributor import DeviceMemoryError, ImplementationError, InputError, flow_step
 from attributor._step.implementations import list_availability
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 from gpu import HUNG, LOST, SKIPPED
 from gpu.report import LOG, read, reason, record
 from gpu.shapes import HEADLINE, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, TUNED, TUNINGS, Step
@@ -36,7 +37,9 @@ PATIENCE = float(os.environ.get("ATTRIBUTOR_GPU_PATIENCE", "60"))  # seconds for
 SECONDS, MOST_ROUNDS = 3.0, 15  # of one measurement
 # Tensor cores cut off the last bits of float32 sums: what that makes of a logit of 30.
 FLOOR = 1e-5
-REFUSALS = (ImplementationError, InputError, NotImplementedError, RuntimeError)
+# a call that has no kernel here, and SDPA's backends where they take no such call
+REFUSALS = (ImplementationError, InputError, UnsupportedCall, NotImplementedError, RuntimeError)
+DRIVER_ERRORS = (ImplementationError, ImplementationFailure)  # where they have a cause
 FULL = (torch.OutOfMemoryError, DeviceMemoryError, MemoryError)
 
 
@@ -119,7 +122,7 @@ def race(works: dict[str, Work], check: Check, *, period: int = 1, rounds: int |
         except FULL as error:
             entries[label] = {"missing": reason(error)}
         except REFUSALS as error:
-            if device_is_lost() or (isinstance(error, ImplementationError) and error.__cause__):  # the driver's error
+            if device_is_lost() or (isinstance(error, DRIVER_ERRORS) and error.__cause__):
                 raise
             entries[label] = {"missing": reason(error)}
         except AssertionError as error:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from gpu import measure, plugin, report, run, shapes
 
+from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
+
 ROOT = Path(__file__).parents[2]
 H100 = {
     "executable": "python3",
@@ -225,6 +227,22 @@ def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
     assert set(measure.race({"late": answer(1.0)}, check, rounds=3)["late"]) == {"wrong"}  # the last answer is checked
     with pytest.raises(AssertionError, match="not finite"):
         check("cuda", torch.full_like(inputs.rows, float("nan")))
+
+
+def test_a_variant_that_is_not_compiled_is_missing_and_a_driver_error_ends_the_process(monkeypatch):
+    monkeypatch.setattr(measure, "DEVICE", torch.device("cpu"))
+
+    def refuse(i):
+        raise UnsupportedCall("no such variant")
+
+    def fail(i):
+        raise ImplementationFailure("launch failed") from OSError("driver")
+
+    assert measure.race({"variant": refuse}, lambda *_: {}) == {
+        "variant": {"missing": "UnsupportedCall: no such variant"}
+    }
+    with pytest.raises(ImplementationFailure, match="launch failed"):
+        measure.race({"variant": fail}, lambda *_: {})
 
 
 def a_run(*findings, **changes):
