@@ -1,9 +1,8 @@
 """Which tokens, sentences and documents did a model's answer come from? Exact attention flow, at any length."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from attributor._literals import lazy_imports
+from attributor._literals import import_on_first_use, lazy_imports
 
 # The one list of public names. Type checkers read it; __getattr__ imports each name on first use, so that the command
 # line and the explorer start without torch.
@@ -33,6 +32,8 @@ _HOMES = lazy_imports(__file__)
 
 __all__ = sorted(_HOMES)
 
+_import = import_on_first_use(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its package on first use."""
@@ -40,11 +41,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("attributor")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'attributor' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return _import(name)
 
 
 def __dir__() -> list[str]:

@@ -7,13 +7,14 @@ from the source takes a millisecond a file; importing the files would import tor
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["LAST", "SourceFile", "index_by_name", "lazy_imports", "read_package"]
+__all__ = ["LAST", "SourceFile", "import_on_first_use", "index_by_name", "lazy_imports", "read_package"]
 
 LAST = 1000  # the ORDER of a file that declares none
 Value = TypeVar("Value")
@@ -108,6 +109,19 @@ def lazy_imports(path: str) -> dict[str, str]:
                 assert isinstance(statement, ast.ImportFrom)
                 homes |= {alias.asname or alias.name: str(statement.module) for alias in statement.names}
     return homes
+
+
+def import_on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose names live in the modules `homes`, {name: module}."""
+
+    def import_name(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(homes[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return import_name
 
 
 def _read(path: Path) -> SourceFile:

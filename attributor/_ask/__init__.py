@@ -6,10 +6,9 @@ built already; from `read_and_follow`, which records an answer and follows it ba
 line takes its clock from here before it imports torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attributor._literals import lazy_imports
+from attributor._literals import import_on_first_use, lazy_imports
 
 # the one list of names; type checkers read it, and __getattr__ takes their modules from it
 if TYPE_CHECKING:
@@ -34,11 +33,4 @@ _HOMES = lazy_imports(__file__)
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    """Import a name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_first_use(__name__, _HOMES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from attributor._errors import FileFormatError, OutputError
 from attributor._io.safetensors_header import FileKind, TensorPlace, check_kind, open_regular_file, read_header
 
-__all__ = ["FileKind", "read_safetensors", "replace_folder", "write_atomically"]
+__all__ = ["NUMPY_CODES", "FileKind", "read_safetensors", "replace_folder", "write_atomically"]
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 # dtypes as a safetensors header names them, without those that numpy lacks; BF16 is widened to float32
-DTYPES = {
+NUMPY_CODES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "BF16": "<u2", "U32": "<u4",
     "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
 }  # fmt: skip
@@ -119,11 +119,11 @@ def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict
 def _read_tensor(file: BinaryIO, name: str, place: TensorPlace) -> "Array":
     import numpy as np  # here: `--help` imports this module and must not wait for numpy
 
-    if place.dtype not in DTYPES:
+    if place.dtype not in NUMPY_CODES:
         raise ValueError(f"tensor {name[:60]!r} is of dtype {place.dtype}, which is not used in these files")
     file.seek(place.start)
     data = bytearray(file.read(place.stop - place.start))  # not bytes: arrays over it can be written to
-    array: Array = np.frombuffer(data, DTYPES[place.dtype]).reshape(place.shape)
+    array: Array = np.frombuffer(data, NUMPY_CODES[place.dtype]).reshape(place.shape)
     if place.dtype == "BF16":  # the upper half of a float32
         array = (array.astype("<u4") << 16).view("<f4")
     return array

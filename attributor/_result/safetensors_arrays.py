@@ -11,16 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor._errors import InputError
-from attributor._io import Header
+from attributor._io import NUMPY_CODES, Header
 
 __all__ = ["map_tensors", "pack_safetensors", "pack_safetensors_parts", "shrink_integers"]
 
 Array = npt.NDArray[Any]
-NAMES = {
-    "|b1": "BOOL", "|u1": "U8", "|i1": "I8", "<u2": "U16", "<i2": "I16", "<f2": "F16", "<u4": "U32", "<i4": "I32",
-    "<f4": "F32", "<u8": "U64", "<i8": "I64", "<f8": "F64",
-}  # fmt: skip
-DTYPES = {name: np.dtype(code) for code, name in NAMES.items()}
+# BF16 has no dtype of its own in numpy
+DTYPES = {name: np.dtype(code) for name, code in NUMPY_CODES.items() if name != "BF16"}
+NAMES = {dtype.str: name for name, dtype in DTYPES.items()}
 
 
 def pack_safetensors_parts(

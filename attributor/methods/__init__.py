@@ -6,10 +6,9 @@ reading = Reading(model, tokenizer, prompt, answer_pass, segments, ablate=Ablato
 scores = {method.name: score(method, reading).segments for method in methods}
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attributor._literals import lazy_imports
+from attributor._literals import import_on_first_use, lazy_imports
 from attributor.methods._registry import describe as describe
 from attributor.methods._registry import parse as parse
 from attributor.methods._registry import registry
@@ -49,14 +48,7 @@ _HOMES = lazy_imports(__file__) | {entry.class_name: entry.module for entry in r
 
 __all__ = sorted(["describe", "parse", *_HOMES])
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its module on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'attributor.methods' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = import_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
