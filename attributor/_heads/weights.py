@@ -204,7 +204,7 @@ def _parse_numbers(heads: Any) -> Tensor:
     try:
         numbers = torch.as_tensor(heads).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{EXPECTED}, got a {type(heads).__name__} that is none ({error})") from error
+        raise InputError(f"{EXPECTED}, got a {type(heads).__name__} that holds no numbers ({error})") from error
     if numbers.is_complex() or numbers.device.type == "meta":
         raise InputError(f"{EXPECTED}, got a tensor of {numbers.dtype} on {numbers.device}")
     if numbers.ndim != 2 or not numbers.numel():

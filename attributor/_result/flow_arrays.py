@@ -169,7 +169,7 @@ def check_normalized(value: Any, missing_mass: Floats | None) -> bool | None:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether it is a torch tensor; there is none before somebody has imported torch."""
+    """Whether it is a torch tensor; never true while torch is not imported."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

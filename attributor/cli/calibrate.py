@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALIBRATE_HELP", "calibrate"]
 
-CALIBRATE_HELP = opt.unwrap("""Find the heads of a model that look facts up, for [cyan]--weights retrieval[/].
+CALIBRATE_HELP = opt.unwrap("""Find a model's retrieval heads, for [cyan]--weights retrieval[/].
 
 The model reads a few dozen prompts that are made up here: ten short documents about invented people, towns, ships and
 firms, and a question whose answer was planted in one sentence or two. A head is good if it looks at the planted
@@ -66,7 +66,7 @@ def calibrate(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Find the heads of a model that look facts up."""
+    """Find a model's retrieval heads."""
     with report_errors("calibrate", debug):
         if out is not None:
             _check_out(out, overwrite)

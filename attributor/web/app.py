@@ -116,7 +116,7 @@ def _read_static(name: str) -> bytes:
         if path.is_relative_to(folder):
             return path.read_bytes()
     except AttributorError as error:
-        LOG.error("%s", error)  # with the folder, which is nobody's business on the page
+        LOG.error("%s", error)  # with the folder, which the response must not name
         raise ApiError(503, "no_front_end", NO_FRONT_END) from error
     except OSError:
         pass

@@ -257,8 +257,8 @@ def test_memory_that_runs_out_says_what_was_needed(model, tokenizer, monkeypatch
 
 def test_notes(model):
     half, mean = resolve(HALF, model), resolve("mean", model)
-    assert question_notes(half, None, "nobody marked it", " (mark it)") == [
-        "these weights begin 50% of each row on the question, and nobody marked it; here all of it begins at the "
+    assert question_notes(half, None, "its place is unknown", " (mark it)") == [
+        "these weights begin 50% of each row on the question, and its place is unknown; here all of it begins at the "
         "answer (mark it)"
     ]
     assert question_notes(half, torch.tensor([3]), "x") == question_notes(mean, None, "x") == []

@@ -22,7 +22,7 @@ class FlowView:
 
     Attributes:
         flow: in memory, or mapped from its file.
-        gold, gold_documents: sentences and documents that people marked as evidence; None where nobody marked any.
+        gold, gold_documents: sentences and documents that people marked as evidence; None without such marks.
         question, expected: what was asked and what should have come out, where that is known.
         title: of the page; None: made from the answer.
         name: what error messages call the flow.

@@ -95,7 +95,7 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
         except FileFormatError:
             raise
         except AttributorError as error:
-            LOG.error("%s", error)  # with the folder, which is nobody's business on the page
+            LOG.error("%s", error)  # with the folder, which the response must not name
             raise ApiError(503, "no_front_end", "this installation cannot make pages; its terminal says why") from error
         return Response(
             text.encode("utf-8"), media_type="text/html; charset=utf-8", headers=_attachment_headers("flow.html")

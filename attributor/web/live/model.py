@@ -86,7 +86,7 @@ class Models:
         self._spec: ModelSpec | None = None
         self._error: str | None = None
         self._job: Job | None = None
-        self._abandoned: threading.Thread | None = None  # reads on, though nobody waits for it
+        self._abandoned: threading.Thread | None = None  # still reads a model whose load was cancelled
 
     @property
     def loaded(self) -> LoadedModel | None:
