@@ -299,13 +299,14 @@ def test_nothing_of_a_job_is_kept_but_its_events(jobs):
     assert there() is None
 
 
-def test_closing_cancels_what_runs_and_what_waits():
+def test_closing_fails_what_runs_and_what_waits_with_the_reason():
     jobs = Jobs()
     held = Held()
     made = [jobs.submit("run", held), jobs.submit("run", quick)]
     held.began.wait(PATIENCE)
     jobs.close()
-    assert [heard(job)[-1][0] for job in made] == ["cancelled", "cancelled"]
+    assert [heard(job)[-1][0] for job in made] == ["failed", "failed"]
+    assert all("this server was stopped" in heard(job)[-1][1]["message"] for job in made)
     wait_for(lambda: not jobs._thread.is_alive())
     with pytest.raises(ApiError, match="stopping"):
         jobs.submit("run", quick)

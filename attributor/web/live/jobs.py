@@ -102,6 +102,10 @@ class Job:
         """
         return self._end("cancelled", {})
 
+    def fail(self, failure: dict[str, str]) -> bool:
+        """End it as failed, with a code and a message. From any thread; returns as `cancel`."""
+        return self._end("failed", failure)
+
     def run(self) -> None:
         """Do the work; whatever becomes of it is said, and nothing is raised."""
         work, self._work = self._work, None
@@ -118,7 +122,7 @@ class Job:
             return
         except BaseException as error:
             event = describe_failure(error, f"job {self.kind}")
-            self._end("failed", event)
+            self.fail(event)
         else:
             return
         if event["code"] == "out_of_memory":  # not always: it stops every thread for a while, event streams too
@@ -245,14 +249,14 @@ class Jobs:
             return any(job.kind == kind and not job.ended for job in self._jobs.values())
 
     def close(self) -> None:
-        """Cancel everything and take no more."""
+        """End every job as failed, with the reason, and take no more: no one cancelled them."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
             self._changed.notify()
             jobs = list(self._jobs.values())
         for job in jobs:
-            job.cancel()
+            job.fail(STOPPED)
 
     def _work(self) -> None:
         while True:
@@ -304,6 +308,10 @@ def is_own_error(error: BaseException) -> bool:
     return isinstance(error, AttributorError)
 
 
+STOPPED = {
+    "code": "not_ready",
+    "message": "this server was stopped before that was done: start `attributor serve` again, then try once more",
+}
 FULL = (
     "out of memory: give a shorter prompt, load the model with 16-bit numbers (dtype bfloat16), or a smaller one; "
     "the server goes on working"
