@@ -145,9 +145,9 @@ def load_implementation(name: str) -> Implementation:
 
         run = cuda.flow_step
     elif name == "triton":
-        from attributor.kernels.flow_step import triton
+        from attributor.kernels.flow_step.triton import flow_step
 
-        run = triton.flow_step
+        run = flow_step
     elif name == "cpu":
         from attributor.kernels.flow_step import cpu
 
