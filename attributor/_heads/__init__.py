@@ -5,7 +5,7 @@
 
 from attributor._heads.calibration.cache import cache_path, save_weights
 from attributor._heads.calibration.calibrate import calibrate, measure_heads
-from attributor._heads.calibration.choose import WEIGHT_PER_HEAD, check_head_count, choose_heads
+from attributor._heads.calibration.choose import WEIGHT_PER_HEAD, check_head_count, choose_heads, rank_heads
 from attributor._heads.calibration.head_scores import HeadScores
 from attributor._heads.calibration.progress_bar import ProgressBar
 from attributor._heads.resolution import head_weights, resolve, resolve_for
@@ -22,6 +22,7 @@ __all__ = [
     "choose_heads",
     "head_weights",
     "measure_heads",
+    "rank_heads",
     "resolve",
     "resolve_for",
     "save_weights",

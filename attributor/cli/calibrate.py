@@ -88,14 +88,14 @@ def calibrate(
         heads = check_head_count(heads, facts.layers * facts.heads)  # now, not in a minute
         with ProgressBar(f"Reading {count} prompts") as bar:
             scores = measure_heads(loaded, tokenizer, count=count, seed=seed, progress=bar)
-        weights = choose_heads(scores, heads=heads)
+        weights = choose_heads(scores, heads=heads, seed=seed)
         path = cache_path(loaded) if out is None else out
         save_weights(weights, path)
         with standard_output():
             if as_json:
-                print(json.dumps(_build_report(scores, weights, path), indent=2, allow_nan=False))
+                print(json.dumps(_build_report(scores, weights, path, seed), indent=2, allow_nan=False))
             else:
-                _print_table(scores, weights, path, cached=out is None)
+                _print_table(scores, weights, path, seed=seed, cached=out is None)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -115,6 +115,9 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 def _describe_best_heads(scores: "HeadScores", weights: "Weights") -> list[dict[str, Any]]:
     """The chosen heads, best first: their weight, AP and mass, over all and by kind."""
+    from attributor._heads import rank_heads
+
+    count = int((weights.heads > 0).sum())  # type: ignore[operator]
     by_name = {name: {"mean": scores.mean(name), **scores.by_kind(name)} for name in ("ap", "mass")}
     return [
         {
@@ -123,28 +126,28 @@ def _describe_best_heads(scores: "HeadScores", weights: "Weights") -> list[dict[
             "weight": float(weights.heads[layer, head]),  # type: ignore[index]
             **{name: {kind: float(of[layer, head]) for kind, of in kinds.items()} for name, kinds in by_name.items()},
         }
-        for layer, head, _ in json.loads(weights.meta["heads"])
+        for layer, head, _ in rank_heads(scores)[:count]
     ]
 
 
-def _build_report(scores: "HeadScores", weights: "Weights", path: Path) -> dict[str, Any]:
+def _build_report(scores: "HeadScores", weights: "Weights", path: Path, seed: int) -> dict[str, Any]:
     return {
         "version": 1,
-        "model": scores.meta["model"],
+        "model": scores.model,
         "file": str(path),
-        "prompts": int(scores.meta["prompts"]),
-        "seed": int(scores.meta["seed"]),
-        "documents": int(scores.meta["documents"]),
-        "tokens": int(scores.meta["tokens"]),
-        "seconds": float(scores.meta["seconds"]),
+        "prompts": len(scores.kinds),
+        "seed": seed,
+        "documents": scores.documents,
+        "tokens": scores.tokens,
+        "seconds": round(scores.seconds, 1),
         "layers": scores.shape[0],
         "heads_per_layer": scores.shape[1],
-        "chance": float(weights.meta["chance"]),
+        "chance": round(float(scores.chance.mean()), 4),
         "heads": _describe_best_heads(scores, weights),
     }
 
 
-def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, cached: bool) -> None:
+def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, seed: int, cached: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -153,8 +156,8 @@ def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, cached
     from attributor.cli.terminal_text import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    meta, (L, H) = scores.meta, scores.shape
-    console.print(Text(f"{escape(meta['model'])}: the heads that retrieve, of {L} layers of {H}", "bold"))
+    L, H = scores.shape
+    console.print(Text(f"{escape(scores.model)}: the heads that retrieve, of {L} layers of {H}", "bold"))
     table = Table(box=None, pad_edge=False)
     kinds = list(dict.fromkeys(scores.kinds))
     for name in ("layer", "head", "AP", "mass", *kinds):
@@ -167,14 +170,13 @@ def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, cached
     console.print(table)
     console.print(
         Text(
-            f"AP and mass, then AP / mass by kind; {meta['prompts']} prompts of {meta['documents']} documents, seed "
-            f"{meta['seed']}; a random order would have AP {float(weights.meta['chance']):.2f}; "
-            f"{meta['seconds']} seconds",
+            f"AP and mass, then AP / mass by kind; {len(scores.kinds)} prompts of {scores.documents} documents, seed "
+            f"{seed}; a random order would have AP {float(scores.chance.mean()):.2f}; {scores.seconds:.1f} seconds",
             "dim",
         )
     )
     console.print(Text(f"Wrote {escape(str(path))}", "dim"))
-    if cached and meta["model"] in shipped_models():
+    if cached and scores.model in shipped_models():
         console.print(
             Text("Note: for this model --weights retrieval takes the heads that are shipped; pass the file.", "yellow")
         )

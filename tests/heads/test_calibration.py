@@ -8,14 +8,14 @@ import time
 import pytest
 import tiny_chat
 import torch
+from calibration_fixtures import made_up_scores
 from filelock import FileLock
 
 import attributor
 from attributor import InputError, UnsupportedModelError, Weights, flow, record
 from attributor._heads.calibration import cache, calibrate
 from attributor._heads.calibration.calibrate import measure_heads
-from attributor._heads.calibration.choose import choose_heads, rank_heads
-from attributor._heads.calibration.head_scores import HeadScores
+from attributor._heads.calibration.choose import rank_heads
 from attributor._heads.calibration.model_digest import model_digest
 from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 
@@ -23,18 +23,6 @@ KNOWN = {(17, 4), (18, 6), (17, 3), (23, 8), (23, 7), (23, 2), (21, 8), (18, 7)}
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def made_up(ap, kinds=("fact",)):
-    C, L, H = ap.shape
-    blank = torch.full((C, L, H), torch.nan)
-    hops = torch.full((C, 2, L, H), torch.nan)
-    return HeadScores(
-        kinds=kinds, ap=ap, mass=1 - ap,
-        answer_ap=blank, answer_mass=blank, question_ap=blank, question_mass=blank,
-        hop_ap=hops, hop_mass=hops, link_ap=blank, link_mass=blank,
-        link_from=torch.zeros(C, dtype=torch.int64), chance=torch.full((C,), 0.1), meta={"model": "m"},
-    )  # fmt: skip
 
 
 def test_calibrate_is_deterministic_and_its_file_is_weights(model, tokenizer, tmp_path):
@@ -171,8 +159,8 @@ def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeyp
 
 
 def test_a_model_without_a_head_that_retrieves_is_told(model, tokenizer, monkeypatch, caplog):
-    poor = choose_heads(made_up(torch.full((1, 2, 4), 0.11)))
-    monkeypatch.setattr(cache, "calibrate", lambda *_, **__: poor)
+    poor = made_up_scores(torch.full((1, 2, 4), 0.11))
+    monkeypatch.setattr(cache, "measure_heads", lambda *_, **__: poor)
     cache.cached_weights(model, tokenizer)
     assert "average precision 0.11 at best, 0.10 by chance" in caplog.text
     assert all(record.levelno == logging.WARNING and record.name == "attributor" for record in caplog.records)
@@ -242,7 +230,7 @@ def test_a_few_prompts_find_the_known_heads_of_the_default_model(monkeypatch):
     monkeypatch.delenv("ATTRIBUTOR_CACHE")
     model, tokenizer = attributor.load_model(dtype="float32", progress=False)
     scores = measure_heads(model, tokenizer, count=4)
-    tokens = int(scores.meta["tokens"]) / 4
+    tokens = scores.tokens / 4
     assert 300 < tokens < 1000
     top = {(layer, head) for layer, head, _ in rank_heads(scores)[:16]}
     assert len(top & KNOWN) >= 5

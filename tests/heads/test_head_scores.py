@@ -1,17 +1,17 @@
 """What heads score on the prompts, and which of them are chosen."""
 
-import dataclasses
 import json
 
 import pytest
 import tiny_chat
 import torch
+from calibration_fixtures import made_up_scores
 
-from attributor import FileFormatError, InputError, OutputError, Weights
+from attributor import InputError
 from attributor._flow.eager import eager_attentions
 from attributor._heads.calibration import calibrate
 from attributor._heads.calibration.choose import choose_heads, rank_heads
-from attributor._heads.calibration.head_scores import HeadScores, score_heads
+from attributor._heads.calibration.head_scores import score_heads
 from attributor._heads.calibration.layout import lay_out
 from attributor._heads.calibration.prompts import KINDS, make_cases
 from attributor._prompt.build import build_prompt
@@ -116,27 +116,6 @@ def test_scores_by_kind_and_their_mean(model, tokenizer):
         scores.mean("ap", ["copy"])
 
 
-def test_scores_are_saved_and_loaded(model, tokenizer, tmp_path):
-    scores = score_heads(model, tokenizer, make_cases(2, documents=2))
-    path = tmp_path / "scores.safetensors"
-    scores.save(path)
-    loaded = HeadScores.load(path)
-    assert (loaded.kinds, loaded.meta) == (scores.kinds, scores.meta)
-    for entry in dataclasses.fields(HeadScores):
-        if isinstance(value := getattr(scores, entry.name), torch.Tensor):
-            torch.testing.assert_close(getattr(loaded, entry.name), value, rtol=0, atol=0, equal_nan=True)
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(FileFormatError, match="corrupt or truncated"):
-        HeadScores.load(path)
-    Weights(torch.ones(1, 1)).save(path)
-    with pytest.raises(FileFormatError, match=r"not a head scores file .*expected .attributor.head_scores"):
-        HeadScores.load(path)
-    with pytest.raises(FileNotFoundError):
-        HeadScores.load(tmp_path / "absent")
-    with pytest.raises(OutputError, match="cannot write"):
-        scores.save(tmp_path / "no" / "scores")
-
-
 def test_progress_goes_up_to_the_end_and_the_model_is_as_before(model, tokenizer):
     told, before = [], model.config._attn_implementation
     score_heads(model, tokenizer, make_cases(2, documents=2), lambda *what: told.append(what))
@@ -161,38 +140,26 @@ def test_a_tokenizer_without_a_template(model):
 # ---- the choice
 
 
-def made_up(ap, kinds=("fact",)):
-    C, L, H = ap.shape
-    blank = torch.full((C, L, H), torch.nan)
-    hops = torch.full((C, 2, L, H), torch.nan)
-    return HeadScores(
-        kinds=kinds, ap=ap, mass=1 - ap,
-        answer_ap=blank, answer_mass=blank, question_ap=blank, question_mass=blank,
-        hop_ap=hops, hop_mass=hops, link_ap=blank, link_mass=blank,
-        link_from=torch.zeros(C, dtype=torch.int64), chance=torch.full((C,), 0.1), meta={"model": "m"},
-    )  # fmt: skip
-
-
 def test_the_best_heads_get_equal_weights():
     ap = torch.tensor([[[0.1, 0.9, 0.3], [0.8, 0.2, 0.9]]])
-    weights = choose_heads(made_up(ap), heads=3)
+    weights = choose_heads(made_up_scores(ap), heads=3)
     assert weights.heads.tolist() == [[0, 1 / 16, 0], [1 / 16, 0, 1 / 16]]
     assert json.loads(weights.meta["heads"]) == [[0, 1, 0.9], [1, 2, 0.9], [1, 0, 0.8]]  # the earlier of equals first
     assert (weights.name, weights.meta["model"], weights.meta["chance"]) == ("retrieval", "m", "0.1000")
     assert "3 retrieval heads" in weights.note
     assert weights.question == 0.5
-    usual = choose_heads(made_up(torch.rand(1, 3, 4)))
+    usual = choose_heads(made_up_scores(torch.rand(1, 3, 4)))
     assert sorted(usual.heads.flatten().tolist()) == [0] * 8 + [1 / 16] * 4
-    assert choose_heads(made_up(ap[..., :1])).heads.count_nonzero() == 2  # a model with fewer than four
-    assert [head[:2] for head in rank_heads(made_up(ap))[:2]] == [(0, 1), (1, 2)]
+    assert choose_heads(made_up_scores(ap[..., :1])).heads.count_nonzero() == 2  # a model with fewer than four
+    assert [head[:2] for head in rank_heads(made_up_scores(ap))[:2]] == [(0, 1), (1, 2)]
 
 
 def test_every_kind_counts_the_same():
     ap = torch.tensor([[[1.0, 0.4]], [[1.0, 0.4]], [[0.0, 0.8]]])
-    assert rank_heads(made_up(ap, ("fact", "fact", "copy")))[0][:2] == (0, 1)
+    assert rank_heads(made_up_scores(ap, ("fact", "fact", "copy")))[0][:2] == (0, 1)
 
 
 @pytest.mark.parametrize(("heads", "match"), [(0, "from 1 to 6"), (7, "from 1 to 6, .* got 7"), (True, "got True")])
 def test_bad_choices(heads, match):
     with pytest.raises(InputError, match=match):
-        choose_heads(made_up(torch.rand(1, 2, 3)), heads=heads)
+        choose_heads(made_up_scores(torch.rand(1, 2, 3)), heads=heads)

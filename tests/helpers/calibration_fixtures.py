@@ -2,8 +2,11 @@
 
 import pytest
 import tiny_chat
+import torch
 
-from attributor._heads.calibration import cache, calibrate
+from attributor._heads.calibration import cache
+from attributor._heads.calibration.calibrate import measure_heads
+from attributor._heads.calibration.head_scores import HeadScores
 
 
 @pytest.fixture
@@ -28,9 +31,23 @@ def quick_calibration(monkeypatch):
     """Calibration on one prompt; the list of the models that it was called with."""
     calls = []
 
-    def calibrate_quickly(model, tokenizer, progress=None):
+    def measure_quickly(model, tokenizer, progress=None):
         calls.append(model)
-        return calibrate(model, tokenizer, count=1, progress=progress)
+        return measure_heads(model, tokenizer, count=1, progress=progress)
 
-    monkeypatch.setattr(cache, "calibrate", calibrate_quickly)
+    monkeypatch.setattr(cache, "measure_heads", measure_quickly)
     return calls
+
+
+def made_up_scores(ap, kinds=("fact",)):
+    """`HeadScores` with these (C, L, H) average precisions, and nothing that depends on hops."""
+    C, L, H = ap.shape
+    blank = torch.full((C, L, H), torch.nan)
+    hops = torch.full((C, 2, L, H), torch.nan)
+    return HeadScores(
+        kinds=kinds, ap=ap, mass=1 - ap,
+        answer_ap=blank, answer_mass=blank, question_ap=blank, question_mass=blank,
+        hop_ap=hops, hop_mass=hops, link_ap=blank, link_mass=blank,
+        link_from=torch.zeros(C, dtype=torch.int64), chance=torch.full((C,), 0.1),
+        model="m", documents=4, tokens=100, seconds=1.0,
+    )  # fmt: skip

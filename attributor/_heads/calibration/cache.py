@@ -1,7 +1,6 @@
 """Calibrate models without shipped heads once, and keep their heads in the user's cache folder."""
 
 import contextlib
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from filelock import FileLock, Timeout
 
 from attributor import _models
 from attributor._errors import FileFormatError, InputError, OutputError, UnsupportedModelError
-from attributor._heads.calibration.calibrate import COUNT, calibrate
+from attributor._heads.calibration.calibrate import COUNT, SEED, measure_heads
+from attributor._heads.calibration.choose import choose_heads, rank_heads
 from attributor._heads.calibration.head_scores import Progress
 from attributor._heads.calibration.model_digest import model_digest
 from attributor._heads.calibration.progress_bar import ProgressBar
@@ -145,8 +145,8 @@ def _calibrate(model: Any, tokenizer: Any, path: Path | None, progress: Progress
                 COUNT,
                 f"; they are kept in {path}" if path else "",
             )
-        weights = calibrate(model, tokenizer, progress=progress or bar)
-    best, chance = json.loads(weights.meta["heads"])[0][2], float(weights.meta["chance"])
+        scores = measure_heads(model, tokenizer, progress=progress or bar)
+    best, chance = rank_heads(scores)[0][2], float(scores.chance.mean())
     if best < 2 * chance:
         log.warning(
             "no head of %s finds what it should in the generated prompts (average precision %.2f at best, %.2f by "
@@ -155,7 +155,7 @@ def _calibrate(model: Any, tokenizer: Any, path: Path | None, progress: Progress
             best,
             chance,
         )
-    return weights
+    return choose_heads(scores, seed=SEED)
 
 
 def _load_tokenizer(model: Any) -> Any:

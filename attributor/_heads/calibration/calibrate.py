@@ -43,7 +43,7 @@ def calibrate(
         InputError: a model whose window is too short for any prompt, or a count below 1.
         UnsupportedModelError: attention that cannot be recorded.
     """
-    return choose_heads(measure_heads(model, tokenizer, count=count, seed=seed, progress=progress))
+    return choose_heads(measure_heads(model, tokenizer, count=count, seed=seed, progress=progress), seed=seed)
 
 
 def measure_heads(
@@ -59,9 +59,7 @@ def measure_heads(
     check_decoder(model)
     check_recordable(model)
     cases = _make_fitting_cases(model, tokenizer, count, seed, kinds)
-    scores = score_heads(model, tokenizer, cases, progress)
-    scores.meta.update(seed=str(seed), prompts=str(count), documents=str(len(cases[0].documents)))
-    return scores
+    return score_heads(model, tokenizer, cases, progress)
 
 
 def _make_fitting_cases(model: Any, tokenizer: Any, count: int, seed: int, kinds: Sequence[str]) -> list[Case]:

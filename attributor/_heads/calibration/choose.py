@@ -1,6 +1,7 @@
 """Choose the best heads by their scores and give them weights."""
 
 import json
+from importlib.metadata import version
 
 import torch
 
@@ -35,12 +36,13 @@ def check_head_count(heads: int | None, of: int) -> int:
     return heads
 
 
-def choose_heads(scores: HeadScores, *, heads: int | None = None) -> Weights:
+def choose_heads(scores: HeadScores, *, heads: int | None = None, seed: int | None = None) -> Weights:
     """The best heads, with equal weights, and the share of the question that they were ranked with.
 
     Args:
         scores: of all heads.
         heads: how many to take, 1 to L H; None: 4, or all of a model with fewer.
+        seed: of the prompts, for `meta`.
 
     Raises:
         InputError: fewer than 1 head, or more than there are.
@@ -50,7 +52,12 @@ def choose_heads(scores: HeadScores, *, heads: int | None = None) -> Weights:
     best = rank_heads(scores)[:heads]
     count = len(scores.kinds)
     meta = {
-        **{name: value for name, value in scores.meta.items() if name != "seconds"},
+        "model": scores.model,
+        "prompts": str(count),
+        "documents": str(scores.documents),
+        "tokens": str(scores.tokens),
+        **({} if seed is None else {"seed": str(seed)}),
+        "attributor": version("attributor"),
         "name": "retrieval",
         "rule": f"the {heads} heads with the highest ap, mean over {', '.join(dict.fromkeys(scores.kinds))}; "
         f"weights add up to {heads * WEIGHT_PER_HEAD:g}",

@@ -1,23 +1,17 @@
 """Score every head of a model by how well it finds the sentences planted in generated prompts."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from attributor._checks import check_path
-from attributor._errors import FileFormatError, InputError
+from attributor._errors import InputError
 from attributor._heads.calibration.layout import Layout, lay_out
 from attributor._heads.calibration.prompts import Case
 from attributor._heads.calibration.ranking import average_precision, expected_average_precision, planted_share
-from attributor._io import FileKind, read_safetensors, write_atomically
 from attributor._models import model_facts
 from attributor._record import (
     HeadWeights,
@@ -31,7 +25,6 @@ from attributor._record import (
 
 __all__ = ["QUESTION", "HeadScores", "score_heads"]
 
-KIND = FileKind("head scores", "attributor.head_scores", 1, "HeadScores.save(path)")
 QUESTION = 0.5  # the share of the question's rows: 2/3 and 4/5 did as well on HotPotQA's train rows, 1/4 did not
 Progress = Callable[[str, int, int], None]
 
@@ -56,7 +49,10 @@ class HeadScores:
             sentences before it. Of cases with two planted sentences.
         link_from: (C,) int64, which planted sentence stands later: 1, 2, or 0 where there is one only.
         chance: (C,) float32, the expected ap of a random order.
-        meta: the model, the prompts, versions and seconds.
+        model: the name of the model.
+        documents: in each prompt.
+        tokens: of all prompts together.
+        seconds: that the scoring took.
     """
 
     kinds: tuple[str, ...]
@@ -72,7 +68,10 @@ class HeadScores:
     link_mass: Tensor
     link_from: Tensor
     chance: Tensor
-    meta: dict[str, str] = field(default_factory=dict)
+    model: str
+    documents: int
+    tokens: int
+    seconds: float
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,37 +91,9 @@ class HeadScores:
             raise InputError(f"no cases of kind {', '.join(sorted(unknown))}; there are {', '.join(means)}")
         return torch.stack([values for kind, values in means.items() if kinds is None or kind in kinds]).nanmean(0)
 
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file: the tensors by their names; kinds and meta in the metadata.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        tensors = {name: getattr(self, name).contiguous() for name in _tensor_names()}
-        metadata = {"format": KIND.format, "version": str(KIND.version), "kinds": json.dumps(self.kinds)}
-        metadata["meta"] = json.dumps(self.meta)
-        write_atomically(check_path(path), to_bytes(tensors, metadata), what="head scores")
-
-    @classmethod
-    def load(cls, path: str | Path) -> "HeadScores":
-        """Read a file written by `save`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            FileFormatError: it is no such file, is damaged, or comes from a newer version.
-        """
-        path = check_path(path)
-        arrays, metadata = read_safetensors(path, KIND)
-        try:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in _tensor_names()}
-            return cls(tuple(json.loads(metadata["kinds"])), **tensors, meta=json.loads(metadata["meta"]))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise FileFormatError(f"{path} holds head scores that cannot be used: {reason}") from error
-
 
 def _tensor_names() -> list[str]:
-    return [entry.name for entry in fields(HeadScores) if entry.name not in ("kinds", "meta")]
+    return [entry.name for entry in fields(HeadScores) if entry.type is Tensor]
 
 
 def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Progress | None = None) -> HeadScores:
@@ -154,14 +125,14 @@ def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
                 progress("calibrate", before + layer, len(layouts) * L)
 
         scored.append(_score(layout, *_attention(model, layout, report)))
-    meta = {
-        "model": facts.name,
-        "tokens": str(sum(layout.ids.numel() for layout in layouts)),
-        "seconds": f"{time.perf_counter() - began:.1f}",
-        "attributor": version("attributor"),
-    }
-    stacked = {name: torch.stack([case[name] for case in scored]) for name in _tensor_names()}
-    return HeadScores(tuple(case.kind for case in cases), **stacked, meta=meta)
+    return HeadScores(
+        kinds=tuple(case.kind for case in cases),
+        **{name: torch.stack([case[name] for case in scored]) for name in _tensor_names()},
+        model=facts.name,
+        documents=len(cases[0].documents),
+        tokens=sum(layout.ids.numel() for layout in layouts),
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _attention(model: Any, layout: Layout, progress: Progress) -> tuple[Tensor, Tensor | None]:
