@@ -98,6 +98,7 @@ def flow(
     lengths = _record.resolve_prompt_lengths(prompt_length, unpadded)
     for tokens in unpadded:
         _record.check_ids(tokens, facts)
+        _record.check_no_media(tokens, facts)
     _record.check_tokenizer(tokenizer, documents)
     resolved = resolve(weights, model, tokenizer, progress=progress)
     sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, k in zip(unpadded, lengths, strict=True)]
@@ -136,6 +137,7 @@ def flow_of(
     Offload(keep)
     facts, recordable = _check_model(model, options.impl)
     _record.check_ids(sequence.ids, facts)
+    _record.check_no_media(sequence.ids, facts)
     (tokens,) = question_tokens([question], [sequence], weights)
     return _follow(model, facts, FlowTask(sequence, weights, tokens, options), recordable, keep)
 
@@ -218,6 +220,7 @@ def _follow_recorded(model: Any, task: FlowTask, keep: str) -> Flow:
     with record_attention(model, task.weights, progress=progress, keep=keep) as recorded:
         forward(model, ids)
     recorded.check()
+    recorded.check_read(torch.cat([ids, ids[-1:]]))  # the last one is what would be written next
     seconds = {"seconds_forward": f"{time.perf_counter() - began:.3f}"}
     releasing_task = replace(task, options=replace(task.options, release=True))
     result = sweep_to_flow(recorded, releasing_task, Span(0, 0, ids.numel()), seconds)

@@ -3,6 +3,7 @@
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from attributor._flow.sweep import SweepOptions, sweep
 from attributor._heads import resolve_for
 from attributor._models import ModelFacts
 from attributor._prompt import TokenSequence
-from attributor._record import HeadWeights, RecordedAttention, Recorder, Span
+from attributor._record import HeadWeights, RecordedAttention, Recorder, RowSumCheck, Span
 from attributor._result import Flow
 
 __all__ = ["Recording", "sweep_to_flow"]
@@ -117,7 +118,7 @@ class Recording(RecordedAttention):
         chosen = self._resolve_weights(weights, None)
         (tokens,) = question_tokens([question], [sequence], chosen)
         start = self.span(index).start
-        self._check_read(sequence.ids, index, start)
+        self.check_read(sequence.ids, index, start)
         if sequence.prompt_length == sequence.ids.numel():
             self._check_last_was_read(start + sequence.ids.numel())
         span = Span(index, start, start + sequence.read_ids.numel())
@@ -154,19 +155,6 @@ class Recording(RecordedAttention):
             )
         return ids, ids.shape[0] == 1
 
-    def _check_read(self, ids: Tensor, sequence: int, start: int = 0) -> None:
-        """Raise RecordingError for ids (n,) that the model did not read from cache position `start` on."""
-        history, stop = self.history, start + ids.numel()
-        read = history.tokens(sequence)
-        if read is None:
-            raise RecordingError("the model was given embeddings instead of ids, so the answer cannot be checked")
-        # what is behind the last token but one is never needed: it may be a draft that was dropped
-        if history.length < stop - 1 or not torch.equal(read[start : stop - 1], ids[:-1]):
-            raise RecordingError(
-                f"the ids given ({stop}) are not what the model read ({history.length}) in this recording: pass what "
-                "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
-            )
-
     def _check_last_was_read(self, stop: int) -> None:
         if self.history.length < stop:
             raise RecordingError("the last token was not read by the model, so what feeds the next one is not known")
@@ -175,7 +163,7 @@ class Recording(RecordedAttention):
         """The real ids of one sequence, where they start in the cache, and how many of them are the prompt."""
         history = self.history
         start, high = history.real_bounds(sequence)
-        self._check_read(ids, sequence)
+        self.check_read(ids, sequence)
         total = ids.numel()
         if high < min(total, history.length):  # padding on the right
             total = high
@@ -193,7 +181,7 @@ class Recording(RecordedAttention):
     def _answer_start(self, total: int) -> int:
         """In cache positions: what generate() was given, else all that one call read."""
         history = self.history
-        if history.generate_call is not None:
+        if history.generate_call is not None and history.generate_call.prompt_length is not None:
             return history.generate_call.prompt_length
         if len(history.calls) == 1:
             return total
@@ -219,8 +207,13 @@ def sweep_to_flow(
     """
     began = time.perf_counter()
     nbytes = recorded.nbytes
-    rows, implementation = sweep(recorded.tapes, task.weights, task.start_rows(), span, task.options)
+    options = task.options
+    if len(recorded.history.calls) > 1:  # through a cache
+        starts = task.start_rows().any(0).nonzero()[:, 0]
+        check = RowSumCheck.of(starts, task.sequence.prompt_length, recorded.sinks)
+        options = replace(options, row_sums=check)
+    rows, implementation = sweep(recorded.tapes, task.weights, task.start_rows(), span, options)
     meta = build_meta(recorded.facts, task, implementation) | (seconds or {})
     meta |= {"seconds_sweep": f"{time.perf_counter() - began:.3f}", "recorded_bytes": str(nbytes)}
-    leaks = recorded.sink or task.weights.sink == "drop"
+    leaks = bool(recorded.sinks) or task.weights.sink == "drop"
     return build_flow(task, rows, meta, exact_sums=None if leaks else recorded.facts.dtype)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import NumericsError
-from attributor._record import HeadWeights, Span, Tape, layer_step
+from attributor._record import HeadWeights, RowSumCheck, Span, Tape, layer_step
 from attributor._step import choose_impl
 
 __all__ = ["SweepOptions", "sweep"]
@@ -21,12 +21,14 @@ class SweepOptions:
         normalize: False multiplies the rows by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
         impl: an implementation of flow_step; None: the best that can be used.
         release: forget each layer's recording once it is used.
+        row_sums: check these rows of every layer; None: none, where the model read all in one pass, without a cache.
         progress: called with ("sweep", layers done, layers to do).
     """
 
     normalize: bool = True
     impl: str | None = None
     release: bool = False
+    row_sums: RowSumCheck | None = None
     progress: Callable[[str, int, int], None] | None = None
 
 
@@ -38,7 +40,8 @@ def sweep(
         R_(l-1) = (R_l + R_l sum_h w[l, h] P[l, h]^power c_h) / (1 + sum_h w[l, h])
 
     Args:
-        tapes: the recorded layers; heads that were recorded and have weight 0 are left out.
+        tapes: the recorded layers, in the order in which they ran; heads that were recorded and have weight 0 are
+            left out.
         weights: of the model's L layers.
         rows: (O, N) float, R_L over the N positions of `span`.
         span: the real positions of one sequence, up to the last one that is needed.
@@ -53,7 +56,7 @@ def sweep(
     options = options or SweepOptions()
     implementation = ""
     growth = 1.0
-    order = [index for index in sorted(tapes, reverse=True) if weights.chosen_heads(index)]
+    order = [index for index in reversed(tapes) if weights.chosen_heads(index)]
     for done, index in enumerate(order):
         heads = weights.chosen_heads(index)
         layer = (tapes.pop(index) if options.release else tapes[index]).layer(span, heads)
@@ -61,6 +64,8 @@ def sweep(
             tapes[order[done + 1]].fetch()
         if not bool(torch.isfinite(layer.lse).all()):
             raise NumericsError(f"layer {index}: the attention's log-sum-exp is not finite; do the weights hold NaN?")
+        if options.row_sums is not None:
+            options.row_sums.check(index, layer, heads)
         rows = rows.to(layer.query.device, torch.promote_types(layer.lse.dtype, torch.float32))
         w = weights.heads[index][heads].to(layer.lse)
         rows = (rows + layer_step(rows, layer, w, weights.transform, options.impl)) / (1 + w.sum())

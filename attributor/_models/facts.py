@@ -24,6 +24,7 @@ class ModelFacts:
         head_size: D.
         vocabulary: rows of the input embedding.
         window: positions that it was made for; None where its configuration does not say.
+        media_ids: ids that stand for a piece of an image, a video or a sound, whose embedding the model replaces.
     """
 
     id: str
@@ -35,6 +36,7 @@ class ModelFacts:
     head_size: int
     vocabulary: int
     window: int | None
+    media_ids: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,7 +63,14 @@ def model_facts(model: Any) -> ModelFacts:
         head_size=getattr(config, "head_dim", None) or config.hidden_size // H,
         vocabulary=model.get_input_embeddings().num_embeddings,
         window=window_of(model),
+        media_ids=_media_ids(model.config),
     )
+
+
+def _media_ids(config: Any) -> tuple[int, ...]:
+    names = [f"{medium}_token_{noun}" for medium in ("image", "video", "audio", "speech") for noun in ("id", "index")]
+    ids = {getattr(config, name, None) for name in names}
+    return tuple(sorted(number for number in ids if isinstance(number, int)))
 
 
 def model_id(model: Any) -> str:

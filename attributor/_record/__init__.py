@@ -3,8 +3,8 @@
 `attention_interface.py` is the only file that uses transformers' attention interface.
 """
 
+from attributor._record.attach import attach_recorder
 from attributor._record.attention_interface import (
-    attach_recorder,
     attention_modules,
     check_decoder,
     check_recordable,
@@ -15,6 +15,7 @@ from attributor._record.head_weights import HeadWeights, Transform
 from attributor._record.inputs import (
     answer_length,
     check_ids,
+    check_no_media,
     check_tokenizer,
     parse_prompt_lengths,
     parse_sequences,
@@ -25,6 +26,7 @@ from attributor._record.offload import Offload
 from attributor._record.projection import output_norm
 from attributor._record.recorded_attention import RecordedAttention, forward, record_attention
 from attributor._record.recorder import Recorder
+from attributor._record.row_sums import RowSumCheck
 from attributor._record.tape import Span, Tape
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Offload",
     "RecordedAttention",
     "Recorder",
+    "RowSumCheck",
     "Span",
     "Tape",
     "Transform",
@@ -41,6 +44,7 @@ __all__ = [
     "attention_modules",
     "check_decoder",
     "check_ids",
+    "check_no_media",
     "check_recordable",
     "check_tokenizer",
     "forward",

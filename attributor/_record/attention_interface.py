@@ -3,36 +3,48 @@
 Two functions are registered under the name "attributor", one for attention and one for masks. While a recorder is
 attached, the model's configuration names them; every layer then hands over its query, key and value after rotary
 embedding, and gets back the output of a fused attention whose log-sum-exp is kept beside query and key.
+
+Other models may share the configuration object, and other threads the model. Their calls arrive here as well, and get
+the attention and the mask function that the configuration named before.
 """
 
 import re
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import wraps
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import causal_mask_function
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, causal_mask_function
+from transformers.modeling_flash_attention_utils import FLASH_ATTN_KERNEL_FALLBACK
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attributor._errors import InputError, RecordingError, UnsupportedModelError
 from attributor._models import text_config
 from attributor._record import mask as mask_module
-from attributor._record.history import GenerateCall
 from attributor._record.recorder import Recorder
 
 __all__ = [
-    "attach_recorder",
+    "Session",
     "attention_modules",
     "check_decoder",
     "check_recordable",
+    "decoder_of",
+    "is_attached",
     "layer_names",
+    "open_session",
     "use_attention_implementation",
 ]
 
 NAME = "attributor"
+# implementations that compute softmax(scale q.k + mask) v, as the recorder does
+PLAIN = frozenset(
+    ["eager", "sdpa", "flex_attention", *FLASH_ATTN_KERNEL_FALLBACK, *FLASH_ATTN_KERNEL_FALLBACK.values()]
+)
 # keywords that reach an attention function and do not change what a causal attention with its mask computes
 HARMLESS = frozenset(
     [
@@ -51,7 +63,34 @@ HARMLESS = frozenset(
 )
 # modules that move information between positions beside attention, by a part of their class's name
 MIXERS = re.compile("Mamba|SSM|LinearAttn|LinearAttention|DeltaNet|(?i:rglru|rwkv)|ShortConv|Conv[12]d$|Lightning")
-_active: dict[int, "Recorder"] = {}  # by id of the configuration object that the attention modules hold
+
+
+@dataclass(eq=False)
+class Session:
+    """A recorder that is attached to a model.
+
+    Attributes:
+        recorder: gets the attention of the calls that are recorded.
+        modules: the modules of the model's decoder, by id; the recorder takes attention from no other.
+        configs: the configurations that name the recorder's attention, by id.
+    """
+
+    recorder: Recorder
+    modules: dict[int, nn.Module]
+    configs: dict[int, Any]
+
+
+@dataclass
+class _Replaced:
+    """A configuration whose attention implementation is replaced: by what, the latest last."""
+
+    implementation: str | None
+    names: list[str] = field(default_factory=list)
+
+
+_sessions: list[Session] = []
+_replaced: dict[int, _Replaced] = {}  # by id of the configuration
+_lock = threading.Lock()  # for both
 
 
 def _attend(
@@ -60,18 +99,63 @@ def _attend(
     key: Tensor,
     value: Tensor,
     attention_mask: "mask_module.Mask | Tensor | None",
+    **options: Any,
+) -> Any:
+    """Transformers' attention interface: query (B, H, Q, D), key (B, G, K, D), value (B, G, K, Dv) -> (B, Q, H, Dv)."""
+    for session in _sessions:
+        if session.recorder.calls.recorded and id(module) in session.modules:
+            return _attend_recorded(session.recorder, module, query, key, value, attention_mask, **options)
+    return _own_attention(module)(module, query, key, value, attention_mask, **options)
+
+
+def _own_attention(module: nn.Module) -> Callable[..., Any]:
+    """The attention function that the module's configuration named before it named the recorder's.
+
+    Raises:
+        RecordingError: there is none; the configuration was copied while it named the recorder's, say.
+    """
+    replaced = _replaced.get(id(getattr(module, "config", None)))
+    if replaced is None:
+        raise RecordingError(
+            f"{type(module).__name__} names the attention of a recording that it is not part of: was its configuration "
+            "copied while another model was recorded? Call set_attn_implementation('sdpa') on it"
+        )
+    if replaced.implementation not in (None, "eager"):
+        own: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS[replaced.implementation]
+        return own
+    return _eager_attention(module)
+
+
+def _eager_attention(module: nn.Module) -> Callable[..., Any]:
+    """The eager attention of the file that defines the module, or a class that it inherits from."""
+    for kind in type(module).__mro__:
+        eager = getattr(sys.modules.get(kind.__module__), "eager_attention_forward", None)
+        if eager is not None:
+            function: Callable[..., Any] = eager
+            return function
+    raise RecordingError(
+        f"{type(module).__name__} was called outside of the recording, and its eager attention was not found; call "
+        "model.set_attn_implementation('sdpa') before record()"
+    )
+
+
+def _attend_recorded(
+    recorder: Recorder,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: "mask_module.Mask | Tensor | None",
+    *,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Transformers' attention interface: query (B, H, Q, D), key (B, G, K, D), value (B, G, K, Dv) -> (B, Q, H, Dv)."""
-    if torch.compiler.is_compiling():
-        raise UnsupportedModelError("a compiled forward cannot be recorded; pass disable_compile=True to generate()")
-    recorder = _active.get(id(getattr(module, "config", None)))
+    """Attention as the recorder computes and keeps it; what it cannot describe is refused."""
     name = f"{type(module).__name__} (layer {getattr(module, 'layer_idx', '?')})"
-    if recorder is None or getattr(module, "layer_idx", None) is None:
-        raise UnsupportedModelError(f"{name} reached the recorder without a recording or a layer number")
+    if getattr(module, "layer_idx", None) is None:
+        raise UnsupportedModelError(f"{name} reached the recorder without a layer number")
     dropout, is_causal = others.pop("dropout", 0.0), others.pop("is_causal", None)
     # flags and what other kernels need do not change attention; anything else might
     changes = [n for n, x in others.items() if x is not None and not isinstance(x, bool) and n not in HARMLESS]
@@ -88,6 +172,7 @@ def _attend(
         mask = mask_module.from_tensor(attention_mask, length=Q, keys=K)
     elif isinstance(attention_mask, mask_module.Mask):
         mask = attention_mask
+        mask.check(name)
     elif attention_mask is None and causal and (Q == K or Q == 1) and (others.get("sliding_window") or K) >= K:
         mask = mask_module.causal(query.shape[0], Q, K - Q, 0, K, query.device)
     else:
@@ -111,7 +196,17 @@ def _attend(
     return output.transpose(1, 2).contiguous(), None
 
 
-def _make_mask(
+def _make_mask(*args: Any, config: Any = None, **options: Any) -> Any:
+    """Transformers' mask interface, called once a forward pass and kind of layer."""
+    for session in _sessions:
+        if session.recorder.calls.recorded and (config is None or id(config) in session.configs):
+            return _make_recorded_mask(*args, **options)
+    replaced = _replaced.get(id(config))
+    own = ALL_MASK_ATTENTION_FUNCTIONS[(replaced.implementation if replaced else None) or "eager"]
+    return own(*args, config=config, **options)
+
+
+def _make_recorded_mask(
     batch_size: int,
     q_length: int,
     kv_length: int,
@@ -122,7 +217,7 @@ def _make_mask(
     device: "torch.device | str" = "cpu",
     **_: Any,
 ) -> mask_module.Mask:
-    """Transformers' mask interface; without it padding, chunks and windows would vanish without a word."""
+    """The mask as intervals; without it padding, chunks and windows would vanish without a word."""
     if isinstance(attention_mask, mask_module.Mask):  # prepared by generate() for a static cache
         return attention_mask
     start, keys_from = int(q_offset), int(kv_offset)
@@ -159,7 +254,13 @@ def check_decoder(model: Any) -> None:
     shape = tuple(getattr(text_config(model), field, None) for field in ("num_hidden_layers", "num_attention_heads"))
     if not all(isinstance(size, int) and size > 0 for size in shape):
         raise UnsupportedModelError(f"{name} does not say how many attention layers and heads it has (got {shape})")
-    mixers = sorted({type(m).__name__ for m in _decoder(model).modules() if MIXERS.search(type(m).__name__)})
+    for adapter in getattr(model, "peft_config", {}).values():
+        if getattr(adapter, "is_prompt_learning", False) or getattr(adapter, "is_adaption_prompt", False):
+            raise UnsupportedModelError(
+                f"{name} reads a soft prompt ({type(adapter).__name__}) beside its tokens, and no token stands for "
+                "what flows from there; adapters of weights (LoRA and the like) can be followed"
+            )
+    mixers = sorted({type(m).__name__ for m in decoder_of(model).modules() if MIXERS.search(type(m).__name__)})
     if mixers:
         raise UnsupportedModelError(
             f"{name} also moves information between positions by {', '.join(mixers)} in some of its {shape[0]} layers, "
@@ -168,7 +269,7 @@ def check_decoder(model: Any) -> None:
 
 
 def check_recordable(model: Any) -> None:
-    """Refuse families whose attention does not go through transformers' interface.
+    """Refuse families whose attention does not go through transformers' interface, and attention that is not plain.
 
     Raises:
         UnsupportedModelError: their name.
@@ -179,24 +280,59 @@ def check_recordable(model: Any) -> None:
             f"{type(model).__name__} computes the attention of all its {text_config(model).num_hidden_layers} layers "
             "in its own code, so it cannot be recorded; impl='reference' uses its eager attention matrices"
         )
+    for config in _decoder_configs(model).values():
+        _check_plain(_implementation_of(config))
 
 
-def _decoder(model: Any) -> Any:
+def _check_plain(name: str | None) -> None:
+    """Refuse an attention function that need not be softmax(scale q.k + mask) v: the recorder would compute another.
+
+    Raises:
+        UnsupportedModelError: it was registered by a user, or comes from a kernel that is not known.
+    """
+    plain = name is None or name in PLAIN
+    function = ALL_ATTENTION_FUNCTIONS.get(name) if plain and name not in (None, "eager") else None
+    if function is not None and not function.__module__.startswith("transformers."):
+        plain = name in FLASH_ATTN_KERNEL_FALLBACK.values()  # loaded from the hub
+    if not plain:
+        raise UnsupportedModelError(
+            f"the model's attention implementation is {name!r}, which need not compute plain softmax attention; if it "
+            "does, call model.set_attn_implementation('sdpa') first: a recording computes the same, and also returns "
+            "its log-sum-exp"
+        )
+
+
+def decoder_of(model: Any) -> Any:
+    """The module that holds the layers, and their masks."""
     return model.get_decoder() if hasattr(model, "get_decoder") else model
+
+
+def _decoder_configs(model: Any) -> dict[int, Any]:
+    """The configurations of the decoder's modules, by id."""
+    configs = {id(m.config): m.config for m in decoder_of(model).modules() if hasattr(m, "config")}
+    configs[id(text_config(model))] = text_config(model)
+    return configs
+
+
+def _implementation_of(config: Any) -> str | None:
+    """The attention implementation that a configuration names when it is not replaced."""
+    replaced = _replaced.get(id(config))
+    return replaced.implementation if replaced else config._attn_implementation_internal
 
 
 @contextmanager
 def use_attention_implementation(model: Any, name: str) -> Iterator[dict[int, Any]]:
     """Run the decoder in eval mode with the attention implementation `name`; restore both, however it ends.
 
-    Yields the configurations that were changed, by id.
+    An implementation that is set inside the block stays. Yields the configurations that were changed, by id.
     """
-    configs = {id(m.config): m.config for m in _decoder(model).modules() if hasattr(m, "config")}
-    configs[id(text_config(model))] = text_config(model)
+    configs = _decoder_configs(model)
     with ExitStack() as stack:
-        for config in configs.values():
-            stack.callback(setattr, config, "_attn_implementation_internal", config._attn_implementation_internal)
-            config._attn_implementation_internal = name
+        stack.callback(_restore, configs.values(), name)
+        with _lock:
+            for key, config in configs.items():
+                _replaced.setdefault(key, _Replaced(config._attn_implementation_internal)).names.append(name)
+                config._attn_implementation_internal = name
         for module in model.modules():
             if module.training:
                 stack.callback(setattr, module, "training", True)
@@ -204,65 +340,60 @@ def use_attention_implementation(model: Any, name: str) -> Iterator[dict[int, An
         yield configs
 
 
+def _restore(configs: Iterable[Any], name: str) -> None:
+    with _lock:
+        for config in configs:
+            replaced = _replaced[id(config)]
+            untouched = config._attn_implementation_internal == replaced.names[-1]
+            del replaced.names[len(replaced.names) - 1 - replaced.names[::-1].index(name)]
+            if untouched:
+                config._attn_implementation_internal = [replaced.implementation, *replaced.names][-1]
+            if not replaced.names:
+                del _replaced[id(config)]
+
+
 @contextmanager
-def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
-    """Run the model's attention through `recorder`; restore the model at the end, also after an error."""
-    if id(text_config(model)) in _active:
-        raise RecordingError("this model is being recorded already; leave that recording first")
+def open_session(model: Any, recorder: Recorder) -> Iterator[Session]:
+    """Send the attention of the model's recorded calls through `recorder`.
 
-    def note_ids(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = args[0] if args else kwargs.get("input")
-        if isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point():
-            recorder.note_ids(ids)
-
-    def check_logits(_: nn.Module, args: Any, output: Any) -> None:
-        scores = getattr(output, "logits", None)
-        if isinstance(scores, Tensor):
-            recorder.check_logits(scores[:, -1])
-
+    Raises:
+        RecordingError: the model is being recorded already.
+    """
+    modules = {id(module): module for module in decoder_of(model).modules()}
     with ExitStack() as stack:
-        configs = stack.enter_context(use_attention_implementation(model, NAME))
-        stack.callback(model.get_input_embeddings().register_forward_pre_hook(note_ids, with_kwargs=True).remove)
-        stack.callback(model.register_forward_hook(check_logits).remove)
-        if hasattr(model, "generate"):
-            _watch_generate(model, recorder, stack)
-        for key in configs:
-            _active[key] = recorder
-            stack.callback(_active.pop, key, None)
-        yield
+        with _lock:
+            if any(not modules.keys().isdisjoint(session.modules) for session in _sessions):
+                raise RecordingError("this model is being recorded already; leave that recording first")
+            session = Session(recorder, modules, {})
+            _sessions.append(session)
+            stack.callback(_sessions.remove, session)
+        session.configs = stack.enter_context(use_attention_implementation(model, NAME))
+        yield session
 
 
-def _watch_generate(model: Any, recorder: Recorder, stack: ExitStack) -> None:
-    """Note where the answer of generate() begins and what ends it, which the forward calls do not show."""
-    own_generate = vars(model).get("generate")  # set on the instance, as wrappers do
-    generate = model.generate
+def is_attached(session: Session) -> bool:
+    """Whether the model's layers name the recorder's attention; not while eager attention matrices are computed.
 
-    @wraps(generate)
-    def watched_generate(*args: Any, **kwargs: Any) -> Any:
-        inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-        settings = kwargs.get("generation_config") or model.generation_config
-        end = kwargs.get("eos_token_id", settings.eos_token_id)  # None, one id or several
-        pad = kwargs.get("pad_token_id", settings.pad_token_id)
-        if isinstance(inputs, Tensor) and inputs.ndim == 2 and not inputs.is_floating_point():
-            end_ids = () if end is None else tuple(int(i) for i in torch.as_tensor(end).reshape(-1))
-            recorder.generate_call = GenerateCall(inputs.shape[1], end_ids, None if pad is None else int(pad))
-        try:
-            return generate(*args, **kwargs)
-        finally:
-            recorder.generate_call = None
-
-    model.generate = watched_generate
-    if own_generate is None:
-        stack.callback(delattr, model, "generate")
-    else:
-        stack.callback(setattr, model, "generate", own_generate)
+    Raises:
+        RecordingError: another implementation was set inside the recording.
+    """
+    for key, config in session.configs.items():
+        name, latest = config._attn_implementation_internal, _replaced[key].names[-1]
+        if name != latest:
+            raise RecordingError(
+                f"the attention implementation was changed to {name!r} inside the recording, so nothing would pass "
+                "through it; call set_attn_implementation() before record()"
+            )
+        if latest != NAME:
+            return False
+    return True
 
 
 def attention_modules(model: Any) -> dict[int, nn.Module]:
     """The attention module of every layer of the decoder, by layer number."""
     return {
         int(module.layer_idx): module
-        for module in _decoder(model).modules()
+        for module in decoder_of(model).modules()
         if "Attention" in type(module).__name__ and isinstance(getattr(module, "layer_idx", None), int)
     }
 

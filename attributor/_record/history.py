@@ -8,7 +8,7 @@ from torch import Tensor
 from attributor._errors import RecordingError, UnsupportedModelError
 from attributor._record.mask import Mask
 
-__all__ = ["GenerateCall", "History"]
+__all__ = ["GenerateCall", "History", "ReadIds"]
 
 
 @dataclass(frozen=True)
@@ -16,14 +16,27 @@ class GenerateCall:
     """One call of generate().
 
     Attributes:
-        prompt_length: positions that it was given, padding included.
+        prompt_length: positions that it was given, padding included; None: those of its first forward pass.
         end_ids: ids that end the answer.
         pad_id: the id that pads shorter answers of a batch.
     """
 
-    prompt_length: int
+    prompt_length: int | None
     end_ids: tuple[int, ...]
     pad_id: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class ReadIds:
+    """What one forward pass read.
+
+    Attributes:
+        ids: (B, Q) int64.
+        replaced: (B, Q) bool, where the model got another embedding than that of the id; None: nowhere.
+    """
+
+    ids: Tensor
+    replaced: Tensor | None
 
 
 class History:
@@ -39,6 +52,7 @@ class History:
         self.generate_call: GenerateCall | None = None
         self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 where a position is padding
         self._ids: list[tuple[int, Tensor]] = []  # (start, (B, Q))
+        self._replaced: list[tuple[int, Tensor]] = []  # (start, (B, Q)), of the calls that have such positions
 
     @property
     def length(self) -> int:
@@ -50,17 +64,25 @@ class History:
         """Sequences read at once."""
         return self._first[0][1].shape[0]
 
-    def add(self, mask: Mask, ids: Tensor | None) -> None:
-        """A forward call begins. What was read before from its start on is forgotten: the cache was cropped."""
+    def add(self, mask: Mask, read: ReadIds | None) -> None:
+        """A forward pass begins. What was read before from its start on is forgotten: the cache was cropped.
+
+        Args:
+            mask: of the pass.
+            read: its ids; None where they are not known.
+        """
         start, count = mask.start, mask.first.shape[1]
         if start < self.length:
             self.calls = [(s, min(n, start - s)) for s, n in self.calls if s < start]
             self._first = [(s, first[:, : start - s]) for s, first in self._first if s < start]
             self._ids = [(s, known[:, : start - s]) for s, known in self._ids if s < start]
+            self._replaced = [(s, other[:, : start - s]) for s, other in self._replaced if s < start]
         self.calls.append((start, count))
         self._first.append((start, mask.first))
-        if ids is not None and ids.shape[1] == count:
-            self._ids.append((start, ids))
+        if read is not None and read.ids.shape[1] == count:
+            self._ids.append((start, read.ids))
+            if read.replaced is not None:
+                self._replaced.append((start, read.replaced))
 
     def real_bounds(self, sequence: int) -> tuple[int, int]:
         """The bounds of the unpadded part of one sequence."""
@@ -77,3 +99,10 @@ class History:
         if sum(ids.shape[1] for _, ids in self._ids) != self.length:
             return None
         return torch.cat([ids[sequence].to("cpu") for _, ids in self._ids])
+
+    def replaced(self, sequence: int) -> Tensor:
+        """(N,) bool on the CPU, the positions at which the model got another embedding than that of the id."""
+        positions = torch.zeros(self.length, dtype=torch.bool, device="cpu")
+        for start, other in self._replaced:
+            positions[start : start + other.shape[1]] = other[sequence].to("cpu")
+        return positions

@@ -13,6 +13,7 @@ from attributor._record.history import GenerateCall
 __all__ = [
     "answer_length",
     "check_ids",
+    "check_no_media",
     "check_tokenizer",
     "parse_prompt_lengths",
     "parse_sequences",
@@ -111,6 +112,18 @@ def check_ids(ids: Tensor, facts: ModelFacts) -> None:
         )
     if facts.window is not None and ids.numel() > facts.window:
         raise InputError(f"{ids.numel()} tokens are more than the model's {facts.window} positions; shorten the prompt")
+
+
+def check_no_media(ids: Tensor, facts: ModelFacts) -> None:
+    """Raise InputError for ids that stand for images, videos or sounds, which `flow` does not give to the model."""
+    media = torch.isin(ids, torch.tensor(facts.media_ids, dtype=torch.int64)).nonzero()[:, 0]
+    if media.numel():
+        place = int(media[0])
+        raise InputError(
+            f"{media.numel()} of the ids stand for a piece of an image, video or sound (id {int(ids[place])} at "
+            f"position {place}), and without these the model would read something else; record the call that has them: "
+            "with attributor.record(model) as recording: out = model.generate(**inputs); flow = recording.flow(out)"
+        )
 
 
 def check_tokenizer(tokenizer: Any, documents: Any) -> None:

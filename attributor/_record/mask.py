@@ -33,6 +33,7 @@ class Mask:
         first: (B, Q) int64, the first position that each query sees; -1 where the query is padding.
         keys: how many keys the layer is handed, where that is known.
         plain: known to be causal without padding, so that `first`, all zeros, need not be looked at.
+        refusal: why it cannot be recorded; a model may prepare a mask that none of its layers uses.
     """
 
     start: int
@@ -40,8 +41,14 @@ class Mask:
     first: Tensor
     keys: int | None = None
     plain: bool = False
+    refusal: str = ""
 
     ndim = 4  # transformers passes a prepared mask through when it is not two-dimensional
+
+    def check(self, name: str) -> None:
+        """Raise UnsupportedModelError where the layer `name` attends with a mask that cannot be recorded."""
+        if self.refusal:
+            raise UnsupportedModelError(f"{name}: {self.refusal}")
 
     def contiguous(self) -> "Mask":
         """Itself: generate() asks every mask that it prepares."""
@@ -85,7 +92,10 @@ def from_function(
     keys: int,
     device: torch.device | str,
 ) -> Mask:
-    """Read the mask function of (batch, head, query, key) positions that transformers composes for a layer type."""
+    """Read the mask function of (batch, head, query, key) positions that transformers composes for a layer type.
+
+    A mask that cannot be recorded has its `refusal` set.
+    """
     rows = torch.arange(batch, device=device)[:, None, None, None]
     head = torch.zeros(1, 1, 1, 1, dtype=torch.int64, device=device)
     # a static cache has room for keys that are not yet written; no query can see past the last one
@@ -102,7 +112,11 @@ def from_function(
         return seen if real is None else seen & real[:, None, key]
 
     alive = None if real is None else real[:, start : start + length]
-    first = _read_intervals(allowed, alive, batch=batch, length=length, start=start, key=key)
+    try:
+        first = _read_intervals(allowed, alive, batch=batch, length=length, start=start, key=key)
+    except UnsupportedModelError as error:
+        first = torch.zeros(batch, length, dtype=torch.int64, device=device)
+        return Mask(start, keys_from, first, keys, refusal=str(error))
     return Mask(start, keys_from, first, keys)
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
 from attributor._models import ModelFacts, accepts_argument, device_of, model_facts
-from attributor._record.attention_interface import attach_recorder, layer_names
+from attributor._record.attach import attach_recorder
+from attributor._record.attention_interface import layer_names
 from attributor._record.head_weights import HeadWeights, Transform
 from attributor._record.history import History
 from attributor._record.layer_steps import attention_rows
@@ -43,9 +44,9 @@ class RecordedAttention:
         return self._recorder.tapes
 
     @property
-    def sink(self) -> bool:
-        """Whether a learned sink takes a share of the attention."""
-        return self._recorder.sink
+    def sinks(self) -> dict[int, Tensor]:
+        """(H,) by layer, learned logits that take a share of the attention."""
+        return self._recorder.sinks
 
     @property
     def nbytes(self) -> int:
@@ -62,6 +63,7 @@ class RecordedAttention:
         Raises:
             RecordingError: nothing was recorded.
             UnsupportedModelError: some layers did not pass through the recorder.
+            RecordingError: the cache handed out other keys than those that were recorded.
             NumericsError: logits that are not finite.
         """
         if not self.history.calls:
@@ -72,9 +74,43 @@ class RecordedAttention:
                 f"{self.facts.kind}: the attention of {layer_names(missing)} did not pass through the recorder "
                 "(a hybrid, or attention code of its own), so a flow without them would be wrong"
             )
+        if bool(self._recorder.rounded):
+            raise RecordingError(
+                "the cache handed the model other keys than those that it had been given: it is quantised, or it was "
+                "reordered, as beam search does; use a cache that keeps what it gets, and no beams"
+            )
         if not bool(self._recorder.finite):
             raise NumericsError(
                 "the model's logits are not finite; do its weights hold NaN, or did 16-bit arithmetic overflow?"
+            )
+
+    def check_read(self, ids: Tensor, sequence: int = 0, start: int = 0) -> None:
+        """See that ids (n,) are what the model read from cache position `start` on, but for the last one.
+
+        Raises:
+            RecordingError: they are not, or the model was given other embeddings than those of its ids.
+        """
+        history, stop = self.history, start + ids.numel()
+        read = history.tokens(sequence)
+        if read is None:
+            raise RecordingError(
+                "the model was given embeddings that are not those of as many ids (inputs_embeds, a soft prompt), so "
+                "which tokens it read is not known; give it input_ids"
+            )
+        # what is behind the last token but one is never needed: it may be a draft that was dropped
+        if history.length < stop - 1 or not torch.equal(read[start : stop - 1], ids[:-1]):
+            raise RecordingError(
+                f"the ids given ({stop}) are not what the model read ({history.length}) in this recording: pass what "
+                "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
+                + ("; nor are calls of other threads, or generate() inside generate()" * self._recorder.calls.ignored)
+            )
+        other = history.replaced(sequence)[start : stop - 1]
+        other &= ~torch.isin(ids[:-1], torch.tensor(self.facts.media_ids, dtype=torch.int64))
+        if bool(other.any()):
+            place = int(other.nonzero()[0])
+            raise RecordingError(
+                f"at position {place} the model was given another embedding than that of id {int(ids[place])} "
+                f"({int(other.sum())} such positions), so a share of that token would be wrong; give it input_ids"
             )
 
     @torch.no_grad()

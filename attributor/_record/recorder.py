@@ -1,6 +1,7 @@
 """The recorder: it computes each layer's attention while the model runs and stores the selected heads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 from attributor._errors import UnsupportedModelError
 from attributor._record.arena import Arena
 from attributor._record.attention import attention
+from attributor._record.calls import Calls
 from attributor._record.head_weights import HeadWeights
-from attributor._record.history import GenerateCall, History
+from attributor._record.history import GenerateCall, History, ReadIds
 from attributor._record.mask import Mask
 from attributor._record.offload import Offload
 from attributor._record.projection import head_gram
@@ -27,7 +29,11 @@ class Recorder:
         weights: heads with weight 0 leave no trace; value norms are kept where these need them.
         tapes: by layer, only layers with a chosen head.
         history: what was read.
+        calls: which calls of the model are recorded.
         finite: 0-dim bool, whether all logits so far were numbers.
+        rounded: 0-dim bool, whether a cache handed out other keys than those that were recorded.
+        order: the layers as they ran, the same in each forward pass of the sequence.
+        sinks: (H,) by layer, learned logits in the softmax's denominator.
     """
 
     def __init__(
@@ -46,36 +52,56 @@ class Recorder:
         self.offload = Offload(keep)
         self.finite = torch.tensor(True)
         self.generate_call: GenerateCall | None = None  # while generate() runs
-        self.sink = False  # whether a learned sink takes a share of the attention
-        self._seen: set[int] = set()
-        self._current: tuple[Mask | None, set[int]] = (None, set())  # this forward call: its extent, its layers so far
+        self.calls = Calls()
+        self.order: list[int] = []
+        self.rounded = torch.tensor(False)
+        self.sinks: dict[int, Tensor] = {}
+        self._read: ReadIds | None = None  # this forward pass
+        self._ran: list[int] = []  # this forward pass: its layers so far
         self._grams: dict[int, Tensor] = {}
-        self._pending: Tensor | None = None
+        self._probe_layer = max((layer for layer, heads in enumerate(self.chosen) if heads), default=-1)
 
     def missing_layers(self) -> list[int]:
         """Layers whose attention did not pass through the recorder."""
-        return [layer for layer in range(self.weights.shape[0]) if layer not in self._seen]
+        return [layer for layer in range(self.weights.shape[0]) if layer not in self.order]
 
-    def note_ids(self, ids: Tensor) -> None:
-        """Note the token ids of the forward call that has begun."""
-        self._pending = ids.detach()
+    def begin_pass(self, read: ReadIds | None) -> None:
+        """A forward pass begins that reads these ids; None where they are not known."""
+        self._read, self._ran = read, []
+
+    def end_pass(self) -> None:
+        """The forward pass is over.
+
+        Raises:
+            UnsupportedModelError: its layers are not those of the pass before.
+        """
+        if not self.order:
+            self.order = self._ran
+        elif self._ran and self._ran != self.order:
+            raise UnsupportedModelError(
+                f"a forward pass ran the layers {_brief(self._ran)}, the one before {_brief(self.order)}; only models "
+                "that run the same layers in the same order in every pass can be recorded"
+            )
 
     def check_logits(self, last: Tensor) -> None:
         """The model's last row of logits; looked at later, so that no device has to be waited for."""
         self.finite = self.finite.to(last.device) & torch.isfinite(last.detach()).all()
 
     def _begin(self, mask: Mask) -> None:
-        """A forward call reaches its first layer; one that starts at position 0 begins a new sequence."""
+        """The forward pass reaches its first layer; one that starts at position 0 begins a new sequence."""
         if mask.start == 0:
             self.tapes.clear()
-            self._seen.clear()
+            self.sinks.clear()
+            self.order = []
             self.history = History()
             self.arena = Arena()
-            self.finite = torch.tensor(True)
-        self.history.generate_call = self.generate_call or self.history.generate_call
-        self.history.add(mask, self._pending)
-        self._pending = None
-        self._current = (mask, set())
+            self.finite, self.rounded = torch.tensor(True), torch.tensor(False)
+        if self.generate_call is not None:
+            if self.generate_call.prompt_length is None:
+                length = mask.start + mask.first.shape[1]
+                self.generate_call = replace(self.generate_call, prompt_length=length)
+            self.history.generate_call = self.generate_call
+        self.history.add(mask, self._read)
 
     def layer(
         self,
@@ -96,26 +122,30 @@ class Recorder:
             raise UnsupportedModelError(
                 f"layer {index} has {heads} heads; the configuration promises {L} layers of {H} heads each"
             )
-        before, layers = self._current
-        # A new call: of another extent, or a layer that this one has had already.
-        if before is None or (before.start, before.first.shape) != (mask.start, mask.first.shape) or index in layers:
+        if index in self._ran:
+            raise UnsupportedModelError(
+                f"layer {index} attends twice in one forward pass (a layer that is repeated, or two with the same "
+                "layer_idx); a recording holds each layer once"
+            )
+        if not self._ran:
             self._begin(mask)
-            layers = self._current[1]
-        layers.add(index)
-        self._seen.add(index)
-        self.sink = self.sink or sink is not None
+        self._ran.append(index)
+        if sink is not None:
+            self.sinks[index] = sink.detach()
         output, lse = attention(query, key, value, mask, scale=scale, softcap=softcap, sink=sink)
         chosen = self.chosen[index]
         if chosen:
             tape = self.tapes.get(index)
             if tape is None:
                 tape = self.tapes[index] = Tape(tuple(chosen), heads // key.shape[1], scale, softcap, self.arena)
+            if index == self._probe_layer and mask.start > 0:
+                self.rounded = self.rounded.to(key.device) | ~tape.holds_keys(key, mask)
             norms = self._log_norms(module, index, chosen, value, mask) if self.weights.value_norms else None
             ahead = sum(len(heads) for heads in self.chosen[index:])
             out = (mask.start == 0 or query.shape[2] >= LONG) and self.offload.should_move(query, key, ahead)
             tape.add(query.detach(), key.detach(), lse.detach(), norms, mask, self.offload if out else None)
         if self.progress is not None:
-            self.progress("prompt", len(layers), L)
+            self.progress("prompt", len(self._ran), L)
         return output
 
     def _log_norms(self, module: nn.Module, index: int, chosen: list[int], value: Tensor, mask: Mask) -> Tensor:
@@ -131,3 +161,8 @@ class Recorder:
                 f"{type(module).__name__} has values of size {new.shape[-1]} but projects {matrix.shape[-1]} a head"
             )
         return torch.einsum("bhqd,hde,bhqe->bhq", new, matrix, new).clamp(min=0).log() / 2
+
+
+def _brief(layers: list[int]) -> str:
+    """A list of layers in a few words."""
+    return str(layers) if len(layers) <= 8 else f"{str(layers[:6])[:-1]}, ...] ({len(layers)} layers)"

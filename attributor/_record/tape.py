@@ -163,6 +163,24 @@ class Tape:
             self.key.append((start, KeptTensor(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, moves)))
         self.length = stop
 
+    def holds_keys(self, key: Tensor, mask: Mask) -> Tensor:
+        """0-dim bool, whether a cache hands out the keys (B, G_all, K, D) that were recorded.
+
+        Two positions are compared: the last one, whose keys in an upper layer depend on all that was read before, and
+        an earlier one, which a quantised cache has rounded.
+        """
+        length = min(self.length, mask.start)
+        equal = torch.ones((), dtype=torch.bool, device=key.device)
+        for position in {length - 1, length * 2654435761 % max(1, length - 1)}:
+            if not mask.keys_from <= position < length:
+                continue
+            begins = [begin for begin, _ in self.key]
+            begin, part = self.key[bisect_right(begins, position) - 1]
+            if part.offloaded is None:
+                handed = key[:, list(self.kv_heads), position - mask.keys_from]
+                equal = equal & (part.get()[:, :, position - begin] == handed).all()
+        return equal
+
     def truncate(self, length: int) -> None:
         """Forget positions from `length` on: the cache was cropped (assisted generation, an edited turn)."""
         if length >= self.length:

@@ -6,7 +6,7 @@ from families import RECORDED, VOCABULARY, tiny
 
 from attributor import UnsupportedModelError, Weights, flow, record
 from attributor._flow.eager import eager_attentions
-from attributor._record.attention_interface import attach_recorder
+from attributor._record.attach import attach_recorder
 from attributor._record.head_weights import HeadWeights
 from attributor._record.recorder import Recorder
 from attributor._record.tape import Span

@@ -126,7 +126,7 @@ class RecordingReader:
         recording.check()
         self._tapes, self._span = recording.tapes, recording.span(row)
         self.length, self.shape = self._span.length, recording.weights.shape
-        self.layers = sorted(self._tapes)
+        self.layers = list(self._tapes)  # in the order in which they ran
 
     def heads(self, layer: int) -> tuple[int, ...]:
         """The heads of a layer that were recorded; none where the layer was not."""

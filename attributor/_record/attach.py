@@ -1,0 +1,193 @@
+"""Attach a recorder to a model: its forward passes, its generate(), and the ids that it reads."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+
+from attributor._errors import RecordingError
+from attributor._record.attention_interface import Session, decoder_of, is_attached, open_session
+from attributor._record.history import GenerateCall, ReadIds
+from attributor._record.recorder import Recorder
+
+__all__ = ["attach_recorder"]
+
+
+@contextmanager
+def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
+    """Run the attention of the model's outermost calls through `recorder`; restore the model, however it ends.
+
+    Raises:
+        RecordingError: the model is being recorded already.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(open_session(model, recorder))
+        watch = _ForwardPasses(session, decoder_of(model))
+        embedding = model.get_input_embeddings()
+        stack.callback(embedding.register_forward_hook(watch.note_embedding, with_kwargs=True).remove)
+        for module in _models_around_decoder(model):
+            _override(stack, module, "forward", watch.wrap(module))
+        generating = next((m for m in model.modules() if isinstance(m, GenerationMixin)), model)
+        if hasattr(generating, "generate"):
+            _override(stack, generating, "generate", _watch_generate(generating, session))
+        if hasattr(generating, "prepare_inputs_for_generation"):
+            _override(stack, generating, "prepare_inputs_for_generation", _watch_preparation(generating, session))
+        yield
+
+
+def _models_around_decoder(model: Any) -> list[Any]:
+    """The transformers models that hold the decoder, outermost first, and the decoder itself."""
+    decoder = decoder_of(model)
+    models = [m for m in model.modules() if isinstance(m, PreTrainedModel) and any(x is decoder for x in m.modules())]
+    return models if any(m is decoder for m in models) else [*models, decoder]
+
+
+def _override(stack: ExitStack, owner: Any, name: str, function: Callable[..., Any]) -> None:
+    """Set a function on an instance until the stack unwinds."""
+    if name in vars(owner):  # as wrappers do
+        stack.callback(setattr, owner, name, vars(owner)[name])
+    else:
+        stack.callback(delattr, owner, name)
+    setattr(owner, name, function)
+
+
+class _ForwardPasses:
+    """What happens around each forward pass of a model that is recorded."""
+
+    def __init__(self, session: Session, decoder: nn.Module) -> None:
+        self._session = session
+        self._decoder = decoder
+        self._ids: Tensor | None = None  # what the outermost module was given
+        self._embedded: tuple[Tensor, Tensor] | None = None  # ids and their embeddings
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_ForwardPasses":
+        """Refuse: the copy would keep what belongs to the recording."""
+        raise RecordingError("a model cannot be copied while it is recorded; copy it before record()")
+
+    def note_embedding(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Keep the ids that were looked up, and what was found."""
+        ids = args[0] if args else kwargs.get("input")
+        if self._session.recorder.calls.recorded and isinstance(output, Tensor) and _are_ids(ids):
+            self._embedded = ids.detach(), output.detach()
+
+    def wrap(self, module: Any) -> Callable[..., Any]:
+        """The forward pass of `module`, which tells the recorder of what is recorded."""
+        inner = module.forward
+        names = list(inspect.signature(inner).parameters)
+
+        @wraps(inner)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self._session.recorder.calls.reading(module) as (recorded, outermost):
+                if not recorded or not is_attached(self._session):
+                    return inner(*args, **kwargs)
+                arguments = dict(zip(names, args, strict=False)) | kwargs
+                if outermost:
+                    self._begin(arguments)
+                if module is self._decoder:
+                    self._session.recorder.begin_pass(self._read_ids(arguments))
+                output = inner(*args, **kwargs)
+                if module is self._decoder:
+                    self._session.recorder.end_pass()
+                logits = getattr(output, "logits", None)
+                if outermost and isinstance(logits, Tensor):
+                    self._session.recorder.check_logits(logits[:, -1])
+                return output
+
+        return forward
+
+    def _begin(self, arguments: dict[str, Any]) -> None:
+        ids = arguments.get("input_ids")
+        self._ids, self._embedded = (ids.detach() if _are_ids(ids) else None), None
+        if arguments.get("output_attentions"):
+            warn_of_attentions()
+
+    def _read_ids(self, arguments: dict[str, Any]) -> ReadIds | None:
+        """The ids of the positions that the decoder reads, and which of them it got other embeddings for.
+
+        None where its embeddings are not those of as many ids.
+        """
+        embeddings = arguments.get("inputs_embeds")
+        if not isinstance(embeddings, Tensor):
+            ids = arguments.get("input_ids")
+            return ReadIds(ids.detach(), None) if _are_ids(ids) else None
+        if self._embedded is None or self._embedded[1].shape != embeddings.shape:
+            return None
+        ids, own = self._embedded
+        replaced = None if own is embeddings else (own.to(embeddings.device) != embeddings.detach()).any(-1)
+        if self._ids is not None and self._ids.shape == ids.shape:  # some models embed another id for an image
+            changed = (self._ids != ids).to(embeddings.device)
+            ids, replaced = self._ids, changed if replaced is None else replaced | changed
+        return ReadIds(ids, replaced)
+
+
+def _are_ids(ids: Any) -> TypeGuard[Tensor]:
+    return isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point()
+
+
+def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
+    """generate() that notes where its answer begins and what ends it, which the forward passes do not show."""
+    generate = model.generate
+
+    @wraps(generate)
+    def watched_generate(*args: Any, **kwargs: Any) -> Any:
+        with session.recorder.calls.generating() as recorded:
+            if not recorded:
+                return generate(*args, **kwargs)
+            inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+            settings = kwargs.get("generation_config") or model.generation_config
+            _check_guidance(kwargs.get("guidance_scale", getattr(settings, "guidance_scale", None)))
+            if kwargs.get("output_attentions", getattr(settings, "output_attentions", False)):
+                warn_of_attentions()
+            end = kwargs.get("eos_token_id", settings.eos_token_id)  # None, one id or several
+            pad = kwargs.get("pad_token_id", settings.pad_token_id)
+            session.recorder.generate_call = GenerateCall(
+                prompt_length=inputs.shape[1] if _are_ids(inputs) else None,
+                end_ids=() if end is None else tuple(int(i) for i in torch.as_tensor(end).reshape(-1)),
+                pad_id=None if pad is None else int(pad),
+            )
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                session.recorder.generate_call = None
+
+    return watched_generate
+
+
+def _watch_preparation(model: Any, session: Session) -> Callable[..., Any]:
+    """prepare_inputs_for_generation(), which makes the masks of a static cache before the forward pass begins."""
+    prepare = model.prepare_inputs_for_generation
+
+    @wraps(prepare)
+    def watched_preparation(*args: Any, **kwargs: Any) -> Any:
+        with session.recorder.calls.preparing():
+            return prepare(*args, **kwargs)
+
+    return watched_preparation
+
+
+def _check_guidance(scale: Any) -> None:
+    """Refuse classifier-free guidance, whose second prompt would be recorded over the first.
+
+    Raises:
+        RecordingError: the scale is not 1.
+    """
+    if scale is not None and scale != 1:
+        raise RecordingError(
+            f"guidance_scale={scale:g} has the model read a second prompt for every token, so the recording would hold "
+            "both; generate without record(), then call attributor.flow(model, ids) on what was written"
+        )
+
+
+def warn_of_attentions() -> None:
+    """Say that a recorded call returns no attention matrices."""
+    warnings.warn(
+        "output_attentions=True returns no attention matrices inside a recording, which never forms them; "
+        "recording.attention(layer, heads, positions) gives rows of them",
+        stacklevel=4,
+    )

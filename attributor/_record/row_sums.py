@@ -1,0 +1,94 @@
+"""Check that rows of recorded attention sum to 1, head by head."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attributor._errors import NumericsError
+from attributor._record.tape import Layer
+
+__all__ = ["RowSumCheck"]
+
+SAMPLE = 64  # prompt rows beside those that the flow starts from
+BLOCK = 1 << 23  # logits at once
+# |sum - 1| of a row from rounding alone: a fixed part, and a part that grows with the largest logit of the row.
+# In 16 bits the kernels round the weights, and the logits too where these are capped.
+FIXED = {torch.float64: 1e-9, torch.float32: 2e-4}
+FIXED_16 = 2e-2
+ROUNDINGS = 64  # of the arithmetic that logits and log-sum-exp are computed in
+
+
+@dataclass(frozen=True, eq=False)
+class RowSumCheck:
+    """Rows whose attention is summed again, from the recorded queries, keys and log-sum-exps.
+
+        | sum_j exp(logit_ij - lse_i) (+ exp(sink - lse_i)) - 1 | <= fixed + 64 eps max_j |logit_ij|
+
+    A sum that is off says that the model attended to other keys than those that were recorded, as a quantised cache
+    makes it. It cannot notice keys that changed places.
+
+    Attributes:
+        positions: (R,) int64, ascending, of one sequence.
+        sinks: (H,) by layer, the learned logits of all heads.
+    """
+
+    positions: Tensor
+    sinks: dict[int, Tensor]
+
+    @classmethod
+    def of(cls, starts: Tensor, prompt_length: int, sinks: dict[int, Tensor]) -> "RowSumCheck":
+        """The rows that a flow starts from, and up to 64 rows of the prompt that are always the same.
+
+        Args:
+            starts: (R,) positions of the rows that the flow starts from.
+            prompt_length: k.
+            sinks: as above.
+        """
+        order = torch.randperm(prompt_length, generator=torch.Generator().manual_seed(0))[:SAMPLE]
+        return cls(torch.unique(torch.cat([starts, order])), sinks)
+
+    def check(self, index: int, layer: Layer, heads: list[int]) -> None:
+        """Check one layer.
+
+        Args:
+            index: its number.
+            layer: what was recorded of it.
+            heads: which of the model's heads its queries are of.
+
+        Raises:
+            NumericsError: a row that does not sum to 1.
+        """
+        sink = self.sinks.get(index)
+        H, (G, N, _) = len(heads), layer.key.shape
+        keys, place = layer.key.to(layer.lse.dtype), torch.arange(N, device=layer.key.device)
+        for rows in torch.split(self.positions.to(layer.key.device), max(1, BLOCK // (H * N))):
+            query = layer.query[:, rows].to(keys.dtype) * layer.scale
+            logit = torch.empty(H, rows.numel(), N, dtype=keys.dtype, device=keys.device)
+            for group in range(G):
+                of_group = layer.kv_index == group
+                logit[of_group] = query[of_group] @ keys[group].T
+            if layer.softcap is not None:
+                logit = layer.softcap * torch.tanh(logit / layer.softcap)
+            hidden = (place > rows[:, None]) | (place < layer.first[rows, None])
+            lse = layer.lse[:, rows]
+            sums = (logit - lse[..., None]).masked_fill(hidden, -torch.inf).exp().sum(-1)
+            if sink is not None:
+                sums += (sink.to(lse)[heads, None] - lse).exp()
+            largest = logit.masked_fill(hidden, 0).abs().amax(-1)
+            over = (sums - 1).abs() - self._budget(layer, largest)
+            worst = int(over.argmax())
+            if not bool(over.flatten()[worst] <= 0):
+                head, row = divmod(worst, rows.numel())
+                raise NumericsError(
+                    f"layer {index}, head {heads[head]}: the attention of position {int(rows[row])} sums to "
+                    f"{float(sums[head, row]):.4g} instead of 1, so the recorded queries and keys are not those that "
+                    "the model's attention used (is its cache quantised or compressed?)"
+                )
+
+    @staticmethod
+    def _budget(layer: Layer, largest: Tensor) -> Tensor:
+        dtype = layer.query.dtype
+        coarse = layer.softcap is not None and dtype not in FIXED
+        eps = torch.finfo(dtype).eps / ROUNDINGS if coarse else torch.finfo(layer.lse.dtype).eps
+        return FIXED.get(dtype, FIXED_16) + ROUNDINGS * eps * largest

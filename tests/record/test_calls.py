@@ -1,0 +1,281 @@
+"""Whose calls are recorded: the outermost ones of one model in one thread. All others compute what they always do."""
+
+import copy
+import threading
+
+import pytest
+import tiny_chat
+import torch
+from families import VOCABULARY, tiny
+from rollout_truth import rollout
+from transformers import AutoModelForCausalLM, TextIteratorStreamer
+
+from attributor import RecordingError, flow, record
+
+N, WRITTEN = 40, 8
+WRITE = {"max_new_tokens": WRITTEN, "min_new_tokens": WRITTEN, "do_sample": False}
+
+
+def ids_of(seed=1, n=N):
+    return torch.randint(3, VOCABULARY, (1, n), generator=torch.Generator().manual_seed(seed))
+
+
+def same_config(model, seed=7):
+    """Another model that holds the same configuration object."""
+    torch.manual_seed(seed)
+    other = type(model)(model.config).eval()
+    assert other.config is model.config
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(4) if parameter.ndim > 1 else parameter.add_(0.2)
+    return other
+
+
+def is_right(found, model, out):
+    torch.testing.assert_close(found.scores.double(), rollout(model, out[0], N), rtol=0, atol=2e-6)
+
+
+@pytest.fixture(params=["sdpa", "eager"])
+def model(request):
+    made = tiny("mistral")  # a window, so that a mask that is lost is noticed
+    made.set_attn_implementation(request.param)
+    return made
+
+
+def in_thread(work):
+    """What `work` returns, from a thread of its own."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join(60)
+    assert results, "the thread failed"
+    return results[0]
+
+
+def padded():
+    """Two rows, one of them padded on the left."""
+    ids, mask = ids_of(2).repeat(2, 1), torch.ones(2, N, dtype=torch.int64)
+    ids[1, :9], mask[1, :9] = 0, 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def test_another_thread_computes_what_it_always_does_and_is_not_recorded(model):
+    with torch.no_grad():
+        expected, text = model(**padded()).logits, model.generate(**padded(), **WRITE)
+    with record(model) as recording:
+        out = model.generate(ids_of(), **WRITE)
+        with torch.no_grad():
+            assert torch.equal(in_thread(lambda: model(**padded()).logits), expected)
+        assert torch.equal(in_thread(lambda: model.generate(**padded(), **WRITE)), text)
+    is_right(recording.flow(out), model, out)
+    with pytest.raises(RecordingError, match="calls of other threads"):
+        recording.flow(text[:1])
+
+
+def test_another_thread_in_the_middle_of_the_recorded_call(model):
+    plain, text = model.generate(ids_of(), **WRITE), model.generate(**padded(), **WRITE)
+    results = []
+
+    def bystander(*_):
+        results.append(in_thread(lambda: model.generate(**padded(), **WRITE)))
+
+    with record(model) as recording:
+        hook = model.model.layers[2].register_forward_pre_hook(
+            lambda *_: bystander() if threading.current_thread() is threading.main_thread() else None
+        )
+        out = model.generate(ids_of(), **WRITE)
+        hook.remove()
+    assert len(results) == WRITTEN
+    assert all(torch.equal(result, text) for result in results)
+    assert torch.equal(out, plain)
+    is_right(recording.flow(out), model, out)
+
+
+def test_the_first_thread_that_calls_owns_the_recording(model):
+    with record(model) as recording:
+        out = in_thread(lambda: model.generate(ids_of(), **WRITE))
+        model.generate(ids_of(3), **WRITE)  # this thread opened it, and came second
+    is_right(recording.flow(out), model, out)
+
+
+def test_a_streamer_with_generation_in_a_thread():
+    tokenizer = tiny_chat.tokenizer()
+    model = tiny_chat.model(len(tokenizer), 512)
+    prompt = tokenizer("Who keeps the light?", return_tensors="pt")["input_ids"]
+    results = []
+    with record(model) as recording:
+        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+        thread = threading.Thread(
+            target=lambda: results.append(model.generate(prompt, streamer=streamer, max_new_tokens=6, do_sample=False))
+        )
+        thread.start()
+        text = "".join(streamer)
+        thread.join()
+    assert text == tokenizer.decode(results[0][0, prompt.shape[1] :])
+    found, again = recording.flow(results[0]), flow(model, results[0], prompt_length=prompt.shape[1])
+    torch.testing.assert_close(found.scores, again.scores, rtol=0, atol=2e-6)
+
+
+def test_a_model_that_shares_the_configuration_computes_what_it_always_does(model):
+    other = same_config(model)
+    with torch.no_grad():
+        expected, text = other(**padded()).logits, other.generate(**padded(), **WRITE)
+        static = other.generate(**padded(), cache_implementation="static", **WRITE)
+    with record(model) as recording:
+        out = model.generate(ids_of(), **WRITE)
+        with torch.no_grad():
+            assert torch.equal(other(**padded()).logits, expected)
+        assert torch.equal(other.generate(**padded(), **WRITE), text)
+        assert torch.equal(other.generate(**padded(), cache_implementation="static", **WRITE), static)
+    is_right(recording.flow(out), model, out)
+
+
+def test_two_models_with_one_configuration_are_recorded_at_once(model):
+    other = same_config(model)
+    before = model.config._attn_implementation
+    with record(model) as first, record(other) as second:
+        out, answer = model.generate(ids_of(), **WRITE), other.generate(ids_of(2), **WRITE)
+    assert model.config._attn_implementation == before
+    is_right(first.flow(out), model, out)
+    is_right(second.flow(answer), other, answer)
+
+
+def test_recordings_that_end_in_another_order_than_they_began(model):
+    other, before = same_config(model), model.config._attn_implementation
+    first, second = record(model), record(other)
+    first.__enter__()
+    recording = second.__enter__()
+    first.__exit__(None, None, None)
+    answer = other.generate(ids_of(2), **WRITE)
+    second.__exit__(None, None, None)
+    assert model.config._attn_implementation == before
+    is_right(recording.flow(answer), other, answer)
+
+
+def test_an_assistant_that_shares_the_configuration(model):
+    assistant = same_config(model)
+    model.generation_config.pad_token_id = 0
+    plain = model.generate(ids_of(), assistant_model=assistant, **WRITE)
+    with record(model) as recording:
+        out = model.generate(ids_of(), assistant_model=assistant, **WRITE)
+    assert torch.equal(out, plain)
+    is_right(recording.flow(out), model, out)
+
+
+def test_a_model_that_drafts_for_itself(model):
+    """generate() inside generate() runs some of the layers; neither its tokens nor its prompt are the answer's."""
+    plain = model.generate(ids_of(), assistant_early_exit=2, **WRITE)
+    with record(model) as recording:
+        out = model.generate(ids_of(), assistant_early_exit=2, **WRITE)
+    assert torch.equal(out, plain)
+    found = recording.flow(out)
+    assert found.prompt_length == N
+    is_right(found, model, out)
+
+
+def test_a_forward_pass_inside_a_forward_pass(model):
+    with torch.no_grad():
+        expected = model(ids_of(5)).logits
+    results = []
+
+    def read_another(*_):
+        if not results:
+            results.append(None)
+            results[0] = model(ids_of(5)).logits
+
+    with record(model) as recording, torch.no_grad():
+        hook = model.model.layers[1].register_forward_pre_hook(read_another)
+        model(ids_of())
+        hook.remove()
+    assert torch.equal(results[0], expected)
+    torch.testing.assert_close(
+        recording.flow(ids_of(), prompt_length=30).scores.double(), rollout(model, ids_of()[0], 30), rtol=0, atol=2e-6
+    )
+
+
+def test_generate_from_the_start_token():
+    model = tiny("llama")
+    with record(model) as recording:
+        out = model.generate(**WRITE)
+    assert recording.flow(out).prompt_length == 1
+    torch.testing.assert_close(recording.flow(out).scores, flow(model, out, prompt_length=1).scores, rtol=0, atol=2e-6)
+
+
+def test_guidance_is_named():
+    model = tiny("llama")
+    with pytest.raises(RecordingError, match=r"guidance_scale=1.5 has the model read a second prompt"), record(model):
+        model.generate(ids_of(), guidance_scale=1.5, **WRITE)
+    model.generation_config.guidance_scale = 2.0
+    with pytest.raises(RecordingError, match="guidance_scale=2"), record(model):
+        model.generate(ids_of(), **WRITE)
+
+
+def test_an_attention_that_is_changed_inside_is_named_and_stays():
+    model = tiny("llama")
+    model.set_attn_implementation("sdpa")
+    with record(model):
+        model.set_attn_implementation("eager")
+        with pytest.raises(RecordingError, match="changed to 'eager' inside the recording"):
+            model.generate(ids_of(), **WRITE)
+    assert model.config._attn_implementation == "eager"
+    flow(model, ids_of())
+    assert model.config._attn_implementation == "eager"
+
+
+def test_the_reference_inside_a_recording_of_a_model_does_not_disturb_it():
+    from attributor._flow.eager import eager_attentions
+
+    model = tiny("llama")
+    with record(model) as recording:
+        out = model.generate(ids_of(), **WRITE)
+        eager_attentions(model, ids_of(4)[0])
+    is_right(recording.flow(out), model, out)
+
+
+class StopNow(BaseException):
+    """As KeyboardInterrupt: torch calls no hooks behind it."""
+
+
+def test_a_call_that_was_interrupted_does_not_stand_in_the_way_of_the_next():
+    model = tiny("llama")
+
+    def stop(*_):
+        raise StopNow
+
+    with record(model) as recording:
+        hook = model.model.layers[2].register_forward_pre_hook(stop)
+        with pytest.raises(StopNow):
+            model.generate(ids_of(), **WRITE)
+        hook.remove()
+        out = model.generate(ids_of(), **WRITE)
+    is_right(recording.flow(out), model, out)
+
+
+def test_copies_that_are_made_inside_are_named():
+    model = tiny("llama")
+    with record(model):
+        with pytest.raises(RecordingError, match="copy it before record"):
+            copy.deepcopy(model)
+        config = copy.deepcopy(model.config)
+    with pytest.raises(RecordingError, match=r"copied while another model was recorded\? Call set_attn_implementation"):
+        type(model)(config)(ids_of())
+
+
+def test_asking_for_matrices_is_answered_with_a_warning():
+    model = tiny("llama")
+    model.set_attn_implementation("eager")
+    with record(model) as recording:
+        with pytest.warns(UserWarning, match="no attention matrices inside a recording"):
+            out = model.generate(ids_of(), output_attentions=True, return_dict_in_generate=True, **WRITE)
+        with pytest.warns(UserWarning, match="no attention matrices inside a recording"), torch.no_grad():
+            model(ids_of(), output_attentions=True)
+    assert recording.flow(ids_of(), prompt_length=20).scores.shape == (20, 20)
+    assert out.sequences.shape == (1, N + WRITTEN)
+
+
+def test_the_models_functions_are_its_own_again(model):
+    before = {name: set(vars(m)) for name, m in model.named_modules()}
+    with record(model):
+        model.generate(ids_of(), **WRITE)
+    assert {name: set(vars(m)) for name, m in model.named_modules()} == before
+    assert isinstance(model, AutoModelForCausalLM._model_mapping[type(model.config)])

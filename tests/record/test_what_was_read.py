@@ -1,0 +1,285 @@
+"""What is recorded is what was asked: every position that was read, its id, its embedding, its keys, its layers."""
+
+import copy
+
+import peft
+import pytest
+import torch
+from families import VOCABULARY, tiny
+from rollout_truth import rollout
+from torch import nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    DynamicCache,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError, Weights, flow, record
+
+N = 40
+WRITE = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+FEW = Weights.of_heads((4, 4), {(1, 2): 1 / 16, (3, 0): 1 / 16})
+
+
+def ids_of(seed=1, n=N):
+    return torch.randint(3, VOCABULARY, (1, n), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def model():
+    return tiny("llama")
+
+
+def is_right(found, model, ids, prompt_length, **inputs):
+    expected = rollout(model, ids[0], prompt_length, **inputs)
+    torch.testing.assert_close(found.scores.double(), expected, rtol=0, atol=2e-6)
+
+
+# ---- positions and embeddings
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft with transformers
+@pytest.mark.parametrize(
+    "settings",
+    [
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
+        peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, encoder_hidden_size=16),
+        peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
+    ],
+    ids=["prompt", "encoder", "prefix"],
+)
+def test_soft_prompts_are_refused(model, settings):
+    tuned = peft.get_peft_model(model, settings).eval()
+    with pytest.raises(UnsupportedModelError, match="soft prompt"):
+        flow(tuned, ids_of(), prompt_length=30)
+    with pytest.raises(UnsupportedModelError, match="soft prompt"), record(tuned):
+        pass
+
+
+def test_a_model_that_puts_embeddings_in_front_is_refused(model):
+    """A soft prompt of a library that we do not know."""
+    inner, extra = model.model.forward, torch.randn(1, 3, 48)
+
+    def longer(input_ids=None, inputs_embeds=None, **options):
+        return inner(inputs_embeds=torch.cat([extra, model.model.embed_tokens(input_ids)], 1), **options)
+
+    model.model.forward = longer
+    with pytest.raises((RecordingError, UnsupportedModelError), match="embeddings"):
+        flow(model, ids_of(), prompt_length=30)
+
+
+def test_embeddings_of_other_ids_are_refused(model):
+    with record(model) as recording, torch.no_grad():
+        looked_up = model.get_input_embeddings()(ids_of())
+        model(inputs_embeds=looked_up.flip(1))
+    with pytest.raises(RecordingError, match="inputs_embeds"):
+        recording.flow(ids_of(), prompt_length=30)
+
+
+def test_one_other_embedding_is_found(model):
+    """Inside the forward pass, as models with images do it, but at a token that stands for itself."""
+    inner = model.forward
+
+    def changed(input_ids=None, **options):
+        embeddings = model.model.embed_tokens(input_ids).clone()
+        embeddings[0, 17] += 1
+        return inner(inputs_embeds=embeddings, **options)
+
+    model.forward = changed
+    with pytest.raises(RecordingError, match=r"at position 17 the model was given another embedding than that of id"):
+        flow(model, ids_of(), prompt_length=30)
+
+
+def test_embeddings_of_generate_are_named(model):
+    with record(model) as recording:
+        out = model.generate(inputs_embeds=model.get_input_embeddings()(ids_of()).detach(), **WRITE)
+    with pytest.raises(RecordingError, match="inputs_embeds"):
+        recording.flow(torch.cat([ids_of(), out], 1))
+
+
+def llava():
+    torch.manual_seed(0)
+    text = AutoConfig.for_model(
+        "llama", vocab_size=VOCABULARY, hidden_size=48, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    vision = AutoConfig.for_model(
+        "clip_vision_model", hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        image_size=16, patch_size=8, projection_dim=32,
+    )  # fmt: skip
+    config = AutoConfig.for_model(
+        "llava", text_config=text, vision_config=vision, image_token_id=5, vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+    )  # fmt: skip
+    made = AutoModelForImageTextToText.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(3) if parameter.ndim > 1 else parameter.add_(0.2)
+    return made
+
+
+def test_images_are_recorded_with_the_call_that_has_them_and_refused_without():
+    model = llava()
+    ids = ids_of().clamp(min=6)
+    ids[0, 10:14] = 5
+    pixels = torch.randn(1, 3, 16, 16)
+    with record(model) as recording:
+        out = model.generate(ids, pixel_values=pixels, pad_token_id=0, eos_token_id=None, **WRITE)
+    found = recording.flow(out)
+    is_right(found, model, out, N, pixel_values=pixels.double())
+    with pytest.raises(InputError, match=r"4 of the ids stand for .* \(id 5 at position 10\).*record\(model\)"):
+        flow(model, out, prompt_length=N)
+    text = ids_of(4).clamp(min=6)
+    is_right(flow(model, text, prompt_length=30), model, text, 30)
+
+
+# ---- layers
+
+
+def test_layers_in_another_order_are_followed_as_they_run(model):
+    layers = model.model.layers
+    model.model.layers = nn.ModuleList([layers[2], layers[0], layers[3], layers[1]])
+    is_right(flow(model, ids_of(), prompt_length=30), model, ids_of(), 30)
+    with record(model) as recording:
+        out = model.generate(ids_of(), **WRITE)
+    is_right(recording.flow(out), model, out, N)
+
+
+@pytest.mark.parametrize("how", ["shared", "copied"])
+def test_a_layer_that_runs_twice_is_named(model, how):
+    layers = model.model.layers
+    model.model.layers[2] = layers[1] if how == "shared" else copy.deepcopy(layers[1])
+    with pytest.raises(UnsupportedModelError, match="layer 1 attends twice in one forward pass"):
+        flow(model, ids_of(), prompt_length=30)
+
+
+def test_a_layer_that_does_not_run_is_named(model):
+    model.model.layers = nn.ModuleList([layer for i, layer in enumerate(model.model.layers) if i != 2])
+    with pytest.raises(UnsupportedModelError, match="layer 2 did not pass through the recorder"):
+        flow(model, ids_of(), prompt_length=30)
+
+
+def test_a_layer_that_runs_in_some_calls_only_is_named(model):
+    layers = list(model.model.layers)
+    with pytest.raises(UnsupportedModelError, match=r"ran the layers \[0, 1, 3\], the one before \[0, 1, 2, 3\]"):
+        skip_in_the_second_call(model, layers)
+
+
+def skip_in_the_second_call(model, layers):
+    cache = DynamicCache()
+    with record(model), torch.no_grad():
+        model(ids_of(), past_key_values=cache)
+        model.model.layers = nn.ModuleList([layers[0], layers[1], layers[3]])
+        model(ids_of(2, 1), past_key_values=cache)
+
+
+# ---- attention
+
+
+def threefold(module, query, key, value, mask, **options):
+    return sdpa_attention_forward(module, query * 3, key, value, mask, **options)
+
+
+def test_an_attention_function_of_a_users_own_is_refused(model):
+    AttentionInterface.register("threefold", threefold)
+    AttentionMaskInterface.register("threefold", sdpa_mask)
+    model.set_attn_implementation("threefold")
+    for call in (lambda: flow(model, ids_of()), lambda: record(model).__enter__()):
+        with pytest.raises(UnsupportedModelError, match=r"'threefold', which need not compute plain softmax attention"):
+            call()
+
+
+def test_so_is_one_under_a_known_name(model, monkeypatch):
+    model.set_attn_implementation("sdpa")
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", threefold)
+    with pytest.raises(UnsupportedModelError, match="'sdpa', which need not compute"):
+        flow(model, ids_of())
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa", "flex_attention", "flash_attention_2"])
+def test_plain_attention_is_recorded_whatever_its_name(model, name):
+    expected = flow(model, ids_of(), prompt_length=30).scores
+    model.config._attn_implementation_internal = name  # flash attention is not installed here, and not called
+    torch.testing.assert_close(flow(model, ids_of(), prompt_length=30).scores, expected, rtol=0, atol=0)
+    assert model.config._attn_implementation == name
+
+
+def test_a_mask_that_no_layer_uses_refuses_nothing():
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "qwen2_moe", vocab_size=VOCABULARY, hidden_size=48, intermediate_size=64, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+        shared_expert_intermediate_size=32,
+    )  # fmt: skip
+    assert not config.use_sliding_window
+    model = AutoModelForCausalLM.from_config(config).eval()
+    is_right(flow(model, ids_of(), prompt_length=30), model, ids_of(), 30)
+
+
+# ---- caches
+
+
+class RoundedCache(DynamicCache):
+    """Hands out what it got in the first call, and numbers of 8 bits after it, as quantised caches do."""
+
+    def update(self, key, value, layer, *args, **kwargs):
+        keys, values = super().update(key, value, layer, *args, **kwargs)
+        if keys.shape[2] == key.shape[2]:
+            return keys, values
+        scale = keys.abs().amax(-1, keepdim=True) / 7
+        old = slice(0, keys.shape[2] - key.shape[2])
+        keys = keys.clone()
+        keys[:, :, old] = (keys[:, :, old] / scale[:, :, old]).round() * scale[:, :, old]
+        return keys, values
+
+
+@pytest.mark.parametrize("weights", ["mean", FEW], ids=["all", "few"])
+def test_a_cache_that_rounds_is_noticed_also_with_few_heads(model, weights):
+    with record(model, weights=weights) as recording:
+        out = model.generate(ids_of(), past_key_values=RoundedCache(), **WRITE)
+    with pytest.raises(RecordingError, match="quantised"):
+        recording.flow(out)
+
+
+@pytest.mark.parametrize("weights", ["mean", FEW], ids=["all", "few"])
+def test_rows_that_do_not_sum_to_1_are_noticed_in_each_head(model, weights):
+    """Where the keys that are compared happen to be the same."""
+    with record(model, weights=weights) as recording:
+        out = model.generate(ids_of(), **WRITE)
+    recording.flow(out)
+    for tape in recording.tapes.values():
+        for _, keys in tape.key:
+            keys.tensor = keys.tensor + 0.2 * torch.randn(keys.tensor.shape)
+            keys.version = keys.tensor._version
+    with pytest.raises(NumericsError, match=r"layer \d, head \d: the attention of position \d+ sums to"):
+        recording.flow(out)
+
+
+@pytest.mark.parametrize("weights", ["mean", FEW], ids=["all", "few"])
+def test_a_cache_that_is_reordered_by_hand_is_noticed(model, weights):
+    """Two histories, then equal ids: the ids of the rows do not tell that their caches changed places."""
+    batch = torch.cat([ids_of(1), ids_of(2)])
+    batch[:, -3:] = batch[:1, -3:]
+    cache = DynamicCache()
+    with record(model, weights=weights) as recording, torch.no_grad():
+        model(batch, past_key_values=cache)
+        cache.reorder_cache(torch.tensor([1, 0]))
+        model(batch[:, :1], past_key_values=cache)
+        model(batch[:, :1], past_key_values=cache)
+    with pytest.raises(RecordingError, match="reordered"):
+        recording.flow(torch.cat([batch, batch[:, :1], batch[:, :1]], 1), prompt_length=N)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "gemma2", "mistral"])
+def test_plain_caches_pass_in_every_dtype(family, dtype):
+    model = copy.deepcopy(tiny(family)).to(dtype)
+    model.set_experts_implementation("eager")
+    with record(model) as recording:
+        out = model.generate(ids_of(), **WRITE)
+    assert recording.flow(out).scores.isfinite().all()
