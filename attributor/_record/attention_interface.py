@@ -29,6 +29,7 @@ from attributor._record import mask as mask_module
 from attributor._record.recorder import Recorder
 
 __all__ = [
+    "REASON",
     "Session",
     "attention_modules",
     "check_decoder",
@@ -235,8 +236,10 @@ def _make_recorded_mask(
     )
 
 
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, _make_mask)
+# Not traced by torch.compile: what a recording keeps are side effects, and masks are read element by element.
+REASON = "attributor records attention, which cannot be part of a compiled graph; leave out fullgraph=True"
+AttentionInterface.register(NAME, torch.compiler.disable(_attend, reason=REASON))
+AttentionMaskInterface.register(NAME, torch.compiler.disable(_make_mask, reason=REASON))
 
 
 def check_decoder(model: Any) -> None:
