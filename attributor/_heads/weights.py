@@ -12,13 +12,13 @@ from torch import Tensor
 
 from attributor._checks import check_number, check_path
 from attributor._errors import FileFormatError, InputError
+from attributor._heads.presets import PRESETS
 from attributor._io import FileKind, read_safetensors, write_atomically
 from attributor._record import HeadWeights, Transform
 
 __all__ = ["Weights", "shipped_models"]
 
 KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
-PRESETS = ("mean", "output_norm", "retrieval")
 EXPECTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
 
