@@ -12,7 +12,7 @@ from attributor._models import ModelFacts, accepts_argument, device_of, model_fa
 from attributor._record.attention_interface import attach_recorder, layer_names
 from attributor._record.head_weights import HeadWeights, Transform
 from attributor._record.history import History
-from attributor._record.layer_steps import attention_rows
+from attributor._record.layer_recurrence import attention_rows
 from attributor._record.recorder import Recorder
 from attributor._record.tape import Layer, Span, Tape
 

@@ -101,7 +101,7 @@ def _command(data_set: DataSet) -> Callable[..., None]:
 
 def _evaluate(dataset: str, options: dict[str, Any]) -> None:
     with report_errors(f"eval {dataset}", options["debug"]):
-        from attributor.cli.evaluate import evaluate
+        from attributor.cli.eval_run import evaluate
 
         evaluate(dataset, options)
 
@@ -123,6 +123,6 @@ def report(
 ) -> None:
     """Tables and plots of runs."""
     with report_errors("eval report", debug):
-        from attributor.cli.evaluate import report_runs
+        from attributor.cli.eval_report import report_runs
 
         report_runs(runs, out, baseline, as_json)
