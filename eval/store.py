@@ -252,7 +252,7 @@ class Follower:
 def flow_name(case: str) -> str:
     """The file name of a case's flow, in the folder FLOWS of its run: plain ASCII without separators, for any id."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):02x}" for c in case)
-    # beyond two digits %xx no longer tells where it ends: "แ" and "ä1" would both be %e41
+    # beyond two digits the end of %xx is ambiguous: "แ" and "ä1" would both be %e41
     if len(plain) > 100 or plain != plain.lower() or any(ord(c) > 0xFF for c in case):
         import hashlib
 

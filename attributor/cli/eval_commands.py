@@ -21,7 +21,7 @@ app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_ma
 
 
 class _WithMethods(TyperCommand):
-    """A command whose help ends in a panel of the methods that there are, looked up when the help is asked for."""
+    """A command whose help ends in a panel of the methods that there are, looked up when the help is printed."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print typer's panels, then ours."""

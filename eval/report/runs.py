@@ -44,7 +44,7 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder: cases.jsonl, the parts of a shared run that nobody merged, and run.json where there is one.
+    """Read a run folder: cases.jsonl, the unmerged parts of a shared run, and run.json where there is one.
 
     A last line that was not finished is left out and noted, as is a missing run.json. Of several records of one case
     the last counts.

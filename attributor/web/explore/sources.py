@@ -50,10 +50,10 @@ class Source:
 
 
 class Sources:
-    """What `attributor explore` was given, and the ids under which a page may ask for it.
+    """What `attributor explore` was given, and the ids by which the page requests it.
 
     Args:
-        path: a file or a folder; None: nothing, the page asks for a file of the browser's own.
+        path: a file or a folder; None: nothing, the user chooses a file in the page.
 
     Raises:
         InputError: there is nothing there, or nothing in it that can be shown; the message says what was found.
@@ -124,7 +124,7 @@ class Sources:
             return self._assign_id("flow", flow)
 
     def flow(self, name: str) -> FlowView:
-        """The flow of an id, read once and kept while few others are asked for.
+        """The flow of an id, read once and kept until `MAX_OPEN_FLOWS` others were read.
 
         Raises:
             ApiError: 404, no such id, or its file is gone.

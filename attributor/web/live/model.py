@@ -210,7 +210,7 @@ def device_maps() -> list[str]:
 
 
 def check_request(request: LoadRequest, settings: "ServerSettings") -> ModelSpec:
-    """What somebody asked for over HTTP, checked before anything is looked up.
+    """The model that an HTTP request names, checked before anything is looked up.
 
     Raises:
         ApiError: 400, an id, revision or device_map that is refused.

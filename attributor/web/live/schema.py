@@ -30,7 +30,7 @@ Head = tuple[Index, Index]
 
 
 class _Body(BaseModel):
-    """What is sent to us; a field that nobody knows is a mistake worth telling."""
+    """The body of a request; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid")
 

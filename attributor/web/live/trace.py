@@ -126,9 +126,9 @@ def trace(
     Args:
         recording: with N positions.
         rows: (N,) or shorter, where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
-        target: ascending positions whose input is asked for.
+        target: ascending positions at which the paths end.
         weights: the run's.
-        exact: the mass of all paths, which the run's flow knows: its scores on the target.
+        exact: the mass of all paths: the scores of the run's flow on the target.
         extent: how much is drawn; None: the defaults.
         check: called between layers and blocks; what it raises ends the work.
 
