@@ -12,7 +12,7 @@ __all__ = ["MAX_NEW_TOKENS", "Config"]
 
 ANSWERS = ("expected", "generated")
 CONVENTIONS = ("text", "mask")
-MAX_NEW_TOKENS = 32  # the answers of these data sets are short, and exact match wants nothing behind them
+MAX_NEW_TOKENS = 32  # the answers of these data sets are short, and exact match fails on anything behind them
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Config:
         mask_seed: what they are drawn from, together with the case's id.
         ablation_batch: how many ablations are read at once.
         save_flows: keep the token-level flow of the first flow method of every case.
-        verifier: base URL of an OpenAI-compatible endpoint that is asked whether an answer is right, or None.
+        verifier: base URL of an OpenAI-compatible endpoint that judges whether an answer is right, or None.
         verifier_model: the name of its model.
         cost_rows: on so many examples, the first ones, a plain forward pass is timed too.
 

@@ -16,10 +16,11 @@ from attributor.eval.config import Config
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["CASES", "FLOWS", "FORMAT", "RUN", "VERSION"]
+__all__ = ["CASES", "CASE_PARTS", "FLOWS", "FORMAT", "RUN", "VERSION"]
 __all__ += ["CaseWriter", "Follower", "RunFolder", "flow_name", "write_json"]
 
 RUN, CASES, FLOWS, LOCK = "run.json", "cases.jsonl", "flows", ".lock"
+CASE_PARTS = "cases.*.jsonl"  # with a process's rank for *: what the processes of a shared run write
 BLOCK = 1 << 16
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
 FORMAT, VERSION = "attributor.run", 1
@@ -120,7 +121,7 @@ class RunFolder:
     def _clear(self) -> None:
         """Remove what runs write here, and nothing else."""
         files = [self.path / CASES, *self.parts(), *(self.path / FLOWS).glob("*.safetensors")]
-        files.append(self.path / RUN)  # last: a folder without it would be taken for somebody else's
+        files.append(self.path / RUN)  # last: a folder without it would not be recognised as that of a run
         try:
             for file in files:
                 file.unlink(missing_ok=True)
@@ -128,8 +129,8 @@ class RunFolder:
             raise OutputError(f"cannot remove {error.filename}: {error.strerror or error}") from error
 
     def parts(self) -> list[Path]:
-        """The parts that processes of a shared run wrote and nobody merged yet."""
-        return sorted(self.path.glob("cases.*.jsonl"))
+        """The parts that processes of a shared run wrote and that are not merged yet."""
+        return sorted(self.path.glob(CASE_PARTS))
 
     def _repair(self) -> list[str]:
         """Cut off lines that were not finished, and merge what parts there are."""
@@ -251,7 +252,7 @@ class Follower:
 def flow_name(case: str) -> str:
     """The file name of a case's flow, in the folder FLOWS of its run: plain ASCII without separators, for any id."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):02x}" for c in case)
-    # beyond two digits %xx no longer tells where it ends: "แ" and "ä1" would both be %e41
+    # beyond two digits the end of %xx is ambiguous: "แ" and "ä1" would both be %e41
     if len(plain) > 100 or plain != plain.lower() or any(ord(c) > 0xFF for c in case):
         import hashlib
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
 from attributor._heads.calibration.cache import cached_weights
+from attributor._heads.presets import PRESETS
 from attributor._heads.weights import Weights, shipped_models
 from attributor._models import ModelFacts, model_facts
 from attributor._record import HeadWeights, attention_modules, output_norm
 
-__all__ = ["head_weights", "resolve", "resolve_for"]
+__all__ = ["resolve", "resolve_for", "resolve_for_shape"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,21 +49,24 @@ def resolve_for(
         _check_shape(weights.heads, facts.shape)
         return weights
     rule = Weights.of(weights)
-    preset = rule.heads if isinstance(rule.heads, str) else ""
-    if preset == "retrieval" and facts.id in shipped_models():
-        return head_weights(rule.shipped(facts.id), facts.shape, name=rule.name)
-    if preset in ("retrieval", "output_norm"):
-        if model is None:
-            raise InputError(f"weights {preset!r} are derived from {facts.name}, which is no longer in memory")
-        if preset == "retrieval":
-            numbers = _retrieval_weights(rule, model, tokenizer, progress)
-        else:
+    preset = PRESETS[rule.heads] if isinstance(rule.heads, str) else None
+    if preset is None or preset.derived_from == "shape":
+        return resolve_for_shape(rule, facts.shape)
+    if preset.derived_from == "calibration" and facts.id in shipped_models():
+        return resolve_for_shape(rule.shipped(facts.id), facts.shape, name=rule.name)
+    if model is None:
+        raise InputError(f"weights {rule.name!r} are derived from {facts.name}, which is no longer in memory")
+    match rule.name:
+        case "output_norm":
             numbers = _output_norm_weights(rule, model)
-        return head_weights(numbers, facts.shape, name=rule.name)
-    return head_weights(rule, facts.shape)
+        case "retrieval":
+            numbers = _retrieval_weights(rule, model, tokenizer, progress)
+        case name:
+            raise AssertionError(f"no function computes the preset {name!r}")
+    return resolve_for_shape(numbers, facts.shape, name=rule.name)
 
 
-def head_weights(rule: Weights, shape: tuple[int, int], *, name: str | None = None) -> HeadWeights:
+def resolve_for_shape(rule: Weights, shape: tuple[int, int], *, name: str | None = None) -> HeadWeights:
     """The numbers of a rule that needs no model, only its shape.
 
     Args:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from attributor._checks import check_number, check_path
 from attributor._errors import FileFormatError, InputError
+from attributor._heads.presets import PRESETS
 from attributor._io import FileKind, read_safetensors, write_atomically
 from attributor._record import HeadWeights, Transform
 
 __all__ = ["Weights", "shipped_models"]
 
 KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
-PRESETS = ("mean", "output_norm", "retrieval")
 EXPECTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
 
@@ -41,7 +41,7 @@ class Weights:
         sink: "keep", or "drop": attention to the first position is not followed, in any layer. Nothing is put in its
             place; what it took is part of `missing_mass`.
         question: 0 to 1, the share of every answer token's row that starts on the question's tokens instead of the
-            answer's own, where `attributor.flow` is told which they are: a model looks facts up while it reads the
+            answer's own, where `attributor.flow(question=...)` locates them: a model looks facts up while it reads the
             question, behind its documents, and not only while it writes.
         note: where the weights come from, one line.
 

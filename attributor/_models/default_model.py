@@ -207,7 +207,7 @@ def _convert(source: Path, target: Path, stages: "StageProgress") -> Path:
         stages.start("Converting the weights, once")
         model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype="float32")
         stages.start("Saving")
-        del model.config.quantization_config  # the weights are plain numbers now; save_pretrained refuses until told so
+        del model.config.quantization_config  # dequantised: save_pretrained refuses this field
         for name in ("hf_quantizer", "quantization_method"):
             model.__dict__.pop(name, None)
         model.is_quantized = False

@@ -97,7 +97,7 @@ def device_of(model: Any) -> torch.device:
     """Where the model takes its ids: on the device of its input embedding.
 
     Of an embedding that accelerate keeps elsewhere (on the disk, in CPU memory beside a GPU), only a placeholder is
-    there between two calls; its hook knows where it will be.
+    there between two calls; its hook names the device that it is moved to.
     """
     embedding = model.get_input_embeddings()
     if embedding.weight.device.type != "meta":

@@ -1,6 +1,6 @@
 """Build prompts as token ids with character spans, from documents and a question, chat messages, or text.
 
-A `Prompt` knows where each document and the question lie; a `TokenSequence` adds the answer.
+A `Prompt` has the spans of each document and of the question; a `TokenSequence` adds the answer.
 """
 
 from attributor._prompt.build import (

@@ -36,7 +36,7 @@ class Prompt:
         offsets: (k, 2) int64, the characters of `text` that each token stands for; (x, x) for a token without any.
         documents: the documents' spans in `text`, title line included, in order; may be empty.
         note: something the user should know about how the prompt was made, or None.
-        quoted: spans of `text` that somebody wrote, in which control tokens are text; the rest is the template's.
+        quoted: spans of `text` that the user wrote, in which control tokens are text; the rest is the template's.
         special: whether the tokenizer put its own start token before the text.
         question: the question's characters in `text`, where the prompt has one.
     """

@@ -23,7 +23,7 @@ def encode(
     Args:
         tokenizer: a Hugging Face tokenizer.
         text: n characters.
-        quoted: spans of `text` that somebody wrote: ``<|im_end|>`` in them is text and not a control token.
+        quoted: spans of `text` that the user wrote: ``<|im_end|>`` in them is text and not a control token.
         add_special_tokens: let the tokenizer put its start token before the text.
 
     Returns:
@@ -62,7 +62,7 @@ def _encode(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list
 
 
 def _encode_slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[list[int], list[Span]]:
-    """A tokenizer in Python knows no offsets: they come from decoding, which must give the text back."""
+    """A tokenizer in Python returns no offsets: they come from decoding, which must give the text back."""
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     decoded, spans = token_offsets(tokenizer, torch.tensor(ids, dtype=torch.int64))
     if decoded != text:

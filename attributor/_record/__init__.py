@@ -21,7 +21,7 @@ from attributor._record.inputs import (
     parse_sequences,
     resolve_prompt_lengths,
 )
-from attributor._record.layer_steps import layer_step
+from attributor._record.layer_recurrence import layer_step
 from attributor._record.offload import Offload
 from attributor._record.projection import output_norm
 from attributor._record.recorded_attention import RecordedAttention, forward, record_attention

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 
 from attributor._errors import RecordingError
-from attributor._record.attention_interface import REASON, Session, decoder_of, is_attached, open_session
+from attributor._record.attention_interface import Session, decoder_of, is_attached, not_compiled, open_session
 from attributor._record.history import GenerateCall, ReadIds
 from attributor._record.recorder import Recorder
 
@@ -81,7 +81,6 @@ class _ForwardPasses:
         inner = module.forward
         names = list(inspect.signature(inner).parameters)
 
-        @torch.compiler.disable(reason=REASON)
         def read(*args: Any, **kwargs: Any) -> Any:
             with self._session.recorder.calls.reading(module) as (recorded, outermost):
                 if not recorded or not is_attached(self._session):
@@ -99,9 +98,11 @@ class _ForwardPasses:
                     self._session.recorder.check_logits(logits[:, -1])
                 return output
 
+        uncompiled = not_compiled(read)
+
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:  # what torch.compile traces, so that it names the reason
-            return read(*args, **kwargs)
+            return uncompiled(*args, **kwargs)
 
         return forward
 

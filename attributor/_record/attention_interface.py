@@ -29,7 +29,6 @@ from attributor._record import mask as mask_module
 from attributor._record.recorder import Recorder
 
 __all__ = [
-    "REASON",
     "Session",
     "attention_modules",
     "check_decoder",
@@ -37,6 +36,7 @@ __all__ = [
     "decoder_of",
     "is_attached",
     "layer_names",
+    "not_compiled",
     "open_session",
     "use_attention_implementation",
 ]
@@ -236,10 +236,15 @@ def _make_recorded_mask(
     )
 
 
-# Not traced by torch.compile: what a recording keeps are side effects, and masks are read element by element.
-REASON = "attributor records attention, which cannot be part of a compiled graph; leave out fullgraph=True"
-AttentionInterface.register(NAME, torch.compiler.disable(_attend, reason=REASON))
-AttentionMaskInterface.register(NAME, torch.compiler.disable(_make_mask, reason=REASON))
+def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep torch.compile out: what a recording keeps are side effects, and masks are read element by element."""
+    reason = "attributor records attention, which cannot be part of a compiled graph; leave out fullgraph=True"
+    eager: Callable[..., Any] = torch.compiler.disable(function, reason=reason)  # type: ignore[no-untyped-call]
+    return eager
+
+
+AttentionInterface.register(NAME, not_compiled(_attend))
+AttentionMaskInterface.register(NAME, not_compiled(_make_mask))
 
 
 def check_decoder(model: Any) -> None:

@@ -13,7 +13,7 @@ from attributor._record.attach import attach_recorder
 from attributor._record.attention_interface import layer_names
 from attributor._record.head_weights import HeadWeights, Transform
 from attributor._record.history import History
-from attributor._record.layer_steps import attention_rows
+from attributor._record.layer_recurrence import attention_rows
 from attributor._record.recorder import Recorder
 from attributor._record.tape import Layer, Span, Tape
 

@@ -11,8 +11,8 @@ from attributor._result.view.assets import static_folder
 from attributor._result.view.encode import encode_view
 from attributor._result.view.escape import escape_invisible
 from attributor._result.view.flow_view import FlowView
-from attributor._result.view.page import render_page
 from attributor._result.view.scores import Scores
+from attributor._result.view.standalone_page import render_page
 
 __all__ = [
     "Flow",

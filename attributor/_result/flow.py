@@ -26,8 +26,8 @@ from attributor._result.flow_arrays import (
     check_offsets,
 )
 from attributor._result.flow_file import read_flow, write_flow
+from attributor._result.flow_html import build_notebook_html, build_page, write_page
 from attributor._result.grouped import Grouped, Hit, aggregate, import_extra, largest, mean_of_rows, shorten
-from attributor._result.page import build_notebook_html, build_page, write_page
 from attributor._result.plot import draw_flow
 from attributor._text import (
     Segment,

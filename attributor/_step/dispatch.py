@@ -67,10 +67,10 @@ def flow_step(
         scale: what the model multiplies q.k with, usually ``D ** -0.5``.
         kv_index: (H,) integer, the KV head of each query head; default: neighbours share, ``h // (H // G)``.
         power: the exponent of every attention weight, > 0.
-        window: how many positions, its own included, a query sees; None for all before it.
+        window: how many positions, its own included, a query attends to; None for all before it.
         softcap: the cap of the model's logits, > 0; None for no cap.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here. Only the reference
-            has a gradient, so None takes it where one is asked for (an input requires it, outside of torch.no_grad).
+            has a gradient, so None takes it where one is needed (an input requires it, outside of torch.no_grad).
             "cuda" is for GPUs of compute capability 9.0 and taken by name only: no GPU has run it so far.
 
     Returns:
@@ -78,7 +78,7 @@ def flow_step(
 
     Raises:
         InputError: shapes, dtypes or devices that do not go together.
-        ImplementationError: `impl` is unknown or not usable here, or has no gradient where one is asked for.
+        ImplementationError: `impl` is unknown or not usable here, or has no gradient where one is needed.
 
     Equivalent to::
 

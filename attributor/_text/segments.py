@@ -229,7 +229,7 @@ _SEGMENTERS: dict[str, Any] = {}
 
 def _segmenter() -> Any:
     if "en" not in _SEGMENTERS:
-        from sentencesplit import Segmenter  # here, because its tables take a while and most calls want tokens only
+        from sentencesplit import Segmenter  # here, because its tables take a while and most calls need tokens only
 
         _SEGMENTERS["en"] = Segmenter(language="en")
     return _SEGMENTERS["en"]

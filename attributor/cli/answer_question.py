@@ -7,7 +7,7 @@ import torch
 
 from attributor import _heads, _models
 from attributor._ask import MAX_NEW_TOKENS, Answer, Hints, answer_prompt
-from attributor._heads import Weights
+from attributor._heads import PRESETS, Weights
 from attributor._models import converted_folder
 from attributor._step import choose_impl
 from attributor.cli.progress import StageProgress
@@ -53,15 +53,14 @@ def describe(answered: Answer) -> str:
     """Which weights were used, in words."""
     weights = answered.weights
     heads = weights.heads.numel()
-    some = f"{weights.count} of {heads} heads"
-    presets = {
-        "mean": f"mean: every one of the {heads} heads counts the same, the plain definition",
-        "output_norm": f"output_norm: {heads} heads by the norm of their output projections",
-        "retrieval": f"retrieval: {some}, found without labels in "
-        f"{(weights.source or answered.model).rstrip('/').rpartition('/')[2]}; "
-        "--weights mean shows the plain definition",
-    }
-    text = presets.get(weights.name, f"{some}, {weights.note or 'your own weights'}")
+    preset = PRESETS.get(weights.name)
+    if preset is None:
+        text = f"{weights.count} of {heads} heads, {weights.note or 'your own weights'}"
+    else:
+        model = (weights.source or answered.model).rstrip("/").rpartition("/")[2]
+        text = f"{weights.name}: {preset.report.format(heads=heads, count=weights.count, model=model)}"
+        if preset.derived_from == "calibration":
+            text += "; --weights mean shows the plain definition"
     if answered.uses_question:
         text += f"; {weights.question:.0%} of each row begins on the question"
     return text if weights.power == 1 else f"{text}; attention to the power {weights.power:g}"

@@ -21,7 +21,7 @@ app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_ma
 
 
 class _WithMethods(TyperCommand):
-    """A command whose help ends in a panel of the methods that there are, looked up when the help is asked for."""
+    """A command whose help ends in a panel of the methods that there are, looked up when the help is printed."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print typer's panels, then ours."""
@@ -101,7 +101,7 @@ def _command(data_set: DataSet) -> Callable[..., None]:
 
 def _evaluate(dataset: str, options: dict[str, Any]) -> None:
     with report_errors(f"eval {dataset}", options["debug"]):
-        from attributor.cli.evaluate import evaluate
+        from attributor.cli.eval_run import evaluate
 
         evaluate(dataset, options)
 
@@ -123,6 +123,6 @@ def report(
 ) -> None:
     """Tables and plots of runs."""
     with report_errors("eval report", debug):
-        from attributor.cli.evaluate import report_runs
+        from attributor.cli.eval_report import report_runs
 
         report_runs(runs, out, baseline, as_json)

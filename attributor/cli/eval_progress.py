@@ -19,7 +19,7 @@ from attributor.eval.report import shorten_method_name
 __all__ = ["Display"]
 
 EVERY = 30.0  # seconds between two lines in a log
-SHOWN = 5  # failures that are told one by one
+SHOWN = 5  # failures that are printed one by one
 
 
 class Display:
@@ -71,7 +71,7 @@ class Display:
         """One more row."""
         self._running.add(record)
         self._done += 1
-        if record["status"] == "failed" and record.get("question"):  # the note on the data has told of the others
+        if record["status"] == "failed" and record.get("question"):  # the note on the data reports the others
             self._failed += 1
             if self._failed <= SHOWN:
                 more = "; further failures are only counted" if self._failed == SHOWN else ""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attributor._heads import PRESETS
 from attributor._models import DEFAULT_MODEL
 
 
@@ -117,13 +118,12 @@ DeviceMap = Annotated[str | None, option(MODEL, "Where to put it: auto, cuda, cp
 Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit on the hub.", metavar="REV")]
 TrustRemoteCode = Annotated[bool, option(MODEL, "Run Python code that comes with the model.", "--trust-remote-code")]
 
+PRESET_HELP = ", ".join(f"{name} ({preset.help})" if preset.help else name for name, preset in PRESETS.items())
 Weights = Annotated[
     str,
     option(
         FLOW,
-        "How much each head counts: mean (all the same: the plain definition), output_norm, retrieval (heads that look "
-        "facts up, from the answer and from the question; found once where none are shipped, see attributor "
-        "calibrate), or a weights file.",
+        f"How much each head counts: {PRESET_HELP}, or a weights file.",
         "--weights",
         "-w",
         metavar="NAME|FILE",

@@ -22,7 +22,7 @@ class StageProgress(StageClock):
     """The clock of a command, which also shows what is going on where stderr is a terminal."""
 
     def __init__(self, shown: bool | None = None) -> None:
-        """`shown`: None asks whether stderr is a terminal."""
+        """`shown`: None: only where stderr is a terminal."""
         super().__init__(self._update)
         self.shown = sys.stderr.isatty() if shown is None else shown
         self._bar: Progress | None = None

@@ -186,7 +186,7 @@ def _print_result(
     console: Console, prompt_input: PromptInput, answered: "Answer", output: OutputOptions, files: dict[str, str]
 ) -> None:
     from attributor.cli.answer_question import describe
-    from attributor.cli.terminal import create_heat_view
+    from attributor.cli.heat_view import create_heat_view
     from attributor.cli.terminal_text import escape
 
     flow = answered.flow

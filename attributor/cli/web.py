@@ -176,7 +176,7 @@ def _bind_and_serve(
 ) -> int:
     """Bind, make what the app needs, and serve; returns the exit status that says why it ended.
 
-    The port comes first: where it is taken, nobody waits for anything else to be imported or loaded.
+    The port comes first: where it is taken, the command ends before anything else is imported or loaded.
     """
     from attributor import web
     from attributor.web import create_app
@@ -210,7 +210,7 @@ def _bind_and_serve(
 
 
 def _exit(status: int) -> None:
-    """End the command; at once where a thread still computes, for nobody waits for its answer any more.
+    """End the command; at once where a thread still computes, since its result is not needed any more.
 
     Outside of `report_errors`: it takes typer.Exit, a RuntimeError, for memory that ran out, and imports torch to see.
     """

@@ -18,8 +18,8 @@ from attributor.methods._registry import registry
 if TYPE_CHECKING:
     from attributor._ask import force_answer as force_answer
     from attributor.methods._ablation import Ablator as Ablator
-    from attributor.methods._masks import case_seed as case_seed
-    from attributor.methods._masks import shared_masks as shared_masks
+    from attributor.methods._ablation_masks import case_seed as case_seed
+    from attributor.methods._ablation_masks import shared_masks as shared_masks
     from attributor.methods._method import Method as Method
     from attributor.methods._method import Needs as Needs
     from attributor.methods._reading import Reading as Reading

@@ -108,7 +108,7 @@ class Ablator:
             for i, (prompt, _) in enumerate(part):
                 k = len(prompt)
                 ids[i, : k + a - 1] = torch.cat([prompt, self._answer[:-1]])
-                ids[i, k + a - 1 :] = prompt[0]  # any token that the model knows
+                ids[i, k + a - 1 :] = prompt[0]  # padding; any valid token id
                 rows[i] = torch.arange(k - 1, k + a - 1)
             self._read([key for _, key in part], ids, rows)
 

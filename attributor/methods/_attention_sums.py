@@ -24,7 +24,7 @@ def require_every_head(model: Any, *, values: bool = False) -> Needs:
 def sum_attention(reading: Reading, weights: Tensor, *, question: float = 0.0, **options: Any) -> Tensor:
     """(k,) float64: sum over the answer's rows i, layers and heads of w[l, h] P[l, h, i, :]^power c[l, h, :].
 
-    One step of the kernel a layer, for the rows that are asked for alone: (a, k) numbers at a time.
+    One step of the kernel a layer, for the answer's rows alone: (a, k) numbers at a time.
 
     Args:
         reading: the recorded prompt and answer.

@@ -33,8 +33,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def token_log_probs(model: Any, ids: Tensor, rows: Tensor, answer: Tensor, **options: Any) -> Tensor:
     """(B, a) float64 on the CPU: log p of the answer's tokens after each of B prompts, from one forward pass.
 
-    The output embedding sees the hidden states at `rows` alone, so no (B, n, vocabulary) tensor is ever formed, however
-    the rows of the sequences are staggered; what a model does to its logits after that (a scale, a cap) still happens.
+    The output embedding is applied to the hidden states at `rows` alone, so no (B, n, vocabulary) tensor is formed,
+    however the rows of the sequences are staggered; what a model does to its logits after that (a scale, a cap) still
+    happens.
 
     Args:
         model: a transformers decoder-only model; gradients are kept where they are enabled.

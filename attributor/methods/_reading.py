@@ -96,7 +96,7 @@ class Reading:
     def attention(self, layer: int, heads: Tensor, positions: Tensor | None = None, **options: Any) -> Tensor:
         """(a, k) float32: what the answer's positions attended to in one layer, sum_h heads[h] P[h]^power c[h].
 
-        `heads` is (H,); `positions` (R,) asks for other rows than the answer's; options are those of
+        `heads` is (H,); `positions` (R,) selects other rows than the answer's; options are those of
         `Recording.attention`.
         """
         positions = self.positions if positions is None else positions

@@ -67,7 +67,7 @@ def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[tup
 
 
 def _area(core: Span, quoted: Sequence[Span], length: int) -> Span:
-    """The stretch of text that somebody wrote around a removed piece: white space outside of it is the template's."""
+    """The stretch of the user's text around a removed piece: white space outside of it is the template's."""
     around = [span for span in quoted or [(0, length)] if span[0] <= core[0] and core[1] <= span[1]]
     return around[0] if around else core
 

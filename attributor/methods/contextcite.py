@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError, NumericsError
-from attributor.methods._masks import case_seed, shared_masks
+from attributor.methods._ablation_masks import case_seed, shared_masks
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ def _mode_routers(mode: Mode, files: Sources, live: Any) -> list[Any]:
 
 
 def _respond_with_static_file(name: str, request: Request) -> Response:
-    """A file of the built front end. It is asked for anew each time, by its ETag, so that an upgrade shows."""
+    """A file of the built front end. Browsers revalidate it each time, by its ETag, so that an upgrade shows."""
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", name) is None:
         raise ApiError(404, "not_found", "there is nothing at this address")
     data = _read_static(name)

@@ -44,7 +44,7 @@ class CaseArrays:
 
     Attributes:
         ids: of the cases.
-        gold: of the cases: the gold pieces, which tells whether two runs ranked the same thing.
+        gold: of the cases: the gold pieces; equal ones mean that two runs ranked the same thing.
         kind, level: of the cases, "" where unknown.
         em, says, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
         methods: by name, with the main aggregation of each.
@@ -157,7 +157,7 @@ def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Case
 
 
 def own_answer_is_right(case: Mapping[str, Any]) -> float | None:
-    """Whether the model's own answer holds the expected one, as far as the record tells: else whether it is that."""
+    """Whether the model's own answer contains the expected one; where that was not recorded, whether it equals it."""
     contained = case.get("says")
     return case.get("em") if contained is None else contained
 

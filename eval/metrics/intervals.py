@@ -31,7 +31,7 @@ class Interval:
     n: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For JSON; six decimals, which is more than a bootstrap knows."""
+        """For JSON; six decimals, more than a bootstrap is precise to."""
         return {"value": _short(self.value), "low": _short(self.low), "high": _short(self.high), "n": self.n}
 
 

@@ -20,7 +20,7 @@ def spread(targets: Sequence[float], gap: float, low: float, high: float) -> lis
     if n and (n - 1) * gap > high - low:
         gap = (high - low) / max(n - 1, 1)
     order = sorted(range(n), key=lambda i: targets[i])
-    # Neighbours that would be too close become a block around the mean of what its members want.
+    # Neighbours that would be too close become a block around the mean of its members' targets.
     blocks: list[list[float]] = []  # each [sum of (target - place in the block), members]
     for i in order:
         blocks.append([targets[i], 1])

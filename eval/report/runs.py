@@ -9,6 +9,7 @@ from typing import Any
 
 from attributor._errors import FileFormatError, InputError
 from attributor.eval.metrics import are_indices
+from attributor.eval.store import CASE_PARTS, CASES, FORMAT, RUN, VERSION
 
 __all__ = ["Run", "read_run", "shorten_method_name", "shorten_path"]
 
@@ -18,7 +19,6 @@ FIELDS = (
     *("tokens", "answer_tokens", "gold", "gold_documents"),
 )
 MEASURED = ("methods", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness")
-FORMAT, VERSION = "attributor.run", 1
 PATH = re.compile(r"(?:(?<=:)|^)(?:~|\.{1,2}|[A-Za-z]:)?[\\/](?:.*[\\/])?([^\\/]+)[\\/]?$", re.DOTALL)
 
 
@@ -44,7 +44,7 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder: cases.jsonl, the parts of a shared run that nobody merged, and run.json where there is one.
+    """Read a run folder: cases.jsonl, the unmerged parts of a shared run, and run.json where there is one.
 
     A last line that was not finished is left out and noted, as is a missing run.json. Of several records of one case
     the last counts.
@@ -55,12 +55,12 @@ def read_run(folder: str | Path) -> Run:
     """
     path = Path(folder)
     if not path.is_dir():
-        inside = f"; give its folder, {path.parent}" if path.name in ("run.json", "cases.jsonl") else ""
+        inside = f"; give its folder, {path.parent}" if path.name in (RUN, CASES) else ""
         what = "is a file, not the folder of a run" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}{inside}")
     run = Run(path, path.resolve().name, {}, [])
     _read_settings(run)
-    files = [file for file in (path / "cases.jsonl", *sorted(path.glob("cases.*.jsonl"))) if file.is_file()]
+    files = [file for file in (path / CASES, *sorted(path.glob(CASE_PARTS))) if file.is_file()]
     if not files:
         raise FileFormatError(f"{path} holds no cases.jsonl: not the folder of a run, or of one that has just begun")
     cases: dict[str, dict[str, Any]] = {}
@@ -74,7 +74,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _read_settings(run: Run) -> None:
-    file = run.folder / "run.json"
+    file = run.folder / RUN
     try:
         content = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:

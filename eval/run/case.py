@@ -148,7 +148,7 @@ def release(model: Any) -> None:
 
 
 def forced_answer(question: Question, tokenizer: Any, config: Config) -> Tensor:
-    """(a,) int64: the expected answer, and the token that ends it where there is one and it is asked for."""
+    """(a,) int64: the expected answer, and the token that ends it where there is one and `config.end_token` is set."""
     answer = encode_answer(tokenizer, question.answer)
     end = getattr(tokenizer, "eos_token_id", None)
     if not config.end_token or end is None:

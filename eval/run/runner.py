@@ -30,7 +30,7 @@ from attributor.eval.run.questions import (
 )
 from attributor.eval.run.shards import Shards
 from attributor.eval.run.verifier import Verifier
-from attributor.eval.store import CASES, CaseWriter, Follower, RunFolder
+from attributor.eval.store import CASE_PARTS, CASES, CaseWriter, Follower, RunFolder
 from attributor.methods import FlowMethod
 
 __all__ = ["RunOutcome", "run_evaluation"]
@@ -161,7 +161,7 @@ def _run(
                 folder.update(
                     {"status": "running"} | ({} if setting is None else _describe_environment(setting, shards))
                 )
-            own = folder.path / (f"cases.{shards.rank}.jsonl" if shards.is_shared else CASES)
+            own = folder.path / (CASE_PARTS.replace("*", str(shards.rank)) if shards.is_shared else CASES)
             follower = Follower(folder, own)
             observer.start_cases(len(list_case_ids(data)), earlier)
 

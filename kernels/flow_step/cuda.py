@@ -10,7 +10,7 @@ __all__ = ["DTYPES", "MAX_HEAD_SIZE", "flow_step"]
 
 DTYPES = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 MAX_HEAD_SIZE = 256
-LINE = 8  # elements of 16 bits: the copies by hardware want addresses and strides at multiples of 16 bytes
+LINE = 8  # elements of 16 bits: the copies by hardware need addresses and strides at multiples of 16 bytes
 
 
 def flow_step(

@@ -29,7 +29,7 @@ def flow_step(
 ) -> Tensor:  # (O, N)
     """Blockwise over queries, any device; computes in the widest of float32 and the inputs' dtypes.
 
-    Blocks where the rows are all zero are skipped, unless a gradient with respect to the rows is asked for.
+    Blocks where the rows are all zero are skipped, unless a gradient with respect to the rows is needed.
     """
     dtype = torch.float32
     for tensor in (rows, query, row_bias):

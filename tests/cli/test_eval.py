@@ -20,7 +20,7 @@ import attributor._models.load
 from attributor._models.default_model import DEFAULT_MODEL
 from attributor.cli.commands import app
 from attributor.cli.eval_progress import EVERY, SHOWN, Display
-from attributor.cli.evaluate import build_config, default_folder
+from attributor.cli.eval_run import build_config, default_folder
 from attributor.cli.options import Dtype
 from attributor.eval.config import Config
 from attributor.eval.run import runner
@@ -110,7 +110,7 @@ def given(**changes):
         seen.update(options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attributor.cli.evaluate.evaluate", catch)
+        patch.setattr("attributor.cli.eval_run.evaluate", catch)
         assert run("hotpotqa").exit_code == 0
     return seen | changes
 
@@ -181,7 +181,7 @@ def test_the_data_sets_commands_have_the_same_options():
 def test_a_command_for_files_passes_its_options_on(examples):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attributor.cli.evaluate.evaluate", lambda *given: seen.append(given))
+        patch.setattr("attributor.cli.eval_run.evaluate", lambda *given: seen.append(given))
         assert run("musique", examples, "--limit", "3", "--answer", "generated").exit_code == 0
     ((dataset, options),) = seen
     assert (dataset, options["data"], options["limit"]) == ("musique", examples, 3)

@@ -237,7 +237,7 @@ def test_unknown_implementation(model):
 
 
 def test_only_chosen_heads_are_recorded_and_computed(model, monkeypatch):
-    import attributor._record.layer_steps as module
+    import attributor._record.layer_recurrence as module
 
     calls = []
     real = module.flow_step

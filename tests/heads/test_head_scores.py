@@ -12,8 +12,8 @@ from attributor._flow.eager import eager_attentions
 from attributor._heads.calibration import calibrate
 from attributor._heads.calibration.choose import choose_heads, rank_heads
 from attributor._heads.calibration.head_scores import score_heads
-from attributor._heads.calibration.layout import lay_out
 from attributor._heads.calibration.prompts import KINDS, make_cases
+from attributor._heads.calibration.tokenized_case import tokenize_case
 from attributor._prompt.build import build_prompt
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -128,12 +128,12 @@ def test_progress_goes_up_to_the_end_and_the_model_is_as_before(model, tokenizer
 def test_a_tokenizer_without_a_template(model):
     plain = tiny_chat.tokenizer(None)
     case = make_cases(1, documents=2)[0]
-    layout = lay_out(plain, case)
-    assert plain.decode(layout.ids).endswith(f"\nAnswer: {case.answer}<|end|>")
-    assert plain.decode(layout.ids[layout.answer + 1]) == f" {case.answer}<|end|>"
-    assert plain.decode(layout.ids[layout.question]).strip() == case.question
+    tokenized = tokenize_case(plain, case)
+    assert plain.decode(tokenized.ids).endswith(f"\nAnswer: {case.answer}<|end|>")
+    assert plain.decode(tokenized.ids[tokenized.answer + 1]) == f" {case.answer}<|end|>"
+    assert plain.decode(tokenized.ids[tokenized.question]).strip() == case.question
     sentence = case.documents[case.planted[0][0]][1][case.planted[0][1]]
-    assert plain.decode(layout.ids[layout.sentence_of == layout.planted[0]]).strip() == sentence
+    assert plain.decode(tokenized.ids[tokenized.sentence_of == tokenized.planted[0]]).strip() == sentence
     assert calibrate(model, plain, count=1).heads.any()
 
 

@@ -1,5 +1,7 @@
 """Weights: what they may be, what they mean on attention matrices, and their file."""
 
+from typing import get_args
+
 import pytest
 import torch
 from families import VOCABULARY, tiny
@@ -7,6 +9,8 @@ from safetensors.torch import save_file
 
 from attributor import FileFormatError, InputError, OutputError, Weights, flow
 from attributor._flow.eager import eager_attentions
+from attributor._heads import resolution
+from attributor._heads.presets import PRESETS, PresetName
 from attributor._heads.resolution import resolve
 from attributor._record.attention_interface import attention_modules
 from attributor._record.head_weights import HeadWeights
@@ -58,6 +62,14 @@ def test_every_option_means_what_it_says_on_attention_matrices(heads, power, val
     got = flow(model, ids, prompt_length=K, weights=Weights(heads, power=power, value_norms=value_norms, sink=sink))
     torch.testing.assert_close(got.scores.double(), expected, rtol=1e-5, atol=2e-6)
     assert (got.missing_mass is None) == (power != 1 or value_norms)
+
+
+def test_every_preset_has_a_name_for_type_checkers_and_is_resolved(monkeypatch):
+    monkeypatch.setattr(resolution, "cached_weights", lambda *_, **__: Weights(HEADS))
+    assert get_args(PresetName) == tuple(PRESETS)
+    for name, preset in PRESETS.items():
+        assert resolve(name, tiny("llama")).name == name
+        assert preset.report.format(heads=16, count=4, model="m")
 
 
 def test_resolved_weights_are_weights_too():

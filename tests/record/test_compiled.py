@@ -49,5 +49,5 @@ def test_compiled_layers_and_a_static_cache(ids):
 def test_fullgraph_is_named(ids):
     model = tiny("llama")
     whole = torch.compile(model, backend="eager", fullgraph=True)
-    with pytest.raises(RuntimeError, match="attributor records attention.*leave out fullgraph=True"), record(model):
+    with pytest.raises(RuntimeError, match=r"attributor records attention.*leave out fullgraph=True"), record(model):
         whole(ids)

@@ -15,6 +15,7 @@ from web_server import running
 
 from attributor._errors import InputError
 from attributor.eval.store import RunFolder
+from attributor.web.explore.file_kinds import ENDINGS
 from attributor.web.explore.sources import Sources
 from attributor.web.http.errors import ApiError
 from attributor.web.http.files import parse_range
@@ -28,6 +29,11 @@ ANCESTOR = [
         "verification": True,
     }
 ]
+
+
+def test_the_page_opens_files_of_the_same_endings():
+    page = Path(__file__).parents[2] / "webapp/src/open/endings.json"
+    assert json.loads(page.read_text("utf-8")) == {kind: list(endings) for kind, endings in ENDINGS.items()}
 
 
 @pytest.fixture(scope="module")

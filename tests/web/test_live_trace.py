@@ -10,8 +10,8 @@ from dense_attention import FAMILIES, K, recorded, weights_of
 from attributor import InputError, RecordingError
 from attributor._record.head_weights import HeadWeights
 from attributor.kernels.flow_step.definition import adjoint
-from attributor.web.live.paths import Network, find_best_paths
-from attributor.web.live.steps import Steps
+from attributor.web.live.layered_network import Network, find_best_paths
+from attributor.web.live.sparse_sweep import SparseSweep
 from attributor.web.live.trace import Extent, mean_start_row, trace
 
 MEAN = torch.full((4, 4), 0.25)
@@ -107,17 +107,17 @@ def test_the_mass_of_a_node_is_what_flows_through_it(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_are_those_of_the_sweep(family):
     case, weights = recorded(family), HeadWeights(weights_of(), power=1.5)
-    steps = Steps(case.recording, weights)
+    sweep = SparseSweep(case.recording, weights)
     A, w = powered(case, weights), weights.heads.double()
     positions, below = np.array([3, 40, K, K + 5]), np.array([0, 3, 7, 40, 41, K])
-    for depth, layer in enumerate(steps.layers):
+    for depth, layer in enumerate(sweep.layers):
         matrix = (torch.eye(case.length) + torch.einsum("h,hij->ij", w[layer], A[layer])) / (1 + w[layer].sum())
         matrix = matrix.numpy()
         mass, values = np.array([0.1, 0.4, 0.2, 0.3]), np.array([0.2, 1.0, 0.0, 0.5, 0.3, 0.7])
-        np.testing.assert_allclose(steps.push_down(depth, positions, mass), mass @ matrix[positions], rtol=0, atol=2e-6)
-        got = steps.pull_up(depth, positions, below, values)
+        np.testing.assert_allclose(sweep.push_down(depth, positions, mass), mass @ matrix[positions], rtol=0, atol=2e-6)
+        got = sweep.pull_up(depth, positions, below, values)
         np.testing.assert_allclose(got, matrix[np.ix_(positions, below)] @ values, rtol=0, atol=2e-6)
-        split, heads = steps.split_links(depth, positions, below)
+        split, heads = sweep.split_links(depth, positions, below)
         np.testing.assert_allclose(split.sum(0), matrix[np.ix_(positions, below)], rtol=0, atol=2e-6)
         for part, head in zip(split[1:], heads, strict=True):
             alone = w[layer, head] * A[layer, head] / (1 + w[layer].sum())

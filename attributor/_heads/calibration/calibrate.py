@@ -6,8 +6,8 @@ from typing import Any
 from attributor._errors import InputError
 from attributor._heads.calibration.choose import choose_heads
 from attributor._heads.calibration.head_scores import HeadScores, Progress, score_heads
-from attributor._heads.calibration.layout import lay_out
 from attributor._heads.calibration.prompts import MOST, STANDARD, Case, make_cases
+from attributor._heads.calibration.tokenized_case import tokenize_case
 from attributor._heads.weights import Weights
 from attributor._models import window_of
 from attributor._record import check_decoder, check_recordable
@@ -67,7 +67,7 @@ def _make_fitting_cases(model: Any, tokenizer: Any, count: int, seed: int, kinds
     longest = 0
     for documents in SIZES:
         cases = make_cases(count, seed, kinds=kinds, documents=documents)
-        longest = max(lay_out(tokenizer, case).ids.numel() for case in cases)
+        longest = max(tokenize_case(tokenizer, case).ids.numel() for case in cases)
         if limit is None or longest <= limit:
             return cases
     raise InputError(

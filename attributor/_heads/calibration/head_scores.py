@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
-from attributor._heads.calibration.layout import Layout, lay_out
 from attributor._heads.calibration.prompts import Case
 from attributor._heads.calibration.ranking import average_precision, expected_average_precision, planted_share
+from attributor._heads.calibration.tokenized_case import TokenizedCase, tokenize_case
 from attributor._models import model_facts
 from attributor._record import (
     HeadWeights,
@@ -114,37 +114,37 @@ def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
     if not cases:
         raise InputError("there are no cases to score the heads on")
     began, facts = time.perf_counter(), model_facts(model)
-    layouts = [lay_out(tokenizer, case) for case in cases]
-    for layout in layouts:
-        check_ids(layout.ids, facts)
+    tokenized_cases = [tokenize_case(tokenizer, case) for case in cases]
+    for tokenized in tokenized_cases:
+        check_ids(tokenized.ids, facts)
     L, scored = facts.layers, []
-    for done, layout in enumerate(layouts):
+    for done, tokenized in enumerate(tokenized_cases):
 
         def report(_: str, layer: int, __: int, before: int = done * L) -> None:
             if progress is not None:
-                progress("calibrate", before + layer, len(layouts) * L)
+                progress("calibrate", before + layer, len(tokenized_cases) * L)
 
-        scored.append(_score(layout, *_attention(model, layout, report)))
+        scored.append(_score(tokenized, *_attention(model, tokenized, report)))
     return HeadScores(
         kinds=tuple(case.kind for case in cases),
         **{name: torch.stack([case[name] for case in scored]) for name in _tensor_names()},
         model=facts.name,
         documents=len(cases[0].documents),
-        tokens=sum(layout.ids.numel() for layout in layouts),
+        tokens=sum(tokenized.ids.numel() for tokenized in tokenized_cases),
         seconds=time.perf_counter() - began,
     )
 
 
-def _attention(model: Any, layout: Layout, progress: Progress) -> tuple[Tensor, Tensor | None]:
+def _attention(model: Any, tokenized: TokenizedCase, progress: Progress) -> tuple[Tensor, Tensor | None]:
     """What the mean row pays to each sentence, (2, L, H, S): the answer's, the question's; the later planted one's."""
     L, H = model_facts(model).shape
-    groups = [layout.answer, layout.question]
-    if len(layout.planted) == 2:
-        groups.append((layout.sentence_of == max(layout.planted)).nonzero()[:, 0])
+    groups = [tokenized.answer, tokenized.question]
+    if len(tokenized.planted) == 2:
+        groups.append((tokenized.sentence_of == max(tokenized.planted)).nonzero()[:, 0])
     with record_attention(model, HeadWeights(torch.full((L, H), 1 / H)), progress=progress) as recording:
-        forward(model, layout.ids[:-1])
-    sums = torch.zeros(len(groups), L, H, layout.sentences + 1)  # the last column: tokens of no sentence
-    columns = layout.sentence_of[:-1].where(layout.sentence_of[:-1] >= 0, torch.tensor(layout.sentences))
+        forward(model, tokenized.ids[:-1])
+    sums = torch.zeros(len(groups), L, H, tokenized.sentences + 1)  # the last column: tokens of no sentence
+    columns = tokenized.sentence_of[:-1].where(tokenized.sentence_of[:-1] >= 0, torch.tensor(tokenized.sentences))
     for layer in range(L):
         for head in range(H):
             sums[:, layer, head].index_add_(1, columns, _rows(recording, layer, head, H, groups))
@@ -159,9 +159,9 @@ def _rows(recording: RecordedAttention, layer: int, head: int, H: int, groups: l
     return torch.stack([part.mean(0) for part in torch.split(rows, [group.numel() for group in groups])])
 
 
-def _score(layout: Layout, sums: Tensor, later: Tensor | None) -> dict[str, Tensor]:
+def _score(tokenized: TokenizedCase, sums: Tensor, later: Tensor | None) -> dict[str, Tensor]:
     """One case's entries of `HeadScores`."""
-    S, planted = layout.sentences, list(layout.planted)
+    S, planted = tokenized.sentences, list(tokenized.planted)
     is_planted = _mark(S, planted)
     mixed = torch.cat([((1 - QUESTION) * sums[0] + QUESTION * sums[1])[None], sums])
     ap, mass = average_precision(mixed, is_planted), planted_share(mixed, is_planted)

@@ -4,7 +4,7 @@ Tensors, with integers in the smallest of U8, U16 and I32 that holds them, chara
 the prompt and o rows of the answer: text U8, UTF-8; lengths (u) characters of each unit; token_counts (u), absent if
 all are 1; sentence_runs and document_runs I32 (m, 2), [[which one or -1, how many units], ...]; answer U8, UTF-8;
 answer_lengths (o) characters of each row; total F32 (u), the mean of all rows; on_answer and missing F32 (o), absent
-where they are not known; gold and gold_documents I32, absent where nobody marked any. Only in pages: rows U16 or U8
+where they are not known; gold and gold_documents I32, absent where none are marked. Only in pages: rows U16 or U8
 (o, u), ``steps * sqrt(score / largest of the row)``, steps 65535 or 255, and largest F32 (o).
 """
 

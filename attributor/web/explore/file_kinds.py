@@ -1,16 +1,22 @@
-"""Detects what a file or a folder holds: a run of `attributor eval`, a flow, or a JSON list of cases."""
+"""Detects what a file or a folder holds: a run of `attributor eval`, a flow, or a JSON list of cases.
+
+`ENDINGS` lists the endings of the files that the explorer opens.
+"""
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from attributor._errors import FileFormatError
 from attributor._io import FLOW_FILE, check_kind
-from attributor.eval.store import CASES, FORMAT, RUN, VERSION
+from attributor.eval.store import CASE_PARTS, CASES, FORMAT, RUN, VERSION
 from attributor.web.http import ApiError, RootedPath, open_file
 
-__all__ = ["OPENS", "Kind", "detect_file_kind", "detect_folder_kind", "find_case_files"]
+__all__ = ["ENDINGS", "OPENS", "Kind", "detect_file_kind", "detect_folder_kind", "find_case_files", "is_run_file"]
 
 Kind = Literal["run", "flow", "list"]
+# webapp/src/open/endings.json has the same, for files that the page opens itself; tests/web/test_explore.py compares
+ENDINGS: dict[Kind, tuple[str, ...]] = {"run": (".jsonl", ".json"), "flow": (".safetensors",), "list": (".json",)}
 LONGEST_HEADER = 16_000_000  # bytes; safetensors itself allows 100 MB, and 100,000 documents take 5
 BEGINNING = 8_000_000  # bytes of a list, for its first entry
 RUN_BYTES = 64_000_000
@@ -18,6 +24,11 @@ OPENS = (
     "the explorer opens the folder of a run (attributor eval --out), a flow (.safetensors, from flow.save or "
     "attributor flow --save), and a JSON list of cases"
 )
+
+
+def is_run_file(name: str) -> bool:
+    """Whether a file of this name belongs to a run, whose folder is then opened: run.json, cases.jsonl, or a part."""
+    return name == RUN or (name.startswith("cases") and name.endswith(Path(CASES).suffix))
 
 
 def detect_file_kind(rooted_path: RootedPath) -> tuple[Kind | None, str]:
@@ -36,7 +47,7 @@ def detect_file_kind(rooted_path: RootedPath) -> tuple[Kind | None, str]:
                 return None, "it is a web page, which any browser opens by itself"
             length = int.from_bytes(start, "little")
             size = file.seek(0, 2)
-            if rooted_path.path.suffix != ".safetensors" and length > size - 8:
+            if rooted_path.path.suffix not in ENDINGS["flow"] and length > size - 8:
                 return None, "it is of an unknown kind"
             if len(start) < 8 or length > min(LONGEST_HEADER, size - 8):
                 return None, "it is not a flow file, or only the beginning of one"
@@ -99,7 +110,7 @@ def detect_folder_kind(rooted_path: RootedPath) -> tuple[Literal["run"] | None, 
 
 
 def find_case_files(rooted_path: RootedPath) -> list[RootedPath]:
-    """The files of a run's cases: cases.jsonl, and the parts of processes whose records nobody merged yet."""
-    names = [CASES, *sorted(path.name for path in rooted_path.path.glob("cases.*.jsonl"))]
+    """The files of a run's cases: cases.jsonl, and parts of a shared run that are not merged into it yet."""
+    names = [CASES, *sorted(path.name for path in rooted_path.path.glob(CASE_PARTS))]
     files = [RootedPath.of(rooted_path.path / name, rooted_path.root) for name in names]
     return [file for file in files if file is not None and file.path.is_file()]

@@ -10,7 +10,15 @@ from typing import Any
 from attributor._errors import FileFormatError, InputError
 from attributor._result import FlowView, open_mapped
 from attributor.eval.store import FLOWS, RUN, flow_name
-from attributor.web.explore.file_kinds import OPENS, Kind, detect_file_kind, detect_folder_kind, find_case_files
+from attributor.web.explore.file_kinds import (
+    ENDINGS,
+    OPENS,
+    Kind,
+    detect_file_kind,
+    detect_folder_kind,
+    find_case_files,
+    is_run_file,
+)
 from attributor.web.http import ApiError, RootedPath, open_file
 
 __all__ = ["Source", "Sources"]
@@ -42,10 +50,10 @@ class Source:
 
 
 class Sources:
-    """What `attributor explore` was given, and the ids under which a page may ask for it.
+    """What `attributor explore` was given, and the ids by which the page requests it.
 
     Args:
-        path: a file or a folder; None: nothing, the page asks for a file of the browser's own.
+        path: a file or a folder; None: nothing, the user chooses a file in the page.
 
     Raises:
         InputError: there is nothing there, or nothing in it that can be shown; the message says what was found.
@@ -116,7 +124,7 @@ class Sources:
             return self._assign_id("flow", flow)
 
     def flow(self, name: str) -> FlowView:
-        """The flow of an id, read once and kept while few others are asked for.
+        """The flow of an id, read once and kept until `MAX_OPEN_FLOWS` others were read.
 
         Raises:
             ApiError: 404, no such id, or its file is gone.
@@ -154,7 +162,7 @@ class Sources:
         return known
 
     def _scan_file(self, path: Path, left_out: list[str]) -> list[Source]:
-        if path.name == RUN or (path.name.startswith("cases") and path.suffix == ".jsonl"):
+        if is_run_file(path.name):
             return self._scan_folder(path.parent, left_out)
         rooted_path = RootedPath(path.parent, (path.name,))
         source = self._describe_file(rooted_path, path.name, left_out)
@@ -179,7 +187,7 @@ class Sources:
             elif path.is_dir():
                 source = _describe_run(rooted_path, path.name, left_out)
                 sources += [] if source is None else [source]
-            elif path.suffix in (".safetensors", ".json"):
+            elif path.suffix in (*ENDINGS["flow"], *ENDINGS["list"]):
                 source = self._describe_file(rooted_path, path.name, left_out)
                 sources += [] if source is None else [source]
         return sources

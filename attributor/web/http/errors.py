@@ -1,6 +1,6 @@
 """Every failure as one JSON shape with its true status: {"error": {"code": ..., "message": ...}}.
 
-A message is a sentence for the user. A failure that nobody foresaw says only where the log tells more: tracebacks name
+A message is a sentence for the user. The message of an unexpected failure only refers to the log: tracebacks name
 files of this machine, and an exception's own words may hold pieces of a prompt.
 """
 
@@ -96,15 +96,15 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
 
 
 def classify_error(error: BaseException) -> tuple[int, str] | None:
-    """The status and the code of an error that is meant for the user; None for one that nobody foresaw."""
+    """The status and the code of an error that is meant for the user; None for an unexpected one."""
     return next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), None)
 
 
 def log_failure(error: BaseException, what: str) -> str:
-    """Write a failure that nobody foresaw to the log; returns the id under which it stands there.
+    """Write an unexpected failure to the log; returns the id under which it stands there.
 
-    The log names the exception and where it came from. Its words, which may quote a prompt, are kept to those who
-    asked for them (--debug).
+    The log names the exception and where it came from. Its words, which may quote a prompt, are logged only with
+    --debug.
     """
     name = secrets.token_hex(4)
     if LOG.isEnabledFor(logging.DEBUG):
@@ -125,7 +125,7 @@ def _format_without_messages(error: BaseException) -> Iterator[str]:
 
 
 def internal_error_response(error: BaseException, what: str) -> Response:
-    """The answer to a failure that nobody foresaw, which goes to the log."""
+    """The answer to an unexpected failure, which is also logged."""
     name = log_failure(error, what)
     message = f"something went wrong that should not have: the terminal of this server says more, under {name}"
     return error_response(500, "internal_error", message)

@@ -98,7 +98,7 @@ def _file_gone(rooted_path: RootedPath) -> ApiError:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The bytes [start, stop) that a Range header asks for; None: the whole file.
+    """The bytes [start, stop) of a Range header; None: the whole file.
 
     Raises:
         ApiError: 416 for what is not one range of bytes that the file has.
@@ -165,7 +165,7 @@ class FileRangeResponse(Response):
             )
             await run_in_threadpool(file.seek, start)
             left = stop - start
-            gone = asyncio.ensure_future(_disconnected(receive))  # what is sent to nobody is no error
+            gone = asyncio.ensure_future(_disconnected(receive))  # sending to a closed connection is no error
             try:
                 while left:
                     data = await run_in_threadpool(file.read, min(CHUNK, left))

@@ -101,7 +101,7 @@ class _GuardedResponse:
             self._finished = True
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Answer with an error; the connection closes, for there may be a body that nobody reads."""
+        """Answer with an error; the connection closes, since an unread body may follow."""
         headers = {"Connection": "close"}
         if refusal.status == 405:
             headers["Allow"] = "GET, HEAD, POST, DELETE"
@@ -163,7 +163,7 @@ async def _read_body(receive: Receive, access: Access) -> bytes | Refusal | None
 
 
 async def _drain_body(receive: Receive, most: int) -> None:
-    """Read on for a while and throw it away: a client that still sends sees a broken connection and no answer."""
+    """Read and discard it for a while: else a client that still sends gets a broken connection and no answer."""
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_discard(receive, most), 2)
 

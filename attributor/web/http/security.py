@@ -3,7 +3,7 @@
 The server listens on this machine, and so do all pages that a browser here has open. Against them stand:
 
 - Host and port must be ours, so a foreign name that is pointed at 127.0.0.1 (DNS rebinding) reaches nothing;
-- Origin and Sec-Fetch-Site must say that our own page asks; there are no CORS headers, so nobody else may read;
+- Origin and Sec-Fetch-Site must name our own page; there are no CORS headers, so no other page may read an answer;
 - what changes something needs JSON, which a form cannot send, and a token that only our own page can read;
 - on another address than loopback everything needs an access token, which the printed address carries.
 
@@ -188,7 +188,7 @@ class Access:
         return self.too_large() if int(length) > self.body_limit else None
 
     def too_large(self) -> Refusal:
-        """What a body past the limit is told."""
+        """The refusal of a body past the limit."""
         return Refusal(413, "too_large", f"a request may hold {self.body_limit / 1e6:,.3g} MB; this one holds more")
 
 
@@ -223,5 +223,5 @@ def _equal_in_constant_time(received: str, expected: str) -> bool:
 
 
 def build_security_headers(more: Iterable[tuple[str, str]] = ()) -> list[tuple[bytes, bytes]]:
-    """The headers of every answer, and `more`, as ASGI wants them."""
+    """The headers of every answer, and `more`, in the form of ASGI."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (*HEADERS.items(), *more)]

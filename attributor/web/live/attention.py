@@ -17,7 +17,7 @@ from attributor._record import RecordedAttention, Tape
 
 __all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "RecordingReader", "choose_rows", "no_check"]
 
-HIDDEN = -1e30  # ln P where a query sees nothing: its exponential is 0, and 0 times it is 0, as with -inf it is not
+HIDDEN = -1e30  # ln P of a key not attended to: its exponential is 0, and 0 times it is 0, as with -inf it is not
 MOST_ROWS = 64
 Check = Callable[[], None]  # called between two pieces of work; raises where they are not wanted any more
 ELEMENTS = 1 << 20  # of a block, for all heads of a KV head: 4 MB; in smaller ones threads mostly wait for each other
@@ -50,7 +50,7 @@ class Queries:
         positions: (R,) int64, ascending, of the real sequence.
         query: (H, R, D) in the dtype to compute in, times `scale`.
         lse: (H, R) the same dtype.
-        first: (R,) int64, the first position that each sees.
+        first: (R,) int64, the first position that each attends to.
         key: (G, N, D) as recorded.
         kv: H numbers, which of the G KV heads each head reads.
         softcap: of the logits, or None.
@@ -67,7 +67,7 @@ class Queries:
 
     @property
     def seen(self) -> tuple[int, int]:
-        """The keys [low, high) outside of which no query sees anything."""
+        """The keys [low, high) outside of which no query attends to anything."""
         return int(self.first.min()), int(self.positions[-1]) + 1
 
     def groups(self) -> Iterator[list[int]]:
@@ -164,7 +164,7 @@ class RecordingReader:
         )
 
     def first(self, layer: int, start: int, stop: int) -> Tensor:
-        """(stop - start,) int64 on the CPU, the first position that each of these queries sees.
+        """(stop - start,) int64 on the CPU, the first position that each of these queries attends to.
 
         Raises:
             RecordingError: the layer was not recorded.

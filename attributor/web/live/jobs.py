@@ -28,7 +28,7 @@ LABELS = {
 
 
 class Cancelled(BaseException):
-    """Somebody cancelled the job that this thread works on.
+    """The job that this thread works on was cancelled.
 
     Not an Exception: libraries catch those and go on, or turn them into errors of their own.
     """
@@ -115,7 +115,7 @@ class Job:
             self.state = "running"
         try:
             commit = work(self)
-            with self._lock:  # either it counts and is told, or it was cancelled and does not count
+            with self._lock:  # either its result counts and `done` is sent, or it was cancelled and does not count
                 self.check()
                 self._end("done", commit())
         except Cancelled:
@@ -169,7 +169,7 @@ class Job:
         for loop, ready in list(self._listeners):
             try:
                 loop.call_soon_threadsafe(ready.set)
-            except RuntimeError:  # that loop is closed: nobody listens there any more
+            except RuntimeError:  # that loop is closed: its listener is gone
                 self._listeners.discard((loop, ready))
 
 
@@ -286,7 +286,7 @@ class Jobs:
 
 
 def describe_failure(error: BaseException, what: str) -> dict[str, str]:
-    """The `failed` event of an error: its own sentence where it has one, else where the log tells more."""
+    """The `failed` event of an error: its own sentence where it has one, else a reference to the log."""
     if isinstance(error, ApiError):
         return {"code": error.code, "message": error.message}
     if _flow.is_out_of_memory(error) and not is_own_error(error):

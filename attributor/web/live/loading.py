@@ -25,7 +25,7 @@ SMALL = (".json", ".model", ".txt", ".jinja", ".tiktoken")  # configuration and 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as it was asked for, every field checked.
+    """The model that was requested, every field checked.
 
     Attributes:
         id: hub id, or the folder or GGUF file that the server was started with.
@@ -49,9 +49,9 @@ def load(spec: ModelSpec, job: Job, held: int, unload: Callable[[], None]) -> tu
 
     Args:
         spec: which.
-        job: is told the stages find, download, read and check.
+        job: reports the stages find, download, read and check.
         held: bytes of the model before.
-        unload: lets go of that model; called once it is known that the new one can be had.
+        unload: drops that model; called once it is known that the new one can be loaded.
 
     Raises:
         AttributorError: why it cannot be loaded.
@@ -132,7 +132,7 @@ def check_safetensors(name: str, files: Iterable[str]) -> None:
 
 
 def _check_family(folder: Path, spec: ModelSpec) -> None:
-    """Refuse what the configuration alone tells, before weights are fetched and read.
+    """Refuse what can be judged from the configuration alone, before weights are fetched and read.
 
     Raises:
         UnsupportedModelError: a family that cannot be recorded.
@@ -235,7 +235,7 @@ def _fetch(spec: ModelSpec, name: str, job: Job, done: int, total: int) -> None:
 
 @contextlib.contextmanager
 def _report_reading(job: Job) -> Iterator[None]:
-    """Have transformers' own bars tell the job how many weights were read, where this version lets them be replaced."""
+    """Report to the job how many weights were read, through transformers' own bars where they can be replaced."""
     chatter: Any = importlib.import_module("transformers.utils.logging")
     replace = getattr(chatter, "set_tqdm_hook", None)
     if replace is None:

@@ -42,7 +42,7 @@ def available(device: str = "cpu") -> int | None:
 
 
 def budget() -> int:
-    """Bytes that recordings and flows may take where nobody says: a quarter of the memory, at most 4 GiB."""
+    """Bytes that recordings and flows may take by default: a quarter of the memory, at most 4 GiB."""
     everything = total()
     return BUDGET_MOST if everything is None else int(min(everything * BUDGET_SHARE, BUDGET_MOST))
 
@@ -118,7 +118,7 @@ def _header(path: Path) -> Iterable[tuple[str, list[int]]]:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """Main memory: all, and what is available to a program that asks for more; a container's limit counts."""
+    """Main memory: all, and what can still be allocated; a container's limit counts."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())
         everything, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))

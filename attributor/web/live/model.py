@@ -7,16 +7,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from attributor import _models
+from attributor._heads import PresetName
 from attributor.web.http import ApiError
 from attributor.web.live import loading, memory
 from attributor.web.live.jobs import Job, describe_failure
 from attributor.web.live.loading import ModelSpec
-from attributor.web.live.presets import NAMES, Presets
+from attributor.web.live.resolved_presets import ResolvedPresets
 from attributor.web.live.schema import Dtype, LoadRequest, Memory, ModelState
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     spec: ModelSpec
-    presets: Presets
+    presets: ResolvedPresets
     window: int | None
     max_tokens: int
     parameters: int
@@ -58,7 +59,7 @@ class LoadedModel:
     @classmethod
     def of(cls, model: Any, tokenizer: Any, spec: ModelSpec) -> "LoadedModel":
         """What there is to know of a model that was just read."""
-        presets = Presets(model, tokenizer)
+        presets = ResolvedPresets(model, tokenizer)
         window = presets.facts.window
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
         return cls(
@@ -135,7 +136,7 @@ class Models:
             window=ready.window if ready else None,
             max_tokens=ready.max_tokens if ready else shown.max_tokens if shown else self._settings.max_tokens,
             parameters=ready.parameters if ready else None,
-            weights=list(NAMES),
+            weights=list(get_args(PresetName)),
             default_model=self._settings.model or _models.DEFAULT_MODEL,
             dtypes=list(DTYPES),
             device_maps=device_maps(),
@@ -209,7 +210,7 @@ def device_maps() -> list[str]:
 
 
 def check_request(request: LoadRequest, settings: "ServerSettings") -> ModelSpec:
-    """What somebody asked for over HTTP, checked before anything is looked up.
+    """The model that an HTTP request names, checked before anything is looked up.
 
     Raises:
         ApiError: 400, an id, revision or device_map that is refused.

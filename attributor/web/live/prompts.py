@@ -36,7 +36,7 @@ def make_prompt(tokenizer: Any, request: CountRequest) -> Prompt:
 
 
 class TokenCounter:
-    """Counts tokens while somebody types; remembers the last prompt, for who types an answer to a long one."""
+    """Counts tokens while the user types; remembers the last prompt's count, for answers typed to a long prompt."""
 
     def __init__(self) -> None:
         self._last: tuple[Any, CountRequest, int] | None = None

@@ -15,7 +15,7 @@ from attributor._prompt import TokenSequence
 from attributor._record import HeadWeights
 from attributor._result import Flow, FlowView
 from attributor.web.http import ApiError
-from attributor.web.live.presets import Presets
+from attributor.web.live.resolved_presets import ResolvedPresets
 
 __all__ = ["MAX_RUNS", "LiveRun", "RecordedRun", "RecordingGone", "RunStore", "SharedRecording", "format_bytes"]
 
@@ -76,7 +76,7 @@ class LiveRun:
         model: its hub id or folder.
         presets: the weights that can be had by name.
         weights: those of this run.
-        weights_name: "mean", "output_norm", "retrieval", or "heads" where some were chosen by hand.
+        weights_name: the preset, or "heads" where some were chosen by hand.
         heads: the heads chosen by hand, (layer, head) each; None otherwise.
         question: (Q,) int64, the question's tokens in the prompt, where there is one.
         question_text: the question as text, where there is one.
@@ -91,7 +91,7 @@ class LiveRun:
     title: str
     model: str
     flow: Flow
-    presets: Presets
+    presets: ResolvedPresets
     weights: HeadWeights
     weights_name: str
     heads: tuple[tuple[int, int], ...] | None = None

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from attributor._heads import PRESETS, PresetName
+
 __all__ = [
     "CountRequest",
     "Counted",
@@ -19,17 +21,16 @@ __all__ = [
     "RunRequest",
     "Runs",
     "WeighRequest",
-    "WeightsName",
 ]
 
-WeightsName = Literal["mean", "output_norm", "retrieval"]
+PRESET_NAMES = ", ".join(f'"{name}"' for name in PRESETS)
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Index = Annotated[int, Field(ge=0, le=1 << 20)]
 Head = tuple[Index, Index]
 
 
 class _Body(BaseModel):
-    """What is sent to us; a field that nobody knows is a mistake worth telling."""
+    """The body of a request; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,14 +76,14 @@ class RunRequest(CountRequest):
     """`messages`, or `question` with `documents`; a given `answer` is attributed, else the model writes one."""
 
     max_new_tokens: int = Field(64, ge=1, le=1 << 20)
-    weights: WeightsName = "mean"
+    weights: PresetName = "mean"
     model: str | None = Field(None, max_length=1000, description="refuse to run with another one, loaded meanwhile")
 
 
 class WeighRequest(_Body):
     """Other weights for the same recording: a name, or (layer, head) pairs that count alone."""
 
-    weights: WeightsName | None = None
+    weights: PresetName | None = None
     heads: list[Head] | None = Field(None, min_length=1, max_length=100_000)
 
 
@@ -124,7 +125,7 @@ class ModelState(BaseModel):
     window: int | None
     max_tokens: int | None
     parameters: int | None
-    weights: list[WeightsName]
+    weights: list[PresetName]
     default_model: str
     dtypes: list[Dtype]
     device_maps: list[str]
@@ -140,7 +141,7 @@ class RunInfo(BaseModel):
     flow: str
     title: str
     model: str
-    weights: str = Field(description='"mean", "output_norm", "retrieval", or "heads" where some were chosen by hand')
+    weights: str = Field(description=f'{PRESET_NAMES}, or "heads" where some were chosen by hand')
     prompt_tokens: int
     answer_tokens: int
     created: float = Field(description="seconds since 1970")

@@ -123,12 +123,12 @@ def compute_tile(
     bottom, right = min(top + span, N), min(left + span, N)
     largest = torch.zeros(SIZE, SIZE)
     sums = torch.zeros(SIZE, SIZE, dtype=torch.float64)
-    # a query of the sequence's end tells the head size before anything is gathered
+    # one query gives the head size before anything is gathered
     D = reader.queries(layer, [bottom - 1], [head]).query.shape[-1]
     pairs = _count_pairs(reader.first(layer, top, bottom).numpy(), top, left, right)
     every = _choose_every(level, pairs * (D + EXPONENTIAL), work)
     for begin in range(top, bottom, ROWS * every):
-        # of each run of `every` queries its last one, which sees most; at the end of the sequence the last there is
+        # of each run of `every` queries the last, which attends to most; at the sequence's end the last there is
         end = min(begin + ROWS * every, bottom)
         positions = torch.arange(begin + every - 1, end + every - 1, every).clamp(max=bottom - 1)
         queries = reader.queries(layer, positions, [head])

@@ -25,8 +25,8 @@ from attributor._errors import InputError
 from attributor._flow import Recording
 from attributor._record import HeadWeights
 from attributor.web.live.attention import Check, no_check
-from attributor.web.live.paths import Network, WeightedPath, find_best_paths
-from attributor.web.live.steps import Steps
+from attributor.web.live.layered_network import Network, WeightedPath, find_best_paths
+from attributor.web.live.sparse_sweep import SparseSweep
 
 __all__ = ["Edge", "Extent", "Node", "PathTrace", "mean_start_row", "trace"]
 
@@ -126,9 +126,9 @@ def trace(
     Args:
         recording: with N positions.
         rows: (N,) or shorter, where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
-        target: ascending positions whose input is asked for.
+        target: ascending positions at which the paths end.
         weights: the run's.
-        exact: the mass of all paths, which the run's flow knows: its scores on the target.
+        exact: the mass of all paths: the scores of the run's flow on the target.
         extent: how much is drawn; None: the defaults.
         check: called between layers and blocks; what it raises ends the work.
 
@@ -137,8 +137,8 @@ def trace(
         RecordingError: a head that the weights need was not recorded.
     """
     extent = extent or Extent()
-    steps = Steps(recording, weights, check=check)
-    N = steps.length
+    sweep = SparseSweep(recording, weights, check=check)
+    N = sweep.length
     if rows.ndim != 1 or rows.shape[0] > N or not (rows >= 0).all() or not rows.any():
         raise InputError(f"rows must be ({N},) numbers >= 0, not all 0, or fewer")
     rows = np.pad(rows, (0, N - len(rows)))
@@ -146,42 +146,42 @@ def trace(
         raise InputError(f"target must be ascending positions within 0 to {N - 1}")
     wide = extent.wide
     if wide is None:
-        heads = sum(len(chosen) for chosen in steps.heads)
+        heads = sum(len(chosen) for chosen in sweep.heads)
         wide = int(np.clip(WORK / (heads * N), LEAST, MOST))
-    candidates = _search_down(steps, rows, target, min(max(wide, extent.nodes), N))
-    reach = _search_up(steps, candidates, target)
-    network = _choose_drawn(steps, rows, candidates, reach, exact, extent)
-    return _describe(steps, network, exact)
+    candidates = _search_down(sweep, rows, target, min(max(wide, extent.nodes), N))
+    reach = _search_up(sweep, candidates, target)
+    network = _choose_drawn(sweep, rows, candidates, reach, exact, extent)
+    return _describe(sweep, network, exact)
 
 
-def _search_down(steps: Steps, rows: Floats, target: Ints, wide: int) -> list[Ints]:
+def _search_down(sweep: SparseSweep, rows: Floats, target: Ints, wide: int) -> list[Ints]:
     """The positions of each level that most mass reaches, and the target's own: it stays there on the residual."""
-    is_target = np.zeros(steps.length, dtype=bool)
+    is_target = np.zeros(sweep.length, dtype=bool)
     is_target[target] = True
     candidates = []
     mass = rows
-    for depth in range(steps.depth + 1):
+    for depth in range(sweep.depth + 1):
         most = target[_largest(mass[target], wide // 2)] if depth else target[:0]
-        others = np.flatnonzero((mass > 0) & ~np.isin(np.arange(steps.length), most))
-        if depth == steps.depth:
+        others = np.flatnonzero((mass > 0) & ~np.isin(np.arange(sweep.length), most))
+        if depth == sweep.depth:
             others = others[is_target[others]]
         most = np.sort(np.concatenate([most, others[_largest(mass[others], wide - len(most))]]))
         candidates.append(most)
-        if depth < steps.depth:
-            mass = steps.push_down(depth, most, mass[most])
+        if depth < sweep.depth:
+            mass = sweep.push_down(depth, most, mass[most])
     return candidates
 
 
-def _search_up(steps: Steps, candidates: list[Ints], target: Ints) -> list[Floats]:
+def _search_up(sweep: SparseSweep, candidates: list[Ints], target: Ints) -> list[Floats]:
     """How much of what is at each candidate reaches the target through candidates: a lower bound."""
     reach = [np.isin(candidates[-1], target).astype(np.float64)]
-    for depth in reversed(range(steps.depth)):
-        reach.append(steps.pull_up(depth, candidates[depth], candidates[depth + 1], reach[-1]))
+    for depth in reversed(range(sweep.depth)):
+        reach.append(sweep.pull_up(depth, candidates[depth], candidates[depth + 1], reach[-1]))
     return reach[::-1]
 
 
 def _choose_drawn(
-    steps: Steps,
+    sweep: SparseSweep,
     rows: Floats,
     candidates: list[Ints],
     reach: list[Floats],
@@ -196,31 +196,31 @@ def _choose_drawn(
     positions: list[Ints] = []
     masses: list[Floats] = []
     links: list[Floats] = []
-    for depth in range(steps.depth + 1):
+    for depth in range(sweep.depth + 1):
         value = mass * reach[depth]
         order = _largest(value, extent.nodes)
         order = order[value[order] > 0]
         if extent.keep < 1:
-            share = extent.keep ** ((depth + 1) / (steps.depth + 1))
+            share = extent.keep ** ((depth + 1) / (sweep.depth + 1))
             order = order[: 1 + int(np.searchsorted(np.cumsum(value[order]), share * exact))]
         picked = np.sort(order)
         positions.append(here[picked])
         masses.append(mass[picked])
-        if depth == steps.depth or not picked.size:
+        if depth == sweep.depth or not picked.size:
             break
         here = candidates[depth + 1]
-        links.append(steps.link_levels(depth, positions[-1], here))
+        links.append(sweep.link_levels(depth, positions[-1], here))
         mass = masses[-1] @ links[-1]
     for depth, link in enumerate(links):  # all candidates so far; only the drawn ones stay
         links[depth] = link[:, np.isin(candidates[depth + 1], positions[depth + 1])]
     return Network(positions, masses[0], links).prune((1 - extent.keep) * UNDRAWN, extent.edges)
 
 
-def _describe(steps: Steps, network: Network, exact: float) -> PathTrace:
+def _describe(sweep: SparseSweep, network: Network, exact: float) -> PathTrace:
     """Nodes and edges with what the drawn paths carry, and the heaviest of them."""
     total = network.total
     if not total:
-        return PathTrace(steps.levels, ((),) * len(steps.levels), (), exact, 0.0, ())
+        return PathTrace(sweep.levels, ((),) * len(sweep.levels), (), exact, 0.0, ())
     through = network.mass_through_nodes()
     first = np.cumsum([0, *(len(positions) for positions in network.positions)])
     levels = tuple(
@@ -229,7 +229,7 @@ def _describe(steps: Steps, network: Network, exact: float) -> PathTrace:
     )
     edges = []
     for depth, carried in enumerate(network.mass_through_links()):
-        links, heads = steps.split_links(depth, network.positions[depth], network.positions[depth + 1])  # (1 + H, i, j)
+        links, heads = sweep.split_links(depth, network.positions[depth], network.positions[depth + 1])  # (1 + H, i, j)
         total_step = links.sum(0)
         for i, j in zip(*np.nonzero(carried), strict=True):
             shares = links[:, i, j] / total_step[i, j]
@@ -244,7 +244,7 @@ def _describe(steps: Steps, network: Network, exact: float) -> PathTrace:
                 edges.append(Edge(*ends, mass * attended, parts))
     edges.sort(key=lambda edge: -edge.mass)
     return PathTrace(
-        layers=steps.levels,
+        layers=sweep.levels,
         levels=levels,
         edges=tuple(edges),
         exact=exact,

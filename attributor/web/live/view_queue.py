@@ -20,17 +20,17 @@ T = TypeVar("T")
 
 
 class _ClientLeftError(Exception):
-    """The browser no longer waits for this."""
+    """The browser closed the connection."""
 
 
 async def run_in_turn(lock: threading.Lock, request: Request, work: Callable[[Check], T]) -> T:
-    """Run `work` in a thread, alone, and end it when nobody waits for it any more.
+    """Run `work` in a thread, alone, and end it when the client disconnects.
 
-    It is waited for out here: requests that wait in threads would leave none to those that could be answered.
+    Waiting happens on the event loop: requests waiting in threads would leave none to those that could be answered.
 
     Raises:
-        ApiError: arguments that the computation refuses (422); memory that ran out (507); nobody waits (499, which
-            nobody sees).
+        ApiError: arguments that the computation refuses (422); memory that ran out (507); a client that
+            disconnected (499, which is not delivered).
     """
     cancelled = threading.Event()
 

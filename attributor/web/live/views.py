@@ -1,7 +1,7 @@
 """The routes of views into the network: the head map, one layer, the strongest paths, tiles of a matrix.
 
-Each picture is computed when it is asked for, from the recording of its run and for the asked rows alone: one at a
-time, in a thread, and not any further once the browser has gone on to another.
+Each picture is computed at its request, from the recording of its run and for the requested rows alone: one at a
+time, in a thread, and cancelled once the client disconnects.
 """
 
 from collections.abc import Callable

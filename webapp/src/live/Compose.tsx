@@ -4,18 +4,13 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 
 import { count as number, plural } from "../ui/format";
-import { type Draft, EMPTY, EXAMPLE, isBlank, missing, tooLong, WEIGHTS } from "./draft";
+import { type Draft, EMPTY, EXAMPLE, isBlank, missing, tooLong } from "./draft";
 import { Documents } from "./Documents";
 import { Messages } from "./Messages";
 import { Progress } from "./Progress";
 import { count, draft, edit, failure, job, ready, run } from "./state";
 import type { WeightsName } from "./types";
-
-const MEANING: Record<WeightsName, string> = {
-  retrieval: "retrieval heads (look facts up)",
-  mean: "all heads alike (the definition)",
-  output_norm: "heads by their output's norm",
-};
+import { WEIGHTS, WEIGHTS_NAMES } from "./weights";
 
 /** The prompt panel; `opened` gets the id of the run that was made. */
 export function Compose({ opened }: { opened: (id: string) => void }): JSX.Element {
@@ -61,9 +56,9 @@ export function Compose({ opened }: { opened: (id: string) => void }): JSX.Eleme
         <label>
           Heads to follow
           <select value={now.weights} onChange={(event) => edit({ weights: event.currentTarget.value as WeightsName })}>
-            {WEIGHTS.map((name) => (
+            {WEIGHTS_NAMES.map((name) => (
               <option key={name} value={name}>
-                {MEANING[name]}
+                {WEIGHTS[name].choice}
               </option>
             ))}
           </select>

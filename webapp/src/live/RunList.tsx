@@ -5,8 +5,7 @@ import { useRef } from "preact/hooks";
 
 import { bytes, clock, count, plural } from "../ui/format";
 import { failure, remove, runs } from "./state";
-
-const WEIGHTS_SHORT: Record<string, string> = { mean: "all heads", output_norm: "heads by norm", retrieval: "retrieval heads" };
+import { isWeightsName, WEIGHTS } from "./weights";
 
 /** A list to open runs from; `shown` is the one that is open. */
 export function RunList({ shown, open }: { shown: string | null; open: (id: string) => void }): JSX.Element | null {
@@ -30,7 +29,7 @@ export function RunList({ shown, open }: { shown: string | null; open: (id: stri
               <b>{one.title || "(empty answer)"}</b>
               <span class="live-soft">
                 {count(one.prompt_tokens)} → {count(one.answer_tokens)} tokens ·{" "}
-                {one.heads ? `${plural(one.heads.length, "head")} chosen` : WEIGHTS_SHORT[one.weights] ?? one.weights} · {clock(one.created)}
+                {one.heads ? `${plural(one.heads.length, "head")} chosen` : isWeightsName(one.weights) ? WEIGHTS[one.weights].short : one.weights} · {clock(one.created)}
                 {!one.recorded && " · layers no longer kept"}
               </span>
             </button>

@@ -1,6 +1,7 @@
 /** The prompt that is being written: plain data and pure functions, kept for the tab only. */
 
 import type { Count, Document, Message, Role, RunRequest, WeightsName } from "./types";
+import { isWeightsName } from "./weights";
 
 export interface Draft {
   mode: "documents" | "chat";
@@ -49,9 +50,6 @@ export const EXAMPLE: Draft = {
   question: "How many steps does the lighthouse have?",
 };
 
-/** What the flow can follow, the most telling first. */
-export const WEIGHTS: readonly WeightsName[] = ["retrieval", "mean", "output_norm"];
-
 const KEY = "attributor.draft";
 
 /** The draft that this tab had before it was loaded anew. */
@@ -89,7 +87,7 @@ function isDraft(found: unknown): found is Draft {
     typeof draft.question === "string" &&
     (draft.answer === null || typeof draft.answer === "string") &&
     typeof draft.maxNewTokens === "number" &&
-    WEIGHTS.some((name) => name === draft.weights)
+    isWeightsName(draft.weights)
   );
 }
 

@@ -2,7 +2,7 @@
 import { UserError } from "./types";
 
 // Controls, and the characters that reorder or hide what is read; joiners stay, because scripts and emoji need them.
-// The same list as attributor/_result/page.py.
+// The same list as attributor/_result/view/escape.py.
 const HIDDEN_BMP =
   "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb";
 const HIDDEN = new RegExp(`[${HIDDEN_BMP}\\u{e0000}-\\u{e007f}]`, "gu");

@@ -8,7 +8,7 @@ import { visible } from "../model/text";
 import { bytes, plural } from "../ui/format";
 import { report } from "../ui/messages";
 import type { Picked } from "./files";
-import { ofDrop, ofInput } from "./files";
+import { ALL_ENDINGS, ofDrop, ofInput } from "./files";
 import { group } from "./group";
 import { add, ofLocal, routeOf, sources, sourcesNote } from "./sources";
 import type { Source } from "./sources";
@@ -86,7 +86,7 @@ export function OpenPage(): JSX.Element {
         <div class="open-row">
           <label class="button">
             Choose files
-            <input id="open-files" class="visually-hidden" type="file" multiple accept=".jsonl,.json,.safetensors" onChange={(event) => pick(event.currentTarget.files)} />
+            <input id="open-files" class="visually-hidden" type="file" multiple accept={ALL_ENDINGS.join(",")} onChange={(event) => pick(event.currentTarget.files)} />
           </label>
           <label class="button">
             Choose a folder

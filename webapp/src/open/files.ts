@@ -1,5 +1,7 @@
 /** Local files, from a picker or dropped, with the folders that they lie in. */
 
+import endings from "./endings.json";
+
 /** A file and its path, "/" between folders; just its name where no folder was given. */
 export interface Picked {
   path: string;
@@ -8,8 +10,10 @@ export interface Picked {
 
 const MOST = 20_000; // files; a folder that was dropped by mistake ends here
 const DEEPEST = 5;
-/** What is looked at in folders; everything else there is nobody's mistake. */
-const INTERESTING = /\.(jsonl?|safetensors)$/i;
+/** The endings of the files that can be opened, by kind; a test compares them with attributor/web/explore/file_kinds.py. */
+export const ENDINGS: Record<"run" | "flow" | "list", readonly string[]> = endings;
+/** All of them, each once. Files of other endings in folders are skipped without a message. */
+export const ALL_ENDINGS: readonly string[] = [...new Set(Object.values(ENDINGS).flat())];
 
 /** What a file input holds. */
 export function ofInput(files: FileList | null): Picked[] {
@@ -50,8 +54,8 @@ function fileOf(entry: FileSystemFileEntry): Promise<File> {
   return new Promise((resolve, reject) => entry.file(resolve, reject));
 }
 
-/** Hidden files are nobody's, among them those that file managers leave. */
+/** Whether a file in a folder is looked at; hidden ones, such as those that file managers leave, are not. */
 function wanted(path: string): boolean {
   const name = path.slice(path.lastIndexOf("/") + 1);
-  return INTERESTING.test(name) && !name.startsWith(".");
+  return ALL_ENDINGS.some((ending) => name.toLowerCase().endsWith(ending)) && !name.startsWith(".");
 }

@@ -2,6 +2,7 @@
 
 import { BlobBytes } from "../model/bytes";
 import { visible } from "../model/text";
+import { ENDINGS } from "./files";
 import type { Picked } from "./files";
 import { kindOf, WHAT_OPENS } from "./kinds";
 import type { Kind } from "./kinds";
@@ -35,7 +36,7 @@ export async function group(picked: readonly Picked[]): Promise<Grouped> {
     const cut = one.path.lastIndexOf("/");
     const [folder, name] = [one.path.slice(0, Math.max(0, cut)), one.path.slice(cut + 1)];
     // A run may hold thousands of flows: they are looked at when they are opened.
-    if (/(^|\/)flows$/.test(folder) && name.endsWith(".safetensors")) {
+    if (/(^|\/)flows$/.test(folder) && ENDINGS.flow.some((ending) => name.endsWith(ending))) {
       const run = folder.replace(/\/?flows$/, "");
       if (!flows.has(run)) flows.set(run, new Map());
       flows.get(run)!.set(name, one.file);

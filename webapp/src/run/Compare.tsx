@@ -1,7 +1,7 @@
 /** Another run beside this one. */
 
 import type { JSX } from "preact";
-import { ofInput } from "../open/files";
+import { ENDINGS, ofInput } from "../open/files";
 import { group } from "../open/group";
 import { add, ofLocal, sources } from "../open/sources";
 import { count, plural, range, signed } from "../ui/format";
@@ -60,7 +60,7 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
         )}
         <label class="button">
           Open another run's files
-          <input class="visually-hidden" type="file" multiple accept=".jsonl,.json" onChange={(event) => void open(event.currentTarget.files)} />
+          <input class="visually-hidden" type="file" multiple accept={ENDINGS.run.join(",")} onChange={(event) => void open(event.currentTarget.files)} />
         </label>
         {state.other !== "" && names.length > 1 && (
           <label class="run-label">

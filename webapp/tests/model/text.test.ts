@@ -16,7 +16,7 @@ describe("visible", () => {
     expect(shown(raw).text).toBe(expected);
   });
 
-  test("spells out the characters that attributor/_result/page.py spells out, and no others", () => {
+  test("spells out the characters that attributor/_result/view/escape.py spells out, and no others", () => {
     const spans = [[0, 8], [0xb, 0xc], [0xe, 0x1f], [0x7f, 0x9f], [0x61c, 0x61c], [0x200b, 0x200b], [0x200e, 0x200f], [0x2028, 0x202e],
       [0x2060, 0x206f], [0xfeff, 0xfeff], [0xfff9, 0xfffb], [0xe0000, 0xe007f]]; // prettier-ignore
     for (let code = 0; code < 0x110000; code++) {

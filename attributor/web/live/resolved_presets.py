@@ -1,4 +1,4 @@
-"""Resolves the named weights of one model and keeps them after the model is unloaded."""
+"""Resolves the presets of head weights for one model and keeps them after the model is unloaded."""
 
 import contextlib
 import threading
@@ -6,19 +6,16 @@ from typing import Any
 
 from attributor import _heads
 from attributor._errors import AttributorError
-from attributor._heads import WEIGHT_PER_HEAD, Weights, shipped_models
+from attributor._heads import PRESETS, WEIGHT_PER_HEAD, Weights, shipped_models
 from attributor._models import model_facts
 from attributor._record import HeadWeights
 from attributor.web.http import ApiError
-from attributor.web.live.schema import WeightsName
 
-__all__ = ["NAMES", "Presets"]
-
-NAMES: tuple[WeightsName, ...] = ("mean", "output_norm", "retrieval")
+__all__ = ["ResolvedPresets"]
 
 
-class Presets:
-    """What "mean", "output_norm" and "retrieval" are for one model, resolved when they are first asked for.
+class ResolvedPresets:
+    """The head weights of every preset for one model, each resolved at its first use.
 
     Attributes:
         facts: of the model.
@@ -29,21 +26,23 @@ class Presets:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.facts = model_facts(model)
         self.model_id, self.shape = self.facts.name, self.facts.shape
-        self._resolved = {"mean": _heads.resolve_for(self.facts, "mean")}
+        of_shape = [name for name, preset in PRESETS.items() if preset.derived_from == "shape"]
+        self._resolved = {name: _heads.resolve_for(self.facts, name) for name in of_shape}
         self._model, self._tokenizer = model, tokenizer
         self._lock = threading.Lock()
 
     def of(self, name: str, progress: Any = None) -> HeadWeights:
-        """The weights of that name as numbers; "retrieval" may take minutes where nobody has found them yet.
+        """The weights of that preset as numbers; a calibration that was not run before may take minutes.
 
         Raises:
-            ApiError: the model is gone and they were never asked for.
+            ApiError: the model is gone, and they were not resolved before.
             AttributorError: as `attributor._heads.resolution.resolve`.
         """
         with self._lock:
             if name not in self._resolved:
                 model = self._model
-                if model is None and not (name == "retrieval" and self.facts.id in shipped_models()):
+                shipped = PRESETS[name].derived_from == "calibration" and self.facts.id in shipped_models()
+                if model is None and not shipped:
                     raise ApiError(
                         409,
                         "model_gone",
@@ -60,11 +59,13 @@ class Presets:
             InputError: a head that the model does not have.
         """
         rule = Weights.of_heads(self.shape, dict.fromkeys(heads, WEIGHT_PER_HEAD), note="heads chosen by hand")
-        return _heads.head_weights(rule, self.shape)
+        return _heads.resolve_for_shape(rule, self.shape)
 
     def forget_model(self) -> None:
-        """Let go of the model; what its weights say about its heads is taken down before."""
-        with contextlib.suppress(AttributorError):  # a family without one projection a head
-            self.of("output_norm")
+        """Drop the model, after the presets that are derived from its parameters are resolved."""
+        for name, preset in PRESETS.items():
+            if preset.derived_from == "parameters":
+                with contextlib.suppress(AttributorError):  # a family without one projection a head
+                    self.of(name)
         with self._lock:
             self._model = self._tokenizer = None

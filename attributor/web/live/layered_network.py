@@ -1,4 +1,4 @@
-"""Compute the mass that flows through a small layered network of the nodes on the page, and its heaviest paths."""
+"""Compute the mass that flows through a layered network, such as the page draws it, and its heaviest paths."""
 
 from dataclasses import dataclass
 

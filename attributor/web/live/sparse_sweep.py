@@ -1,4 +1,4 @@
-"""Computes single steps of the sweep between a few positions, with the flow's weights and without a whole matrix."""
+"""Computes steps of the sweep between a few positions of each layer, without the (N, N) matrix of any layer."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,13 @@ from attributor._flow import Recording
 from attributor._record import HeadWeights
 from attributor.web.live.attention import HIDDEN, Check, Queries, RecordingReader, no_check
 
-__all__ = ["Steps"]
+__all__ = ["SparseSweep"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-class Steps:
+class SparseSweep:
     """The layers of a run that have chosen heads, the last one first: depth 0 leads from the top to the next level.
 
     Attributes:

@@ -5,8 +5,7 @@ import pytest
 from tiny_front_end import tiny_front_end  # noqa: F401
 
 from attributor._result.flow import Flow
-from attributor._result.view import FlowView
-from attributor._result.view import page as pages
+from attributor._result.view import FlowView, standalone_page
 
 
 @pytest.mark.parametrize("over", [1, 2, 1000])
@@ -17,11 +16,13 @@ def test_a_page_that_is_a_byte_too_long_is_not_made_forever(monkeypatch, over):
     flow = Flow(scores=np.full((2, 300), 0.001, np.float32), ids=np.arange(302), text="word " * 60_000, offsets=offsets)
     view = FlowView(flow)
     rendered = []
-    render = pages._render
-    monkeypatch.setattr(pages, "_render", lambda *given: rendered.append(0) or _bounded(rendered, render(*given)))
-    size = len(pages.render_page(view))
+    render = standalone_page._render
+    monkeypatch.setattr(
+        standalone_page, "_render", lambda *given: rendered.append(0) or _bounded(rendered, render(*given))
+    )
+    size = len(standalone_page.render_page(view))
     rendered.clear()
-    assert len(pages.render_page(view, size - over)) <= size
+    assert len(standalone_page.render_page(view, size - over)) <= size
     assert len(rendered) > 1  # it did try
 
 

@@ -16,8 +16,10 @@ from tiny_front_end import APP_JS, tiny_front_end  # noqa: F401
 
 from attributor._errors import AttributorError
 from attributor._result.flow import Flow
-from attributor._result.page import NOTEBOOK_LIMIT, build_page, escape_invisible
+from attributor._result.flow_html import build_page
 from attributor._result.view import assets
+from attributor._result.view.escape import escape_invisible
+from attributor._result.view.standalone_page import NOTEBOOK_LIMIT
 from attributor._text.segments import Segment
 
 pytestmark = pytest.mark.usefixtures("tiny_front_end")
@@ -255,7 +257,7 @@ def one_token_a_mile(text: str) -> dict:
 def test_marks_of_people_go_along():
     """What an evaluation knows about a case; `page` of a `FlowView` takes it."""
     from attributor._result.view import FlowView
-    from attributor._result.view.page import render_page as page_of
+    from attributor._result.view.standalone_page import render_page as page_of
 
     flow = example()
     facts = {"question": "How often?", "expected": "Twice", "title": "Case 1"}

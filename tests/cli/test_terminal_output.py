@@ -10,10 +10,10 @@ from rich.console import Console
 
 from attributor._result.flow import Flow
 from attributor._text.segments import Segment
-from attributor.cli.heat import INK, SCALE, Look
+from attributor.cli.heat_panels import INK, SCALE, Look
+from attributor.cli.heat_view import create_heat_view
 from attributor.cli.info import collect_info, print_info
 from attributor.cli.progress import StageProgress
-from attributor.cli.terminal import create_heat_view
 from attributor.cli.terminal_text import escape
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")

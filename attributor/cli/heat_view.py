@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attributor._result import Flow, Grouped, Hit
-from attributor.cli.heat import WIDTH, Heat, Look
+from attributor.cli.heat_panels import WIDTH, Heat, Look
 from attributor.cli.terminal_text import escape, one_line, shorten
 
 __all__ = ["create_heat_view"]

@@ -1,4 +1,4 @@
-"""Write a flow as one standalone page, for a file or a notebook; `_result/view` builds its content."""
+"""A `Flow` as HTML: the file of `to_html` and the cell of a notebook; `view/standalone_page.py` renders the page."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from attributor._io import write_atomically
 from attributor._result.grouped import shorten
 from attributor._result.view import FlowView
-from attributor._result.view import page as pages
 from attributor._result.view.escape import escape_invisible
-from attributor._result.view.page import FILE_LIMIT, NOTEBOOK_LIMIT
+from attributor._result.view.standalone_page import FILE_LIMIT, render_frame, render_page
 
 if TYPE_CHECKING:
     from attributor._result.flow import Flow
 
-__all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "build_notebook_html", "build_page", "escape_invisible", "write_page"]
+__all__ = ["build_notebook_html", "build_page", "write_page"]
 
 
 def build_page(flow: Flow, limit: int = FILE_LIMIT) -> str:
@@ -27,12 +26,12 @@ def build_page(flow: Flow, limit: int = FILE_LIMIT) -> str:
     Raises:
         AttributorError: this installation has no front end.
     """
-    return pages.render_page(FlowView(flow), limit)
+    return render_page(FlowView(flow), limit)
 
 
 def build_notebook_html(flow: Flow) -> str:
     """The page in a sandboxed frame, or a plain table where it would be too large to keep in a notebook."""
-    return pages.render_frame(FlowView(flow)) or _table(flow)
+    return render_frame(FlowView(flow)) or _table(flow)
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:

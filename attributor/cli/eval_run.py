@@ -1,10 +1,9 @@
-"""Runs `attributor eval`: turns options into a configuration, runs it, prints its table, and writes reports of runs."""
+"""Runs `attributor eval DATA`: turns options into a configuration, runs it, and prints its table."""
 
 import json
 import os
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from attributor._errors import InputError
+from attributor.cli.eval_report import wide_console
 from attributor.cli.prompt_input import UsageError
 from attributor.cli.run_command import standard_output
 from attributor.cli.terminal_text import escape
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from attributor.eval.config import Config
     from attributor.eval.run import RunOutcome
 
-__all__ = ["build_config", "default_folder", "evaluate", "report_runs"]
+__all__ = ["build_config", "default_folder", "evaluate"]
 
 DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
 STRAIGHT = {  # what the settings are called, where the option has another name
@@ -164,14 +164,6 @@ def evaluate(dataset: str, options: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-def _wide_console() -> Console:
-    """Standard output, wide enough for the tables where it is a file or a pipe and nobody said how wide that is."""
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 140
-    return console
-
-
 def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
@@ -181,7 +173,7 @@ def _print_outcome(outcome: "RunOutcome", errors: Console) -> None:
 
     if outcome.was_complete:
         errors.print(Text("This run is complete; --overwrite runs it again.", "yellow"))
-    print_report(_wide_console(), build_report([read_run(outcome.folder)]))
+    print_report(wide_console(), build_report([read_run(outcome.folder)]))
     folder = escape(str(outcome.folder))
     errors.print(
         Text(
@@ -189,22 +181,3 @@ def _print_outcome(outcome: "RunOutcome", errors: Console) -> None:
             "dim",
         )
     )
-
-
-def report_runs(runs: Sequence[Path], out: Path | None, baseline: str | None, as_json: bool) -> None:
-    """Print the report of runs, and write its files."""
-    from attributor.eval.report import build_report, print_report, read_run, write_report
-
-    run_report = build_report([read_run(path) for path in runs], baseline=baseline)
-    with standard_output():
-        if as_json:
-            print(json.dumps(run_report.to_json(), indent=2, allow_nan=False))
-            return
-        print_report(_wide_console(), run_report)
-    folder = out or runs[0] / ("report" if len(runs) == 1 else "compared")
-    files, notes = write_report(run_report, folder)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    for note in notes:
-        errors.print(Text(f"Note: {escape(note)}.", "yellow"))
-    names = [path.name for path in files if path.suffix in (".html", ".md", ".csv")]
-    errors.print(Text(f"Wrote {', '.join(names)} and {len(files) - len(names)} plots to {escape(str(folder))}", "dim"))

@@ -1,4 +1,4 @@
-"""Render a flow as one HTML file that loads nothing: the built front end and a view file."""
+"""Render a flow as one HTML file that loads nothing: the built front end, and the data that `encode.py` packs."""
 
 import base64
 import hashlib

@@ -11,11 +11,11 @@ from attributor._heads.calibration.prompts import Case
 from attributor._prompt import build_prompt, encode_answer
 from attributor._text import Segment, assign_tokens
 
-__all__ = ["Layout", "lay_out"]
+__all__ = ["TokenizedCase", "tokenize_case"]
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenizedCase:
     """Tokens of one case.
 
     Attributes:
@@ -36,7 +36,7 @@ class Layout:
     sentences: int
 
 
-def lay_out(tokenizer: Any, case: Case) -> Layout:
+def tokenize_case(tokenizer: Any, case: Case) -> TokenizedCase:
     """Documents and question through the model's chat template (plain text where it has none), the answer behind.
 
     Raises:
@@ -64,7 +64,7 @@ def lay_out(tokenizer: Any, case: Case) -> Layout:
     sentence_of[:k] = _segment_of(prompt.offsets, spans)
     assert prompt.question is not None
     question = _segment_of(prompt.offsets, [Segment(*prompt.question, case.question)])
-    return Layout(
+    return TokenizedCase(
         ids=torch.cat([prompt.ids, answer]),
         sentence_of=sentence_of,
         answer=torch.arange(k - 1, n - 1),
