@@ -1,8 +1,11 @@
 """Every family that attributor names, past its window, against the model's own eager attention matrices."""
 
+import copy
+
 import pytest
 import torch
 from families import RECORDED, VOCABULARY, tiny
+from rollout_truth import rollout
 
 from attributor import UnsupportedModelError, Weights, flow, record
 from attributor._flow.eager import eager_attentions
@@ -149,6 +152,27 @@ def test_the_reference_takes_models_with_eager_attentions(family):
     torch.testing.assert_close(got.scores.double(), expected, rtol=0, atol=2e-6)
     assert got.missing_mass is not None
     assert got.missing_mass.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", [1, 10, 100, 1000])
+def test_large_logits_stay_within_the_budget_of_their_size(scale):
+    """float32: twice the error of eager attention, and a rounding of the largest logit; docs/recording.md."""
+    model, ids = copy.deepcopy(tiny("llama")), ids_of()
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.weight.mul_(scale)
+    with record(model) as recording, torch.no_grad():
+        model(ids[None])
+    largest = 0.0
+    for index in recording.tapes:
+        layer = recording.layer(index)
+        logits = layer.query.double() @ layer.key[layer.kv_index].double().mT * layer.scale
+        largest = max(largest, float(logits.abs().max()))
+    assert largest > 5 * scale
+    exact, eager = rollout(model, ids, K), eager_scores(model, ids, K, torch.full((4, 4), 0.25))
+    error = (recording.flow(ids, prompt_length=K).scores.double() - exact).abs().max()
+    eps = torch.finfo(torch.float32).eps
+    assert error <= 2 * (eager - exact).abs().max() + eps * largest * exact.max()
 
 
 def test_sinks_are_reported_as_missing_mass():
