@@ -162,6 +162,28 @@ def test_an_assistant_that_shares_the_configuration(model):
     is_right(recording.flow(out), model, out)
 
 
+def test_a_model_that_is_its_own_assistant(model):
+    plain = model.generate(ids_of(), assistant_model=model, **WRITE)
+    with record(model) as recording:
+        out = model.generate(ids_of(), assistant_model=model, **WRITE)
+    assert torch.equal(out, plain)
+    is_right(recording.flow(out), model, out)
+
+
+def test_a_pipeline(tmp_path):
+    from transformers import pipeline
+
+    tokenizer = tiny_chat.tokenizer()
+    model = tiny_chat.model(len(tokenizer), 512)
+    pipe = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    with record(model) as recording:
+        text = pipe("Who keeps the light?", max_new_tokens=6, do_sample=False, return_tensors=True)
+    ids = torch.tensor(text[0]["generated_token_ids"])
+    prompt = len(tokenizer("Who keeps the light?")["input_ids"])
+    expected = flow(model, ids, prompt_length=prompt).scores
+    torch.testing.assert_close(recording.flow(ids).scores, expected, rtol=0, atol=2e-6)
+
+
 def test_a_model_that_drafts_for_itself(model):
     """generate() inside generate() runs some of the layers; neither its tokens nor its prompt are the answer's."""
     plain = model.generate(ids_of(), assistant_early_exit=2, **WRITE)

@@ -61,6 +61,27 @@ def test_soft_prompts_are_refused(model, settings):
         pass
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("settings", [peft.LoraConfig(r=4), peft.LoraConfig(r=4, use_dora=True), peft.IA3Config()])
+def test_adapters_of_weights_are_followed(model, settings):
+    settings.task_type, settings.target_modules = "CAUSAL_LM", {"q_proj", "k_proj", "v_proj", "down_proj"}
+    if settings.peft_type == "IA3":
+        settings.feedforward_modules = {"down_proj"}
+    before = flow(model, ids_of(), prompt_length=30).scores
+    tuned = peft.get_peft_model(model, settings).eval()
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_" in name or "ia3" in name:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    found = flow(tuned, ids_of(), prompt_length=30)
+    is_right(found, tuned.get_base_model(), ids_of(), 30)
+    assert (found.scores - before).abs().max() > 1e-4
+    with record(tuned) as recording:
+        out = tuned.generate(input_ids=ids_of(), **WRITE)
+    assert recording.flow(out).prompt_length == N
+    is_right(recording.flow(out), tuned.get_base_model(), out, N)
+
+
 def test_a_model_that_puts_embeddings_in_front_is_refused(model):
     """A soft prompt of a library that we do not know."""
     inner, extra = model.model.forward, torch.randn(1, 3, 48)
