@@ -29,7 +29,7 @@ from gpu.shapes import FLOWS, HEADLINE, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, 
 
 REHEARSAL = os.environ.get("ATTRIBUTOR_GPU_REHEARSAL", "")
 LOG = Path(os.environ.get("ATTRIBUTOR_GPU_LOG", os.devnull))
-PATIENCE = float(os.environ.get("ATTRIBUTOR_GPU_PATIENCE", "60"))  # seconds for one test or call
+PATIENCE = float(os.environ.get("ATTRIBUTOR_GPU_PATIENCE", "60"))  # seconds for a test; a call has twice as many
 DEVICE = torch.device("cpu") if REHEARSAL else torch.device("cuda", 0)
 IMPL = REHEARSAL or "triton"  # what a tensor on a GPU gets by default
 ROUNDS = 1 if REHEARSAL else 7
@@ -53,10 +53,10 @@ def find_obstacle(kernel: str, *, crashes: bool = True) -> str | None:
 
 
 @contextlib.contextmanager
-def watchdog() -> Iterator[None]:
+def watchdog(seconds: float = PATIENCE) -> Iterator[None]:
     """End the process, with a traceback, if the work inside takes too long: waiting for a kernel has no other end."""
     if not REHEARSAL:
-        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:
@@ -90,17 +90,10 @@ def timed(work: Callable[[], Any]) -> tuple[float, int, Any]:
     return begin.elapsed_time(end) / 1e3, torch.cuda.max_memory_allocated(DEVICE), answer
 
 
-def free() -> None:
-    """Return unused memory to the device."""
-    gc.collect()
-    if DEVICE.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def attempt(label: str, work: Callable[[], Any], check: Check) -> tuple[float | None, dict[str, Any]]:
     """Seconds of one call, and what is recorded of its answer; None and the reason if it is wrong or could not run."""
     try:
-        with watchdog():
+        with watchdog(2 * PATIENCE):
             seconds, peak, answer = timed(work)
         return seconds, {"peak_bytes": peak, **check(label, answer)}
     except AssertionError as error:
@@ -126,7 +119,8 @@ def race(works: dict[str, Callable[[], Any]], check: Check, rounds: int = ROUNDS
             if "seconds" not in entry:
                 continue
             if i == 0:
-                free()
+                gc.collect()
+                torch.cuda.empty_cache()
             seconds, fields = attempt(label, works[label], check)
             if seconds is None:
                 entries[label] = fields
