@@ -6,23 +6,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One causal call of flow_step.
-
-    Attributes:
-        N: positions.
-        O: rows.
-        D: head size.
-        H: query heads.
-        G: key heads.
-        dtype: of query and key.
-    """
+    """One causal call of flow_step: N positions, O rows, H query heads and G key heads of size D."""
 
     N: int = 32_768
     O: int = 128
     D: int = 128
     H: int = 32
     G: int = 8
-    dtype: str = "bfloat16"
+    dtype: str = "bfloat16"  # of query and key
 
     @property
     def name(self) -> str:
@@ -33,12 +24,6 @@ class Step:
     def flops(self) -> float:
         """Operations of Q K^T below the diagonal, 2 H D N^2 / 2. Attention's forward pass needs twice as many."""
         return self.H * self.D * self.N**2
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of query, key, row bias, rows and result."""
-        size = 4 if self.dtype == "float32" else 2
-        return (self.H + self.G) * self.N * self.D * size + 4 * self.H * self.N + 2 * 4 * self.O * self.N
 
     def rehearsal(self) -> "Step":
         """The same kind of call at a size that a CPU computes in milliseconds."""
@@ -89,51 +74,36 @@ TUNINGS: tuple[dict[str, int], ...] = (
 )
 TUNED = (HEADLINE, replace(HEADLINE, D=64), replace(HEADLINE, H=1, G=1), replace(HEADLINE, H=4, G=4, O=16))
 
-# Small calls for compute-sanitizer: N, O, D, H, G, dtype and options. Borders inside tiles, one row and several, masks.
-Small = tuple[int, int, int, int, int, str, dict[str, Any]]
-SMALL: tuple[Small, ...] = (
-    (130, 5, 64, 2, 1, "bfloat16", {}),
-    (257, 1, 64, 3, 3, "bfloat16", {}),
-    (200, 40, 64, 2, 1, "bfloat16", {"window": 70}),
-    (130, 3, 40, 2, 2, "float16", {"softcap": 20.0, "power": 2.0}),
+# Small calls for compute-sanitizer, and options. Borders inside tiles, one row and several, masks.
+Small = tuple[tuple[Step, dict[str, Any]], ...]
+SMALL: Small = (
+    (Step(130, 5, 64, 2, 1), {}),
+    (Step(257, 1, 64, 3, 3), {}),
+    (Step(200, 40, 64, 2, 1), {"window": 70}),
+    (Step(130, 3, 40, 2, 2, "float16"), {"softcap": 20.0, "power": 2.0}),
 )
-SMALL_TRITON: tuple[Small, ...] = ((100, 2, 64, 2, 1, "float32", {}),)
-SMALL_CUDA: tuple[Small, ...] = (  # Y in registers and in memory, K in registers and not, each size, several parts
-    (300, 100, 128, 2, 2, "bfloat16", {}),
-    (300, 100, 128, 8, 4, "bfloat16", {}),
-    (260, 130, 128, 3, 1, "float16", {"window": 100}),
-    (260, 20, 200, 2, 2, "bfloat16", {}),
-    (1100, 16, 128, 4, 2, "bfloat16", {}),
-    (300, 70, 64, 2, 1, "float16", {"softcap": 20.0}),
+SMALL_TRITON: Small = ((Step(100, 2, 64, 2, 1, "float32"), {}),)
+SMALL_CUDA: Small = (  # Y in registers and in memory, K in registers and not, each size, several parts
+    (Step(300, 100, 128, 2, 2), {}),
+    (Step(300, 100, 128, 8, 4), {}),
+    (Step(260, 130, 128, 3, 1, "float16"), {"window": 100}),
+    (Step(260, 20, 200, 2, 2), {}),
+    (Step(1100, 16, 128, 4, 2), {}),
+    (Step(300, 70, 64, 2, 1, "float16"), {"softcap": 20.0}),
 )
 
-
-def llama(layers: int, hidden: int, heads: int, kv_heads: int, intermediate: int, **others: Any) -> dict[str, Any]:
-    """Arguments of LlamaConfig."""
-    return {
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "intermediate_size": intermediate,
-        "vocab_size": 128_256,
-        "max_position_embeddings": 1 << 18,
-        **others,
-    }
-
-
-MODELS = {  # with random weights, which changes no time
-    "8B": llama(32, 4096, 32, 8, 14_336),
-    "1B": llama(16, 2048, 32, 8, 8192, tie_word_embeddings=True),
-    "3B": llama(28, 3072, 24, 8, 8192, tie_word_embeddings=True),
-    "rehearsal": llama(2, 64, 4, 2, 64, vocab_size=97),
+# Llamas: layers, hidden size, heads, key heads, intermediate size
+MODELS = {
+    "8B": (32, 4096, 32, 8, 14_336),
+    "1B": (16, 2048, 32, 8, 8192),
+    "3B": (28, 3072, 24, 8, 8192),
+    "rehearsal": (2, 64, 4, 2, 64),
 }
-# (what, model, prompt tokens); bench/gpu/flows.py has a function for each `what`. Each model is made once.
+# (what, model, prompt tokens). Each model is made once.
 FLOWS = (
     ("flow", "8B", 32_768),
     ("record", "8B", 32_768),
     ("flow", "8B", 131_072),
-    ("keep", "8B", 32_768),
     ("flow", "8B", 8192),
     ("flow", "1B", 32_768),
     ("record", "1B", 32_768),
@@ -142,8 +112,3 @@ FLOWS = (
     ("flow", "3B", 32_768),
     ("flow", "3B", 131_072),
 )
-
-
-def spread_heads(layers: int, heads: int, count: int = 32) -> list[tuple[int, int]]:
-    """`count` different heads, (layer, head), spread over all layers and over the heads of each."""
-    return [(i % layers, (7 * (i % layers) + i // layers) % heads) for i in range(min(count, layers * heads))]

@@ -11,37 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu import measure, plugin, report, run, shapes
+from gpu import flows, measure, report, run, shapes
 
 from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 ROOT = Path(__file__).parents[2]
-H100 = {
-    "executable": "python3",
-    "versions": {"python": "3.12.1", "torch": "2.11.0", "cuda": "13.0", "hip": None},
-    "device": {"name": "NVIDIA H100 80GB HBM3", "capability": [9, 0]},
-    "error": None,
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({}, None),
-        ({"versions": {"torch": "2.11.0", "cuda": None, "hip": "7.0"}}, None),
-        ({"device": {"capability": [7, 5], "name": "Tesla T4"}}, "has torch 2.11.0, CUDA 13.0, Tesla T4 of 7.5. GPU_P"),
-        ({"device": {}}, "python3 has torch 2.11.0, CUDA 13.0, no GPU. GPU_PYTHON=... names another Python."),
-        ({"error": "AcceleratorError: no kernel image"}, "H100 80GB HBM3 of 9.0 (AcceleratorError: no kernel image)"),
-        (
-            {"versions": {}, "device": {}, "error": "ModuleNotFoundError: torch"},
-            "torch None, CUDA None, no GPU (ModuleNotFoundError: torch)",
-        ),
-    ],
-)
-def test_which_gpus_will_do(changes, sentence):
-    found = run.unusable(H100 | changes)
-    assert (found is None) == (sentence is None)
-    assert found is None or sentence in found
+H100 = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "versions": {"torch": "2.11.0", "hip": None}}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -58,19 +33,18 @@ def test_make_without_a_gpu_ends_with_one_sentence(tmp_path):
     ran = make()
     first, *rest = ran.stderr.splitlines()
     assert ran.returncode
-    assert first.startswith("gpu-check needs a GPU of compute capability 8.0 or later that torch can use; ")
+    assert first.startswith("gpu-check needs a GPU of compute capability 8.0 or later that torch and triton can use; ")
     assert all(line.startswith("make") for line in rest)
     assert not ran.stdout
     assert not list(tmp_path.iterdir())
     usage = make("ARGS=--help").stdout
-    assert all(stage.name in usage and stage.what in usage for stage in run.STAGES)
+    assert all(name in usage for name in run.STAGES)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "steps,dance"], "there is no stage dance; there are build, tests, steps"),
-        (["--budget", "0"], "--budget must be a number of seconds > 0"),
+        (["--only", "steps", "dance"], "invalid choice: 'dance'"),
         (["--rehearse"], "name a folder with --out"),
     ],
 )
@@ -81,24 +55,24 @@ def test_unusable_arguments_are_refused(arguments, message, capsys):
 
 
 def test_the_budget_keeps_time_for_every_stage():
-    assert sum(stage.least for stage in run.STAGES) <= run.parse([]).budget == 450
-    left, began = 450.0, []
-    for index, stage in enumerate(run.STAGES):  # each takes all that it gets
-        seconds = run.allowance(run.STAGES, index, left)
-        assert seconds <= stage.most
-        assert seconds >= stage.least
-        began.append(stage.name)
+    left = run.parse([]).budget
+    assert left == 450
+    for later in reversed(range(len(run.STAGES))):  # each takes all that it gets
+        seconds = run.allowance(left, later)
+        assert seconds >= run.RESERVED
         left -= seconds
-    assert left >= 0
-    assert run.allowance(run.STAGES, len(run.STAGES) - 1, 7.0) == 7.0  # less than it needs: it is not started
+    assert left == 0
+    assert run.allowance(7.0, later=0) == 7.0  # less than it needs: it is not started
 
 
 @pytest.fixture
-def check(tmp_path):
+def check(tmp_path, monkeypatch):
     """A run of 100 seconds on an H100 that is made up."""
     options = run.parse(["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--budget", "100"])
     options.results, options.commit = tmp_path / "results", "0123456789ab"
-    return run.Run(H100, options)
+    check = run.Run(H100, options)
+    monkeypatch.setattr(measure, "LOG", check.log)
+    return check
 
 
 def results(check):
@@ -112,39 +86,37 @@ def results(check):
     return json.loads(data), page
 
 
-def stage(work, least=1.0, most=30.0):
-    return run.Stage("some", "a stage", least, most, work)
-
-
 def test_findings_of_a_stage_that_was_cut_off_are_kept_and_its_processes_ended(check):
-    program = f"""
-import json, os, subprocess, sys, time
+    program = """
+import os, subprocess, sys, time
+from pathlib import Path
 from gpu.report import record
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-record("ceiling", "GEMM", entries={{"gemm": {{"seconds": [1.0], "amount": 3e12}}}})
+log = Path(os.environ["ATTRIBUTOR_GPU_LOG"])
+record(log, "ceiling", "GEMM", entries={"gemm": {"seconds": [1.0], "amount": 3e12}})
 print(child.pid, flush=True)
-with open(os.environ[{report.LOG!r}], "a") as log:
-    log.write('{{"kind": "step", "na')
-    log.flush()
+with log.open("a") as file:
+    file.write('{"kind": "step", "na')
+    file.flush()
     time.sleep(600)
 """
+    pids = []
 
     def work(check, limit):
-        (result,) = check.execute([[sys.executable, "-c", program]], limit)
-        work.pid = int(result[1])
-        return run.judge([result], limit)
+        code, text = check.execute([sys.executable, "-c", program], 6.0)
+        pids.append(int(text))
+        return run.judge(code, text)
 
-    check.stage(0, [stage(work, most=6.0)])
+    check.stage("some", work, later=0)
     data, page = results(check)
-    assert data["stages"] == [
-        {"name": "some", "status": "cut off", "seconds": pytest.approx(6, abs=5), "why": "after 6 s"}
-    ]
+    (stage,) = data["stages"]
+    assert stage == {"name": "some", "status": "cut off", "seconds": pytest.approx(6, abs=5), "why": "out of time"}
     assert [finding["name"] for finding in data["findings"]] == ["GEMM"]
     assert "| GEMM | gemm | 1000 | 3 |" in page
     assert "| some | cut off |" in page
     assert (data["commit"], data["device"]["name"]) == ("0123456789ab", "NVIDIA H100 80GB HBM3")
     for _ in range(100):
-        state = Path(f"/proc/{work.pid}/stat")
+        state = Path(f"/proc/{pids[0]}/stat")
         if not state.exists() or state.read_text().split()[2] == "Z":
             break
         time.sleep(0.1)
@@ -152,97 +124,103 @@ with open(os.environ[{report.LOG!r}], "a") as log:
         pytest.fail("a process of the stage still runs")
 
 
+def test_findings_are_in_the_results_while_a_stage_runs(check):
+    report.record(check.log, "ncu", "early", metrics={})
+    seen = []
+    write = check.write
+    check.write = lambda: (write(), seen.append(results(check)[0]["findings"]))
+    check.execute([sys.executable, "-c", "import time; time.sleep(600)"], 1.0)
+    assert len(seen) > 1  # not only at its end
+    assert [finding["name"] for finding in seen[0]] == ["early"]
+
+
 def test_a_stage_without_time_or_tool_says_so_and_one_that_fails_too(check, monkeypatch):
     monkeypatch.setattr(run.shutil, "which", lambda *_, **__: None)
     assert run.run_ncu(check, 60.0) == ("skipped", "ncu was not found on PATH or in /usr/local/cuda/bin")
     assert run.run_sanitizer(check, 60.0)[0] == "skipped"
-    check.stage(0, [stage(lambda check, limit: run.judge(check.execute([["no-such-program"]], limit), limit))])
     program = [sys.executable, "-c", "raise SystemExit('ValueError: no')"]
-    check.stage(0, [stage(lambda check, limit: run.judge(check.execute([program], limit), limit))])
+    check.stage("some", lambda check, limit: run.judge(*check.execute(program, limit)), later=0)
     check.began -= 95
-    check.stage(0, [stage(lambda *_: pytest.fail("it ran"), least=15)])
-    assert [entry["status"] for entry in check.stages] == ["failed", "failed", "not run"]
-    assert check.stages[1]["why"] == "exit status 1: ValueError: no"
-    assert re.fullmatch(r"\d s are left, it needs 15", check.stages[2]["why"])
+    check.stage("some", lambda *_: pytest.fail("it ran"), later=0)
+    assert [stage["status"] for stage in check.stages] == ["failed", "not run"]
+    assert check.stages[0]["why"] == "exit status 1: ValueError: no"
+    assert re.fullmatch(r"\d s are left, it needs 35", check.stages[1]["why"])
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "status"),
+    [(0, "done", "clean"), (9, "failed", "errors"), (3, "failed", "did not work: text"), (None, "done", "cut off")],
+)
+def test_the_sanitizer_looks_at_each_kernel_that_can_run(check, monkeypatch, code, outcome, status):
+    def execute(command, limit, **variables):
+        if "triton" in command:
+            return report.SKIPPED, "it cannot run here"
+        return (code, "text") if command[0] == "sanitizer" else (0, "")
+
+    check.execute = execute
+    monkeypatch.setattr(run.shutil, "which", lambda *_, **__: "sanitizer")
+    assert run.run_sanitizer(check, 60.0) == (outcome, status)
+    statuses = {line["name"]: line["status"] for line in check.findings()}
+    assert statuses == dict.fromkeys(["memcheck of cuda", "racecheck of cuda", "synccheck of cuda"], status)
 
 
 @pytest.mark.parametrize("body", ["time.sleep(60)", "os.kill(os.getpid(), 9)"])
-def test_a_test_that_ends_its_process_fails_and_the_next_one_runs(check, tmp_path, monkeypatch, body):
-    file = tmp_path / "test_some.py"
+def test_a_test_that_ends_its_process_fails_and_the_others_run(check, tmp_path, monkeypatch, body):
+    """Its kernel is not measured: it would end that process too."""
+    file = tmp_path / "test_gpu_cuda.py"
     file.write_text(f"import os, time\n\ndef test_first(): pass\n\ndef test_bad(): {body}\n\ndef test_last(): pass\n")
     monkeypatch.setattr(run, "TESTS", [file])
-    monkeypatch.setattr(run, "SHARES", ["all:0/1"])
+    monkeypatch.setattr(run, "PROCESSES", 1)
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setenv("ATTRIBUTOR_GPU_PATIENCE", "2")
     assert run.run_tests(check, 90.0) == ("failed", "1 of 3 tests failed")
     outcomes = {line["name"].partition("::")[2]: line["outcome"] for line in check.findings()}
-    assert outcomes == {"test_first": "passed", "test_bad": "failed", "test_last": "passed"}
+    assert outcomes == {"test_first": "passed", "test_bad": "crashed", "test_last": "passed"}
+    assert "cuda" in report.find_wrong(check.findings())
+    monkeypatch.setattr(measure, "list_availability", lambda: [Usable("cuda"), Usable("triton")])
+    assert measure.find_obstacle("triton") is None
+    assert "test_gpu_cuda.py::test_bad" in measure.find_obstacle("cuda")
+    assert measure.find_obstacle("cuda", crashes=False) is None
 
 
-def test_shares_are_disjoint_complete_and_of_one_kernel():
-    names = [
-        *(
-            f"tests/gpu/test_gpu_flow_step.py::test_{i}[{i}-torch.float16-{kernel}]"
-            for i in range(9)
-            for kernel in report.KERNELS
-        ),
-        "tests/gpu/test_gpu_cuda.py::test_nothing_waits[1]",
-        "tests/gpu/test_gpu_flow.py::test_few_heads_keep_few_bytes",
-    ]
-    parts = [plugin.select(names, share, {names[0]}) for share in run.SHARES]
-    assert sorted(name for part in parts for name in part) == sorted(names[1:])
-    for share, part in zip(run.SHARES, parts, strict=True):
-        assert {report.kernel_of(name) for name in part} == {share.partition(":")[0]}
+class Usable:
+    """An implementation that could run."""
 
-
-def test_a_measurement_that_ends_its_process_is_repeated_with_triton_alone_and_then_given_up(check, monkeypatch):
-    monkeypatch.setenv(report.LOG, str(check.log))
-    calls = []
-    items = [(name, name) for name in ("done", "once", "twice", "new")]
-    report.record("step", "done", entries={})
-    for name in ("once", "twice", "twice"):
-        report.record("begun", f"step {name}")
-    assert measure.each("step", items, lambda item, again: calls.append((item, again)) or {"entries": {}})
-    assert calls == [("once", True), ("new", False)]
-    failed = [line["name"] for line in check.findings() if "failed" in line]
-    assert failed == ["twice"]
-    assert "triton" in report.wrong_kernels(check.findings())
+    def __init__(self, name):
+        self.name, self.usable = name, True
 
 
 def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
     monkeypatch.setattr(measure, "DEVICE", torch.device("cpu"))
-    step = shapes.HEADLINE.rehearsal()
-    inputs = measure.make_inputs(step, 0)
+    inputs = measure.make_inputs(shapes.HEADLINE.rehearsal())
     check = measure.make_check(inputs)
 
-    def answer(factor):
-        options = {"scale": inputs.scale, "impl": "reference"}
-        given = (inputs.rows, inputs.query, inputs.key, inputs.row_bias)
-        return lambda i: measure.flow_step(*given, **options) * (factor if i < 2 else 1.001)
+    def answer(*factors):
+        calls = iter(factors)
+        return lambda: measure.flow_step(**inputs, impl="reference") * next(calls)
 
-    entries = measure.race({"right": answer(1.0), "off": answer(1.001)}, check, rounds=2)
+    works = {"right": answer(1, 1, 1), "off": answer(1.001), "late": answer(1, 1, 1.001)}
+    entries = measure.race(works, check, rounds=2)
     assert len(entries["right"]["seconds"]) == 2
-    assert set(entries["off"]) == {"wrong"}
+    assert set(entries["off"]) == set(entries["late"]) == {"wrong"}  # every answer is checked
     assert "off by 1.0e-03" in entries["off"]["wrong"]
-    assert set(measure.race({"late": answer(1.0)}, check, rounds=3)["late"]) == {"wrong"}  # the last answer is checked
     with pytest.raises(AssertionError, match="not finite"):
-        check("cuda", torch.full_like(inputs.rows, float("nan")))
+        check("cuda", torch.full_like(inputs["rows"], float("nan")))
 
 
-def test_a_variant_that_is_not_compiled_is_missing_and_a_driver_error_ends_the_process(monkeypatch):
+def test_a_variant_that_is_not_compiled_is_missing_and_a_driver_error_is_wrong(monkeypatch):
     monkeypatch.setattr(measure, "DEVICE", torch.device("cpu"))
 
-    def refuse(i):
+    def refuse():
         raise UnsupportedCall("no such variant")
 
-    def fail(i):
-        raise ImplementationFailure("launch failed") from OSError("driver")
+    def fail():
+        raise ImplementationFailure("launch failed")
 
-    assert measure.race({"variant": refuse}, lambda *_: {}) == {
-        "variant": {"missing": "UnsupportedCall: no such variant"}
+    assert measure.race({"refused": refuse, "failed": fail}, lambda *_: {}) == {
+        "refused": {"missing": "UnsupportedCall('no such variant')"},
+        "failed": {"wrong": "ImplementationFailure('launch failed')"},
     }
-    with pytest.raises(ImplementationFailure, match="launch failed"):
-        measure.race({"variant": fail}, lambda *_: {})
 
 
 def a_run(*findings, **changes):
@@ -270,9 +248,9 @@ def a_run(*findings, **changes):
     ]
     facts = {
         "rehearsal": False, "device": {"name": "Some GPU"}, "versions": {"torch": "2.11.0"}, "commit": "abc",
-        "dirty": False, "datetime": "2030-01-02", "seconds": 400.0,
+        "driver": "580", "datetime": "2030-01-02", "seconds": 400.0,
         "passed": {"triton": 7, "cuda": 1},
-        "stages": [{"name": "flows", "status": "cut off", "seconds": 90.0, "why": "after 90 s"}],
+        "stages": [{"name": "flows", "status": "cut off", "seconds": 90.0, "why": "out of time"}],
     }  # fmt: skip
     return {**facts, "findings": [*measured, *findings], **changes}
 
@@ -281,17 +259,16 @@ def test_the_page_has_medians_over_rounds():
     page = report.markdown(a_run())
     for line in (
         "# Some GPU",
-        "| flows | cut off | 90 | after 90 s |",
-        "- cuda: 1 passed, 0 failed, 0 skipped.",
+        "| flows | cut off | 90.0 | out of time |",
+        "| cuda | 1 | 0 | 0 | 0 |  |",
         "| call | what | ms | TFLOP/s | time / flash | time / cudnn | time / gradient | time / triton | peak GB |",
-        "| a call | flash | 30 | 266.7 |  |  | 0.222x | 2.000x |",
-        "| a call | cudnn | not measured |",
-        "| a call | triton | 10 | 400 | 0.500x |  | 0.111x |  | 3.0 | 2e-06 |",
+        "| a call | flash | 30 | 266.7 | 1.000x |  | 0.222x | 2.000x |",
+        "| a call | cudnn | not measured: RuntimeError: no plan |",
+        "| a call | triton | 10 | 400 | 0.500x |  | 0.111x | 1.000x | 3.0 | 2e-06 |",
         "| a call | cuda | 8 | 500 | 0.267x |  | 0.089x | 0.800x | 0.0 | 1e-06 |",
         "| a call | cluster=1 | 16 | 250 | 2.000x |",
         "| a call | flow | 1300 |  | 1.200x | 40.0 |",
-        "- a call, cudnn: RuntimeError: no plan",
-        "- a call, flow, 32 heads: OutOfMemoryError: full",
+        "| a call | flow, 32 heads | not measured: OutOfMemoryError: full |",
     ):
         assert line in page, line
     assert report.ratio({"a": {"seconds": [1, 8, 3]}, "b": {"seconds": [2, 4, 1]}}, "a", "b") == 2.0
@@ -302,7 +279,7 @@ def failing(name):
     return {"kind": "test", "name": name, "outcome": "failed", "why": "assert 1\n == 2"}
 
 
-SANITIZER = {"kind": "sanitizer", "name": "x", "tool": "memcheck", "kernel": "cuda", "status": "errors"}
+SANITIZER = {"kind": "sanitizer", "name": "memcheck of cuda", "kernel": "cuda", "status": "errors"}
 WRONG = {
     "a test of triton": (failing("tests/gpu/test_gpu_flow_step.py::t[1-triton]"), "triton"),
     "a test of flow()": (failing("tests/gpu/test_gpu_flow.py::t"), "triton"),
@@ -317,30 +294,32 @@ WRONG = {
 def test_a_wrong_kernel_shows_no_time_and_fails_the_run(what, tmp_path, monkeypatch):
     finding, kernel = WRONG[what]
     page = report.markdown(a_run(finding))
-    assert f"| a call | {kernel} | wrong |" in page
+    assert f"| a call | {kernel} | wrong: " in page
     shown = {"triton": "| a call | cuda | 8 | 500 |", "cuda": "| a call | triton | 10 | 400 |"}
     for other, row in shown.items():
         assert (row in page) == (other == kernel)
-    assert ("| a call | flow | wrong |" in page) == (kernel == "triton")
-    assert ("| a call | cluster=1 | wrong |" in page) == (kernel == "cuda")
+    assert ("| a call | flow | wrong: " in page) == (kernel == "triton")
+    assert ("| a call | cluster=1 | wrong: " in page) == (kernel == "cuda")
     assert "0.800x" not in page  # nothing is compared with a kernel that is wrong
 
     def work(check, limit):
-        check.record(**finding)
+        report.record(check.log, **finding)
         return "done", ""
 
-    monkeypatch.setattr(run, "STAGES", [stage(work)])
-    monkeypatch.setattr(run, "probe", lambda python: H100)
+    monkeypatch.setattr(run, "probe", lambda: H100)
     places = [f"--{name}={tmp_path / name}" for name in ("out", "work", "results")]
+    monkeypatch.setattr(run, "STAGES", {"steps": work})
     assert run.main(places) == 1
-    monkeypatch.setattr(run, "STAGES", [stage(lambda *_: ("done", ""))])
+    monkeypatch.setattr(run, "STAGES", {"steps": lambda *_: ("done", "")})
     assert run.main(places) == 0
+    monkeypatch.setattr(run, "STAGES", {"steps": lambda *_: ("failed", "")})
+    assert run.main(places) == 1
 
 
 def test_the_page_of_a_run_that_has_only_begun():
     page = report.markdown(a_run(findings=[], passed={}, commit=None, rehearsal=True))
     assert page.startswith("# Rehearsal on a CPU: its numbers mean nothing")
-    assert page.count("no test was run") == 2
+    assert page.count("| 0 | 0 | 0 | 0 |") == 2
 
 
 METRICS = ("gpu__time_duration.sum", "sm__throughput.avg.pct_of_peak", "lts__throughput.avg.pct_of_peak", "launch__x")
@@ -352,10 +331,7 @@ NCU = "==PROF== Connected\n" + "\n".join(
 
 def test_what_ncu_prints_is_read():
     assert run.parse_ncu(NCU) == {"gpu__time_duration.sum (us)": 7301.5, "sm__throughput.avg.pct_of_peak (%)": 81.25}
-    with pytest.raises(ValueError, match="ERR_NVGPUCTRPERM - no permission"):
-        run.parse_ncu("==ERROR== ERR_NVGPUCTRPERM - no permission to read counters\n")
-    with pytest.raises(ValueError, match="no launch"):
-        run.parse_ncu("")
+    assert run.parse_ncu("==ERROR== ERR_NVGPUCTRPERM - no permission to read counters\n") == {}
 
 
 def test_the_shapes_are_those_that_matter():
@@ -367,9 +343,9 @@ def test_the_shapes_are_those_that_matter():
     assert all(step.rehearsal().H % step.rehearsal().G == 0 for step in steps)
     pairs = sum(j <= i for i in range(200) for j in range(200))
     assert shapes.Step(N=200, H=3, G=1, D=16).flops == pytest.approx(2 * 3 * 16 * pairs, rel=0.01)
-    heads = shapes.spread_heads(28, 24)
-    assert len(set(heads)) == 32
-    assert {layer for layer, _ in heads} == set(range(28))
+    chosen = flows.choose_heads(28, 24).heads > 0
+    assert chosen.sum() == 32
+    assert chosen.any(1).all()
     order = [model for _, model, _ in shapes.FLOWS]  # each model is made once
     assert len(dict.fromkeys(order)) == sum(a != b for a, b in zip(order, ["", *order], strict=False))
 
