@@ -89,7 +89,7 @@ class _Replaced:
     names: list[str] = field(default_factory=list)
 
 
-_sessions: list[Session] = []
+_sessions: tuple[Session, ...] = ()  # replaced as a whole, so that other threads may read it at any time
 _replaced: dict[int, _Replaced] = {}  # by id of the configuration
 _lock = threading.Lock()  # for both
 
@@ -367,16 +367,26 @@ def open_session(model: Any, recorder: Recorder) -> Iterator[Session]:
     Raises:
         RecordingError: the model is being recorded already.
     """
-    modules = {id(module): module for module in decoder_of(model).modules()}
+    session = Session(recorder, {id(module): module for module in decoder_of(model).modules()}, {})
     with ExitStack() as stack:
-        with _lock:
-            if any(not modules.keys().isdisjoint(session.modules) for session in _sessions):
-                raise RecordingError("this model is being recorded already; leave that recording first")
-            session = Session(recorder, modules, {})
-            _sessions.append(session)
-            stack.callback(_sessions.remove, session)
+        _add(session)
+        stack.callback(_remove, session)
         session.configs = stack.enter_context(use_attention_implementation(model, NAME))
         yield session
+
+
+def _add(session: Session) -> None:
+    global _sessions
+    with _lock:
+        if any(not session.modules.keys().isdisjoint(other.modules) for other in _sessions):
+            raise RecordingError("this model is being recorded already; leave that recording first")
+        _sessions = (*_sessions, session)
+
+
+def _remove(session: Session) -> None:
+    global _sessions
+    with _lock:
+        _sessions = tuple(other for other in _sessions if other is not session)
 
 
 def is_attached(session: Session) -> bool:

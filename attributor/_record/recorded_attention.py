@@ -67,7 +67,10 @@ class RecordedAttention:
             NumericsError: logits that are not finite.
         """
         if not self.history.calls:
-            raise RecordingError("nothing was recorded: run model.generate(...) or model(...) inside the with block")
+            raise RecordingError(
+                "nothing was recorded: run model.generate(...) or model(...) inside the with block"
+                + ", in the thread that calls the model first" * self._recorder.calls.ignored
+            )
         missing = self._recorder.missing_layers()
         if missing:
             raise UnsupportedModelError(
