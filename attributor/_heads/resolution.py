@@ -106,10 +106,11 @@ def _retrieval_weights(rule: Weights, model: Any, tokenizer: Any, progress: Prog
 def _output_norm_weights(rule: Weights, model: Any) -> Weights:
     """Each head in proportion to the norm of its output projection, with the other fields as the rule has them."""
     modules = attention_modules(model)
-    L, H = model_facts(model).shape
+    facts = model_facts(model)
+    L, H = facts.shape
     if sorted(modules) != list(range(L)):
         raise UnsupportedModelError(
             f"{type(model).__name__}: attention modules were found for {len(modules)} of {L} layers"
         )
-    norms = torch.stack([output_norm(modules[layer], H).cpu() for layer in range(L)])
+    norms = torch.stack([output_norm(modules[layer], H, facts.dtype).cpu() for layer in range(L)])
     return replace(rule, heads=norms / norms.sum(1, keepdim=True))

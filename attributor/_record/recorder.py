@@ -72,6 +72,7 @@ class Recorder:
             self.history = History()
             self.arena = Arena()
             self.finite = torch.tensor(True)
+            self._grams.clear()  # an adapter may have been switched since the last sequence
         self.history.generate_call = self.generate_call or self.history.generate_call
         self.history.add(mask, self._pending)
         self._pending = None
@@ -121,7 +122,7 @@ class Recorder:
     def _log_norms(self, module: nn.Module, index: int, chosen: list[int], value: Tensor, mask: Mask) -> Tensor:
         """(B, h, Q) log ||W_O^h v_j^h|| of the new keys."""
         if index not in self._grams:
-            self._grams[index] = head_gram(module, self.weights.shape[1], chosen)
+            self._grams[index] = head_gram(module, self.weights.shape[1], chosen, value.dtype).to(value.device)
         matrix = self._grams[index]
         groups = self.weights.shape[1] // value.shape[1]
         low = mask.start - mask.keys_from
