@@ -8,7 +8,7 @@ from attributor._heads.calibration.calibrate import calibrate, measure_heads
 from attributor._heads.calibration.choose import WEIGHT_PER_HEAD, check_head_count, choose_heads, rank_heads
 from attributor._heads.calibration.head_scores import HeadScores
 from attributor._heads.calibration.progress_bar import ProgressBar
-from attributor._heads.resolution import head_weights, resolve, resolve_for
+from attributor._heads.resolution import has_shipped_heads, head_weights, resolve, resolve_for
 from attributor._heads.weights import Weights, shipped_models
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "calibrate",
     "check_head_count",
     "choose_heads",
+    "has_shipped_heads",
     "head_weights",
     "measure_heads",
     "rank_heads",

@@ -318,10 +318,7 @@ NOT_MATRICES = {
     "relu": (lambda f: lambda x: f(x).relu(), "is not linear"),
     "clamped input": (lambda f: lambda x: f(x.clamp(-2, 2)), "is not linear"),
     "normalised input": (lambda f: lambda x: f(x / x.norm(dim=-1, keepdim=True).clamp(min=1e-6)), "is not linear"),
-    "3-bit activations": (
-        lambda f: lambda x: f((x / (x.abs().max() + 1e-9) * 3).round() * x.abs().max() / 3),
-        "is not linear",
-    ),
+    "4-bit activations": (lambda f: lambda x: f(round_to_bits(x, 4)), "is not linear"),
     "NaN": (lambda f: lambda x: f(x) * float("nan"), "returns NaN or infinity"),
     "a pair": (lambda f: lambda x: (f(x), None), "returns tuple for an input of"),
     "integers": (lambda f: lambda x: f(x).int(), "returns .*int32 for an input of"),

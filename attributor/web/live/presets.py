@@ -6,7 +6,7 @@ from typing import Any
 
 from attributor import _heads
 from attributor._errors import AttributorError
-from attributor._heads import WEIGHT_PER_HEAD, Weights, shipped_models
+from attributor._heads import WEIGHT_PER_HEAD, Weights
 from attributor._models import model_facts
 from attributor._record import HeadWeights
 from attributor.web.http import ApiError
@@ -43,7 +43,7 @@ class Presets:
         with self._lock:
             if name not in self._resolved:
                 model = self._model
-                if model is None and not (name == "retrieval" and self.facts.id in shipped_models()):
+                if model is None:
                     raise ApiError(
                         409,
                         "model_gone",
@@ -66,5 +66,8 @@ class Presets:
         """Let go of the model; what its weights say about its heads is taken down before."""
         with contextlib.suppress(AttributorError):  # a family without one projection a head
             self.of("output_norm")
+        with contextlib.suppress(AttributorError):
+            if self._model is not None and _heads.has_shipped_heads(self._model):  # others take minutes to find
+                self.of("retrieval")
         with self._lock:
             self._model = self._tokenizer = None
