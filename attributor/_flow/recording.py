@@ -58,8 +58,7 @@ class Recording(RecordedAttention):
             prompt_length: tokens before the answer, padding not counted, one for all rows or one a row; default: what
                 the last ``generate`` was given, or all that was read where the model was called once by itself.
             weights: other weights than those that `record` was given, of the heads that they chose; so one reading
-                gives the flows of several. "output_norm", and "retrieval" where its heads must be found, need the model
-                to be in memory still.
+                gives the flows of several. "output_norm" and "retrieval" need the model to be in memory still.
             normalize: as in `attributor.flow`.
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.

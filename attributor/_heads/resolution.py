@@ -9,12 +9,13 @@ from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
 from attributor._heads.calibration.cache import cached_weights
+from attributor._heads.calibration.model_digest import weights_digest
 from attributor._heads.presets import PRESETS
-from attributor._heads.weights import Weights, shipped_models
+from attributor._heads.weights import Weights, shipped_file
 from attributor._models import ModelFacts, model_facts
 from attributor._record import HeadWeights, attention_modules, output_norm
 
-__all__ = ["resolve", "resolve_for", "resolve_for_shape"]
+__all__ = ["has_shipped_heads", "resolve", "resolve_for", "resolve_for_shape"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -22,8 +23,8 @@ Progress = Callable[[str, int, int], None]
 def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progress | None = None) -> HeadWeights:
     """`weights` as numbers for this model.
 
-    "retrieval" takes the heads that are shipped for the model, else those that were found in it and kept in the user's
-    cache folder, else finds them now, which takes a few dozen forward passes.
+    "retrieval" takes the heads that are shipped for these very weights, else those that were found in the model and
+    kept in the user's cache folder, else finds them now, which takes a few dozen forward passes.
 
     Args:
         weights: whatever a user may pass as ``weights=``.
@@ -33,6 +34,7 @@ def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progre
 
     Raises:
         InputError: the shape does not fit the model, or its retrieval heads cannot be found.
+        UnsupportedModelError: a model from whose attention or weights nothing can be derived, by name.
     """
     return resolve_for(model_facts(model), weights, model, tokenizer, progress=progress)
 
@@ -52,8 +54,6 @@ def resolve_for(
     preset = PRESETS[rule.heads] if isinstance(rule.heads, str) else None
     if preset is None or preset.derived_from == "shape":
         return resolve_for_shape(rule, facts.shape)
-    if preset.derived_from == "calibration" and facts.id in shipped_models():
-        return resolve_for_shape(rule.shipped(facts.id), facts.shape, name=rule.name)
     if model is None:
         raise InputError(f"weights {rule.name!r} are derived from {facts.name}, which is no longer in memory")
     match rule.name:
@@ -97,6 +97,15 @@ def resolve_for_shape(rule: Weights, shape: tuple[int, int], *, name: str | None
     )
 
 
+def has_shipped_heads(model: Any) -> bool:
+    """Whether "retrieval" takes heads that are shipped, which needs no calibration.
+
+    Raises:
+        UnsupportedModelError: weights that cannot be read.
+    """
+    return shipped_file(weights_digest(model)) is not None
+
+
 def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
     if tuple(heads.shape) != shape:
         raise InputError(f"weights are for {tuple(heads.shape)} layers x heads, the model has {shape}")
@@ -104,16 +113,21 @@ def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
 
 def _retrieval_weights(rule: Weights, model: Any, tokenizer: Any, progress: Progress | None) -> Weights:
     """The retrieval heads of this model, with the other fields as the rule has them."""
-    return rule.over(cached_weights(model, tokenizer, progress=progress))
+    digest = weights_digest(model)
+    path = shipped_file(digest)
+    if path is not None:
+        return rule.over(Weights.load(path))
+    return rule.over(cached_weights(model, tokenizer, digest=digest, progress=progress))
 
 
 def _output_norm_weights(rule: Weights, model: Any) -> Weights:
     """Each head in proportion to the norm of its output projection, with the other fields as the rule has them."""
     modules = attention_modules(model)
-    L, H = model_facts(model).shape
+    facts = model_facts(model)
+    L, H = facts.shape
     if sorted(modules) != list(range(L)):
         raise UnsupportedModelError(
             f"{type(model).__name__}: attention modules were found for {len(modules)} of {L} layers"
         )
-    norms = torch.stack([output_norm(modules[layer], H).cpu() for layer in range(L)])
+    norms = torch.stack([output_norm(modules[layer], H, facts.dtype).cpu() for layer in range(L)])
     return replace(rule, heads=norms / norms.sum(1, keepdim=True))

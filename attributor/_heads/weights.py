@@ -16,7 +16,7 @@ from attributor._heads.presets import PRESETS
 from attributor._io import FileKind, read_safetensors, write_atomically
 from attributor._record import HeadWeights, Transform
 
-__all__ = ["Weights", "shipped_models"]
+__all__ = ["Weights", "shipped_file", "shipped_models"]
 
 KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
 EXPECTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
@@ -145,11 +145,13 @@ class Weights:
             raise FileFormatError(f"{path} holds weights that cannot be used: {reason}") from error
 
     def shipped(self, model_id: str) -> "Weights":
-        """The weights file that comes with attributor for `model_id`; the rule "retrieval" prefers it to finding heads.
+        """The weights file that comes with attributor for `model_id`.
+
+        The rule "retrieval" takes it for the model with the very weights that it was made from, whatever its name.
 
         Args:
-            model_id: the full hub id that the file was made for. A fine-tune, or a copy in a folder, has other heads or
-                another name: pass the object that this returns as ``weights=`` to use them there on purpose.
+            model_id: the full hub id that the file was made for. Pass the object that this returns as ``weights=`` to
+                use these heads in a model with other weights, such as a fine-tune.
 
         Raises:
             InputError: there is none for this model; the message names those that there are.
@@ -191,6 +193,14 @@ def shipped_models() -> dict[str, Path]:
     for path in sorted((Path(__file__).parent / "shipped").glob("*.safetensors")):
         paths[Weights.load(path).meta["model"]] = path
     return paths
+
+
+def shipped_file(digest: str) -> Path | None:
+    """The file whose heads were found in the model with this `weights_digest`; None where there is none."""
+    for path in shipped_models().values():
+        if digest in Weights.load(path).meta.get("weights_digests", "").split():
+            return path
+    return None
 
 
 def _parse_numbers(heads: Any) -> Tensor:

@@ -3,9 +3,12 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from attributor._models.default_model import converted_folder
 
 __all__ = ["ModelFacts", "accepts_argument", "device_of", "model_facts", "model_id", "text_config", "window_of"]
 
@@ -74,8 +77,16 @@ def _media_ids(config: Any) -> tuple[int, ...]:
 
 
 def model_id(model: Any) -> str:
-    """The hub id or folder that a model was loaded from, "" where it was made from a configuration."""
-    return str(getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "")
+    """The hub id or folder that a model was loaded from, "" where it was made from a configuration.
+
+    The folder of the converted default model stands for its hub id. Its configuration says so and is copied to whatever
+    is saved from it, so that counts in this folder alone.
+    """
+    name = str(getattr(model, "name_or_path", "") or "")
+    source = getattr(model.config, "attributor_source", None)
+    if source and name and (folder := converted_folder()) and Path(name).resolve() == folder.resolve():
+        return str(source)
+    return name
 
 
 def text_config(model: Any) -> Any:

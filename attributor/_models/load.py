@@ -17,6 +17,7 @@ from attributor._models.default_model import (
     prepare_default_model,
     silence_transformers,
 )
+from attributor._models.facts import model_id
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -104,9 +105,10 @@ def load_model(
 
 def model_source(model: Any) -> str:
     """Where a model's weights came from, in words: its hub id or folder, and what was done to them."""
-    name = getattr(model.config, "attributor_source", None) or getattr(model, "name_or_path", "") or "unknown"
-    weights = getattr(model.config, "attributor_weights", None)
-    return f"{name} ({weights})" if weights else str(name)
+    name = model_id(model)
+    converted = bool(name) and name == getattr(model.config, "attributor_source", None)  # else a copy of another kind
+    weights = getattr(model.config, "attributor_weights", None) if converted else None
+    return f"{name} ({weights})" if weights else name or "unknown"
 
 
 def _parse_dtype(dtype: str | torch.dtype) -> str | torch.dtype:

@@ -1,50 +1,255 @@
-"""Slice the output projection of an attention module by head: W_O^h is (hidden, Dv)."""
+"""Compute the matrix that an attention module's output projection applies, by head: W_O^h is (hidden, Dv).
+
+Adapters, scaled float8, int8 and offloaded weights have in common that `.weight` is not that matrix. So it comes from
+what the module computes, W = f(I) - f(0), and `.weight` is taken only where f agrees with it.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
+from attributor._record.fused_attention import OUT_OF_MEMORY_MESSAGES
 
 __all__ = ["head_gram", "head_slices", "output_norm"]
 
 NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo")
+ROWS = 8  # random inputs across all heads, beside one for each head
+BLOCK = 1024  # rows of the identity a call
+# A power of two, so that f(SCALE x) = SCALE f(x) to the last bit where f is linear; below the 6 from which LLM.int8
+# computes an activation in 16 bits.
+SCALE = 4.0
+# How far f(x) may be from W x where activations are rounded to 8 bits: int8 with one scale a tensor gives 0.8% on these
+# inputs, float8 (e4m3) 2.6%. W is not rounded so, for 0 and SCALE are exact in these formats; only torchao's int8 makes
+# 127/127.5 of the largest activation, and so of all of W.
+ROUNDED_ACTIVATIONS = 0.05
 
 
-def head_slices(module: nn.Module, heads: int) -> Tensor:
+@dataclass(frozen=True)
+class _Projection:
+    """A projection that is called as the model calls it.
+
+    Attributes:
+        module: the projection.
+        label: its place and class, for messages.
+        inner: H Dv, the size of its input.
+        dtype: of its input.
+        device: of its input.
+    """
+
+    module: nn.Module
+    label: str
+    inner: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(R, inner) -> (R, hidden), both float32 (float64 for a float64 model).
+
+        Raises:
+            UnsupportedModelError: the module returns something else, or NaN or infinity.
+        """
+        output = self.module(rows.to(self.device, self.dtype)[None])
+        R = len(rows)
+        if not isinstance(output, Tensor) or output.shape[:-1] != (1, R) or not output.is_floating_point():
+            got = f"{tuple(output.shape)} {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+            raise _unsupported(self.label, f"returns {got} for an input of {(1, R, self.inner)}")
+        if not bool(torch.isfinite(output).all()):
+            raise _unsupported(self.label, f"returns NaN or infinity for inputs between -{SCALE:g} and {SCALE:g}")
+        return output[0].to(torch.promote_types(output.dtype, torch.float32))
+
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """The rounding of f(x), relative to its norm: of the output's dtype, and of float32 sums of `inner` terms."""
+        coarse = max(torch.finfo(self.dtype).eps, torch.finfo(dtype).eps)
+        return 2 * coarse + 4 * math.sqrt(self.inner) * torch.finfo(torch.float32).eps
+
+
+def head_slices(module: nn.Module, heads: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """(H, hidden, Dv), float32: the columns of the output projection that each head's values pass through.
 
+    Args:
+        module: an attention module.
+        heads: H.
+        dtype: of the activations that reach the projection; a projection with a plain weight has that weight's dtype.
+
     Raises:
-        UnsupportedModelError: no projection is found, or its weight is not a plain matrix (quantised, offloaded).
+        UnsupportedModelError: no projection is found, it cannot be called outside of a forward pass, or what it
+            computes is not linear.
     """
+    matrix = _applied_matrix(_find_projection(module, heads, dtype), heads)
+    hidden, inner = matrix.shape
+    parts: Tensor = matrix.float().reshape(hidden, heads, inner // heads).transpose(0, 1)
+    return parts
+
+
+def head_gram(module: nn.Module, heads: int, chosen: list[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """(len(chosen), Dv, Dv) float32, G_h = W_O^hT W_O^h, so that ||W_O^h v|| = sqrt(v^T G_h v)."""
+    parts = head_slices(module, heads, dtype)[chosen]
+    return _product(parts.mT, parts)
+
+
+def output_norm(module: nn.Module, heads: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(H,) float32, the Frobenius norm of every head's slice of the output projection."""
+    norms: Tensor = torch.linalg.matrix_norm(head_slices(module, heads, dtype))
+    return norms
+
+
+def _find_projection(module: nn.Module, heads: int, dtype: torch.dtype) -> _Projection:
     for name in NAMES:
         projection = getattr(module, name, None)
-        weight = getattr(projection, "weight", None)
-        if weight is None:
+        if not isinstance(projection, nn.Module):
             continue
-        if weight.ndim != 2 or not weight.is_floating_point() or weight.device.type == "meta":
-            raise UnsupportedModelError(
-                f"{type(module).__name__}.{name} is quantised or offloaded ({tuple(weight.shape)}, {weight.dtype}, "
-                f"{weight.device}); value norms and output norms need its plain weight"
-            )
-        # transformers' Conv1D (GPT-2) keeps (in, out); nn.Linear keeps (out, in)
-        matrix = weight.detach().T if type(projection).__name__ == "Conv1D" else weight.detach()
-        hidden, inner = matrix.shape
+        layer = getattr(module, "layer_idx", None)
+        place = "" if layer is None else f" of layer {layer}"
+        label = f"{type(module).__name__}.{name} ({type(projection).__name__}){place}"
+        inner = _input_size(projection)
+        if inner is None:
+            raise _unsupported(label, "does not say the size of its input")
         if inner % heads:
             break
-        parts: Tensor = matrix.float().reshape(hidden, heads, inner // heads).transpose(0, 1)
-        return parts
+        weight = _plain_weight(projection)
+        device = _input_device(projection)
+        return _Projection(projection, label, inner, dtype if weight is None else weight.dtype, device)
     raise UnsupportedModelError(
         f"no output projection for {heads} heads was found in {type(module).__name__} (looked for {', '.join(NAMES)})"
     )
 
 
-def head_gram(module: nn.Module, heads: int, chosen: list[int]) -> Tensor:
-    """(len(chosen), Dv, Dv) float32, G_h = W_O^hT W_O^h, so that ||W_O^h v|| = sqrt(v^T G_h v)."""
-    parts = head_slices(module, heads)[chosen]
-    return parts.mT @ parts
+def _input_size(projection: nn.Module) -> int | None:
+    for name in ("in_features", "nx"):  # nn.Linear and what stands in for it; transformers' Conv1D
+        size = getattr(projection, name, None)
+        if isinstance(size, int):
+            return size
+    weight = _plain_weight(projection)
+    return None if weight is None else weight.shape[1]
 
 
-def output_norm(module: nn.Module, heads: int) -> Tensor:
-    """(H,) float32, the Frobenius norm of every head's slice of the output projection."""
-    norms: Tensor = torch.linalg.matrix_norm(head_slices(module, heads))
+def _plain_weight(projection: nn.Module) -> Tensor | None:
+    """The module's weight where it is an ordinary matrix of 16 bits or more; it may be on the meta device.
+
+    Tensors of another class hold quantised or distributed numbers, and float8 ones have a scale beside them.
+    """
+    weight = getattr(projection, "weight", None)
+    if not isinstance(weight, Tensor) or type(weight) not in (Tensor, nn.Parameter) or weight.ndim != 2:
+        return None
+    return weight.detach() if weight.is_floating_point() and weight.dtype.itemsize > 1 else None
+
+
+def _input_device(projection: nn.Module) -> torch.device:
+    """Where its numbers are; accelerate's hook moves the input of a module whose numbers it keeps elsewhere."""
+    tensors = [*projection.parameters(), *projection.buffers()]
+    return next((tensor.device for tensor in tensors if tensor.device.type != "meta"), torch.device("cpu"))
+
+
+@torch.no_grad()
+def _applied_matrix(projection: _Projection, heads: int) -> Tensor:
+    """(hidden, inner), W of f(x) = W x + b.
+
+    f is called on seeded random rows x and on SCALE x. The module's weight is W where both agree with it to rounding.
+    Else W is computed from rows of the identity, if f(SCALE x) = SCALE f(x) to rounding and f(x) = W x to
+    ROUNDED_ACTIVATIONS.
+    """
+    with _eval_mode(projection.module), _name_errors(projection.label):
+        rows = _random_rows(heads, projection.inner).to(projection.dtype).float()
+        offset = projection(torch.zeros_like(rows[:1]))
+        output, scaled = projection(rows), projection(SCALE * rows)
+        rows = rows.to(output)
+        tolerance = projection.tolerance(output.dtype)
+        size = _norm(output) + _norm(offset)
+        scaled_size = _norm(scaled) + SCALE * size
+
+        weight = _plain_weight(projection.module)
+        if weight is not None and weight.device == output.device:
+            for matrix in (weight, weight.T):  # transformers' Conv1D (GPT-2) keeps (in, out)
+                if matrix.shape != (output.shape[1], projection.inner):
+                    continue
+                expected = _product(rows, matrix.to(output).T)
+                if _within(output - offset - expected, tolerance * size) and _within(
+                    scaled - offset - SCALE * expected, tolerance * scaled_size
+                ):
+                    return matrix
+
+        matrix = _columns(projection, offset)
+        off_scale = scaled - offset - SCALE * (output - offset)
+        residue = output - offset - _product(rows, matrix.T)
+        linear = ROUNDED_ACTIVATIONS * _norm(output - offset) + tolerance * size
+        if not (_within(off_scale, tolerance * scaled_size) and _within(residue, linear)):
+            worst = max(
+                float((_norm(off_scale) / scaled_size.clamp(min=1e-30)).max()),
+                float((_norm(residue) / size.clamp(min=1e-30)).max()),
+            )
+            raise _unsupported(projection.label, f"is not linear: it is {worst:.1%} off the matrix of its columns")
+        return matrix
+
+
+def _random_rows(heads: int, inner: int) -> Tensor:
+    """(H + ROWS, inner), uniform between -1 and 1: a row for each head alone, so that no head hides behind others."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.empty(heads + ROWS, inner, dtype=torch.float32, device="cpu").uniform_(-1, 1, generator=generator)
+    head_of = torch.arange(inner, device="cpu") // (inner // heads)
+    rows[:heads] *= head_of == torch.arange(heads, device="cpu")[:, None]
+    return rows
+
+
+def _columns(projection: _Projection, offset: Tensor) -> Tensor:
+    """(hidden, inner), the columns (f(SCALE e_j) - f(0)) / SCALE; scaled, so that they lose less beside a bias."""
+    matrix = offset.new_empty(offset.shape[1], projection.inner)
+    for low in range(0, projection.inner, BLOCK):
+        high = min(low + BLOCK, projection.inner)
+        rows = torch.zeros(high - low, projection.inner, dtype=torch.float32, device="cpu")
+        rows[:, low:high].fill_diagonal_(SCALE)
+        matrix[:, low:high] = ((projection(rows) - offset) / SCALE).T
+    return matrix
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """In the precision of its factors, also where the model runs under autocast."""
+    with torch.autocast(left.device.type, enabled=False):
+        return left @ right
+
+
+def _norm(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
     return norms
+
+
+def _within(error: Tensor, limit: Tensor) -> bool:
+    """Whether no row's error is above its limit."""
+    return bool((_norm(error) <= limit).all())
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    """Run without dropout; each submodule's flag comes back."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
+def _name_errors(label: str) -> Iterator[None]:
+    """Name the projection in whatever a module of another library raises; memory that ran out stays what it is."""
+    try:
+        yield
+    except (UnsupportedModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise _unsupported(label, f"cannot be called for its matrix ({type(error).__name__}: {first[:200]})") from error
+
+
+def _unsupported(label: str, reason: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{label} {reason}; weights='output_norm' and value norms need its matrix, other weights do not"
+    )

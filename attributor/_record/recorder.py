@@ -96,6 +96,7 @@ class Recorder:
             self.history = History()
             self.arena = Arena()
             self.finite, self.rounded = torch.tensor(True), torch.tensor(False)
+            self._grams.clear()  # an adapter may have been switched since the last sequence
         if self.generate_call is not None:
             if self.generate_call.prompt_length is None:
                 length = mask.start + mask.first.shape[1]
@@ -151,7 +152,7 @@ class Recorder:
     def _log_norms(self, module: nn.Module, index: int, chosen: list[int], value: Tensor, mask: Mask) -> Tensor:
         """(B, h, Q) log ||W_O^h v_j^h|| of the new keys."""
         if index not in self._grams:
-            self._grams[index] = head_gram(module, self.weights.shape[1], chosen)
+            self._grams[index] = head_gram(module, self.weights.shape[1], chosen, value.dtype).to(value.device)
         matrix = self._grams[index]
         groups = self.weights.shape[1] // value.shape[1]
         low = mask.start - mask.keys_from

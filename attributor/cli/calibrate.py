@@ -76,6 +76,7 @@ def calibrate(
             cache_path,
             check_head_count,
             choose_heads,
+            has_shipped_heads,
             measure_heads,
             save_weights,
         )
@@ -95,7 +96,7 @@ def calibrate(
             if as_json:
                 print(json.dumps(_build_report(scores, weights, path, seed), indent=2, allow_nan=False))
             else:
-                _print_table(scores, weights, path, seed=seed, cached=out is None)
+                _print_table(scores, weights, path, seed=seed, unused=out is None and has_shipped_heads(loaded))
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -147,12 +148,12 @@ def _build_report(scores: "HeadScores", weights: "Weights", path: Path, seed: in
     }
 
 
-def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, seed: int, cached: bool) -> None:
+def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, seed: int, unused: bool) -> None:
+    """Print the heads; `unused` where --weights retrieval takes others than those in the cache folder."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from attributor._heads import shipped_models
     from attributor.cli.terminal_text import escape
 
     console = Console(highlight=False, soft_wrap=True)
@@ -176,7 +177,7 @@ def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, seed: 
         )
     )
     console.print(Text(f"Wrote {escape(str(path))}", "dim"))
-    if cached and scores.model in shipped_models():
+    if unused:
         console.print(
             Text("Note: for this model --weights retrieval takes the heads that are shipped; pass the file.", "yellow")
         )

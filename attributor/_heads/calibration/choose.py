@@ -53,6 +53,7 @@ def choose_heads(scores: HeadScores, *, heads: int | None = None, seed: int | No
     count = len(scores.kinds)
     meta = {
         "model": scores.model,
+        **({"weights_digests": " ".join(scores.weights_digests)} if scores.weights_digests else {}),
         "prompts": str(count),
         "documents": str(scores.documents),
         "tokens": str(scores.tokens),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._heads.calibration.model_digest import weights_digest
 from attributor._heads.calibration.prompts import Case
 from attributor._heads.calibration.ranking import average_precision, expected_average_precision, planted_share
 from attributor._heads.calibration.tokenized_case import TokenizedCase, tokenize_case
@@ -72,6 +73,7 @@ class HeadScores:
     documents: int
     tokens: int
     seconds: float
+    weights_digests: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,6 +131,7 @@ def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
         kinds=tuple(case.kind for case in cases),
         **{name: torch.stack([case[name] for case in scored]) for name in _tensor_names()},
         model=facts.name,
+        weights_digests=tuple(dict.fromkeys(weights_digest(model, dtype) for dtype in (None, torch.float16))),
         documents=len(cases[0].documents),
         tokens=sum(tokenized.ids.numel() for tokenized in tokenized_cases),
         seconds=time.perf_counter() - began,

@@ -1,42 +1,142 @@
-"""The key under which a model's calibrated heads are cached."""
+"""Identify a model by samples of its weights, whatever its name and wherever it was loaded from."""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from attributor._models import model_id
-from attributor._record import attention_modules
+from attributor._errors import UnsupportedModelError
 
-__all__ = ["model_digest"]
+__all__ = ["model_digest", "weights_digest"]
 
-SAMPLES = 1024  # of each projection
-RULE = 3  # goes up when prompts, scores or the choice of heads change, so that heads are found anew
+SAMPLES = 512  # of each tensor
+SMALLEST = 2.0**-14  # the smallest normal float16; below it float16 has fewer digits than bfloat16, so those count as 0
+RULE = 4  # goes up when prompts, scores or the choice of heads change, so that heads are found anew
 # what a configuration says that does not change the model's attention
 IGNORED = {"architectures", "dtype", "torch_dtype", "quantization_config", "transformers_version", "use_cache"}
 
 
-def model_digest(model: Any) -> str:
-    """64 hexadecimal digits: of the model's name, revision and configuration, and of samples of its weights.
+def model_digest(model: Any, weights: str | None = None) -> str:
+    """64 hexadecimal digits, the key of a model's heads in the cache: of its configuration and its weights.
 
-    Of weights only the signs are taken, so that a model is the same in float32 and in 16 bits; training moves some of
-    them across 0. Quantised weights are taken as the bytes that they are.
+    Args:
+        model: a transformers decoder-only model.
+        weights: its `weights_digest`, where that is known already.
+
+    Raises:
+        UnsupportedModelError: as `weights_digest`.
     """
-    name = model_id(model)
-    commit = str(getattr(model.config, "_commit_hash", None) or "")
-    config = _plain_config(model.config.to_dict())
-    digest = hashlib.sha256(json.dumps([RULE, name, commit, config], sort_keys=True).encode())
-    for layer, module in sorted(attention_modules(model).items()):
-        for part, weight in sorted(module.named_parameters()):
-            if weight.ndim < 2 or weight.device.type == "meta":  # meta: kept on disk by accelerate
-                continue
-            flat = weight.detach().reshape(-1)
-            some = flat[:: max(1, flat.numel() // SAMPLES)][:SAMPLES].cpu()
-            known = some > 0 if some.is_floating_point() else some
-            digest.update(f"{layer} {part} {tuple(weight.shape)}".encode())
-            digest.update(known.contiguous().view(torch.uint8).numpy().tobytes())
+    parts = [RULE, _plain_config(model.config.to_dict()), weights or weights_digest(model)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@torch.no_grad()
+def weights_digest(model: Any, dtype: torch.dtype | None = None) -> str:
+    """64 hexadecimal digits, of samples of all parameters and saved buffers in the order of their registration.
+
+    Floating-point numbers are rounded to bfloat16, so a model has the same digest in float32 and in bfloat16. In
+    float16 it has the same one if its file holds 16-bit numbers; those of a float32 file are rounded twice, which gives
+    other numbers. Quantised numbers are taken as the bytes that they are. The state of adapters counts, names do not.
+
+    Args:
+        model: a transformers model.
+        dtype: of which the model would be if its file were loaded so; None: as it is.
+
+    Raises:
+        UnsupportedModelError: a tensor of a class that does not show its numbers.
+    """
+    facts: list[Any] = [state for module in model.modules() if (state := _adapter_state(module))]
+    samples: list[Tensor] = []
+    for tensor in _saved_tensors(model):
+        floating = tensor.is_floating_point() and tensor.dtype.itemsize > 1
+        facts.append([list(tensor.shape), "float" if floating else str(tensor.dtype)])
+        if tensor.device.type == "meta":
+            facts.append("meta")
+        else:
+            samples.append(_sample(tensor, dtype) if floating else _take(tensor))
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for part in _to_cpu([sample.contiguous().view(torch.uint8) for sample in samples]):
+        digest.update(part.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _adapter_state(module: nn.Module) -> list[Any]:
+    """Which of a peft layer's adapters are in use, and how much they count; empty for other modules."""
+    disabled = getattr(module, "disable_adapters", None)
+    if not isinstance(disabled, bool):
+        return []
+    scaling = getattr(module, "scaling", {})
+    return [disabled, list(module.active_adapters), list(module.merged_adapters), sorted(map(str, scaling.items()))]  # type: ignore[arg-type]
+
+
+def _saved_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """The ordinary tensors of the state dict; of those that accelerate keeps elsewhere, not the placeholders."""
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and value.device.type == "meta":
+            value = _offloaded_tensor(model, name, value)
+        try:
+            yield from _ordinary_tensors(value)
+        except (NotImplementedError, RuntimeError, TypeError) as error:
+            raise UnsupportedModelError(
+                f"the numbers of {name} ({type(value).__name__}) cannot be read, so it is not known which model this "
+                f"is ({error}); pass weights=attributor.calibrate(model, tokenizer) instead of 'retrieval'"
+            ) from error
+
+
+def _offloaded_tensor(model: nn.Module, name: str, placeholder: Tensor) -> Tensor:
+    owner, _, leaf = name.rpartition(".")
+    try:
+        hook = getattr(model.get_submodule(owner), "_hf_hook", None)
+    except AttributeError:  # a state dict with names of its own
+        return placeholder
+    for part in (hook, *getattr(hook, "hooks", ())):
+        numbers = getattr(part, "weights_map", None)
+        if numbers is not None and leaf in numbers:
+            tensor: Tensor = numbers[leaf]
+            return tensor
+    return placeholder
+
+
+def _ordinary_tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value of a state dict: torch's int8 modules have pairs, quantised classes several parts."""
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _ordinary_tensors(part)
+    elif not isinstance(value, Tensor):
+        return
+    elif value.is_quantized:
+        yield value.int_repr()
+        per_channel = value.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric)
+        yield value.q_per_channel_scales() if per_channel else torch.tensor(value.q_scale(), dtype=torch.float64)
+    elif type(value) not in (Tensor, nn.Parameter) and hasattr(value, "__tensor_flatten__"):
+        for name in value.__tensor_flatten__()[0]:
+            yield from _ordinary_tensors(getattr(value, name))
+    else:
+        yield value.detach()
+
+
+def _take(tensor: Tensor) -> Tensor:
+    """SAMPLES numbers, evenly spaced; the odd step meets every column of a matrix whose width is a power of two."""
+    flat = tensor.reshape(-1)
+    return flat[:: flat.numel() // SAMPLES | 1][:SAMPLES]
+
+
+def _sample(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    numbers = _take(tensor).to(dtype or tensor.dtype).to(torch.bfloat16)
+    return torch.where(numbers.abs() < SMALLEST, 0, numbers)
+
+
+def _to_cpu(parts: list[Tensor]) -> list[Tensor]:
+    """The parts in their order, by one copy a device."""
+    result: dict[int, Tensor] = {}
+    for device in {part.device for part in parts}:
+        here = [index for index, part in enumerate(parts) if part.device == device]
+        together = torch.cat([parts[index] for index in here]).cpu()
+        result |= zip(here, torch.split(together, [parts[index].numel() for index in here]), strict=True)
+    return [result[index] for index in range(len(parts))]
 
 
 def _plain_config(config: Any) -> Any:

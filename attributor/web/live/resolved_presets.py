@@ -6,7 +6,7 @@ from typing import Any
 
 from attributor import _heads
 from attributor._errors import AttributorError
-from attributor._heads import PRESETS, WEIGHT_PER_HEAD, Weights, shipped_models
+from attributor._heads import PRESETS, WEIGHT_PER_HEAD, Weights
 from attributor._models import model_facts
 from attributor._record import HeadWeights
 from attributor.web.http import ApiError
@@ -41,8 +41,7 @@ class ResolvedPresets:
         with self._lock:
             if name not in self._resolved:
                 model = self._model
-                shipped = PRESETS[name].derived_from == "calibration" and self.facts.id in shipped_models()
-                if model is None and not shipped:
+                if model is None:
                     raise ApiError(
                         409,
                         "model_gone",
@@ -62,10 +61,12 @@ class ResolvedPresets:
         return _heads.resolve_for_shape(rule, self.shape)
 
     def forget_model(self) -> None:
-        """Drop the model, after the presets that are derived from its parameters are resolved."""
-        for name, preset in PRESETS.items():
-            if preset.derived_from == "parameters":
-                with contextlib.suppress(AttributorError):  # a family without one projection a head
-                    self.of(name)
+        """Drop the model, after the presets that can be derived from its parameters at once are resolved."""
+        if self._model is not None:
+            shipped = _heads.has_shipped_heads(self._model)  # other heads take minutes to find
+            for name, preset in PRESETS.items():
+                if preset.derived_from == "parameters" or (preset.derived_from == "calibration" and shipped):
+                    with contextlib.suppress(AttributorError):  # a family without one projection a head
+                        self.of(name)
         with self._lock:
             self._model = self._tokenizer = None
