@@ -92,7 +92,7 @@ def resolve_for_shape(rule: Weights, shape: tuple[int, int], *, name: str | None
         question=rule.question,
         name=rule.name if name is None else name,
         note=rule.note,
-        source=rule.meta.get("model", ""),
+        source=rule.source,
         meta=rule.meta,
     )
 

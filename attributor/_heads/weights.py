@@ -44,6 +44,10 @@ class Weights:
             answer's own, where `attributor.flow(question=...)` locates them: a model looks facts up while it reads the
             question, behind its documents, and not only while it writes.
         note: where the weights come from, one line.
+        rule: the name of the rule that numbers were made by; "" for others.
+        source: the model in which the heads were found; "" where they were not found in one.
+        digests: of its weights; "retrieval" takes shipped heads for these alone.
+        meta: what else the file says, for people.
 
     Raises:
         InputError: a field that is out of its range.
@@ -55,6 +59,9 @@ class Weights:
     sink: str = "keep"
     question: float = 0.0
     note: str = ""
+    rule: str = ""
+    source: str = ""
+    digests: tuple[str, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +84,7 @@ class Weights:
     @property
     def name(self) -> str:
         """The rule's name, or "custom" for a tensor, for people to read."""
-        return self.heads if isinstance(self.heads, str) else self.meta.get("name", "custom")
+        return self.heads if isinstance(self.heads, str) else self.rule or "custom"
 
     @classmethod
     def of(cls, given: "Weights | HeadWeights | Tensor | str | Path") -> "Weights":
@@ -90,8 +97,17 @@ class Weights:
         if isinstance(given, Weights):
             return given
         if isinstance(given, HeadWeights):
-            meta = {**given.meta, "name": given.name}
-            return cls(given.heads, given.power, given.value_norms, given.sink, given.question, given.note, meta)
+            return cls(
+                given.heads,
+                power=given.power,
+                value_norms=given.value_norms,
+                sink=given.sink,
+                question=given.question,
+                note=given.note,
+                rule=given.name,
+                source=given.source,
+                meta=given.meta,
+            )
         if isinstance(given, str) and given in PRESETS:
             return cls(given)
         if isinstance(given, (str, Path)):
@@ -122,9 +138,8 @@ class Weights:
         """
         if isinstance(self.heads, str):
             raise InputError(f"weights {self.heads!r} are a rule, not numbers; pass the name itself as weights=")
-        fields = {"power": self.power, "value_norms": self.value_norms, "sink": self.sink, "note": self.note}
-        fields["question"] = self.question
-        fields["meta"] = dict(self.meta)
+        names = ("power", "value_norms", "sink", "question", "note", "rule", "source", "digests")
+        fields = {**{name: getattr(self, name) for name in names}, "meta": dict(self.meta)}
         metadata = {"format": KIND.format, "version": str(KIND.version), "fields": json.dumps(fields)}
         write_atomically(check_path(path), to_bytes({"heads": self.heads}, metadata), what="weights")
 
@@ -139,7 +154,9 @@ class Weights:
         path = check_path(path)
         tensors, metadata = read_safetensors(path, KIND)
         try:
-            return cls(tensors["heads"], **json.loads(metadata["fields"]))  # type: ignore[arg-type]  # any array will do
+            fields = json.loads(metadata["fields"])
+            fields["digests"] = tuple(fields.get("digests", ()))
+            return cls(tensors["heads"], **fields)  # type: ignore[arg-type]  # any array will do
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise FileFormatError(f"{path} holds weights that cannot be used: {reason}") from error
@@ -191,14 +208,14 @@ def shipped_models() -> dict[str, Path]:
     """The weights files that come with attributor, by the full id of the model that each was made for."""
     paths = {}
     for path in sorted((Path(__file__).parent / "shipped").glob("*.safetensors")):
-        paths[Weights.load(path).meta["model"]] = path
+        paths[Weights.load(path).source] = path
     return paths
 
 
 def shipped_file(digest: str) -> Path | None:
     """The file whose heads were found in the model with this `weights_digest`; None where there is none."""
     for path in shipped_models().values():
-        if digest in Weights.load(path).meta.get("weights_digests", "").split():
+        if digest in Weights.load(path).digests:
             return path
     return None
 

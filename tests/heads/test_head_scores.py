@@ -145,7 +145,7 @@ def test_the_best_heads_get_equal_weights():
     weights = choose_heads(made_up_scores(ap), heads=3)
     assert weights.heads.tolist() == [[0, 1 / 16, 0], [1 / 16, 0, 1 / 16]]
     assert json.loads(weights.meta["heads"]) == [[0, 1, 0.9], [1, 2, 0.9], [1, 0, 0.8]]  # the earlier of equals first
-    assert (weights.name, weights.meta["model"], weights.meta["chance"]) == ("retrieval", "m", "0.1000")
+    assert (weights.name, weights.source, weights.meta["chance"]) == ("retrieval", "m", "0.1000")
     assert "3 retrieval heads" in weights.note
     assert weights.question == 0.5
     usual = choose_heads(made_up_scores(torch.rand(1, 3, 4)))

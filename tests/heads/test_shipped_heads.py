@@ -29,10 +29,8 @@ HEADS = {(0, 1): 0.5, (1, 2): 0.25}  # not what calibration gives
 def shipped(model, monkeypatch, tmp_path):
     """A file of heads for the tiny model, as if it came with attributor."""
     path = tmp_path / "shipped.safetensors"
-    digests = {weights_digest(model), weights_digest(model, torch.float16)}
-    Weights.of_heads(
-        (2, 4), HEADS, meta={"model": "someone/tiny", "weights_digests": " ".join(digests), "name": "retrieval"}
-    ).save(path)
+    digests = (weights_digest(model), weights_digest(model, torch.float16))
+    Weights.of_heads((2, 4), HEADS, source="someone/tiny", digests=digests, rule="retrieval").save(path)
     monkeypatch.setattr(weights_module, "shipped_models", lambda: {"someone/tiny": path})
     return path
 
@@ -179,7 +177,7 @@ def test_the_command_line_says_that_it_finds_the_heads_of_a_tuned_copy(model, sh
 
 
 def test_a_file_without_digests_is_for_nobody_but_can_be_named(model, shipped, tokenizer, quick_calibration):
-    Weights.of_heads((2, 4), HEADS, meta={"model": "someone/tiny"}).save(shipped)
+    Weights.of_heads((2, 4), HEADS, source="someone/tiny").save(shipped)
     assert not has_shipped_heads(model)
     resolve("retrieval", model, tokenizer)
     assert len(quick_calibration) == 1
@@ -205,7 +203,7 @@ def test_a_recording_needs_its_model_for_them(model, shipped, tokenizer):
 
 def test_calibration_notes_the_digests_of_the_dtypes(model, tokenizer):
     weights = choose_heads(measure_heads(model, tokenizer, count=1))
-    noted = weights.meta["weights_digests"].split()
+    noted = weights.digests
     loaded = {weights_digest(model.to(dtype)) for dtype in (torch.float16, torch.float32)}
     assert noted[0] == weights_digest(tiny_chat.model(len(tokenizer)))
     assert noted[1] == weights_digest(tiny_chat.model(len(tokenizer)).half())

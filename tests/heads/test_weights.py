@@ -214,11 +214,13 @@ def test_weights_are_frozen():
 
 def test_save_and_load(tmp_path):
     path = tmp_path / "w.safetensors"
-    weights = Weights(HEADS, power=2.0, value_norms=True, sink="drop", note="by hand", meta={"model": "m"})
+    weights = Weights(
+        HEADS, power=2.0, value_norms=True, sink="drop", note="by hand", rule="mine", source="m", digests=("a", "b")
+    )
     weights.save(path)
     loaded = Weights.load(path)
     assert torch.equal(loaded.heads, weights.heads)
-    fields = ("power", "value_norms", "sink", "note", "meta")
+    fields = ("power", "value_norms", "sink", "note", "rule", "source", "digests", "meta")
     assert [getattr(loaded, f) for f in fields] == [getattr(weights, f) for f in fields]
     assert repr(loaded) == "Weights(7 of 4 x 4 heads, power=2, value_norms, sink='drop', 'by hand')"
     model = tiny("llama")

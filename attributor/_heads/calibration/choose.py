@@ -52,15 +52,12 @@ def choose_heads(scores: HeadScores, *, heads: int | None = None, seed: int | No
     best = rank_heads(scores)[:heads]
     count = len(scores.kinds)
     meta = {
-        "model": scores.model,
-        **({"weights_digests": " ".join(scores.weights_digests)} if scores.weights_digests else {}),
         "prompts": str(count),
         "documents": str(scores.documents),
         "tokens": str(scores.tokens),
         **({} if seed is None else {"seed": str(seed)}),
         "attributor": version("attributor"),
-        "name": "retrieval",
-        "rule": f"the {heads} heads with the highest ap, mean over {', '.join(dict.fromkeys(scores.kinds))}; "
+        "choice": f"the {heads} heads with the highest ap, mean over {', '.join(dict.fromkeys(scores.kinds))}; "
         f"weights add up to {heads * WEIGHT_PER_HEAD:g}",
         "chance": f"{float(scores.chance.mean()):.4f}",
         "heads": json.dumps([[layer, head, round(score, 4)] for layer, head, score in best]),
@@ -70,6 +67,9 @@ def choose_heads(scores: HeadScores, *, heads: int | None = None, seed: int | No
         _equal_weights((L, H), best),
         question=QUESTION,
         note=f"{many} found without labels on {count} synthetic prompts; {WEIGHT_PER_HEAD:g} each",
+        rule="retrieval",
+        source=scores.model,
+        digests=scores.weights_digests,
         meta=meta,
     )
 
