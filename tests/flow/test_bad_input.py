@@ -1,0 +1,42 @@
+"""What the public functions say of models and arguments that they cannot use."""
+
+import pytest
+import torch
+from families import VOCABULARY, tiny
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import attributor
+from attributor._heads import measure_heads, resolve
+
+IDS = torch.randint(3, VOCABULARY, (12,), generator=torch.Generator().manual_seed(5))
+
+
+def record_nothing(model):
+    with attributor.record(model):
+        pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: attributor.flow(model, IDS),
+        lambda model: attributor.flow(model, IDS, impl="reference"),
+        lambda model: attributor.flow(model, IDS, weights="output_norm"),
+        record_nothing,
+        lambda model: attributor.calibrate(model, None),
+        lambda model: measure_heads(model, None),
+        lambda model: resolve("retrieval", model),
+    ],
+)
+def test_a_model_without_weights_is_refused(use):
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1))
+    with pytest.raises(attributor.InputError, match=r"embed_tokens.weight is on the meta device; load it"):
+        use(model)
+
+
+def test_a_single_parameter_without_numbers_is_named():
+    model = tiny("llama")
+    model.model.layers[2].mlp.up_proj.to("meta")
+    with pytest.raises(attributor.InputError, match=r"model.layers.2.mlp.up_proj.weight is on the meta device"):
+        attributor.flow(model, IDS)
