@@ -17,6 +17,7 @@ from attributor._models.default_model import (
     prepare_default_model,
     silence_transformers,
 )
+from attributor._models.tokenizer import TokenizerError, load_tokenizer
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -72,7 +73,7 @@ def load_model(
         The transformers model and tokenizer. See `model_source` for where the weights came from.
 
     Raises:
-        ModelLoadError: not found, gated, no network, a file that is corrupt, or not a decoder-only model.
+        ModelLoadError: not found, gated, no network, a file that is corrupt, no tokenizer, or not a decoder-only model.
         InputError: `name` or `dtype` is not one.
         OutputError: the default model cannot be kept in the cache folder.
     """
@@ -226,7 +227,7 @@ def _read(
     trust_remote_code: bool,
     safetensors_only: bool,
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": not place.network}
     if place.gguf_file:
@@ -235,7 +236,7 @@ def _read(
         options["revision"] = revision
     config = AutoConfig.from_pretrained(place.target, **options)
     _check_decoder_only(config, place.target)
-    tokenizer = AutoTokenizer.from_pretrained(place.target, **options)
+    tokenizer = load_tokenizer(place.target, **options)
     if device_map is not None:
         options["device_map"] = device_map
     if safetensors_only and not place.gguf_file:
@@ -295,15 +296,18 @@ def failure_reason(error: BaseException, name: str, place: ModelLocation, device
         return "the hub has no such revision"
     if _is_caused_by(error, hub.RepositoryNotFoundError):
         return "the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
-    if "trust_remote_code" in str(error):
+    cause = (error.__cause__ if isinstance(error, TokenizerError) else None) or error
+    if "trust_remote_code" in str(cause):
         return "the model comes with Python code of its own; pass trust_remote_code=True if you trust it"
     if is_connection_failure(error, place):
         return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = (str(cause).strip().splitlines() or [""])[0]
     if place.stands_for and _is_unreadable(error, place.target):
         return f"the converted copy in {place.target} cannot be read ({first}); delete the folder to have it made anew"
     if place.gguf_file:
-        return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(error).__name__}: {first})"
+        return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(cause).__name__}: {first})"
+    if isinstance(error, TokenizerError):
+        return str(error)
     if _is_caused_by(error, SafetensorError):
         return f"a file of its weights is damaged or only the beginning of one ({first}); fetch or copy it again"
     placed = "" if device_map is None else f" (device_map={device_map!r}; 'auto' takes the devices that there are)"
