@@ -33,8 +33,18 @@ def check_path(path: Any) -> Path:
     """The path with ~ expanded.
 
     Raises:
-        InputError: neither text nor a path.
+        InputError: neither text nor a path, or no name that a file can have.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise InputError(f"path must be a file name, a str or a Path, got {path!r}")
-    return Path(path).expanduser()
+        raise InputError(f"path must be a file name, a str or a Path, got {repr(path)[:60]}")
+    name = os.fspath(path)
+    if not _can_be_a_name(name):
+        raise InputError(f"path must be a file name, got {repr(name)[:60]}, which no file can have")
+    return Path(os.path.expanduser(name))  # not Path.expanduser, which raises where ~ names nobody
+
+
+def _can_be_a_name(name: str) -> bool:
+    try:
+        return bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeError:  # half of a surrogate pair
+        return False

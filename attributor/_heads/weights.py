@@ -95,10 +95,13 @@ class Weights:
         if isinstance(given, str) and given in PRESETS:
             return cls(given)
         if isinstance(given, (str, Path)):
-            path = Path(given)
-            if not path.exists():
-                raise InputError(f"unknown weights {str(given)!r}: neither a preset ({', '.join(PRESETS)}) nor a file")
-            return cls.load(path)
+            try:
+                return cls.load(given)
+            except FileNotFoundError:
+                name = repr(str(given))[:80]
+                raise InputError(
+                    f"unknown weights {name}: neither a preset ({', '.join(PRESETS)}) nor a file"
+                ) from None
         return cls(given)
 
     @classmethod
