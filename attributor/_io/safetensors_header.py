@@ -3,6 +3,7 @@
 Nothing here needs torch, nor the library: a file that someone else made is opened in the server and in the explorer.
 """
 
+import errno
 import json
 import math
 import os
@@ -20,7 +21,7 @@ __all__ = [
     "Header",
     "TensorPlace",
     "check_kind",
-    "describe_unreadable",
+    "describe_special_file",
     "open_regular_file",
     "read_header",
     "shorten_path",
@@ -90,18 +91,16 @@ class Header:
     tensors: dict[str, TensorPlace]
 
 
-def describe_unreadable(path: str | os.PathLike[str]) -> str | None:
-    """Why a path is no regular file that can be opened: "is a folder"; None where nothing speaks against it.
+def describe_special_file(path: str | os.PathLike[str]) -> str | None:
+    """What a path is instead of a regular file: "is a folder" or "is not a regular file"; None where it is one.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file (FileNotFoundError), or it cannot be looked at.
     """
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "no file can have this name") from error
     if stat.S_ISDIR(mode):
         return "is a folder"
     return None if stat.S_ISREG(mode) else "is not a regular file"
@@ -115,11 +114,10 @@ def open_regular_file(path: str | os.PathLike[str], kind: FileKind = FLOW_FILE) 
         FileFormatError: it is not a regular file, or may not be read.
     """
     path = os.path.expanduser(path)
-    reason = describe_unreadable(path)
-    if reason is not None:
-        hint = "" if "cannot be read" in reason else f", not a {kind.word} file"
-        raise FileFormatError(f"{shorten_path(path)} {reason}{hint}")
     try:
+        problem = describe_special_file(path)
+        if problem is not None:
+            raise FileFormatError(f"{shorten_path(path)} {problem}, not a {kind.word} file")
         return open(path, "rb")
     except FileNotFoundError:
         raise

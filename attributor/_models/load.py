@@ -192,7 +192,10 @@ def is_in_hub_cache(name: str, revision: str | None) -> bool:
         if cached_path(weights):
             return True
         if index := cached_path(f"{weights}.index.json"):
-            shards = set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values())
+            try:
+                shards = {str(shard) for shard in json.loads(Path(index).read_text("utf-8"))["weight_map"].values()}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                return False  # a broken index: the hub has a whole one
             return all(cached_path(shard) for shard in shards)
     return False
 
