@@ -5,6 +5,7 @@ A character is a Unicode code point, as Python counts them; spans are half-open,
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,8 @@ def find_documents(text: str, documents: Sequence[SegmentLike]) -> tuple[Segment
 
     Args:
         text: the prompt.
-        documents: Segments, (start, stop) characters, or strings that occur exactly once in the text.
+        documents: Segments, (start, stop) characters, or strings that occur exactly once in the text, perhaps in
+            another Unicode form (NFC, NFD, NFKC or NFKD).
 
     Raises:
         InputError: a string that is not found or found twice, a span that is empty, out of range or overlaps another.
@@ -94,6 +96,7 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
         InputError: as :func:`find_segments`; the message calls the segment by its name.
     """
     if isinstance(segment, str):
+        segment = _as_in_text(segment, text)
         start = text.find(segment)
         if not segment or start < 0:
             raise InputError(
@@ -125,6 +128,17 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
             f"{_shorten(text[start:stop])}; the spans were made for another text"
         )
     return Segment(start, stop, text[start:stop], label, document)
+
+
+def _as_in_text(segment: str, text: str) -> str:
+    """The segment as it stands in the text: as it is, else in the Unicode form that the tokenizer brings text to.
+
+    Files of a Mac and text of a PDF hold accents as characters of their own (NFD); many tokenizers compose them (NFC).
+    """
+    if segment in text:
+        return segment
+    forms = (unicodedata.normalize(form, segment) for form in ("NFC", "NFD", "NFKC", "NFKD"))
+    return next((form for form in forms if form in text), segment)
 
 
 def _document_of(segment: Segment, documents: Sequence[Segment]) -> int | None:

@@ -172,6 +172,8 @@ def _split_title(text: str, path: Path) -> tuple[str, str]:
 
 
 def _read_messages(path: Path) -> list[dict[str, Any]]:
+    from attributor._text import join_content  # here, because `--help` need not wait for numpy
+
     try:
         messages = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
@@ -186,11 +188,12 @@ def _read_messages(path: Path) -> list[dict[str, Any]]:
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise InputError(f"{path}: message {number} has no role; the file must hold {shape}")
-        content = message.get("content")
-        if content is not None and not isinstance(content, str):
-            raise InputError(
-                f"{path}: the content of message {number} must be text, got a JSON {type(content).__name__}"
-            )
+        try:
+            content = join_content(message.get("content"), number)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if content is not None:
+            message["content"] = content
     return messages
 
 

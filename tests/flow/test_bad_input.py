@@ -1,8 +1,12 @@
 """What the public functions say of models and arguments that they cannot use."""
 
+import unicodedata
+
 import pytest
+import tiny_chat
 import torch
 from families import VOCABULARY, tiny
+from tokenizers import normalizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import attributor
@@ -40,3 +44,15 @@ def test_a_single_parameter_without_numbers_is_named():
     model.model.layers[2].mlp.up_proj.to("meta")
     with pytest.raises(attributor.InputError, match=r"model.layers.2.mlp.up_proj.weight is on the meta device"):
         attributor.flow(model, IDS)
+
+
+def test_documents_of_a_mac_are_found_by_a_tokenizer_that_composes_accents():
+    made = tiny_chat.tokenizer()
+    made.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
+    model = tiny_chat.model(len(made))
+    documents = [unicodedata.normalize("NFD", text) for text in ("Le café du port.", "Où est-il ?")]
+    ids = made("\n".join(documents))["input_ids"]
+    result = attributor.flow(model, ids, tokenizer=made, documents=documents)
+    assert [result.text[d.start : d.stop] for d in result.documents] == ["Le café du port.", "Où est-il ?"]
+    rows = attributor.flow(model, ids, tokenizer=made, question=documents[1], weights=attributor.Weights(question=0.5))
+    assert torch.isfinite(rows.scores).all()
