@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._checks import check_callable
 from attributor._errors import InputError, UnsupportedModelError
 from attributor._heads.calibration.cache import cached_weights
 from attributor._heads.weights import Weights, shipped_models
@@ -33,6 +34,7 @@ def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progre
     Raises:
         InputError: the shape does not fit the model, or its retrieval heads cannot be found.
     """
+    check_callable("progress", progress)
     return resolve_for(model_facts(model), weights, model, tokenizer, progress=progress)
 
 

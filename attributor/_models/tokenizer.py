@@ -32,7 +32,7 @@ def load_tokenizer(target: str, **options: Any) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(target, **options)
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many kinds
-        first = (str(error).strip().splitlines() or [""])[0].rstrip(" :")
+        first = (str(error).strip().splitlines() or [""])[0][:500].rstrip(" :")
         raise TokenizerError(_describe_failure(target, f"{type(error).__name__}: {first}")) from error
     if set(tokenizer.get_vocab()) <= {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}:
         raise TokenizerError(_describe_failure(target, "its vocabulary is empty"))
