@@ -12,6 +12,7 @@ import torch
 
 from attributor._checks import check_flag, shorten_value
 from attributor._errors import InputError, ModelLoadError
+from attributor._io import shorten_path
 from attributor._models.default_model import (
     DEFAULT_MODEL,
     converted_folder,
@@ -170,7 +171,7 @@ def is_default_model(name: str, revision: str | None) -> bool:
 
 def _locate_gguf(path: Path) -> ModelLocation:
     if not os.path.isfile(path):
-        raise ModelLoadError(f"{shorten_value(str(path), 300)}: no such file")
+        raise ModelLoadError(f"{shorten_path(path)}: no such file")
     if importlib.util.find_spec("gguf") is None:
         raise ModelLoadError(f"{path}: reading GGUF needs the package gguf; pip install 'attributor[gguf]'")
     try:
