@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from attributor._errors import FileFormatError, InputError, OutputError
-from attributor._io import write_atomically
+from attributor._io import OLD_MAC, has_old_mac_lines, write_atomically
 from attributor.eval.config import Config
 
 if sys.platform != "win32":
@@ -47,15 +47,16 @@ class RunFolder:
         """
         path = self.path / RUN
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(path.read_text("utf-8-sig"))
         except FileNotFoundError:
             return None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise FileFormatError(f"{path} is not readable: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise FileFormatError(f"{path} does not describe a run of attributor eval")
-        if content.get("version", 0) > VERSION:
-            raise FileFormatError(f"{path} is of version {content['version']}; this attributor reads up to {VERSION}")
+        version = content.get("version", 0)
+        if not isinstance(version, int) or version > VERSION:
+            raise FileFormatError(f"{path} is of version {str(version)[:20]}; this attributor reads up to {VERSION}")
         return content
 
     def open(self, config: Config, data: Mapping[str, Any], *, overwrite: bool = False) -> list[str]:
@@ -239,7 +240,7 @@ class Follower:
         for part in self._folder.parts():
             if part == self._own:
                 continue
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, RecursionError):
                 with part.open("rb") as file:
                     file.seek(self._read.get(part, 0))
                     data = file.read()
@@ -275,26 +276,41 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def _cut_torn_line(file: Path) -> int:
-    """Cut off what stands behind the last whole line; returns how many bytes that was."""
-    with file.open("rb+") as opened:
-        size = end = opened.seek(0, os.SEEK_END)
-        while end:
-            start = max(end - BLOCK, 0)
-            opened.seek(start)
-            if (line_end := opened.read(end - start).rfind(b"\n")) >= 0:
-                end = start + line_end + 1
-                break
-            end = start
-        if end < size:
-            opened.truncate(end)
+    """Cut off what stands behind the last whole line; returns how many bytes that was.
+
+    Raises:
+        FileFormatError: what stands there is many lines with other line ends.
+        OutputError: the file cannot be read or written.
+    """
+    try:
+        with file.open("rb+") as opened:
+            size = end = opened.seek(0, os.SEEK_END)
+            while end:
+                start = max(end - BLOCK, 0)
+                opened.seek(start)
+                if (line_end := opened.read(end - start).rfind(b"\n")) >= 0:
+                    end = start + line_end + 1
+                    break
+                end = start
+            if end < size:
+                opened.seek(end)
+                if has_old_mac_lines(opened.read()):
+                    raise FileFormatError(f"{file}: {OLD_MAC}")
+                opened.truncate(end)
+    except OSError as error:
+        raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
     return size - end
 
 
 def _read_records(file: Path) -> Iterator[Record]:
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise FileFormatError(f"{file} is not readable: {error.strerror or error}") from error
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("id"), str):
             raise FileFormatError(

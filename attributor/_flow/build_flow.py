@@ -6,7 +6,8 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from attributor._errors import NumericsError
+from attributor._checks import check_callable, check_flag, shorten_value
+from attributor._errors import InputError, NumericsError
 from attributor._flow.start_rows import start_rows
 from attributor._flow.sweep import SweepOptions
 from attributor._models import ModelFacts
@@ -32,12 +33,23 @@ class FlowTask:
         question: (Q,) int64, the prompt tokens on which a share of each row starts; None: all of it starts on the
             answer.
         options: of the sweep.
+
+    Raises:
+        InputError: an option of the wrong type.
     """
 
     sequence: TokenSequence
     weights: HeadWeights
     question: Tensor | None
     options: SweepOptions
+
+    def __post_init__(self) -> None:
+        """Refuse options of the wrong type before anything is computed."""
+        check_flag("normalize", self.options.normalize)
+        check_callable("progress", self.options.progress)
+        impl = self.options.impl
+        if impl is not None and not isinstance(impl, str):
+            raise InputError(f"impl must be the name of an implementation, or None, got {shorten_value(impl)}")
 
     def start_rows(self) -> Tensor:
         """R_L: (o, N) float64."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor._errors import InputError, UnsupportedModelError
+from attributor._errors import InputError, NumericsError, UnsupportedModelError
 from attributor._models import device_of, text_config
 from attributor._record import HeadWeights, use_attention_implementation
 from attributor.kernels.flow_step.definition import adjoint
@@ -18,7 +18,8 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
     """(L, H, N, N), the model's own attention weights in eager mode, for one sequence (N,) of ids.
 
     Raises:
-        UnsupportedModelError: the model returns no attention matrix for some layer.
+        UnsupportedModelError: the model returns no attention matrix for some layer, or attends to later tokens.
+        NumericsError: NaN or infinity in an attention matrix.
     """
     with use_attention_implementation(model, "eager"):
         output = model(ids[None].to(device_of(model)), output_attentions=True, use_cache=False)
@@ -28,8 +29,36 @@ def eager_attentions(model: Any, ids: Tensor) -> Tensor:
         raise UnsupportedModelError(
             f"{type(model).__name__} returned attention matrices for {len(attentions)} of {expected} layers"
         )
+    H, N, name = text_config(model).num_attention_heads, ids.numel(), type(model).__name__
+    return torch.stack([_check_matrix(a, H, N, layer, name) for layer, a in enumerate(attentions)])
+
+
+def _check_matrix(attention: Any, H: int, N: int, layer: int, name: str) -> Tensor:
+    """One layer's matrices (1, H, N, N) on the CPU as (H, N, N), without the column of a sink.
+
+    Raises:
+        UnsupportedModelError: another shape, or a weight above the diagonal.
+        NumericsError: NaN or infinity.
+    """
+    shape = tuple(getattr(attention, "shape", ()))
     # gpt-oss returns the sink's share as one more column
-    return torch.stack([a[0, ..., : ids.numel()].to("cpu") for a in attentions])
+    if shape not in ((1, H, N, N), (1, H, N, N + 1)):
+        raise UnsupportedModelError(
+            f"{name} returned attention of shape {shape} for layer {layer}; {(1, H, N, N)} is expected"
+        )
+    matrix: Tensor = attention[0, ..., :N].to("cpu")
+    if not bool(torch.isfinite(matrix).all()):
+        raise NumericsError(f"layer {layer}: the attention matrix is not finite; do the weights hold NaN?")
+    above = matrix.triu(1).abs()
+    if bool(above.any()):
+        head, i, j = (int(index) for index in torch.unravel_index(above.argmax(), above.shape))
+        raise UnsupportedModelError(
+            f"the attention of {name} is not causal: in layer {layer}, head {head}, token {i} puts "
+            f"{float(above[head, i, j]):.2g} of its attention on the later token {j}. A flow needs tokens that "
+            "attend to themselves and earlier ones only; a model of an encoder's family that was trained so needs "
+            "is_decoder=True in its configuration (xlm: causal=True)"
+        )
+    return matrix
 
 
 def eager_flow(model: Any, ids: Tensor, weights: HeadWeights, rows: Tensor, *, normalize: bool) -> Tensor:
@@ -37,7 +66,8 @@ def eager_flow(model: Any, ids: Tensor, weights: HeadWeights, rows: Tensor, *, n
 
     Raises:
         InputError: value norms, which need the recorded values.
-        UnsupportedModelError: the model returns no attention matrices.
+        UnsupportedModelError: the model returns no attention matrices, or they are not causal.
+        NumericsError: NaN or infinity in an attention matrix.
     """
     if weights.value_norms:
         raise InputError("value norms need a model that can be recorded; use value_norms=False")

@@ -66,7 +66,10 @@ def _question_tokens(question: Any, sequence: TokenSequence, weights: HeadWeight
         )
     k = sequence.prompt_length
     if isinstance(question, Tensor):
-        tokens = question.detach().to("cpu")
+        tokens = question.detach()
+        if tokens.device.type == "meta" or tokens.layout != torch.strided or tokens.is_quantized:
+            raise InputError(f"{name} as a tensor must hold plain numbers, got {tokens.layout} on {tokens.device}")
+        tokens = tokens.to("cpu")
         if tokens.ndim != 1 or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
             raise InputError(f"{name} as a tensor is (Q,) token positions, got {tuple(tokens.shape)} {tokens.dtype}")
         tokens = torch.unique(tokens.long())

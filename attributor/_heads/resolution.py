@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._checks import check_callable
 from attributor._errors import InputError, UnsupportedModelError
 from attributor._heads.calibration.cache import cached_weights
 from attributor._heads.calibration.model_digest import weights_digest
@@ -36,6 +37,7 @@ def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progre
         InputError: the shape does not fit the model, or its retrieval heads cannot be found.
         UnsupportedModelError: a model from whose attention or weights nothing can be derived, by name.
     """
+    check_callable("progress", progress)
     return resolve_for(model_facts(model), weights, model, tokenizer, progress=progress)
 
 

@@ -1,6 +1,7 @@
 """`Weights`: how much each head counts in the flow, its presets and its file format."""
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from attributor._checks import check_number, check_path
+from attributor._checks import check_number, check_path, shorten_value
 from attributor._errors import FileFormatError, InputError
 from attributor._heads.presets import PRESETS
 from attributor._io import FileKind, read_safetensors, write_atomically
@@ -19,6 +20,7 @@ from attributor._record import HeadWeights, Transform
 __all__ = ["Weights", "shipped_file", "shipped_models"]
 
 KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
+MOST_LAYERS = 10_000  # layers, or heads a layer: far more than any model has
 EXPECTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
 
@@ -68,7 +70,7 @@ class Weights:
         """Check every field, so that a Weights that exists can be used."""
         if isinstance(self.heads, str):
             if self.heads not in PRESETS:
-                raise InputError(f"{EXPECTED}, got {self.heads!r}")
+                raise InputError(f"{EXPECTED}, got {shorten_value(self.heads)}")
         else:
             heads = _parse_numbers(self.heads)
             if not bool(torch.isfinite(heads).all()) or bool((heads < 0).any()):
@@ -80,6 +82,10 @@ class Weights:
         object.__setattr__(self, "question", check_number("question", self.question))
         if not 0 <= self.question < 1:
             raise InputError(f"question is a share, 0 or more and less than 1, got {self.question:g}")
+        if not isinstance(self.note, str):
+            raise InputError(f"note must be a str, got {shorten_value(self.note)}")
+        if not isinstance(self.meta, Mapping):
+            raise InputError(f"meta must be a dict of strings, got {shorten_value(self.meta)}")
 
     @property
     def name(self) -> str:
@@ -111,22 +117,33 @@ class Weights:
         if isinstance(given, str) and given in PRESETS:
             return cls(given)
         if isinstance(given, (str, Path)):
-            path = Path(given)
-            if not path.exists():
-                raise InputError(f"unknown weights {str(given)!r}: neither a preset ({', '.join(PRESETS)}) nor a file")
-            return cls.load(path)
+            try:
+                return cls.load(given)
+            except FileNotFoundError:
+                name = shorten_value(str(given), 80)
+                raise InputError(
+                    f"unknown weights {name}: neither a preset ({', '.join(PRESETS)}) nor a file"
+                ) from None
         return cls(given)
 
     @classmethod
     def of_heads(cls, shape: tuple[int, int], heads: Mapping[tuple[int, int], float], **fields: Any) -> "Weights":
-        """Weights of a few named heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H)."""
-        tensor = torch.zeros(shape, dtype=torch.float32, device="cpu")
-        for (layer, head), weight in heads.items():
-            if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
-                raise InputError(
-                    f"head ({layer}, {head}) is not one of a model with {shape[0]} layers of {shape[1]} heads"
-                )
-            tensor[layer, head] = weight
+        """Weights of a few named heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H).
+
+        Raises:
+            InputError: arguments of another form, heads that are not the model's, numbers that cannot be weights.
+        """
+        L, H = _parse_pair("shape", shape)
+        if not (0 < L <= MOST_LAYERS and 0 < H <= MOST_LAYERS):
+            raise InputError(f"shape must be (layers, heads) of a model, got {shorten_value(shape)}")
+        if not isinstance(heads, Mapping):
+            raise InputError(f"heads must be a dict {{(layer, head): weight}}, got {shorten_value(heads)}")
+        tensor = torch.zeros((L, H), dtype=torch.float32, device="cpu")
+        for head, weight in heads.items():
+            layer, index = _parse_pair("a head", head)
+            if not (0 <= layer < L and 0 <= index < H):
+                raise InputError(f"head ({layer}, {index}) is not one of a model with {L} layers of {H} heads")
+            tensor[layer, index] = check_number(f"the weight of head ({layer}, {index})", weight)
         return cls(tensor, **fields)
 
     def save(self, path: str | Path) -> None:
@@ -174,10 +191,12 @@ class Weights:
             InputError: there is none for this model; the message names those that there are.
         """
         shipped = shipped_models()
-        path = shipped.get(model_id)
+        path = shipped.get(model_id) if isinstance(model_id, str) else None
         if path is None:
+            unnamed = isinstance(model_id, str) and not model_id
+            name = "a model without a name" if unnamed else shorten_value(model_id, 100).strip("'")
             raise InputError(
-                f"no retrieval heads are shipped for {model_id or 'a model without a name'} (there are: "
+                f"no retrieval heads are shipped for {name} (there are: "
                 f"{', '.join(shipped)}); weights='retrieval' finds those of any model, once; or, for a copy of a model "
                 f"that there are some for, weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
             )
@@ -220,6 +239,19 @@ def shipped_file(digest: str) -> Path | None:
     return None
 
 
+def _parse_pair(name: str, pair: Any) -> tuple[int, int]:
+    """Two whole numbers.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        first, second = (operator.index(number) for number in pair)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} must be a pair of whole numbers, got {shorten_value(pair)}") from None
+    return first, second
+
+
 def _parse_numbers(heads: Any) -> Tensor:
     """(L, H) float32 on the CPU, a copy; that the numbers are in range is not checked here.
 
@@ -232,8 +264,9 @@ def _parse_numbers(heads: Any) -> Tensor:
         numbers = torch.as_tensor(heads).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{EXPECTED}, got a {type(heads).__name__} that holds no numbers ({error})") from error
-    if numbers.is_complex() or numbers.device.type == "meta":
-        raise InputError(f"{EXPECTED}, got a tensor of {numbers.dtype} on {numbers.device}")
+    is_dense = numbers.layout == torch.strided and not numbers.is_quantized and numbers.device.type != "meta"
+    if numbers.is_complex() or not is_dense:
+        raise InputError(f"{EXPECTED}, got a tensor of {numbers.dtype}, {numbers.layout}, on {numbers.device}")
     if numbers.ndim != 2 or not numbers.numel():
         raise InputError(f"head weights must be (L, H), got {tuple(numbers.shape)}")
     return numbers.to("cpu", torch.float32).clone()

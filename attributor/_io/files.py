@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attributor._errors import FileFormatError, OutputError
-from attributor._io.safetensors_header import FileKind, TensorPlace, check_kind, open_regular_file, read_header
+from attributor._io.safetensors_header import (
+    FileKind,
+    TensorPlace,
+    check_kind,
+    open_regular_file,
+    read_header,
+    shorten_path,
+)
 
 __all__ = ["NUMPY_CODES", "FileKind", "read_safetensors", "replace_folder", "write_atomically"]
 
@@ -42,14 +49,17 @@ def write_atomically(
     Raises:
         OutputError: the folder is missing, read-only or full, or `path` is not a regular file.
     """
+    if "\0" in os.fspath(path):
+        raise OutputError(f"cannot write {what or 'a file'} to {shorten_path(path)}: no file name can hold a NUL")
     target = Path(os.path.realpath(os.path.expanduser(path)))
-    failure = f"cannot write {what} to {target}" if what else f"cannot write {target}"
+    shown = shorten_path(target)
+    failure = f"cannot write {what} to {shown}" if what else f"cannot write {shown}"
     if os.path.isdir(target):
         raise OutputError(f"{failure}: it is a folder; give the name of a file in it")
     if os.path.exists(target) and not os.path.isfile(target):
         raise OutputError(f"{failure}: it is not a regular file")
     if not os.path.isdir(target.parent):
-        raise OutputError(f"{failure}: there is no folder {target.parent}; make it first")
+        raise OutputError(f"{failure}: there is no folder {shorten_path(target.parent)}; make it first")
     temporary = target.with_name(f".attributor-{secrets.token_hex(6)}.tmp")
     try:
         try:
@@ -99,20 +109,20 @@ def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict
         FileNotFoundError: there is no such file.
         FileFormatError: another kind of file, a damaged one, one of a newer version, or one that may not be read.
     """
-    path = Path(path).expanduser()
+    name = shorten_path(os.path.expanduser(path))
     try:
         with open_regular_file(path, kind) as file:
-            header = read_header(file, str(path), kind)
-            check_kind(str(path), header.metadata, kind)
+            header = read_header(file, name, kind)
+            check_kind(name, header.metadata, kind)
             tensors = {name: _read_tensor(file, name, place) for name, place in header.tensors.items()}
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no {kind.word} file at {path}") from error
+        raise FileNotFoundError(f"no {kind.word} file at {name}") from error
     except OSError as error:
-        raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise FileFormatError(f"{name} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         if isinstance(error, FileFormatError):
             raise
-        raise FileFormatError(f"{path} is corrupt or truncated: {error}; {kind.again}") from error
+        raise FileFormatError(f"{name} is corrupt or truncated: {error}; {kind.again}") from error
     return tensors, header.metadata
 
 

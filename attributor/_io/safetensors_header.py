@@ -3,21 +3,34 @@
 Nothing here needs torch, nor the library: a file that someone else made is opened in the server and in the explorer.
 """
 
+import errno
 import json
 import math
 import os
-import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from attributor._errors import FileFormatError
 
-__all__ = ["FLOW_FILE", "FileKind", "Header", "TensorPlace", "check_kind", "open_regular_file", "read_header"]
+__all__ = [
+    "FLOW_FILE",
+    "LONGEST_HEADER",
+    "FileKind",
+    "Header",
+    "TensorPlace",
+    "check_kind",
+    "describe_special_file",
+    "open_regular_file",
+    "read_header",
+    "shorten_path",
+]
 
-LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
-LONGEST_FRAME = 4_000_000  # bytes of it besides its strings: 50,000 tensors; each `[]` costs a parser 60 bytes
+LONGEST_HEADER = 16_000_000  # bytes; 100,000 documents take 5 million, and this much is read in a second
+MOST_TENSORS = 1_000  # attributor writes 8 at most; others may add some, and none adds thousands
+MOST_STRINGS = 10 * MOST_TENSORS  # a tensor takes 5, an entry of the metadata 2
+LONGEST_FRAME = 1_000 * MOST_TENSORS  # bytes of a header besides its strings; each `[]` costs a parser 60 bytes
 MOST_DIMENSIONS = 32
 
 # bytes of one element; anything else is refused, because its size would be a guess
@@ -78,19 +91,45 @@ class Header:
     tensors: dict[str, TensorPlace]
 
 
+def describe_special_file(path: str | os.PathLike[str]) -> str | None:
+    """What a path is instead of a regular file: "is a folder" or "is not a regular file"; None where it is one.
+
+    Raises:
+        OSError: there is no such file (FileNotFoundError), or it cannot be looked at.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise OSError(errno.EINVAL, "no file can have this name") from error
+    if stat.S_ISDIR(mode):
+        return "is a folder"
+    return None if stat.S_ISREG(mode) else "is not a regular file"
+
+
 def open_regular_file(path: str | os.PathLike[str], kind: FileKind = FLOW_FILE) -> BinaryIO:
     """Open a file for reading; no folder, and nothing that would wait for another process.
 
     Raises:
         FileNotFoundError: there is no such file.
-        FileFormatError: it is not a regular file.
+        FileFormatError: it is not a regular file, or may not be read.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise FileFormatError(f"{path} is a folder, not a {kind.word} file")
-    if path.exists() and not path.is_file():
-        raise FileFormatError(f"{path} is not a regular file")
-    return path.open("rb")
+    path = os.path.expanduser(path)
+    try:
+        problem = describe_special_file(path)
+        if problem is not None:
+            raise FileFormatError(f"{shorten_path(path)} {problem}, not a {kind.word} file")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise FileFormatError(f"{shorten_path(path)} cannot be read: {error.strerror or error}") from error
+
+
+def shorten_path(path: str | os.PathLike[str]) -> str:
+    """A path for a message: without its middle where it is too long, and with control characters escaped."""
+    text = os.fspath(path)
+    text = text if len(text) <= 300 else f"{text[:100]}…{text[-199:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def read_header(
@@ -109,14 +148,18 @@ def read_header(
     """
     if isinstance(source, str | os.PathLike):
         with open_regular_file(source, kind) as file:
-            return read_header(file, str(Path(source).expanduser()), kind)
+            return read_header(file, shorten_path(os.path.expanduser(source)), kind)
     name = name or "the file"
     size = os.fstat(source.fileno()).st_size
     first = source.read(8)
     length = int.from_bytes(first, "little")
-    if len(first) < 8 or length > LONGEST_HEADER or length > size - 8:
+    if len(first) < 8 or length > size - 8:
         raise FileFormatError(
             f"{name} is not a {kind.word} file, or only the beginning of one ({size} bytes): {kind.again}"
+        )
+    if length > LONGEST_HEADER:
+        raise FileFormatError(
+            f"{name} is not a {kind.word} file: its header has {length:,} bytes; {LONGEST_HEADER:,} are the most"
         )
     try:
         header = _parse(source.read(length))
@@ -137,7 +180,7 @@ def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW_FIL
     if metadata.get("format") != kind.format:
         raise FileFormatError(
             f"{name} is a safetensors file but not a {kind.word} file "
-            f"(format: {metadata.get('format')!r}, expected {kind.format!r})"
+            f"(format: {repr(metadata.get('format'))[:60]}, expected {kind.format!r})"
         )
     version = metadata.get("version")
     digits = version is not None and version.isascii() and version.isdigit() and len(version) < 100
@@ -155,15 +198,24 @@ def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW_FIL
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
-    text = raw.decode("utf-8")
-    if len(text) > LONGEST_FRAME:
-        frame = len(text) - sum(len(literal) for literal in re.findall(r'"(?:[^"\\]|\\.)*"', text))
-        if frame > LONGEST_FRAME:
-            raise ValueError(f"{frame:,} characters besides its strings; {LONGEST_FRAME:,} are the most")
-    header = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
+    _check_size(raw)
+    header = json.loads(raw.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
     if not isinstance(header, dict):
         raise ValueError("not an object")
+    tensors = len(header) - ("__metadata__" in header)
+    if tensors > MOST_TENSORS:
+        raise ValueError(f"{tensors:,} tensors; {MOST_TENSORS:,} are the most")
     return header
+
+
+def _check_size(raw: bytes) -> None:
+    """Refuse a header with too many parts before any of them is parsed; without escapes, quotes only border strings."""
+    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MOST_STRINGS + 1)
+    if len(pieces) > 2 * MOST_STRINGS + 1:
+        raise ValueError(f"more than {MOST_STRINGS:,} strings, which is more than {MOST_TENSORS:,} tensors take")
+    frame = sum(len(piece) for piece in pieces[::2])
+    if frame > LONGEST_FRAME:
+        raise ValueError(f"{frame:,} characters besides its strings; {LONGEST_FRAME:,} are the most")
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

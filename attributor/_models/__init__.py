@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attributor._models.facts import ModelFacts as ModelFacts
     from attributor._models.facts import accepts_argument as accepts_argument
     from attributor._models.facts import device_of as device_of
+    from attributor._models.facts import find_empty_parameter as find_empty_parameter
     from attributor._models.facts import model_facts as model_facts
     from attributor._models.facts import model_id as model_id
     from attributor._models.facts import text_config as text_config
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from attributor._models.load import load_model as load_model
     from attributor._models.load import locate_model as locate_model
     from attributor._models.load import model_source as model_source
+    from attributor._models.tokenizer import load_tokenizer as load_tokenizer
 
 _HOMES = lazy_imports(__file__)
 

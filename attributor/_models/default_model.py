@@ -62,9 +62,9 @@ def converted_folder() -> Path | None:
     target = _default_folder()
     try:
         provenance = json.loads((target / "provenance.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return target if provenance.get("format") == FORMAT else None
+    return target if isinstance(provenance, dict) and provenance.get("format") == FORMAT else None
 
 
 def prepare_default_model(progress: bool = True) -> Path:

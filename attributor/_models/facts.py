@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from attributor._models.default_model import converted_folder
 
-__all__ = ["ModelFacts", "accepts_argument", "device_of", "model_facts", "model_id", "text_config", "window_of"]
+__all__ = [
+    "ModelFacts",
+    "accepts_argument",
+    "device_of",
+    "find_empty_parameter",
+    "model_facts",
+    "model_id",
+    "text_config",
+    "window_of",
+]
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,24 @@ def device_of(model: Any) -> torch.device:
         return torch.device(embedding.weight.device)
     planned = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
     return torch.device(model.device if planned is None else planned)
+
+
+def find_empty_parameter(model: nn.Module) -> str | None:
+    """The name of a parameter that has no numbers, on the meta device; None where there is none.
+
+    Parameters that accelerate loads for each call are placeholders there too, but a hook of their module, or of one
+    around it, brings the numbers.
+    """
+    hooked: tuple[str, ...] = ()
+    for path, module in model.named_modules():  # a module comes before those inside of it
+        if hasattr(module, "_hf_hook") and path:
+            hooked = (*hooked, f"{path}.")
+        if hasattr(module, "_hf_hook") or path.startswith(hooked):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.device.type == "meta":
+                return f"{path}.{name}" if path else name
+    return None
 
 
 def accepts_argument(function: Callable[..., Any], name: str) -> bool:

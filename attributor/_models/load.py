@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from attributor._checks import check_flag, shorten_value
 from attributor._errors import InputError, ModelLoadError
+from attributor._io import shorten_path
 from attributor._models.default_model import (
     DEFAULT_MODEL,
     converted_folder,
@@ -18,6 +20,7 @@ from attributor._models.default_model import (
     silence_transformers,
 )
 from attributor._models.facts import model_id
+from attributor._models.tokenizer import TokenizerError, load_tokenizer
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -32,6 +35,7 @@ __all__ = [
     "model_source",
 ]
 
+LONGEST_NAME = 4096  # characters, of a path on Linux
 HUB_SECONDS = 4.0  # how long to wait for a sign of life; the hub's client itself retries for half a minute
 
 
@@ -73,18 +77,26 @@ def load_model(
         The transformers model and tokenizer. See `model_source` for where the weights came from.
 
     Raises:
-        ModelLoadError: not found, gated, no network, a file that is corrupt, or not a decoder-only model.
+        ModelLoadError: not found, gated, no network, a file that is corrupt, no tokenizer, or not a decoder-only model.
         InputError: `name` or `dtype` is not one.
         OutputError: the default model cannot be kept in the cache folder.
     """
     dtype = _parse_dtype(dtype)
+    for option, value in (
+        ("trust_remote_code", trust_remote_code),
+        ("progress", progress),
+        ("safetensors_only", safetensors_only),
+    ):
+        check_flag(option, value)
+    if revision is not None and not isinstance(revision, str):
+        raise InputError(f"revision must be a branch, tag or commit, got {shorten_value(revision)}")
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
         raise ModelLoadError(
-            f"device_map={device_map!r} needs the package accelerate; pip install 'attributor[device-map]'"
+            f"device_map={shorten_value(device_map)} needs the package accelerate; pip install 'attributor[device-map]'"
         )
-    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
-        raise InputError(f"name must be a hub id, a folder or a .gguf file, got {name!r}")
-    name = os.fspath(name)
+    name = os.fspath(name) if isinstance(name, str | os.PathLike) else name
+    if not isinstance(name, str) or not name or "\0" in name or len(name) > LONGEST_NAME:
+        raise InputError(f"name must be a hub id, a folder or a .gguf file, got {shorten_value(name)}")
     place = locate_model(name, revision, progress)
     while True:
         try:
@@ -112,10 +124,14 @@ def model_source(model: Any) -> str:
 
 
 def _parse_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
-    parsed = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
-    if parsed == "auto" or (isinstance(parsed, torch.dtype) and parsed.is_floating_point):
+    if isinstance(dtype, str) and dtype == "auto":
+        return dtype
+    parsed = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if isinstance(parsed, torch.dtype) and parsed.is_floating_point:
         return parsed
-    raise InputError(f"dtype must be 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype, got {dtype!r}")
+    raise InputError(
+        f"dtype must be 'auto', 'float32', 'bfloat16', 'float16' or a torch dtype, got {shorten_value(dtype)}"
+    )
 
 
 def locate_model(name: str, revision: str | None, progress: bool) -> ModelLocation:
@@ -124,17 +140,17 @@ def locate_model(name: str, revision: str | None, progress: bool) -> ModelLocati
     Raises:
         ModelLoadError: there is no such model.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix == ".gguf":
         return _locate_gguf(path)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
+    if os.path.isdir(path):  # not path.is_dir(), which raises for names that are too long
+        if not os.path.isfile(path / "config.json"):
             raise ModelLoadError(f"{name}: the folder has no config.json; it should hold what save_pretrained writes")
         return ModelLocation(str(path))
-    if path.is_file():
+    if os.path.exists(path):
         raise ModelLoadError(f"{name} is a file, but not a .gguf; pass the folder that it lies in")
     if not is_hub_id(name):
-        raise ModelLoadError(f"{name!r} is no folder here and no hub id (such as {DEFAULT_MODEL!r})")
+        raise ModelLoadError(f"{shorten_value(name, 300)} is no folder here and no hub id (such as {DEFAULT_MODEL!r})")
     if is_in_hub_cache(name, revision):
         return ModelLocation(name)
     default = is_default_model(name, revision)
@@ -156,12 +172,15 @@ def is_default_model(name: str, revision: str | None) -> bool:
 
 
 def _locate_gguf(path: Path) -> ModelLocation:
-    if not path.is_file():
-        raise ModelLoadError(f"{path}: no such file")
+    if not os.path.isfile(path):
+        raise ModelLoadError(f"{shorten_path(path)}: no such file")
     if importlib.util.find_spec("gguf") is None:
         raise ModelLoadError(f"{path}: reading GGUF needs the package gguf; pip install 'attributor[gguf]'")
-    with path.open("rb") as file:
-        magic = file.read(4)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {error.strerror or error}") from error
     if magic != b"GGUF":
         raise ModelLoadError(f"{path} is not a GGUF file: it starts with {magic!r}, not b'GGUF'")
     return ModelLocation(str(path.parent), gguf_file=path.name)
@@ -193,7 +212,10 @@ def is_in_hub_cache(name: str, revision: str | None) -> bool:
         if cached_path(weights):
             return True
         if index := cached_path(f"{weights}.index.json"):
-            shards = set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values())
+            try:
+                shards = {str(shard) for shard in json.loads(Path(index).read_text("utf-8"))["weight_map"].values()}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                return False  # a broken index: the hub has a whole one
             return all(cached_path(shard) for shard in shards)
     return False
 
@@ -228,7 +250,7 @@ def _read(
     trust_remote_code: bool,
     safetensors_only: bool,
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": not place.network}
     if place.gguf_file:
@@ -237,7 +259,7 @@ def _read(
         options["revision"] = revision
     config = AutoConfig.from_pretrained(place.target, **options)
     _check_decoder_only(config, place.target)
-    tokenizer = AutoTokenizer.from_pretrained(place.target, **options)
+    tokenizer = load_tokenizer(place.target, **options)
     if device_map is not None:
         options["device_map"] = device_map
     if safetensors_only and not place.gguf_file:
@@ -297,16 +319,23 @@ def failure_reason(error: BaseException, name: str, place: ModelLocation, device
         return "the hub has no such revision"
     if _is_caused_by(error, hub.RepositoryNotFoundError):
         return "the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
-    if "trust_remote_code" in str(error):
+    cause = (error.__cause__ if isinstance(error, TokenizerError) else None) or error
+    if "trust_remote_code" in str(cause):
         return "the model comes with Python code of its own; pass trust_remote_code=True if you trust it"
     if is_connection_failure(error, place):
         return "the connection to the hub failed; try again, or pass a folder or a .gguf file"
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = (str(cause).strip().splitlines() or [""])[0][:500]
     if place.stands_for and _is_unreadable(error, place.target):
         return f"the converted copy in {place.target} cannot be read ({first}); delete the folder to have it made anew"
     if place.gguf_file:
-        return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(error).__name__}: {first})"
+        return f"the GGUF file is corrupt, or of a kind that transformers cannot read ({type(cause).__name__}: {first})"
+    if isinstance(error, TokenizerError):
+        return str(error)
     if _is_caused_by(error, SafetensorError):
         return f"a file of its weights is damaged or only the beginning of one ({first}); fetch or copy it again"
-    placed = "" if device_map is None else f" (device_map={device_map!r}; 'auto' takes the devices that there are)"
+    placed = (
+        ""
+        if device_map is None
+        else f" (device_map={shorten_value(device_map)}; 'auto' takes the devices that there are)"
+    )
     return f"{type(error).__name__}: {first}{placed}"

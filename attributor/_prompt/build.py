@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._prompt.chat_template import locate_contents, render_chat, render_messages
+from attributor._prompt.clean import clean
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
-from attributor._text import Segment, token_offsets
+from attributor._text import Segment, join_content, token_offsets
 
 __all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "prompt_from_messages", "prompt_from_text"]
 
@@ -86,23 +88,23 @@ def build_prompt(
         InputError: an empty document or question, a template that refuses the messages or hides their text, text that
             the tokenizer can only read as control tokens.
     """
-    question = _clean("the question", question)
+    question = clean("the question", question)
     content = ""
     spans: list[tuple[int, int, str]] = []
     for number, document in enumerate(documents, 1):
         title, body = document if isinstance(document, tuple) else ("", document)
-        title = _clean(f"the title of document {number}", " ".join(title.split()), empty=True).removesuffix(":")
-        body = _clean(f"document {number}{f' ({title})' if title else ''}", body)
+        title = clean(f"the title of document {number}", " ".join(title.split()), empty=True).removesuffix(":")
+        body = clean(f"document {number}{f' ({title})' if title else ''}", body)
         shown = f"{title}:\n{body}" if title else body
         spans.append((len(content), len(content) + len(shown), title or f"document {number}"))
         content += shown + "\n\n"
     question_span = (len(content), len(content) + len(question))
-    content += f"{question}\n{_clean('the instruction', instruction, empty=True)}".rstrip()
+    content += f"{question}\n{clean('the instruction', instruction, empty=True)}".rstrip()
     if not getattr(tokenizer, "chat_template", None):
         return _make_plain_prompt(tokenizer, content, spans, question_span, system)
     messages = _make_messages(content, system)
-    text = _render(tokenizer, messages)
-    contents = _locate_contents(tokenizer, messages, text)
+    text = render_messages(tokenizer, messages)
+    contents = locate_contents(tokenizer, messages, text)
     start, stop = contents[-1]
     if text[start:stop] != content:
         raise InputError(
@@ -117,28 +119,29 @@ def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) 
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        messages: ``{"role": ..., "content": text}`` each; each one with text is a document, labelled by its role.
+        messages: ``{"role": ..., "content": text}`` each; each one with text is a document, labelled by its role. The
+            content may also be a list of text parts, or None beside tool calls. Of a message that the template cuts
+            (earlier thinking, say), the document is what is left.
 
     Raises:
-        InputError: no messages, messages without role or text, no chat template, a template that refuses them.
+        InputError: no messages, messages without role or text, parts that are no text, no chat template, a template
+            that refuses them.
     """
     checked: list[dict[str, Any]] = []
     for number, message in enumerate(messages, 1):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise InputError(f'message {number} must be {{"role": ..., "content": text}}, got {str(message)[:80]}')
-        content = message.get("content")
-        if content is not None and not isinstance(content, str):
-            raise InputError(f"the content of message {number} must be text, got {type(content).__name__}")
-        _clean(f"message {number}", content, empty=True)
-        checked.append(dict(message))
+        content = join_content(message.get("content"), number)
+        clean(f"message {number}", content, empty=True)
+        checked.append(dict(message) if content is None else {**message, "content": content})
     if not any((message.get("content") or "").strip() for message in checked):
         raise InputError("the messages hold no text; give at least one user message")
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             "this model's tokenizer has no chat template; give the whole prompt as text instead of messages"
         )
-    text = _render(tokenizer, checked)
-    contents = _locate_contents(tokenizer, checked, text)
+    checked, text = render_chat(tokenizer, checked)
+    contents = locate_contents(tokenizer, checked, text)
     seen: dict[str, int] = {}
     documents = []
     for message, (start, stop) in zip(checked, contents, strict=True):
@@ -161,7 +164,7 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
     Raises:
         InputError: an empty text, ``chat=True`` without a template, and as :func:`build_prompt`.
     """
-    _clean("the prompt", text)
+    clean("the prompt", text)
     has_template = bool(getattr(tokenizer, "chat_template", None))
     if chat and not has_template:
         raise InputError("this model's tokenizer has no chat template; use the text as it stands (--raw)")
@@ -170,8 +173,8 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
             raise InputError("a system text needs a chat template; write it into the prompt instead")
         return _make_prompt(tokenizer, text, [], _paragraphs(text), add_special_tokens=True)
     messages = _make_messages(text, system)
-    rendered = _render(tokenizer, messages)
-    contents = _locate_contents(tokenizer, messages, rendered)
+    rendered = render_messages(tokenizer, messages)
+    contents = locate_contents(tokenizer, messages, rendered)
     start, stop = contents[-1]
     blocks = [(start + a, start + b, label) for a, b, label in _paragraphs(rendered[start:stop])]
     return _make_prompt(tokenizer, rendered, contents, blocks)
@@ -183,22 +186,8 @@ def encode_answer(tokenizer: Any, answer: str) -> Tensor:
     Raises:
         InputError: an empty answer.
     """
-    _clean("the answer", answer)
+    clean("the answer", answer)
     return torch.tensor(tokenizer(answer, add_special_tokens=False)["input_ids"], dtype=torch.int64)
-
-
-def _clean(what: str, text: str | None, *, empty: bool = False) -> str:
-    """The text without surrounding white space, once it is known to be there and to be encodable."""
-    stripped = (text or "").strip()
-    if not stripped and not empty:
-        raise InputError(f"{what} is empty")
-    try:
-        stripped.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} holds half a character (a lone surrogate) at {error.start}; it is not valid text"
-        ) from None
-    return stripped
 
 
 def _paragraphs(text: str) -> list[tuple[int, int, str]]:
@@ -220,7 +209,7 @@ def _paragraphs(text: str) -> list[tuple[int, int, str]]:
 def _make_plain_prompt(
     tokenizer: Any, content: str, spans: list[tuple[int, int, str]], question_span: Span, system: str | None
 ) -> Prompt:
-    head = f"{_clean('the system text', system)}\n\n" if system is not None else ""
+    head = f"{clean('the system text', system)}\n\n" if system is not None else ""
     text = f"{head}{content}\nAnswer:"
     moved = [(start + len(head), stop + len(head), label) for start, stop, label in spans]
     inside = (0, len(head) + len(content))
@@ -233,56 +222,8 @@ def _make_messages(content: str, system: str | None) -> list[dict[str, str]]:
     user = {"role": "user", "content": content}
     if system is None:
         return [user]
-    _clean("the system text", system, empty=True)
+    clean("the system text", system, empty=True)
     return [{"role": "system", "content": system}, user]
-
-
-def _render(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
-    try:
-        text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # jinja's errors, and whatever a template raises on purpose
-        roles = ", ".join(str(message["role"]) for message in messages)
-        raise InputError(f"the model's chat template refuses these messages ({roles}): {error}") from error
-    _clean("what the model's chat template makes of the messages", text, empty=True)  # roles, tool calls
-    return text
-
-
-def _locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
-    """The span of each message's content in the rendered text; (0, 0) for a message without content.
-
-    The template is rendered a second time with a placeholder for each content: what stands between the placeholders is
-    the template's own text, so the contents' places follow by counting, also when a content is as short as "a".
-    """
-    slots = {i: f"attributor{i}placeholder" for i, m in enumerate(messages) if isinstance(m.get("content"), str)}
-    if not slots:
-        return [(0, 0)] * len(messages)
-    skeleton = _render(tokenizer, [{**m, "content": slots[i]} if i in slots else m for i, m in enumerate(messages)])
-    spans: list[Span] = [(0, 0)] * len(messages)
-    frame, position = skeleton, 0
-    for order, (i, slot) in enumerate(slots.items()):
-        before, separator, frame = frame.partition(slot)
-        after = frame.partition(list(slots.values())[order + 1])[0] if order + 1 < len(slots) else frame
-        start = position + len(before)
-        if not separator or not text.startswith(before, position):
-            break
-        content = messages[i]["content"]
-        variants = (content, content.rstrip(), content.lstrip(), content.strip())  # templates like to trim
-        fits = (v for v in variants if text.startswith(v, start) and text.startswith(after, start + len(v)))
-        body = next(fits, None)
-        if body is None:
-            break
-        position = start + len(body)
-        spans[i] = (start, position)
-    else:
-        if text[position:] == frame:
-            return spans
-    # The template looks into the contents (it cuts out thinking, say): what occurs once is still certain.
-    for i in slots:
-        body = messages[i]["content"].strip()
-        if text.count(body) != 1:
-            raise InputError(f"message {i + 1} cannot be located in what the model's chat template makes of it")
-        spans[i] = (text.index(body), text.index(body) + len(body))
-    return spans
 
 
 def _make_prompt(

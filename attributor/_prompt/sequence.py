@@ -53,7 +53,7 @@ class TokenSequence:
             return cls(ids, prompt_length)
         text, offsets = token_offsets(tokenizer, ids[:prompt_length])
         answer, answer_offsets = token_offsets(tokenizer, ids[prompt_length:])
-        segments = tuple(find_documents(text, documents or ()))
+        segments = tuple(find_documents(text, () if documents is None else documents))
         return cls(ids, prompt_length, text, offsets, answer, answer_offsets, segments)
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 from attributor._errors import InputError
 from attributor._text import token_offsets
 
-__all__ = ["encode"]
+__all__ = ["control_tokens", "encode"]
 
 Span = tuple[int, int]
 
@@ -33,7 +33,7 @@ def encode(
         InputError: quoted text that this tokenizer can only read as control tokens.
     """
     ids, offsets = _encode(tokenizer, text, add_special_tokens=add_special_tokens)
-    control = _control_tokens(tokenizer)
+    control = control_tokens(tokenizer)
     places = [i for i, token in enumerate(ids) if token in control]
     injected = {i for i in places if _overlaps(offsets[i], quoted)}
     if injected:
@@ -75,7 +75,7 @@ def _encode_slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[l
     return ids, offsets
 
 
-def _control_tokens(tokenizer: Any) -> dict[int, str]:
+def control_tokens(tokenizer: Any) -> dict[int, str]:
     """The special tokens by id, without the unknown token: odd characters become it without any harm."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     unknown = getattr(tokenizer, "unk_token_id", None)

@@ -24,7 +24,7 @@ from transformers.modeling_flash_attention_utils import FLASH_ATTN_KERNEL_FALLBA
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from attributor._errors import InputError, RecordingError, UnsupportedModelError
-from attributor._models import text_config
+from attributor._models import find_empty_parameter, text_config
 from attributor._record import mask as mask_module
 from attributor._record.recorder import Recorder
 
@@ -247,11 +247,11 @@ AttentionInterface.register(NAME, not_compiled(_attend))
 AttentionMaskInterface.register(NAME, not_compiled(_make_mask))
 
 
-def check_decoder(model: Any) -> None:
-    """Refuse what attention does not describe, before anything is computed.
+def check_decoder(model: Any, *, weights: bool = True) -> None:
+    """Refuse what attention does not describe, before anything is computed; `weights=False` takes a model without any.
 
     Raises:
-        InputError: not a transformers model.
+        InputError: not a transformers model, or one whose weights were not loaded.
         UnsupportedModelError: an encoder-decoder model, or one whose positions meet outside of attention.
     """
     if not isinstance(model, nn.Module) or not hasattr(model, "config") or not hasattr(model, "get_input_embeddings"):
@@ -273,6 +273,10 @@ def check_decoder(model: Any) -> None:
         raise UnsupportedModelError(
             f"{name} also moves information between positions by {', '.join(mixers)} in some of its {shape[0]} layers, "
             "which attention does not show"
+        )
+    if weights and (empty := find_empty_parameter(model)) is not None:
+        raise InputError(
+            f"{name} has no weights: its {empty} is on the meta device; load it with from_pretrained() or load_model()"
         )
 
 

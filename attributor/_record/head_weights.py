@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from attributor._checks import check_number
+from attributor._checks import check_flag, check_number, shorten_value
 from attributor._errors import InputError
 
 __all__ = ["HeadWeights", "Transform"]
@@ -31,10 +31,9 @@ class Transform:
     def __post_init__(self) -> None:
         """Check every field."""
         object.__setattr__(self, "power", check_number("power", self.power, positive=True))
-        if not isinstance(self.value_norms, bool):
-            raise InputError(f"value_norms must be True or False, got {self.value_norms!r}")
+        check_flag("value_norms", self.value_norms)
         if not isinstance(self.sink, str) or self.sink not in ("keep", "drop"):
-            raise InputError(f"sink must be 'keep' or 'drop', got {self.sink!r}")
+            raise InputError(f"sink must be 'keep' or 'drop', got {shorten_value(self.sink)}")
 
 
 @dataclass(frozen=True, eq=False)

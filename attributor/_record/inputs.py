@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 from attributor._models import ModelFacts
 from attributor._record.history import GenerateCall
@@ -40,7 +41,10 @@ def parse_sequences(ids: Any, attention_mask: Any) -> tuple[list[Tensor], bool]:
         raise InputError(f"ids must be integers, got {tensor.dtype}")
     if tensor.ndim not in (1, 2):
         raise InputError(f"ids must be (n,), (1, n) or (B, n), got {tuple(tensor.shape)}")
-    batch = tensor.detach().to("cpu", torch.int64)
+    try:
+        batch = tensor.detach().to("cpu", torch.int64)
+    except RuntimeError as error:  # on the meta device, quantised, sparse
+        raise InputError(f"ids must be integers in plain memory, got {tensor.dtype} on {tensor.device}") from error
     batch = batch[None] if batch.ndim == 1 else batch
     single = batch.shape[0] == 1
     if attention_mask is None:
@@ -81,7 +85,7 @@ def parse_prompt_lengths(value: Any, count: int) -> list[int | None]:
             raise TypeError
         return [operator.index(length) for length in lengths]
     except TypeError:
-        raise InputError(f"prompt_length must be a whole number, or one a row, got {value!r}") from None
+        raise InputError(f"prompt_length must be a whole number, or one a row, got {shorten_value(value)}") from None
 
 
 def resolve_prompt_lengths(value: Any, sequences: list[Tensor]) -> list[int]:

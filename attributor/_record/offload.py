@@ -7,6 +7,7 @@ and keys go out while the next layer is read, and come back while the layer abov
 import torch
 from torch import Tensor
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 
 __all__ = ["KEEP_CHOICES", "Offload", "OffloadedTensor"]
@@ -26,8 +27,8 @@ class Offload:
     """
 
     def __init__(self, keep: str) -> None:
-        if keep not in KEEP_CHOICES:
-            raise InputError(f"keep must be one of {', '.join(KEEP_CHOICES)}, got {keep!r}")
+        if not isinstance(keep, str) or keep not in KEEP_CHOICES:
+            raise InputError(f"keep must be one of {', '.join(KEEP_CHOICES)}, got {shorten_value(keep)}")
         self.keep = keep
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 

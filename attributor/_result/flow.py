@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from attributor._checks import check_path
+from attributor._checks import check_path, shorten_value
 from attributor._errors import InputError
 from attributor._result.flow_arrays import (
     FlowArrays,
@@ -119,9 +119,14 @@ class Flow:
             ),
             normalized=self.normalized,
         )
-        if self.documents and self.text is None:
+        if not is_segment_list(self.documents):
+            raise InputError(f"documents must be a list, got {shorten_value(self.documents)}")
+        documents = tuple(self.documents)
+        if documents and self.text is None:
             raise InputError("documents are spans of the text: give `text` and `offsets` too")
-        values["documents"] = find_documents(self.text or "", self.documents)
+        values["documents"] = find_documents(self.text or "", documents)
+        if not isinstance(self.meta, Mapping):
+            raise InputError(f"meta must be a dict of strings, got {shorten_value(self.meta)}")
         values["meta"] = {str(key): str(value) for key, value in self.meta.items()}
 
     @property
@@ -189,7 +194,7 @@ class Flow:
             offsets=offsets,
             answer=answer,
             answer_offsets=answer_offsets,
-            documents=find_documents(text, documents or ()),
+            documents=find_documents(text, () if documents is None else documents),
         )
 
     def with_documents(self, documents: Sequence[SegmentLike]) -> Flow:
@@ -214,7 +219,9 @@ class Flow:
         if name == "token":
             return Grouped.of_tokens(self.scores, self._token_segments, how)
         if name not in ("sentence", "document") and not is_segment_list(segments):
-            raise InputError(f'segments must be "token", "sentence", "document" or a list, got {segments!r}')
+            raise InputError(
+                f'segments must be "token", "sentence", "document" or a list, got {shorten_value(segments)}'
+            )
         text, offsets = self._need_text(f"by={name!r}" if name else "by()")
         pieces: Sequence[Segment]
         if name == "sentence":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 
 if TYPE_CHECKING:
@@ -106,7 +107,11 @@ def check_floats(name: str, value: Any, ndim: int) -> Floats:
         InputError: another kind of value, another number of dimensions, NaN or infinite values.
     """
     is_tensor = _is_tensor(value)
-    is_floating = value.is_floating_point() if is_tensor else isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    is_floating = (
+        _is_dense(value) and value.is_floating_point()
+        if is_tensor
+        else isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    )
     if not is_floating or value.ndim != ndim:
         raise InputError(f"{name} must be a {ndim}-dimensional tensor of floats, got {_describe(value)}")
     with np.errstate(over="ignore"):  # reported below
@@ -125,7 +130,7 @@ def check_integers(name: str, value: Any, ndim: int = 1) -> Ints:
         InputError: another kind of value, another number of dimensions.
     """
     numbers = value
-    if _is_tensor(value) and not value.dtype.is_floating_point and not value.dtype.is_complex:
+    if _is_tensor(value) and _is_dense(value) and not value.dtype.is_floating_point and not value.dtype.is_complex:
         numbers = value.detach().cpu().numpy()
     if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu" or numbers.ndim != ndim:
         raise InputError(f"{name} must be a {ndim}-dimensional tensor of integers, got {_describe(value)}")
@@ -142,6 +147,8 @@ def check_offsets(text_name: str, text: str | None, name: str, offsets: Any, cou
         raise InputError(f"{text_name} and {name} go together: give both or neither")
     if text is None:
         return None
+    if not isinstance(text, str):
+        raise InputError(f"{text_name} must be a str, got {shorten_value(text)}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -162,7 +169,7 @@ def check_normalized(value: Any, missing_mass: Floats | None) -> bool | None:
         InputError: neither True, False nor None.
     """
     if value is not None and not isinstance(value, bool):
-        raise InputError(f"normalized must be True, False or None, got {value!r}")
+        raise InputError(f"normalized must be True, False or None, got {shorten_value(value)}")
     if value is False:
         return False
     return None if missing_mass is None else True
@@ -174,7 +181,15 @@ def _is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def _is_dense(tensor: Any) -> bool:
+    """Whether a tensor's numbers lie in memory as an array's do: not sparse, not quantised, not on the meta device."""
+    torch = sys.modules["torch"]
+    return bool(tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type != "meta")
+
+
 def _describe(value: Any) -> str:
+    if _is_tensor(value) and not _is_dense(value):
+        return f"{tuple(value.shape)} of {value.dtype}, {str(value.layout).removeprefix('torch.')} on {value.device}"
     if _is_tensor(value) or isinstance(value, np.ndarray):
         return f"{tuple(value.shape)} of {value.dtype}"
     return type(value).__name__

@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor._errors import FileFormatError, InputError
-from attributor._io import FLOW_FILE, check_kind, open_regular_file, read_header, write_atomically
+from attributor._io import (
+    FLOW_FILE,
+    LONGEST_HEADER,
+    check_kind,
+    open_regular_file,
+    read_header,
+    shorten_path,
+    write_atomically,
+)
 from attributor._result.safetensors_arrays import map_tensors, pack_safetensors_parts
 from attributor._text import Segment
 
@@ -38,7 +46,11 @@ def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
 
 
 def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
-    """How many bytes the flow's file has, and the bytes, at most a megabyte at a time; scores are not copied before."""
+    """How many bytes the flow's file has, and the bytes, at most a megabyte at a time; scores are not copied before.
+
+    Raises:
+        InputError: documents and meta that are too long for a header.
+    """
     arrays = flow.arrays
     tensors: dict[str, Array] = {"scores": arrays.scores, "ids": arrays.ids}
     if arrays.missing_mass is not None:
@@ -61,6 +73,11 @@ def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
     if flow.normalized is not None:
         metadata["normalized"] = str(flow.normalized).lower()
     parts = pack_safetensors_parts(tensors, metadata)
+    if len(parts[1]) > LONGEST_HEADER:
+        raise InputError(
+            f"documents and meta of this flow take {len(parts[1]):,} bytes, and readers of flow files take "
+            f"{LONGEST_HEADER:,}; shorten the documents' labels or meta"
+        )
     return sum(len(part) for part in parts), _chunks(parts)
 
 
@@ -75,7 +92,7 @@ def read_flow(path: str | os.PathLike[str], make: Callable[..., Flow], *, mapped
 
     `make` is the class `Flow`, which imports this module.
     """
-    name = str(Path(path).expanduser())
+    name = shorten_path(os.path.expanduser(path))
     with open_regular_file(path) as file:
         header = read_header(file, name)
         check_kind(name, header.metadata)
@@ -92,6 +109,7 @@ def _build(tensors: dict[str, Array], metadata: Mapping[str, str], make: Callabl
 
     meta = _read_meta(metadata)
     text = _decode("text", read("text"))
+    documents = _read_documents(metadata, text)
     flow = make(
         scores=tensors["scores"] if mapped else np.array(tensors["scores"]),
         ids=np.array(tensors["ids"]),
@@ -101,7 +119,7 @@ def _build(tensors: dict[str, Array], metadata: Mapping[str, str], make: Callabl
         offsets=read("offsets"),
         answer=_decode("answer", read("answer")),
         answer_offsets=read("answer_offsets"),
-        documents=_read_documents(metadata),
+        documents=documents,
         meta=meta,
     )
     sentences = read("sentences")
@@ -132,13 +150,21 @@ def _read_normalized(metadata: Mapping[str, str], meta: Mapping[str, str]) -> bo
     return written == "true"
 
 
-def _read_documents(metadata: Mapping[str, str]) -> list[Segment]:
-    """The documents as they stand there, not yet checked against the text.
+def _read_documents(metadata: Mapping[str, str], text: str | None) -> list[Segment]:
+    """The documents as they stand there; only their number is checked against the text.
 
     Raises:
+        InputError: more documents than characters.
         ValueError, TypeError: they are no list of [start, stop, label or null].
     """
-    documents = json.loads(metadata.get("documents", "[]"))
+    written = metadata.get("documents", "[]")
+    outside_labels = written.replace("\\\\", "").replace('\\"', "").split('"')[::2]
+    count = sum(piece.count("[") for piece in outside_labels) - 1
+    if count > 0 and text is None:
+        raise InputError("documents are spans of the text, and the file holds no text")
+    if count > len(text or ""):  # before millions of them are parsed
+        raise InputError(f"{count:,} documents are more than the text has characters, {len(text or ''):,}")
+    documents = json.loads(written)
     try:
         return [
             Segment(int(start), int(stop), "", None if label is None else str(label))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 from attributor._text import Segment
 
@@ -155,7 +156,7 @@ def _parse_how(how: str) -> int:
     """K of "topK", 0 for the other ways."""
     match = re.fullmatch(r"sum|mean|max|top([1-9]\d{0,8})", how if isinstance(how, str) else "")
     if match is None:
-        raise InputError(f'how must be "sum", "mean", "max" or "topK" such as "top5", got {how!r}')
+        raise InputError(f'how must be "sum", "mean", "max" or "topK" such as "top5", got {shorten_value(how)}')
     return int(match.group(1) or 0)
 
 
@@ -219,7 +220,7 @@ def _top_means(
 def largest(total: Tensor, k: int) -> list[int]:
     """Indices of the k largest values, largest first, the first of equals first."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InputError(f"top() takes a number of at least 1, got {k!r}")
+        raise InputError(f"top() takes a number of at least 1, got {shorten_value(k)}")
     import torch
 
     return [int(i) for i in torch.argsort(total, descending=True, stable=True)[:k]]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 from attributor._result.grouped import Grouped, import_extra, shorten
 from attributor._result.view.escape import escape_invisible
@@ -26,12 +27,16 @@ Floats = npt.NDArray[np.float64]
 
 def draw_flow(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
     """Draw on `ax`, or on a new figure; see `Flow.plot`."""
-    if kind not in ("heat", "bars"):
-        raise InputError(f'kind must be "heat" or "bars", got {kind!r}')
+    if not isinstance(kind, str) or kind not in ("heat", "bars"):
+        raise InputError(f'kind must be "heat" or "bars", got {shorten_value(kind)}')
+    if ax is not None and not hasattr(ax, "imshow"):
+        raise InputError(f"ax must be axes of matplotlib, or None, got {shorten_value(ax)}")
     pyplot = import_extra("matplotlib.pyplot", "plot()")
-    if by == "sentence" and flow.text is None:
+    if isinstance(by, str) and by == "sentence" and flow.text is None:
         by = "token"  # the default, where the flow carries no text to divide
     grouped = flow.by(by)
+    if not len(grouped):
+        raise InputError("there is nothing to draw: the text has no such pieces")
     if ax is None:
         bars = min(len(grouped), MOST_BARS)
         size = (8.0, 1.2 + 0.34 * bars) if kind == "bars" else (9.0, float(np.clip(1.6 + 0.2 * len(flow.scores), 3, 9)))

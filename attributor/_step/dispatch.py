@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from attributor._checks import check_number
+from attributor._checks import check_number, shorten_value
 from attributor._errors import ImplementationError, InputError
 from attributor._step.implementations import choose_impl
 from attributor.kernels.flow_step import reference
@@ -103,7 +103,8 @@ def flow_step(
         raise InputError("the tensors are on the device meta, which holds no numbers; move them to a CPU or a GPU")
     if window is not None and (not isinstance(window, Integral) or isinstance(window, bool) or window < 1):
         raise InputError(
-            f"window counts the query's own position and must be a whole number >= 1 or None, got {window!r}"
+            "window counts the query's own position and must be a whole number >= 1 or None, got "
+            f"{shorten_value(window)}"
         )
     if kv_index is None:
         if H % G:
@@ -165,6 +166,8 @@ def _check_shape(name: str, tensor: Tensor, letters: tuple[str, ...], sizes: dic
     shape = tuple(tensor.shape)
     if len(shape) != len(letters) or any(sizes.get(x, size) != size for x, size in zip(letters, shape, strict=True)):
         raise InputError(f"{name} must be ({expected}), got {shape}")
+    if tensor.layout != torch.strided:
+        raise InputError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
     if 0 in shape:
         raise InputError(f"{name} must not be empty, got {shape}")
     if tensor.dtype not in FLOATS:

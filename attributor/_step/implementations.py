@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import torch
 
+from attributor._checks import shorten_value
 from attributor._errors import ImplementationError
 
 __all__ = ["IMPLEMENTATIONS", "Availability", "choose_impl", "describe_instruction_sets", "list_availability"]
@@ -145,6 +146,8 @@ def choose_impl(
         ImplementationError: a named implementation is unknown, not usable here, cannot run on `device`, `dtype` or
             `head_size`, or has no `gradient` where one is needed.
     """
+    if impl is not None and not isinstance(impl, str):
+        raise ImplementationError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {shorten_value(impl)}")
     name = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
     if name is None:
         native = {"cpu": "cpu", "cuda": "triton"}.get(device.type)
@@ -152,7 +155,9 @@ def choose_impl(
             return "reference"
         return native
     if name not in PROBES:
-        raise ImplementationError(f"unknown implementation {name!r}; there are {', '.join(IMPLEMENTATIONS)}")
+        raise ImplementationError(
+            f"unknown implementation {shorten_value(name)}; there are {', '.join(IMPLEMENTATIONS)}"
+        )
     availability = PROBES[name]()
     if not availability.usable:
         raise ImplementationError(f"implementation {name!r} cannot be used here: {availability.reason}")

@@ -3,6 +3,7 @@
 Imports no torch, so that `attributor explore` starts without it.
 """
 
+from attributor._text.message_content import join_content
 from attributor._text.offsets import token_offsets
 from attributor._text.segments import (
     Segment,
@@ -23,6 +24,7 @@ __all__ = [
     "find_segment",
     "find_segments",
     "is_segment_list",
+    "join_content",
     "split_sentences",
     "token_offsets",
 ]

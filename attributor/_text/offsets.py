@@ -32,10 +32,12 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
         The text and (n, 2) int64 character offsets, [start, stop).
 
     Raises:
-        InputError: ids that are not one-dimensional, or that the tokenizer cannot decode.
+        InputError: ids that are not one-dimensional, or that the tokenizer cannot decode; no tokenizer.
     """
     import torch  # here, because the explorer splits text into sentences without it
 
+    if not callable(getattr(tokenizer, "decode", None)):
+        raise InputError(f"tokenizer must be the model's tokenizer, got {type(tokenizer).__name__}")
     numbers = _parse_ids(ids)
     text = _decode(tokenizer, numbers)
     spans = _spans_by_encoding(tokenizer, numbers, text) or _spans_by_decoding(tokenizer, numbers, text)

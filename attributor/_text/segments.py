@@ -4,14 +4,17 @@ A character is a Unicode code point, as Python counts them; spans are half-open,
 """
 
 import itertools
+import operator
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 from attributor._text.offsets import token_offsets
 
@@ -55,7 +58,8 @@ def find_documents(text: str, documents: Sequence[SegmentLike]) -> tuple[Segment
 
     Args:
         text: the prompt.
-        documents: Segments, (start, stop) characters, or strings that occur exactly once in the text.
+        documents: Segments, (start, stop) characters, or strings that occur exactly once in the text, perhaps in
+            another Unicode form (NFC, NFD, NFKC or NFKD).
 
     Raises:
         InputError: a string that is not found or found twice, a span that is empty, out of range or overlaps another.
@@ -94,6 +98,7 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
         InputError: as :func:`find_segments`; the message calls the segment by its name.
     """
     if isinstance(segment, str):
+        segment = _as_in_text(segment, text)
         start = text.find(segment)
         if not segment or start < 0:
             raise InputError(
@@ -106,25 +111,37 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
                 "give its (start, stop) instead"
             )
         return Segment(start, start + len(segment), segment)
-    if isinstance(segment, Segment):
-        start, stop, label, document = segment.start, segment.stop, segment.label, segment.document
-    else:
-        try:
-            start, stop = (int(bound) for bound in segment)
-        except (TypeError, ValueError):
-            got = repr(segment)[:60]
-            raise InputError(f"{name} must be a Segment, a string or (start, stop), got {got}") from None
-        label = document = None
+    piece = segment if isinstance(segment, Segment) else None
+    bounds: Any = segment if piece is None else (piece.start, piece.stop)
+    try:
+        start, stop = (operator.index(bound) for bound in bounds)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor without numbers
+        raise InputError(f"{name} must be a Segment, a string or (start, stop), got {shorten_value(segment)}") from None
+    if piece is not None and not (isinstance(piece.text, str) and isinstance(piece.label, str | None)):
+        raise InputError(f"text and label of {name} must be str, got {shorten_value(piece)}")
     if not 0 <= start < stop <= len(text):
         raise InputError(
             f"{name} spans characters {start} to {stop}; the text has {len(text)} and a span may not be empty"
         )
-    if isinstance(segment, Segment) and segment.text and segment.text != text[start:stop]:
+    if piece is not None and piece.text and piece.text != text[start:stop]:
         raise InputError(
-            f"{name} says {_shorten(segment.text)} but characters {start} to {stop} of the text are "
+            f"{name} says {_shorten(piece.text)} but characters {start} to {stop} of the text are "
             f"{_shorten(text[start:stop])}; the spans were made for another text"
         )
-    return Segment(start, stop, text[start:stop], label, document)
+    if piece is None:
+        return Segment(start, stop, text[start:stop])
+    return Segment(start, stop, text[start:stop], piece.label, piece.document)
+
+
+def _as_in_text(segment: str, text: str) -> str:
+    """The segment as it stands in the text: as it is, else in the Unicode form that the tokenizer brings text to.
+
+    Files of a Mac and text of a PDF hold accents as characters of their own (NFD); many tokenizers compose them (NFC).
+    """
+    if segment in text:
+        return segment
+    forms = (unicodedata.normalize(form, segment) for form in ("NFC", "NFD", "NFKC", "NFKD"))
+    return next((form for form in forms if form in text), segment)
 
 
 def _document_of(segment: Segment, documents: Sequence[Segment]) -> int | None:
@@ -136,11 +153,19 @@ def _document_of(segment: Segment, documents: Sequence[Segment]) -> int | None:
 
 def is_segment_list(segments: Any) -> bool:
     """Whether it can be a list of segments: text alone and numbers cannot."""
-    return isinstance(segments, Iterable) and not isinstance(segments, (str, bytes))
+    if isinstance(segments, (str, bytes)):
+        return False
+    try:
+        iter(segments)
+    except TypeError:  # a number, or a tensor of no dimensions, which says that it is Iterable
+        return False
+    return True
 
 
 def _shorten(what: Any, width: int = 60) -> str:
-    return repr(what if not isinstance(what, str) or len(what) <= width else what[: width - 1] + "…")
+    if isinstance(what, str):
+        return repr(what if len(what) <= width else what[: width - 1] + "…")
+    return shorten_value(what, width)
 
 
 def split_sentences(text: str, documents: Sequence[Segment] = ()) -> tuple[Segment, ...]:

@@ -17,6 +17,13 @@ __all__ = ["PromptInput", "UsageError", "read_example", "read_prompt_input"]
 
 STDIN = Path("-")
 TEXT_FILES = (".txt", ".md")
+UTF_16 = "is not UTF-8 text but looks like UTF-16; convert it first, for example by iconv -f utf-16 -t utf-8"
+NO_TEXT = {  # by what a file begins with
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
+    b"%PDF": "is a PDF, not text; extract its text first, for example by pdftotext",
+    b"PK\x03\x04": "is a zip archive or an office document, not text; save it as plain text first",
+}
 
 
 class UsageError(Exception):
@@ -165,6 +172,8 @@ def _split_title(text: str, path: Path) -> tuple[str, str]:
 
 
 def _read_messages(path: Path) -> list[dict[str, Any]]:
+    from attributor._text import join_content  # here, because `--help` need not wait for numpy
+
     try:
         messages = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
@@ -179,11 +188,12 @@ def _read_messages(path: Path) -> list[dict[str, Any]]:
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise InputError(f"{path}: message {number} has no role; the file must hold {shape}")
-        content = message.get("content")
-        if content is not None and not isinstance(content, str):
-            raise InputError(
-                f"{path}: the content of message {number} must be text, got a JSON {type(content).__name__}"
-            )
+        try:
+            content = join_content(message.get("content"), number)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if content is not None:
+            message["content"] = content
     return messages
 
 
@@ -193,12 +203,18 @@ def _read_text(path: Path) -> str:
         data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+    for magic, reason in NO_TEXT.items():
+        if data.startswith(magic):
+            raise InputError(f"{name} {reason}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is 0x{data[error.start]:02x}"
         raise InputError(
-            f"{name} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); convert it first"
+            f"{name} is not UTF-8 text ({byte}); convert it first, for example by iconv -f latin1 -t utf-8"
         ) from None
+    if "\0" in text[:4]:  # every second byte of ASCII in UTF-16
+        raise InputError(f"{name} {UTF_16}")
     if not text.strip():
         raise InputError(f"{name} is empty")
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # CR alone: old Macs

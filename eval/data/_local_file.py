@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attributor._errors import InputError
+from attributor._io import OLD_MAC, describe_special_file, has_old_mac_lines, shorten_path
 from attributor.eval.data._fields import FieldError
 
 __all__ = ["read_examples"]
@@ -34,16 +35,22 @@ def read_examples(path: Path) -> Iterator[tuple[int, Any]]:
     Raises:
         InputError: no file, a folder, an empty file, or nothing that looks like examples.
     """
-    if path.is_dir():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
-        listing = f"; in it: {', '.join(inside[:5])}" if inside else ""
-        raise InputError(f"{path} is a folder; name {WORKS}{listing}")
+    shown = shorten_path(path)
     try:
+        problem = describe_special_file(path)
+        if problem == "is a folder":
+            inside = sorted(p.name for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
+            listing = f"; in it: {', '.join(inside[:5])}" if inside else ""
+            raise InputError(f"{shown} is a folder; name {WORKS}{listing}")
+        if problem is not None:
+            raise InputError(f"{shown} {problem}; name {WORKS}")
         head = _head(path)
         for magic, reason in KNOWN.items():
             if head.startswith(magic):
                 raise InputError(f"{path} {reason}; what works is {WORKS}")
         head = head.removeprefix(BOM).lstrip()
+        if b"\0" in head[:4]:  # every second byte of ASCII in UTF-16, three of four in UTF-32
+            raise InputError(f"{path} is not UTF-8 but looks like UTF-16 or UTF-32; what works is {WORKS}")
         if not head:
             raise InputError(f"{path} is empty; name {WORKS}")
         if head.startswith(b"["):
@@ -53,9 +60,9 @@ def read_examples(path: Path) -> Iterator[tuple[int, Any]]:
         else:
             raise InputError(f"{path} begins with {head[:20]!r}, which is not JSON; name {WORKS}")
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}; name {WORKS}") from None
+        raise InputError(f"there is no file {shown}; name {WORKS}") from None
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read {shown}: {error.strerror or error}") from error
 
 
 def _head(path: Path) -> bytes:
@@ -116,7 +123,7 @@ def _objects(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             content = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} cannot be read: {_broken(error)}; name {WORKS}") from None
+            raise InputError(f"{path} cannot be read: it {_broken(error)}; name {WORKS}") from None
         examples = content.get("data") if isinstance(content, dict) else None
         if not isinstance(examples, list):
             raise InputError(f"{path} holds one object with {', '.join(content)[:80]}; name {WORKS}")
@@ -128,7 +135,10 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(file, 1):
             line = line.removeprefix(BOM).strip() if number == 1 else line.strip()
             if line:
-                yield number, _parse(line)
+                example = _parse(line)
+                if isinstance(example, FieldError) and has_old_mac_lines(line):
+                    raise InputError(f"{path}, line {number}: {OLD_MAC}")
+                yield number, example
 
 
 def _parse(line: bytes) -> Any:

@@ -1,6 +1,7 @@
 """Reads run folders for a report, including unfinished and slightly damaged ones."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from attributor._errors import FileFormatError, InputError
+from attributor._io import OLD_MAC, has_old_mac_lines
+from attributor._io import shorten_path as shorten_for_message
 from attributor.eval.metrics import are_indices
 from attributor.eval.store import CASE_PARTS, CASES, FORMAT, RUN, VERSION
 
@@ -54,10 +57,10 @@ def read_run(folder: str | Path) -> Run:
         FileFormatError: it is not the folder of a run, or a record in it is not readable; names the line.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False, too, for what is no name of a file
         inside = f"; give its folder, {path.parent}" if path.name in (RUN, CASES) else ""
-        what = "is a file, not the folder of a run" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}{inside}")
+        what = "is a file, not the folder of a run" if os.path.exists(path) else "does not exist"
+        raise InputError(f"{shorten_for_message(path)} {what}{inside}")
     run = Run(path, path.resolve().name, {}, [])
     _read_settings(run)
     files = [file for file in (path / CASES, *sorted(path.glob(CASE_PARTS))) if file.is_file()]
@@ -76,12 +79,12 @@ def read_run(folder: str | Path) -> Run:
 def _read_settings(run: Run) -> None:
     file = run.folder / RUN
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         run.finished = False
         run.notes.append("there is no run.json: the run was stopped, and its settings are not known")
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         run.finished = False
         run.notes.append(f"run.json is not readable, so the settings are not known ({_one_line(error)})")
         return
@@ -128,7 +131,9 @@ def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
                     continue
                 try:
                     record = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
+                    if has_old_mac_lines(line):
+                        raise FileFormatError(f"{file}, line {number}: {OLD_MAC}") from error
                     if not line.endswith(b"\n"):  # only the last line can be without an end: the run was killed there
                         notes.append(f"the last line of {file.name} was not finished; that case is left out")
                         return

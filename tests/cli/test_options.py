@@ -1,5 +1,6 @@
 """Options, files and outputs that cannot be used: told before a model is loaded."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tiny_chat import save
 
 import attributor._models.load
 import attributor.cli.answer_question
+from attributor.cli.prompt_input import read_prompt_input
 
 
 @pytest.fixture
@@ -78,6 +80,9 @@ def write(folder: Path, name: str, data: bytes) -> Path:
         ("-d", b"", "is empty"),
         ("-d", b" \n\t\n", "is empty"),
         ("-d", b"caf\xe9", "is not UTF-8 text (byte 3 is 0xe9)"),
+        ("-d", "café".encode("utf-16"), "is not UTF-8 text but looks like UTF-16; convert it first"),
+        ("-d", "cafe".encode("utf-16-le"), "is not UTF-8 text but looks like UTF-16; convert it first"),
+        ("-d", b"%PDF-1.7\n%\xe2", "is a PDF, not text; extract its text first"),
         ("--prompt-file", b"", "is empty"),
         ("--messages", b"{", "is not JSON"),
         ("--messages", b"[" * 100_000, "is n"),  # "is nested too deeply", or "is not JSON" where Python copes
@@ -85,6 +90,11 @@ def write(folder: Path, name: str, data: bytes) -> Path:
         ("--messages", b'{"turns": []}', "must hold"),
         ("--messages", b'["hello"]', "message 1 has no role"),
         ("--messages", b'[{"role": "user", "content": 3}]', "content of message 1 must be text"),
+        (
+            "--messages",
+            b'[{"role": "user", "content": [{"type": "image_url"}]}]',
+            "part 1 is of type 'image_url', which is not followed",
+        ),
         ("--messages", b'[{"role": "assistant", "content": "Yes."}]', "there is no prompt before it"),
     ],
 )
@@ -130,3 +140,16 @@ def test_settings_are_checked_before_a_model_is_loaded(options, message, doc, no
     result = run("flow", "-d", doc, "-q", "Q", *options)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_lines_of_a_document_may_end_with_cr_alone(tmp_path):
+    path = write(tmp_path, "mac.txt", b"Title:\rOne.\rTwo.\r")
+    assert read_prompt_input(documents=[path], question="Q").documents == (("Title", "One.\nTwo."),)
+
+
+def test_text_parts_of_messages_are_joined_also_in_the_answer(tmp_path):
+    parts = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
+    turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts}]
+    prompt = read_prompt_input(messages=write(tmp_path, "chat.json", json.dumps(turns).encode()))
+    assert prompt.messages == ({"role": "user", "content": "One.\nTwo."},)
+    assert prompt.answer == "One.\nTwo."

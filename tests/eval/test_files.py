@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from eval_schemas import HUB, ROWS, changed, write
+from hostile_files import bad_paths
 
 from attributor._errors import InputError
 from attributor.eval.data import Problem, data_sets, load_questions
@@ -103,6 +104,9 @@ EMPTY = {
     "zip": (b"PK\x03\x04aaa", "zip archive"),
     "parquet": (b"PAR1aaaa", "Parquet"),
     "utf-16": ("[]".encode("utf-16"), "UTF-16"),
+    "utf-16 without a mark": ('[{"id": 1}]'.encode("utf-16-le"), "looks like UTF-16"),
+    "utf-32": ("[]".encode("utf-32-be"), "looks like UTF-16 or UTF-32"),
+    "old Mac lines": (b'{"id": "a"}\r{"id": "b"}\r', "line 1: its lines end with CR alone, as on old Macs; convert"),
 }
 
 
@@ -110,6 +114,28 @@ EMPTY = {
 def test_files_without_examples_are_refused_with_a_reason(written, content, what):
     with pytest.raises(InputError, match=re.escape(what)):
         load_questions("hotpotqa", written(content, "rows.json"))
+
+
+def test_lines_with_other_ends(written):
+    rows = [changed(HUB, id=str(i)) for i in range(3)]
+    want = load_questions("hotpotqa", written(rows)).questions
+    windows = "\ufeff" + "".join(json.dumps(row) + "\r\n" for row in rows)
+    assert load_questions("hotpotqa", written(windows)).questions == want
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: its lines end with CR alone, as on old Macs; convert"):
+        load_questions("hotpotqa", written("\r".join(json.dumps(row) for row in rows)))
+    list_of_a_mac = json.dumps(rows, indent=1).replace("\n", "\r")
+    assert load_questions("hotpotqa", written(list_of_a_mac, "a.json")).questions == want
+    one_broken = written(json.dumps(rows[0]) + '\n{"a": "x\ry"}\n')
+    assert [problem.number for problem in load_questions("hotpotqa", one_broken).problems] == [2]
+
+
+def test_paths_that_are_no_files_are_refused(tmp_path):
+    for problem, path in bad_paths(tmp_path).items():
+        with pytest.raises(InputError) as raised:
+            load_questions("hotpotqa", "~nobody-of-this-name/x" if path is None else path)
+        assert len(str(raised.value)) < 1_000, problem
+    with pytest.raises(InputError, match=r"fifo is not a regular file; name a \.json file"):
+        load_questions("hotpotqa", tmp_path / "fifo")
 
 
 def test_missing_files_and_folders_are_refused(tmp_path, written):

@@ -100,6 +100,8 @@ def test_parts_and_repeated_cases(records, tmp_path):
         ('{"id": "a", "status": "done", "gold": ["x"]}\n', "gold must"),
         ('{"id": "a", "status": "done", "faithfulness": {"drops": 1}}\n', "faithfulness must"),
         (b"\xff\xfe\n", "line 2: not JSON"),
+        ('{"id":' * 100_000 + "\n", "line 2: not JSON (maximum recursion depth"),
+        ('{"id": "a"}\r{"id": "b"}\r\n', "line 2: its lines end with CR alone, as on old Macs; convert them"),
     ],
 )
 def test_a_damaged_record_is_named(line, said, records, tmp_path):
@@ -109,6 +111,33 @@ def test_a_damaged_record_is_named(line, said, records, tmp_path):
         file.write(json.dumps(records[1]).encode() + b"\n")
     with pytest.raises(FileFormatError, match=re.escape(said)):
         read_run(folder)
+
+
+def test_a_run_whose_lines_end_with_cr_alone_is_named(records, tmp_path):
+    folder = write_run(tmp_path / "mac", records[:3], CONFIG)
+    cases = folder / "cases.jsonl"
+    cases.write_bytes(cases.read_bytes().replace(b"\n", b"\r"))
+    with pytest.raises(FileFormatError, match=r"cases\.jsonl, line 1: its lines end with CR alone"):
+        read_run(folder)
+
+
+def test_settings_that_are_nested_too_deeply_are_not_known(records, tmp_path):
+    folder = write_run(tmp_path / "deep", records[:1], CONFIG)
+    (folder / "run.json").write_text('{"a":' * 100_000)
+    assert "run.json is not readable, so the settings are not known (maximum recursion" in read_run(folder).notes[0]
+
+
+def test_settings_with_a_byte_order_mark_are_read(records, tmp_path):
+    folder = write_run(tmp_path / "mark", records[:1], CONFIG)
+    file = folder / "run.json"
+    file.write_text("\ufeff" + file.read_text("utf-8"), "utf-8")
+    assert not read_run(folder).notes
+
+
+@pytest.mark.parametrize("path", ["x\0", "x" * 300, "~nobody-of-this-name", ""])
+def test_paths_that_no_folder_has(path):
+    with pytest.raises((InputError, FileFormatError)):
+        read_run(path)
 
 
 def test_foreign_folders_are_refused(folder, records, tmp_path):

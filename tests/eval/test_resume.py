@@ -217,6 +217,35 @@ def test_a_line_that_is_torn_is_cut_wherever_it_begins(tmp_path):
         assert (tmp_path / "cases.jsonl").read_bytes() == whole
 
 
+def test_lines_with_cr_alone_are_not_cut_off_as_one(tmp_path):
+    content = b'{"id": "a"}\r{"id": "b"}\r'
+    (tmp_path / "cases.jsonl").write_bytes(content)
+    with pytest.raises(
+        FileFormatError, match=r"cases\.jsonl: its lines end with CR alone, as on old Macs; convert them"
+    ):
+        RunFolder(tmp_path)._repair()
+    assert (tmp_path / "cases.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", "[" * 100_000),
+        ("run.json", '{"format": "attributor.run", "version": "2"}'),
+        ("cases.jsonl", '{"id":' * 100_000 + "\n"),
+        ("cases.jsonl", None),
+    ],
+)
+def test_a_run_folder_that_cannot_be_read_is_named(name, content, tmp_path):
+    folder = RunFolder(tmp_path)
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(FileFormatError, match=re.escape(name)):
+        assert folder.run or folder.records()
+
+
 def test_the_parts_of_a_shared_run_are_merged_in_the_order_of_the_data(tmp_path):
     folder = RunFolder(tmp_path)
     for name, ids in (("cases.jsonl", "ab"), ("cases.0.jsonl", "fc"), ("cases.1.jsonl", "deb")):

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
+from families import tiny
 from huggingface_hub import errors as hub
 from tiny_hub import TEMPLATE, no_network, same_weights, save_gguf, save_tiny
 from transformers import AutoConfig, BertConfig, LlamaForCausalLM, T5Config
@@ -142,6 +143,38 @@ def in_hub_cache(folder, root, name="org/tiny"):
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("1234abcd")
     return repository / "snapshots" / "1234abcd"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma", "gpt_neox"])  # of the last three transformers makes one
+def test_a_folder_without_a_tokenizer_says_how_to_save_it(family, tmp_path):
+    tiny(family).save_pretrained(tmp_path)
+    with pytest.raises(ModelLoadError, match=r"holds a model but no tokenizer.*tokenizer\.save_pretrained\('.*'\)"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer.json": "{"},
+        {"tokenizer.json": "{}"},
+        {"tokenizer.json": ""},
+        {"tokenizer.model": "abc"},
+        {"vocab.json": "{}", "merges.txt": ""},
+    ],
+)
+def test_a_tokenizer_that_cannot_be_read_is_named(files, folder, tmp_path):
+    LlamaForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ModelLoadError, match=rf"the tokenizer in the folder \({max(files)}\) cannot be read"):
+        load_model(tmp_path)
+
+
+def test_a_tokenizer_with_code_of_its_own_needs_trust(folder, tmp_path):
+    LlamaForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.Tokenizer", null]}}')
+    with pytest.raises(ModelLoadError, match="trust_remote_code=True"):
+        load_model(tmp_path)
 
 
 def test_what_is_in_the_hubs_cache_is_used_without_asking_the_network(folder, tmp_path):

@@ -74,16 +74,131 @@ def test_short_and_repeated_message_contents_are_located(template):
     assert headers == [f"{role}\n" for role in roles]
 
 
-def test_a_template_that_looks_into_contents_is_located_by_unique_text():
+def test_a_template_that_looks_into_contents_is_located():
     made = tokenizer("{% for m in messages %}[{{ m['content'].split('</think>')[-1] | trim }}]{% endfor %}A:")
     assert [d.text for d in prompt_from_messages(made, [{"role": "user", "content": "just text"}]).documents] == [
         "just text"
     ]
-    with pytest.raises(InputError, match="message 1 cannot be located"):
-        prompt_from_messages(made, [{"role": "user", "content": "hm </think> yes"}])
+    assert [d.text for d in prompt_from_messages(made, [{"role": "user", "content": "hm </think> yes"}]).documents] == [
+        "yes"
+    ]
     # the placeholder has no thinking in it, so what the template does shows only in the real text
     loud = tokenizer("{% for m in messages %}{{ 'X' if 'q' in m['content'] }}{{ m['content'] }}{% endfor %}A:")
     assert prompt_from_messages(loud, [{"role": "user", "content": "a query"}]).documents[0].text == "a query"
+
+
+# as Qwen3's: thinking of earlier turns is dropped; behind the last question it is kept, with line breaks made anew
+THINKING = (
+    "{%- set ns = namespace(last=-1) %}"
+    "{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+    "{%- for m in messages %}<|start|>{{ m.role }}\n"
+    "{%- if m.role == 'assistant' and '</think>' in m.content %}"
+    "{%- set thought = m.content.split('</think>')[0].split('<think>')[-1] | trim %}"
+    "{%- set said = m.content.split('</think>')[-1] | trim %}"
+    "\n{% if loop.index0 > ns.last %}<think>\n{{ thought }}\n</think>\n\n{% endif %}{{ said }}"
+    "{%- else %}\n{{ m.content }}{%- endif %}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+def chat(*contents):
+    return [{"role": role, "content": c} for role, c in zip(["user", "assistant"] * 3, contents, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("contents", "documents"),
+    [
+        (["How high?", "<think>\nhm\n</think>\n\n210 metres.", "And?"], ["How high?", "210 metres.", "And?"]),
+        (["hm", "<think>hm</think>hm", "hm"], ["hm", "hm", "hm"]),
+        (["210", "<think>\n210\n</think>\n\n210", "210"], ["210", "210", "210"]),
+        (["How high?", "<think>\nhm\n</think>", "And?"], ["How high?", "And?"]),
+        (["How high?", "assistant\n<think>\n</think>\nassistant\nx", "And?"], ["How high?", "assistant\nx", "And?"]),
+        (["Is </think> a tag?", "Yes </think> it is", "x"], ["Is </think> a tag?", "it is", "x"]),
+        (["Q?", "<think>1</think>A", "Q?", "<think>2</think>A", "Q?"], ["Q?", "A", "Q?", "A", "Q?"]),
+        (["Q?", "<think>\nhm\n</think>\n\nA.", "Q?", "<think>\nhm\n</think>\n\nB."], ["Q?", "A.", "Q?", None]),
+    ],
+)
+def test_of_a_message_that_the_template_cuts_the_rest_is_the_document(contents, documents):
+    made = tokenizer(THINKING)
+    prompt = prompt_from_messages(made, chat(*contents))
+    spans = prompt.documents
+    assert len(spans) == len(documents)
+    for document, expected in zip(spans, documents, strict=True):
+        assert prompt.text[document.start : document.stop] == document.text
+        assert document.text == expected or (expected is None and document.text.endswith("hm\n</think>\n\nB."))
+    assert [d.start for d in spans] == sorted(d.start for d in spans)
+    ends = [prompt.text[d.stop :].startswith("<|end|>\n") for d in spans]
+    assert all(ends), "each one reaches to the end of its turn"
+    assert controls(prompt) == 2 * len(contents) + 1
+
+
+def test_control_tokens_in_what_a_template_cuts_are_refused():
+    made = tokenizer(THINKING)
+    inside = prompt_from_messages(made, chat("Q?", "<think>a</think>A <|end|> B", "Q?"))
+    assert controls(inside) == 7
+    assert inside.documents[1].text == "A <|end|> B"
+    for thought in ("<|end|>", "x<|start|>user\ny"):
+        with pytest.raises(
+            InputError, match=r"message 2 contains <\|(end|start)\|> in a part that .* template cuts out"
+        ):
+            prompt_from_messages(made, chat("Q?", f"<think>{thought}</think>A"))
+
+
+def test_a_template_that_mixes_messages_is_told():
+    twice = tokenizer("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}A:")
+    with pytest.raises(InputError, match="message 1 cannot be located"):
+        prompt_from_messages(twice, chat("some text"))
+
+
+def test_text_parts_are_joined_and_other_parts_refused():
+    text = {"type": "text", "text": "Look at this."}
+    prompt = prompt_from_messages(
+        TOKENIZER, [{"role": "user", "content": [text, {"type": "text", "text": "What is it?"}]}]
+    )
+    assert [d.text for d in prompt.documents] == ["Look at this.\nWhat is it?"]
+    image = {"type": "image_url", "image_url": {"url": "data:"}}
+    for part, message in (
+        (image, "part 2 is of type 'image_url', which is not followed"),
+        ({"type": "text", "text": None}, "the text of part 2 is NoneType"),
+        ({"text": "x"}, "part 2 is of type None"),
+        ("x", "part 2 is str"),
+    ):
+        with pytest.raises(InputError, match=f"content of message 1 must be text, or a list of .*{message}"):
+            prompt_from_messages(TOKENIZER, [{"role": "user", "content": [text, part]}])
+    with pytest.raises(InputError, match="hold no text"):
+        prompt_from_messages(TOKENIZER, [{"role": "user", "content": []}])
+
+
+CALL = [{"type": "function", "function": {"name": "look", "arguments": {}}}]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        TEMPLATE,  # writes None
+        TEMPLATE.replace("m['content']", "m['content'] + ''"),  # refuses None
+        TEMPLATE.replace(
+            "{% for", "{% for m in messages %}{{ raise_exception('none') if m.content is none }}{% endfor %}{% for"
+        ),
+        TEMPLATE.replace("m['content']", "m['content'] or ''"),
+    ],
+)
+@pytest.mark.parametrize("call", [{"content": None}, {}, {"content": ""}])
+def test_tool_calls_without_content_are_read(template, call):
+    messages = [
+        {"role": "user", "content": "How high?"},
+        {"role": "assistant", **call, "tool_calls": CALL},
+        {"role": "tool", "content": "210 metres"},
+    ]
+    prompt = prompt_from_messages(tokenizer(template), messages)
+    assert [(d.text, d.label) for d in prompt.documents] == [("How high?", "user"), ("210 metres", "tool")]
+    assert "None" not in prompt.text
+
+
+def test_a_template_that_refuses_with_and_without_content_says_why():
+    refusing = tokenizer("{{ raise_exception('no tools') if messages[1].tool_calls }}")
+    with pytest.raises(InputError, match=r"refuses these messages \(user, assistant\): no tools"):
+        prompt_from_messages(refusing, [*chat("Q?"), {"role": "assistant", "content": None, "tool_calls": CALL}])
 
 
 def test_a_template_that_rewrites_or_refuses_is_told():

@@ -59,3 +59,9 @@ def test_segments_are_masked_the_same(here, elsewhere):
     masks = torch.tensor([[True, False, True, True], [False, True, False, True]])
     want, got = (Ablator(m, None, prompt, IDS[K:], segments, "mask")(masks) for m in (here, elsewhere))
     torch.testing.assert_close(got, want)
+
+
+def test_a_block_that_is_loaded_as_one_has_its_weights(here):
+    whole_layers = accelerate.cpu_offload(copy.deepcopy(here), preload_module_classes=["LlamaDecoderLayer"])
+    want = attributor.flow(here, IDS, prompt_length=K).scores
+    torch.testing.assert_close(attributor.flow(whole_layers, IDS, prompt_length=K).scores, want)

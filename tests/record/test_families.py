@@ -7,7 +7,7 @@ import torch
 from families import RECORDED, VOCABULARY, tiny
 from rollout_truth import rollout
 
-from attributor import UnsupportedModelError, Weights, flow, record
+from attributor import NumericsError, UnsupportedModelError, Weights, flow, record
 from attributor._flow.eager import eager_attentions
 from attributor._record.attach import attach_recorder
 from attributor._record.head_weights import HeadWeights
@@ -173,6 +173,38 @@ def test_large_logits_stay_within_the_budget_of_their_size(scale):
     error = (recording.flow(ids, prompt_length=K).scores.double() - exact).abs().max()
     eps = torch.finfo(torch.float32).eps
     assert error <= 2 * (eager - exact).abs().max() + eps * largest * exact.max()
+
+
+ENCODER_FAMILIES = {
+    "rembert": ({"input_embedding_size": 48, "output_embedding_size": 48}, {"is_decoder": True}),
+    "megatron-bert": ({"hidden_size": 64}, {"is_decoder": True}),
+    "roformer": ({"hidden_size": 64, "embedding_size": 64}, {"is_decoder": True}),
+    "xlm": ({"emb_dim": 64, "n_layers": 2, "n_heads": 4}, {"causal": True}),
+    "big_bird": ({"hidden_size": 64, "attention_type": "original_full"}, {"is_decoder": True}),
+}
+
+
+@pytest.mark.parametrize("family", ENCODER_FAMILIES)
+def test_the_reference_refuses_attention_to_later_tokens(family):
+    fields, causal = ENCODER_FAMILIES[family]
+    with pytest.raises(UnsupportedModelError, match=r"not causal: in layer 0, head \d, token \d+ puts .* later token"):
+        flow(tiny(family, **fields), ids_of(), prompt_length=K, impl="reference")
+    got = flow(tiny(family, **fields, **causal), ids_of(), prompt_length=K, impl="reference")
+    assert got.missing_mass is not None
+    assert got.missing_mass.abs().max() < 1e-5
+
+
+def test_the_reference_refuses_a_prefix_that_attends_to_itself():
+    model = tiny("cpmant", dim_head=16, dim_ff=64, prompt_types=4, prompt_length=4, segment_types=4)
+    with pytest.raises(UnsupportedModelError, match="layer 0"):
+        flow(model, ids_of(), prompt_length=K, impl="reference")
+
+
+def test_the_reference_reports_attention_that_is_not_finite():
+    model = tiny("gptj", **OWN_CODE["gptj"])
+    model.transformer.h[1].attn.q_proj.weight.data[0, 0] = float("nan")
+    with pytest.raises(NumericsError, match="layer 1"):
+        flow(model, ids_of(), prompt_length=K, impl="reference")
 
 
 def test_sinks_are_reported_as_missing_mass():

@@ -43,7 +43,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
         "accelerate httpx psutil torch transformers",
     ),
     "eval.metrics": ("", "scipy torch"),
-    "eval.data": ("", "datasets"),
+    "eval.data": ("_io", "datasets"),
     "eval.store": ("eval.config _io", ""),
     "eval.config": ("_models", ""),
     "methods": (

@@ -4,6 +4,7 @@ import itertools
 import random
 import sys
 import types
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -327,3 +328,23 @@ def test_tokens_go_to_the_segment_with_the_largest_overlap(data):
     starts = data.draw(st.lists(st.integers(0, 60), max_size=20))
     offsets = np.array([(a, a + data.draw(st.integers(0, 15))) for a in starts], dtype=np.int64).reshape(-1, 2)
     assert assign_tokens(offsets, segments).tolist() == brute_force(offsets.tolist(), segments)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize("of_text", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_a_document_is_found_in_another_unicode_form(form, of_text):
+    pieces = ["Le café à Zürich.", "한국어 \N{LATIN SMALL LIGATURE FI}n", "Å e\u0301e"]
+    text = unicodedata.normalize(of_text, "\n\n".join(pieces))
+    if "K" in form and "K" not in of_text:  # the ligature of the text cannot be told from two letters
+        pieces[1] = "한국어"
+        text = unicodedata.normalize(of_text, "\n\n".join(pieces))
+    documents = find_documents(text, [unicodedata.normalize(form, piece) for piece in pieces])
+    assert [d.text for d in documents] == [unicodedata.normalize(of_text, piece) for piece in pieces]
+    assert all(text[d.start : d.stop] == d.text for d in documents)
+
+
+def test_a_document_in_another_unicode_form_must_occur_once():
+    text = "é and é"
+    with pytest.raises(InputError, match="more than once, at characters 0 and 6"):
+        find_documents(text, [unicodedata.normalize("NFD", "é")])
+    assert find_documents(text, ["and"])[0].start == 2

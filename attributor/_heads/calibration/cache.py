@@ -163,8 +163,6 @@ def _calibrate(model: Any, tokenizer: Any, path: Path | None, progress: Progress
 
 def _load_tokenizer(model: Any) -> Any:
     """The tokenizer that lies where the model was loaded from, by the rules of `load_model`."""
-    from transformers import AutoTokenizer
-
     name = str(getattr(model, "name_or_path", "") or "")
     revision = getattr(model.config, "_commit_hash", None)
     try:
@@ -173,7 +171,7 @@ def _load_tokenizer(model: Any) -> Any:
         place = _models.locate_model(name, revision, False)
         options = {"revision": revision} if revision else {}
         with silence_transformers():
-            return AutoTokenizer.from_pretrained(place.target, local_files_only=not place.network, **options)
+            return _models.load_tokenizer(place.target, local_files_only=not place.network, **options)
     except Exception as error:  # transformers raises many kinds where there is no tokenizer
         raise InputError(
             f"no retrieval heads are known for {name or 'this model'} yet, and finding them needs its tokenizer "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from attributor._checks import check_callable, shorten_value
 from attributor._errors import InputError
 from attributor._heads.calibration.choose import choose_heads
 from attributor._heads.calibration.head_scores import HeadScores, Progress, score_heads
@@ -58,6 +59,9 @@ def measure_heads(
     """The scores of all heads on `count` cases, of as many documents as the model has room for."""
     check_decoder(model)
     check_recordable(model)
+    check_callable("progress", progress)
+    if not callable(tokenizer) or not hasattr(tokenizer, "decode"):
+        raise InputError(f"tokenizer must be the model's tokenizer, got {shorten_value(tokenizer)}")
     cases = _make_fitting_cases(model, tokenizer, count, seed, kinds)
     return score_heads(model, tokenizer, cases, progress)
 

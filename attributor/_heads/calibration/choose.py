@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import torch
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 from attributor._heads.calibration.head_scores import QUESTION, HeadScores
 from attributor._heads.weights import Weights
@@ -32,7 +33,9 @@ def check_head_count(heads: int | None, of: int) -> int:
     if heads is None:
         return min(DEFAULT_HEAD_COUNT, of)
     if not isinstance(heads, int) or isinstance(heads, bool) or not 1 <= heads <= of:
-        raise InputError(f"heads must be a whole number from 1 to {of}, the heads of the model, got {heads!r}")
+        raise InputError(
+            f"heads must be a whole number from 1 to {of}, the heads of the model, got {shorten_value(heads)}"
+        )
     return heads
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from attributor._checks import shorten_value
 from attributor._errors import InputError
 from attributor._heads.calibration.words import CODE, KINDS_OF_THING, MOTTO, NAMES, PHRASE, VALUES, Fact
 
@@ -52,13 +53,15 @@ def make_cases(count: int, seed: int = 0, *, kinds: Sequence[str] = STANDARD, do
         documents: how many a prompt has, 2 to 10.
 
     Raises:
-        InputError: a count below 1, unknown kinds, or documents out of range.
+        InputError: a count below 1, a seed that is no whole number, unknown kinds, or documents out of range.
     """
     if not kinds or not set(kinds) <= set(KINDS):
         raise InputError(f"kinds must be some of {', '.join(KINDS)}, got {', '.join(kinds) or 'none'}")
+    if not isinstance(seed, int):
+        raise InputError(f"seed must be a whole number, got {shorten_value(seed)}")
     for name, value, low, high in (("count", count, 1, 10**6), ("documents", documents, LEAST, MOST)):
         if not isinstance(value, int) or not low <= value <= high:
-            raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+            raise InputError(f"{name} must be a whole number from {low} to {high}, got {shorten_value(value)}")
     return [make_case(kinds[i % len(kinds)], seed, i, documents=documents) for i in range(count)]
 
 

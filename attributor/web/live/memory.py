@@ -59,7 +59,7 @@ def count_stored_numbers(folder: Path) -> dict[str, int]:
                 for edge in shape:
                     numbers *= edge
                 counts[dtype] = counts.get(dtype, 0) + numbers
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}  # a broken file: reading it will say what is wrong
     return counts
 

@@ -1,0 +1,162 @@
+"""Render chat messages with a model's template, and locate each message's content in what comes out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from attributor._errors import InputError
+from attributor._prompt.clean import clean
+from attributor._prompt.tokenize import control_tokens
+
+__all__ = ["locate_contents", "render_chat", "render_messages"]
+
+Span = tuple[int, int]
+MARK = "attributor{}placeholder"
+
+
+def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
+    """The prompt's text, up to and including the header of the assistant's next turn.
+
+    Raises:
+        InputError: the template refuses the messages, or makes text of them that cannot be encoded.
+    """
+    try:
+        text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # jinja's errors, and whatever a template raises on purpose
+        roles = ", ".join(str(message["role"]) for message in messages)
+        raise InputError(f"the model's chat template refuses these messages ({roles}): {error}") from error
+    clean("what the model's chat template makes of the messages", text, empty=True)  # roles, tool calls
+    return text
+
+
+def render_chat(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """The messages as the template takes them, and its text.
+
+    A content of None, as beside tool calls, becomes "" where the template refuses it or writes it as "None".
+
+    Raises:
+        InputError: the template refuses the messages either way.
+    """
+    filled = [{**m, "content": ""} if m.get("content") is None else m for m in messages]
+    try:
+        text = render_messages(tokenizer, messages)
+    except InputError as error:
+        if filled == messages:
+            raise
+        try:
+            return filled, render_messages(tokenizer, filled)
+        except InputError:
+            raise error from None
+    if filled != messages and "None" in text:
+        text_of_filled = render_messages(tokenizer, filled)
+        if text_of_filled.count("None") < text.count("None"):
+            return filled, text_of_filled
+    return list(messages), text
+
+
+def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
+    """The span of each message's content in the rendered text; (0, 0) for a message of which nothing is in it.
+
+    The template is rendered a second time with a placeholder for each content: what stands between the placeholders is
+    the template's own text, so the contents' places follow by counting, also when a content is as short as "a".
+
+    Args:
+        tokenizer: with the chat template.
+        messages: as they were rendered.
+        text: what came out.
+
+    Raises:
+        InputError: the template rewrites a content.
+    """
+    slots = {i: MARK.format(i) for i, m in enumerate(messages) if isinstance(m.get("content"), str)}
+    if not slots:
+        return [(0, 0)] * len(messages)
+    skeleton = render_messages(
+        tokenizer, [{**m, "content": slots[i]} if i in slots else m for i, m in enumerate(messages)]
+    )
+    spans: list[Span] = [(0, 0)] * len(messages)
+    frame, position = skeleton, 0
+    for order, (i, slot) in enumerate(slots.items()):
+        before, separator, frame = frame.partition(slot)
+        after = frame.partition(list(slots.values())[order + 1])[0] if order + 1 < len(slots) else frame
+        start = position + len(before)
+        if not separator or not text.startswith(before, position):
+            break
+        content = messages[i]["content"]
+        variants = (content, content.rstrip(), content.lstrip(), content.strip())  # templates like to trim
+        fits = (v for v in variants if text.startswith(v, start) and text.startswith(after, start + len(v)))
+        body = next(fits, None)
+        if body is None:
+            break
+        position = start + len(body)
+        spans[i] = (start, position)
+    else:
+        if text[position:] == frame:
+            return spans
+    # The template looks into the contents (it cuts out thinking, say), so each content is located by itself.
+    spans = [
+        _locate_end_of_content(tokenizer, messages, i, text) if i in slots else (0, 0) for i in range(len(messages))
+    ]
+    filled = sorted(span for span in spans if span[0] < span[1])
+    if any(after[0] < before[1] for before, after in pairwise(filled)):
+        raise InputError("the model's chat template mixes the texts of the messages, so they cannot be located")
+    return spans
+
+
+def _locate_end_of_content(tokenizer: Any, messages: Sequence[Mapping[str, Any]], index: int, text: str) -> Span:
+    """The longest end of one message's content that stands in the text, without white space around it.
+
+    Where a placeholder in the content shows up in the text, and nothing else changes, that place of the content is
+    that place of the text.
+
+    Raises:
+        InputError: the placeholder does not show up; or the rest of the content holds control tokens, which the
+            template may have put anywhere.
+    """
+    content, mark = str(messages[index]["content"]), MARK.format(index)
+
+    def place_of(position: int) -> int | None:
+        """Where the character `position` of the content stands in the text; None where it is not to be seen."""
+        marked = f"{content[:position]}{mark}{content[position:]}"
+        try:
+            before, shown, after = render_messages(
+                tokenizer, [{**m, "content": marked} if i == index else m for i, m in enumerate(messages)]
+            ).partition(mark)
+        except InputError:
+            return None
+        return len(before) if shown and before + after == text else None
+
+    end = len(content.rstrip())
+    stop = place_of(end)
+    if stop is None:
+        raise InputError(f"message {index + 1} cannot be located in what the model's chat template makes of it")
+    cut = end - _common_suffix(content[:end], text[:stop])
+    if content[:cut].strip():  # what precedes the rest in the text may be the template's and look the same
+        cut = _first_where(lambda position: place_of(position) == stop - (end - position), cut, end)
+    dropped = content[:cut]
+    written = sorted(token for token in control_tokens(tokenizer).values() if token in dropped)
+    if written:
+        raise InputError(
+            f"message {index + 1} contains {', '.join(written)} in a part that the model's chat template cuts out or "
+            "moves; remove them from the text"
+        )
+    rest = content[cut:end]
+    start = stop - len(rest.lstrip())
+    return (start, stop) if start < stop else (0, 0)
+
+
+def _common_suffix(a: str, b: str) -> int:
+    """How many characters at their ends are the same."""
+    length = min(len(a), len(b))
+    return next((i for i in range(length) if a[-1 - i] != b[-1 - i]), length)
+
+
+def _first_where(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The smallest number from `low` to `high` from which on a condition holds; it holds at `high`."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high

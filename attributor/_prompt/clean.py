@@ -1,0 +1,19 @@
+"""Check a text that somebody wrote before it goes into a prompt."""
+
+from attributor._errors import InputError
+
+__all__ = ["clean"]
+
+
+def clean(what: str, text: str | None, *, empty: bool = False) -> str:
+    """The text without surrounding white space, once it is known to be there and to be encodable."""
+    stripped = (text or "").strip()
+    if not stripped and not empty:
+        raise InputError(f"{what} is empty")
+    try:
+        stripped.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} holds half a character (a lone surrogate) at {error.start}; it is not valid text"
+        ) from None
+    return stripped
