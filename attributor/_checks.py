@@ -2,13 +2,13 @@
 
 import math
 import os
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from attributor._errors import InputError
 
-__all__ = ["check_callable", "check_flag", "check_number", "check_path", "shorten_value"]
+__all__ = ["check_callable", "check_flag", "check_index", "check_number", "check_path", "shorten_value"]
 
 
 def shorten_value(value: Any, width: int = 60) -> str:
@@ -41,6 +41,17 @@ def check_callable(name: str, value: Any) -> None:
     """
     if value is not None and not callable(value):
         raise InputError(f"{name} must be a function, or None, got {shorten_value(value)}")
+
+
+def check_index(name: str, value: Any, count: int) -> int:
+    """A whole number from 0 to count - 1.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < count:
+        return int(value)
+    raise InputError(f"{name} must be a whole number from 0 to {count - 1}, got {shorten_value(value)}")
 
 
 def check_number(name: str, value: Any, *, positive: bool = False, optional: bool = False) -> float:

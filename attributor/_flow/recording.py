@@ -143,7 +143,10 @@ class Recording(RecordedAttention):
     def _parse_ids(self, out: Any, batch: int) -> tuple[Tensor, bool]:
         """(B, n) int64 on the CPU, and whether it is one sequence."""
         try:
-            ids = torch.as_tensor(getattr(out, "sequences", out)).detach().to("cpu", torch.int64)
+            ids = torch.as_tensor(getattr(out, "sequences", out)).detach()
+            if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+                raise TypeError(f"ids are whole numbers, got {ids.dtype}")
+            ids = ids.to("cpu", torch.int64)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"pass what generate() returned: ids of shape (n,), (1, n) or (B, n); {error}") from error
         ids = ids[None] if ids.ndim == 1 else ids

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._checks import check_index, shorten_value
 from attributor._errors import InputError, NumericsError, RecordingError, UnsupportedModelError
 from attributor._models import ModelFacts, accepts_argument, device_of, model_facts
 from attributor._record.attach import attach_recorder
@@ -151,19 +152,17 @@ class RecordedAttention:
             RecordingError: the layer or a head of it was not recorded.
         """
         self.check()
-        span = self.span(row)
-        H = self.weights.shape[1]
-        if heads.shape != (H,) or not bool((heads >= 0).all()) or not bool(heads.any()):
-            raise InputError(f"heads must be ({H},) numbers >= 0, not all 0, got {tuple(heads.shape)} {heads.tolist()}")
-        if positions.ndim != 1 or not bool(((positions >= 0) & (positions < span.length)).all()):
-            raise InputError(f"positions must be (O,), each 0 to {span.length - 1}, got {positions.tolist()}")
-        tape = self.tapes.get(layer)
+        span = self.span(check_index("row", row, self.history.batch))
+        L, H = self.weights.shape
+        heads = _parse_heads(heads, H)
+        positions = _parse_positions(positions, span.length)
+        transform = Transform(power, value_norms, sink)
+        tape = self.tapes.get(check_index("layer", layer, L))
         chosen = heads.nonzero()[:, 0].tolist()
         if tape is None or not set(chosen) <= set(tape.heads):
             raise RecordingError(f"heads {chosen} of layer {layer} were not all recorded")
         if value_norms and not tape.log_value:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
-        transform = Transform(power, value_norms, sink)
         return attention_rows(tape.layer(span, chosen), heads[chosen], positions, transform, impl)
 
     def layer(self, index: int, *, row: int = 0) -> Layer:
@@ -180,11 +179,41 @@ class RecordedAttention:
             RecordingError: nothing of this layer was recorded.
         """
         self.check()
+        check_index("index", index, self.weights.shape[0])
+        check_index("row", row, self.history.batch)
         if index not in self.tapes:
             raise RecordingError(
                 f"layer {index} was not recorded; there are {sorted(self.tapes)}, those with chosen heads"
             )
         return self.tapes[index].layer(self.span(row))
+
+
+def _parse_heads(heads: Any, count: int) -> Tensor:
+    """(H,) float, numbers >= 0 that are not all 0.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(heads, Tensor) and heads.shape == (count,) and heads.layout == torch.strided and not heads.is_meta:
+        numbers = heads.detach() if heads.is_floating_point() or heads.is_complex() else heads.detach().float()
+        if not numbers.is_complex() and bool((numbers >= 0).all()) and bool(numbers.isfinite().all() & numbers.any()):
+            return numbers
+    raise InputError(f"heads must be a ({count},) tensor of numbers >= 0, not all 0, got {shorten_value(heads)}")
+
+
+def _parse_positions(positions: Any, length: int) -> Tensor:
+    """(O,) int64, each from 0 to length - 1.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(positions, Tensor) and positions.layout == torch.strided and not positions.is_meta:
+        whole = not (positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool)
+        if whole and positions.ndim == 1 and bool(((positions >= 0) & (positions < length)).all()):
+            return positions.detach().long()
+    raise InputError(
+        f"positions must be an (O,) tensor of whole numbers from 0 to {length - 1}, got {shorten_value(positions)}"
+    )
 
 
 @contextmanager

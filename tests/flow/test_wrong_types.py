@@ -104,6 +104,11 @@ def call_recording(**changes):
     return recording.flow(**{"out": ids, "tokenizer": chat_model()[1]} | changes)
 
 
+def call_attention(**changes):
+    arguments = {"layer": 1, "heads": torch.ones(4), "positions": torch.tensor([3])}
+    return recorded()[0].attention(**arguments | changes)
+
+
 def call_calibrate(**changes):
     model, made, _ = chat_model()
     return attributor.calibrate(**{"model": model, "tokenizer": made, "count": 1} | changes)
@@ -131,6 +136,11 @@ FUNCTIONS = {
         call_recording,
         "out prompt_length weights normalize tokenizer documents question impl progress",
     ),
+    "Recording.attention": (
+        call_attention,
+        "layer heads positions power value_norms sink row impl",
+    ),
+    "Recording.layer": (lambda **changes: recorded()[0].layer(**{"index": 0} | changes), "index row"),
     "calibrate": (call_calibrate, "model tokenizer count seed progress"),
     "Weights": (Weights, "heads power value_norms sink question note meta"),
     "Weights.of": (Weights.of, "given"),
