@@ -12,6 +12,7 @@ __all__ = ["RowSumCheck"]
 
 SAMPLE = 64  # prompt rows beside those that the flow starts from
 BLOCK = 1 << 23  # logits at once
+ROWS = 16  # at once, and the keys up to the last of them
 # |sum - 1| of a row from rounding alone: a fixed part, and a part that grows with the size of the row's large logits.
 # In 16 bits the kernels round the weights, and the logits too where these are capped.
 FIXED = {torch.float64: 1e-9, torch.float32: 2e-4}
@@ -61,16 +62,17 @@ class RowSumCheck:
         """
         sink = self.sinks.get(index)
         H, (G, N, _) = len(heads), layer.key.shape
-        keys, place = layer.key.to(layer.lse.dtype), torch.arange(N, device=layer.key.device)
-        for rows in torch.split(self.positions.to(layer.key.device), max(1, BLOCK // (H * N))):
-            query = layer.query[:, rows].to(keys.dtype) * layer.scale
-            logit = torch.empty(H, rows.numel(), N, dtype=keys.dtype, device=keys.device)
+        every, place = layer.key.to(layer.lse.dtype), torch.arange(N, device=layer.key.device)
+        for positions in torch.split(self.positions, max(1, min(ROWS, BLOCK // (H * N)))):
+            rows, stop = positions.to(every.device), int(positions[-1]) + 1  # no row sees keys behind it
+            query, keys, seen = layer.query[:, rows].to(every.dtype) * layer.scale, every[:, :stop], place[:stop]
+            logit = torch.empty(H, rows.numel(), stop, dtype=keys.dtype, device=keys.device)
             for group in range(G):
                 of_group = layer.kv_index == group
                 logit[of_group] = query[of_group] @ keys[group].T
             if layer.softcap is not None:
                 logit.div_(layer.softcap).tanh_().mul_(layer.softcap)
-            hidden = (place > rows[:, None]) | (place < layer.first[rows, None])
+            hidden = (seen > rows[:, None]) | (seen < layer.first[rows, None])
             lse = layer.lse[:, rows]
             sums = logit.sub_(lse[..., None]).masked_fill_(hidden, -torch.inf).exp_().sum(-1)
             if sink is not None:
