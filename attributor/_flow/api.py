@@ -17,7 +17,7 @@ from attributor._flow.eager import eager_flow
 from attributor._flow.recording import Recording, sweep_to_flow
 from attributor._flow.start_rows import question_tokens
 from attributor._flow.sweep import SweepOptions
-from attributor._heads import resolve
+from attributor._heads import is_derived, resolve
 from attributor._models import ModelFacts, model_facts
 from attributor._prompt import TokenSequence
 from attributor._record import (
@@ -29,6 +29,7 @@ from attributor._record import (
     check_decoder,
     check_recordable,
     forward,
+    model_state,
     record_attention,
 )
 from attributor._result import Flow
@@ -174,9 +175,11 @@ def record(
     """
     check_decoder(model)
     check_recordable(model)
-    recorder = Recorder(resolve(weights, model, tokenizer, progress=progress), progress=progress, keep=keep)
+    resolved = resolve(weights, model, tokenizer, progress=progress)
+    derived_in = model_state(model) if is_derived(weights) else None
+    recorder = Recorder(resolved, progress=progress, keep=keep)
     with attach_recorder(model, recorder):
-        yield Recording(recorder, model_facts(model), weakref.ref(model))
+        yield Recording(recorder, model_facts(model), weakref.ref(model), derived_in)
     recorder.progress = None  # the recording may outlive whatever shows the progress
 
 

@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,10 @@ from attributor._errors import InputError, RecordingError
 from attributor._flow.build_flow import FlowTask, build_flow, build_meta
 from attributor._flow.start_rows import question_tokens
 from attributor._flow.sweep import SweepOptions, sweep
-from attributor._heads import resolve_for
+from attributor._heads import is_derived, resolve_for
 from attributor._models import ModelFacts
 from attributor._prompt import TokenSequence
-from attributor._record import HeadWeights, RecordedAttention, Recorder, RowSumCheck, Span
+from attributor._record import HeadWeights, RecordedAttention, Recorder, RowSumCheck, Span, model_state
 from attributor._result import Flow
 
 __all__ = ["Recording", "sweep_to_flow"]
@@ -26,9 +26,15 @@ __all__ = ["Recording", "sweep_to_flow"]
 class Recording(RecordedAttention):
     """What `record` kept: call `flow` once the model has read and written. It does not keep the model alive."""
 
-    def __init__(self, recorder: Recorder, facts: ModelFacts, model: "weakref.ref[Any] | None" = None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        facts: ModelFacts,
+        model: "weakref.ref[Any] | None" = None,
+        derived_in: Hashable = None,
+    ) -> None:
         """`model` is used where `flow` is given weights that are derived from a model; None: it is gone."""
-        super().__init__(recorder, facts)
+        super().__init__(recorder, facts, derived_in)
         self._model = model
 
     def __repr__(self) -> str:
@@ -129,6 +135,11 @@ class Recording(RecordedAttention):
             return self.weights
         model = None if self._model is None else self._model()
         resolved = resolve_for(self.facts, weights, model, tokenizer)
+        if is_derived(weights) and model is not None and model_state(model) != self._recorder.state:
+            raise RecordingError(
+                f"weights {resolved.name!r} are derived from the model, whose parameters or adapters have changed "
+                "since it was recorded; pass numbers, or record again"
+            )
         unrecorded = ((resolved.heads > 0) & (self.weights.heads == 0)).nonzero().tolist()
         if unrecorded:
             layer, head = unrecorded[0]
@@ -177,7 +188,7 @@ class Recording(RecordedAttention):
             )
         if prompt == total:
             self._check_last_was_read(total)
-        stop = prompt + _record.answer_length(ids[prompt:], history.generate_call)
+        stop = prompt + _record.answer_length(ids[prompt:], history.generate_call, padded=history.batch > 1)
         return ids[start:stop], start, prompt - start
 
     def _answer_start(self, total: int) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attributor._heads.presets import PRESETS as PRESETS
     from attributor._heads.presets import PresetName as PresetName
     from attributor._heads.resolution import has_shipped_heads as has_shipped_heads
+    from attributor._heads.resolution import is_derived as is_derived
     from attributor._heads.resolution import resolve as resolve
     from attributor._heads.resolution import resolve_for as resolve_for
     from attributor._heads.resolution import resolve_for_shape as resolve_for_shape

@@ -16,7 +16,7 @@ from attributor._heads.weights import Weights, shipped_file
 from attributor._models import ModelFacts, model_facts
 from attributor._record import HeadWeights, attention_modules, output_norm
 
-__all__ = ["has_shipped_heads", "resolve", "resolve_for", "resolve_for_shape"]
+__all__ = ["has_shipped_heads", "is_derived", "resolve", "resolve_for", "resolve_for_shape"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -66,6 +66,12 @@ def resolve_for(
         case name:
             raise AssertionError(f"no function computes the preset {name!r}")
     return resolve_for_shape(numbers, facts.shape, name=rule.name)
+
+
+def is_derived(weights: Any) -> bool:
+    """Whether they are a preset that is made from a model's own parameters, or by having it read."""
+    rule = None if isinstance(weights, HeadWeights) else Weights.of(weights).heads
+    return isinstance(rule, str) and PRESETS[rule].derived_from != "shape"
 
 
 def resolve_for_shape(rule: Weights, shape: tuple[int, int], *, name: str | None = None) -> HeadWeights:

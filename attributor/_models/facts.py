@@ -82,7 +82,8 @@ def model_facts(model: Any) -> ModelFacts:
 
 def _media_ids(config: Any) -> tuple[int, ...]:
     names = [f"{medium}_token_{noun}" for medium in ("image", "video", "audio", "speech") for noun in ("id", "index")]
-    ids = {getattr(config, name, None) for name in names}
+    parts = [config, *(part for part in vars(config).values() if hasattr(part, "to_diff_dict"))]
+    ids = {getattr(part, name, None) for part in parts for name in names}
     return tuple(sorted(number for number in ids if isinstance(number, int)))
 
 

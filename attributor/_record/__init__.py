@@ -22,6 +22,7 @@ from attributor._record.inputs import (
     resolve_prompt_lengths,
 )
 from attributor._record.layer_recurrence import layer_step
+from attributor._record.model_state import model_state
 from attributor._record.offload import Offload
 from attributor._record.projection import output_norm
 from attributor._record.recorded_attention import RecordedAttention, forward, record_attention
@@ -49,6 +50,7 @@ __all__ = [
     "check_tokenizer",
     "forward",
     "layer_step",
+    "model_state",
     "output_norm",
     "parse_prompt_lengths",
     "parse_sequences",

@@ -14,6 +14,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from attributor._errors import RecordingError
 from attributor._record.attention_interface import Session, decoder_of, is_attached, not_compiled, open_session
 from attributor._record.history import GenerateCall, ReadIds
+from attributor._record.model_state import model_state
 from attributor._record.recorder import Recorder
 
 __all__ = ["attach_recorder"]
@@ -28,12 +29,14 @@ def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
     """
     with ExitStack() as stack:
         session = stack.enter_context(open_session(model, recorder))
-        watch = _ForwardPasses(session, decoder_of(model))
+        watch = _ForwardPasses(session, model)
         embedding = model.get_input_embeddings()
         stack.callback(embedding.register_forward_hook(watch.note_embedding, with_kwargs=True).remove)
         for module in _models_around_decoder(model):
             _override(stack, module, "forward", watch.wrap(module))
         generating = next((m for m in model.modules() if isinstance(m, GenerationMixin)), model)
+        recorder.calls.generator = generating
+        stack.callback(setattr, recorder.calls, "generator", None)
         if hasattr(generating, "generate"):
             _override(stack, generating, "generate", _watch_generate(generating, session))
         if hasattr(generating, "prepare_inputs_for_generation"):
@@ -60,9 +63,10 @@ def _override(stack: ExitStack, owner: Any, name: str, function: Callable[..., A
 class _ForwardPasses:
     """What happens around each forward pass of a model that is recorded."""
 
-    def __init__(self, session: Session, decoder: nn.Module) -> None:
+    def __init__(self, session: Session, model: Any) -> None:
         self._session = session
-        self._decoder = decoder
+        self._model = model
+        self._decoder = decoder_of(model)
         self._ids: Tensor | None = None  # what the outermost module was given
         self._embedded: tuple[Tensor, Tensor] | None = None  # ids and their embeddings
 
@@ -89,10 +93,10 @@ class _ForwardPasses:
                 if outermost:
                     self._begin(arguments)
                 if module is self._decoder:
-                    self._session.recorder.begin_pass(self._read_ids(arguments))
-                output = inner(*args, **kwargs)
-                if module is self._decoder:
-                    self._session.recorder.end_pass()
+                    with self._session.recorder.forward_pass(self._read_ids(arguments)):
+                        output = inner(*args, **kwargs)
+                else:
+                    output = inner(*args, **kwargs)
                 logits = getattr(output, "logits", None)
                 if outermost and isinstance(logits, Tensor):
                     self._session.recorder.check_logits(logits[:, -1])
@@ -107,9 +111,11 @@ class _ForwardPasses:
         return forward
 
     def _begin(self, arguments: dict[str, Any]) -> None:
-        ids = arguments.get("input_ids")
+        ids, recorder = arguments.get("input_ids"), self._session.recorder
+        if recorder.weights.value_norms or not (_are_ids(ids) and ids.shape[1] == 1):  # not for each written token
+            recorder.note_state(model_state(self._model))
         self._ids, self._embedded = (ids.detach() if _are_ids(ids) else None), None
-        if arguments.get("output_attentions"):
+        if arguments.get("output_attentions") or getattr(self._decoder.config, "output_attentions", False):
             warn_of_attentions()
 
     def _read_ids(self, arguments: dict[str, Any]) -> ReadIds | None:
@@ -144,15 +150,12 @@ def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
         with session.recorder.calls.generating() as recorded:
             if not recorded:
                 return generate(*args, **kwargs)
-            inputs = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-            settings = kwargs.get("generation_config") or model.generation_config
-            _check_guidance(kwargs.get("guidance_scale", getattr(settings, "guidance_scale", None)))
-            if kwargs.get("output_attentions", getattr(settings, "output_attentions", False)):
+            named = dict(zip(("inputs", "generation_config"), args, strict=False)) | kwargs
+            if _setting(model, named, "output_attentions"):
                 warn_of_attentions()
-            end = kwargs.get("eos_token_id", settings.eos_token_id)  # None, one id or several
-            pad = kwargs.get("pad_token_id", settings.pad_token_id)
+            end, pad = (_setting(model, named, name) for name in ("eos_token_id", "pad_token_id"))
             session.recorder.generate_call = GenerateCall(
-                prompt_length=inputs.shape[1] if _are_ids(inputs) else None,
+                prompt_length=_prompt_length(named),
                 end_ids=() if end is None else tuple(int(i) for i in torch.as_tensor(end).reshape(-1)),
                 pad_id=None if pad is None else int(pad),
             )
@@ -162,6 +165,28 @@ def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
                 session.recorder.generate_call = None
 
     return watched_generate
+
+
+def _setting(model: Any, arguments: dict[str, Any], name: str) -> Any:
+    """A setting of generate(), where it looks for it: its arguments, their configuration, the model's."""
+    if name in arguments:
+        return arguments[name]
+    value = getattr(arguments.get("generation_config"), name, None)
+    return getattr(model.generation_config, name, None) if value is None else value
+
+
+def _prompt_length(arguments: dict[str, Any]) -> int | None:
+    """Positions of the prompt, those in a cache included; None where generate() was given no ids."""
+    ids = arguments.get("inputs")
+    ids = arguments.get("input_ids") if ids is None else ids
+    if not _are_ids(ids):
+        return None
+    length, mask = ids.shape[1], arguments.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 2:
+        return max(length, mask.shape[1])
+    cache = arguments.get("past_key_values")
+    cached = 0 if cache is None or not hasattr(cache, "get_seq_length") else int(cache.get_seq_length())
+    return cached + length if length <= cached else length  # else the ids hold what is in the cache
 
 
 def _watch_preparation(model: Any, session: Session) -> Callable[..., Any]:
@@ -174,19 +199,6 @@ def _watch_preparation(model: Any, session: Session) -> Callable[..., Any]:
             return prepare(*args, **kwargs)
 
     return watched_preparation
-
-
-def _check_guidance(scale: Any) -> None:
-    """Refuse classifier-free guidance, whose second prompt would be recorded over the first.
-
-    Raises:
-        RecordingError: the scale is not 1.
-    """
-    if scale is not None and scale != 1:
-        raise RecordingError(
-            f"guidance_scale={scale:g} has the model read a second prompt for every token, so the recording would hold "
-            "both; generate without record(), then call attributor.flow(model, ids) on what was written"
-        )
 
 
 def warn_of_attentions() -> None:

@@ -14,9 +14,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, causal_mask_function
@@ -62,6 +64,7 @@ HARMLESS = frozenset(
         "token_type_ids",
     ]
 )
+ADAPTED = ("AdaptedAttention", "AdaptedAttentionGPT")  # of peft: attention with a prompt of its own beside it
 # modules that move information between positions beside attention, by a part of their class's name
 MIXERS = re.compile("Mamba|SSM|LinearAttn|LinearAttention|DeltaNet|(?i:rglru|rwkv)|ShortConv|Conv[12]d$|Lightning")
 
@@ -106,6 +109,9 @@ def _attend(
     for session in _sessions:
         if session.recorder.calls.recorded and id(module) in session.modules:
             return _attend_recorded(session.recorder, module, query, key, value, attention_mask, **options)
+    if isinstance(attention_mask, mask_module.Mask):  # of a recorded call, whose layers run in another thread, say
+        attention_mask.check(type(module).__name__)
+        attention_mask = attention_mask.as_bias(key.shape[2], query.dtype)
     return _own_attention(module)(module, query, key, value, attention_mask, **options)
 
 
@@ -128,16 +134,27 @@ def _own_attention(module: nn.Module) -> Callable[..., Any]:
 
 
 def _eager_attention(module: nn.Module) -> Callable[..., Any]:
+    """The eager attention of a module.
+
+    Raises:
+        RecordingError: it was not found.
+    """
+    function = _find_eager_attention(module)
+    if function is None:
+        raise RecordingError(
+            f"{type(module).__name__} was called outside of the recording, and its eager attention was not found; call "
+            "model.set_attn_implementation('sdpa') before record()"
+        )
+    return function
+
+
+def _find_eager_attention(module: nn.Module) -> Callable[..., Any] | None:
     """The eager attention of the file that defines the module, or a class that it inherits from."""
     for kind in type(module).__mro__:
-        eager = getattr(sys.modules.get(kind.__module__), "eager_attention_forward", None)
-        if eager is not None:
-            function: Callable[..., Any] = eager
-            return function
-    raise RecordingError(
-        f"{type(module).__name__} was called outside of the recording, and its eager attention was not found; call "
-        "model.set_attn_implementation('sdpa') before record()"
-    )
+        function = getattr(sys.modules.get(kind.__module__), "eager_attention_forward", None)
+        if function is not None:
+            return function  # type: ignore[no-any-return]
+    return None
 
 
 def _attend_recorded(
@@ -198,9 +215,10 @@ def _attend_recorded(
 
 
 def _make_mask(*args: Any, config: Any = None, **options: Any) -> Any:
-    """Transformers' mask interface, called once a forward pass and kind of layer."""
+    """Transformers' mask interface, called once a forward pass and kind of layer, before the layers run."""
     for session in _sessions:
-        if session.recorder.calls.recorded and (config is None or id(config) in session.configs):
+        recorder = session.recorder
+        if recorder.calls.recorded and not recorder.in_layers and (config is None or id(config) in session.configs):
             return _make_recorded_mask(*args, **options)
     replaced = _replaced.get(id(config))
     own = ALL_MASK_ATTENTION_FUNCTIONS[(replaced.implementation if replaced else None) or "eager"]
@@ -262,6 +280,12 @@ def check_decoder(model: Any, *, weights: bool = True) -> None:
     shape = tuple(getattr(text_config(model), field, None) for field in ("num_hidden_layers", "num_attention_heads"))
     if not all(isinstance(size, int) and size > 0 for size in shape):
         raise UnsupportedModelError(f"{name} does not say how many attention layers and heads it has (got {shape})")
+    adapted = sorted({type(m).__name__ for m in decoder_of(model).modules() if type(m).__name__ in ADAPTED})
+    if adapted:
+        raise UnsupportedModelError(
+            f"{name} reads a soft prompt in its attention ({', '.join(adapted)}), and no token stands for what flows "
+            "from there; adapters of weights (LoRA and the like) can be followed"
+        )
     for adapter in getattr(model, "peft_config", {}).values():
         if getattr(adapter, "is_prompt_learning", False) or getattr(adapter, "is_adaption_prompt", False):
             raise UnsupportedModelError(
@@ -293,25 +317,37 @@ def check_recordable(model: Any) -> None:
             "in its own code, so it cannot be recorded; impl='reference' uses its eager attention matrices"
         )
     for config in _decoder_configs(model).values():
-        _check_plain(_implementation_of(config))
+        _check_plain(model, _implementation_of(config))
 
 
-def _check_plain(name: str | None) -> None:
-    """Refuse an attention function that need not be softmax(scale q.k + mask) v: the recorder would compute another.
+def _check_plain(model: Any, name: str | None) -> None:
+    """Refuse attention that need not be softmax(scale q.k + mask) v: the recorder would compute another.
 
     Raises:
-        UnsupportedModelError: it was registered by a user, or comes from a kernel that is not known.
+        UnsupportedModelError: its function, or that of its masks, is a user's, or comes from an unknown kernel.
     """
-    plain = name is None or name in PLAIN
-    function = ALL_ATTENTION_FUNCTIONS.get(name) if plain and name not in (None, "eager") else None
-    if function is not None and not function.__module__.startswith("transformers."):
-        plain = name in FLASH_ATTN_KERNEL_FALLBACK.values()  # loaded from the hub
-    if not plain:
+    name = name or "eager"
+    function, mask = ALL_ATTENTION_FUNCTIONS.get(name), ALL_MASK_ATTENTION_FUNCTIONS.get(name)
+    from_hub = name in FLASH_ATTN_KERNEL_FALLBACK.values()
+    functions = [f for f in (function, mask) if f is not None]
+    if name == "eager" and function is None:
+        modules = [m for m in decoder_of(model).modules() if isinstance(getattr(m, "layer_idx", None), int)]
+        own = {id(f): f for f in (_find_eager_attention(module) for module in modules) if f is not None}
+        functions += [f for f in own.values() if f.__module__.startswith("transformers.")]  # others are the model's own
+    foreign = [f for f in functions if not _is_of_transformers(f)]
+    if name not in PLAIN or (foreign and not from_hub):
+        detail = f" ({foreign[0].__module__}.{foreign[0].__qualname__})" if foreign else ""
         raise UnsupportedModelError(
-            f"the model's attention implementation is {name!r}, which need not compute plain softmax attention; if it "
-            "does, call model.set_attn_implementation('sdpa') first: a recording computes the same, and also returns "
-            "its log-sum-exp"
+            f"the model's attention implementation is {name!r}{detail}, which need not compute plain softmax "
+            "attention; if it does, call model.set_attn_implementation('sdpa') first: a recording computes the same, "
+            "and also returns its log-sum-exp"
         )
+
+
+def _is_of_transformers(function: Any) -> bool:
+    """Whether a function is written in transformers; a wrapper can copy a name, but not where its code stands."""
+    code = getattr(function, "__code__", None)
+    return code is None or code.co_filename.startswith(str(Path(transformers.__file__).parent))
 
 
 def decoder_of(model: Any) -> Any:
@@ -382,7 +418,8 @@ def open_session(model: Any, recorder: Recorder) -> Iterator[Session]:
 def _add(session: Session) -> None:
     global _sessions
     with _lock:
-        if any(not session.modules.keys().isdisjoint(other.modules) for other in _sessions):
+        layers = {key for key, module in session.modules.items() if hasattr(module, "layer_idx")}
+        if any(not layers.isdisjoint(other.modules) for other in _sessions):
             raise RecordingError("this model is being recorded already; leave that recording first")
         _sessions = (*_sessions, session)
 

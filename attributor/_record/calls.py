@@ -1,9 +1,13 @@
 """Decide which calls of a model a recording holds: the outermost calls of one thread."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import getfile
 from typing import Any
+
+from transformers import GenerationMixin
 
 __all__ = ["Calls"]
 
@@ -11,21 +15,28 @@ __all__ = ["Calls"]
 class Calls:
     """The calls of one model while it is recorded.
 
-    The thread that makes the first call owns the recording, whichever thread opened it. Not recorded are the calls of
-    other threads, a generate() inside generate() (a model that drafts for itself), and a forward pass inside a forward
-    pass of the same module.
+    The thread that makes the first call owns the recording, whichever thread opened it. Not recorded are:
+
+    - the calls of other threads, and a generate() that began before the recording;
+    - a generate() inside generate() (a model that drafts for itself);
+    - a forward pass inside a forward pass of the same module;
+    - a forward pass that generate() did not prepare (of a logits processor, a stopping criterion or a streamer).
 
     Attributes:
         ignored: whether there was a call that is not recorded.
+        generator: the module whose generate() is watched.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: threading.Thread | None = None) -> None:
+        """`owner`: the thread that owns the recording from the beginning; None: the first one that calls the model."""
         self.ignored = False
-        self._owner: threading.Thread | None = None
+        self.generator: Any = None
+        self._owner = owner
         self._lock = threading.Lock()
         # the rest is written by the owner alone
         self._generating = 0
         self._preparing = 0
+        self._prepared = False  # generate() has prepared a forward pass that has not begun
         self._nested = 0
         self._modules: list[Any] = []  # whose forward pass runs, outermost first
 
@@ -43,23 +54,22 @@ class Calls:
             return
         nested = bool(self._generating or self._modules)
         self._generating += 1
-        self._nested += nested
-        self.ignored |= nested
-        try:
-            yield not self._nested
-        finally:
-            self._generating -= 1
-            self._nested -= nested
+        with self._nest(nested):
+            try:
+                yield not self._nested
+            finally:
+                self._generating -= 1
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
         """Prepare the inputs of a forward pass, masks among them."""
-        if not self._claim():
+        if not self._claim() or self._nested:
             yield
             return
         self._preparing += 1
         try:
             yield
+            self._prepared = True
         finally:
             self._preparing -= 1
 
@@ -70,21 +80,42 @@ class Calls:
             yield False, False
             return
         outermost = not self._modules
-        nested = module in self._modules
+        apart = outermost and self._generating == 1 and not self._nested and not self._prepared
+        nested = apart or any(module is other for other in self._modules)
+        if not (self._nested or nested):
+            self._prepared = False
         self._modules.append(module)
+        with self._nest(nested):
+            try:
+                yield not self._nested, outermost
+            finally:
+                self._modules.pop()
+
+    @contextmanager
+    def _nest(self, nested: bool) -> Iterator[None]:
         self._nested += nested
         self.ignored |= nested
         try:
-            yield not self._nested, outermost
+            yield
         finally:
-            self._modules.pop()
             self._nested -= nested
 
     def _claim(self) -> bool:
         """Whether this thread owns the recording; the first one to ask does from then on."""
         with self._lock:
-            if self._owner is None:
+            if self._owner is None and (self._generating or not _is_generating(self.generator)):
                 self._owner = threading.current_thread()
             mine = self._owner is threading.current_thread()
             self.ignored |= not mine
             return mine
+
+
+def _is_generating(model: Any) -> bool:
+    """Whether this thread is inside the model's generate(); where the recording knows of none, it began before that."""
+    frame, file = sys._getframe(1), getfile(GenerationMixin)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "generate" and code.co_filename == file and frame.f_locals.get("self") is model:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

@@ -139,14 +139,21 @@ def check_tokenizer(tokenizer: Any, documents: Any) -> None:
         raise InputError(f"tokenizer must be the model's tokenizer, got {type(tokenizer).__name__}")
 
 
-def answer_length(answer: Tensor, call: GenerateCall | None) -> int:
-    """How many of the generated ids are the answer: up to and with the first end token, where padding follows it."""
-    if call is None or not call.end_ids:
+def answer_length(answer: Tensor, call: GenerateCall | None, *, padded: bool = False) -> int:
+    """How many of the generated ids are the answer: up to and with the first end token, where padding follows it.
+
+    Args:
+        answer: (a,) the generated ids.
+        call: of generate().
+        padded: other rows of the batch may be longer; padding at the end is no answer, whatever ended the row.
+    """
+    if call is None:
         return int(answer.numel())
-    ends = torch.tensor(call.end_ids)
+    ends = torch.tensor(call.end_ids, dtype=torch.int64)
     hits = torch.isin(answer, ends).nonzero()
     if not hits.numel():
-        return int(answer.numel())
+        real = (answer != call.pad_id).nonzero() if padded and call.pad_id is not None else hits
+        return int(real[-1]) + 1 if real.numel() else int(answer.numel())
     stop = int(hits[0]) + 1
     rest = answer[stop:]
     padding = torch.isin(rest, ends) if call.pad_id is None else (rest == call.pad_id) | torch.isin(rest, ends)

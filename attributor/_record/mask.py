@@ -50,6 +50,14 @@ class Mask:
         if self.refusal:
             raise UnsupportedModelError(f"{name}: {self.refusal}")
 
+    def as_bias(self, keys: int, dtype: torch.dtype) -> Tensor:
+        """(B, 1, Q, keys), 0 where a key is seen and the least number elsewhere, as attention functions take it."""
+        key = torch.arange(self.keys_from, self.keys_from + keys, device=self.first.device)
+        query = torch.arange(self.start, self.start + self.first.shape[1], device=self.first.device)
+        seen = (key >= self.first[..., None]) & (key <= query[:, None])
+        bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return bias.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
     def contiguous(self) -> "Mask":
         """Itself: generate() asks every mask that it prepares."""
         return self

@@ -1,6 +1,7 @@
 """The recorded attention of a whole model, a `Tape` for each layer; reading it does not need the model."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ from attributor._errors import InputError, NumericsError, RecordingError, Unsupp
 from attributor._models import ModelFacts, accepts_argument, device_of, model_facts
 from attributor._record.attach import attach_recorder
 from attributor._record.attention_interface import layer_names
+from attributor._record.calls import Calls
 from attributor._record.head_weights import HeadWeights, Transform
 from attributor._record.history import History
 from attributor._record.layer_recurrence import attention_rows
@@ -29,10 +31,12 @@ class RecordedAttention:
         weights: those that chose the recorded heads.
     """
 
-    def __init__(self, recorder: Recorder, facts: ModelFacts) -> None:
+    def __init__(self, recorder: Recorder, facts: ModelFacts, derived_in: Hashable = None) -> None:
+        """`derived_in`: the state of the model in which the weights were derived from it; None: they were not."""
         self.facts = facts
         self.weights = recorder.weights
         self._recorder = recorder
+        self._derived_in = derived_in
 
     @property
     def history(self) -> History:
@@ -77,6 +81,11 @@ class RecordedAttention:
             raise UnsupportedModelError(
                 f"{self.facts.kind}: the attention of {layer_names(missing)} did not pass through the recorder "
                 "(a hybrid, or attention code of its own), so a flow without them would be wrong"
+            )
+        if self._derived_in is not None and self._derived_in != self._recorder.state:
+            raise RecordingError(
+                f"weights {self.weights.name!r} were derived from the model before its parameters or adapters changed; "
+                "change them before record()"
             )
         if bool(self._recorder.rounded):
             raise RecordingError(
@@ -235,7 +244,7 @@ def record_attention(
     Raises:
         RecordingError: the model is being recorded already.
     """
-    recorder = Recorder(weights, progress=progress, keep=keep)
+    recorder = Recorder(weights, progress=progress, keep=keep, calls=Calls(threading.current_thread()))
     with attach_recorder(model, recorder):
         yield RecordedAttention(recorder, model_facts(model))
 

@@ -1,6 +1,7 @@
 """The recorder: it computes each layer's attention while the model runs and stores the selected heads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -34,6 +35,7 @@ class Recorder:
         rounded: 0-dim bool, whether a cache handed out other keys than those that were recorded.
         order: the layers as they ran, the same in each forward pass of the sequence.
         sinks: (H,) by layer, learned logits in the softmax's denominator.
+        state: the `model_state` that the last prompt was read in.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Recorder:
         *,
         progress: Callable[[str, int, int], None] | None = None,
         keep: str = "auto",
+        calls: Calls | None = None,
     ) -> None:
         self.weights = weights
         self.progress = progress
@@ -52,36 +55,50 @@ class Recorder:
         self.offload = Offload(keep)
         self.finite = torch.tensor(True)
         self.generate_call: GenerateCall | None = None  # while generate() runs
-        self.calls = Calls()
+        self.calls = calls or Calls()
         self.order: list[int] = []
         self.rounded = torch.tensor(False)
         self.sinks: dict[int, Tensor] = {}
         self._read: ReadIds | None = None  # this forward pass
         self._ran: list[int] = []  # this forward pass: its layers so far
         self._grams: dict[int, Tensor] = {}
+        self.state: Hashable = None
         self._probe_layer = max((layer for layer, heads in enumerate(self.chosen) if heads), default=-1)
 
     def missing_layers(self) -> list[int]:
         """Layers whose attention did not pass through the recorder."""
         return [layer for layer in range(self.weights.shape[0]) if layer not in self.order]
 
-    def begin_pass(self, read: ReadIds | None) -> None:
-        """A forward pass begins that reads these ids; None where they are not known."""
-        self._read, self._ran = read, []
+    @property
+    def in_layers(self) -> bool:
+        """Whether a layer of this forward pass has attended."""
+        return bool(self._ran)
 
-    def end_pass(self) -> None:
-        """The forward pass is over.
+    def note_state(self, state: Hashable) -> None:
+        """The model's parameters and adapters as they are now."""
+        if state != self.state:
+            self.state = state
+            self._grams.clear()
+
+    @contextmanager
+    def forward_pass(self, read: ReadIds | None) -> Iterator[None]:
+        """Run a forward pass of the decoder, which reads these ids; None where they are not known.
 
         Raises:
             UnsupportedModelError: its layers are not those of the pass before.
         """
-        if not self.order:
-            self.order = self._ran
-        elif self._ran and self._ran != self.order:
-            raise UnsupportedModelError(
-                f"a forward pass ran the layers {_brief(self._ran)}, the one before {_brief(self.order)}; only models "
-                "that run the same layers in the same order in every pass can be recorded"
-            )
+        self._read, self._ran = read, []
+        try:
+            yield
+            if not self.order:
+                self.order = self._ran
+            elif self._ran and self._ran != self.order:
+                raise UnsupportedModelError(
+                    f"a forward pass ran the layers {_brief(self._ran)}, the one before {_brief(self.order)}; only "
+                    "models that run the same layers in the same order in every pass can be recorded"
+                )
+        finally:
+            self._ran = []
 
     def check_logits(self, last: Tensor) -> None:
         """The model's last row of logits; looked at later, so that no device has to be waited for."""
@@ -96,7 +113,6 @@ class Recorder:
             self.history = History()
             self.arena = Arena()
             self.finite, self.rounded = torch.tensor(True), torch.tensor(False)
-            self._grams.clear()  # an adapter may have been switched since the last sequence
         if self.generate_call is not None:
             if self.generate_call.prompt_length is None:
                 length = mask.start + mask.first.shape[1]

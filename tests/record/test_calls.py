@@ -8,7 +8,14 @@ import tiny_chat
 import torch
 from families import VOCABULARY, tiny
 from rollout_truth import rollout
-from transformers import AutoModelForCausalLM, TextIteratorStreamer
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TextIteratorStreamer,
+)
 
 from attributor import RecordingError, flow, record
 
@@ -223,13 +230,147 @@ def test_generate_from_the_start_token():
     torch.testing.assert_close(recording.flow(out).scores, flow(model, out, prompt_length=1).scores, rtol=0, atol=2e-6)
 
 
-def test_guidance_is_named():
+class Contrast(LogitsProcessor):
+    """Reads the prompt again without its beginning, as context-aware decoding does; or a part of it."""
+
+    def __init__(self, model, length=None):
+        self.model, self.length = model, length
+
+    def __call__(self, ids, scores):
+        mask = torch.ones_like(ids)
+        mask[:, :10] = 0
+        with torch.no_grad():
+            if self.length:
+                return scores - 0.5 * self.model(ids[:, -self.length :]).logits[:, -1]
+            return 1.5 * scores - 0.5 * self.model(ids, attention_mask=mask).logits[:, -1]
+
+
+@pytest.mark.parametrize("length", [None, 10])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_forward_passes_that_generate_did_not_prepare(model, length, use_cache):
+    options = {"logits_processor": LogitsProcessorList([Contrast(model, length)]), "use_cache": use_cache, **WRITE}
+    plain = model.generate(ids_of(), **options)
+    with record(model) as recording:
+        out = model.generate(ids_of(), **options)
+    assert torch.equal(out, plain)
+    assert recording.flow(out).prompt_length == N
+    is_right(recording.flow(out), model, out)
+
+
+def test_a_streamer_that_runs_the_model(model):
+    class Streamer:
+        def put(self, value):
+            with torch.no_grad():
+                model(ids_of(4, 7))
+
+        def end(self):
+            pass
+
+    with record(model) as recording:
+        out = model.generate(ids_of(), streamer=Streamer(), **WRITE)
+    is_right(recording.flow(out), model, out)
+
+
+@pytest.mark.parametrize("by", ["argument", "configuration"])
+def test_guidance_is_recorded_without_its_second_prompt(by):
     model = tiny("llama")
-    with pytest.raises(RecordingError, match=r"guidance_scale=1.5 has the model read a second prompt"), record(model):
-        model.generate(ids_of(), guidance_scale=1.5, **WRITE)
-    model.generation_config.guidance_scale = 2.0
-    with pytest.raises(RecordingError, match="guidance_scale=2"), record(model):
-        model.generate(ids_of(), **WRITE)
+    options = {"guidance_scale": 1.5, **WRITE}
+    if by == "configuration":
+        options = {"generation_config": GenerationConfig(eos_token_id=None, **options)}
+    plain = model.generate(ids_of(), **options)
+    with record(model) as recording:
+        out = model.generate(ids_of(), **options)
+    assert torch.equal(out, plain)
+    is_right(recording.flow(out), model, out)
+
+
+def test_a_generation_that_began_before_the_recording_is_not_recorded(model):
+    """A thread that is in the middle of it when the block is entered."""
+    text = model.generate(ids_of(3), max_new_tokens=40, min_new_tokens=40, do_sample=False)
+    begun, go, results = threading.Event(), threading.Event(), []
+
+    class Wait(LogitsProcessor):
+        def __call__(self, ids, scores):
+            begun.set()
+            assert go.wait(60)
+            return scores
+
+    def generate():
+        processors = LogitsProcessorList([Wait()])
+        options = {"max_new_tokens": 40, "min_new_tokens": 40, "do_sample": False, "logits_processor": processors}
+        results.append(model.generate(ids_of(3), **options))
+
+    thread = threading.Thread(target=generate)
+    thread.start()
+    assert begun.wait(60)
+    with record(model) as recording:
+        go.set()
+        thread.join(60)
+        out = model.generate(ids_of(), **WRITE)
+    assert torch.equal(results[0], text)
+    is_right(recording.flow(out), model, out)
+
+
+def test_flow_beside_a_thread_that_generates(model):
+    text = model.generate(ids_of(3), **WRITE)
+    expected = flow(model, ids_of(), prompt_length=30).scores
+    stop, results = threading.Event(), []
+
+    def generate():
+        while not stop.is_set():
+            results.append(model.generate(ids_of(3), **WRITE))
+
+    thread = threading.Thread(target=generate)
+    thread.start()
+    try:
+        for _ in range(20):
+            assert torch.equal(flow(model, ids_of(), prompt_length=30).scores, expected)
+    finally:
+        stop.set()
+        thread.join(60)
+    assert results
+    assert all(torch.equal(result, text) for result in results)
+
+
+def test_a_model_that_shares_the_configuration_inside_a_forward_pass(model):
+    other = same_config(model)
+    with torch.no_grad():
+        expected = other(**padded()).logits
+    results = []
+    for place in (model.model.embed_tokens, model.model.layers[1]):
+        with record(model) as recording, torch.no_grad():
+            hook = place.register_forward_pre_hook(lambda *_: results.append(other(**padded()).logits))
+            model(ids_of())
+            hook.remove()
+        scores = recording.flow(ids_of(), prompt_length=30).scores.double()
+        torch.testing.assert_close(scores, rollout(model, ids_of()[0], 30), rtol=0, atol=2e-6)
+    for result in results:
+        torch.testing.assert_close(result[0], expected[0], rtol=0, atol=1e-5)  # another kernel may take its mask
+
+
+def test_a_turn_of_new_ids_only(model):
+    cache = DynamicCache(config=model.config)
+    with record(model) as recording:
+        first = model.generate(ids_of(n=20), past_key_values=cache, **WRITE)
+        new = torch.cat([first[:, -1:], ids_of(5, 6)], 1)
+        mask = torch.ones(1, 34, dtype=torch.long)
+        second = model.generate(new, past_key_values=cache, attention_mask=mask, **WRITE)
+    out = torch.cat([first[:, :27], second], 1)
+    assert recording.flow(out).prompt_length == 34
+
+
+def test_a_configuration_without_tokens_takes_them_from_the_models(model):
+    batch = torch.cat([ids_of(1), ids_of(2)])
+    ends = [int(model.generate(batch, **WRITE)[0, N + 2])]
+    model.generation_config.eos_token_id = ends
+    with record(model) as recording:
+        out = model.generate(batch, generation_config=GenerationConfig(max_new_tokens=8, do_sample=False))
+    expected = [len(flow.ids) - N for flow in recording.flow(out)]
+    with record(model) as recording:
+        again = model.generate(batch, GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=ends))
+    assert torch.equal(out, again)
+    assert [len(flow.ids) - N for flow in recording.flow(again)] == expected
+    assert expected[0] == 3
 
 
 def test_an_attention_that_is_changed_inside_is_named_and_stays():
@@ -291,6 +432,10 @@ def test_asking_for_matrices_is_answered_with_a_warning():
             out = model.generate(ids_of(), output_attentions=True, return_dict_in_generate=True, **WRITE)
         with pytest.warns(UserWarning, match="no attention matrices inside a recording"), torch.no_grad():
             model(ids_of(), output_attentions=True)
+        model.config._output_attentions = True
+        with pytest.warns(UserWarning, match="no attention matrices inside a recording"), torch.no_grad():
+            model(ids_of())
+        model.config._output_attentions = False
     assert recording.flow(ids_of(), prompt_length=20).scores.shape == (20, 20)
     assert out.sequences.shape == (1, N + WRITTEN)
 

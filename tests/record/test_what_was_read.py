@@ -1,6 +1,7 @@
 """What is recorded is what was asked: every position that was read, its id, its embedding, its keys, its layers."""
 
 import copy
+import functools
 
 import peft
 import pytest
@@ -18,6 +19,7 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.models.llama import modeling_llama
 
 from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError, Weights, flow, record
 
@@ -159,6 +161,36 @@ def test_images_are_recorded_with_the_call_that_has_them_and_refused_without():
     is_right(flow(model, text, prompt_length=30), model, text, 30)
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_weights_that_are_derived_from_another_state_of_the_model_are_refused(model):
+    settings = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=["o_proj"], init_lora_weights=False)
+    tuned = peft.get_peft_model(model, settings).eval()
+    with record(tuned) as recording:
+        out = tuned.generate(input_ids=ids_of(), **WRITE)
+    recording.flow(out, weights="output_norm")
+    with tuned.disable_adapter(), pytest.raises(RecordingError, match="adapters have changed since it was recorded"):
+        recording.flow(out, weights="output_norm")
+    with record(tuned, weights="output_norm") as recording, tuned.disable_adapter():
+        out = tuned.generate(input_ids=ids_of(), **WRITE)
+    with pytest.raises(RecordingError, match="before its parameters or adapters changed"):
+        recording.flow(out)
+    with record(tuned) as recording:
+        out = tuned.generate(input_ids=ids_of(), **WRITE)
+    with torch.no_grad():
+        model.model.layers[1].self_attn.o_proj.base_layer.weight.mul_(1.5)
+    with pytest.raises(RecordingError, match="adapters have changed since it was recorded"):
+        recording.flow(out, weights="output_norm")
+    recording.flow(out)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_a_prompt_inside_of_the_attention_is_refused():
+    model = tiny("llama", num_key_value_heads=4, head_dim=12)
+    tuned = peft.get_peft_model(model, peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=2))
+    with pytest.raises(UnsupportedModelError, match="AdaptedAttention"):
+        flow(tuned.get_base_model(), ids_of(), prompt_length=30)
+
+
 # ---- layers
 
 
@@ -219,6 +251,37 @@ def test_so_is_one_under_a_known_name(model, monkeypatch):
     model.set_attn_implementation("sdpa")
     monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", threefold)
     with pytest.raises(UnsupportedModelError, match="'sdpa', which need not compute"):
+        flow(model, ids_of())
+
+
+def wrapped(*args, **options):
+    return threefold(*args, **options)
+
+
+FOREIGN = {
+    "registered as eager": (
+        "eager",
+        lambda patch: patch.setitem(AttentionInterface._global_mapping, "eager", threefold),
+    ),
+    "wrapper": (
+        "sdpa",
+        lambda patch: patch.setitem(
+            AttentionInterface._global_mapping, "sdpa", functools.wraps(sdpa_attention_forward)(wrapped)
+        ),
+    ),
+    "mask": ("sdpa", lambda patch: patch.setitem(AttentionMaskInterface._global_mapping, "sdpa", wrapped)),
+    "patched module": ("eager", lambda patch: patch.setattr(modeling_llama, "eager_attention_forward", threefold)),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_other_ways_to_replace_attention_are_refused(model, monkeypatch, name):
+    implementation, replace = FOREIGN[name]
+    model.set_attn_implementation(implementation)
+    replace(monkeypatch)
+    if name == "patched module":
+        monkeypatch.setattr(threefold, "__module__", modeling_llama.__name__)  # as functools.wraps would
+    with pytest.raises(UnsupportedModelError, match="need not compute plain softmax"):
         flow(model, ids_of())
 
 
