@@ -43,15 +43,16 @@ def check_callable(name: str, value: Any) -> None:
         raise InputError(f"{name} must be a function, or None, got {shorten_value(value)}")
 
 
-def check_index(name: str, value: Any, count: int) -> int:
-    """A whole number from 0 to count - 1.
+def check_index(name: str, value: Any, count: int | None = None) -> int:
+    """A whole number, from 0 to count - 1 where a count is given.
 
     Raises:
         InputError: anything else.
     """
-    if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < count:
+    if isinstance(value, Integral) and not isinstance(value, bool) and (count is None or 0 <= int(value) < count):
         return int(value)
-    raise InputError(f"{name} must be a whole number from 0 to {count - 1}, got {shorten_value(value)}")
+    limits = "" if count is None else f" from 0 to {count - 1}"
+    raise InputError(f"{name} must be a whole number{limits}, got {shorten_value(value)}")
 
 
 def check_number(name: str, value: Any, *, positive: bool = False, optional: bool = False) -> float:

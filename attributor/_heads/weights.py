@@ -172,6 +172,8 @@ class Weights:
         tensors, metadata = read_safetensors(path, KIND)
         try:
             fields = json.loads(metadata["fields"])
+            if not isinstance(fields, dict):
+                raise TypeError(f"fields must be an object, got {shorten_value(fields)}")
             fields["digests"] = tuple(fields.get("digests", ()))
             return cls(tensors["heads"], **fields)  # type: ignore[arg-type]  # any array will do
         except (KeyError, TypeError, ValueError, RecursionError) as error:

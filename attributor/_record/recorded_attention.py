@@ -162,11 +162,11 @@ class RecordedAttention:
         """
         self.check()
         span = self.span(check_index("row", row, self.history.batch))
-        L, H = self.weights.shape
+        H = self.weights.shape[1]
         heads = _parse_heads(heads, H)
         positions = _parse_positions(positions, span.length)
         transform = Transform(power, value_norms, sink)
-        tape = self.tapes.get(check_index("layer", layer, L))
+        tape = self.tapes.get(check_index("layer", layer))
         chosen = heads.nonzero()[:, 0].tolist()
         if tape is None or not set(chosen) <= set(tape.heads):
             raise RecordingError(f"heads {chosen} of layer {layer} were not all recorded")
@@ -188,7 +188,7 @@ class RecordedAttention:
             RecordingError: nothing of this layer was recorded.
         """
         self.check()
-        check_index("index", index, self.weights.shape[0])
+        check_index("index", index)
         check_index("row", row, self.history.batch)
         if index not in self.tapes:
             raise RecordingError(
@@ -207,7 +207,7 @@ def _parse_heads(heads: Any, count: int) -> Tensor:
         numbers = heads.detach() if heads.is_floating_point() or heads.is_complex() else heads.detach().float()
         if not numbers.is_complex() and bool((numbers >= 0).all()) and bool(numbers.isfinite().all() & numbers.any()):
             return numbers
-    raise InputError(f"heads must be a ({count},) tensor of numbers >= 0, not all 0, got {shorten_value(heads)}")
+    raise InputError(f"heads must be ({count},) numbers >= 0, not all 0, a tensor, got {shorten_value(heads)}")
 
 
 def _parse_positions(positions: Any, length: int) -> Tensor:
@@ -217,11 +217,11 @@ def _parse_positions(positions: Any, length: int) -> Tensor:
         InputError: anything else.
     """
     if isinstance(positions, Tensor) and positions.layout == torch.strided and not positions.is_meta:
-        whole = not (positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool)
-        if whole and positions.ndim == 1 and bool(((positions >= 0) & (positions < length)).all()):
+        integers = not (positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool)
+        if integers and positions.ndim == 1 and bool(((positions >= 0) & (positions < length)).all()):
             return positions.detach().long()
     raise InputError(
-        f"positions must be an (O,) tensor of whole numbers from 0 to {length - 1}, got {shorten_value(positions)}"
+        f"positions must be (O,), each 0 to {length - 1}, a tensor of whole numbers, got {shorten_value(positions)}"
     )
 
 

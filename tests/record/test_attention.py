@@ -98,9 +98,11 @@ def test_keys_that_a_cache_has_dropped():
 
 
 def read(function, padding=None, n=60, batch=1, start=0):
-    return mask_module.from_function(
+    mask = mask_module.from_function(
         function, padding, batch=batch, length=n, start=start, keys_from=0, keys=n + start, device="cpu"
-    ).first
+    )
+    mask.check("layer 0")  # as a layer does that attends with it
+    return mask.first
 
 
 @pytest.mark.parametrize("block", [1 << 22, 100], ids=["whole", "in blocks"])
@@ -129,7 +131,7 @@ CANNOT = {
 @pytest.mark.parametrize("block", [1 << 22, 100], ids=["whole", "in blocks"])
 def test_masks_that_are_no_interval_are_refused(monkeypatch, name, block):
     monkeypatch.setattr(mask_module, "BLOCK", block)
-    with pytest.raises(UnsupportedModelError, match="unbroken"):
+    with pytest.raises(UnsupportedModelError, match=r"layer 0: .* unbroken"):
         read(CANNOT[name])
 
 
