@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attributor._models.default_model import silence_transformers as silence_transformers
     from attributor._models.facts import ModelFacts as ModelFacts
     from attributor._models.facts import accepts_argument as accepts_argument
+    from attributor._models.facts import adapter_state as adapter_state
     from attributor._models.facts import device_of as device_of
     from attributor._models.facts import find_empty_parameter as find_empty_parameter
     from attributor._models.facts import model_facts as model_facts

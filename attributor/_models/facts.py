@@ -14,6 +14,7 @@ from attributor._models.default_model import converted_folder
 __all__ = [
     "ModelFacts",
     "accepts_argument",
+    "adapter_state",
     "device_of",
     "find_empty_parameter",
     "model_facts",
@@ -144,6 +145,15 @@ def find_empty_parameter(model: nn.Module) -> str | None:
             if parameter.device.type == "meta":
                 return f"{path}.{name}" if path else name
     return None
+
+
+def adapter_state(module: nn.Module) -> list[Any]:
+    """Which of a peft layer's adapters are in use, and how much they count; empty for other modules."""
+    disabled = getattr(module, "disable_adapters", None)
+    if not isinstance(disabled, bool):
+        return []
+    scaling = getattr(module, "scaling", {})
+    return [disabled, list(module.active_adapters), list(module.merged_adapters), sorted(map(str, scaling.items()))]  # type: ignore[arg-type]
 
 
 def accepts_argument(function: Callable[..., Any], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Check a text that somebody wrote before it goes into a prompt."""
+"""Check a user's text before it goes into a prompt."""
 
 from attributor._errors import InputError
 

@@ -130,22 +130,13 @@ def _own_attention(module: nn.Module) -> Callable[..., Any]:
     if replaced.implementation not in (None, "eager"):
         own: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS[replaced.implementation]
         return own
-    return _eager_attention(module)
-
-
-def _eager_attention(module: nn.Module) -> Callable[..., Any]:
-    """The eager attention of a module.
-
-    Raises:
-        RecordingError: it was not found.
-    """
-    function = _find_eager_attention(module)
-    if function is None:
+    eager = _find_eager_attention(module)
+    if eager is None:
         raise RecordingError(
             f"{type(module).__name__} was called outside of the recording, and its eager attention was not found; call "
             "model.set_attn_implementation('sdpa') before record()"
         )
-    return function
+    return eager
 
 
 def _find_eager_attention(module: nn.Module) -> Callable[..., Any] | None:

@@ -53,6 +53,7 @@ class Calls:
             yield False
             return
         nested = bool(self._generating or self._modules)
+        self._prepared &= nested  # what was prepared before is not of this call
         self._generating += 1
         with self._nest(nested):
             try:

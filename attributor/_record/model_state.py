@@ -3,9 +3,9 @@
 from collections.abc import Hashable
 from typing import Any
 
-__all__ = ["model_state"]
+from attributor._models import adapter_state
 
-ADAPTER_FIELDS = ("_disable_adapters", "_active_adapter", "merged_adapters")  # of peft's layers
+__all__ = ["model_state"]
 
 
 def model_state(model: Any) -> Hashable:
@@ -16,7 +16,5 @@ def model_state(model: Any) -> Hashable:
     parameters = tuple(
         (id(parameter), 0 if parameter.is_inference() else parameter._version) for parameter in model.parameters()
     )
-    adapters = tuple(
-        str(vars(module).get(name)) for module in model.modules() for name in ADAPTER_FIELDS if name in vars(module)
-    )
+    adapters = tuple(str(state) for module in model.modules() if (state := adapter_state(module)))
     return parameters, adapters

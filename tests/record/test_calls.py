@@ -257,7 +257,8 @@ def test_forward_passes_that_generate_did_not_prepare(model, length, use_cache):
     is_right(recording.flow(out), model, out)
 
 
-def test_a_streamer_that_runs_the_model(model):
+@pytest.mark.parametrize("prepared", [False, True], ids=["", "after inputs that were prepared by hand"])
+def test_a_streamer_that_runs_the_model(model, prepared):
     class Streamer:
         def put(self, value):
             with torch.no_grad():
@@ -267,6 +268,8 @@ def test_a_streamer_that_runs_the_model(model):
             pass
 
     with record(model) as recording:
+        if prepared:
+            model.prepare_inputs_for_generation(ids_of(), is_first_iteration=True)
         out = model.generate(ids_of(), streamer=Streamer(), **WRITE)
     is_right(recording.flow(out), model, out)
 

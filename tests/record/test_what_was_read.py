@@ -170,6 +170,11 @@ def test_weights_that_are_derived_from_another_state_of_the_model_are_refused(mo
     recording.flow(out, weights="output_norm")
     with tuned.disable_adapter(), pytest.raises(RecordingError, match="adapters have changed since it was recorded"):
         recording.flow(out, weights="output_norm")
+    scaled = model.model.layers[0].self_attn.o_proj
+    scaled.set_scale("default", 3.0)
+    with pytest.raises(RecordingError, match="adapters have changed since it was recorded"):
+        recording.flow(out, weights="output_norm")
+    scaled.set_scale("default", 1.0)
     with record(tuned, weights="output_norm") as recording, tuned.disable_adapter():
         out = tuned.generate(input_ids=ids_of(), **WRITE)
     with pytest.raises(RecordingError, match="before its parameters or adapters changed"):

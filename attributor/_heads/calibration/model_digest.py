@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
+from attributor._models import adapter_state
 
 __all__ = ["model_digest", "weights_digest"]
 
@@ -48,7 +49,7 @@ def weights_digest(model: Any, dtype: torch.dtype | None = None) -> str:
     Raises:
         UnsupportedModelError: a tensor of a class that does not show its numbers.
     """
-    facts: list[Any] = [state for module in model.modules() if (state := _adapter_state(module))]
+    facts: list[Any] = [state for module in model.modules() if (state := adapter_state(module))]
     samples: list[Tensor] = []
     for tensor in _saved_tensors(model):
         floating = tensor.is_floating_point() and tensor.dtype.itemsize > 1
@@ -61,15 +62,6 @@ def weights_digest(model: Any, dtype: torch.dtype | None = None) -> str:
     for part in _to_cpu([sample.contiguous().view(torch.uint8) for sample in samples]):
         digest.update(part.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _adapter_state(module: nn.Module) -> list[Any]:
-    """Which of a peft layer's adapters are in use, and how much they count; empty for other modules."""
-    disabled = getattr(module, "disable_adapters", None)
-    if not isinstance(disabled, bool):
-        return []
-    scaling = getattr(module, "scaling", {})
-    return [disabled, list(module.active_adapters), list(module.merged_adapters), sorted(map(str, scaling.items()))]  # type: ignore[arg-type]
 
 
 def _saved_tensors(model: nn.Module) -> Iterator[Tensor]:
