@@ -257,8 +257,9 @@ def test_forward_passes_that_generate_did_not_prepare(model, length, use_cache):
     is_right(recording.flow(out), model, out)
 
 
-@pytest.mark.parametrize("prepared", [False, True], ids=["", "after inputs that were prepared by hand"])
-def test_a_streamer_that_runs_the_model(model, prepared):
+def test_a_streamer_that_runs_the_model(model):
+    """Also before the second turn on a cache, behind inputs that were prepared by hand and never read."""
+
     class Streamer:
         def put(self, value):
             with torch.no_grad():
@@ -267,10 +268,12 @@ def test_a_streamer_that_runs_the_model(model, prepared):
         def end(self):
             pass
 
+    cache = DynamicCache(config=model.config)
     with record(model) as recording:
-        if prepared:
-            model.prepare_inputs_for_generation(ids_of(), is_first_iteration=True)
-        out = model.generate(ids_of(), streamer=Streamer(), **WRITE)
+        out = model.generate(ids_of(n=20), streamer=Streamer(), past_key_values=cache, **WRITE)
+        model.prepare_inputs_for_generation(ids_of(), is_first_iteration=True)
+        prompt = torch.cat([out, ids_of(5, N - out.shape[1])], 1)
+        out = model.generate(prompt, streamer=Streamer(), past_key_values=cache, **WRITE)
     is_right(recording.flow(out), model, out)
 
 
