@@ -13,6 +13,7 @@ from attributor._prompt.build import (
 )
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
+from attributor._prompt.without import without
 
 __all__ = [
     "INSTRUCTION",
@@ -24,4 +25,5 @@ __all__ = [
     "prompt_from_messages",
     "prompt_from_text",
     "span_tokens",
+    "without",
 ]

@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from attributor._documents import Document, PlacedDocument, PromptText, parse_documents
 from attributor._errors import InputError
 from attributor._prompt.chat_template import locate_contents, render_chat, render_messages
 from attributor._prompt.clean import clean
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
-from attributor._text import Segment, join_content, token_offsets
+from attributor._text import join_content, token_offsets
 
 __all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "prompt_from_messages", "prompt_from_text"]
 
@@ -36,7 +38,7 @@ class Prompt:
         text: the rendered text, template included.
         ids: (k,) int64, the tokens of `text`.
         offsets: (k, 2) int64, the characters of `text` that each token stands for; (x, x) for a token without any.
-        documents: the documents' spans in `text`, title line included, in order; may be empty.
+        documents: the documents' spans in `text`, title line included, in order, with their own text; may be empty.
         note: something the user should know about how the prompt was made, or None.
         quoted: spans of `text` that the user wrote, in which control tokens are text; the rest is the template's.
         special: whether the tokenizer put its own start token before the text.
@@ -46,7 +48,7 @@ class Prompt:
     text: str
     ids: Tensor
     offsets: Tensor
-    documents: tuple[Segment, ...] = ()
+    documents: tuple[PlacedDocument, ...] = ()
     note: str | None = None
     quoted: tuple[Span, ...] = ()
     special: bool = False
@@ -69,7 +71,7 @@ class Prompt:
 
 def build_prompt(
     tokenizer: Any,
-    documents: Sequence[str | tuple[str, str]],
+    documents: Any,
     question: str,
     system: str | None = None,
     *,
@@ -79,7 +81,7 @@ def build_prompt(
 
     Args:
         tokenizer: a Hugging Face tokenizer; without a chat template the same text is used plain, ending in ``Answer:``.
-        documents: texts, or (title, text) pairs; surrounding white space is dropped.
+        documents: as `attributor.ask` takes them; white space around their texts is left out.
         question: what is asked about them.
         system: the system turn's text; None leaves it to the template.
         instruction: the line after the question that says how to answer; "" for none.
@@ -90,18 +92,28 @@ def build_prompt(
     """
     question = clean("the question", question)
     content = ""
-    spans: list[tuple[int, int, str]] = []
-    for number, document in enumerate(documents, 1):
-        title, body = document if isinstance(document, tuple) else ("", document)
-        title = clean(f"the title of document {number}", " ".join(title.split()), empty=True).removesuffix(":")
-        body = clean(f"document {number}{f' ({title})' if title else ''}", body)
-        shown = f"{title}:\n{body}" if title else body
-        spans.append((len(content), len(content) + len(shown), title or f"document {number}"))
-        content += shown + "\n\n"
+    placed: list[PlacedDocument] = []
+    for number, document in enumerate(parse_documents(documents), 1):
+        title = clean(f"the title of document {number}", " ".join(document.title.split()), empty=True).removesuffix(":")
+        shown = PromptText.of(document)
+        clean(f"document {number}{f' ({title})' if title else ''}", shown.text)
+        title_line = f"{title}:\n" if title else ""
+        placed.append(
+            PlacedDocument(
+                start=len(content),
+                stop=len(content) + len(title_line) + len(shown.text),
+                text=title_line + shown.text,
+                label=title or f"document {number}",
+                source=document,
+                body=len(content) + len(title_line),
+                boundaries=shown.boundaries,
+            )
+        )
+        content += f"{title_line}{shown.text}\n\n"
     question_span = (len(content), len(content) + len(question))
     content += f"{question}\n{clean('the instruction', instruction, empty=True)}".rstrip()
     if not getattr(tokenizer, "chat_template", None):
-        return _make_plain_prompt(tokenizer, content, spans, question_span, system)
+        return _make_plain_prompt(tokenizer, content, placed, question_span, system)
     messages = _make_messages(content, system)
     text = render_messages(tokenizer, messages)
     contents = locate_contents(tokenizer, messages, text)
@@ -110,7 +122,7 @@ def build_prompt(
         raise InputError(
             "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
         )
-    prompt = _make_prompt(tokenizer, text, contents, [(start + a, start + b, label) for a, b, label in spans])
+    prompt = _make_prompt(tokenizer, text, contents, [document.moved(start) for document in placed])
     return replace(prompt, question=(start + question_span[0], start + question_span[1]))
 
 
@@ -148,7 +160,8 @@ def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) 
         role = message["role"]
         seen[role] = seen.get(role, 0) + 1
         if stop > start:
-            documents.append((start, stop, role if seen[role] == 1 else f"{role} {seen[role]}"))
+            label = role if seen[role] == 1 else f"{role} {seen[role]}"
+            documents.append(_place_message(message, text, (start, stop), label))
     return _make_prompt(tokenizer, text, contents, documents)
 
 
@@ -171,12 +184,12 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
     if chat is False or not has_template:
         if system is not None:
             raise InputError("a system text needs a chat template; write it into the prompt instead")
-        return _make_prompt(tokenizer, text, [], _paragraphs(text), add_special_tokens=True)
+        return _make_prompt(tokenizer, text, [], _place_paragraphs(text), add_special_tokens=True)
     messages = _make_messages(text, system)
     rendered = render_messages(tokenizer, messages)
     contents = locate_contents(tokenizer, messages, rendered)
     start, stop = contents[-1]
-    blocks = [(start + a, start + b, label) for a, b, label in _paragraphs(rendered[start:stop])]
+    blocks = [document.moved(start) for document in _place_paragraphs(rendered[start:stop])]
     return _make_prompt(tokenizer, rendered, contents, blocks)
 
 
@@ -190,9 +203,20 @@ def encode_answer(tokenizer: Any, answer: str) -> Tensor:
     return torch.tensor(tokenizer(answer, add_special_tokens=False)["input_ids"], dtype=torch.int64)
 
 
-def _paragraphs(text: str) -> list[tuple[int, int, str]]:
-    """The blocks that blank lines separate: start, stop, and the first line as label where it ends in a colon."""
-    blocks: list[tuple[int, int, str]] = []
+def _place_message(message: Mapping[str, Any], text: str, span: Span, label: str) -> PlacedDocument:
+    """A message as a document: its content, of which the template may have cut out or trimmed the beginning."""
+    content, (start, stop) = message["content"], span
+    shown = text[start:stop]
+    first = (len(content) if content.endswith(shown) else len(content.rstrip())) - len(shown)
+    metadata = {key: value for key, value in message.items() if key != "content"}
+    source = Document(content, label, metadata)
+    boundaries = np.arange(first, first + len(shown) + 1)
+    return PlacedDocument(start, stop, shown, label, source=source, body=start, boundaries=boundaries)
+
+
+def _place_paragraphs(text: str) -> list[PlacedDocument]:
+    """The blocks that blank lines separate; the first line is the label where it ends in a colon."""
+    blocks: list[PlacedDocument] = []
     position, start, stop = 0, -1, 0
     for line in [*text.splitlines(keepends=True), "\n"]:
         if line.strip():
@@ -200,18 +224,19 @@ def _paragraphs(text: str) -> list[tuple[int, int, str]]:
             stop = position + len(line.rstrip())
         elif start >= 0:
             title, _, body = text[start:stop].partition("\n")
-            blocks.append((start, stop, title.rstrip()[:-1] if body and title.rstrip().endswith(":") else ""))
+            label = title.rstrip()[:-1] if body and title.rstrip().endswith(":") else None
+            blocks.append(PlacedDocument.of_span(text, start, stop, label=label))
             start = -1
         position += len(line)
     return blocks
 
 
 def _make_plain_prompt(
-    tokenizer: Any, content: str, spans: list[tuple[int, int, str]], question_span: Span, system: str | None
+    tokenizer: Any, content: str, placed: list[PlacedDocument], question_span: Span, system: str | None
 ) -> Prompt:
     head = f"{clean('the system text', system)}\n\n" if system is not None else ""
     text = f"{head}{content}\nAnswer:"
-    moved = [(start + len(head), stop + len(head), label) for start, stop, label in spans]
+    moved = [document.moved(len(head)) for document in placed]
     inside = (0, len(head) + len(content))
     prompt = _make_prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
     return replace(prompt, question=(question_span[0] + len(head), question_span[1] + len(head)))
@@ -230,15 +255,12 @@ def _make_prompt(
     tokenizer: Any,
     text: str,
     contents: Sequence[Span],
-    documents: Sequence[tuple[int, int, str]],
+    documents: Sequence[PlacedDocument],
     *,
     add_special_tokens: bool = False,
     note: str | None = None,
 ) -> Prompt:
     """Tokenise `text`, with the text inside `contents` read as text only."""
     ids, offsets = encode(tokenizer, text, contents, add_special_tokens=add_special_tokens)
-    spans = tuple(
-        Segment(start, stop, text[start:stop], label or None, index)
-        for index, (start, stop, label) in enumerate(documents)
-    )
+    spans = tuple(replace(document, document=index, index=index) for index, document in enumerate(documents))
     return Prompt(text, ids, offsets, spans, note, tuple(contents), add_special_tokens)

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor._checks import check_path, shorten_value
+from attributor._cite import CitedAnswer, ScoredText, cite
+from attributor._documents import place_documents
 from attributor._errors import InputError
 from attributor._result.flow_arrays import (
     FlowArrays,
@@ -245,6 +247,31 @@ class Flow:
         return [
             Hit(segments[i].text, float(total[i]), segments[i].start, segments[i].stop, i) for i in largest(total, k)
         ]
+
+    def cite(self, documents: Any = None, *, claims: Sequence[SegmentLike] | None = None, top: int = 3) -> CitedAnswer:
+        """The sentences of the documents that each claim of the answer came from, at characters of the documents.
+
+        Args:
+            documents: the documents of the prompt, in any form that `attributor.ask` takes, in which their texts are
+                found; or their (start, stop) characters in `text`; None: those of the flow.
+            claims: (start, stop) characters of the answer, or text that occurs in it once; None: its sentences.
+            top: the most citations of a claim.
+
+        Raises:
+            InputError: no text, answer or documents; documents that are not in the text; claims that are not in the
+                answer or hold no token.
+        """
+        text, offsets = self._need_text("cite()")
+        arrays = self.arrays
+        if self.answer is None or arrays.answer_offsets is None or not self.answered:
+            raise InputError("cite() needs an answer, and this flow is that of the next token; pass prompt_length")
+        if documents is None and not self.documents:
+            raise InputError("this flow has no documents: give them, flow.cite([text, ...])")
+        scored = ScoredText(
+            arrays.scores, text, offsets, self.answer, arrays.answer_offsets, arrays.on_answer, arrays.missing_mass
+        )
+        placed = place_documents(text, self.documents if documents is None else documents)
+        return cite(scored, placed, claims=claims, top=top)
 
     def to_numpy(self) -> npt.NDArray[np.float32]:
         """Scores as an (o, k) float32 array, a copy."""

@@ -8,7 +8,7 @@ import operator
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def find_documents(text: str, documents: Sequence[SegmentLike]) -> tuple[Segment
         InputError: a string that is not found or found twice, a span that is empty, out of range or overlaps another.
     """
     spans = find_segments(text, documents, what="document")
-    return tuple(Segment(s.start, s.stop, s.text, s.label, index) for index, s in enumerate(spans))
+    return tuple(replace(s, document=index) for index, s in enumerate(spans))
 
 
 def find_segments(
@@ -88,7 +88,7 @@ def find_segments(
             )
     if not documents:
         return tuple(spans)
-    return tuple(Segment(s.start, s.stop, s.text, s.label, _document_of(s, documents)) for s in spans)
+    return tuple(replace(s, document=_document_of(s, documents)) for s in spans)
 
 
 def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
@@ -130,7 +130,7 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
         )
     if piece is None:
         return Segment(start, stop, text[start:stop])
-    return Segment(start, stop, text[start:stop], piece.label, piece.document)
+    return replace(piece, start=start, stop=stop, text=text[start:stop])
 
 
 def _as_in_text(segment: str, text: str) -> str:

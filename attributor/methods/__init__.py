@@ -17,6 +17,7 @@ from attributor.methods._registry import registry
 # A method's class is public without a line here; a line gives type checkers its type.
 if TYPE_CHECKING:
     from attributor._ask import force_answer as force_answer
+    from attributor._prompt import without as without
     from attributor.methods._ablation import Ablator as Ablator
     from attributor.methods._ablation_masks import case_seed as case_seed
     from attributor.methods._ablation_masks import shared_masks as shared_masks
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from attributor.methods._score import Scored as Scored
     from attributor.methods._score import score as score
     from attributor.methods._score import union as union
-    from attributor.methods._without import without as without
     from attributor.methods.contextcite import ContextCite as ContextCite
     from attributor.methods.flow import Flow as Flow
     from attributor.methods.flow import FlowMethod as FlowMethod

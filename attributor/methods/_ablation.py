@@ -10,10 +10,9 @@ from torch import Tensor
 
 from attributor._errors import InputError, UnsupportedModelError
 from attributor._models import accepts_argument, device_of
-from attributor._prompt import Prompt
+from attributor._prompt import Prompt, without
 from attributor._text import Segment, assign_tokens
 from attributor.methods._model import evaluating, token_log_probs
-from attributor.methods._without import without
 
 __all__ = ["CONVENTIONS", "Ablator"]
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from attributor._prompt import Prompt, encode
-from attributor._text import Segment
+import numpy as np
+import numpy.typing as npt
+
+from attributor._documents import PlacedDocument
+from attributor._prompt.build import Prompt
+from attributor._prompt.tokenize import encode
 
 __all__ = ["without"]
 
 Span = tuple[int, int]
+Edit = tuple[int, int, str]  # start, stop, what stands there instead
 
 
 def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
@@ -19,7 +25,7 @@ def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
 
     Of the white space around a removed run the stretch with the most line breaks stays, so that neither double blanks
     nor joined paragraphs are left; the template's own text is not touched. Documents keep what is left of them, such as
-    their title; one of which nothing is left is gone, and the others are numbered anew.
+    their title; one of which nothing is left is gone, and the others are numbered anew. Their own texts stay.
 
     Args:
         tokenizer: the one that the prompt was made with.
@@ -34,16 +40,41 @@ def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
     text = "".join([*parts, prompt.text[at:]])
     quoted = tuple((a, b) for a, b in (_moved(span, edits) for span in prompt.quoted) if a < b)
     ids, offsets = encode(tokenizer, text, quoted, add_special_tokens=prompt.special)
-    left = [(*_moved((d.start, d.stop), edits), d.label) for d in prompt.documents]
+    before = _positions_before(edits, len(prompt.text))
+    left = [_cut(document, text, edits, before) for document in prompt.documents]
     documents = tuple(
-        Segment(start, stop, text[start:stop], label, index)
-        for index, (start, stop, label) in enumerate((a, b, label) for a, b, label in left if a < b)
+        replace(document, document=number) for number, document in enumerate(cut for cut in left if cut is not None)
     )
-    return Prompt(text, ids, offsets, documents, prompt.note, quoted, prompt.special)
+    question = None if prompt.question is None else _moved(prompt.question, edits)
+    return Prompt(text, ids, offsets, documents, prompt.note, quoted, prompt.special, question)
 
 
-def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[tuple[int, int, str]]:
-    """(start, stop, what stands there instead), in order: each run of removed text with the white space around it."""
+def _positions_before(edits: Sequence[Edit], length: int) -> npt.NDArray[np.int64]:
+    """(n,) int64: where each of the n characters that are left stood in the text of `length` characters."""
+    parts, at = [], 0
+    for start, stop, gap in edits:
+        parts += [np.arange(at, start), np.full(len(gap), start)]
+        at = stop
+    return np.concatenate([*parts, np.arange(at, length)])
+
+
+def _cut(
+    document: PlacedDocument, text: str, edits: Sequence[Edit], before: npt.NDArray[np.int64]
+) -> PlacedDocument | None:
+    """What is left of a document in the new text; None where nothing is."""
+    start, stop = _moved((document.start, document.stop), edits)
+    if start >= stop:
+        return None
+    body, body_stop = _moved((document.body, document.stop), edits)
+    own = document.boundaries[:1]
+    if body < body_stop:
+        places = before[body:body_stop] - document.body
+        own = np.append(document.boundaries[places], document.boundaries[places[-1] + 1])
+    return replace(document, start=start, stop=stop, text=text[start:stop], body=min(body, stop), boundaries=own)
+
+
+def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[Edit]:
+    """In order: each run of removed text with the white space around it."""
     runs: list[list[Span]] = []  # removed pieces, without white space at their ends; those of a run touch
     for start, stop in sorted(spans):
         piece = text[start:stop]
@@ -72,7 +103,7 @@ def _area(core: Span, quoted: Sequence[Span], length: int) -> Span:
     return around[0] if around else core
 
 
-def _moved(span: Span, edits: Sequence[tuple[int, int, str]]) -> Span:
+def _moved(span: Span, edits: Sequence[Edit]) -> Span:
     """Where a span of the old text lies in the new one; white space that replaced a removed run is outside of it."""
     start, stop = span
     shift_start = shift_stop = 0

@@ -1,0 +1,29 @@
+"""Citations: which sentences of the documents each claim of an answer came from, and how much of it.
+
+`cite` computes a `CitedAnswer` from the scores of a flow. It and its parts know no model and import no torch.
+"""
+
+from attributor._cite.citations import (
+    VERSION,
+    Citation,
+    CitedAnswer,
+    Claim,
+    DocumentShare,
+    Origin,
+    origin_sentence,
+    show_share,
+)
+from attributor._cite.cite import ScoredText, cite
+
+__all__ = [
+    "VERSION",
+    "Citation",
+    "CitedAnswer",
+    "Claim",
+    "DocumentShare",
+    "Origin",
+    "ScoredText",
+    "cite",
+    "origin_sentence",
+    "show_share",
+]

@@ -1,0 +1,166 @@
+"""`CitedAnswer`: an answer, its claims, and the places in the documents that each of them came from."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["VERSION", "Citation", "CitedAnswer", "Claim", "DocumentShare", "Origin", "origin_sentence", "show_share"]
+
+VERSION = 1  # of the keys of `to_json`: goes up when one changes its meaning or goes away
+QUOTE = 300  # characters of a quote that are printed
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A sentence of a document that a claim, or the answer, came from.
+
+    Attributes:
+        number: from 1, as in ``[1]``; the same sentence has the same number in every claim.
+        document: the index of the document, from 0, in the order in which the documents were given.
+        start: the first character of the sentence in the document as it was given.
+        stop: the character after the last.
+        quote: these characters.
+        share: from 0 to 1, of what came from the documents.
+        title: of the document; None where it has none.
+        page: from 1, the page on which the sentence begins; None where no form feed separates pages.
+        metadata: of the document, as it was given.
+    """
+
+    number: int
+    document: int
+    start: int
+    stop: int
+    quote: str
+    share: float
+    title: str | None
+    page: int | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A part of the answer, a sentence where nothing else was given, and its sources.
+
+    Attributes:
+        start: its first character in the answer.
+        stop: the character after the last.
+        text: these characters.
+        citations: its sources, the largest share first; shares are of what this claim took from the documents. Empty
+            where nothing came from the documents.
+    """
+
+    start: int
+    stop: int
+    text: str
+    citations: tuple[Citation, ...]
+
+
+@dataclass(frozen=True)
+class DocumentShare:
+    """How much of what came from the documents came from one of them.
+
+    Attributes:
+        document: its index, from 0.
+        title: None where it has none.
+        share: from 0 to 1; all documents together have 1.
+        metadata: as it was given.
+    """
+
+    document: int
+    title: str | None
+    share: float
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the whole flow of the answer came from: fractions that add up to 1.
+
+    Attributes:
+        documents: from the documents, to which the shares refer.
+        prompt: from the rest of the prompt: the question and the chat template.
+        answer: from earlier tokens of the answer itself.
+        missing: attention that was not followed.
+    """
+
+    documents: float
+    prompt: float
+    answer: float
+    missing: float
+
+
+@dataclass(frozen=True)
+class CitedAnswer:
+    """An answer and its citations. Printed: the text with ``[1]``, then the sources.
+
+    Attributes:
+        text: of the answer.
+        claims: the sentences of the answer, or the spans that were given, in order.
+        citations: every cited sentence once, by number; shares are those of the answer as a whole.
+        documents: the share of each document, in the order in which the documents were given.
+        origin: of the whole flow; None where the rows of the flow do not add up to 1.
+    """
+
+    text: str
+    claims: tuple[Claim, ...]
+    citations: tuple[Citation, ...]
+    documents: tuple[DocumentShare, ...]
+    origin: Origin | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for `json.dump`; docs/citations.md documents each key. Metadata goes in as it is."""
+        return {
+            "version": VERSION,
+            "answer": self.text,
+            "claims": [_as_dict(claim) for claim in self.claims],
+            "citations": [_as_dict(citation) for citation in self.citations],
+            "documents": [_as_dict(document) for document in self.documents],
+            "origin": None if self.origin is None else _as_dict(self.origin),
+        }
+
+    def __str__(self) -> str:
+        """The answer with numbers behind its claims, and the sources below."""
+        sources = [_describe(citation) for citation in self.citations]
+        return "\n".join([self.marked_text().strip(), *([""] if sources else []), *sources])
+
+    def marked_text(self) -> str:
+        """The answer with ``[1][2]`` behind each claim."""
+        parts, position = [], 0
+        for claim in sorted(self.claims, key=lambda claim: claim.stop):
+            marks = "".join(f"[{citation.number}]" for citation in claim.citations)
+            parts += [self.text[position : claim.stop], f" {marks}" if marks else ""]
+            position = claim.stop
+        return "".join([*parts, self.text[position:]])
+
+
+def show_share(share: float) -> str:
+    """A share in percent, as every view writes it."""
+    percent = 100 * share
+    if percent < 0.1:
+        return "0%" if percent <= 0 else "<0.1%"
+    return f"{percent:.1f}%" if percent < 10 else f"{percent:.0f}%"
+
+
+def origin_sentence(origin: Origin) -> str:
+    """How much of the whole came from the documents, in one line."""
+    return (
+        f"{show_share(origin.documents)} of the whole flow came from the documents, {show_share(origin.prompt)} from "
+        f"question and template, {show_share(origin.answer)} from the answer's own words. This is normal; "
+        "shares above are of the documents' part."
+    )
+
+
+def _as_dict(part: Any) -> dict[str, Any]:
+    """The fields of a dataclass, of tuples of them too; unlike `dataclasses.asdict` it copies no metadata."""
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return {name: [_as_dict(v) for v in value] if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _describe(citation: Citation) -> str:
+    """``[1] title, page 3, 88%: "the quote"``."""
+    quote = " ".join(citation.quote.split())
+    quote = quote if len(quote) <= QUOTE else f"{quote[: QUOTE - 1]}…"
+    place = citation.title or f"document {citation.document + 1}"
+    page = "" if citation.page is None else f", page {citation.page}"
+    return f'[{citation.number}] {place}{page}, {show_share(citation.share)}: "{quote}"'

@@ -1,0 +1,177 @@
+"""Compute the citations of an answer from the scores of its flow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._checks import shorten_value
+from attributor._cite.citations import Citation, CitedAnswer, Claim, DocumentShare, Origin
+from attributor._documents import PlacedDocument, page_of
+from attributor._errors import InputError
+from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, split_sentences
+
+__all__ = ["ScoredText", "cite"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+END_OF_THINKING = "</think>"
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredText:
+    """A prompt and an answer as text, with the scores of a flow.
+
+    Attributes:
+        scores: (o, k) float, row r says where answer token r came from; never negative.
+        text: the prompt.
+        offsets: (k, 2) int64, the characters of each prompt token.
+        answer: the answer.
+        answer_offsets: (o, 2) int64, the characters of each answer token.
+        on_answer: (o,) what stayed on earlier tokens of the answer; None where rows do not add up to 1.
+        missing: (o,) what was not followed; None as `on_answer`.
+    """
+
+    scores: Floats
+    text: str
+    offsets: Ints
+    answer: str
+    answer_offsets: Ints
+    on_answer: Floats | None = None
+    missing: Floats | None = None
+
+
+def cite(
+    scored: ScoredText,
+    documents: Sequence[PlacedDocument],
+    *,
+    claims: Sequence[SegmentLike] | None = None,
+    top: int = 3,
+    least: float = 0.1,
+) -> CitedAnswer:
+    """Find the sentences of the documents that each claim of an answer came from.
+
+    The share of a sentence in a claim is the sum of the scores of its tokens, averaged over the claim's rows, divided
+    by the same of all tokens of the documents.
+
+    Args:
+        scored: the texts and the scores.
+        documents: in the prompt's text, in the order in which they were given.
+        claims: (start, stop) characters of the answer, or text that occurs in it once; None: its sentences.
+        top: the most citations of a claim, at least 1.
+        least: a sentence with a smaller share of a claim is not cited, but for the first one.
+
+    Raises:
+        InputError: claims that are not in the answer, or hold no token.
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise InputError(f"top must be a number of at least 1, got {shorten_value(top)}")
+    spans = _split_claims(scored.answer) if claims is None else _find_claims(scored.answer, claims)
+    sentences = [
+        Segment(s.start, s.stop, s.text, None, index)
+        for index, document in enumerate(documents)
+        for s in split_sentences(scored.text, (Segment(document.body, document.stop, ""),))
+    ]
+    shares = _Shares(scored, documents, sentences)
+    of_answer = shares.of_rows(np.arange(len(scored.scores)))
+    numbers: dict[int, int] = {}
+    cited = []
+    for span in spans:
+        rows = np.flatnonzero(assign_tokens(scored.answer_offsets, [span]) == 0)
+        if not rows.size:
+            raise InputError(f"the claim {shorten_value(span.text)} holds no token of the answer")
+        of_claim = shares.of_rows(rows)
+        chosen = [
+            i
+            for rank, i in enumerate(np.argsort(-of_claim, kind="stable")[:top].tolist())
+            if of_claim[i] > 0 and (rank == 0 or of_claim[i] >= least)
+        ]
+        for i in chosen:
+            numbers.setdefault(i, len(numbers) + 1)
+        citations = [_make_citation(documents, sentences[i], numbers[i], of_claim[i]) for i in chosen]
+        cited.append(Claim(span.start, span.stop, span.text, tuple(citations)))
+    return CitedAnswer(
+        text=scored.answer,
+        claims=tuple(cited),
+        citations=tuple(_make_citation(documents, sentences[i], n, of_answer[i]) for i, n in numbers.items()),
+        documents=tuple(
+            DocumentShare(document.index, document.source.title or None, float(share), document.source.metadata)
+            for document, share in zip(documents, shares.of_documents(), strict=True)
+        ),
+        origin=_find_origin(scored, shares.total),
+    )
+
+
+class _Shares:
+    """Shares of sentences and documents, of what came from the documents."""
+
+    def __init__(self, scored: ScoredText, documents: Sequence[Segment], sentences: Sequence[Segment]) -> None:
+        self._by_document = _sum_by(scored.scores, assign_tokens(scored.offsets, documents), len(documents))
+        self._by_sentence = _sum_by(scored.scores, assign_tokens(scored.offsets, sentences), len(sentences))
+
+    @property
+    def total(self) -> float:
+        """What the mean of all rows took from the documents."""
+        return float(self._by_document.sum()) / len(self._by_document)
+
+    def of_rows(self, rows: Ints) -> npt.NDArray[np.float64]:
+        """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents."""
+        total = float(self._by_document[rows].sum())
+        shares: npt.NDArray[np.float64] = self._by_sentence[rows].sum(axis=0) / (total or 1.0)
+        return shares
+
+    def of_documents(self) -> npt.NDArray[np.float64]:
+        """(d,) of the documents, for the mean of all rows."""
+        sums = self._by_document.sum(axis=0)
+        shares: npt.NDArray[np.float64] = sums / (float(sums.sum()) or 1.0)
+        return shares
+
+
+def _sum_by(scores: Floats, assigned: Ints, count: int) -> npt.NDArray[np.float64]:
+    """(o, count) sums of the tokens of each segment, in float64."""
+    out = np.zeros((len(scores), count))
+    tokens = np.flatnonzero(assigned >= 0)
+    for row, values in enumerate(scores):
+        out[row] = np.bincount(assigned[tokens], weights=values[tokens].astype(np.float64), minlength=count)
+    return np.maximum(out, 0.0)
+
+
+def _find_origin(scored: ScoredText, documents: float) -> Origin | None:
+    if scored.on_answer is None or scored.missing is None:
+        return None
+    answer, missing = (max(float(values.mean(dtype=np.float64)), 0.0) for values in (scored.on_answer, scored.missing))
+    return Origin(documents, max(1.0 - documents - answer - missing, 0.0), answer, missing)
+
+
+def _split_claims(answer: str) -> tuple[Segment, ...]:
+    """The sentences of an answer; what a model thought before it is no claim."""
+    start = answer.rfind(END_OF_THINKING)
+    start = 0 if start < 0 else start + len(END_OF_THINKING)
+    return split_sentences(answer, (Segment(start, len(answer), ""),)) if start < len(answer) else ()
+
+
+def _find_claims(answer: str, claims: Sequence[SegmentLike]) -> tuple[Segment, ...]:
+    if isinstance(claims, str) or not isinstance(claims, Sequence):
+        raise InputError(
+            f"claims must be a list of (start, stop) characters of the answer, got {shorten_value(claims)}"
+        )
+    return tuple(find_segment(answer, claim, f"claim {index}") for index, claim in enumerate(claims))
+
+
+def _make_citation(documents: Sequence[PlacedDocument], sentence: Segment, number: int, share: float) -> Citation:
+    document = documents[sentence.document or 0]
+    source = document.source
+    start, stop = document.own_span(sentence.start, sentence.stop)
+    return Citation(
+        number=number,
+        document=document.index,
+        start=start,
+        stop=stop,
+        quote=source.text[start:stop],
+        share=float(share),
+        title=source.title or None,
+        page=page_of(source.text, start),
+        metadata=source.metadata,
+    )

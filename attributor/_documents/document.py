@@ -1,0 +1,127 @@
+"""`Document`, and `PlacedDocument`: where a document stands in a prompt, character by character."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._text import Segment
+
+__all__ = ["Document", "PlacedDocument", "PromptText", "page_of"]
+
+CARRIAGE_RETURN = re.compile(r"\r\n?")
+FORM_FEED = "\f"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as its owner has it.
+
+    Attributes:
+        text: the text as it was given; the offsets of citations count its characters. Form feeds separate pages.
+        title: shown above the text in the prompt; "" for none.
+        metadata: the owner's own data, which citations carry unchanged.
+        body_start: where the body begins in `text`, behind a line that is the title.
+    """
+
+    text: str
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    body_start: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PromptText:
+    """The body of a document as a prompt shows it.
+
+    Line ends become one newline each, a form feed becomes a newline, and white space around the body is left out.
+
+    Attributes:
+        text: b characters.
+        boundaries: (b + 1,) int64, the character of the document's own text where each one begins, and where the last
+            one ends.
+    """
+
+    text: str
+    boundaries: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, document: Document) -> "PromptText":
+        """The body of `document`; "" where it holds only white space."""
+        raw = document.text[document.body_start :]
+        dropped = [match.start() + 1 for match in CARRIAGE_RETURN.finditer(raw) if match.end() - match.start() == 2]
+        begins = np.delete(np.arange(len(raw), dtype=np.int64), dropped) + document.body_start
+        shown = CARRIAGE_RETURN.sub("\n", raw).replace(FORM_FEED, "\n")
+        body = shown.strip()
+        start = len(shown) - len(shown.lstrip())
+        boundaries = begins[start : start + len(body)]
+        return cls(body, np.append(boundaries, boundaries[-1:] + 1) if body else np.zeros(1, dtype=np.int64))
+
+    def in_form(self, form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> "PromptText":
+        """The same text in another Unicode form.
+
+        A character and its marks are one unit: all characters that it becomes begin where it begins.
+        """
+        parts: list[str] = []
+        counts: list[int] = []
+        starts = [i for i, character in enumerate(self.text) if i == 0 or not _continues(character)]
+        for start, stop in pairwise([*starts, len(self.text)]):
+            parts.append(unicodedata.normalize(form, self.text[start:stop]))
+            counts.append(len(parts[-1]))
+        begins = np.repeat(self.boundaries[starts], counts)
+        return PromptText("".join(parts), np.append(begins, self.boundaries[-1]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PlacedDocument(Segment):
+    """A document in the text of a prompt: the segment of its title line and its body.
+
+    Attributes:
+        source: the document.
+        index: of the document, from 0, in the order in which the documents were given.
+        body: where its body begins in the prompt's text.
+        boundaries: (b + 1,) int64, the character of `source.text` where each of the b body characters begins, and
+            where the last one ends.
+    """
+
+    source: Document = field(default_factory=lambda: Document(""))
+    index: int = 0
+    body: int = 0
+    boundaries: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+
+    @classmethod
+    def of_span(cls, text: str, start: int, stop: int, *, label: str | None = None) -> "PlacedDocument":
+        """A document that is a piece of the prompt's text, with its label as title."""
+        title_line = f"{label}:\n" if label else ""
+        body = len(title_line) if title_line and text.startswith(title_line, start) else 0
+        source = Document(text[start:stop], label or "", body_start=body)
+        boundaries = np.arange(body, stop - start + 1)
+        return cls(start, stop, text[start:stop], label, source=source, body=start + body, boundaries=boundaries)
+
+    def moved(self, by: int) -> "PlacedDocument":
+        """The same place in a text with `by` more characters before it."""
+        return replace(self, start=self.start + by, stop=self.stop + by, body=self.body + by)
+
+    def own_span(self, start: int, stop: int) -> tuple[int, int]:
+        """The characters of `source.text` that characters `start` to `stop` of the prompt's text stand for.
+
+        Args:
+            start: the first character, at or after `body`.
+            stop: the character after the last, at most b after `body`.
+        """
+        return int(self.boundaries[start - self.body]), int(self.boundaries[stop - self.body])
+
+
+def page_of(text: str, position: int) -> int | None:
+    """The page, from 1, that a character of the text stands on; None where no form feed separates pages."""
+    return 1 + text.count(FORM_FEED, 0, position) if FORM_FEED in text else None
+
+
+def _continues(character: str) -> bool:
+    """Whether it may be composed with the character before it: a mark, or a vowel or final of Korean."""
+    return unicodedata.combining(character) > 0 or "\u1160" <= character <= "\u11ff"
