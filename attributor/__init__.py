@@ -7,6 +7,12 @@ from attributor._literals import import_on_first_use, lazy_imports
 # The one list of public names. Type checkers read it; __getattr__ imports each name on first use, so that the command
 # line and the explorer start without torch.
 if TYPE_CHECKING:
+    from attributor._ask import Answer as Answer
+    from attributor._ask import ask as ask
+    from attributor._cite import Citation as Citation
+    from attributor._cite import CitedAnswer as CitedAnswer
+    from attributor._cite import Claim as Claim
+    from attributor._documents import Document as Document
     from attributor._errors import AttributorError as AttributorError
     from attributor._errors import DeviceMemoryError as DeviceMemoryError
     from attributor._errors import FileFormatError as FileFormatError
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from attributor._heads import Weights as Weights
     from attributor._heads import calibrate as calibrate
     from attributor._models import load_model as load_model
+    from attributor._prompt import Prompt as Prompt
+    from attributor._prompt import build_prompt as build_prompt
     from attributor._result import Flow as Flow
     from attributor._result import load as load
     from attributor._step import flow_step as flow_step

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from attributor._ask.answer_pass import write_answer as write_answer
     from attributor._ask.api import MAX_NEW_TOKENS as MAX_NEW_TOKENS
     from attributor._ask.api import Answer as Answer
+    from attributor._ask.api import AnswerWithout as AnswerWithout
+    from attributor._ask.api import AskOptions as AskOptions
     from attributor._ask.api import answer_prompt as answer_prompt
     from attributor._ask.api import ask as ask
     from attributor._ask.notes import Hints as Hints

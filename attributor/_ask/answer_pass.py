@@ -39,6 +39,17 @@ class AnswerPass:
     cache: Any = None
 
     @property
+    def log_prob(self) -> float:
+        """The sum of `log_probs`.
+
+        Raises:
+            RecordingError: they were not computed.
+        """
+        if self.log_probs is None:
+            raise RecordingError("the answer was read without its log-probabilities; pass log_probs=True")
+        return float(self.log_probs.sum())
+
+    @property
     def recorded(self) -> Recording:
         """The recording.
 

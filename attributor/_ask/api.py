@@ -2,32 +2,37 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from attributor._ask.answer_pass import AnswerCounter
+from attributor._ask.answer_pass import AnswerCounter, force_answer
 from attributor._ask.notes import Hints, cut_off_note, fit_answer, question_notes
+from attributor._ask.prompt_source import PromptSource
 from attributor._ask.recorded_flow import read_and_follow, share_tokens
 from attributor._ask.stage_clock import StageClock
+from attributor._checks import shorten_value
+from attributor._cite import Citation, CitedAnswer
 from attributor._errors import InputError
 from attributor._flow import Recording, SweepOptions, flow_of
 from attributor._heads import resolve
 from attributor._models import DEFAULT_MODEL, load_model, model_facts
-from attributor._prompt import INSTRUCTION, Prompt, build_prompt, encode_answer
+from attributor._prompt import INSTRUCTION, Prompt, encode_answer, without
 from attributor._record import HeadWeights, check_ids
 from attributor._result import Flow
+from attributor._text import SegmentLike
 
-__all__ = ["MAX_NEW_TOKENS", "Answer", "answer_prompt", "ask"]
+__all__ = ["MAX_NEW_TOKENS", "Answer", "AnswerWithout", "AskOptions", "answer_prompt", "ask"]
 
 MAX_NEW_TOKENS = 64
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """An answer, its flow, and what a user should know about them.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answer(CitedAnswer):
+    """An answer with its citations, its flow, and what a user should know about them.
 
     Attributes:
+        question: what was asked; None where the prompt does not say.
         flow: with the text and the documents of the prompt, and the answer.
         weights: of the model's heads.
         model: the model's id, or its class where it has none.
@@ -36,8 +41,10 @@ class Answer:
         notes: sentences for the user.
         seconds: by stage.
         recording: of a written answer. A given one has none: its layers are released as the flow passes them.
+        reader: the model and the prompt that `without` reads again; it keeps the model in memory. None: no `without`.
     """
 
+    question: str | None
     flow: Flow
     weights: HeadWeights
     model: str
@@ -46,15 +53,125 @@ class Answer:
     notes: tuple[str, ...]
     seconds: dict[str, float]
     recording: Recording | None = None
+    reader: "Reader | None" = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for `json.dump`; docs/citations.md documents each key. Metadata goes in as it is."""
+        return {
+            **super().to_json(),
+            "question": self.question,
+            "written": self.written,
+            "model": self.model,
+            "weights": self.weights.name,
+            "prompt_tokens": self.flow.prompt_length,
+            "answer_tokens": len(self.flow.arrays.scores),
+            "notes": list(self.notes),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "meta": dict(self.flow.meta),
+        }
+
+    def without(self, citation: Citation | int, *, progress: Progress | None = None) -> "AnswerWithout":
+        """Have the model answer again without one of the cited sentences.
+
+        Args:
+            citation: one of `citations`, or its number.
+            progress: as in `ask`.
+
+        Raises:
+            InputError: a citation that this answer does not have.
+            UnsupportedModelError, NumericsError, DeviceMemoryError: as `ask`.
+        """
+        if self.reader is None:
+            raise InputError("this answer holds no model to read its prompt again; ask() gives one that does")
+        return self.reader.without(self, _pick_citation(self.citations, citation), progress)
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerWithout:
+    """What the model answers without one of the cited sentences.
+
+    Attributes:
+        citation: the sentence that was left out.
+        answer: what the model writes without it, with citations at characters of the documents as they were given.
+        log_prob: of the old answer, the sum over its tokens of log p, natural logarithm.
+        log_prob_without: the same without the sentence.
+    """
+
+    citation: Citation
+    answer: Answer
+    log_prob: float
+    log_prob_without: float
+
+    @property
+    def change(self) -> float:
+        """How much more (or, below 0, less) probable the old answer is without the sentence, in log p."""
+        return self.log_prob_without - self.log_prob
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict for `json.dump`; docs/citations.md documents each key."""
+        return {
+            "number": self.citation.number,
+            "answer": self.answer.to_json(),
+            "log_prob": self.log_prob,
+            "log_prob_without": self.log_prob_without,
+            "change": self.change,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A model and a prompt that it can read again, with some text left out."""
+
+    model: Any
+    tokenizer: Any
+    prompt: Prompt
+    max_new_tokens: int
+    impl: str | None
+
+    def without(self, answer: Answer, citation: Citation, progress: Progress | None) -> AnswerWithout:
+        """As `Answer.without`."""
+        document = next(d for d in self.prompt.documents if d.index == citation.document)
+        span = document.prompt_span(citation.start, citation.stop)
+        shorter = without(self.tokenizer, self.prompt, [span])
+        ids = answer.flow.ids[answer.flow.prompt_length :]
+        before, after = (
+            force_answer(self.model, prompt.ids, ids, None, log_probs=True).log_prob
+            for prompt in (self.prompt, shorter)
+        )
+        options = AskOptions(max_new_tokens=self.max_new_tokens, impl=self.impl, progress=progress)
+        written = answer_prompt(self.model, self.tokenizer, shorter, answer.weights, options, question=answer.question)
+        return AnswerWithout(citation, written, before, after)
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """How a prompt is answered, and how the answer is cited.
+
+    Attributes:
+        answer: the answer to attribute; None: the model writes one.
+        max_new_tokens: the most tokens that the model writes.
+        claims: spans of the answer that are cited; None: its sentences.
+        impl: as in `attributor.flow`.
+        progress: called with (stage, done, total); where it is a `StageClock`, its seconds are those of the result.
+        hints: the options that notes name; those of `ask` by default.
+    """
+
+    answer: str | None = None
+    max_new_tokens: int = MAX_NEW_TOKENS
+    claims: Sequence[SegmentLike] | None = None
+    impl: str | None = None
+    progress: Progress | None = None
+    hints: Hints = field(default_factory=Hints)
 
 
 def ask(
-    documents: Sequence[str | tuple[str, str]],
-    question: str,
+    documents: Any,
+    question: str | None = None,
     *,
     model: Any = None,
     tokenizer: Any = None,
     answer: str | None = None,
+    claims: Sequence[SegmentLike] | None = None,
     weights: Any = "retrieval",
     max_new_tokens: int = MAX_NEW_TOKENS,
     system: str | None = None,
@@ -62,15 +179,22 @@ def ask(
     impl: str | None = None,
     progress: Progress | None = None,
 ) -> Answer:
-    """Have a model answer a question about documents, and follow the answer back to them.
+    """Have a model answer a question about documents, and cite the sentences that the answer came from::
+
+        answer = attributor.ask([("Lighthouse", "It has 164 steps."), "Boats leave at dawn."], "How many steps?")
+        print(answer)
 
     Args:
-        documents: texts, or (title, text) pairs.
-        question: about the documents.
-        model: a transformers decoder-only model, or what `attributor.load_model` takes; None: the default model.
+        documents: a list of texts, (title, text) pairs, dicts, objects of LangChain or LlamaIndex, paths of files and
+            folders; or chat messages, whose tool results are the documents.
+        question: about the documents; None with chat messages, which hold it.
+        model: a transformers decoder-only model, or what `attributor.load_model` takes, which is loaded anew at each
+            call; None: the default model.
         tokenizer: the model's; needed with a model that is loaded already.
-        answer: an answer to attribute; None: the model writes one.
-        weights: as in `attributor.flow`.
+        answer: an answer to attribute, by whatever model; None: this model writes one.
+        claims: what is cited: (start, stop) characters of the answer, or text that occurs in it once; None: its
+            sentences.
+        weights: as in `attributor.flow`; "retrieval", the heads that look facts up, finds sources best.
         max_new_tokens: the most tokens that the model writes.
         system: the system turn's text; None leaves it to the chat template.
         instruction: the line after the question that says how to answer; "" for none.
@@ -82,6 +206,7 @@ def ask(
         ModelLoadError: the model cannot be loaded.
         UnsupportedModelError, NumericsError, DeviceMemoryError: as `attributor.flow`.
     """
+    source = PromptSource.of(documents, question, system=system, instruction=instruction, answer=answer)
     clock = StageClock.of(progress)
     clock.begin("load")
     if model is None or isinstance(model, str | os.PathLike):
@@ -92,10 +217,9 @@ def ask(
     # without a callback, finding a model's heads shows a line of its own
     resolved = resolve(weights, model, tokenizer, progress=None if progress is None else clock)
     clock.begin("tokenize")
-    prompt = build_prompt(tokenizer, documents, question, system, instruction=instruction)
-    return answer_prompt(
-        model, tokenizer, prompt, resolved, answer=answer, max_new_tokens=max_new_tokens, impl=impl, progress=clock
-    )
+    prompt = source.build(tokenizer)
+    options = AskOptions(source.answer, max_new_tokens, claims, impl, clock)
+    return answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
 
 
 def answer_prompt(
@@ -103,45 +227,65 @@ def answer_prompt(
     tokenizer: Any,
     prompt: Prompt,
     weights: HeadWeights,
+    options: AskOptions | None = None,
     *,
-    answer: str | None = None,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    impl: str | None = None,
-    progress: Progress | None = None,
-    hints: Hints | None = None,
+    question: str | None = None,
 ) -> Answer:
     """As `ask`, with a prompt that is built already (of documents, messages or text), for a model that is loaded.
 
-    Args that `ask` has not: `weights` are resolved for the model; where `progress` is a `StageClock`, its seconds are
-    those of the result; `hints` are the options that notes name, None those of `ask`.
+    Args:
+        model: a transformers decoder-only model.
+        tokenizer: the model's.
+        prompt: with its documents.
+        weights: resolved for the model.
+        options: None: the defaults.
+        question: the question's text, for the result.
+
+    Raises:
+        InputError, UnsupportedModelError, NumericsError, DeviceMemoryError: as `ask`.
     """
-    clock, hints, facts = StageClock.of(progress), hints or Hints(), model_facts(model)
-    question = prompt.question_tokens
+    options = options or AskOptions()
+    clock, facts = StageClock.of(options.progress), model_facts(model)
+    tokens = prompt.question_tokens
     notes = [prompt.note] if prompt.note else []
-    notes += question_notes(weights, question, hints.question)
+    notes += question_notes(weights, tokens, options.hints.question)
     recording = None
-    if answer is not None:
-        sequence = prompt.with_answer(encode_answer(tokenizer, answer), tokenizer)
-        options = SweepOptions(impl=impl, progress=clock)
-        flow = flow_of(model, sequence, weights, question=share_tokens(weights, question), options=options)
+    if options.answer is not None:
+        sequence = prompt.with_answer(encode_answer(tokenizer, options.answer), tokenizer)
+        sweep = SweepOptions(impl=options.impl, progress=clock)
+        flow = flow_of(model, sequence, weights, question=share_tokens(weights, tokens), options=sweep)
     else:
         check_ids(prompt.ids, facts)
         window = f"the model has {facts.window or 0:,} positions"
-        count, shortened = fit_answer(len(prompt.ids), max_new_tokens, facts.window, window)
+        count, shortened = fit_answer(len(prompt.ids), options.max_new_tokens, facts.window, window)
         streamer = AnswerCounter(clock, count)
         answer_pass, _, flow = read_and_follow(
-            model, tokenizer, prompt, count, weights, impl=impl, streamer=streamer, progress=clock
+            model, tokenizer, prompt, count, weights, impl=options.impl, streamer=streamer, progress=clock
         )
         recording = answer_pass.recorded
-        notes += [*shortened, *([cut_off_note(count, hints.longer)] if answer_pass.cut_off else [])]
+        notes += [*shortened, *([cut_off_note(count, options.hints.longer)] if answer_pass.cut_off else [])]
+    clock.begin("cite")
+    cited = flow.cite(prompt.documents, claims=options.claims)
     clock.finish()
     return Answer(
+        **{part.name: getattr(cited, part.name) for part in fields(cited)},
+        question=question,
         flow=flow,
         weights=weights,
         model=facts.name,
-        uses_question=share_tokens(weights, question) is not None,
-        written=answer is None,
+        uses_question=share_tokens(weights, tokens) is not None,
+        written=options.answer is None,
         notes=tuple(notes),
         seconds=dict(clock.seconds),
         recording=recording,
+        reader=Reader(model, tokenizer, prompt, options.max_new_tokens, options.impl),
     )
+
+
+def _pick_citation(citations: Sequence[Citation], wanted: Citation | int) -> Citation:
+    number = wanted.number if isinstance(wanted, Citation) else wanted
+    for citation in citations:
+        if citation.number == number:
+            return citation
+    there = f"1 to {len(citations)}" if citations else "none"
+    raise InputError(f"the answer has no citation {shorten_value(number)}; its citations are {there}")

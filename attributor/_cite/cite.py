@@ -16,6 +16,7 @@ from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, 
 __all__ = ["ScoredText", "cite"]
 
 Floats = npt.NDArray[np.floating[Any]]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 END_OF_THINKING = "</think>"
 
@@ -30,6 +31,7 @@ class ScoredText:
         offsets: (k, 2) int64, the characters of each prompt token.
         answer: the answer.
         answer_offsets: (o, 2) int64, the characters of each answer token.
+        question_scores: (k,) the part of every row that started on the question; None where there is none.
         on_answer: (o,) what stayed on earlier tokens of the answer; None where rows do not add up to 1.
         missing: (o,) what was not followed; None as `on_answer`.
     """
@@ -39,6 +41,7 @@ class ScoredText:
     offsets: Ints
     answer: str
     answer_offsets: Ints
+    question_scores: Floats | None = None
     on_answer: Floats | None = None
     missing: Floats | None = None
 
@@ -54,7 +57,8 @@ def cite(
     """Find the sentences of the documents that each claim of an answer came from.
 
     The share of a sentence in a claim is the sum of the scores of its tokens, averaged over the claim's rows, divided
-    by the same of all tokens of the documents.
+    by the same of all tokens of the documents. Where a claim is not the whole answer, the question's part of each row
+    is left out: it is the same in every row and would make the claims alike (measured in docs/quality.md).
 
     Args:
         scored: the texts and the scores.
@@ -75,14 +79,14 @@ def cite(
         for s in split_sentences(scored.text, (Segment(document.body, document.stop, ""),))
     ]
     shares = _Shares(scored, documents, sentences)
-    of_answer = shares.of_rows(np.arange(len(scored.scores)))
+    of_answer = shares.of_rows(np.arange(len(scored.scores)), with_question=True)
     numbers: dict[int, int] = {}
     cited = []
     for span in spans:
         rows = np.flatnonzero(assign_tokens(scored.answer_offsets, [span]) == 0)
         if not rows.size:
             raise InputError(f"the claim {shorten_value(span.text)} holds no token of the answer")
-        of_claim = shares.of_rows(rows)
+        of_claim = shares.of_rows(rows, with_question=span.text.strip() == scored.answer.strip())
         chosen = [
             i
             for rank, i in enumerate(np.argsort(-of_claim, kind="stable")[:top].tolist())
@@ -108,28 +112,36 @@ class _Shares:
     """Shares of sentences and documents, of what came from the documents."""
 
     def __init__(self, scored: ScoredText, documents: Sequence[Segment], sentences: Sequence[Segment]) -> None:
-        self._by_document = _sum_by(scored.scores, assign_tokens(scored.offsets, documents), len(documents))
-        self._by_sentence = _sum_by(scored.scores, assign_tokens(scored.offsets, sentences), len(sentences))
+        rows = scored.scores
+        if scored.question_scores is not None:
+            rows = np.concatenate([rows, scored.question_scores[None]])
+        self._has_question = scored.question_scores is not None
+        self._by_document = _sum_by(rows, assign_tokens(scored.offsets, documents), len(documents))
+        self._by_sentence = _sum_by(rows, assign_tokens(scored.offsets, sentences), len(sentences))
+        self._count = len(scored.scores)
 
     @property
     def total(self) -> float:
         """What the mean of all rows took from the documents."""
-        return float(self._by_document.sum()) / len(self._by_document)
+        return float(self._by_document[: self._count].sum()) / self._count
 
-    def of_rows(self, rows: Ints) -> npt.NDArray[np.float64]:
+    def of_rows(self, rows: Ints, *, with_question: bool) -> Doubles:
         """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents."""
-        total = float(self._by_document[rows].sum())
-        shares: npt.NDArray[np.float64] = self._by_sentence[rows].sum(axis=0) / (total or 1.0)
+        sentences, documents = self._by_sentence[rows].mean(axis=0), self._by_document[rows].mean(axis=0)
+        if self._has_question and not with_question:
+            sentences = np.maximum(sentences - self._by_sentence[-1], 0.0)
+            documents = np.maximum(documents - self._by_document[-1], 0.0)
+        shares: Doubles = sentences / (float(documents.sum()) or 1.0)
         return shares
 
-    def of_documents(self) -> npt.NDArray[np.float64]:
+    def of_documents(self) -> Doubles:
         """(d,) of the documents, for the mean of all rows."""
-        sums = self._by_document.sum(axis=0)
-        shares: npt.NDArray[np.float64] = sums / (float(sums.sum()) or 1.0)
+        sums = self._by_document[: self._count].sum(axis=0)
+        shares: Doubles = sums / (float(sums.sum()) or 1.0)
         return shares
 
 
-def _sum_by(scores: Floats, assigned: Ints, count: int) -> npt.NDArray[np.float64]:
+def _sum_by(scores: Floats, assigned: Ints, count: int) -> Doubles:
     """(o, count) sums of the tokens of each segment, in float64."""
     out = np.zeros((len(scores), count))
     tokens = np.flatnonzero(assigned >= 0)

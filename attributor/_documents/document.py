@@ -116,6 +116,11 @@ class PlacedDocument(Segment):
         """
         return int(self.boundaries[start - self.body]), int(self.boundaries[stop - self.body])
 
+    def prompt_span(self, start: int, stop: int) -> tuple[int, int]:
+        """The characters of the prompt's text that show characters `start` to `stop` of `source.text`."""
+        first, last = np.searchsorted(self.boundaries, (start, stop)).tolist()
+        return self.body + first, self.body + last
+
 
 def page_of(text: str, position: int) -> int | None:
     """The page, from 1, that a character of the text stands on; None where no form feed separates pages."""

@@ -51,14 +51,24 @@ class FlowTask:
         if impl is not None and not isinstance(impl, str):
             raise InputError(f"impl must be the name of an implementation, or None, got {shorten_value(impl)}")
 
+    @property
+    def begins_on_question(self) -> bool:
+        """Whether a share of each row starts on the question's tokens."""
+        return self.question is not None and self.weights.question > 0
+
     def start_rows(self) -> Tensor:
-        """R_L: (o, N) float64."""
-        positions = self.sequence.positions
-        return start_rows(positions, self.sequence.read_ids.numel(), self.question, self.weights.question)
+        """R_L: (o, N) float64; with one more row, the question's part of each row, where they have such a part."""
+        positions, share = self.sequence.positions, self.weights.question
+        rows = start_rows(positions, self.sequence.read_ids.numel(), self.question, share)
+        if self.question is None or not self.begins_on_question:
+            return rows
+        part = torch.zeros_like(rows[:1])
+        part[0, self.question] = share / self.question.numel()
+        return torch.cat([rows, part])
 
 
 def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums: torch.dtype | None) -> Flow:
-    """The Flow of a sequence from its rows R_0, (o, N) -> (o, k).
+    """The Flow of a sequence from what the sweep made of `task.start_rows()`: (o, N) or (o + 1, N).
 
     `exact_sums` is what the model computes in, where rows must sum to 1; None where a sink takes a share of them.
 
@@ -66,6 +76,8 @@ def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums
         NumericsError: rows that should sum to 1 do not.
     """
     sequence, weights = task.sequence, task.weights
+    question_scores = rows[-1, : sequence.prompt_length].float() if task.begins_on_question else None
+    rows = rows[: sequence.positions.numel()]
     missing = None
     if weights.stochastic:
         full_sum = 1.0 if task.options.normalize else weights.growth
@@ -81,6 +93,7 @@ def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums
         ids=sequence.ids,
         missing_mass=missing,
         normalized=task.options.normalize,
+        question_scores=question_scores,
         text=sequence.text,
         offsets=sequence.offsets,
         answer=sequence.answer,

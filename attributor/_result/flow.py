@@ -67,13 +67,16 @@ class Flow:
             shares; False where they add up to something else (``normalize=False``); None where that is not known,
             because `missing_mass` is not (a power other than 1, value norms). If it is left out, it is True with
             `missing_mass` and None without. True without `missing_mass` becomes None.
+        question_scores: (k,) float32, the part of every row's scores that started on the question's tokens
+            (`Weights.question`); None where no part did, or where that is not known.
         text: the prompt as text.
         offsets: (k, 2) int64, the characters of each prompt token in `text`.
         answer: the answer as text.
         answer_offsets: (a, 2) int64, the characters of each answer token in `answer`.
         documents: spans of `text`, in their own order.
         meta: what made it, for people: model, weights, implementation, versions, seconds ...
-        arrays: scores, ids, missing_mass, offsets, answer_offsets and on_answer as numpy arrays; torch is not imported.
+        arrays: scores, ids, missing_mass, question_scores, offsets, answer_offsets and on_answer as numpy arrays; torch
+            is not imported.
 
     Raises:
         InputError: shapes that do not go together, NaN or infinite scores, offsets outside of the text.
@@ -83,6 +86,7 @@ class Flow:
     ids: TensorField = TensorField()
     missing_mass: OptionalTensorField = OptionalTensorField()
     normalized: bool | None = None
+    question_scores: OptionalTensorField = OptionalTensorField()
     text: str | None = None
     offsets: OptionalTensorField = OptionalTensorField()
     answer: str | None = None
@@ -110,11 +114,17 @@ class Flow:
             missing_mass = check_floats("missing_mass", missing_mass, ndim=1)
             if missing_mass.shape != (o,):
                 raise InputError(f"missing_mass must be ({o},), got {missing_mass.shape}")
+        question_scores = values.pop("question_scores")
+        if question_scores is not None:
+            question_scores = check_floats("question_scores", question_scores, ndim=1)
+            if question_scores.shape != (k,):
+                raise InputError(f"question_scores must be ({k},), got {question_scores.shape}")
         values["normalized"] = check_normalized(self.normalized, missing_mass)
         values["arrays"] = FlowArrays(
             scores=scores,
             ids=ids,
             missing_mass=missing_mass,
+            question_scores=question_scores,
             offsets=check_offsets("text", self.text, "offsets", values.pop("offsets"), k),
             answer_offsets=check_offsets(
                 "answer", self.answer, "answer_offsets", values.pop("answer_offsets"), answered
@@ -268,7 +278,14 @@ class Flow:
         if documents is None and not self.documents:
             raise InputError("this flow has no documents: give them, flow.cite([text, ...])")
         scored = ScoredText(
-            arrays.scores, text, offsets, self.answer, arrays.answer_offsets, arrays.on_answer, arrays.missing_mass
+            arrays.scores,
+            text,
+            offsets,
+            self.answer,
+            arrays.answer_offsets,
+            question_scores=arrays.question_scores,
+            on_answer=arrays.on_answer,
+            missing=arrays.missing_mass,
         )
         placed = place_documents(text, self.documents if documents is None else documents)
         return cite(scored, placed, claims=claims, top=top)

@@ -39,12 +39,13 @@ class FlowArrays:
 
     Attributes:
         scores: (o, k) float32; mapped from its file where the flow was opened that way, and then not read yet.
-        ids, missing_mass, offsets, answer_offsets, normalized: as in `Flow`.
+        ids, missing_mass, question_scores, offsets, answer_offsets, normalized: as in `Flow`.
     """
 
     scores: Floats
     ids: Ints
     missing_mass: Floats | None
+    question_scores: Floats | None
     offsets: Ints | None
     answer_offsets: Ints | None
     normalized: bool | None

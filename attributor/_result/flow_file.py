@@ -53,8 +53,9 @@ def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
     """
     arrays = flow.arrays
     tensors: dict[str, Array] = {"scores": arrays.scores, "ids": arrays.ids}
-    if arrays.missing_mass is not None:
-        tensors["missing_mass"] = arrays.missing_mass
+    for name, values in (("missing_mass", arrays.missing_mass), ("question_scores", arrays.question_scores)):
+        if values is not None:
+            tensors[name] = values
     for name, text, places, offsets in (
         ("text", flow.text, "offsets", arrays.offsets),
         ("answer", flow.answer, "answer_offsets", arrays.answer_offsets),
@@ -114,6 +115,7 @@ def _build(tensors: dict[str, Array], metadata: Mapping[str, str], make: Callabl
         scores=tensors["scores"] if mapped else np.array(tensors["scores"]),
         ids=np.array(tensors["ids"]),
         missing_mass=read("missing_mass"),
+        question_scores=read("question_scores"),
         normalized=_read_normalized(metadata, meta),
         text=text,
         offsets=read("offsets"),

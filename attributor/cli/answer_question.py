@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from attributor import _heads, _models
-from attributor._ask import MAX_NEW_TOKENS, Answer, Hints, answer_prompt
+from attributor._ask import MAX_NEW_TOKENS, Answer, AskOptions, Hints, answer_prompt
 from attributor._heads import PRESETS, Weights
 from attributor._models import converted_folder
 from attributor._step import choose_impl
@@ -80,17 +80,8 @@ def answer(source: PromptInput, settings: Settings, stages: StageProgress) -> An
     # finding the heads of a model may take minutes: with a bar of this command's, or a line where there is no terminal
     resolved = _heads.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
-    return answer_prompt(
-        model,
-        tokenizer,
-        source.build_prompt(tokenizer),
-        resolved,
-        answer=source.answer,
-        max_new_tokens=settings.max_new_tokens,
-        impl=settings.impl,
-        progress=stages,
-        hints=HINTS,
-    )
+    options = AskOptions(source.answer, settings.max_new_tokens, impl=settings.impl, progress=stages, hints=HINTS)
+    return answer_prompt(model, tokenizer, source.build_prompt(tokenizer), resolved, options, question=source.question)
 
 
 def _here(settings: Settings) -> bool:

@@ -27,6 +27,7 @@ __all__ = ["app"]
 OUTPUT_OPTIONS = ("how", "top", "as_json", "html", "save")
 ANSWER_OPTIONS = (
     "model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens",
+    "without",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -61,7 +62,7 @@ def _root(
 
 
 def _attribute_answer(options: dict[str, Any], read_input: Callable[[], PromptInput]) -> None:
-    """What `flow` and `demo` share: refuse what cannot work before a model is loaded, then run.
+    """What `ask` and `demo` share: refuse what cannot work before a model is loaded, then run.
 
     Args:
         options: the command's options by name, as typer parsed them.
@@ -78,8 +79,8 @@ def _attribute_answer(options: dict[str, Any], read_input: Callable[[], PromptIn
     )
 
 
-@app.command(help=opt.FLOW_HELP)
-def flow(
+@app.command(help=opt.ASK_HELP)
+def ask(
     context: typer.Context,
     document: opt.Documents = None,
     question: opt.Question = None,
@@ -95,7 +96,7 @@ def flow(
     device_map: opt.DeviceMap = None,
     revision: opt.Revision = None,
     trust_remote_code: opt.TrustRemoteCode = False,
-    weights: opt.Weights = "mean",
+    weights: opt.Weights = "retrieval",
     power: opt.Power = None,
     impl: opt.Impl = None,
     by: opt.ByOption = opt.By.sentence,
@@ -104,10 +105,11 @@ def flow(
     as_json: opt.Json = False,
     html: opt.Html = None,
     save: opt.Save = None,
+    without: opt.Without = None,
     debug: opt.Debug = False,
 ) -> None:
-    """Attribute an answer to the user's own documents, messages or text."""
-    with report_errors("flow", debug):
+    """Cite the sources of an answer in the user's own documents, messages or text."""
+    with report_errors("ask", debug):
         _attribute_answer(
             context.params,
             lambda: read_prompt_input(
@@ -122,6 +124,9 @@ def flow(
                 max_new_tokens=max_new_tokens,
             ),
         )
+
+
+app.command("flow", hidden=True, help=opt.ASK_HELP)(ask)  # its name before version 0.3
 
 
 @app.command(help=opt.DEMO_HELP)

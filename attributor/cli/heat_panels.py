@@ -1,7 +1,7 @@
 """Renders the documents of a flow as terminal panels, each piece tinted by its share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from rich.console import Console, RenderableType
@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from attributor._cite import show_share
 from attributor._result import Flow, Grouped
 from attributor._text import Segment
 from attributor.cli.terminal_text import escape, one_line, shorten
@@ -28,24 +29,22 @@ Piece = tuple[int, int, float]  # start, stop, share
 
 @dataclass(frozen=True)
 class Look:
-    """What a console can show, and how shares are written: in percent with so many digits, or as they are."""
+    """What a console can show, and whether numbers are shares, in percent, or scores."""
 
     colour: bool
     ascii: bool
     width: int = WIDTH
-    digits: int = 1
     percents: bool = True
 
     @classmethod
-    def of(cls, console: Console, peak: float, percents: bool = True) -> "Look":
-        """The look for one console; small shares get more digits, so that they can be told apart."""
+    def of(cls, console: Console, percents: bool = True) -> "Look":
+        """The look for one console."""
         colour = console.color_system is not None and not console.no_color
-        digits = next((n for n, least in ((1, 0.01), (2, 0.001), (3, 0.0001)) if peak >= least), 4)
-        return cls(colour, console.options.ascii_only, min(WIDTH, console.width), digits, percents)
+        return cls(colour, console.options.ascii_only, min(WIDTH, console.width), percents)
 
     def share(self, share: float) -> str:
         """A share, or a score that is none, for people to read."""
-        return f"{share:.{self.digits}%}" if self.percents else f"{share:.3g}"
+        return show_share(share) if self.percents else f"{share:.3g}"
 
     def tint(self, strength: float) -> Style:
         """The background for a share relative to the largest one, 0 to 1."""
@@ -80,6 +79,8 @@ class Heat:
         look: what the console can show.
         marks: write the share behind each tinted piece.
         top: how many of the pieces keep their surroundings, where documents are long; 0 for all.
+        whole: what scores are divided by: what came from the documents.
+        numbers: of the citations, by their characters in the prompt.
     """
 
     flow: Flow
@@ -87,6 +88,8 @@ class Heat:
     look: Look
     marks: bool
     top: int
+    whole: float = 1.0
+    numbers: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     @cached_property
     def text(self) -> str:
@@ -105,7 +108,7 @@ class Heat:
         for segment, share in zip(self.tinted.segments, self.tinted.total().tolist(), strict=True):
             document = segment.document if self.flow.documents else 0
             if document is not None:
-                pieces[document].append((segment.start, segment.stop, share))
+                pieces[document].append((segment.start, segment.stop, max(share, 0.0) / self.whole))
         return tuple(sorted(of_document) for of_document in pieces)
 
     @cached_property
@@ -115,7 +118,8 @@ class Heat:
 
     def panels(self) -> list[RenderableType]:
         """The documents in the prompt's order: a panel for what the answer used, a line for the others."""
-        shares = self.flow.by([(d.start, d.stop) for d in self.documents]).total().tolist()
+        totals = self.flow.by([(d.start, d.stop) for d in self.documents]).total().tolist()
+        shares = [max(total, 0.0) / self.whole for total in totals]
         show_all = sum(d.stop - d.start for d in self.documents) <= WHOLE
         ranked = sorted((piece for pieces in self.pieces for piece in pieces), key=lambda piece: -piece[2])
         best = ranked[: self.top or None]

@@ -4,17 +4,23 @@ Readable on dark and light backgrounds (every tint brings its own dark text), wi
 sentences) and without Unicode (bars of #). Nothing from a document reaches the terminal as a control sequence.
 """
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group
 from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
-from attributor._result import Flow, Grouped, Hit
+from attributor._cite import Citation, CitedAnswer, show_share
+from attributor._documents import place_documents
+from attributor._result import Flow, Hit
 from attributor.cli.heat_panels import WIDTH, Heat, Look
+from attributor.cli.ranked_pieces import RankedPieces, document_total, rank_pieces
 from attributor.cli.terminal_text import escape, one_line, shorten
 
-__all__ = ["create_heat_view"]
+__all__ = ["create_claims", "create_heat_view"]
 
+LISTED_SHARE = 0.001  # smaller ones are listed together
 LISTED = 200  # characters of a piece in the list
 NEAR = 24  # characters before and after a token in the list
 BAR = 14  # columns
@@ -22,45 +28,78 @@ NEWLINE = "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"
 
 
 def create_heat_view(
-    console: Console, flow: Flow, *, by: str = "sentence", how: str = "sum", top: int = 10
+    console: Console,
+    flow: Flow,
+    *,
+    citations: Sequence[Citation] = (),
+    by: str = "sentence",
+    how: str = "sum",
+    top: int = 10,
 ) -> Constrain:
     """The documents with what the answer used tinted, then the `top` pieces with their shares.
 
     Args:
         console: what it will be printed on: its colours and its encoding decide the form.
         flow: with text.
+        citations: whose numbers stand before the sentences of the list.
         by: "token", "sentence" or "document", the pieces of the list; documents are tinted by token or by sentence.
         how: how the scores of tokens become one of a piece, as in `Flow.by`.
         top: how many pieces to list; 0 lists all.
     """
-    listed = flow.by(by, how)
-    tinted = listed if by == "token" else flow.by("sentence", how)
-    hits = listed.top(top or len(listed))
-    look = Look.of(console, max((hit.share for hit in hits), default=1.0), bool(flow.normalized))
-    heat = Heat(flow, tinted, look, by != "token", top)
+    ranked = rank_pieces(flow, by=by, how=how, top=top, least=LISTED_SHARE)
+    tinted = ranked if by == "token" else rank_pieces(flow, by="sentence", how=how, top=0)
+    look = Look.of(console, percents=how == "sum")
+    whole = document_total(flow) if how == "sum" else 1.0
+    heat = Heat(flow, tinted.grouped, look, by != "token", top, whole, _number_spans(flow, citations))
     heading = Text("\nWhere the answer came from", "bold")
-    parts = [Text(), *heat.panels(), heading, _create_table(heat, listed, hits, by), Text()]
+    parts = [Text(), *heat.panels(), heading, _create_table(heat, ranked), Text()]
     return Constrain(Group(*parts), min(WIDTH, console.width))
 
 
-def _create_table(heat: Heat, listed: Grouped, hits: list[Hit], by: str) -> Table:
-    """The pieces with the largest shares, then where the rest of the answer's flow went, up to 100%."""
+def create_claims(console: Console, answered: CitedAnswer) -> Constrain:
+    """Each claim of an answer with its sources and their shares of what the claim took from the documents."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True, min_width=5)
+    table.add_column(overflow="fold", ratio=1)
+    for claim in answered.claims:
+        table.add_row("", Text(shorten(one_line(escape(claim.text)), LISTED), "bold"))
+        for citation in claim.citations:
+            page = "" if citation.page is None else f", page {citation.page}"
+            place = one_line(escape(citation.title or f"document {citation.document + 1}"))
+            quote = shorten(one_line(escape(citation.quote)), LISTED)
+            source = Text.assemble((f"[{citation.number}] ", "bold"), quote, (f"  {place}{page}", "dim italic"))
+            table.add_row(show_share(citation.share), source)
+    return Constrain(Group(Text("\nWhere each claim came from", "bold"), table), min(WIDTH, console.width))
+
+
+def _number_spans(flow: Flow, citations: Sequence[Citation]) -> dict[tuple[int, int], int]:
+    """The numbers of the citations by the characters of the prompt that they cite."""
+    placed = {document.index: document for document in place_documents(flow.text or "", flow.documents)}
+    return {placed[c.document].prompt_span(c.start, c.stop): c.number for c in citations}
+
+
+def _create_table(heat: Heat, ranked: RankedPieces) -> Table:
+    """The pieces with the largest shares, then what the others have, up to 100%."""
     look = heat.look
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(justify="right", no_wrap=True, min_width=6)
+    table.add_column(justify="right", no_wrap=True, min_width=5)
     table.add_column(no_wrap=True, width=BAR)
     table.add_column(overflow="fold", ratio=1)
-    peak = max((hit.share for hit in hits), default=0.0) or 1.0
-    for hit in hits:
-        table.add_row(look.share(hit.share), look.bar(hit.share / peak, BAR), _quote_piece(heat, listed, hit, by))
-    for share, what in _list_rest(heat.flow, listed, hits, by):
-        table.add_row(Text(look.share(share), "dim"), "", Text(what, "dim"))
+    peak = max((hit.share for hit in ranked.hits), default=0.0) or 1.0
+    for hit in ranked.hits:
+        strength = hit.share if look.percents else hit.share / peak
+        table.add_row(look.share(hit.share), look.bar(strength, BAR), _quote_piece(heat, ranked, hit))
+    if ranked.others_share > 0:
+        what = f"{ranked.others} other {ranked.by}{'s' * (ranked.others != 1)}"
+        table.add_row(Text(look.share(ranked.others_share), "dim"), "", Text(what, "dim"))
+    if ranked.rest > 0:
+        table.add_row(Text(look.share(ranked.rest), "dim"), "", Text("titles and line breaks", "dim"))
     return table
 
 
-def _quote_piece(heat: Heat, listed: Grouped, hit: Hit, by: str) -> Text:
-    """A piece as the list shows it: short, on one line, with the document that it stands in."""
-    text, segment = heat.text, listed.segments[hit.index]
+def _quote_piece(heat: Heat, ranked: RankedPieces, hit: Hit) -> Text:
+    """A piece as the list shows it: short, on one line, with its number and the document that it stands in."""
+    text, segment, by = heat.text, ranked.grouped.segments[hit.index], ranked.by
     document = None if segment.document is None else heat.flow.documents[segment.document]
     label = one_line(escape((document.label if document else None) or ""))
     if by == "document":
@@ -72,25 +111,9 @@ def _quote_piece(heat: Heat, listed: Grouped, hit: Hit, by: str) -> Text:
         piece = text[hit.start : hit.stop].replace("\n", "\\n" if heat.look.ascii else NEWLINE)
         shown = Text.assemble((before, "dim"), (f"[{piece}]", "bold"), (after, "dim"))
     else:
-        shown = Text(shorten(one_line(text[hit.start : hit.stop]), LISTED))
+        number = heat.numbers.get((hit.start, hit.stop))
+        mark = "" if number is None else f"[{number}] "
+        shown = Text.assemble((mark, "bold"), shorten(one_line(text[hit.start : hit.stop]), LISTED))
     if label and shown.plain != f"{label}:":
         shown.append(f"  {label}", "dim italic")
     return shown
-
-
-def _list_rest(flow: Flow, listed: Grouped, hits: list[Hit], by: str) -> list[tuple[float, str]]:
-    """What the listed pieces leave: shares that make up 100% where that is defined."""
-    if listed.rest is None:
-        return []
-    rows = []
-    if others := len(listed) - len(hits):
-        left = float(listed.total().double().sum()) - sum(hit.share for hit in hits)
-        rows.append((left, f"{others} other {by}{'s' * (others != 1)}"))
-    if by != "token":
-        outside = "question, template and line breaks" if by == "sentence" else "question and template"
-        rows.append((float(listed.rest.mean()), outside))
-    if flow.on_answer is not None:
-        rows.append((float(flow.on_answer.mean()), "the answer's own earlier tokens"))
-    if flow.missing_mass is not None and (missing := float(flow.missing_mass.mean())) >= 0.0005:
-        rows.append((missing, "missing: attention that was not followed"))
-    return [(max(share, 0.0), what) for share, what in rows]

@@ -15,24 +15,27 @@ def unwrap(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-HELP = unwrap("""Which tokens, sentences and documents did a language model's answer come from?
+HELP = unwrap("""Which sentences and documents did a language model's answer come from?
 
-[bold]attributor demo[/] shows it on documents that come with attributor; [bold]attributor flow[/] is for your own.""")
+[bold]attributor demo[/] shows it on documents that come with attributor; [bold]attributor ask[/] is for your own.""")
 
-FLOW_HELP = unwrap("""Answer a question about documents, and show which of their sentences the answer came from.
+ASK_HELP = unwrap("""Answer a question about documents, and cite the sentences that the answer came from.
 
 The model reads the prompt once and writes its answer, or takes the one you give it. Its attention is then followed
-back from the answer to the prompt. Options of two words may also be written with an underscore (--device_map).
+back from the answer to the prompt. Shares are of what came from the documents. Options of two words may also be
+written with an underscore (--device_map). [cyan]attributor flow[/] is the same command.
 
 [bold]Examples[/]
 
-[cyan]attributor flow -d notes.txt -d minutes.txt -q "When do we meet?" --weights retrieval[/]
+[cyan]attributor ask -d notes.txt -d minutes.txt -q "When do we meet?"[/]
 
-[cyan]attributor flow -d notes/ -q "When do we meet?" --answer "On Monday." --html monday.html[/]
+[cyan]attributor ask -d notes/ -q "When do we meet?" --answer "On Monday." --html monday.html[/]
 
-[cyan]attributor flow --model Qwen/Qwen2.5-7B-Instruct --device-map auto --messages chat.json[/]
+[cyan]attributor ask -d report.pdf -q "How much did it cost?" --without 1[/]
 
-[cyan]attributor flow --prompt-file prompt.txt --raw --answer " Paris" --by token --json[/]
+[cyan]attributor ask --model Qwen/Qwen2.5-7B-Instruct --device-map auto --messages chat.json[/]
+
+[cyan]attributor ask --prompt-file prompt.txt --raw --answer " Paris" --by token --json[/]
 
 Exit status: 0 done; 1 it could not be done, and one sentence on stderr says why; 2 wrong options; 130 interrupted.""")
 
@@ -123,7 +126,7 @@ Weights = Annotated[
     str,
     option(
         FLOW,
-        f"How much each head counts: {PRESET_HELP}, or a weights file.",
+        f"How much each head counts: {PRESET_HELP}, or a weights file. mean is the plain definition.",
         "--weights",
         "-w",
         metavar="NAME|FILE",
@@ -143,4 +146,15 @@ Json = Annotated[bool, option(OUTPUT, "JSON on stdout and nothing else.", "--jso
 Html = Annotated[Path | None, option(OUTPUT, "Write a standalone page.", metavar="FILE")]
 Page = Annotated[Path, option(OUTPUT, "Where to write the standalone page.", "--html", metavar="FILE")]
 Save = Annotated[Path | None, option(OUTPUT, "Save the flow (.safetensors) for attributor.load().", metavar="FILE")]
+Without = Annotated[
+    int | None,
+    option(
+        ANSWER,
+        "Afterwards leave out source [N], answer again, and compare: the new answer, and the change in log p of the "
+        "first one.",
+        "--without",
+        min=1,
+        metavar="N",
+    ),
+]
 Debug = Annotated[bool, option(OUTPUT, "Show the traceback of an error.", "--debug")]

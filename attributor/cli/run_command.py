@@ -1,4 +1,4 @@
-"""Runs `attributor flow` and `attributor demo`, prints the result, and turns errors into exit statuses."""
+"""Runs `attributor ask` and `attributor demo`, prints the result, and turns errors into exit statuses."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from attributor._errors import AttributorError, OutputError
 from attributor.cli.prompt_input import PromptInput, UsageError
 
 if TYPE_CHECKING:
-    from attributor._ask import Answer
+    from attributor._ask import Answer, AnswerWithout
 
 STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
 
@@ -145,7 +145,12 @@ def check_outputs(output: OutputOptions) -> None:
 
 
 def run_attribution(
-    prompt_input: PromptInput, output: OutputOptions, *, max_new_tokens: int | None = None, **settings: Any
+    prompt_input: PromptInput,
+    output: OutputOptions,
+    *,
+    max_new_tokens: int | None = None,
+    without: int | None = None,
+    **settings: Any,
 ) -> None:
     """Answer, attribute, write the files, and print: JSON, or the heat view."""
     progress = _create_progress()
@@ -162,18 +167,23 @@ def run_attribution(
         answered.flow.to_html(output.html)
     if output.save is not None:
         answered.flow.save(output.save)
+    shorter = None
+    if without is not None:
+        if not output.as_json:
+            _print_result(prompt_input, answered, output, files)
+        with _create_progress() as progress:
+            shorter = answered.without(without, progress=progress)
     if output.as_json:
         from attributor.cli.json_report import build_report
 
-        json_report = build_report(
-            answered, question=prompt_input.question, by=output.by, how=output.how, top=output.top, files=files
-        )
-        text = json.dumps(json_report, indent=2, allow_nan=False)
+        report = build_report(answered, by=output.by, how=output.how, top=output.top, files=files, without=shorter)
+        text = _to_json(report)
         with standard_output():
             print(text)
+    elif shorter is not None:
+        _print_without(shorter)
     else:
-        with standard_output():
-            _print_result(Console(highlight=False), prompt_input, answered, output, files)
+        _print_result(prompt_input, answered, output, files)
 
 
 def _create_progress() -> Any:
@@ -182,13 +192,17 @@ def _create_progress() -> Any:
     return StageProgress()
 
 
-def _print_result(
-    console: Console, prompt_input: PromptInput, answered: "Answer", output: OutputOptions, files: dict[str, str]
-) -> None:
+def _to_json(report: dict[str, Any]) -> str:
+    return json.dumps(report, indent=2, allow_nan=False)
+
+
+def _print_result(prompt_input: PromptInput, answered: "Answer", output: OutputOptions, files: dict[str, str]) -> None:
+    from attributor._cite import origin_sentence
     from attributor.cli.answer_question import describe
-    from attributor.cli.heat_view import create_heat_view
+    from attributor.cli.heat_view import create_claims, create_heat_view
     from attributor.cli.terminal_text import escape
 
+    console = Console(highlight=False)
     flow = answered.flow
     tokens = f"{flow.prompt_length:,} prompt and {len(flow.scores):,} answer tokens"
     head = Table.grid(padding=(0, 2, 0, 0))
@@ -198,26 +212,47 @@ def _print_result(
         head.add_row("Question", Text(escape(prompt_input.question)))
     head.add_row(
         "Answer" if answered.written else "Given",
-        Text(escape((flow.answer or "").strip()) or "(empty)", "bold"),
+        Text(escape(answered.marked_text().strip()) or "(empty)", "bold"),
     )
     head.add_row("Model", Text(f"{escape(answered.model)}, {tokens}", "dim"))
     head.add_row("Weights", Text(escape(describe(answered)), "dim"))
-    console.print(head)
-    console.print(create_heat_view(console, flow, by=output.by, how=output.how, top=output.top))
-    for note in (*answered.notes, *_list_tips(answered)):
-        console.print(Text(f"Note: {escape(note)}.", "yellow"))
-    for path in files.values():
-        console.print(Text(f"Wrote {escape(path)}", "dim"))
-    spent = ", ".join(f"{STAGES[name]} {s:.2f}" for name, s in answered.seconds.items() if name in STAGES)
-    console.print(Text(f"Seconds: {spent}", "dim"))
+    with standard_output():
+        console.print(head)
+        if len(answered.claims) > 1:
+            console.print(create_claims(console, answered))
+        view = create_heat_view(
+            console, flow, citations=answered.citations, by=output.by, how=output.how, top=output.top
+        )
+        console.print(view)
+        if answered.origin is not None:
+            console.print(Text(f"{origin_sentence(answered.origin)}\n", "dim"))
+        for note in (*answered.notes, *_list_tips(answered)):
+            console.print(Text(f"Note: {escape(note)}.", "yellow"))
+        for path in files.values():
+            console.print(Text(f"Wrote {escape(path)}", "dim"))
+        spent = ", ".join(f"{STAGES[name]} {s:.2f}" for name, s in answered.seconds.items() if name in STAGES)
+        console.print(Text(f"Seconds: {spent}", "dim"))
+
+
+def _print_without(shorter: "AnswerWithout") -> None:
+    """What the model answers without one source, and how much less probable the first answer is."""
+    from attributor.cli.terminal_text import escape
+
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(
+        f"Without [{shorter.citation.number}]", Text(escape(shorter.answer.text.strip()) or "(empty)", "bold")
+    )
+    change = f"log p {shorter.log_prob:.2f} with it, {shorter.log_prob_without:.2f} without it ({shorter.change:+.2f})"
+    table.add_row("First answer", Text(change))
+    with standard_output():
+        console.print(Text(), table)
 
 
 def _list_tips(answered: "Answer") -> list[str]:
     """What a person who looks at this should know, and a program need not."""
-    from attributor._heads import shipped_models
-
-    if answered.weights.name == "mean" and answered.model in shipped_models():
-        return [
-            "most of the plain mean ends in the first token; --weights retrieval follows the heads that look facts up"
-        ]
+    if answered.weights.name == "mean":
+        return ["the mean of all heads follows everything that was read; --weights retrieval finds the sources"]
     return []

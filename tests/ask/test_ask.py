@@ -7,6 +7,7 @@ import torch
 from attributor import DeviceMemoryError, InputError, RecordingError, Weights, flow
 from attributor._ask import (
     MAX_NEW_TOKENS,
+    AskOptions,
     Hints,
     StageClock,
     answer_prompt,
@@ -69,7 +70,7 @@ def test_a_written_answer(model, tokenizer, weights):
     assert answer.written
     assert answer.model == "LlamaForCausalLM"
     assert answer.notes == (CUT_OFF,)
-    assert list(answer.seconds) == ["load", "tokenize", "prompt", "answer", "sweep"]
+    assert list(answer.seconds) == ["load", "tokenize", "prompt", "answer", "sweep", "cite"]
     assert torch.equal(answer.recording.flow(written).scores, answer.flow.scores) == (weights == "mean")
 
 
@@ -85,7 +86,7 @@ def test_a_given_answer(model, tokenizer, weights):
     question = prompt.question_tokens if weights is HALF else None
     assert torch.equal(answer.flow.scores, by_hand(model, answer, question, weights))
     assert (answer.written, answer.notes, answer.recording) == (False, (), None)
-    assert list(answer.seconds) == ["load", "tokenize", "prompt", "sweep"]
+    assert list(answer.seconds) == ["load", "tokenize", "prompt", "sweep", "cite"]
 
 
 def test_both_answers_have_one_flow(model, tokenizer):
@@ -157,15 +158,15 @@ def test_prompts_of_messages_and_of_text(model, tokenizer):
     weights = resolve(HALF, model)
     note = "these weights begin 50% of each row on the question, and {}; here all of it begins at the answer"
     chat = prompt_from_messages(tokenizer, [{"role": "user", "content": QUESTION}])
-    answer = answer_prompt(model, tokenizer, chat, weights, max_new_tokens=5)
+    answer = answer_prompt(model, tokenizer, chat, weights, AskOptions(max_new_tokens=5))
     assert not answer.uses_question
     assert answer.notes == (note.format("the prompt does not say where it stands"), CUT_OFF)
     torch.testing.assert_close(answer.flow.scores, by_hand(model, answer, None, HALF), rtol=0, atol=2e-6)
     hints = Hints("only -q says so", "-n allows more")
     plain = prompt_from_text(tokenizer, QUESTION, chat=False)
-    answer = answer_prompt(model, tokenizer, plain, weights, max_new_tokens=1, hints=hints)
+    answer = answer_prompt(model, tokenizer, plain, weights, AskOptions(max_new_tokens=1, hints=hints))
     assert answer.notes == (note.format("only -q says so"), "the answer was cut off after 1 token; -n allows more")
-    assert not answer_prompt(model, tokenizer, plain, resolve("mean", model), answer="x").notes
+    assert not answer_prompt(model, tokenizer, plain, resolve("mean", model), AskOptions(answer="x")).notes
 
 
 def test_an_answer_is_kept_to_the_models_window(tokenizer):

@@ -6,17 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import typer
 from cli_runs import run
+from example_answer import META, example_answer
 from example_flow import example
 from tiny_chat import save
 
 import attributor._models.load
 import attributor.cli.answer_question
-from attributor._ask import Answer
+from attributor._cite import show_share
 from attributor._errors import ModelLoadError
-from attributor._record.head_weights import HeadWeights
 from attributor.cli.commands import app
 
 
@@ -36,20 +35,11 @@ def folder(tmp_path_factory):
 def asked(monkeypatch):
     """Replaces the model by a flow made by hand, and keeps what it was asked."""
     seen = {}
-    meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8", "normalize": "true"}
 
     def answer(source, settings, stages):
         seen.update(source=source, settings=settings)
-        flow = example(meta=meta)
-        return Answer(
-            flow=flow,
-            weights=HeadWeights(torch.full((2, 4), 0.25), name="mean"),
-            model="tiny",
-            uses_question=False,
-            written=source.answer is None,
-            notes=("the answer was cut off",),
-            seconds={"load": 1.0, "sweep": 0.5},
-        )
+        written = source.answer is None
+        return example_answer(question=source.question, written=written, notes=("the answer was cut off",))
 
     monkeypatch.setattr(attributor.cli.answer_question, "answer", answer)
     return seen
@@ -67,7 +57,7 @@ def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
     write(tmp_path / "more", "b.md", b"B:\nsecond")
     write(tmp_path / "more", "a.txt", b"first:")
     write(tmp_path / "more", "c.pdf", b"%PDF")
-    result = run("flow", "-d", tmp_path / "ferry_times.txt", "-d", tmp_path / "more", "-q", "When?")
+    result = run("ask", "-d", tmp_path / "ferry_times.txt", "-d", tmp_path / "more", "-q", "When?")
     assert result.exit_code == 0, result.stderr
     assert asked["source"].documents == (
         ("ferry times", "Twice a day.\nNot on Sundays."),
@@ -75,23 +65,23 @@ def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
         ("B", "second"),
     )
     (tmp_path / "none").mkdir()
-    assert "is a folder without .txt or .md files" in run("flow", "-d", tmp_path / "none", "-q", "Q").stderr
+    assert "is a folder without .txt or .md files" in run("ask", "-d", tmp_path / "none", "-q", "Q").stderr
 
 
 def test_standard_input(asked):
-    assert run("flow", "-d", "-", "-q", "Q", input="Some text.\n").exit_code == 0
+    assert run("ask", "-d", "-", "-q", "Q", input="Some text.\n").exit_code == 0
     assert asked["source"].documents == (("document", "Some text."),)
-    assert run("flow", "--prompt-file", "-", input="Some text.\n").exit_code == 0
+    assert run("ask", "--prompt-file", "-", input="Some text.\n").exit_code == 0
     assert asked["source"].text == "Some text.\n"
 
 
 def test_the_assistants_last_message_is_the_answer(asked, tmp_path):
     turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The keeper."}]
     path = write(tmp_path, "chat.json", json.dumps({"messages": turns}).encode())
-    assert run("flow", "--messages", path).exit_code == 0
+    assert run("ask", "--messages", path).exit_code == 0
     assert asked["source"].answer == "The keeper."
     assert asked["source"].messages == (turns[0],)
-    result = run("flow", "--messages", path, "--answer", "Nobody.")
+    result = run("ask", "--messages", path, "--answer", "Nobody.")
     assert result.exit_code == 2
     assert "the last message is the assistant's answer" in result.stderr
 
@@ -100,19 +90,19 @@ def test_options_with_dashes_and_with_underscores(asked, doc):
     spelled = ["--max-new-tokens=7", "--device-map", "cpu", "--trust-remote-code"]
     for options in (spelled, [option.replace("-", "_").replace("__", "--", 1) for option in spelled]):
         asked.clear()
-        result = run("flow", "-d", doc, "-q", "Q", *options)
+        result = run("ask", "-d", doc, "-q", "Q", *options)
         assert result.exit_code == 0, result.stderr
         settings = asked["settings"]
         assert (settings.max_new_tokens, settings.device_map, settings.trust_remote_code) == (7, "cpu", True)
 
 
 def test_every_option_reaches_the_model(asked, doc):
-    run("flow", "-d", doc, "-q", "Q", "-mM", "--dtype=bfloat16", "--revision=r", "--weights=output_norm")
+    run("ask", "-d", doc, "-q", "Q", "-mM", "--dtype=bfloat16", "--revision=r", "--weights=output_norm")
     settings = asked["settings"]
     assert (settings.model, settings.dtype, settings.revision) == ("M", "bfloat16", "r")
     assert (settings.weights, settings.max_new_tokens, settings.power) == ("output_norm", 64, None)
     more = ["--power=2", "--impl=reference", "--instruction=I", "--system=S", "--answer=A"]
-    run("flow", "-d", doc, "-q", "Q", *more)
+    run("ask", "-d", doc, "-q", "Q", *more)
     assert (asked["settings"].power, asked["settings"].impl) == (2.0, "reference")
     source = asked["source"]
     assert (source.question, source.instruction, source.system, source.answer) == ("Q", "I", "S", "A")
@@ -120,73 +110,97 @@ def test_every_option_reaches_the_model(asked, doc):
 
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
 def test_json_is_alone_on_stdout_and_its_shares_make_up_everything(by, asked, doc):
-    result = run("flow", "-d", doc, "-q", "Q", "--json", "--top", "0", "--by", by)
+    result = run("ask", "-d", doc, "-q", "Q", "--json", "--top", "0", "--by", by)
     assert result.exit_code == 0
-    found = json.loads(result.stdout)
-    assert set(found) == {
-        "version", "question", "answer", "answer_written_by_model", "prompt_tokens", "answer_tokens", "by", "how",
-        "top", "documents", "rest", "meta", "notes", "seconds", "files",
-    }  # fmt: skip
-    assert set(found["top"][0]) == {"rank", "share", "text", "start", "stop", "index", "document", "title"}
-    shares = [hit["share"] for hit in found["top"]]
+    report = json.loads(result.stdout)
+    answer = json.loads(json.dumps(example_answer(question="Q", written=True).to_json()))
+    assert {key: report[key] for key in answer} == answer | {"notes": ["the answer was cut off"]}
+    assert set(report) - set(answer) == {"pieces", "files"}
+    pieces = report["pieces"]
+    assert (pieces["by"], pieces["how"]) == (by, "sum")
+    hits = pieces["top"]
+    assert set(hits[0]) == {"rank", "share", "text", "start", "stop", "document", "title"}
+    shares = [hit["share"] for hit in hits]
     assert shares == sorted(shares, reverse=True)
-    assert sum(shares) + sum(found["rest"].values()) == pytest.approx(1, abs=1e-5)
-    assert [hit["rank"] for hit in found["top"]] == list(range(1, len(shares) + 1))
+    assert [hit["rank"] for hit in hits] == list(range(1, len(shares) + 1))
     flow = example()
-    for hit in found["top"]:
-        assert flow.text[hit["start"] : hit["stop"]] == hit["text"]
-    assert found["answer"] == flow.answer
-    assert found["notes"] == ["the answer was cut off"]
+    documents = flow.by("document").total()
+    inside = [hit for hit in flow.by(by).top(1000) if by == "document" or hit.index in inside_documents(flow, by)]
+    assert [hit["text"] for hit in hits] == [hit.text for hit in inside]
+    assert shares == pytest.approx([hit.share / float(documents.sum()) for hit in inside], rel=1e-5)
+    if by == "document":
+        assert sum(shares) == pytest.approx(1, abs=1e-6)
+        assert shares == pytest.approx(sorted((d["share"] for d in report["documents"]), reverse=True), abs=1e-6)
     assert not result.stderr
 
 
+def inside_documents(flow, by):
+    """The pieces that lie in a document."""
+    return {index for index, segment in enumerate(flow.by(by).segments) if segment.document is not None}
+
+
 def test_json_of_other_sums_and_fewer_pieces(asked, doc):
-    found = json.loads(run("flow", "-d", doc, "-q", "Q", "--json", "--top", "2", "--how", "top3").stdout)
-    assert len(found["top"]) == 2
-    assert found["rest"]["prompt"] is None
-    assert (found["by"], found["how"]) == ("sentence", "top3")
+    pieces = json.loads(run("ask", "-d", doc, "-q", "Q", "--json", "--top", "2", "--how", "top3").stdout)["pieces"]
+    assert (pieces["by"], pieces["how"]) == ("sentence", "top3")
+    expected = example().by("sentence", "top3").top(2)
+    assert [hit["score"] for hit in pieces["top"]] == pytest.approx([hit.share for hit in expected])
+    assert "share" not in pieces["top"][0]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [["--json"], []])
 def test_a_flow_on_a_full_disk(options, folder, doc):
-    command = [sys.executable, "-m", "attributor.cli", "flow", "-m", folder, "-d", doc, "-q", "Q", "-a", "A", *options]
+    command = [sys.executable, "-m", "attributor.cli", "ask", "-m", folder, "-d", doc, "-q", "Q", "-a", "A", *options]
     with open("/dev/full", "w") as full:
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stderr) == (1, "error: cannot write to standard output: No space left on device\n")
 
 
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
-def test_scores_that_are_not_shares_are_not_shown_as_percentages(by, monkeypatch, doc):
-    def answer(source, settings, stages):
-        meta = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_used": "8"}
-        flow = example(meta=meta, missing_mass=None)
-        weights = HeadWeights(torch.full((2, 4), 0.25), power=2, name="mean")
-        return Answer(flow, weights, "tiny", uses_question=False, written=False, notes=(), seconds={})
+def test_scores_that_are_not_sums_are_not_shown_as_percentages(by, asked, doc):
+    shown = run("ask", "-d", doc, "-q", "Q", "--by", by, "--how", "max").stdout.rpartition("Where the answer")[2]
+    listed = shown.partition("of the whole flow")[0].rpartition("\n")[0]
+    best = max(
+        hit.share
+        for hit in example().by(by, "max").top(99)
+        if by == "document" or hit.index in inside_documents(example(), by)
+    )
+    assert "%" not in listed
+    assert f"{best:.3g}" in listed
 
-    monkeypatch.setattr(attributor.cli.answer_question, "answer", answer)
-    shown = run("flow", "-d", doc, "-q", "Q", "--by", by).stdout
-    best = example().top(1, by=by)[0].share
-    assert "%" not in shown
-    assert f"{best:.3g}" in shown
+
+@pytest.mark.parametrize("by", ["token", "sentence", "document"])
+def test_scores_that_do_not_add_up_to_1_have_shares_of_the_documents_too(by, monkeypatch, doc):
+    flow = example(meta=META, missing_mass=None)
+    monkeypatch.setattr(attributor.cli.answer_question, "answer", lambda *_: example_answer(flow))
+    shown = run("ask", "-d", doc, "-q", "Q", "--by", by).stdout
+    best = json.loads(run("ask", "-d", doc, "-q", "Q", "--by", by, "--json").stdout)["pieces"]["top"][0]["share"]
+    assert show_share(best) in shown
+    assert "of the whole flow" not in shown
+
+
+def test_the_old_name_is_the_same_command(asked, doc):
+    old, new = (json.loads(run(name, "-d", doc, "-q", "Q", "--json").stdout) for name in ("flow", "ask"))
+    assert old == new
+    assert "attributor flow" not in run("--help").stdout
 
 
 def test_files_are_written_and_named(asked, doc, tmp_path):
     page, saved = tmp_path / "out.html", tmp_path / "out.safetensors"
-    result = run("flow", "-d", doc, "-q", "Q", "--html", page, "--save", saved)
+    result = run("ask", "-d", doc, "-q", "Q", "--html", page, "--save", saved)
     assert result.exit_code == 0
     assert "<html" in page.read_text("utf-8")
     assert attributor.load(saved).answer == example().answer
     assert "out.html" in result.stdout.replace("\n", "")
-    found = json.loads(run("flow", "-d", doc, "-q", "Q", "--html", page, "--json").stdout)
+    found = json.loads(run("ask", "-d", doc, "-q", "Q", "--html", page, "--json").stdout)
     assert found["files"] == {"html": str(page)}
 
 
 def test_the_view_names_question_answer_weights_and_notes(asked, doc):
-    out = run("flow", "-d", doc, "-q", "How often does the ferry cross?").stdout
+    out = run("ask", "-d", doc, "-q", "How often does the ferry cross?").stdout
     for words in ("How often does the ferry cross?", "Twice a day.", "tiny", "the plain definition", "cut off"):
         assert words in out
-    assert "Given" in run("flow", "-d", doc, "-q", "Q", "--answer", "Twice.").stdout
+    assert "Given" in run("ask", "-d", doc, "-q", "Q", "--answer", "Twice.").stdout
 
 
 def test_an_error_is_one_sentence_and_debug_shows_the_traceback(monkeypatch, doc):
@@ -194,10 +208,10 @@ def test_an_error_is_one_sentence_and_debug_shows_the_traceback(monkeypatch, doc
         raise ModelLoadError("M: no such model \x1b[31m[bold]")
 
     monkeypatch.setattr(attributor._models, "load_model", load_model)
-    result = run("flow", "-d", doc, "-q", "Q")
+    result = run("ask", "-d", doc, "-q", "Q")
     assert result.exit_code == 1
     assert result.stderr == "error: M: no such model ␛[31m[bold]\n", "neither a control sequence nor markup"
-    result = run("flow", "-d", doc, "-q", "Q", "--debug")
+    result = run("ask", "-d", doc, "-q", "Q", "--debug")
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
     assert "load_model" in result.stderr
@@ -216,7 +230,7 @@ def test_ctrl_c_is_130_and_out_of_memory_is_1(raised, status, words, monkeypatch
         raise raised
 
     monkeypatch.setattr(attributor.cli.answer_question, "answer", answer)
-    result = run("flow", "-d", doc, "-q", "Q")
+    result = run("ask", "-d", doc, "-q", "Q")
     assert result.exit_code == status
     assert words in result.stderr
     assert bool(result.stderr) == bool(words), "an interruption is quiet"
@@ -228,14 +242,20 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch, doc):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(attributor.cli.answer_question, "answer", answer)
-    assert isinstance(run("flow", "-d", doc, "-q", "Q").exception, RuntimeError)
+    assert isinstance(run("ask", "-d", doc, "-q", "Q").exception, RuntimeError)
 
 
 def test_help_has_examples_and_exit_statuses():
-    result = run("flow", "--help")
+    result = run("ask", "--help")
     assert result.exit_code == 0
     words = " ".join(result.stdout.replace("│", " ").split())
-    for needed in ("Examples", "attributor flow -d notes.txt", "Exit status", "[default: mean]", "[default: sentence]"):
+    for needed in (
+        "Examples",
+        "attributor ask -d notes.txt",
+        "Exit status",
+        "[default: retrieval]",
+        "[default: sentence]",
+    ):
         assert needed in words
     top = run("--help").stdout
     assert all(command in top for command in ("flow", "demo", "info"))
@@ -270,6 +290,6 @@ def test_the_documentation_is_complete(asked, doc):
                 continue
             named = [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--")]
             assert any(f"`{name}" in text for name in named), f"{command.name} {named}"
-    found = json.loads(run("flow", "-d", doc, "-q", "Q", "--json").stdout)
+    found = json.loads(run("ask", "-d", doc, "-q", "Q", "--json").stdout)
     for key in (*found, *found["top"][0], *found["documents"][0], *found["rest"]):
         assert f"`{key}`" in text, key

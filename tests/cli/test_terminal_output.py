@@ -52,7 +52,7 @@ def shares_listed(out: str) -> list[float]:
 @pytest.mark.parametrize("top", [0, 2])
 def test_listed_shares_make_up_everything(by, top):
     out = printed(example(), by=by, top=top)
-    assert sum(shares_listed(out)) == pytest.approx(100, abs=0.06 * len(shares_listed(out)))
+    assert sum(shares_listed(out)) == pytest.approx(100, abs=0.5 * len(shares_listed(out)))
 
 
 def test_the_documents_their_titles_and_what_is_listed():
@@ -62,14 +62,12 @@ def test_the_documents_their_titles_and_what_is_listed():
     documents = [Segment(title, stop, TEXT[title:stop], "Harbour")]
     flow = flow_on(TEXT, {(second, stop): 0.5, (start, second - 1): 0.02, (0, 3): 0.3}, documents)
     out = printed(flow)
-    assert "Harbour  52.0%" in out
-    assert "Dr. Hart ran it. [50.0%]" in out, "without colour the share stands behind the sentence"
+    assert "Harbour  100%" in out, "shares are of what came from the documents"
+    assert "Dr. Hart ran it. [96%]" in out, "without colour the share stands behind the sentence"
     assert "1931. [" not in out, "a small share is left plain"
     assert "Harbour:\nThe" not in out, "the title is shown once"
-    rows = out.rpartition("came from")[2].split("\n")
-    assert rows[1].split()[0] == "50.0%"
-    assert "30.0%" in next(row for row in rows if "question, template" in row)
-    assert "18.0%" in next(row for row in rows if "missing" in row)
+    rows = [row.split() for row in out.rpartition("came from")[2].split("\n") if row.strip()]
+    assert [row[0] for row in rows] == ["96%", "3.8%"], "of 0.52: 0.50 and 0.02, and no row of zeros"
     assert "1 other" not in out
 
 
@@ -134,7 +132,7 @@ def test_a_long_prompt_shows_only_what_was_used():
     out = printed(flow_on(text, {(at, at + len(needle)): 0.8, (0, 10): 0.01}, documents), top=3)
     assert needle in " ".join(out.replace("│", " ").split())
     assert "Book 17" in out
-    assert "39 more documents are not shown: 1.0% in all." in out
+    assert "39 more documents are not shown: 1.2% in all." in out
     assert len(out) < 4000
     assert "…" in out
 
@@ -148,16 +146,21 @@ def test_a_sentence_without_end_is_cut():
 def test_no_share_at_all_and_no_documents():
     out = printed(flow_on(TEXT, {}))
     assert "Where the answer came from" in out
-    assert "100.0" in out
+    assert "%" not in re.sub(r"\b0%", "", out)
     assert FERRY[:20] in " ".join(printed(example(documents=())).replace("│", " ").split())
 
 
-def test_small_shares_get_more_digits():
-    start = TEXT.index(HARBOUR)
-    out = printed(flow_on(TEXT, {(start, start + 5): 0.00031, (0, 3): 0.9}), by="sentence", how="max", top=1)
-    assert "%" in out
-    assert Look.of(Console(), 0.0005).share(0.0005) == "0.050%"
-    assert Look.of(Console(), 0.5).share(0.5) == "50.0%"
+def test_small_shares_are_listed_together_and_never_as_zero():
+    start, stop = TEXT.index(HARBOUR), TEXT.index(HARBOUR) + len(HARBOUR)
+    ferry = TEXT.index(FERRY)
+    documents = [Segment(start, stop, HARBOUR), Segment(ferry, ferry + len(FERRY), FERRY)]
+    out = printed(flow_on(TEXT, {(start, start + 5): 0.5, (ferry, ferry + 4): 0.0002}, documents), top=0)
+    assert "0.0%" not in out
+    assert "3 other sentences" in out
+    rows = [row.split() for row in out.rpartition("came from")[2].split("\n") if row.strip()]
+    assert [row[0] for row in rows] == ["100%", "<0.1%"]
+    assert Look.of(Console()).share(0.0005) == "<0.1%"
+    assert [Look.of(Console()).share(share) for share in (0, 0.0123, 0.5, 1)] == ["0%", "1.2%", "50%", "100%"]
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "top2"])
