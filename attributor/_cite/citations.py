@@ -125,12 +125,13 @@ class CitedAnswer:
         return "\n".join([self.marked_text().strip(), *([""] if sources else []), *sources])
 
     def marked_text(self) -> str:
-        """The answer with ``[1][2]`` behind each claim."""
+        """The answer with ``[1][2]`` behind each claim, before white space that the claim ends with."""
         parts, position = [], 0
-        for claim in sorted(self.claims, key=lambda claim: claim.stop):
+        ends = [(claim.start + len(claim.text.rstrip()), claim) for claim in self.claims]
+        for end, claim in sorted(ends, key=lambda pair: pair[0]):
             marks = "".join(f"[{citation.number}]" for citation in claim.citations)
-            parts += [self.text[position : claim.stop], f" {marks}" if marks else ""]
-            position = claim.stop
+            parts += [self.text[position:end], f" {marks}" if marks else ""]
+            position = end
         return "".join([*parts, self.text[position:]])
 
 
@@ -139,7 +140,7 @@ def show_share(share: float) -> str:
     percent = 100 * share
     if percent < 0.1:
         return "0%" if percent <= 0 else "<0.1%"
-    return f"{percent:.1f}%" if percent < 10 else f"{percent:.0f}%"
+    return f"{percent:.1f}%" if percent < 9.95 else f"{percent:.0f}%"
 
 
 def origin_sentence(origin: Origin) -> str:

@@ -119,7 +119,8 @@ class _Shares:
     def of_rows(self, rows: Ints) -> npt.NDArray[np.float64]:
         """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents."""
         total = float(self._by_document[rows].sum())
-        shares: npt.NDArray[np.float64] = self._by_sentence[rows].sum(axis=0) / (total or 1.0)
+        sums = self._by_sentence[rows].sum(axis=0)
+        shares: npt.NDArray[np.float64] = np.minimum(sums / (total or 1.0), 1.0)  # the last digit of a sum can differ
         return shares
 
     def of_documents(self) -> npt.NDArray[np.float64]:
@@ -130,12 +131,13 @@ class _Shares:
 
 
 def _sum_by(scores: Floats, assigned: Ints, count: int) -> npt.NDArray[np.float64]:
-    """(o, count) sums of the tokens of each segment, in float64."""
+    """(o, count) sums of the tokens of each segment, in float64; a score that rounding made negative counts as 0."""
     out = np.zeros((len(scores), count))
     tokens = np.flatnonzero(assigned >= 0)
     for row, values in enumerate(scores):
-        out[row] = np.bincount(assigned[tokens], weights=values[tokens].astype(np.float64), minlength=count)
-    return np.maximum(out, 0.0)
+        weights = np.maximum(values[tokens], 0.0).astype(np.float64)
+        out[row] = np.bincount(assigned[tokens], weights=weights, minlength=count)
+    return out
 
 
 def _find_origin(scored: ScoredText, documents: float) -> Origin | None:
