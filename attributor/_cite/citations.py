@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attributor._cite.convert import Shape, convert
+
 __all__ = ["VERSION", "Citation", "CitedAnswer", "Claim", "DocumentShare", "Origin", "origin_sentence", "show_share"]
 
 VERSION = 1  # of the keys of `to_json`: goes up when one changes its meaning or goes away
@@ -118,6 +120,19 @@ class CitedAnswer:
             "documents": [_as_dict(document) for document in self.documents],
             "origin": None if self.origin is None else _as_dict(self.origin),
         }
+
+    def to(self, shape: Shape) -> Any:
+        """The answer and its citations in the shape of another API, as plain dicts and lists.
+
+        Args:
+            shape: "anthropic": a list, the content of a message of the Messages API; "cohere": a dict, the message of
+                the Chat API v2; "langchain": a list, content for `langchain_core.messages.AIMessage`; "openai": a dict,
+                an ``output_text`` of the Responses API. `convert.py` says what each one loses.
+
+        Raises:
+            InputError: an unknown shape.
+        """
+        return convert(self, shape)
 
     def __str__(self) -> str:
         """The answer with numbers behind its claims, and the sources below."""
