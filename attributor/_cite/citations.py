@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from attributor._cite.convert import Shape, convert
+
 __all__ = ["VERSION", "Citation", "CitedAnswer", "Claim", "DocumentShare", "Origin", "origin_sentence", "show_share"]
 
 VERSION = 1  # of the keys of `to_json`: goes up when one changes its meaning or goes away
@@ -119,18 +121,32 @@ class CitedAnswer:
             "origin": None if self.origin is None else _as_dict(self.origin),
         }
 
+    def to(self, shape: Shape) -> Any:
+        """The answer and its citations in the shape of another API, as plain dicts and lists.
+
+        Args:
+            shape: "anthropic": a list, the content of a message of the Messages API; "cohere": a dict, the message of
+                the Chat API v2; "langchain": a list, content for `langchain_core.messages.AIMessage`; "openai": a dict,
+                an ``output_text`` of the Responses API. `convert.py` says what each one loses.
+
+        Raises:
+            InputError: an unknown shape.
+        """
+        return convert(self, shape)
+
     def __str__(self) -> str:
         """The answer with numbers behind its claims, and the sources below."""
         sources = [_describe(citation) for citation in self.citations]
         return "\n".join([self.marked_text().strip(), *([""] if sources else []), *sources])
 
     def marked_text(self) -> str:
-        """The answer with ``[1][2]`` behind each claim."""
+        """The answer with ``[1][2]`` behind each claim, before white space that the claim ends with."""
         parts, position = [], 0
-        for claim in sorted(self.claims, key=lambda claim: claim.stop):
+        ends = [(claim.start + len(claim.text.rstrip()), claim) for claim in self.claims]
+        for end, claim in sorted(ends, key=lambda pair: pair[0]):
             marks = "".join(f"[{citation.number}]" for citation in claim.citations)
-            parts += [self.text[position : claim.stop], f" {marks}" if marks else ""]
-            position = claim.stop
+            parts += [self.text[position:end], f" {marks}" if marks else ""]
+            position = end
         return "".join([*parts, self.text[position:]])
 
 
@@ -139,7 +155,7 @@ def show_share(share: float) -> str:
     percent = 100 * share
     if percent < 0.1:
         return "0%" if percent <= 0 else "<0.1%"
-    return f"{percent:.1f}%" if percent < 10 else f"{percent:.0f}%"
+    return f"{percent:.1f}%" if percent < 9.95 else f"{percent:.0f}%"
 
 
 def origin_sentence(origin: Origin) -> str:

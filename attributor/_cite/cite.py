@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 END_OF_THINKING = "</think>"
+QUESTION_KEPT = 1 / 3  # of the question's part, in the rows of a claim: 1/4 of each row begins on it instead of 1/2
+LEAST = 0.1  # share of a cited sentence
+LEAST_OF_BEST = 0.3  # of the largest share of the claim
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,20 +55,21 @@ def cite(
     *,
     claims: Sequence[SegmentLike] | None = None,
     top: int = 3,
-    least: float = 0.1,
 ) -> CitedAnswer:
     """Find the sentences of the documents that each claim of an answer came from.
 
     The share of a sentence in a claim is the sum of the scores of its tokens, averaged over the claim's rows, divided
-    by the same of all tokens of the documents. Where a claim is not the whole answer, the question's part of each row
-    is left out: it is the same in every row and would make the claims alike (measured in docs/quality.md).
+    by the same of all tokens of the documents. Where a claim is not the whole answer, a third of the question's part of
+    each row is kept: it is the same in every row and makes claims alike (docs/quality.md has the measurement).
+
+    A sentence is cited if its share is at least `LEAST`, at least `LEAST_OF_BEST` of the claim's largest share, and
+    at least that of an average sentence. The sentence with the largest share is always cited.
 
     Args:
         scored: the texts and the scores.
         documents: in the prompt's text, in the order in which they were given.
         claims: (start, stop) characters of the answer, or text that occurs in it once; None: its sentences.
         top: the most citations of a claim, at least 1.
-        least: a sentence with a smaller share of a claim is not cited, but for the first one.
 
     Raises:
         InputError: claims that are not in the answer, or hold no token.
@@ -79,19 +83,15 @@ def cite(
         for s in split_sentences(scored.text, (Segment(document.body, document.stop, ""),))
     ]
     shares = _Shares(scored, documents, sentences)
-    of_answer = shares.of_rows(np.arange(len(scored.scores)), with_question=True)
+    of_answer = shares.of_rows(np.arange(len(scored.scores)), is_whole=True)
     numbers: dict[int, int] = {}
     cited = []
     for span in spans:
         rows = np.flatnonzero(assign_tokens(scored.answer_offsets, [span]) == 0)
         if not rows.size:
             raise InputError(f"the claim {shorten_value(span.text)} holds no token of the answer")
-        of_claim = shares.of_rows(rows, with_question=span.text.strip() == scored.answer.strip())
-        chosen = [
-            i
-            for rank, i in enumerate(np.argsort(-of_claim, kind="stable")[:top].tolist())
-            if of_claim[i] > 0 and (rank == 0 or of_claim[i] >= least)
-        ]
+        of_claim = shares.of_rows(rows, is_whole=span.text.strip() == scored.answer.strip())
+        chosen = _choose(of_claim, top)
         for i in chosen:
             numbers.setdefault(i, len(numbers) + 1)
         citations = [_make_citation(documents, sentences[i], numbers[i], of_claim[i]) for i in chosen]
@@ -125,13 +125,18 @@ class _Shares:
         """What the mean of all rows took from the documents."""
         return float(self._by_document[: self._count].sum()) / self._count
 
-    def of_rows(self, rows: Ints, *, with_question: bool) -> Doubles:
-        """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents."""
+    def of_rows(self, rows: Ints, *, is_whole: bool) -> Doubles:
+        """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents.
+
+        `is_whole`: the rows are the whole answer, whose rows keep all of the question's part.
+        """
         sentences, documents = self._by_sentence[rows].mean(axis=0), self._by_document[rows].mean(axis=0)
-        if self._has_question and not with_question:
-            sentences = np.maximum(sentences - self._by_sentence[-1], 0.0)
-            documents = np.maximum(documents - self._by_document[-1], 0.0)
-        shares: Doubles = sentences / (float(documents.sum()) or 1.0)
+        if self._has_question and not is_whole:
+            left_out = 1 - QUESTION_KEPT
+            sentences = np.maximum(sentences - left_out * self._by_sentence[-1], 0.0)
+            documents = np.maximum(documents - left_out * self._by_document[-1], 0.0)
+        total = float(documents.sum()) or 1.0
+        shares: Doubles = np.minimum(sentences / total, 1.0)  # the last digit of a sum can differ
         return shares
 
     def of_documents(self) -> Doubles:
@@ -142,12 +147,22 @@ class _Shares:
 
 
 def _sum_by(scores: Floats, assigned: Ints, count: int) -> Doubles:
-    """(o, count) sums of the tokens of each segment, in float64."""
+    """(o, count) sums of the tokens of each segment, in float64; a score that rounding made negative counts as 0."""
     out = np.zeros((len(scores), count))
     tokens = np.flatnonzero(assigned >= 0)
     for row, values in enumerate(scores):
-        out[row] = np.bincount(assigned[tokens], weights=values[tokens].astype(np.float64), minlength=count)
-    return np.maximum(out, 0.0)
+        weights = np.maximum(values[tokens], 0.0).astype(np.float64)
+        out[row] = np.bincount(assigned[tokens], weights=weights, minlength=count)
+    return out
+
+
+def _choose(shares: Doubles, top: int) -> list[int]:
+    """The sentences that are cited for their shares (s,), the largest first."""
+    order = [i for i in np.argsort(-shares, kind="stable")[:top].tolist() if shares[i] > 0]
+    if not order:
+        return []
+    least = max(LEAST, LEAST_OF_BEST * shares[order[0]], float(shares.mean()))
+    return [i for i in order if i == order[0] or shares[i] >= least]
 
 
 def _find_origin(scored: ScoredText, documents: float) -> Origin | None:

@@ -258,7 +258,7 @@ def test_help_has_examples_and_exit_statuses():
     ):
         assert needed in words
     top = run("--help").stdout
-    assert all(command in top for command in ("flow", "demo", "info"))
+    assert all(command in top for command in ("ask", "demo", "info"))
     assert run("--version").stdout.startswith("attributor 0")
 
 

@@ -1,0 +1,164 @@
+"""`CitedAnswer`: printed, with marks, and as JSON."""
+
+import json
+import re
+from types import MappingProxyType
+
+import pytest
+from cited_answers import cited_answers, make_answer, make_citation
+from hypothesis import given, settings
+
+from attributor._cite import CitedAnswer, Claim, DocumentShare, Origin, origin_sentence, show_share
+from attributor._documents import Document
+
+NOTES = Document("Lava is black.\nAsh is grey.", "Field notes", {"id": 7})
+LAVA, ASH = make_citation(NOTES, "Lava is black.", 1, share=0.876), make_citation(NOTES, "Ash is grey.", 2, share=0.04)
+
+
+def test_marks_stand_behind_each_claim():
+    answer = make_answer("Black. Grey. Who knows.", [("Black.", [LAVA, ASH]), ("Grey.", [ASH]), ("Who knows.", [])])
+    assert answer.marked_text() == "Black. [1][2] Grey. [2] Who knows."
+
+
+def test_claims_in_any_order_are_marked_in_that_of_the_text():
+    answer = make_answer("Black. Grey. End", [("Grey.", [ASH]), ("Black.", [LAVA])])
+    assert answer.marked_text() == "Black. [1] Grey. [2] End"
+
+
+def test_overlapping_claims_are_each_marked_at_their_end():
+    answer = make_answer("Black and grey.", [("Black and grey.", [ASH]), ("Black", [LAVA]), ("grey.", [LAVA])])
+    assert answer.marked_text() == "Black [1] and grey. [2] [1]"
+
+
+@pytest.mark.parametrize(
+    ("claim", "marked"),
+    [
+        ("Black. ", "Black. [1] Grey.\n"),
+        ("Grey.\n", "Black. Grey. [1]\n"),
+        (" Grey", "Black. Grey [1].\n"),
+        (" ", "Black. [1] Grey.\n"),
+    ],
+)
+def test_marks_stand_before_the_white_space_that_a_claim_ends_with(claim, marked):
+    assert make_answer("Black. Grey.\n", [(claim, [LAVA])]).marked_text() == marked
+
+
+@given(cited_answers())
+@settings(max_examples=200, deadline=None)
+def test_without_its_marks_the_marked_text_is_the_answer(drawn):
+    answer, _ = drawn
+    marked = answer.marked_text()
+    assert re.sub(r" (\[\d+\])+", "", marked) == answer.text
+    marks = sorted(int(number) for number in re.findall(r"\[(\d+)\]", marked))
+    assert marks == sorted(citation.number for claim in answer.claims for citation in claim.citations)
+
+
+def test_printed_answer_ends_with_its_sources():
+    answer = make_answer("\n Black. Grey. \n", [("Black.", [LAVA]), ("Grey.", [ASH])])
+    assert str(answer).splitlines() == [
+        "Black. [1] Grey. [2]",
+        "",
+        '[1] Field notes, 88%: "Lava is black."',
+        '[2] Field notes, 4.0%: "Ash is grey."',
+    ]
+
+
+def test_printed_answer_without_citations_is_the_text():
+    assert str(make_answer("Who knows.\n", [("Who knows.", [])])) == "Who knows."
+
+
+def test_a_source_without_title_has_the_number_of_its_document_and_its_page():
+    document = Document("First page.\fSecond\r\n\tpage.")
+    answer = make_answer(
+        "Yes.",
+        [
+            (
+                "Yes.",
+                [make_citation(document, quote, i, index=2) for i, quote in enumerate(document.text.split("\f"), 1)],
+            )
+        ],
+    )
+    assert str(answer).splitlines()[2:] == [
+        '[1] document 3, page 1, 50%: "First page."',
+        '[2] document 3, page 2, 50%: "Second page."',
+    ]
+
+
+@pytest.mark.parametrize(("length", "shown"), [(300, "a" * 300), (301, "a" * 299 + "…")])
+def test_a_long_quote_is_cut(length, shown):
+    document = Document("a" * length)
+    answer = make_answer("Yes.", [("Yes.", [make_citation(document, document.text)])])
+    assert str(answer).endswith(f': "{shown}"')
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0%"),
+        (-1e-9, "0%"),
+        (0.0009, "<0.1%"),
+        (0.001, "0.1%"),
+        (0.0456, "4.6%"),
+        (0.099, "9.9%"),
+        (0.0996, "10%"),
+        (0.1, "10%"),
+        (0.876, "88%"),
+        (1.0, "100%"),
+    ],
+)
+def test_a_share_in_percent(share, text):
+    assert show_share(share) == text
+
+
+def test_origin_in_a_sentence():
+    sentence = origin_sentence(Origin(0.25, 0.6, 0.149, 0.0005))
+    assert "25% of the whole flow came from the documents, 60% from question" in sentence
+    assert "15% from the answer's own words" in sentence
+
+
+def full_answer(metadata):
+    """An answer that has every part."""
+    document = Document("One. Two.\fThree.", "Numbers", metadata)
+    citation = make_citation(document, "Three.", 1, share=0.75)
+    share = DocumentShare(0, "Numbers", 1.0, metadata)
+    claims = (Claim(0, 4, "Yes.", (citation,)), Claim(5, 8, "No.", ()))
+    return CitedAnswer("Yes. No.", claims, (citation,), (share,), Origin(0.5, 0.25, 0.125, 0.125))
+
+
+def test_json_has_the_documented_keys():
+    metadata = {"id": 7}
+    answer = full_answer(metadata)
+    citation = {
+        "number": 1,
+        "document": 0,
+        "start": 10,
+        "stop": 16,
+        "quote": "Three.",
+        "share": 0.75,
+        "title": "Numbers",
+        "page": 2,
+        "metadata": metadata,
+    }
+    assert json.loads(json.dumps(answer.to_json())) == {
+        "version": 1,
+        "answer": "Yes. No.",
+        "claims": [
+            {"start": 0, "stop": 4, "text": "Yes.", "citations": [citation]},
+            {"start": 5, "stop": 8, "text": "No.", "citations": []},
+        ],
+        "citations": [citation],
+        "documents": [{"document": 0, "title": "Numbers", "share": 1.0, "metadata": metadata}],
+        "origin": {"documents": 0.5, "prompt": 0.25, "answer": 0.125, "missing": 0.125},
+    }
+
+
+def test_json_without_origin():
+    assert make_answer("Yes.", []).to_json()["origin"] is None
+
+
+@pytest.mark.parametrize("metadata", [{"object": object()}, MappingProxyType({"pages": (1, 2)})])
+def test_json_holds_the_metadata_itself(metadata):
+    result = full_answer(metadata).to_json()
+    assert result["citations"][0]["metadata"] is metadata
+    assert result["claims"][0]["citations"][0]["metadata"] is metadata
+    assert result["documents"][0]["metadata"] is metadata
