@@ -7,7 +7,7 @@ from typing import Any
 from attributor._checks import shorten_value
 from attributor._documents import Document, parse_documents
 from attributor._errors import InputError
-from attributor._prompt import INSTRUCTION, Prompt, build_prompt, prompt_from_messages
+from attributor._prompt import INSTRUCTION, Prompt, build_prompt, lay_out, prompt_from_messages
 
 __all__ = ["PromptSource"]
 
@@ -55,7 +55,9 @@ class PromptSource:
             return cls(messages=tuple(messages), system=system, answer=answer)
         if not isinstance(question, str):
             raise InputError(f"a question about the documents is needed, as a str, got {shorten_value(question)}")
-        return cls(parse_documents(documents), question, (), system, instruction, answer)
+        parsed = parse_documents(documents)
+        lay_out(parsed, question, instruction)  # an empty document is an error now, and not once a model is loaded
+        return cls(parsed, question, (), system, instruction, answer)
 
     def build(self, tokenizer: Any) -> Prompt:
         """The prompt for one model's tokenizer.

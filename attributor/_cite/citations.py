@@ -168,9 +168,11 @@ def origin_sentence(origin: Origin) -> str:
 
 
 def _as_dict(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass, of tuples of them too; unlike `dataclasses.asdict` it copies no metadata."""
+    """The fields of a dataclass, with those of its citations; unlike `dataclasses.asdict` it copies no metadata."""
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    return {name: [_as_dict(v) for v in value] if isinstance(value, tuple) else value for name, value in values.items()}
+    if isinstance(part, Claim):
+        values["citations"] = [_as_dict(citation) for citation in part.citations]
+    return values
 
 
 def _describe(citation: Citation) -> str:

@@ -83,7 +83,7 @@ def cite(
         for s in split_sentences(scored.text, (Segment(document.body, document.stop, ""),))
     ]
     shares = _Shares(scored, documents, sentences)
-    of_answer = shares.of_rows(np.arange(len(scored.scores)), is_whole=True)
+    of_answer = shares.of_rows(shares.rows, is_whole=True)
     numbers: dict[int, int] = {}
     cited = []
     for span in spans:
@@ -104,7 +104,7 @@ def cite(
             DocumentShare(document.index, document.source.title or None, float(share), document.source.metadata)
             for document, share in zip(documents, shares.of_documents(), strict=True)
         ),
-        origin=_find_origin(scored, shares.total),
+        origin=_find_origin(scored, shares),
     )
 
 
@@ -118,12 +118,13 @@ class _Shares:
         self._has_question = scored.question_scores is not None
         self._by_document = _sum_by(rows, assign_tokens(scored.offsets, documents), len(documents))
         self._by_sentence = _sum_by(rows, assign_tokens(scored.offsets, sentences), len(sentences))
-        self._count = len(scored.scores)
+        written = np.flatnonzero(scored.answer_offsets[:, 0] < scored.answer_offsets[:, 1])
+        self.rows = written if written.size else np.arange(len(scored.scores))  # without the end token
 
     @property
     def total(self) -> float:
-        """What the mean of all rows took from the documents."""
-        return float(self._by_document[: self._count].sum()) / self._count
+        """What the mean of the answer's rows took from the documents."""
+        return float(self._by_document[self.rows].sum()) / len(self.rows)
 
     def of_rows(self, rows: Ints, *, is_whole: bool) -> Doubles:
         """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents.
@@ -140,8 +141,8 @@ class _Shares:
         return shares
 
     def of_documents(self) -> Doubles:
-        """(d,) of the documents, for the mean of all rows."""
-        sums = self._by_document[: self._count].sum(axis=0)
+        """(d,) of the documents, for the mean of the answer's rows."""
+        sums = self._by_document[self.rows].sum(axis=0)
         shares: Doubles = sums / (float(sums.sum()) or 1.0)
         return shares
 
@@ -165,10 +166,13 @@ def _choose(shares: Doubles, top: int) -> list[int]:
     return [i for i in order if i == order[0] or shares[i] >= least]
 
 
-def _find_origin(scored: ScoredText, documents: float) -> Origin | None:
+def _find_origin(scored: ScoredText, shares: _Shares) -> Origin | None:
     if scored.on_answer is None or scored.missing is None:
         return None
-    answer, missing = (max(float(values.mean(dtype=np.float64)), 0.0) for values in (scored.on_answer, scored.missing))
+    answer, missing = (
+        max(float(values[shares.rows].mean(dtype=np.float64)), 0.0) for values in (scored.on_answer, scored.missing)
+    )
+    documents = shares.total
     return Origin(documents, max(1.0 - documents - answer - missing, 0.0), answer, missing)
 
 

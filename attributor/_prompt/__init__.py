@@ -8,6 +8,7 @@ from attributor._prompt.build import (
     Prompt,
     build_prompt,
     encode_answer,
+    lay_out,
     prompt_from_messages,
     prompt_from_text,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "build_prompt",
     "encode",
     "encode_answer",
+    "lay_out",
     "prompt_from_messages",
     "prompt_from_text",
     "span_tokens",

@@ -19,9 +19,17 @@ from attributor._prompt.chat_template import locate_contents, render_chat, rende
 from attributor._prompt.clean import clean
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
-from attributor._text import join_content, token_offsets
+from attributor._text import answer_offsets, join_content
 
-__all__ = ["INSTRUCTION", "Prompt", "build_prompt", "encode_answer", "prompt_from_messages", "prompt_from_text"]
+__all__ = [
+    "INSTRUCTION",
+    "Prompt",
+    "build_prompt",
+    "encode_answer",
+    "lay_out",
+    "prompt_from_messages",
+    "prompt_from_text",
+]
 
 INSTRUCTION = (
     "Do not explain your reasoning. Simply provide the answer or say 'n/a' if the question cannot be answered."
@@ -64,7 +72,7 @@ class Prompt:
 
     def with_answer(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
         """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
-        text, offsets = token_offsets(tokenizer, answer)
+        text, offsets = answer_offsets(tokenizer, answer)
         ids = torch.cat([self.ids, answer])
         return TokenSequence(ids, len(self.ids), self.text, self.offsets, text, offsets, self.documents)
 
@@ -90,6 +98,29 @@ def build_prompt(
         InputError: an empty document or question, a template that refuses the messages or hides their text, text that
             the tokenizer can only read as control tokens.
     """
+    content, placed, question_span = lay_out(documents, question, instruction)
+    if not getattr(tokenizer, "chat_template", None):
+        return _make_plain_prompt(tokenizer, content, placed, question_span, system)
+    messages = _make_messages(content, system)
+    text = render_messages(tokenizer, messages)
+    contents = locate_contents(tokenizer, messages, text)
+    start, stop = contents[-1]
+    if text[start:stop] != content:
+        raise InputError(
+            "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
+        )
+    prompt = _make_prompt(tokenizer, text, contents, [document.moved(start) for document in placed])
+    return replace(prompt, question=(start + question_span[0], start + question_span[1]))
+
+
+def lay_out(
+    documents: Any, question: str, instruction: str = INSTRUCTION
+) -> tuple[str, list[PlacedDocument], tuple[int, int]]:
+    """The user's turn of `build_prompt`, the places of the documents in it, and that of the question.
+
+    Raises:
+        InputError: an empty document or question.
+    """
     question = clean("the question", question)
     content = ""
     placed: list[PlacedDocument] = []
@@ -112,18 +143,7 @@ def build_prompt(
         content += f"{title_line}{shown.text}\n\n"
     question_span = (len(content), len(content) + len(question))
     content += f"{question}\n{clean('the instruction', instruction, empty=True)}".rstrip()
-    if not getattr(tokenizer, "chat_template", None):
-        return _make_plain_prompt(tokenizer, content, placed, question_span, system)
-    messages = _make_messages(content, system)
-    text = render_messages(tokenizer, messages)
-    contents = locate_contents(tokenizer, messages, text)
-    start, stop = contents[-1]
-    if text[start:stop] != content:
-        raise InputError(
-            "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
-        )
-    prompt = _make_prompt(tokenizer, text, contents, [document.moved(start) for document in placed])
-    return replace(prompt, question=(start + question_span[0], start + question_span[1]))
+    return content, placed, question_span
 
 
 def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:

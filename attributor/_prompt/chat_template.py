@@ -6,7 +6,7 @@ from typing import Any
 
 from attributor._errors import InputError
 from attributor._prompt.clean import clean
-from attributor._prompt.tokenize import control_tokens
+from attributor._text import control_tokens
 
 __all__ = ["locate_contents", "render_chat", "render_messages"]
 

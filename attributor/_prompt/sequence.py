@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attributor._text import Segment, SegmentLike, assign_tokens, find_documents, token_offsets
+from attributor._text import Segment, SegmentLike, answer_offsets, assign_tokens, find_documents, token_offsets
 
 __all__ = ["TokenSequence", "span_tokens"]
 
@@ -52,9 +52,9 @@ class TokenSequence:
         if tokenizer is None:
             return cls(ids, prompt_length)
         text, offsets = token_offsets(tokenizer, ids[:prompt_length])
-        answer, answer_offsets = token_offsets(tokenizer, ids[prompt_length:])
+        answer, places = answer_offsets(tokenizer, ids[prompt_length:])
         segments = tuple(find_documents(text, () if documents is None else documents))
-        return cls(ids, prompt_length, text, offsets, answer, answer_offsets, segments)
+        return cls(ids, prompt_length, text, offsets, answer, places, segments)
 
     @property
     def read_ids(self) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
-from attributor._text import token_offsets
+from attributor._text import control_tokens, token_offsets
 
-__all__ = ["control_tokens", "encode"]
+__all__ = ["encode"]
 
 Span = tuple[int, int]
 
@@ -73,13 +73,6 @@ def _encode_slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[l
         if with_special[1 : len(ids) + 1] == ids:  # a start token
             return [with_special[0], *ids], [(0, 0), *offsets]
     return ids, offsets
-
-
-def control_tokens(tokenizer: Any) -> dict[int, str]:
-    """The special tokens by id, without the unknown token: odd characters become it without any harm."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    return {int(i): token.content for i, token in added.items() if token.special and i != unknown}
 
 
 def _overlaps(span: Span, quoted: Sequence[Span]) -> bool:

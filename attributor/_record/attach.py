@@ -160,9 +160,11 @@ def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
                 pad_id=None if pad is None else int(pad),
             )
             try:
-                return generate(*args, **kwargs)
+                out = generate(*args, **kwargs)
             finally:
                 session.recorder.generate_call = None
+            session.recorder.note_written(getattr(out, "sequences", out))
+            return out
 
     return watched_generate
 

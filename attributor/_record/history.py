@@ -45,11 +45,14 @@ class History:
     Attributes:
         calls: (start, tokens) of every forward call whose positions still stand.
         generate_call: the last call of generate(), None where the model was called by itself.
+        written: (B, n) int64, what that call returned, prompt included; None before it ends, where it returned no ids,
+            and once the model has read more.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
         self.generate_call: GenerateCall | None = None
+        self.written: Tensor | None = None
         self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 where a position is padding
         self._ids: list[tuple[int, Tensor]] = []  # (start, (B, Q))
         self._replaced: list[tuple[int, Tensor]] = []  # (start, (B, Q)), of the calls that have such positions
@@ -72,6 +75,7 @@ class History:
             read: its ids; None where they are not known.
         """
         start, count = mask.start, mask.first.shape[1]
+        self.written = None
         if start < self.length:
             self.calls = [(s, min(n, start - s)) for s, n in self.calls if s < start]
             self._first = [(s, first[:, : start - s]) for s, first in self._first if s < start]

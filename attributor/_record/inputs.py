@@ -140,7 +140,9 @@ def check_tokenizer(tokenizer: Any, documents: Any) -> None:
 
 
 def answer_length(answer: Tensor, call: GenerateCall | None, *, padded: bool = False) -> int:
-    """How many of the generated ids are the answer: up to and with the first end token, where padding follows it.
+    """How many of the generated ids are the answer: up to the first end token, where padding follows it.
+
+    The end token is no part of the answer, unless it is all of it.
 
     Args:
         answer: (a,) the generated ids.
@@ -150,6 +152,13 @@ def answer_length(answer: Tensor, call: GenerateCall | None, *, padded: bool = F
     if call is None:
         return int(answer.numel())
     ends = torch.tensor(call.end_ids, dtype=torch.int64)
+    length = _unpadded_length(answer, call, ends, padded)
+    is_end = length > 1 and bool(torch.isin(answer[length - 1], ends))
+    return length - 1 if is_end else length
+
+
+def _unpadded_length(answer: Tensor, call: GenerateCall, ends: Tensor, padded: bool) -> int:
+    """How many of the generated ids are left without padding, the end token included."""
     hits = torch.isin(answer, ends).nonzero()
     if not hits.numel():
         real = (answer != call.pad_id).nonzero() if padded and call.pad_id is not None else hits

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,12 @@ class Recorder:
     def check_logits(self, last: Tensor) -> None:
         """The model's last row of logits; looked at later, so that no device has to be waited for."""
         self.finite = self.finite.to(last.device) & torch.isfinite(last.detach()).all()
+
+    def note_written(self, sequences: Any) -> None:
+        """What generate() returned: (B, n) ids where it read one sequence or a batch of B."""
+        is_ids = isinstance(sequences, Tensor) and sequences.ndim == 2 and not sequences.is_floating_point()
+        if is_ids and self.history.calls and sequences.shape[0] == self.history.batch:
+            self.history.written = sequences.detach()
 
     def _begin(self, mask: Mask) -> None:
         """The forward pass reaches its first layer; one that starts at position 0 begins a new sequence."""

@@ -34,8 +34,10 @@ from attributor._result.plot import draw_flow
 from attributor._text import (
     Segment,
     SegmentLike,
+    answer_offsets,
     assign_tokens,
     find_documents,
+    find_segment,
     find_segments,
     is_segment_list,
     split_sentences,
@@ -199,13 +201,13 @@ class Flow:
         k = self.prompt_length
         ids = self.ids
         text, offsets = token_offsets(tokenizer, ids[:k])
-        answer, answer_offsets = token_offsets(tokenizer, ids[k:])
+        answer, places = answer_offsets(tokenizer, ids[k:])
         return dataclasses.replace(
             self,
             text=text,
             offsets=offsets,
             answer=answer,
-            answer_offsets=answer_offsets,
+            answer_offsets=places,
             documents=find_documents(text, () if documents is None else documents),
         )
 
@@ -249,8 +251,44 @@ class Flow:
             pieces = find_segments(text, segments, self.documents)
         return aggregate(self.arrays.scores, assign_tokens(offsets, pieces), pieces, how)
 
-    def top(self, k: int = 5, by: str | Sequence[SegmentLike] = "token") -> list[Hit]:
-        """The k tokens (or other pieces, see `by`) that the answer took most from, largest first."""
+    def for_answer(self, span: SegmentLike) -> Flow:
+        """The flow of a part of the answer: the rows of the tokens that lie in it, with most of their characters.
+
+        Args:
+            span: (start, stop) characters of the answer, or text that occurs in it once.
+
+        Raises:
+            InputError: no answer as text, a span that is not in it or holds no token.
+        """
+        places = self.arrays.answer_offsets
+        if self.answer is None or places is None or not self.answered:
+            raise InputError("a part of the answer needs the answer as text: flow.with_text(tokenizer) attaches it")
+        segment = find_segment(self.answer, span, "the part of the answer")
+        rows = np.flatnonzero(assign_tokens(places, [segment]) == 0)
+        if not rows.size:
+            raise InputError(f"{shorten_value(segment.text)} holds no token of the answer")
+        arrays, k = self.arrays, self.prompt_length
+        return dataclasses.replace(
+            self,
+            scores=arrays.scores[rows],
+            ids=np.concatenate([arrays.ids[:k], arrays.ids[k:][rows]]),
+            missing_mass=None if arrays.missing_mass is None else arrays.missing_mass[rows],
+            answer=segment.text,
+            answer_offsets=np.clip(places[rows], segment.start, segment.stop) - segment.start,
+        )
+
+    def top(
+        self, k: int = 5, by: str | Sequence[SegmentLike] = "token", *, answer: SegmentLike | None = None
+    ) -> list[Hit]:
+        """The k tokens (or other pieces, see `by`) that the answer took most from, largest first.
+
+        Args:
+            k: how many.
+            by: as in `by`.
+            answer: a part of the answer, as in `for_answer`; None: all of it.
+        """
+        if answer is not None:
+            return self.for_answer(answer).top(k, by)
         if not (isinstance(by, str) and by == "token"):
             return self.by(by).top(k)
         total, segments = self.total(), self._token_segments

@@ -4,7 +4,7 @@ Imports no torch, so that `attributor explore` starts without it.
 """
 
 from attributor._text.message_content import join_content
-from attributor._text.offsets import token_offsets
+from attributor._text.offsets import answer_offsets, control_tokens, token_offsets
 from attributor._text.segments import (
     Segment,
     SegmentLike,
@@ -19,7 +19,9 @@ from attributor._text.segments import (
 __all__ = [
     "Segment",
     "SegmentLike",
+    "answer_offsets",
     "assign_tokens",
+    "control_tokens",
     "find_documents",
     "find_segment",
     "find_segments",

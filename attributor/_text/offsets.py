@@ -10,7 +10,7 @@ from attributor._errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["token_offsets"]
+__all__ = ["answer_offsets", "control_tokens", "token_offsets"]
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what bytes that are not yet, or never, a whole character decode to
 LONGEST_GROUP = 8  # tokens: a character has at most four bytes, so a longer group is not waiting for the end of one
@@ -42,6 +42,31 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
     text = _decode(tokenizer, numbers)
     spans = _spans_by_encoding(tokenizer, numbers, text) or _spans_by_decoding(tokenizer, numbers, text)
     return text, torch.tensor(_close_gaps(spans, len(text)), dtype=torch.int64).reshape(-1, 2)
+
+
+def answer_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
+    """As `token_offsets`, for an answer: control tokens at its end, such as the end token, give no characters.
+
+    An answer that is nothing but control tokens is decoded whole.
+    """
+    import torch
+
+    numbers = _parse_ids(ids)
+    control = control_tokens(tokenizer)
+    count = len(numbers)
+    while count and numbers[count - 1] in control:
+        count -= 1
+    if count in (0, len(numbers)):
+        return token_offsets(tokenizer, ids)
+    text, offsets = token_offsets(tokenizer, numbers[:count])
+    return text, torch.cat([offsets, torch.full((len(numbers) - count, 2), len(text))])
+
+
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """The special tokens by id, without the unknown token: odd characters become it without any harm."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return {int(i): token.content for i, token in added.items() if token.special and i != unknown}
 
 
 def _parse_ids(ids: Any) -> list[int]:

@@ -224,11 +224,12 @@ def test_an_answer_that_only_thought_has_no_claims():
     assert cited.text == "Grey?</think>"
 
 
-def test_a_token_without_characters_at_the_end_belongs_to_no_claim():
+def test_an_end_token_without_characters_is_no_part_of_the_answer():
     flow = scored(["Black.", ""], [{LAVA: 1.0}, {ASH: 3.0}])
     cited = cite(flow, DOCUMENTS)
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
-    assert [(citation.quote, citation.share) for citation in cited.citations] == [("Lava is black.", 0.25)]
+    assert [(citation.quote, citation.share) for citation in cited.citations] == [("Lava is black.", 1.0)]
+    assert [document.share for document in cited.documents] == [1.0, 0.0]
 
 
 def test_white_space_at_the_end_belongs_to_no_claim():

@@ -1,0 +1,185 @@
+"""What `ask` cites: claims, sources at characters of the documents, JSON, and the answer without a source."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import tiny_chat
+import torch
+
+from attributor import Document, InputError, Weights, ask, flow
+from attributor._ask import force_answer
+from attributor._prompt import build_prompt
+
+KEEPER = Document("\r\nThe lighthouse stands on the cliff.\r\nThe keeper writes. ", "The light", {"id": 7})
+BOATS = "Fishing boats leave before dawn. The harbour has nets."
+QUESTION = "Who keeps the light?"
+HALF = Weights.of_heads((2, 4), {(0, 1): 0.5, (1, 3): 0.25}, question=0.5)
+ANSWER = "The keeper writes. Boats leave."
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_chat.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return tiny_chat.model(len(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def answer(model, tokenizer):
+    return ask([KEEPER, BOATS], QUESTION, model=model, tokenizer=tokenizer, weights=HALF, answer=ANSWER)
+
+
+def test_each_claim_is_a_sentence_and_each_quote_stands_in_its_document(answer):
+    assert answer.text == ANSWER
+    assert [answer.text[claim.start : claim.stop] for claim in answer.claims] == ["The keeper writes.", "Boats leave."]
+    texts = [KEEPER.text, BOATS]
+    every = [citation for claim in answer.claims for citation in claim.citations]
+    assert every
+    for citation in (*every, *answer.citations):
+        assert texts[citation.document][citation.start : citation.stop] == citation.quote
+        assert citation.title == ["The light", None][citation.document]
+        assert citation.page is None
+    assert {c.document for c in every} <= {0, 1}
+    assert [citation.number for citation in answer.citations] == list(range(1, len(answer.citations) + 1))
+    of_keeper = [citation for citation in answer.citations if citation.document == 0]
+    assert all(citation.metadata is KEEPER.metadata for citation in of_keeper)
+
+
+def test_shares_are_those_of_the_flow(answer, model, tokenizer):
+    prompt = build_prompt(tokenizer, [KEEPER, BOATS], QUESTION)
+    scores = flow(
+        model, answer.flow.ids, prompt_length=len(prompt.ids), weights=HALF, question=prompt.question_tokens
+    ).scores.double()
+    part = answer.flow.question_scores.double()
+    alone = flow(model, answer.flow.ids, prompt_length=len(prompt.ids), weights=Weights(HALF.heads)).scores.double()
+    torch.testing.assert_close(scores - part, alone / 2, rtol=0, atol=1e-6)
+
+    inside = [(prompt.offsets[:, 1] > d.start) & (prompt.offsets[:, 0] < d.stop) for d in prompt.documents]
+    whole = [float(scores[:, mask].sum()) for mask in inside]
+    assert [d.share for d in answer.documents] == pytest.approx([w / sum(whole) for w in whole], abs=1e-5)
+    assert answer.origin.documents == pytest.approx(sum(whole) / len(scores), abs=1e-6)
+    assert sum(vars(answer.origin).values()) == pytest.approx(1, abs=1e-6)
+
+    # a claim is a part of the answer, so a third of the question's part is kept
+    stop = answer.claims[0].stop
+    rows = [i for i, (_, end) in enumerate(answer.flow.answer_offsets.tolist()) if end <= stop]
+    of_claim = scores[rows].mean(0) - part * 2 / 3
+    documents = sum(float(of_claim[mask].sum()) for mask in inside)
+    for citation in answer.claims[0].citations:
+        document = prompt.documents[citation.document]
+        start, end = document.prompt_span(citation.start, citation.stop)
+        tokens = (prompt.offsets[:, 1] > start) & (prompt.offsets[:, 0] < end)
+        assert citation.share == pytest.approx(float(of_claim[tokens].sum()) / documents, abs=1e-5)
+
+
+def test_the_flow_alone_cites_the_same(answer):
+    cited = answer.flow.cite()
+    assert (cited.claims, cited.citations, cited.documents) == (answer.claims, answer.citations, answer.documents)
+    again = answer.flow.cite([KEEPER, BOATS])
+    assert [(c.start, c.stop, c.quote) for c in again.citations] == [
+        (c.start, c.stop, c.quote) for c in answer.citations
+    ]
+
+
+def test_claims_may_be_given(model, tokenizer):
+    options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": ANSWER}
+    named = ask([KEEPER, BOATS], QUESTION, claims=[(4, 10), "Boats leave"], **options)
+    assert [claim.text for claim in named.claims] == ["keeper", "Boats leave"]
+    with pytest.raises(InputError, match="claim 0 spans characters 4 to 99"):
+        ask([KEEPER, BOATS], QUESTION, claims=[(4, 99)], **options)
+
+
+def test_json_has_the_documented_keys_and_can_be_written(answer):
+    report = answer.to_json()
+    assert json.loads(json.dumps(report)) == report
+    text = (Path(__file__).parents[2] / "docs" / "citations.md").read_text("utf-8")
+    documented = set(re.findall(r"`(\w+)`", text))
+    keys = {*report, *report["claims"][0], *report["citations"][0], *report["documents"][0], *report["origin"]}
+    assert keys <= documented
+    assert set(report) == {
+        "version", "answer", "claims", "citations", "documents", "origin", "question", "written", "model", "weights",
+        "prompt_tokens", "answer_tokens", "notes", "seconds", "meta",
+    }  # fmt: skip
+    assert (report["question"], report["written"]) == (QUESTION, False)
+
+
+def test_printed_the_answer_has_numbers_and_sources(answer):
+    printed = str(answer)
+    assert printed.startswith("The keeper writes. [1]")
+    for citation in answer.citations:
+        assert f"[{citation.number}] {citation.title or 'document 2'}, " in printed
+
+
+def test_without_a_source(answer, model, tokenizer):
+    citation = next(c for c in answer.citations if c.document == 1)
+    changed = answer.without(citation)
+    rest = (BOATS[: citation.start] + BOATS[citation.stop :]).strip()
+    options = {"model": model, "tokenizer": tokenizer, "weights": HALF}
+    alone = ask([KEEPER, rest], QUESTION, **options)
+    assert changed.citation is citation
+    assert changed.answer.flow.text == alone.flow.text
+    assert changed.answer.text == alone.text
+    assert changed.answer.question == QUESTION
+    torch.testing.assert_close(changed.answer.flow.scores, alone.flow.scores)
+    assert changed.answer.uses_question
+    tokens = answer.flow.ids[answer.flow.prompt_length :]
+    prompts = [build_prompt(tokenizer, documents, QUESTION).ids for documents in ([KEEPER, BOATS], [KEEPER, rest])]
+    with_it, without_it = (force_answer(model, p, tokens, None, log_probs=True).log_prob for p in prompts)
+    assert (changed.log_prob, changed.log_prob_without) == pytest.approx((with_it, without_it))
+    assert changed.change == pytest.approx(without_it - with_it)
+    assert changed.change != 0
+    for other in changed.answer.citations:  # still at characters of the documents as they were given
+        assert [KEEPER.text, BOATS][other.document][other.start : other.stop] == other.quote
+    assert json.loads(json.dumps(changed.to_json()))["change"] == changed.change
+    assert answer.without(citation.number).answer.text == changed.answer.text
+
+
+def test_without_the_only_sentence_of_a_document_the_others_keep_their_index(model, tokenizer):
+    options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": "The keeper."}
+    answer = ask(["Fishing boats leave.", KEEPER], QUESTION, **options)
+    boats = next((c for c in answer.citations if c.document == 0), None)
+    if boats is None:  # cite it by name: which sentence a random model reads is its own matter
+        answer = ask(["Fishing boats leave.", "The keeper writes."], QUESTION, **options)
+        boats = next(c for c in answer.flow.cite(top=9).citations if c.document == 0)
+    changed = answer.without(boats.number)
+    assert "Fishing" not in changed.answer.flow.text
+    assert [d.document for d in changed.answer.documents] == [1]
+
+
+@pytest.mark.parametrize("number", [0, 9, "1", None, True])
+def test_a_citation_that_is_not_there(answer, number):
+    with pytest.raises(InputError, match="the answer has no citation"):
+        answer.without(number if number is not True else 99)
+
+
+def test_a_chat_with_tool_results(model, tokenizer):
+    chat = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": "The keeper writes."},
+    ]
+    answer = ask(chat, model=model, tokenizer=tokenizer, weights="mean")
+    assert (answer.text, answer.written, answer.question) == ("The keeper writes.", False, None)
+    for wrong, options, message in (
+        (chat, {"question": "Who?"}, "chat messages hold the question"),
+        (chat, {"answer": "A"}, "the last message is the assistant's answer"),
+        (chat[1:], {}, "the only message is the answer"),
+        ([KEEPER], {}, "a question about the documents is needed"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ask(wrong, model=model, tokenizer=tokenizer, **options)
+
+
+def test_what_is_wrong_is_said_before_the_model_is_loaded():
+    for documents, question, message in (
+        ([KEEPER, 3], QUESTION, "document 2 must be"),
+        ([KEEPER], None, "a question about the documents is needed"),
+        ([""], QUESTION, "document 1 is empty"),
+        ([KEEPER], " ", "the question is empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ask(documents, question, model="no/such-model")
