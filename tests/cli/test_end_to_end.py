@@ -70,7 +70,7 @@ def test_files_of_a_folder_that_are_not_read_are_in_the_notes(folder, documents,
     place = tmp_path / "notes"
     shutil.copytree(documents, place)
     (place / "table.csv").touch()
-    asked = ("flow", "-m", folder, "-d", place, "-q", "Who?", "--max-new-tokens", "2")
+    asked = ("ask", "-m", folder, "-d", place, "-q", "Who?", "--max-new-tokens", "2")
     note = f"1 file in {place} was not read, it is no .txt, .md or .pdf: table.csv"
     cut_off = "the answer was cut off after 2 tokens; --max-new-tokens N allows more"
     assert found(*asked)["notes"] == [note, cut_off]

@@ -173,6 +173,6 @@ def test_the_command_line_reads_the_same_documents(tmp_path):
 
 def test_a_damaged_pdf_is_one_line_on_the_command_line(tmp_path):
     pytest.importorskip("pypdf")
-    result = run("flow", "-d", write(tmp_path / "a.pdf", make_pdf(["Text."])[:200]), "-q", "Q")
+    result = run("ask", "-d", write(tmp_path / "a.pdf", make_pdf(["Text."])[:200]), "-q", "Q")
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
