@@ -5,7 +5,18 @@
 """
 
 from attributor._documents.document import Document, PlacedDocument, PromptText, page_of
+from attributor._documents.files import make_document, read_files, read_text
 from attributor._documents.parse import parse_documents
 from attributor._documents.place import place_documents
 
-__all__ = ["Document", "PlacedDocument", "PromptText", "page_of", "parse_documents", "place_documents"]
+__all__ = [
+    "Document",
+    "PlacedDocument",
+    "PromptText",
+    "make_document",
+    "page_of",
+    "parse_documents",
+    "place_documents",
+    "read_files",
+    "read_text",
+]

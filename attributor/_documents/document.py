@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = ["Document", "PlacedDocument", "PromptText", "page_of"]
 
 CARRIAGE_RETURN = re.compile(r"\r\n?")
 FORM_FEED = "\f"
+_segment_fields = attrgetter("start", "stop", "text", "label", "document")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,17 @@ class PromptText:
         dropped = [match.start() + 1 for match in CARRIAGE_RETURN.finditer(raw) if match.end() - match.start() == 2]
         begins = np.delete(np.arange(len(raw), dtype=np.int64), dropped) + document.body_start
         shown = CARRIAGE_RETURN.sub("\n", raw).replace(FORM_FEED, "\n")
+        return cls._strip(shown, begins)
+
+    @classmethod
+    def verbatim(cls, document: Document) -> "PromptText":
+        """The body with its own line ends and form feeds, as a prompt that somebody else built may show it."""
+        raw = document.text[document.body_start :]
+        return cls._strip(raw, np.arange(len(raw), dtype=np.int64) + document.body_start)
+
+    @classmethod
+    def _strip(cls, shown: str, begins: npt.NDArray[np.int64]) -> "PromptText":
+        """A text without the white space around it; `begins` (n,) are the characters where its n ones begin."""
         body = shown.strip()
         start = len(shown) - len(shown.lstrip())
         boundaries = begins[start : start + len(body)]
@@ -93,6 +106,12 @@ class PlacedDocument(Segment):
     index: int = 0
     body: int = 0
     boundaries: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one is the same segment, as a flow read from its file has it."""
+        return isinstance(other, Segment) and _segment_fields(self) == _segment_fields(other)
+
+    __hash__ = Segment.__hash__
 
     @classmethod
     def of_span(cls, text: str, start: int, stop: int, *, label: str | None = None) -> "PlacedDocument":

@@ -1,15 +1,16 @@
 """Find documents in the text of a prompt that somebody else built."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, pairwise
 from typing import Any, Literal, get_args
 
 from attributor._checks import shorten_value
 from attributor._documents.document import Document, PlacedDocument, PromptText
-from attributor._documents.parse import parse_documents
+from attributor._documents.parse import ACCEPTED, list_documents, parse_document
 from attributor._errors import InputError
-from attributor._text import Segment, find_segments, is_segment_list
+from attributor._text import Segment, find_segment
 
 __all__ = ["place_documents"]
 
@@ -28,67 +29,92 @@ def place_documents(text: str, documents: Any) -> tuple[PlacedDocument, ...]:
         documents: as `parse_documents` takes them; or (start, stop) characters of `text`, or `Segment`s.
 
     Raises:
-        InputError: a document that is empty, is not in the text, or is in it more often than in the list.
+        InputError: a document that is empty, is not in the text, or is in it more often than in the list; spans that
+            leave the text or overlap; and as `parse_documents`.
     """
-    if is_segment_list(documents):
-        documents = list(documents)
-        if documents and all(_is_span(document) for document in documents):
-            return tuple(
-                segment if isinstance(segment, PlacedDocument) else _of_segment(text, segment, index)
-                for index, segment in enumerate(find_segments(text, documents, what="document"))
+    entries: list[Segment | Document] = []
+    for number, item in enumerate(list_documents(documents), 1):
+        if _is_span(item):
+            entries.append(find_segment(text, item, f"document {number}"))
+        else:
+            accepted = f"(start, stop) characters of the prompt, {ACCEPTED}"
+            entries += parse_document(item, f"document {number}", accepted)
+    spans = {i: (entry.start, entry.stop) for i, entry in enumerate(entries) if isinstance(entry, Segment)}
+    _check_overlap(spans)
+    bodies = {i: _in_text(entry, text) for i, entry in enumerate(entries) if isinstance(entry, Document)}
+    places = _find_places(text, {i: body.text for i, body in bodies.items()}, list(spans.values()))
+    return tuple(
+        _of_segment(text, entry, index)
+        if isinstance(entry, Segment)
+        else _of_document(entry, bodies[index], places[index], index)
+        for index, entry in enumerate(entries)
+    )
+
+
+def _is_span(item: Any) -> bool:
+    if isinstance(item, Segment):
+        return True
+    if isinstance(item, str | Mapping):
+        return False
+    try:
+        return len([operator.index(bound) for bound in item]) == 2
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor without numbers
+        return False
+
+
+def _check_overlap(spans: Mapping[int, Span]) -> None:
+    for (i, first), (j, second) in pairwise(sorted(spans.items(), key=lambda item: item[1])):
+        if second[0] < first[1]:
+            raise InputError(
+                f"document {i + 1} (characters {first[0]} to {first[1]}) and document {j + 1} ({second[0]} to "
+                f"{second[1]}) overlap; every character may belong to one document only"
             )
-    sources = parse_documents(documents)
-    bodies = [PromptText.of(source) for source in sources]
-    for number, body in enumerate(bodies, 1):
-        if not body.text:
-            raise InputError(f"document {number} is empty")
-    shown = [_in_text(body, text) for body in bodies]
+
+
+def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
+    if not isinstance(segment, PlacedDocument):
+        segment = PlacedDocument.of_span(text, segment.start, segment.stop, label=segment.label)
+    return replace(segment, document=index, index=index)
+
+
+def _of_document(source: Document, body: PromptText, start: int, index: int) -> PlacedDocument:
+    return PlacedDocument(
+        start=start,
+        stop=start + len(body.text),
+        text=body.text,
+        label=source.title or None,
+        document=index,
+        source=source,
+        index=index,
+        body=start,
+        boundaries=body.boundaries,
+    )
+
+
+def _in_text(document: Document, text: str) -> PromptText:
+    """The body as it stands in the text: with our line ends or its own, in its own Unicode form or the tokenizer's."""
+    bodies = (PromptText.of(document), PromptText.verbatim(document))
+    in_forms = (body.in_form(form) for form in get_args(Form) for body in bodies)
+    return next((body for body in chain(bodies, in_forms) if body.text in text), bodies[0])
+
+
+def _find_places(text: str, contents: Mapping[int, str], taken: list[Span]) -> dict[int, int]:
+    """Where each document begins, the longest ones first.
+
+    Args:
+        text: the prompt.
+        contents: the documents' texts by number.
+        taken: characters that belong to other documents.
+    """
     places: dict[int, int] = {}
-    taken: list[Span] = []
-    for content in sorted({body.text for body in shown}, key=len, reverse=True):
-        same = [i for i, body in enumerate(shown) if body.text == content]
+    for content in sorted(dict.fromkeys(contents.values()), key=len, reverse=True):
+        same = [i for i, other in contents.items() if other == content]
         starts = _find_free(text, content, taken)
         if len(starts) != len(same):
             raise _count_error(content, same, starts, text)
         places |= dict(zip(same, starts, strict=True))
-        taken += [(start, start + len(content)) for start in starts]
-    return tuple(
-        PlacedDocument(
-            start=places[index],
-            stop=places[index] + len(body.text),
-            text=body.text,
-            label=source.title or None,
-            document=index,
-            source=source,
-            index=index,
-            body=places[index],
-            boundaries=body.boundaries,
-        )
-        for index, (source, body) in enumerate(zip(sources, shown, strict=True))
-    )
-
-
-def _is_span(document: Any) -> bool:
-    if isinstance(document, Segment):
-        return True
-    if isinstance(document, str | Document) or not isinstance(document, Sequence) or len(document) != 2:
-        return False
-    try:
-        return all(isinstance(operator.index(bound), int) for bound in document)
-    except TypeError:
-        return False
-
-
-def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
-    return replace(PlacedDocument.of_span(text, segment.start, segment.stop, label=segment.label), index=index)
-
-
-def _in_text(body: PromptText, text: str) -> PromptText:
-    """The body as it stands in the text: as it is, else in the Unicode form that the tokenizer brings text to."""
-    if body.text in text:
-        return body
-    forms = (body.in_form(form) for form in get_args(Form))
-    return next((form for form in forms if form.text in text), body)
+        taken = taken + [(start, start + len(content)) for start in starts]
+    return places
 
 
 def _find_free(text: str, content: str, taken: Sequence[Span]) -> list[int]:
@@ -108,7 +134,7 @@ def _count_error(content: str, same: Sequence[int], starts: Sequence[int], text:
     quote = shorten_value(content, 60)
     advice = "give its (start, stop) characters of flow.text instead"
     if not starts:
-        inside = ", except inside a longer document" if content in text else ""
+        inside = ", except inside another document" if content in text else ""
         return InputError(f"{name} is not in the prompt's text{inside}: {quote}; {advice}")
     if len(same) == 1:
         return InputError(f"{name} is in the prompt's text more than once, at characters {starts}: {quote}; {advice}")

@@ -48,7 +48,7 @@ def flow(
     weights: Any = "mean",
     normalize: bool = True,
     tokenizer: Any = None,
-    documents: Sequence[Any] | None = None,
+    documents: Any = None,
     question: Any = None,
     impl: str | None = None,
     keep: str = "auto",
@@ -72,7 +72,9 @@ def flow(
             for a model that none are shipped for), a `Weights`, an (L, H) tensor or a file.
         normalize: False multiplies the scores by prod(1 + sum w), 2^L for the mean.
         tokenizer: adds texts and character offsets to the result; finding retrieval heads needs it, or loads it.
-        documents: the prompt's documents, as strings that occur in it or (start, stop) characters; needs `tokenizer`.
+        documents: the prompt's documents, which are found in its text: in any form that `attributor.ask` takes, or
+            their (start, stop) characters; for a batch of B > 1 rows the same for all rows, or a list of B lists, one a
+            row; needs `tokenizer`. The text of each must stand in the prompt as often as it is in the list.
         question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
             does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
             positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
@@ -101,8 +103,8 @@ def flow(
         _record.check_ids(tokens, facts)
         _record.check_no_media(tokens, facts)
     _record.check_tokenizer(tokenizer, documents)
+    sequences = TokenSequence.of_batch(list(zip(unpadded, lengths, strict=True)), tokenizer, documents)
     resolved = resolve(weights, model, tokenizer, progress=progress)
-    sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, k in zip(unpadded, lengths, strict=True)]
     questions = question_tokens(question, sequences, resolved)
     options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
     flows = [

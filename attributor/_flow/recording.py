@@ -51,7 +51,7 @@ class Recording(RecordedAttention):
         weights: Any = None,
         normalize: bool = True,
         tokenizer: Any = None,
-        documents: Sequence[Any] | None = None,
+        documents: Any = None,
         question: Any = None,
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
@@ -83,12 +83,12 @@ class Recording(RecordedAttention):
         """
         self.check()
         _record.check_tokenizer(tokenizer, documents)
-        chosen = self._resolve_weights(weights, tokenizer)
         batch = self.history.batch
         ids, single = self._parse_ids(out, batch)
         lengths = _record.parse_prompt_lengths(prompt_length, batch)
         located = [self._locate(ids[index], index, k) for index, k in enumerate(lengths)]
-        sequences = [TokenSequence.of(tokens, k, tokenizer, documents) for tokens, _, k in located]
+        sequences = TokenSequence.of_batch([(tokens, k) for tokens, _, k in located], tokenizer, documents)
+        chosen = self._resolve_weights(weights, tokenizer)
         questions = question_tokens(question, sequences, chosen)
         options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
         flows = []

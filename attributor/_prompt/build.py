@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attributor._documents import Document, PlacedDocument, PromptText, parse_documents
 from attributor._errors import InputError
-from attributor._prompt.chat_template import locate_contents, render_chat, render_messages
+from attributor._prompt.chat_template import escape_json, locate_contents, render_chat, render_messages
 from attributor._prompt.clean import clean
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
@@ -34,6 +34,7 @@ __all__ = [
 INSTRUCTION = (
     "Do not explain your reasoning. Simply provide the answer or say 'n/a' if the question cannot be answered."
 )
+TOOL_ROLES = ("tool", "function", "ipython", "observation")  # of the messages that hold a tool's result
 NO_TEMPLATE = "the tokenizer has no chat template: the prompt is plain text that ends in 'Answer:'"
 Span = tuple[int, int]
 
@@ -149,11 +150,15 @@ def lay_out(
 def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:
     """The prompt of a chat, up to and including the header of the assistant's next turn.
 
+    Where messages hold results of tools (roles "tool", "function", "ipython", "observation"), each result is a
+    document, labelled by the tool's name, and the last user's message is the question. Else each message with text is a
+    document, labelled by its role.
+
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        messages: ``{"role": ..., "content": text}`` each; each one with text is a document, labelled by its role. The
-            content may also be a list of text parts, or None beside tool calls. Of a message that the template cuts
-            (earlier thinking, say), the document is what is left.
+        messages: ``{"role": ..., "content": text}`` each. The content may also be a list of text parts, or None beside
+            tool calls. Of a message that the template cuts (earlier thinking, say), the document is what is left. The
+            name of a tool is the result's ``name``, or that of the earlier call with its ``tool_call_id``.
 
     Raises:
         InputError: no messages, messages without role or text, parts that are no text, no chat template, a template
@@ -174,15 +179,18 @@ def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) 
         )
     checked, text = render_chat(tokenizer, checked)
     contents = locate_contents(tokenizer, checked, text)
-    seen: dict[str, int] = {}
-    documents = []
-    for message, (start, stop) in zip(checked, contents, strict=True):
-        role = message["role"]
-        seen[role] = seen.get(role, 0) + 1
-        if stop > start:
-            label = role if seen[role] == 1 else f"{role} {seen[role]}"
-            documents.append(_place_message(message, text, (start, stop), label))
-    return _make_prompt(tokenizer, text, contents, documents)
+    results = _label_results(checked)
+    labels = results or _label_messages(checked)
+    documents = [
+        _place_message(message, text, span, labels[i])
+        for i, (message, span) in enumerate(zip(checked, contents, strict=True))
+        if i in labels and span[0] < span[1]
+    ]
+    prompt = _make_prompt(tokenizer, text, contents, documents)
+    questions = [span for message, span in zip(checked, contents, strict=True) if message["role"] == "user"]
+    if not results or not questions or questions[-1] == (0, 0):
+        return prompt
+    return replace(prompt, question=questions[-1])
 
 
 def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, system: str | None = None) -> Prompt:
@@ -223,14 +231,49 @@ def encode_answer(tokenizer: Any, answer: str) -> Tensor:
     return torch.tensor(tokenizer(answer, add_special_tokens=False)["input_ids"], dtype=torch.int64)
 
 
+def _label_results(messages: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """The messages that hold a tool's result, each with a label that no other one has."""
+    tools: dict[str, Any] = {}
+    names: dict[int, str] = {}
+    for i, message in enumerate(messages):
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list | tuple) else ():
+            if isinstance(call, Mapping) and isinstance(call.get("id"), str):
+                function = call.get("function")
+                tools[call["id"]] = (function if isinstance(function, Mapping) else call).get("name")
+        if message["role"] in TOOL_ROLES and (message.get("content") or "").strip():
+            name = message.get("name") or tools.get(str(message.get("tool_call_id")))
+            names[i] = name if isinstance(name, str) else f"tool {len(names) + 1}"
+    return _number_names(names)
+
+
+def _label_messages(messages: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """All messages, each labelled by its role."""
+    return _number_names({i: message["role"] for i, message in enumerate(messages)})
+
+
+def _number_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Names by key, a number behind each one that was there before: user, user 2."""
+    counts: dict[str, int] = {}
+    labels = {}
+    for key, name in names.items():
+        counts[name] = counts.get(name, 0) + 1
+        labels[key] = name if counts[name] == 1 else f"{name} {counts[name]}"
+    return labels
+
+
 def _place_message(message: Mapping[str, Any], text: str, span: Span, label: str) -> PlacedDocument:
-    """A message as a document: its content, of which the template may have cut out or trimmed the beginning."""
+    """A message as a document: its content, which the template may have written as JSON, or cut at its beginning."""
     content, (start, stop) = message["content"], span
     shown = text[start:stop]
-    first = (len(content) if content.endswith(shown) else len(content.rstrip())) - len(shown)
+    if shown != content and shown == escape_json(content):
+        boundaries = np.repeat(np.arange(len(content)), [len(escape_json(character)) for character in content])
+        boundaries = np.append(boundaries, len(content))
+    else:
+        first = (len(content) if content.endswith(shown) else len(content.rstrip())) - len(shown)
+        boundaries = np.arange(first, first + len(shown) + 1)
     metadata = {key: value for key, value in message.items() if key != "content"}
     source = Document(content, label, metadata)
-    boundaries = np.arange(first, first + len(shown) + 1)
     return PlacedDocument(start, stop, shown, label, source=source, body=start, boundaries=boundaries)
 
 

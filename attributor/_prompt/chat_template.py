@@ -1,5 +1,6 @@
 """Render chat messages with a model's template, and locate each message's content in what comes out."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -8,10 +9,15 @@ from attributor._errors import InputError
 from attributor._prompt.clean import clean
 from attributor._text import control_tokens
 
-__all__ = ["locate_contents", "render_chat", "render_messages"]
+__all__ = ["escape_json", "locate_contents", "render_chat", "render_messages"]
 
 Span = tuple[int, int]
 MARK = "attributor{}placeholder"
+
+
+def escape_json(text: str) -> str:
+    """The text inside the quotes of a JSON string, as the filter `tojson` of chat templates writes it."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -83,7 +89,8 @@ def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text:
         if not separator or not text.startswith(before, position):
             break
         content = messages[i]["content"]
-        variants = (content, content.rstrip(), content.lstrip(), content.strip())  # templates like to trim
+        # templates like to trim, and Llama's writes tool results as JSON
+        variants = (content, content.rstrip(), content.lstrip(), content.strip(), escape_json(content))
         fits = (v for v in variants if text.startswith(v, start) and text.startswith(after, start + len(v)))
         body = next(fits, None)
         if body is None:

@@ -188,12 +188,12 @@ class Flow:
         """Scores averaged over the answer's tokens: (k,) float32."""
         return mean_of_rows(self.scores)
 
-    def with_text(self, tokenizer: Any, documents: Sequence[SegmentLike] | None = None) -> Flow:
+    def with_text(self, tokenizer: Any, documents: Any = None) -> Flow:
         """The same flow with the text of its ids, and perhaps documents.
 
         Args:
             tokenizer: the model's tokenizer.
-            documents: strings that occur once in the prompt, (start, stop) characters of its decoded text, or Segments.
+            documents: as in `with_documents`; None: none.
 
         Raises:
             InputError: ids that are not this tokenizer's, documents that are not in the text.
@@ -208,13 +208,21 @@ class Flow:
             offsets=offsets,
             answer=answer,
             answer_offsets=places,
-            documents=find_documents(text, () if documents is None else documents),
+            documents=place_documents(text, () if documents is None else documents),
         )
 
-    def with_documents(self, documents: Sequence[SegmentLike]) -> Flow:
-        """The same flow with documents: strings that occur once in the text, (start, stop) characters, or Segments."""
+    def with_documents(self, documents: Any) -> Flow:
+        """The same flow with documents.
+
+        Args:
+            documents: in any form that `attributor.ask` takes, whose texts stand in the prompt as often as they are in
+                the list; or (start, stop) characters of the text, or Segments.
+
+        Raises:
+            InputError: no text yet, documents that are not in the text, spans that overlap or leave it.
+        """
         text, _ = self._need_text("with_documents()")
-        return dataclasses.replace(self, documents=find_documents(text, documents))
+        return dataclasses.replace(self, documents=place_documents(text, documents))
 
     def by(self, segments: str | Sequence[SegmentLike], how: str = "sum") -> Grouped:
         """Scores of larger pieces than tokens.

@@ -81,7 +81,9 @@ def answer(source: PromptInput, settings: Settings, stages: StageProgress) -> An
     resolved = _heads.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
     options = AskOptions(source.answer, settings.max_new_tokens, impl=settings.impl, progress=stages, hints=HINTS)
-    return answer_prompt(model, tokenizer, source.build_prompt(tokenizer), resolved, options, question=source.question)
+    prompt = source.build_prompt(tokenizer)
+    answered = answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
+    return replace(answered, notes=(*source.notes, *answered.notes))
 
 
 def _here(settings: Settings) -> bool:

@@ -75,8 +75,8 @@ Documents = Annotated[
     list[Path] | None,
     option(
         PROMPT,
-        "A UTF-8 text file, a folder of .txt and .md files, or - for stdin; repeat it for more. A first line that ends "
-        "in a colon is the title, else the file's name is.",
+        "A UTF-8 text file, a PDF, a folder of .txt, .md and .pdf files, or - for stdin; repeat it for more. A text's "
+        "first line that ends in a colon is the title, else the file's name is.",
         "--document",
         "-d",
         metavar="FILE",

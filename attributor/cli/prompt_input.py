@@ -1,7 +1,7 @@
 """Reads the prompt of the command line: documents and a question, chat messages, or one text."""
 
 import json
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Any
 from attributor._errors import InputError
 
 if TYPE_CHECKING:
+    from attributor._documents import Document
     from attributor._prompt import Prompt
 
 __all__ = ["PromptInput", "UsageError", "read_example", "read_prompt_input"]
 
 STDIN = Path("-")
-TEXT_FILES = (".txt", ".md")
-UTF_16 = "is not UTF-8 text but looks like UTF-16; convert it first, for example by iconv -f utf-16 -t utf-8"
-NO_TEXT = {  # by what a file begins with
-    b"\xff\xfe": UTF_16,
-    b"\xfe\xff": UTF_16,
-    b"%PDF": "is a PDF, not text; extract its text first, for example by pdftotext",
-    b"PK\x03\x04": "is a zip archive or an office document, not text; save it as plain text first",
-}
 
 
 class UsageError(Exception):
@@ -37,7 +30,7 @@ class PromptInput:
     Exactly one of `documents`, `messages` and `text` is given.
 
     Attributes:
-        documents: (title, text) pairs.
+        documents: with their own text.
         question: what is asked about them.
         instruction: how to answer, the line after the question; None takes the default one.
         messages: chat messages without the answer.
@@ -45,9 +38,10 @@ class PromptInput:
         chat: whether `text` is the user's turn of a chat; None: where the model has a chat template.
         system: the system turn's text.
         answer: an answer to attribute; None has the model write one.
+        notes: what the user should know about the files.
     """
 
-    documents: tuple[tuple[str, str], ...] = ()
+    documents: "tuple[Document, ...]" = ()
     question: str | None = None
     instruction: str | None = None
     messages: tuple[dict[str, Any], ...] = ()
@@ -55,6 +49,7 @@ class PromptInput:
     chat: bool | None = None
     system: str | None = None
     answer: str | None = None
+    notes: tuple[str, ...] = ()
 
     def build_prompt(self, tokenizer: Any) -> "Prompt":
         """The prompt for one model's tokenizer."""
@@ -112,7 +107,8 @@ def read_prompt_input(
         raise UsageError("standard input (-) can be read only once")
 
     if documents:
-        return PromptInput(_read_documents(documents), question, instruction, system=system, answer=answer)
+        read, notes = _read_documents(documents)
+        return PromptInput(read, question, instruction, system=system, answer=answer, notes=notes)
     if messages:
         turns = _read_messages(messages)
         if turns[-1]["role"] == "assistant" and isinstance(turns[-1].get("content"), str):
@@ -141,38 +137,32 @@ def read_example(
     Raises:
         UsageError: options that do not go together.
     """
+    from attributor._documents import make_document
+
     _check_answer(answer, max_new_tokens)
     folder = resources.files("attributor") / "examples"
     files = sorted((entry for entry in folder.iterdir() if entry.name[0].isdigit()), key=lambda entry: entry.name)
-    documents = tuple(_split_title(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
+    documents = tuple(make_document(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
     if question is None:
         question = (folder / "question.txt").read_text("utf-8").strip()
     return PromptInput(documents, question, answer=answer)
 
 
-def _read_documents(paths: Sequence[Path]) -> tuple[tuple[str, str], ...]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in TEXT_FILES and file.is_file())
-            if not inside:
-                raise InputError(f"{path} is a folder without {' or '.join(TEXT_FILES)} files")
-            files += inside
-        else:
-            files.append(path)
-    return tuple(_split_title(_read_text(file), file) for file in files)
+def _read_documents(paths: Sequence[Path]) -> "tuple[tuple[Document, ...], tuple[str, ...]]":
+    from attributor._documents import read_files  # here, because `--help` need not wait for numpy
+
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it logs each fault of a file that it can still read
+    return read_files(paths, stdin=True)
 
 
-def _split_title(text: str, path: Path) -> tuple[str, str]:
-    """Title and text: the first line where it ends in a colon and more follows, else the file's name."""
-    first, _, rest = text.strip().partition("\n")
-    if first.rstrip().endswith(":") and rest.strip():
-        return first.rstrip()[:-1], rest.strip()
-    return ("document" if path == STDIN else path.stem.replace("_", " ")), text.strip()
+def _read_text(path: Path) -> str:
+    from attributor._documents import read_text
+
+    return read_text(path, stdin=True).replace("\r\n", "\n").replace("\r", "\n")  # CR alone: old Macs
 
 
 def _read_messages(path: Path) -> list[dict[str, Any]]:
-    from attributor._text import join_content  # here, because `--help` need not wait for numpy
+    from attributor._text import join_content
 
     try:
         messages = json.loads(_read_text(path))
@@ -195,26 +185,3 @@ def _read_messages(path: Path) -> list[dict[str, Any]]:
         if content is not None:
             message["content"] = content
     return messages
-
-
-def _read_text(path: Path) -> str:
-    name = "standard input" if path == STDIN else str(path)
-    try:
-        data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
-    for magic, reason in NO_TEXT.items():
-        if data.startswith(magic):
-            raise InputError(f"{name} {reason}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start} is 0x{data[error.start]:02x}"
-        raise InputError(
-            f"{name} is not UTF-8 text ({byte}); convert it first, for example by iconv -f latin1 -t utf-8"
-        ) from None
-    if "\0" in text[:4]:  # every second byte of ASCII in UTF-16
-        raise InputError(f"{name} {UTF_16}")
-    if not text.strip():
-        raise InputError(f"{name} is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")  # CR alone: old Macs

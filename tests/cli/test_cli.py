@@ -15,6 +15,7 @@ from tiny_chat import save
 import attributor._models.load
 import attributor.cli.answer_question
 from attributor._cite import show_share
+from attributor._documents import PromptText
 from attributor._errors import ModelLoadError
 from attributor.cli.commands import app
 
@@ -51,26 +52,32 @@ def write(folder: Path, name: str, data: bytes) -> Path:
     return path
 
 
+def shown(source):
+    """The titles and texts of the documents, as a prompt has them."""
+    return [(document.title, PromptText.of(document).text) for document in source.documents]
+
+
 def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
     (tmp_path / "more").mkdir()
     write(tmp_path, "ferry_times.txt", b"\xef\xbb\xbfTwice a day.\r\nNot on Sundays.\n")
     write(tmp_path / "more", "b.md", b"B:\nsecond")
     write(tmp_path / "more", "a.txt", b"first:")
-    write(tmp_path / "more", "c.pdf", b"%PDF")
+    write(tmp_path / "more", "c.csv", b"1,2")
     result = run("ask", "-d", tmp_path / "ferry_times.txt", "-d", tmp_path / "more", "-q", "When?")
     assert result.exit_code == 0, result.stderr
-    assert asked["source"].documents == (
+    assert shown(asked["source"]) == [
         ("ferry times", "Twice a day.\nNot on Sundays."),
         ("a", "first:"),
         ("B", "second"),
-    )
+    ]
+    assert asked["source"].notes == (f"1 file in {tmp_path / 'more'} was not read, it is no .txt, .md or .pdf: c.csv",)
     (tmp_path / "none").mkdir()
-    assert "is a folder without .txt or .md files" in run("ask", "-d", tmp_path / "none", "-q", "Q").stderr
+    assert "is a folder without .txt, .md or .pdf files" in run("ask", "-d", tmp_path / "none", "-q", "Q").stderr
 
 
 def test_standard_input(asked):
     assert run("ask", "-d", "-", "-q", "Q", input="Some text.\n").exit_code == 0
-    assert asked["source"].documents == (("document", "Some text."),)
+    assert shown(asked["source"]) == [("document", "Some text.")]
     assert run("ask", "--prompt-file", "-", input="Some text.\n").exit_code == 0
     assert asked["source"].text == "Some text.\n"
 
@@ -269,8 +276,8 @@ def test_the_demo_uses_the_shipped_documents(asked, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "demo.html").exists()
     source, settings = asked["source"], asked["settings"]
     assert len(source.documents) == 10
-    assert all(title and body for title, body in source.documents)
-    assert any(title == "The lighthouse" and "164 steps" in body for title, body in source.documents)
+    assert all(title and body for title, body in shown(source))
+    assert any(title == "The lighthouse" and "164 steps" in body for title, body in shown(source))
     assert source.question.endswith("?")
     assert settings.weights == "retrieval"
     assert run("demo", "--question", "Who bakes?", "--weights", "mean", "--html", "x/y.html").exit_code == 0

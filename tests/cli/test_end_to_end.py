@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,17 @@ def test_an_answer_that_the_model_writes(folder, documents, tmp_path):
     model, _ = attributor.load_model(folder)
     again = attributor.flow(model, flow.ids, prompt_length=flow.prompt_length)
     torch.testing.assert_close(flow.scores, again.scores, atol=2e-6, rtol=0)
+
+
+def test_files_of_a_folder_that_are_not_read_are_in_the_notes(folder, documents, tmp_path):
+    place = tmp_path / "notes"
+    shutil.copytree(documents, place)
+    (place / "table.csv").touch()
+    asked = ("ask", "-m", folder, "-d", place, "-q", "Who?", "--max-new-tokens", "2")
+    note = f"1 file in {place} was not read, it is no .txt, .md or .pdf: table.csv"
+    cut_off = "the answer was cut off after 2 tokens; --max-new-tokens N allows more"
+    assert found(*asked)["notes"] == [note, cut_off]
+    assert "no .txt, .md or .pdf: table.csv." in " ".join(run(*asked).stdout.split())
 
 
 def test_a_given_answer_is_followed_from_the_positions_that_predict_it(folder, documents, tmp_path):

@@ -10,6 +10,7 @@ from tiny_chat import save
 
 import attributor._models.load
 import attributor.cli.answer_question
+from attributor._documents import PromptText
 from attributor.cli.prompt_input import read_prompt_input
 
 
@@ -82,7 +83,9 @@ def write(folder: Path, name: str, data: bytes) -> Path:
         ("-d", b"caf\xe9", "is not UTF-8 text (byte 3 is 0xe9)"),
         ("-d", "café".encode("utf-16"), "is not UTF-8 text but looks like UTF-16; convert it first"),
         ("-d", "cafe".encode("utf-16-le"), "is not UTF-8 text but looks like UTF-16; convert it first"),
-        ("-d", b"%PDF-1.7\n%\xe2", "is a PDF, not text; extract its text first"),
+        ("-d", b"%PDF-1.7\n%\xe2", "is damaged, or no PDF: "),
+        ("-d", b"PK\x03\x04", "is a zip archive or an office document, not text"),
+        ("--prompt-file", b"%PDF-1.7\n%\xe2", "is a PDF, not text; extract its text first"),
         ("--prompt-file", b"", "is empty"),
         ("--messages", b"{", "is not JSON"),
         ("--messages", b"[" * 100_000, "is n"),  # "is nested too deeply", or "is not JSON" where Python copes
@@ -144,7 +147,9 @@ def test_settings_are_checked_before_a_model_is_loaded(options, message, doc, no
 
 def test_lines_of_a_document_may_end_with_cr_alone(tmp_path):
     path = write(tmp_path, "mac.txt", b"Title:\rOne.\rTwo.\r")
-    assert read_prompt_input(documents=[path], question="Q").documents == (("Title", "One.\nTwo."),)
+    (document,) = read_prompt_input(documents=[path], question="Q").documents
+    assert (document.title, PromptText.of(document).text) == ("Title", "One.\nTwo.")
+    assert read_prompt_input(prompt_file=path).text == "Title:\nOne.\nTwo.\n"
 
 
 def test_text_parts_of_messages_are_joined_also_in_the_answer(tmp_path):

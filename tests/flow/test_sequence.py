@@ -38,7 +38,7 @@ def test_ids_alone_have_no_text():
 def test_a_document_that_is_not_in_the_text_is_reported(chat):
     ids = encode_answer(chat[1], "The harbour of the island")
     assert TokenSequence.of(ids, 3, chat[1], ["harbour"]).documents[0].text == "harbour"
-    with pytest.raises(InputError, match="is not in the text"):
+    with pytest.raises(InputError, match="document 1 is not in the prompt's text: 'lighthouse'"):
         TokenSequence.of(ids, 3, chat[1], ["lighthouse"])
 
 

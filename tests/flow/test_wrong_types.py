@@ -207,7 +207,12 @@ def test_wrong_arguments_of_load_model_are_named(argument, tmp_path, monkeypatch
         ("flow", "normalize", 1, "normalize must be True or False, got 1"),
         ("flow", "progress", 3, "progress must be a function, or None, got 3"),
         ("flow", "impl", ["cpu"], r"impl must be the name of an implementation, or None, got \['cpu'\]"),
-        ("flow", "documents", torch.zeros(3), "document 0 must be a Segment, a string or"),
+        (
+            "flow",
+            "documents",
+            torch.zeros(3),
+            r"document 1 must be \(start, stop\) characters of the prompt, a text, .*, got Tensor \(\)",
+        ),
         ("flow", "ids", VALUES["meta"], "ids must be integers in plain memory, got torch.int64 on meta"),
         ("flow", "keep", np.zeros(3), r"keep must be one of .*, got ndarray \(3,\)"),
         ("record", "progress", "bar", "progress must be a function, or None, got 'bar'"),

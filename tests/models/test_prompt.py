@@ -191,7 +191,7 @@ def test_tool_calls_without_content_are_read(template, call):
         {"role": "tool", "content": "210 metres"},
     ]
     prompt = prompt_from_messages(tokenizer(template), messages)
-    assert [(d.text, d.label) for d in prompt.documents] == [("How high?", "user"), ("210 metres", "tool")]
+    assert [(d.text, d.label) for d in prompt.documents] == [("210 metres", "tool 1")]
     assert "None" not in prompt.text
 
 

@@ -317,12 +317,18 @@ def test_sentences_are_those_of_the_documents():
         (lambda f: f.by([5]), "segment 0 must be a Segment, a string or .start, stop., got 5"),
         (lambda f: f.top(3, by=None), "or a list, got None"),
         (lambda f: f.with_documents(5), "documents must be a list, got 5"),
-        (lambda f: f.with_documents("the"), "documents must be a list, got 'the'"),
+        (
+            lambda f: f.with_documents("the"),
+            "document 1 is in the prompt's text more than once, at characters .*: 'the'",
+        ),
+        (lambda f: f.with_documents([(0, 5), HARBOUR, (4, 8)]), r"document 1 \(.*0 to 5\) and document 3 .*overlap"),
+        (lambda f: f.with_documents([(0, 10_000)]), "document 1 spans characters 0 to 10000"),
+        (lambda f: f.with_documents([Segment(0, 3, "xyz")]), "document 1 .*were made for another text"),
         (lambda f: f.by([(0, 5), (4, 8)]), "overlap"),
         (lambda f: f.by([(0, 10_000)]), "spans characters 0 to 10000"),
         (lambda f: f.by(["no such words"]), "segment 0 is not in the text"),
         (lambda f: f.by(["ferry"]), "more than once"),
-        (lambda f: f.with_documents(["the"]), "document 0 is in the text more than once"),
+        (lambda f: f.with_documents(["the"]), "document 1 is in the prompt's text more than once"),
         (lambda f: f.top(0), "at least 1, got 0"),
         (lambda f: f.top("5"), "got '5'"),
     ],
@@ -349,7 +355,7 @@ def test_with_text():
     assert [d.text for d in flow.documents] == [HARBOUR, FERRY]
     assert torch.equal(flow.scores, bare.scores)
     assert bare.text is None
-    with pytest.raises(InputError, match="not in the text"):
+    with pytest.raises(InputError, match="document 1 is not in the prompt's text: 'another document'"):
         bare.with_text(words(TEXT, ANSWER), documents=["another document"])
 
 
