@@ -239,7 +239,7 @@ def answer_prompt(
         prompt: with its documents.
         weights: resolved for the model.
         options: None: the defaults.
-        question: the question's text, for the result.
+        question: the question's text, for the result; None: what `prompt.question` spans.
 
     Raises:
         InputError, UnsupportedModelError, NumericsError, DeviceMemoryError: as `ask`.
@@ -265,11 +265,11 @@ def answer_prompt(
         recording = answer_pass.recorded
         notes += [*shortened, *([cut_off_note(count, options.hints.longer)] if answer_pass.cut_off else [])]
     clock.begin("cite")
-    cited = flow.cite(prompt.documents, claims=options.claims)
+    cited = flow.cite(None if prompt.documents else (), claims=options.claims)
     clock.finish()
     return Answer(
         **{part.name: getattr(cited, part.name) for part in fields(cited)},
-        question=question,
+        question=prompt.text[slice(*prompt.question)] if question is None and prompt.question else question,
         flow=flow,
         weights=weights,
         model=facts.name,

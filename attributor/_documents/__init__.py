@@ -7,12 +7,13 @@
 from attributor._documents.document import Document, PlacedDocument, PromptText, page_of
 from attributor._documents.files import make_document, read_files, read_text
 from attributor._documents.parse import parse_documents
-from attributor._documents.place import place_documents
+from attributor._documents.place import keep_places, place_documents
 
 __all__ = [
     "Document",
     "PlacedDocument",
     "PromptText",
+    "keep_places",
     "make_document",
     "page_of",
     "parse_documents",

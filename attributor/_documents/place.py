@@ -12,7 +12,7 @@ from attributor._documents.parse import ACCEPTED, list_documents, parse_document
 from attributor._errors import InputError
 from attributor._text import Segment, find_segment
 
-__all__ = ["place_documents"]
+__all__ = ["keep_places", "place_documents"]
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 Span = tuple[int, int]
@@ -69,6 +69,17 @@ def _check_overlap(spans: Mapping[int, Span]) -> None:
                 f"document {i + 1} (characters {first[0]} to {first[1]}) and document {j + 1} ({second[0]} to "
                 f"{second[1]}) overlap; every character may belong to one document only"
             )
+
+
+def keep_places(text: str, segments: Sequence[Segment]) -> tuple[PlacedDocument, ...]:
+    """The documents of a flow, which are placed already; those that know no text of their own are the text there.
+
+    A `PlacedDocument` keeps its `index`, also where documents before it were left out.
+    """
+    return tuple(
+        segment if isinstance(segment, PlacedDocument) else _of_segment(text, segment, index)
+        for index, segment in enumerate(segments)
+    )
 
 
 def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:

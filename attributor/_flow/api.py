@@ -19,7 +19,7 @@ from attributor._flow.start_rows import question_tokens
 from attributor._flow.sweep import SweepOptions
 from attributor._heads import is_derived, resolve
 from attributor._models import ModelFacts, model_facts
-from attributor._prompt import TokenSequence
+from attributor._prompt import TokenSequence, parse_prompts
 from attributor._record import (
     HeadWeights,
     Offload,
@@ -50,11 +50,15 @@ def flow(
     tokenizer: Any = None,
     documents: Any = None,
     question: Any = None,
+    prompt: Any = None,
     impl: str | None = None,
     keep: str = "auto",
     progress: Progress | None = None,
 ) -> "Flow | Any":
     """Follow the model's attention from an answer back to its prompt: one forward pass and one sweep.
+
+    This is the plain definition, the mean of all heads, unless `weights` says otherwise. To find the sources of an
+    answer, use ``weights="retrieval"`` and `Flow.cite`, or `attributor.ask`.
 
         X_l = (X_(l-1) + sum_h w[l, h] P[l, h] X_(l-1)) / (1 + sum_h w[l, h]),  X_0 = I
 
@@ -78,6 +82,8 @@ def flow(
         question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
             does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
             positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
+        prompt: what `attributor.build_prompt` returned, or a list of one a sequence, instead of `prompt_length`,
+            `documents` and `question`; the answer's text needs `tokenizer`.
         impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
             eager attention matrices.
         keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which
@@ -98,14 +104,18 @@ def flow(
     Offload(keep)  # reject an unknown name before anything is computed
     facts, recordable = _check_model(model, impl)
     unpadded, single = _record.parse_sequences(ids, attention_mask)
+    prompts = parse_prompts(prompt, len(unpadded), prompt_length=prompt_length, documents=documents, question=question)
     lengths = _record.resolve_prompt_lengths(prompt_length, unpadded)
     for tokens in unpadded:
         _record.check_ids(tokens, facts)
         _record.check_no_media(tokens, facts)
     _record.check_tokenizer(tokenizer, documents)
-    sequences = TokenSequence.of_batch(list(zip(unpadded, lengths, strict=True)), tokenizer, documents)
+    if prompts is None:
+        sequences = TokenSequence.of_batch(list(zip(unpadded, lengths, strict=True)), tokenizer, documents)
+    else:
+        sequences = [one.sequence(tokens, tokenizer) for one, tokens in zip(prompts, unpadded, strict=True)]
     resolved = resolve(weights, model, tokenizer, progress=progress)
-    questions = question_tokens(question, sequences, resolved)
+    questions = question_tokens(question, sequences, resolved, prompts)
     options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
     flows = [
         _follow(model, facts, FlowTask(sequence, resolved, tokens, options), recordable, keep)

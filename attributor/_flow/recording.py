@@ -16,7 +16,7 @@ from attributor._flow.start_rows import question_tokens
 from attributor._flow.sweep import SweepOptions, sweep
 from attributor._heads import is_derived, resolve_for
 from attributor._models import ModelFacts
-from attributor._prompt import TokenSequence
+from attributor._prompt import TokenSequence, parse_prompts
 from attributor._record import HeadWeights, RecordedAttention, Recorder, RowSumCheck, Span, model_state
 from attributor._result import Flow
 
@@ -45,7 +45,7 @@ class Recording(RecordedAttention):
     @torch.no_grad()
     def flow(
         self,
-        out: Any,
+        out: Any = None,
         *,
         prompt_length: int | Sequence[int] | None = None,
         weights: Any = None,
@@ -53,6 +53,7 @@ class Recording(RecordedAttention):
         tokenizer: Any = None,
         documents: Any = None,
         question: Any = None,
+        prompt: Any = None,
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Flow | Any":
@@ -60,7 +61,8 @@ class Recording(RecordedAttention):
 
         Args:
             out: what ``generate`` returned: (n,), (1, n) or (B, n) ids of prompt and answer, or its output object.
-                Checked against what the model really read.
+                Checked against what the model really read. None: what the last ``generate`` returned, else all ids
+                that were read.
             prompt_length: tokens before the answer, padding not counted, one for all rows or one a row; default: what
                 the last ``generate`` was given, or all that was read where the model was called once by itself.
             weights: other weights than those that `record` was given, of the heads that they chose; so one reading
@@ -69,6 +71,7 @@ class Recording(RecordedAttention):
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.
             question: as in `attributor.flow`.
+            prompt: as in `attributor.flow`.
             impl: as in `attributor.flow`.
             progress: as in `attributor.flow`.
 
@@ -84,12 +87,18 @@ class Recording(RecordedAttention):
         self.check()
         _record.check_tokenizer(tokenizer, documents)
         batch = self.history.batch
-        ids, single = self._parse_ids(out, batch)
+        prompts = parse_prompts(prompt, batch, prompt_length=prompt_length, documents=documents, question=question)
+        ids, single = self._parse_ids(self._last_ids() if out is None else out, batch)
         lengths = _record.parse_prompt_lengths(prompt_length, batch)
+        if prompts is not None:
+            lengths = [len(one.ids) for one in prompts]
         located = [self._locate(ids[index], index, k) for index, k in enumerate(lengths)]
-        sequences = TokenSequence.of_batch([(tokens, k) for tokens, _, k in located], tokenizer, documents)
+        if prompts is None:
+            sequences = TokenSequence.of_batch([(tokens, k) for tokens, _, k in located], tokenizer, documents)
+        else:
+            sequences = [one.sequence(tokens, tokenizer) for one, (tokens, *_) in zip(prompts, located, strict=True)]
         chosen = self._resolve_weights(weights, tokenizer)
-        questions = question_tokens(question, sequences, chosen)
+        questions = question_tokens(question, sequences, chosen, prompts)
         options = SweepOptions(normalize=normalize, impl=impl, progress=progress)
         flows = []
         for index, (sequence, (_, start, _), tokens) in enumerate(zip(sequences, located, questions, strict=True)):
@@ -150,6 +159,20 @@ class Recording(RecordedAttention):
         if resolved.value_norms and not self.weights.value_norms:
             raise RecordingError("value norms were not recorded; give record() weights with value_norms=True")
         return resolved
+
+    def _last_ids(self) -> Tensor:
+        """(B, n) int64: what the last generate() returned, else all ids that were read.
+
+        Raises:
+            RecordingError: the model was given embeddings.
+        """
+        if self.history.written is not None:
+            return self.history.written
+        rows = [self.history.tokens(index) for index in range(self.history.batch)]
+        known = [row for row in rows if row is not None]
+        if len(known) < len(rows):
+            raise RecordingError("the model was given embeddings and no ids; pass the ids that they stand for")
+        return torch.stack(known)
 
     def _parse_ids(self, out: Any, batch: int) -> tuple[Tensor, bool]:
         """(B, n) int64 on the CPU, and whether it is one sequence."""

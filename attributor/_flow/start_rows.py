@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
-from attributor._prompt import TokenSequence, span_tokens
+from attributor._prompt import Prompt, TokenSequence, span_tokens
 from attributor._record import HeadWeights
 from attributor._text import find_segment
 
@@ -32,7 +32,9 @@ def start_rows(positions: Tensor, length: int, question: Tensor | None, share: f
     return rows
 
 
-def question_tokens(question: Any, sequences: Sequence[TokenSequence], weights: HeadWeights) -> list[Tensor | None]:
+def question_tokens(
+    question: Any, sequences: Sequence[TokenSequence], weights: HeadWeights, prompts: Sequence[Prompt] | None = None
+) -> list[Tensor | None]:
     """(Q,) int64 for each sequence, the prompt tokens of its question, or None where none was given.
 
     Args:
@@ -40,11 +42,14 @@ def question_tokens(question: Any, sequences: Sequence[TokenSequence], weights: 
             for all sequences, or a list of one each.
         sequences: with their text, for a question as text or characters.
         weights: what the share is taken from.
+        prompts: the sequences' prompts, whose own questions are taken; None: `question` names them.
 
     Raises:
         InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
             more or fewer questions than sequences.
     """
+    if prompts is not None:
+        return [prompt.question_tokens if weights.question else None for prompt in prompts]
     count = len(sequences)
     if isinstance(question, list) and len(question) != count:
         noun = "sequence" if count == 1 else "sequences"

@@ -8,7 +8,7 @@ from attributor._prompt.build import (
     Prompt,
     build_prompt,
     encode_answer,
-    lay_out,
+    parse_prompts,
     prompt_from_messages,
     prompt_from_text,
 )
@@ -23,7 +23,7 @@ __all__ = [
     "build_prompt",
     "encode",
     "encode_answer",
-    "lay_out",
+    "parse_prompts",
     "prompt_from_messages",
     "prompt_from_text",
     "span_tokens",

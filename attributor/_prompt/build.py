@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attributor._checks import shorten_value
 from attributor._documents import Document, PlacedDocument, PromptText, parse_documents
 from attributor._errors import InputError
 from attributor._prompt.chat_template import escape_json, locate_contents, render_chat, render_messages
@@ -26,7 +27,7 @@ __all__ = [
     "Prompt",
     "build_prompt",
     "encode_answer",
-    "lay_out",
+    "parse_prompts",
     "prompt_from_messages",
     "prompt_from_text",
 ]
@@ -71,6 +72,30 @@ class Prompt:
         tokens = span_tokens(self.offsets, *self.question)
         return tokens if tokens.numel() else None
 
+    def sequence(self, ids: Tensor, tokenizer: Any = None) -> TokenSequence:
+        """The ids (k + a,) of this prompt and an answer, with the prompt's own text and spans.
+
+        Args:
+            ids: what a model read and wrote.
+            tokenizer: for the answer's text; None: it has none.
+
+        Raises:
+            InputError: ids that do not begin with those of the prompt.
+        """
+        k = len(self.ids)
+        same = ids.numel() >= k and torch.equal(ids[:k].cpu(), self.ids)
+        if not same:
+            shorter = min(ids.numel(), k)
+            different = (ids[:shorter].cpu() != self.ids[:shorter]).nonzero()
+            place = int(different[0]) if different.numel() else shorter
+            raise InputError(
+                f"the ids do not begin with the {k} tokens of prompt=: they differ at token {place}; pass the prompt "
+                "whose ids the model was given"
+            )
+        if tokenizer is None:
+            return TokenSequence(ids, k, self.text, self.offsets, documents=self.documents)
+        return self.with_answer(ids[k:], tokenizer)
+
     def with_answer(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
         """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
         text, offsets = answer_offsets(tokenizer, answer)
@@ -99,7 +124,7 @@ def build_prompt(
         InputError: an empty document or question, a template that refuses the messages or hides their text, text that
             the tokenizer can only read as control tokens.
     """
-    content, placed, question_span = lay_out(documents, question, instruction)
+    content, placed, question_span = _lay_out(documents, question, instruction)
     if not getattr(tokenizer, "chat_template", None):
         return _make_plain_prompt(tokenizer, content, placed, question_span, system)
     messages = _make_messages(content, system)
@@ -114,7 +139,7 @@ def build_prompt(
     return replace(prompt, question=(start + question_span[0], start + question_span[1]))
 
 
-def lay_out(
+def _lay_out(
     documents: Any, question: str, instruction: str = INSTRUCTION
 ) -> tuple[str, list[PlacedDocument], tuple[int, int]]:
     """The user's turn of `build_prompt`, the places of the documents in it, and that of the question.
@@ -219,6 +244,31 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
     start, stop = contents[-1]
     blocks = [document.moved(start) for document in _place_paragraphs(rendered[start:stop])]
     return _make_prompt(tokenizer, rendered, contents, blocks)
+
+
+def parse_prompts(prompt: Any, count: int, **others: Any) -> list[Prompt] | None:
+    """The prompts of `count` rows: one for all, or a list of one each; None where none was given.
+
+    Args:
+        prompt: what the user passed as ``prompt=``.
+        count: of rows.
+        others: the arguments that a prompt replaces, by name.
+
+    Raises:
+        InputError: something else than prompts, too few or too many, or one of `others` beside them.
+    """
+    if prompt is None:
+        return None
+    beside = [name for name, value in others.items() if value is not None]
+    if beside:
+        raise InputError(f"prompt= brings its own {beside[0]}; leave {beside[0]}= out")
+    prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt] * count
+    for one in prompts:
+        if not isinstance(one, Prompt):
+            raise InputError(f"prompt must be what build_prompt returned, got {shorten_value(one)}")
+    if len(prompts) != count:
+        raise InputError(f"{len(prompts)} prompts were given for {count} sequences; give one each, or one for all")
+    return prompts
 
 
 def encode_answer(tokenizer: Any, answer: str) -> Tensor:

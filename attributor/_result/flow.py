@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from attributor._checks import check_path, shorten_value
 from attributor._cite import CitedAnswer, ScoredText, cite
-from attributor._documents import place_documents
+from attributor._documents import keep_places, place_documents
 from attributor._errors import InputError
 from attributor._result.flow_arrays import (
     FlowArrays,
@@ -333,7 +333,7 @@ class Flow:
             on_answer=arrays.on_answer,
             missing=arrays.missing_mass,
         )
-        placed = place_documents(text, self.documents if documents is None else documents)
+        placed = keep_places(text, self.documents) if documents is None else place_documents(text, documents)
         return cite(scored, placed, claims=claims, top=top)
 
     def to_numpy(self) -> npt.NDArray[np.float32]:

@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 
 from attributor import _heads, _models
-from attributor._ask import MAX_NEW_TOKENS, Answer, AskOptions, Hints, answer_prompt
+from attributor._ask import MAX_NEW_TOKENS, Answer, AskOptions, Hints, PromptSource, answer_prompt
 from attributor._heads import PRESETS, Weights
 from attributor._models import converted_folder
 from attributor._step import choose_impl
 from attributor.cli.progress import StageProgress
-from attributor.cli.prompt_input import PromptInput
 
 __all__ = ["Settings", "answer", "check_settings", "describe"]
 
@@ -66,7 +65,7 @@ def describe(answered: Answer) -> str:
     return text if weights.power == 1 else f"{text}; attention to the power {weights.power:g}"
 
 
-def answer(source: PromptInput, settings: Settings, stages: StageProgress) -> Answer:
+def answer(source: PromptSource, settings: Settings, stages: StageProgress) -> Answer:
     """Load the model, have it answer (or take the given answer), and follow its attention back to the prompt."""
     weights = check_settings(settings)
     stages.begin("load", f"Loading {settings.model}" if _here(settings) else None)
@@ -81,7 +80,7 @@ def answer(source: PromptInput, settings: Settings, stages: StageProgress) -> An
     resolved = _heads.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
     options = AskOptions(source.answer, settings.max_new_tokens, impl=settings.impl, progress=stages, hints=HINTS)
-    prompt = source.build_prompt(tokenizer)
+    prompt = source.build(tokenizer)
     answered = answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
     return replace(answered, notes=(*source.notes, *answered.notes))
 

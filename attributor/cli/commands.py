@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from attributor._models import DEFAULT_MODEL
 from attributor.cli import eval_commands
 from attributor.cli import options as opt
 from attributor.cli.calibrate import CALIBRATE_HELP, calibrate
-from attributor.cli.prompt_input import PromptInput, read_example, read_prompt_input
+from attributor.cli.prompt_input import read_example, read_prompt_input
 from attributor.cli.run_command import (
     OutputOptions,
     check_outputs,
@@ -21,6 +21,9 @@ from attributor.cli.run_command import (
     standard_output,
 )
 from attributor.cli.web import EXPLORE_HELP, SERVE_HELP, explore, serve
+
+if TYPE_CHECKING:
+    from attributor._ask import PromptSource
 
 __all__ = ["app"]
 
@@ -61,7 +64,7 @@ def _root(
     pass
 
 
-def _attribute_answer(options: dict[str, Any], read_input: Callable[[], PromptInput]) -> None:
+def _attribute_answer(options: dict[str, Any], read_input: "Callable[[], PromptSource]") -> None:
     """What `ask` and `demo` share: refuse what cannot work before a model is loaded, then run.
 
     Args:
@@ -150,7 +153,7 @@ def demo(
 ) -> None:
     """The same on the documents that are shipped."""
 
-    def read_input() -> PromptInput:
+    def read_input() -> "PromptSource":
         prompt_input = read_example(question, answer, max_new_tokens)
         make_folder(html)
         return prompt_input

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attributor._cite import Citation, CitedAnswer, show_share
-from attributor._documents import place_documents
+from attributor._documents import keep_places
 from attributor._result import Flow, Hit
 from attributor.cli.heat_panels import WIDTH, Heat, Look
 from attributor.cli.ranked_pieces import RankedPieces, document_total, rank_pieces
@@ -74,7 +74,7 @@ def create_claims(console: Console, answered: CitedAnswer) -> Constrain:
 
 def _number_spans(flow: Flow, citations: Sequence[Citation]) -> dict[tuple[int, int], int]:
     """The numbers of the citations by the characters of the prompt that they cite."""
-    placed = {document.index: document for document in place_documents(flow.text or "", flow.documents)}
+    placed = {document.index: document for document in keep_places(flow.text or "", flow.documents)}
     return {placed[c.document].prompt_span(c.start, c.stop): c.number for c in citations}
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,57 +10,16 @@ from typing import TYPE_CHECKING, Any
 from attributor._errors import InputError
 
 if TYPE_CHECKING:
+    from attributor._ask import PromptSource
     from attributor._documents import Document
-    from attributor._prompt import Prompt
 
-__all__ = ["PromptInput", "UsageError", "read_example", "read_prompt_input"]
+__all__ = ["UsageError", "read_example", "read_prompt_input"]
 
 STDIN = Path("-")
 
 
 class UsageError(Exception):
     """Options that do not go together: exit status 2."""
-
-
-@dataclass(frozen=True)
-class PromptInput:
-    """What the user asked about, read from its files; no model is needed yet.
-
-    Exactly one of `documents`, `messages` and `text` is given.
-
-    Attributes:
-        documents: with their own text.
-        question: what is asked about them.
-        instruction: how to answer, the line after the question; None takes the default one.
-        messages: chat messages without the answer.
-        text: one prompt.
-        chat: whether `text` is the user's turn of a chat; None: where the model has a chat template.
-        system: the system turn's text.
-        answer: an answer to attribute; None has the model write one.
-        notes: what the user should know about the files.
-    """
-
-    documents: "tuple[Document, ...]" = ()
-    question: str | None = None
-    instruction: str | None = None
-    messages: tuple[dict[str, Any], ...] = ()
-    text: str | None = None
-    chat: bool | None = None
-    system: str | None = None
-    answer: str | None = None
-    notes: tuple[str, ...] = ()
-
-    def build_prompt(self, tokenizer: Any) -> "Prompt":
-        """The prompt for one model's tokenizer."""
-        from attributor._prompt import INSTRUCTION, build_prompt, prompt_from_messages, prompt_from_text
-
-        if self.messages:
-            system = [{"role": "system", "content": self.system}] if self.system is not None else []
-            return prompt_from_messages(tokenizer, [*system, *self.messages])
-        if self.text is not None:
-            return prompt_from_text(tokenizer, self.text, chat=self.chat, system=self.system)
-        instruction = INSTRUCTION if self.instruction is None else self.instruction
-        return build_prompt(tokenizer, self.documents, self.question or "", self.system, instruction=instruction)
 
 
 def read_prompt_input(
@@ -75,7 +33,7 @@ def read_prompt_input(
     system: str | None = None,
     answer: str | None = None,
     max_new_tokens: int | None = None,
-) -> PromptInput:
+) -> "PromptSource":
     """Check that the options go together and read their files.
 
     Raises:
@@ -106,22 +64,23 @@ def read_prompt_input(
     if [*documents, messages, prompt_file].count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
 
+    from attributor._ask import PromptSource  # here, because `--help` need not wait for numpy
+
     if documents:
         read, notes = _read_documents(documents)
-        return PromptInput(read, question, instruction, system=system, answer=answer, notes=notes)
+        return PromptSource(read, question, instruction, system=system, answer=answer, notes=notes)
     if messages:
-        turns = _read_messages(messages)
-        if turns[-1]["role"] == "assistant" and isinstance(turns[-1].get("content"), str):
-            if answer is not None or max_new_tokens is not None:
-                raise UsageError(
-                    "the last message is the assistant's answer; --answer and --max-new-tokens do not go with it"
-                )
-            answer, turns = turns[-1]["content"], turns[:-1]
-            if not turns:
-                raise InputError(f"{messages}: the only message is the answer; there is no prompt before it")
-        return PromptInput(messages=tuple(turns), system=system, answer=answer)
+        try:
+            source = PromptSource.of_chat(_read_messages(messages), system=system, answer=answer)
+        except InputError as error:
+            raise InputError(f"{messages}: {error}") from None
+        if source.answer is not answer and (answer is not None or max_new_tokens is not None):
+            raise UsageError(
+                "the last message is the assistant's answer; --answer and --max-new-tokens do not go with it"
+            )
+        return source
     assert prompt_file is not None
-    return PromptInput(text=_read_text(prompt_file), chat=chat, system=system, answer=answer)
+    return PromptSource(text=_read_text(prompt_file), chat=chat, system=system, answer=answer)
 
 
 def _check_answer(answer: str | None, max_new_tokens: int | None) -> None:
@@ -131,12 +90,13 @@ def _check_answer(answer: str | None, max_new_tokens: int | None) -> None:
 
 def read_example(
     question: str | None = None, answer: str | None = None, max_new_tokens: int | None = None
-) -> PromptInput:
+) -> "PromptSource":
     """The documents that come with attributor, notes on an island that does not exist, and their question or yours.
 
     Raises:
         UsageError: options that do not go together.
     """
+    from attributor._ask import PromptSource
     from attributor._documents import make_document
 
     _check_answer(answer, max_new_tokens)
@@ -145,7 +105,7 @@ def read_example(
     documents = tuple(make_document(entry.read_text("utf-8"), Path(entry.name)) for entry in files)
     if question is None:
         question = (folder / "question.txt").read_text("utf-8").strip()
-    return PromptInput(documents, question, answer=answer)
+    return PromptSource(documents, question, answer=answer)
 
 
 def _read_documents(paths: Sequence[Path]) -> "tuple[tuple[Document, ...], tuple[str, ...]]":

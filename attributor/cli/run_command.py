@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from attributor._errors import AttributorError, OutputError
-from attributor.cli.prompt_input import PromptInput, UsageError
+from attributor.cli.prompt_input import UsageError
 
 if TYPE_CHECKING:
-    from attributor._ask import Answer, AnswerWithout
+    from attributor._ask import Answer, AnswerWithout, PromptSource
 
 STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
 
@@ -145,7 +145,7 @@ def check_outputs(output: OutputOptions) -> None:
 
 
 def run_attribution(
-    prompt_input: PromptInput,
+    prompt_input: "PromptSource",
     output: OutputOptions,
     *,
     max_new_tokens: int | None = None,
@@ -170,7 +170,7 @@ def run_attribution(
     shorter = None
     if without is not None:
         if not output.as_json:
-            _print_result(prompt_input, answered, output, files)
+            _print_result(answered, output, files)
         with _create_progress() as progress:
             shorter = answered.without(without, progress=progress)
     if output.as_json:
@@ -183,7 +183,7 @@ def run_attribution(
     elif shorter is not None:
         _print_without(shorter)
     else:
-        _print_result(prompt_input, answered, output, files)
+        _print_result(answered, output, files)
 
 
 def _create_progress() -> Any:
@@ -196,7 +196,7 @@ def _to_json(report: dict[str, Any]) -> str:
     return json.dumps(report, indent=2, allow_nan=False)
 
 
-def _print_result(prompt_input: PromptInput, answered: "Answer", output: OutputOptions, files: dict[str, str]) -> None:
+def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, str]) -> None:
     from attributor._cite import origin_sentence
     from attributor.cli.answer_question import describe
     from attributor.cli.heat_view import create_claims, create_heat_view
@@ -208,8 +208,8 @@ def _print_result(prompt_input: PromptInput, answered: "Answer", output: OutputO
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_column(style="dim", no_wrap=True)
     head.add_column(overflow="fold")
-    if prompt_input.question is not None:
-        head.add_row("Question", Text(escape(prompt_input.question)))
+    if answered.question is not None:
+        head.add_row("Question", Text(escape(answered.question)))
     head.add_row(
         "Answer" if answered.written else "Given",
         Text(escape(answered.marked_text().strip()) or "(empty)", "bold"),
