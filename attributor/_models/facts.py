@@ -75,7 +75,7 @@ def model_facts(model: Any) -> ModelFacts:
         heads=H,
         kv_heads=getattr(config, "num_key_value_heads", None) or H,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // H,
-        vocabulary=model.get_input_embeddings().num_embeddings,
+        vocabulary=getattr(model.get_input_embeddings(), "num_embeddings", config.vocab_size),  # an adapter names none
         window=window_of(model),
         media_ids=_media_ids(model.config),
     )
@@ -123,8 +123,10 @@ def device_of(model: Any) -> torch.device:
     there between two calls; its hook names the device that it is moved to.
     """
     embedding = model.get_input_embeddings()
-    if embedding.weight.device.type != "meta":
-        return torch.device(embedding.weight.device)
+    weight = getattr(embedding, "weight", None)  # a module of a user's own around an embedding need not have one
+    weight = next(embedding.parameters(), None) if weight is None else weight
+    if weight is not None and weight.device.type != "meta":
+        return torch.device(weight.device)
     planned = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
     return torch.device(model.device if planned is None else planned)
 

@@ -4,15 +4,15 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
-from typing import Any, TypeGuard
+from functools import partial, wraps
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 
-from attributor._errors import RecordingError
 from attributor._record.attention_interface import Session, decoder_of, is_attached, not_compiled, open_session
+from attributor._record.embedding import EmbeddingWatch, are_ids
 from attributor._record.history import GenerateCall, ReadIds
 from attributor._record.model_state import model_state
 from attributor._record.recorder import Recorder
@@ -30,8 +30,7 @@ def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
     with ExitStack() as stack:
         session = stack.enter_context(open_session(model, recorder))
         watch = _ForwardPasses(session, model)
-        embedding = model.get_input_embeddings()
-        stack.callback(embedding.register_forward_hook(watch.note_embedding, with_kwargs=True).remove)
+        stack.callback(watch.close)
         for module in _models_around_decoder(model):
             _override(stack, module, "forward", watch.wrap(module))
         generating = next((m for m in model.modules() if isinstance(m, GenerationMixin)), model)
@@ -67,18 +66,12 @@ class _ForwardPasses:
         self._session = session
         self._model = model
         self._decoder = decoder_of(model)
+        self._embedding = EmbeddingWatch(model, session.recorder.calls)
         self._ids: Tensor | None = None  # what the outermost module was given
-        self._embedded: tuple[Tensor, Tensor] | None = None  # ids and their embeddings
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_ForwardPasses":
-        """Refuse: the copy would keep what belongs to the recording."""
-        raise RecordingError("a model cannot be copied while it is recorded; copy it before record()")
-
-    def note_embedding(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Keep the ids that were looked up, and what was found."""
-        ids = args[0] if args else kwargs.get("input")
-        if self._session.recorder.calls.recorded and isinstance(output, Tensor) and _are_ids(ids):
-            self._embedded = ids.detach(), output.detach()
+    def close(self) -> None:
+        """Remove the hook of the embedding."""
+        self._embedding.close()
 
     def wrap(self, module: Any) -> Callable[..., Any]:
         """The forward pass of `module`, which tells the recorder of what is recorded."""
@@ -93,7 +86,7 @@ class _ForwardPasses:
                 if outermost:
                     self._begin(arguments)
                 if module is self._decoder:
-                    with self._session.recorder.forward_pass(self._read_ids(arguments)):
+                    with self._session.recorder.forward_pass(partial(self._read_ids, arguments)):
                         output = inner(*args, **kwargs)
                 else:
                     output = inner(*args, **kwargs)
@@ -112,33 +105,39 @@ class _ForwardPasses:
 
     def _begin(self, arguments: dict[str, Any]) -> None:
         ids, recorder = arguments.get("input_ids"), self._session.recorder
-        if recorder.weights.value_norms or not (_are_ids(ids) and ids.shape[1] == 1):  # not for each written token
+        if recorder.weights.value_norms or not (are_ids(ids) and ids.shape[1] == 1):  # not for each written token
             recorder.note_state(model_state(self._model))
-        self._ids, self._embedded = (ids.detach() if _are_ids(ids) else None), None
+        self._ids = ids.detach() if are_ids(ids) else None
+        self._embedding.begin()
         if arguments.get("output_attentions") or getattr(self._decoder.config, "output_attentions", False):
             warn_of_attentions()
 
-    def _read_ids(self, arguments: dict[str, Any]) -> ReadIds | None:
-        """The ids of the positions that the decoder reads, and which of them it got other embeddings for.
+    def _read_ids(self, arguments: dict[str, Any], start: int) -> ReadIds | None:
+        """The ids of the positions that the decoder reads from cache position `start` on, when it has embedded them.
 
         None where its embeddings are not those of as many ids.
         """
-        embeddings = arguments.get("inputs_embeds")
-        if not isinstance(embeddings, Tensor):
-            ids = arguments.get("input_ids")
-            return ReadIds(ids.detach(), None) if _are_ids(ids) else None
-        if self._embedded is None or self._embedded[1].shape != embeddings.shape:
+        embeddings, lookup = arguments.get("inputs_embeds"), self._embedding.last
+        if lookup is None:
             return None
-        ids, own = self._embedded
-        replaced = None if own is embeddings else (own.to(embeddings.device) != embeddings.detach()).any(-1)
-        if self._ids is not None and self._ids.shape == ids.shape:  # some models embed another id for an image
-            changed = (self._ids != ids).to(embeddings.device)
-            ids, replaced = self._ids, changed if replaced is None else replaced | changed
-        return ReadIds(ids, replaced)
-
-
-def _are_ids(ids: Any) -> TypeGuard[Tensor]:
-    return isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point()
+        replaced = None
+        if isinstance(embeddings, Tensor):
+            ids = self._ids
+            if lookup.vectors.shape != embeddings.shape:
+                return None
+            replaced = (self._embedding.original(lookup).to(embeddings.device) != embeddings.detach()).any(-1)
+        else:
+            ids = arguments.get("input_ids")
+            if not are_ids(ids) or ids.shape != lookup.ids.shape:
+                return None
+        if ids is None or ids.shape != lookup.ids.shape:
+            ids = lookup.ids
+        elif ids is not lookup.ids:  # some models embed another id for an image
+            changed = ids.to(lookup.ids.device) != lookup.ids
+            replaced = changed if replaced is None else replaced | changed.to(replaced.device)
+        begins_with_one = ids.shape[1] == 1 and start == 0
+        varying = self._embedding.compare_orders(lookup) if begins_with_one else self._embedding.varying
+        return ReadIds(ids.detach(), replaced, varying)
 
 
 def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
@@ -181,7 +180,7 @@ def _prompt_length(arguments: dict[str, Any]) -> int | None:
     """Positions of the prompt, those in a cache included; None where generate() was given no ids."""
     ids = arguments.get("inputs")
     ids = arguments.get("input_ids") if ids is None else ids
-    if not _are_ids(ids):
+    if not are_ids(ids):
         return None
     length, mask = ids.shape[1], arguments.get("attention_mask")
     if isinstance(mask, Tensor) and mask.ndim == 2:

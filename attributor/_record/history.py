@@ -33,10 +33,12 @@ class ReadIds:
     Attributes:
         ids: (B, Q) int64.
         replaced: (B, Q) bool, where the model got another embedding than that of the id; None: nowhere.
+        varying: (B, Q) bool, where the embedding gave an id another vector than at another position; None: nowhere.
     """
 
     ids: Tensor
     replaced: Tensor | None
+    varying: Tensor | None
 
 
 class History:
@@ -56,6 +58,7 @@ class History:
         self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 where a position is padding
         self._ids: list[tuple[int, Tensor]] = []  # (start, (B, Q))
         self._replaced: list[tuple[int, Tensor]] = []  # (start, (B, Q)), of the calls that have such positions
+        self._varying: list[tuple[int, Tensor]] = []  # (start, (B, Q)), of the calls that have such positions
 
     @property
     def length(self) -> int:
@@ -81,12 +84,15 @@ class History:
             self._first = [(s, first[:, : start - s]) for s, first in self._first if s < start]
             self._ids = [(s, known[:, : start - s]) for s, known in self._ids if s < start]
             self._replaced = [(s, other[:, : start - s]) for s, other in self._replaced if s < start]
+            self._varying = [(s, other[:, : start - s]) for s, other in self._varying if s < start]
         self.calls.append((start, count))
         self._first.append((start, mask.first))
         if read is not None and read.ids.shape[1] == count:
             self._ids.append((start, read.ids))
             if read.replaced is not None:
                 self._replaced.append((start, read.replaced))
+            if read.varying is not None:
+                self._varying.append((start, read.varying))
 
     def real_bounds(self, sequence: int) -> tuple[int, int]:
         """The bounds of the unpadded part of one sequence."""
@@ -106,7 +112,14 @@ class History:
 
     def replaced(self, sequence: int) -> Tensor:
         """(N,) bool on the CPU, the positions at which the model got another embedding than that of the id."""
+        return self._mark(self._replaced, sequence)
+
+    def varying(self, sequence: int) -> Tensor:
+        """(N,) bool on the CPU, the positions at which the embedding gave an id another vector than elsewhere."""
+        return self._mark(self._varying, sequence)
+
+    def _mark(self, calls: list[tuple[int, Tensor]], sequence: int) -> Tensor:
         positions = torch.zeros(self.length, dtype=torch.bool, device="cpu")
-        for start, other in self._replaced:
-            positions[start : start + other.shape[1]] = other[sequence].to("cpu")
+        for start, marked in calls:
+            positions[start : start + marked.shape[1]] = marked[sequence].to("cpu")
         return positions

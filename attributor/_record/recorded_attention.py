@@ -117,6 +117,14 @@ class RecordedAttention:
                 "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
                 + ("; nor are calls of other threads, or generate() inside generate()" * self._recorder.calls.ignored)
             )
+        varying = history.varying(sequence)[start : stop - 1].nonzero()
+        if varying.numel():
+            raise RecordingError(
+                f"the model's embedding gives an id other vectors at other positions (position {int(varying[0])}), "
+                "as a soft prompt in the place of tokens does, or a hook that moves what was looked up, so a share of "
+                "a token would be wrong; record the model without it. An embedding that looks up each id for itself, "
+                "an adapter (LoRA) on it included, can be followed"
+            )
         other = history.replaced(sequence)[start : stop - 1]
         other &= ~torch.isin(ids[:-1], torch.tensor(self.facts.media_ids, dtype=torch.int64))
         if bool(other.any()):

@@ -60,7 +60,7 @@ class Recorder:
         self.order: list[int] = []
         self.rounded = torch.tensor(False)
         self.sinks: dict[int, Tensor] = {}
-        self._read: ReadIds | None = None  # this forward pass
+        self._read: Callable[[int], ReadIds | None] | None = None  # this forward pass
         self._ran: list[int] = []  # this forward pass: its layers so far
         self._grams: dict[int, Tensor] = {}
         self.state: Hashable = None
@@ -82,8 +82,12 @@ class Recorder:
             self._grams.clear()
 
     @contextmanager
-    def forward_pass(self, read: ReadIds | None) -> Iterator[None]:
-        """Run a forward pass of the decoder, which reads these ids; None where they are not known.
+    def forward_pass(self, read: Callable[[int], ReadIds | None]) -> Iterator[None]:
+        """Run a forward pass of the decoder.
+
+        Args:
+            read: gives the ids that it reads, None where they are not known; called with the cache position at which
+                the pass starts, when its first layer attends.
 
         Raises:
             UnsupportedModelError: its layers are not those of the pass before.
@@ -99,7 +103,7 @@ class Recorder:
                     "models that run the same layers in the same order in every pass can be recorded"
                 )
         finally:
-            self._ran = []
+            self._read, self._ran = None, []
 
     def check_logits(self, last: Tensor) -> None:
         """The model's last row of logits; looked at later, so that no device has to be waited for."""
@@ -125,7 +129,7 @@ class Recorder:
                 length = mask.start + mask.first.shape[1]
                 self.generate_call = replace(self.generate_call, prompt_length=length)
             self.history.generate_call = self.generate_call
-        self.history.add(mask, self._read)
+        self.history.add(mask, self._read(mask.start) if self._read is not None else None)
 
     def layer(
         self,

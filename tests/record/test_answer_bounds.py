@@ -254,9 +254,9 @@ def test_the_default_dtype_of_torch_does_not_matter(model):
 def test_a_history_of_many_calls_is_a_list_that_grows():
     history = History()
     for start in range(5000):  # seconds, were every call to copy those before it
-        history.add(causal(1, 1, start, 0, start + 1, "cpu"), ReadIds(torch.tensor([[start]]), None))
+        history.add(causal(1, 1, start, 0, start + 1, "cpu"), ReadIds(torch.tensor([[start]]), None, None))
     assert history.length == 5000
     assert history.tokens(0).tolist() == list(range(5000))
     assert history.real_bounds(0) == (0, 5000)
-    history.add(causal(1, 2, 100, 0, 102, "cpu"), ReadIds(torch.tensor([[7, 8]]), None))
+    history.add(causal(1, 2, 100, 0, 102, "cpu"), ReadIds(torch.tensor([[7, 8]]), None, None))
     assert history.tokens(0).tolist() == [*range(100), 7, 8]

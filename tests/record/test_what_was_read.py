@@ -104,17 +104,23 @@ def test_embeddings_of_other_ids_are_refused(model):
         recording.flow(ids_of(), prompt_length=30)
 
 
-def test_one_other_embedding_is_found(model):
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_one_other_embedding_is_found(model, in_place, inference):
     """Inside the forward pass, as models with images do it, but at a token that stands for itself."""
     inner = model.forward
 
     def changed(input_ids=None, **options):
-        embeddings = model.model.embed_tokens(input_ids).clone()
+        embeddings = model.model.embed_tokens(input_ids)
+        embeddings = embeddings if in_place else embeddings.clone()
         embeddings[0, 17] += 1
         return inner(inputs_embeds=embeddings, **options)
 
     model.forward = changed
-    with pytest.raises(RecordingError, match=r"at position 17 the model was given another embedding than that of id"):
+    with (
+        torch.inference_mode(inference),
+        pytest.raises(RecordingError, match=r"at position 17 the model was given another embedding than that of id"),
+    ):
         flow(model, ids_of(), prompt_length=30)
 
 
@@ -123,6 +129,254 @@ def test_embeddings_of_generate_are_named(model):
         out = model.generate(inputs_embeds=model.get_input_embeddings()(ids_of()).detach(), **WRITE)
     with pytest.raises(RecordingError, match="inputs_embeds"):
         recording.flow(torch.cat([ids_of(), out], 1))
+
+
+class ChangedEmbedding(nn.Module):
+    """An embedding whose output a function changes."""
+
+    def __init__(self, inner, change):
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, ids):
+        return self.change(self.inner(ids), ids)
+
+
+MARK = 3
+SOFT = torch.randn(64, 48, generator=torch.Generator().manual_seed(5))
+
+
+def overwrite(low, high):
+    def change(vectors, ids):
+        vectors = vectors.clone()
+        rows = vectors[:, low(ids.shape[1]) : high(ids.shape[1])]
+        rows.copy_(SOFT[: rows.shape[1]])
+        return vectors
+
+    return change
+
+
+def add_to_some(vectors, ids):
+    vectors = vectors.clone()
+    vectors[:, 3:7] += 0.02 * SOFT[0]
+    return vectors
+
+
+def replace_marks(vectors, ids):
+    """The k-th token of MARK gets the k-th vector."""
+    vectors = vectors.clone()
+    marks = (ids == MARK).nonzero()
+    for k, (row, place) in enumerate(marks.tolist()):
+        vectors[row, place] = SOFT[k]
+    return vectors
+
+
+def mix_neighbours(vectors, ids):
+    return torch.cat([vectors[:, :1], 0.9 * vectors[:, 1:] + 0.1 * vectors[:, :-1]], 1)
+
+
+def add_noise(vectors, ids):
+    return vectors + 0.1 * torch.rand_like(vectors)
+
+
+BY_POSITION = {
+    "overwrites the first rows": overwrite(lambda n: 0, lambda n: 5),
+    "overwrites the first row": overwrite(lambda n: 0, lambda n: 1),
+    "overwrites the last row": overwrite(lambda n: n - 1, lambda n: n),
+    "overwrites the middle row": overwrite(lambda n: n // 2, lambda n: n // 2 + 1),
+    "overwrites every row": overwrite(lambda n: 0, lambda n: n),
+    "adds a vector to some rows": add_to_some,
+    "replaces marks in their order": replace_marks,
+    "mixes neighbours": mix_neighbours,
+    "rolls": lambda vectors, ids: vectors.roll(1, 1),
+    "rolls by half": lambda vectors, ids: vectors.roll(vectors.shape[1] // 2, 1),
+    "reverses": lambda vectors, ids: vectors.flip(1),
+    "shifts": lambda vectors, ids: torch.cat([torch.zeros_like(vectors[:, :1]), vectors[:, :-1]], 1),
+    "is random": add_noise,
+}
+
+
+def change_in_place(vectors, change, ids):
+    vectors.copy_(change(vectors.clone(), ids))
+
+
+PLACES = {
+    "module": lambda model, change: model.set_input_embeddings(ChangedEmbedding(model.get_input_embeddings(), change)),
+    "hook": lambda model, change: model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: change(output, args[0])
+    ),
+    "hook in place": lambda model, change: model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: change_in_place(output, change, args[0])
+    ),
+}
+PROMPTS = {"odd": ids_of(1, 31), "even": ids_of(1, 30), "batch": torch.cat([ids_of(1, 31), ids_of(2, 31)])}
+for _prompt in PROMPTS.values():
+    _prompt[:, [9, 20]] = MARK
+BY_POSITION_MESSAGE = r"gives an id other vectors at other positions \(position \d+\).*record the model without it"
+
+
+@pytest.mark.parametrize("kind", BY_POSITION)
+def test_embeddings_that_depend_on_the_position_are_refused(model, kind):
+    PLACES["module"](model, BY_POSITION[kind])
+    for ids in PROMPTS.values():
+        with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+            flow(model, torch.cat([ids, ids[:, :1]], 1), prompt_length=20)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", ["overwrites the first rows", "adds a vector to some rows", "rolls", "reverses"])
+def test_so_are_hooks_on_the_embedding_and_generation(model, kind, place):
+    PLACES[place](model, BY_POSITION[kind])
+    for ids in PROMPTS.values():
+        with record(model) as recording, torch.no_grad():
+            model(ids)
+        with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+            recording.flow(ids, prompt_length=20)
+    with record(model) as recording:
+        out = model.generate(ids_of(), **WRITE)
+    with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+        recording.flow(out)
+    with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+        flow(model, ids_of(), prompt_length=30)
+
+
+@pytest.mark.parametrize("kind", ["overwrites the first row", "adds a vector to some rows", "rolls", "reverses"])
+def test_so_are_those_that_another_model_around_the_decoder_looks_up(kind):
+    model = llava()
+    PLACES["hook"](model, BY_POSITION[kind])
+    with record(model) as recording:
+        out = model.generate(ids_of().clamp(min=6), pad_token_id=0, eos_token_id=None, **WRITE)
+    with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+        recording.flow(out)
+
+
+@pytest.mark.parametrize("kind", ["overwrites the first row", "rolls", "reverses"])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_short_prompts_are_looked_up_again_too(model, kind, length):
+    PLACES["module"](model, BY_POSITION[kind])
+    ids = torch.tensor([[5, 6, 7]])[:, :length]
+    with record(model) as recording:
+        out = model.generate(ids, **WRITE)
+    if length == 1 and kind != "overwrites the first row":
+        is_right(recording.flow(out), tiny("llama"), out, 1)
+    else:
+        with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+            recording.flow(out)
+
+
+@pytest.mark.parametrize("place", ["module", "hook"])
+def test_embeddings_that_are_changed_inside_the_recording_are_noticed(model, place):
+    with record(model) as recording, torch.no_grad():
+        PLACES[place](model, BY_POSITION["rolls"])
+        model(ids_of())
+    with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+        recording.flow(ids_of(), prompt_length=30)
+
+
+def test_a_hook_that_changes_the_ids_is_noticed(model):
+    """It runs before the embedding, whose output is that of the changed ids."""
+    model.get_input_embeddings().register_forward_pre_hook(lambda module, args: (args[0].clamp(max=50),))
+    ids = ids_of()
+    assert (ids > 50).any()
+    place = int((ids[0] > 50).nonzero()[0])
+    with pytest.raises(
+        RecordingError, match=rf"at position {place} the model was given another embedding than that of"
+    ):
+        flow(model, ids, prompt_length=30)
+    low = ids.clamp(max=50)
+    is_right(flow(model, low, prompt_length=30), model, low, 30)
+
+
+BY_ID = {
+    "scales": lambda vectors, ids: 3 * vectors,
+    "normalises": lambda vectors, ids: nn.functional.layer_norm(vectors, vectors.shape[-1:]),
+    "adds one vector everywhere": lambda vectors, ids: vectors + SOFT[0],
+    "replaces an id": lambda vectors, ids: torch.where((ids == MARK)[..., None], SOFT[0].to(vectors), vectors),
+}
+
+
+def is_followed(tuned, model, ids):
+    """Through flow(), generate() and a call, against the rollout of `model`."""
+    is_right(flow(tuned, ids, prompt_length=30), model, ids, 30)
+    with record(tuned) as recording:
+        out = tuned.generate(input_ids=ids, **WRITE)
+    is_right(recording.flow(out), model, out, N)
+    with record(tuned) as recording, torch.no_grad():
+        tuned(input_ids=ids, use_cache=False)
+    is_right(recording.flow(ids, prompt_length=30), model, ids, 30)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", BY_ID)
+def test_embeddings_that_depend_on_the_id_alone_are_followed(model, kind, place):
+    PLACES[place](model, BY_ID[kind])
+    ids = ids_of()
+    ids[0, [9, 20]] = MARK
+    before = flow(tiny("llama"), ids, prompt_length=30).scores
+    assert (flow(model, ids, prompt_length=30).scores - before).abs().max() > 1e-4
+    is_followed(model, model, ids)
+
+
+def test_dropout_on_the_embedding_does_nothing_in_a_recording(model):
+    dropout = nn.Dropout(0.5)
+    PLACES["module"](model, lambda vectors, ids: dropout(vectors))
+    model.get_input_embeddings().dropout = dropout
+    expected = flow(model, ids_of(), prompt_length=30).scores
+    model.train()
+    torch.testing.assert_close(flow(model, ids_of(), prompt_length=30).scores, expected, rtol=0, atol=0)
+    assert dropout.training
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_adapters_of_the_embedding_are_followed(model, dtype):
+    settings = peft.LoraConfig(
+        r=16, lora_alpha=64, task_type="CAUSAL_LM", target_modules=["embed_tokens"], init_lora_weights=False
+    )
+    before = flow(model, ids_of(), prompt_length=30).scores
+    tuned = peft.get_peft_model(model, settings).eval().to(dtype)
+    assert (flow(tuned, ids_of(), prompt_length=30).scores - before).abs().max() > 1e-4
+    if dtype != torch.bfloat16:
+        is_followed(tuned, tuned.get_base_model(), ids_of())
+    model.get_input_embeddings().register_forward_hook(lambda module, args, output: output.roll(1, 1))
+    with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+        flow(tuned, ids_of(), prompt_length=30)
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma3_text", "opt"])
+def test_families_that_scale_or_project_their_embedding_are_followed_and_checked(family):
+    model = tiny(family)
+    is_followed(model, model, ids_of())
+    PLACES["hook"](model, BY_POSITION["overwrites the first rows"])
+    with pytest.raises(RecordingError, match=BY_POSITION_MESSAGE):
+        flow(model, ids_of(), prompt_length=30)
+
+
+def test_a_decoder_that_writes_to_its_embeddings_is_followed(model):
+    """As some models add their position embeddings."""
+    inner, places = model.model.layers[0].forward, torch.randn(1, N + 8, 48) / 9
+
+    def add_places(hidden, *args, position_ids, **options):
+        return inner(hidden.add_(places[:, position_ids[0]].to(hidden)), *args, position_ids=position_ids, **options)
+
+    model.model.layers[0].forward = add_places
+    exact = copy.deepcopy(tiny("llama"))
+    exact.model.layers[0].register_forward_pre_hook(
+        lambda module, args: (args[0] + places[:, : args[0].shape[1]].to(args[0]), *args[1:])
+    )
+    is_followed(model, exact, ids_of())
+
+
+@pytest.mark.parametrize("length", [1, 2, N])
+def test_hooks_that_read_the_embedding_are_called_once(model, length):
+    outputs = []
+    handle = model.get_input_embeddings().register_forward_hook(lambda module, args, output: outputs.append(output))
+    with record(model) as recording, torch.no_grad():
+        model(ids_of()[:, :length])
+    assert [output.shape[1] for output in outputs] == [length]
+    recording.flow(ids_of()[:, :length], prompt_length=1 if length == 1 else length - 1)
+    handle.remove()
+    assert not model.get_input_embeddings()._forward_hooks
 
 
 def llava():

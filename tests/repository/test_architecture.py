@@ -71,7 +71,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
 }
 NO_BASE = ("kernels.flow_step", "_core", "_cuda", "_literals", "_errors")  # these import nothing of BASE
 # names of torch, transformers and others that begin with an underscore and that no public name replaces
-PRIVATE_OF_OTHERS = {"_version", "_hf_hook"}
+PRIVATE_OF_OTHERS = {"_forward_pre_hooks", "_version", "_hf_hook"}
 
 
 def allowed_imports(package: str) -> tuple[list[str], list[str]]:
