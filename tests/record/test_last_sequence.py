@@ -1,4 +1,4 @@
-"""recording.flow() without ids: what the last generate() returned, inside a pipeline and LangChain's wrapper of it too."""
+"""recording.flow() without ids: what the last generate() returned, in a pipeline and LangChain's wrapper of it too."""
 
 import pytest
 import tiny_chat
