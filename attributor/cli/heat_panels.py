@@ -79,7 +79,7 @@ class Heat:
         look: what the console can show.
         marks: write the share behind each tinted piece.
         top: how many of the pieces keep their surroundings, where documents are long; 0 for all.
-        whole: what scores are divided by: what came from the documents.
+        total: what scores are divided by: what came from the documents.
         numbers: of the citations, by their characters in the prompt.
     """
 
@@ -88,7 +88,7 @@ class Heat:
     look: Look
     marks: bool
     top: int
-    whole: float = 1.0
+    total: float = 1.0
     numbers: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     @cached_property
@@ -108,7 +108,7 @@ class Heat:
         for segment, share in zip(self.tinted.segments, self.tinted.total().tolist(), strict=True):
             document = segment.document if self.flow.documents else 0
             if document is not None:
-                pieces[document].append((segment.start, segment.stop, max(share, 0.0) / self.whole))
+                pieces[document].append((segment.start, segment.stop, max(share, 0.0) / self.total))
         return tuple(sorted(of_document) for of_document in pieces)
 
     @cached_property
@@ -119,7 +119,7 @@ class Heat:
     def panels(self) -> list[RenderableType]:
         """The documents in the prompt's order: a panel for what the answer used, a line for the others."""
         totals = self.flow.by([(d.start, d.stop) for d in self.documents]).total().tolist()
-        shares = [max(total, 0.0) / self.whole for total in totals]
+        shares = [max(total, 0.0) / self.total for total in totals]
         show_all = sum(d.stop - d.start for d in self.documents) <= WHOLE
         ranked = sorted((piece for pieces in self.pieces for piece in pieces), key=lambda piece: -piece[2])
         best = ranked[: self.top or None]

@@ -49,8 +49,8 @@ def create_heat_view(
     ranked = rank_pieces(flow, by=by, how=how, top=top, least=LISTED_SHARE)
     tinted = ranked if by == "token" else rank_pieces(flow, by="sentence", how=how, top=0)
     look = Look.of(console, percents=how == "sum")
-    whole = document_total(flow) if how == "sum" else 1.0
-    heat = Heat(flow, tinted.grouped, look, by != "token", top, whole, _number_spans(flow, citations))
+    total = document_total(flow) if how == "sum" else 1.0
+    heat = Heat(flow, tinted.grouped, look, by != "token", top, total, _number_spans(flow, citations))
     heading = Text("\nWhere the answer came from", "bold")
     parts = [Text(), *heat.panels(), heading, _create_table(heat, ranked), Text()]
     return Constrain(Group(*parts), min(WIDTH, console.width))
