@@ -27,7 +27,7 @@ MAX_NEW_TOKENS = 64
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Answer(CitedAnswer):
     """An answer with its citations, its flow, and what a user should know about them.
 
@@ -69,6 +69,9 @@ class Answer(CitedAnswer):
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "meta": dict(self.flow.meta),
         }
+
+    def _repr_html_(self) -> str:
+        return self.flow._repr_html_()
 
     def without(self, citation: Citation | int, *, progress: Progress | None = None) -> "AnswerWithout":
         """Have the model answer again without one of the cited sentences.

@@ -92,7 +92,7 @@ class Origin:
     missing: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CitedAnswer:
     """An answer and its citations. Printed: the text with ``[1]``, then the sources.
 
@@ -138,6 +138,15 @@ class CitedAnswer:
         """The answer with numbers behind its claims, and the sources below."""
         sources = [_describe(citation) for citation in self.citations]
         return "\n".join([self.marked_text().strip(), *([""] if sources else []), *sources])
+
+    def __repr__(self) -> str:
+        """The class, the beginning of the answer, and how much is cited."""
+        count, sources = len(self.claims), len(self.citations)
+        text = self.text if len(self.text) <= QUOTE else f"{self.text[: QUOTE - 1]}…"
+        return (
+            f"{type(self).__name__}({text!r}, {count} claim{'s' * (count != 1)}, "
+            f"{sources} citation{'s' * (sources != 1)})"
+        )
 
     def marked_text(self) -> str:
         """The answer with ``[1][2]`` behind each claim, before white space that the claim ends with."""

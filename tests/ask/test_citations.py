@@ -115,6 +115,12 @@ def test_printed_the_answer_has_numbers_and_sources(answer):
         assert f"[{citation.number}] {citation.title or 'document 2'}, " in printed
 
 
+def test_shown_without_print_it_is_short_and_in_a_notebook_it_is_the_page_of_its_flow(answer):
+    count = len(answer.citations)
+    assert repr(answer) == f"Answer({ANSWER!r}, 2 claims, {count} citation{'s' * (count != 1)})"
+    assert "The keeper writes." in answer._repr_html_()
+
+
 def test_without_a_source(answer, model, tokenizer):
     citation = next(c for c in answer.citations if c.document == 1)
     changed = answer.without(citation)
@@ -183,3 +189,53 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded():
     ):
         with pytest.raises(InputError, match=message):
             ask(documents, question, model="no/such-model")
+
+
+def test_documents_of_langchain(model, tokenizer):
+    documents = pytest.importorskip("langchain_core.documents", reason="langchain-core is not installed")
+    metadata = {"source": "light.txt", "page": 4}
+    retrieved = [
+        documents.Document(page_content="\nThe keeper writes. ", metadata=metadata),
+        documents.Document(page_content="Fishing boats leave."),
+    ]
+    answer = ask(retrieved, QUESTION, model=model, tokenizer=tokenizer, weights=HALF, answer="The keeper.")
+    for citation in answer.citations:
+        source = retrieved[citation.document]
+        assert source.page_content[citation.start : citation.stop] == citation.quote
+        assert citation.metadata is source.metadata
+    blocks = answer.to("langchain")
+    assert blocks[0]["annotations"][0]["extras"]["metadata"] in (metadata, {})
+
+
+def test_results_of_tools_are_the_documents_of_a_chat(model, tokenizer):
+    search = {"name": "search", "arguments": {"query": "keeper"}}
+    chat = [
+        {"role": "user", "content": QUESTION},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": str(i), "type": "function", "function": search} for i in (1, 2)],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "The keeper writes. The light turns."},
+        {"role": "tool", "tool_call_id": "2", "content": [{"type": "text", "text": "Fishing boats leave."}]},
+        {"role": "assistant", "content": "The keeper."},
+    ]
+    answer = ask(chat, model=model, tokenizer=tokenizer, weights=HALF)
+    assert (answer.text, answer.question, answer.uses_question) == ("The keeper.", QUESTION, True)
+    assert [document.title for document in answer.documents] == ["search", "search 2"]
+    texts = ["The keeper writes. The light turns.", "Fishing boats leave."]
+    assert answer.citations
+    for citation in answer.citations:
+        assert texts[citation.document][citation.start : citation.stop] == citation.quote
+        assert citation.metadata["tool_call_id"] == str(citation.document + 1)
+    assert answer.without(1).answer.documents
+
+
+def test_two_chunks_of_which_one_stands_in_the_other_are_two_documents(model, tokenizer):
+    chunks = ["Boats leave. The keeper writes. Nets dry.", "The keeper writes.", "The keeper writes."]
+    answer = ask(chunks, QUESTION, model=model, tokenizer=tokenizer, weights=HALF, answer="The keeper.")
+    assert [document.document for document in answer.documents] == [0, 1, 2]
+    assert all(document.share > 0 for document in answer.documents)
+    every = answer.flow.cite(top=9).citations
+    for citation in every:
+        assert chunks[citation.document][citation.start : citation.stop] == citation.quote
