@@ -51,10 +51,13 @@ def shares_of_sentences(
     rows = (part.scores.double() - question) * (1 - share) * 2 + question * share * 2
     grouped = dataclasses.replace(part, scores=rows.float())
     sentences = grouped.by("sentence")
-    titles = [None if s.document is None else flow.documents[s.document].label for s in sentences.segments]
-    values = sentences.total().tolist()
     total = float(grouped.by("document").total().sum())
-    return [(t, s.text, v / total) for t, s, v in zip(titles, sentences.segments, values, strict=True)]
+    shares = []
+    for segment, value in zip(sentences.segments, sentences.total().tolist(), strict=True):
+        document = flow.documents[segment.document or 0]
+        if segment.start >= document.body:  # a title line is no sentence
+            shares.append((document.label, segment.text, value / total))
+    return shares
 
 
 def measure_claims(count: int) -> None:
