@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -91,21 +92,10 @@ def test_a_long_quote_is_cut(length, shown):
     assert str(answer).endswith(f': "{shown}"')
 
 
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (0.0, "0%"),
-        (-1e-9, "0%"),
-        (0.0009, "<0.1%"),
-        (0.001, "0.1%"),
-        (0.0456, "4.6%"),
-        (0.099, "9.9%"),
-        (0.0996, "10%"),
-        (0.1, "10%"),
-        (0.876, "88%"),
-        (1.0, "100%"),
-    ],
-)
+TABLE = Path(__file__).parents[2] / "webapp/tests/model/shares.json"  # what the browser's own rule is tested with
+
+
+@pytest.mark.parametrize(("share", "text"), json.loads(TABLE.read_text("utf-8")))
 def test_a_share_in_percent(share, text):
     assert show_share(share) == text
 

@@ -214,8 +214,27 @@ def shown(page: Any) -> None:
 
 
 def shares(page: Any) -> list[float]:
-    """The percentages of the outer list of bars as they are printed, with the lines below the bars."""
-    return [float(text.rstrip("%")) for text in page.locator(OUTER_SHARES).all_text_contents()]
+    """The percentages of the outer list of bars as they are printed, with the lines below the bars; "<0.1%" as 0.1."""
+    return [float(text.strip("<%")) for text in page.locator(OUTER_SHARES).all_text_contents()]
+
+
+def add_up(texts: list[str], total: tuple[float, float] = (100, 100)) -> bool:
+    """Whether percentages can be the parts of a total, given as its bounds: each stands for all that is printed so."""
+    bounds = [share_bounds(text) for text in texts]
+    return sum(low for low, _ in bounds) <= total[1] + 1e-6 and total[0] - 1e-6 <= sum(high for _, high in bounds)
+
+
+def share_bounds(text: str) -> tuple[float, float]:
+    """The smallest and the largest percentage that is printed like this."""
+    if text.startswith("<"):
+        return 0, float(text.strip("<%"))
+    value, step = float(text.rstrip("%")), 0.05 if "." in text else 0.5
+    return (0, 0) if value == 0 else (value - step, value + step)
+
+
+def shares_add_up(page: Any) -> bool:
+    """Whether the outer list of bars adds up to 100%, as far as printed numbers tell."""
+    return add_up(page.locator(OUTER_SHARES).all_text_contents())
 
 
 OUTER_SHARES = ".case-bars > .case-list > li > .case-bar .case-share, .case-bars > .case-list > .case-rest .case-share"

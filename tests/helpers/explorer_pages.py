@@ -1,8 +1,11 @@
 """What the explorer's tests in a browser have in common: files, servers, pages, and what is read off them."""
 
+import json
+
 import numpy as np
 import pytest
 from browser import browser, opened, served, shown  # noqa: F401
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from web_cases import FERRY, case_list, run_folder, word_flow
 
@@ -84,7 +87,10 @@ def flow_page(browser, door):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def flow(files):
-    return load_file(files / "runs/ferry.safetensors")
+    path = files / "runs/ferry.safetensors"
+    with safe_open(path, "np") as file:
+        documents = [document[:2] for document in json.loads(file.metadata()["documents"])]
+    return {**load_file(path), "documents": documents}
 
 
 def heading(page):
@@ -113,10 +119,15 @@ def units_of(flow):
     return [text[a:b] for a, b in flow["offsets"]]
 
 
-def sentence_sums(flow, rows):
-    """(s) shares of the sentences in the mean of rows."""
+def sentence_shares(flow, rows):
+    """(s) shares of the sentences in the mean of rows, of what came from the documents."""
+    sentences, documents = sums_over(flow, rows, flow["sentences"]), sums_over(flow, rows, flow["documents"])
+    return [part / sum(documents) for part in sentences]
+
+
+def sums_over(flow, rows, spans):
+    """(s) sums of the mean of rows over the tokens of some spans of the prompt."""
     mean = flow["scores"][rows].astype(np.float64).mean(0)
     return [
-        sum(mean[u] for u, (a, b) in enumerate(flow["offsets"]) if u and start <= (a + b) / 2 < stop)
-        for start, stop in flow["sentences"]
+        sum(mean[u] for u, (a, b) in enumerate(flow["offsets"]) if start <= (a + b) / 2 < stop) for start, stop in spans
     ]

@@ -60,8 +60,8 @@ class Client(httpx.Client):
         return data
 
     def run(self, **fields: object) -> dict:
-        """A run, from the request to its end."""
-        return self.done(self.post("/api/runs", json={**PROMPT, **fields}))
+        """A run, from the request to its end; through all heads unless `weights` says otherwise."""
+        return self.done(self.post("/api/runs", json={**PROMPT, "weights": "mean", **fields}))
 
 
 @contextmanager

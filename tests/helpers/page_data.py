@@ -15,7 +15,7 @@ def data_of(text: str) -> dict:
     raw = base64.b64decode(found, validate=True)
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     assert header["__metadata__"]["format"] == "attributor.view"
-    assert header["__metadata__"]["version"] == "1"
+    assert header["__metadata__"]["version"] == "2"
     data = json.loads(header["__metadata__"]["info"]) | load(raw)
     for key, lengths in (("text", "lengths"), ("answer", "answer_lengths")):
         whole = data[key].tobytes().decode()

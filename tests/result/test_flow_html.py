@@ -9,11 +9,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from browser import browser, needs_browser, opened  # noqa: F401
+from browser import browser, needs_browser, opened, shares_add_up  # noqa: F401
 from example_flow import ANSWER, FERRY, HARBOUR, TEXT, example
 from page_data import data_of
 from tiny_front_end import APP_JS, tiny_front_end  # noqa: F401
 
+from attributor._cite import show_share
 from attributor._errors import AttributorError
 from attributor._result.flow import Flow
 from attributor._result.flow_html import build_page
@@ -339,10 +340,6 @@ def drawn(page) -> str:
     return page.locator("body").inner_text()
 
 
-def shares(page) -> list[float]:
-    return [float(text.removesuffix("%")) for text in page.locator(".case-list .case-share").all_text_contents()]
-
-
 @needs_browser
 @pytest.mark.usefixtures("real_front_end")
 @pytest.mark.parametrize("framed", [False, True], ids=["file", "notebook"])
@@ -357,8 +354,12 @@ def test_the_built_front_end_draws_the_page(tmp_path, browser, framed):  # noqa:
         for piece in (HARBOUR, FERRY, "<img src=x onerror=alert(2)>", "⟦U+202E⟧evil"):
             assert piece in shown
         assert where.locator("img").count() == 0
-        assert sum(shares(where)) == pytest.approx(100.0, abs=1e-6)
-        for name in ("Template and question", "Earlier answer tokens", "Not followed"):
+        assert shares_add_up(where)
+        for name in (
+            "of the whole flow came from the documents",
+            "from question and template",
+            "the answer's own words",
+        ):
             assert name in shown
         assert where.locator(".case-name").first.text_content() == flow.top(1, by="sentence")[0].text
         watched.clean()
@@ -378,13 +379,13 @@ def test_the_page_in_use(tmp_path, browser):  # noqa: F811
 
         def says(text: str) -> None:
             title.get_by_text(text, exact=False).wait_for()
-            assert sum(shares(page)) == pytest.approx(100.0, abs=1e-6)
+            assert shares_add_up(page)
 
         says(whole)
         words.nth(1).hover()
         says("answer token 2")
-        exact = flow.by("sentence").scores[1].max().item()
-        assert max(shares(page)[:4]) == pytest.approx(100 * exact, abs=0.06)
+        exact = flow.by("sentence").scores[1].max().item() / flow.by("document").scores[1].sum().item()
+        assert page.locator(".case-share").first.text_content() == show_share(exact)
         page.mouse.move(2, 2)
         says(whole)
         words.nth(2).click()
@@ -399,5 +400,5 @@ def test_the_page_in_use(tmp_path, browser):  # noqa: F811
         for kind, count in (("Documents", 2), ("Sentences", 4), ("Tokens", 10)):
             page.get_by_role("button", name=kind, exact=True).click()
             page.wait_for_function(f"document.querySelectorAll('.case-pick .case-name').length >= {count}")
-            assert sum(shares(page)) == pytest.approx(100.0, abs=1e-6)
+            assert shares_add_up(page)
         watched.clean()

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import browser, needs_browser, opened, shares, show_by, shown  # noqa: F401
+from browser import add_up, browser, needs_browser, opened, share_bounds, shares, shares_add_up, show_by, shown  # noqa: F401
 from explorer_pages import (  # noqa: F401
     addressed,
     door,
@@ -17,10 +17,14 @@ from explorer_pages import (  # noqa: F401
     heading,
     marked,
     run_page,
-    sentence_sums,
+    sentence_shares,
+    sums_over,
     units_of,
     wait_for_heading,
 )
+
+import attributor
+from attributor._cite import Origin, origin_sentence, show_share
 
 pytestmark = needs_browser
 
@@ -58,7 +62,7 @@ def test_precision_and_recall_follow_k(case_page, files):
         assert f"{hits} of {k}" in found.text_content()
         assert f"{hits} of 1" in found.text_content()
     addressed(case_page, "k=40")
-    assert f"{100 * scores[gold] / scores.sum():.1f}%" in found.locator("div").last.text_content()
+    assert show_share(scores[gold] / scores.sum()) in found.locator("div").last.text_content()
 
 
 def test_the_methods_of_a_case(case_page):
@@ -66,7 +70,7 @@ def test_the_methods_of_a_case(case_page):
     case_page.wait_for_function("() => document.querySelector('.case-header').textContent.includes('methodposition')")
     first = case_page.locator(".case-pick").first
     assert "crates of salt" in first.text_content()
-    assert sum(shares(case_page)) == pytest.approx(100, abs=0.01)
+    assert shares_add_up(case_page)
     addressed(case_page, "method=position")
 
 
@@ -78,14 +82,12 @@ def test_bars_are_the_files_numbers(flow_page, flow):
     for row in (0, len(flow["scores"]) - 1):  # the last one, too
         flow_page.locator(f"[data-row='{row}']").hover()
         wait_for_heading(flow_page, f"answer token {row + 1}")
-        sums = sentence_sums(flow, [row])
-        best = int(np.argmax(sums))
+        expected = sentence_shares(flow, [row])
+        best = int(np.argmax(expected))
         start, stop = flow["sentences"][best]
         first = flow_page.locator(".case-pick").first
         assert first.locator(".case-name").text_content() == text[start:stop]
-        assert float(first.locator(".case-share").text_content().rstrip("%")) == pytest.approx(
-            100 * sums[best], abs=0.11
-        )
+        assert first.locator(".case-share").text_content() == show_share(expected[best])
 
 
 def test_pointing_previews_and_leaving_shows_the_whole_answer_again(flow_page):
@@ -131,36 +133,53 @@ def test_several_tokens_are_kept_by_dragging_shift_and_arrows(flow_page):
 
 
 @pytest.mark.parametrize("by", ["Documents", "Sentences", "Tokens"])
-def test_bars_add_up_to_all_of_it(flow_page, by):
+def test_bars_add_up_to_all_that_came_from_the_documents(flow_page, files, by):
+    flow = attributor.load(files / "runs/ferry.safetensors")
     show_by(flow_page, by)
     for row in (None, 0, 3):
         if row is not None:
             flow_page.locator(f"[data-row='{row}']").click()
             flow_page.mouse.move(5, 5)
             wait_for_heading(flow_page, f"answer token {row + 1}")
-        assert sum(shares(flow_page)) == pytest.approx(100, abs=0.001)
-    rest = flow_page.locator(".case-bars > .case-list > .case-rest").all_text_contents()
-    for name in (
-        "Template and question",
-        "First token (attention sink)20.0%",
-        "Earlier answer tokens",
-        "Not followed1.0%",
-    ):
-        assert any(line.startswith(name) for line in rest) or (by == "Tokens" and name.startswith("Template")), rest
-    flow_page.get_by_label("Hide first token").check()
-    assert sum(shares(flow_page)) == pytest.approx(100, abs=0.001)
-    assert "First token" not in flow_page.locator(".case-bars > .case-list").text_content()
-    assert "leave out the first token, which holds 20.0%" in flow_page.locator(".case-of").text_content()
+        assert shares_add_up(flow_page)
+        rows = list(range(4)) if row is None else [row]
+        assert flow_page.locator(".case-origin").text_content() == expected_origin(flow, rows)
+    assert "First token" not in flow_page.locator(".case-bars").text_content()  # it is part of the template
+    assert flow_page.get_by_label("Hide first token").count() == 0
+
+
+def expected_origin(flow, rows):
+    """The line below the bars for some rows."""
+    documents = float(flow.by("document").scores[rows].double().sum(1).mean())
+    answer, missing = (float(values[rows].double().mean()) for values in (flow.on_answer, flow.missing_mass))
+    return origin_sentence(Origin(documents, 1 - documents - answer - missing, answer, missing))
+
+
+def test_shares_are_those_of_the_citations(flow_page, files):
+    cited = attributor.load(files / "runs/ferry.safetensors").cite()
+    printed = dict(
+        zip(
+            flow_page.locator(".case-bars .case-name").all_text_contents(),
+            flow_page.locator(".case-bars .case-pick .case-share").all_text_contents(),
+            strict=True,
+        )
+    )
+    assert cited.citations
+    for citation in cited.citations:
+        assert printed[citation.quote] == show_share(citation.share)
+    headings = flow_page.locator("#case-prompt h3 b").all_text_contents()
+    assert headings == [show_share(document.share) for document in cited.documents]
+    assert flow_page.locator(".case-origin").text_content() == origin_sentence(cited.origin)
 
 
 def test_a_document_opens_into_sentences_and_those_into_tokens(flow_page):
     show_by(flow_page, "Documents")
     bar = flow_page.locator(".case-bars > .case-list > li").first
-    outer = float(bar.locator(".case-share").first.text_content().rstrip("%"))
+    outer = share_bounds(bar.locator(".case-share").first.text_content())
     bar.locator(".case-open").first.click()
     inside = bar.locator(".case-inside").first
     sentences = inside.locator("> .case-list > li > .case-bar .case-share, > .case-list > .case-rest .case-share")
-    assert sum(float(text.rstrip("%")) for text in sentences.all_text_contents()) == pytest.approx(outer, abs=0.11)
+    assert add_up(sentences.all_text_contents(), outer)
     assert inside.locator("> .case-list > li > .case-bar").count() in (2, 3)
     inside.locator("button.case-open").first.click()
     assert inside.locator(".case-inside .case-name.token").count() > 2
@@ -175,7 +194,8 @@ def test_an_input_lights_up_the_answer_tokens_that_took_from_it(flow_page, flow)
     unit = int(re.search(r"[?&]in=t(\d+)", flow_page.url)[1]) - 1
     assert units_of(flow)[unit].strip() == name
     strongest = flow_page.locator("[role=option][data-heat='heat-12']").first.get_attribute("data-row")
-    assert int(strongest) == int(np.argmax(flow["scores"][:, unit]))
+    taken = [flow["scores"][row, unit] / sum(sums_over(flow, [row], flow["documents"])) for row in range(4)]
+    assert int(strongest) == int(np.argmax(taken))
     assert "Coloured by what each word took from" in flow_page.locator(".case-hint").text_content()
     assert [text.strip() for text in marked(flow_page, "mark-selected")] == [name]
 
@@ -231,7 +251,6 @@ def test_the_link_shows_the_same_picture_in_another_browser(flow_page, browser):
     show_by(flow_page, "Tokens")
     flow_page.get_by_label("Scale").select_option("log")
     flow_page.get_by_label("Colours against").select_option("global")
-    flow_page.get_by_label("Hide first token").check()
     flow_page.locator("[data-row='1']").click()
     flow_page.locator("[data-row='2']").click(modifiers=["Shift"])
     flow_page.mouse.move(5, 5)
@@ -270,4 +289,4 @@ def test_links_that_say_nonsense_show_the_flow_all_the_same(flow_page):
         flow_page.goto(f"{base}?{query}")
         flow_page.reload()
         shown(flow_page)
-        assert sum(shares(flow_page)) == pytest.approx(100, abs=0.001)
+        assert shares_add_up(flow_page)

@@ -3,11 +3,12 @@
 import json
 import re
 
-import numpy as np
 import pytest
-from browser import browser, elements, needs_browser, opened, saved, served, shares, show_by, shown  # noqa: F401
-from safetensors.numpy import load_file
+from browser import browser, elements, needs_browser, opened, saved, served, shares, shares_add_up, show_by, shown  # noqa: F401
 from web_cases import FERRY, case_list, flow_file, run_folder, word_flow
+
+import attributor
+from attributor._cite import Origin, origin_sentence, show_share
 
 pytestmark = needs_browser
 
@@ -262,10 +263,15 @@ def test_more_tokens_than_a_call_takes_arguments(watched, door, empty_door, file
     rows.last.click()
     page.mouse.move(5, 5)
     page.wait_for_selector("#case-selection:has-text('answer token 4')")
-    scores = load_file(files / "long.safetensors")["scores"][3].astype(np.float64)
-    assert shares(page)[-2] == pytest.approx(100 * (1 - scores.sum()), abs=0.1)  # earlier answer tokens
-    assert shares(page)[-3] == pytest.approx(100 * scores[0], abs=0.1)  # the first token
-    assert sum(shares(page)) == pytest.approx(100, abs=0.001)
+    flow = attributor.load(files / "long.safetensors")
+    of_documents = flow.by("document").scores[3].double()
+    expected = sorted((of_documents / of_documents.sum()).tolist(), reverse=True)
+    printed = page.locator(".case-pick > .case-share").all_text_contents()
+    assert printed == [show_share(share) for share in expected[: len(printed)]]
+    documents, answer = float(of_documents.sum()), float(flow.on_answer[3])
+    origin = Origin(documents, 1 - documents - answer, answer, 0.0)
+    assert page.locator(".case-origin").text_content() == origin_sentence(origin)
+    assert shares_add_up(page)
     watched.clean()
 
 
@@ -299,7 +305,7 @@ def test_a_browser_that_cannot_split_sentences(watched, empty_door, files):
     page.add_init_script("delete Intl.Segmenter;")
     choose(page, empty_door, str(files / "plain.safetensors"))
     shown(page)
-    assert sum(shares(page)) == pytest.approx(100, abs=0.001)
+    assert shares_add_up(page)
     assert page.locator(".case-controls").get_by_role("button", name="Documents").is_visible()
     watched.clean()
 
@@ -358,7 +364,7 @@ def test_a_row_that_makes_no_sense(watched, door, answer):
     page.route("**/rows?*", lambda route: route.fulfill(**ANSWERS[answer]))
     page.locator("[data-row='1']").hover()
     page.wait_for_selector(".case-error")
-    assert sum(shares(page)) == pytest.approx(100, abs=0.001)  # what was there is still there
+    assert shares_add_up(page)  # what was there is still there
     page.unroute("**/rows?*")
     page.locator("[data-row='2']").hover()
     page.wait_for_selector("#case-selection:has-text('answer token 3')")
@@ -391,5 +397,5 @@ def test_a_server_that_is_gone(watched, files):
     page.locator("[data-row='1']").hover()
     page.wait_for_selector(".case-error")
     assert "does not answer; is `attributor explore` still running?" in page.locator(".case-error").text_content()
-    assert sum(shares(page)) == pytest.approx(100, abs=0.001)
+    assert shares_add_up(page)
     watched.clean(expected=REFUSED)

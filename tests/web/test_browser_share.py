@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from browser import browser, needs_browser, opened, saved, shares, shown  # noqa: F401
+from browser import browser, needs_browser, opened, saved, shares, shares_add_up, shown  # noqa: F401
 from explorer_pages import (  # noqa: F401
     choose,
     door,
@@ -18,9 +18,12 @@ from explorer_pages import (  # noqa: F401
     flow_page,
     page,
     rows_read,
-    sentence_sums,
+    sentence_shares,
+    sums_over,
     wait_for_heading,
 )
+
+from attributor._cite import show_share
 
 pytestmark = needs_browser
 
@@ -35,15 +38,13 @@ def test_the_table_of_sources(flow_page, flow):
     name, path = saved(flow_page, "Table (CSV)")
     assert name.endswith(".csv")
     rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
-    assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-5)
-    sums = sorted(sentence_sums(flow, [3]), reverse=True)
-    assert [float(row["share"]) for row in rows if row["rank"]] == pytest.approx(sums, abs=1e-5)
-    assert {row["what"] for row in rows if not row["rank"]} == {
-        "outside",
-        "first token",
-        "earlier answer tokens",
-        "not followed",
-    }
+    for of in ("documents", "whole flow"):
+        assert sum(float(row["share"]) for row in rows if row["of"] == of) == pytest.approx(1, abs=1e-5)
+    expected = sorted(sentence_shares(flow, [3]), reverse=True)
+    assert [float(row["share"]) for row in rows if row["rank"]] == pytest.approx(expected, abs=1e-5)
+    whole = {row["what"]: float(row["share"]) for row in rows if row["of"] == "whole flow"}
+    assert list(whole) == ["documents", "question and template", "answer's own words", "not followed"]
+    assert whole["documents"] == pytest.approx(sum(sums_over(flow, [3], flow["documents"])), abs=1e-5)
 
 
 def test_everything_shown_as_json(flow_page):
@@ -52,6 +53,8 @@ def test_everything_shown_as_json(flow_page):
     assert found["by"] == "sentence"
     assert found["answer"] == found["asked"] == " She left at seven."
     assert sum(line["share"] for line in found["lines"]) == pytest.approx(1, abs=1e-5)
+    assert sum(found["origin"].values()) == pytest.approx(1, abs=1e-5)
+    assert found["originLine"] == flow_page.locator(".case-origin").text_content()
     first = flow_page.locator(".case-pick").first
     assert found["lines"][0]["text"] == first.locator(".case-name").text_content()
 
@@ -60,6 +63,7 @@ def test_pictures(flow_page, browser):
     _, svg = saved(flow_page, "Picture (SVG)")
     text = svg.read_text("utf-8")
     assert "She left at seven." in text
+    assert "of the whole flow came from the documents" in text
     first = flow_page.locator(".case-pick .case-name").first.text_content()
     assert first in text
     assert "<script" not in text
@@ -91,12 +95,13 @@ def test_the_page_in_one_file_of_a_flow_that_the_server_has(flow_page, browser, 
     wanted = shares(flow_page)
 
     def look(page):
-        assert shares(page) == pytest.approx(wanted, abs=0.11)
+        assert shares(page) == wanted
         page.locator("[data-row='3']").hover()
         wait_for_heading(page, "answer token 4")
-        assert sum(shares(page)) == pytest.approx(100, abs=0.001)
-        best = 100 * max(sentence_sums(flow, [3]))
-        assert shares(page)[0] == pytest.approx(best, abs=0.2)
+        assert shares_add_up(page)
+        assert page.locator(".case-bars .case-share").first.text_content() == show_share(
+            max(sentence_shares(flow, [3]))
+        )
         page.get_by_role("button", name="Share").click()
         assert page.get_by_role("menuitem").count() == 6
 
@@ -111,7 +116,9 @@ def test_the_page_in_one_file_of_a_local_flow_and_of_a_case(page, files, browser
     def words(alone):
         alone.locator("[data-row='2']").hover()
         wait_for_heading(alone, "answer token 3")
-        assert shares(alone)[0] == pytest.approx(100 * max(sentence_sums(flow, [2])), abs=0.2)
+        assert alone.locator(".case-bars .case-share").first.text_content() == show_share(
+            max(sentence_shares(flow, [2]))
+        )
 
     opens_alone(browser, path, tmp_path, words)
     page.goto(page.url.split("#")[0])
@@ -124,7 +131,7 @@ def test_the_page_in_one_file_of_a_local_flow_and_of_a_case(page, files, browser
     _, path = saved(page, "One-file page")
 
     def case(alone):
-        assert shares(alone) == pytest.approx(before, abs=0.11)
+        assert shares(alone) == before
         assert alone.locator("#case-prompt .badge.gold").count() == 1
 
     opens_alone(browser, path, tmp_path, case)

@@ -1,11 +1,13 @@
 """The routes of a flow: what comes back, what is refused with which words, and that no request is N^2."""
 
+import datetime
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
-from example_flow import example
+from example_flow import FERRY, HARBOUR, example
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from page_data import data_of
@@ -13,6 +15,7 @@ from safetensors.numpy import load
 from tiny_front_end import tiny_front_end  # noqa: F401
 
 import attributor
+from attributor._documents import Document, place_documents
 from attributor._errors import FileFormatError
 from attributor._result.flow import Flow
 from attributor._result.view import FlowView
@@ -27,10 +30,23 @@ FLOW = example()
 def client():
     nan = example()
     nan.scores.fill_(torch.nan)  # the constructor refuses it; a mapped file may hold it
+    next_token = replace(
+        FLOW,
+        scores=FLOW.scores[:1],
+        ids=FLOW.ids[: FLOW.prompt_length],
+        missing_mass=None,
+        answer=None,
+        answer_offsets=None,
+    )
+    metadata = {"id": 7, "day": datetime.date(2024, 5, 1), "score": float("nan"), 3: ["a"]}
+    dated = Document(HARBOUR, metadata=metadata)
     flows = {
         "a": FlowView(FLOW),
         "nan": FlowView(nan),
         "plain": FlowView(Flow(scores=torch.rand(2, 3), ids=torch.arange(5))),
+        "bare": FlowView(example(documents=())),
+        "next": FlowView(next_token),
+        "dated": FlowView(FLOW.with_documents(place_documents(FLOW.text, [dated, FERRY]))),
     }
 
     def find(name: str) -> FlowView:
@@ -99,6 +115,23 @@ def test_edges(client, by):
         assert set(inside["pieces"].tolist()) <= set(range(4, 9))
 
 
+@pytest.mark.parametrize("top", [None, 1, 2])
+def test_citations(client, top):
+    answer = client.get("/api/flows/a/citations", params={} if top is None else {"top": top})
+    assert answer.headers["content-type"] == "application/json"
+    expected = FLOW.cite().to_json() if top is None else FLOW.cite(top=top).to_json()
+    assert expected["citations"]
+    assert answer.json() == expected
+
+
+def test_metadata_that_json_cannot_hold_is_sent_as_text(client):
+    sent = client.get("/api/flows/dated/citations").json()
+    metadata = {"id": 7, "day": "2024-05-01", "score": "nan", "3": ["a"]}
+    assert [document["metadata"] for document in sent["documents"]] == [metadata, {}]
+    cited = [citation for claim in sent["claims"] for citation in claim["citations"]] + sent["citations"]
+    assert {c["document"]: c["metadata"] for c in cited if c["document"] == 0} == {0: metadata}
+
+
 def test_a_flow_without_text(client):
     assert load(client.get("/api/flows/plain/sums?by=sentence").content)["sums"].shape == (0,)
     assert load(client.get("/api/flows/plain/edges?by=document").content)["pieces"].tolist() == [-1, -1]
@@ -150,6 +183,12 @@ def test_file(client, tmp_path):
         ("a/rows?start=one", 422, "invalid_request", "start"),
         ("a/rows?start=1.5", 422, "invalid_request", "start"),
         ("a/rows?start=", 422, "invalid_request", "start"),
+        ("nan/citations", 422, "unreadable_file", "NaN or infinite"),
+        ("plain/citations", 422, "no_citations", "needs the prompt's text"),
+        ("bare/citations", 422, "no_citations", "this flow has no documents"),
+        ("next/citations", 422, "no_citations", "needs an answer"),
+        ("a/citations?top=0", 422, "invalid_request", "top"),
+        ("a/citations?top=one", 422, "invalid_request", "top"),
         ("a/sums", 422, "invalid_request", "by"),
         ("a/sums?by=token", 422, "invalid_request", "by"),
         ("a/sums?by=__class__", 422, "invalid_request", "by"),
@@ -177,11 +216,21 @@ def test_only_get(client):
 
 def test_every_route_is_described(client):
     paths = client.app.openapi()["paths"]
-    assert {path.rpartition("/")[2] for path in paths} == {"view", "rows", "sums", "received", "edges", "page", "file"}
+    assert {path.rpartition("/")[2] for path in paths} == {
+        "view",
+        "rows",
+        "sums",
+        "received",
+        "edges",
+        "citations",
+        "page",
+        "file",
+    }
     for path, methods in paths.items():
         assert list(methods) == ["get"]
         content = methods["get"]["responses"]["200"]["content"]
-        kind = "text/html" if path.endswith("page") else "application/octet-stream"
+        kinds = {"page": "text/html", "citations": "application/json"}
+        kind = kinds.get(path.rpartition("/")[2], "application/octet-stream")
         assert list(content) == [kind], f"{path} is described as {json.dumps(content)}"
         assert methods["get"]["summary"]
         assert methods["get"]["description"]

@@ -85,7 +85,7 @@ def test_the_model_before_is_let_go_of_before_the_new_one_is_read(live, monkeypa
 def run_work(live):
     from attributor.web.live.run_jobs import run_work
 
-    return run_work(live, RunRequest(**PROMPT, max_new_tokens=3))
+    return run_work(live, RunRequest(**PROMPT, max_new_tokens=3, weights="mean"))
 
 
 def test_a_model_that_cannot_be_had_leaves_the_one_before_in_place(live):

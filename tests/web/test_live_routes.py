@@ -90,7 +90,7 @@ def test_a_given_answer_is_attributed_as_flow_does_it(client, model, weights):
 
 def test_a_chat_is_attributed_too(client, model):
     prompt = prompt_from_messages(model[1], CHAT["messages"])
-    made = client.done(client.post("/api/runs", json={**CHAT, "answer": ANSWER}))
+    made = client.done(client.post("/api/runs", json={**CHAT, "answer": ANSWER, "weights": "mean"}))
     ids = torch.cat([prompt.ids, encode_answer(model[1], ANSWER)])
     expected = attributor.flow(model[0], ids, prompt_length=len(prompt.ids))
     torch.testing.assert_close(client.live.runs.get_flow(made["flow"]).scores, expected.scores, rtol=1e-4, atol=1e-6)
@@ -107,7 +107,7 @@ def test_retrieval_heads_are_found_and_take_their_share_from_the_question(client
         return rule
 
     monkeypatch.setattr("attributor._heads.resolution._retrieval_weights", find)
-    answer = client.post("/api/runs", json={**PROMPT, "answer": ANSWER, "weights": "retrieval"})
+    answer = client.post("/api/runs", json={**PROMPT, "answer": ANSWER})  # retrieval is the default
     events = client.events(answer.json()["job"])
     assert events[-1][0] == "done", events[-1]
     assert ("stage", {"stage": "calibrate", "label": jobs.LABELS["calibrate"], "done": 1, "total": 2}) in events
@@ -233,10 +233,10 @@ def test_a_tokenizer_without_a_chat_template(tmp_path):
     path = save_tiny(tmp_path / "tiny")
     with serving(ServerSettings(model=str(path))) as client:
         client.live.start()
-        name, data = client.ended(client.post("/api/runs", json=CHAT))
+        name, data = client.ended(client.post("/api/runs", json={**CHAT, "weights": "mean"}))
         assert (name, data["code"]) == ("failed", "invalid_input")
         assert "has no chat template" in data["message"]
-        made = client.done(client.post("/api/runs", json={"question": "Who?", "max_new_tokens": 4}))
+        made = client.done(client.post("/api/runs", json={"question": "Who?", "max_new_tokens": 4, "weights": "mean"}))
         assert "plain text that ends in 'Answer:'" in info(client, made["run"])["notes"][0]
 
 
@@ -281,7 +281,9 @@ def test_counts_are_those_of_the_run_and_a_prompt_is_counted_once(client, monkey
 def test_a_run_of_a_trained_model_equals_its_flow():
     with serving(ServerSettings(model=str(STORIES))) as client:
         client.live.start()
-        made = client.done(client.post("/api/runs", json={"question": "Once upon a time", "max_new_tokens": 20}))
+        made = client.done(
+            client.post("/api/runs", json={"question": "Once upon a time", "max_new_tokens": 20, "weights": "mean"})
+        )
         flow = client.live.runs.get_flow(made["flow"])
         model, _ = load.load_model(STORIES)
         expected = attributor.flow(model, flow.ids, prompt_length=flow.prompt_length)

@@ -3,7 +3,8 @@
 Tensors, with integers in the smallest of U8, U16 and I32 that holds them, characters as Unicode code points, u units of
 the prompt and o rows of the answer: text U8, UTF-8; lengths (u) characters of each unit; token_counts (u), absent if
 all are 1; sentence_runs and document_runs I32 (m, 2), [[which one or -1, how many units], ...]; answer U8, UTF-8;
-answer_lengths (o) characters of each row; total F32 (u), the mean of all rows; on_answer and missing F32 (o), absent
+answer_lengths (o) characters of each row; total F32 (u), the mean of all rows; base F32 (o), what the shares of each
+row refer to: its sum over the documents, or over the prompt where there are none; on_answer and missing F32 (o), absent
 where they are not known; gold and gold_documents I32, absent where none are marked. Only in pages: rows U16 or U8
 (o, u), ``steps * sqrt(score / largest of the row)``, steps 65535 or 255, and largest F32 (o).
 """
@@ -23,7 +24,7 @@ from attributor._result.view.units import Units, answer_texts, encode_runs, merg
 __all__ = ["FORMAT", "VERSION", "encode_page_view", "encode_view", "page_title"]
 
 FORMAT = "attributor.view"
-VERSION = 1
+VERSION = 2
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -98,7 +99,8 @@ def _encode(
     counts = run_lengths(units.first, units.tokens)
     if (counts != 1).any():
         tensors["token_counts"] = shrink_integers(counts)
-    for name, values in (("on_answer", view.on_answer), ("missing", flow.arrays.missing_mass)):
+    of_rows = (("base", view.scores.base), ("on_answer", view.on_answer), ("missing", flow.arrays.missing_mass))
+    for name, values in of_rows:
         if values is not None:
             means = np.add.reduceat(values, rows_first, dtype=np.float64) / run_lengths(rows_first, o)
             tensors[name] = np.maximum(means, 0.0).astype(np.float32)
@@ -128,7 +130,8 @@ def _encode(
 def _make_notes(view: FlowView) -> list[str]:
     notes = []
     if not view.flow.normalized:
-        notes.append("Percentages are shares of what reached the prompt; the rest of each row is not known.")
+        source = "came from the documents" if view.flow.documents else "reached the prompt"
+        notes.append(f"Percentages are shares of what {source}; the rest of each row is not known.")
     if view.flow.text is None:
         notes.append("The flow carries no text, so token ids are shown; flow.with_text(tokenizer) attaches it.")
     if view.scores.has_negative:

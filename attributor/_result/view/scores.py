@@ -79,6 +79,19 @@ class Scores:
         self._cumulative_sums()
         return self._least < -1e-6 * self._largest
 
+    def check_finite(self) -> None:
+        """Raise FileFormatError where scores are NaN or infinite, which a mapped file may hold."""
+        self._cumulative_sums()
+
+    @property
+    def base(self) -> Floats:
+        """(o,) float32, what shares refer to: each row's sum over the documents, or over the prompt without any."""
+        runs = self._cumulative_sums()[2]
+        if self._counts["document"]:
+            runs = runs[:, self._run_of["document"] >= 0]
+        sums: Floats = runs.sum(axis=1, dtype=np.float64).astype(np.float32)
+        return sums
+
     @property
     def total(self) -> Floats:
         """(u,) float32, the mean over all rows."""

@@ -1,6 +1,7 @@
-"""The routes of one flow, for `explore` and `serve`: its view file, and sums of its scores, never the full matrix."""
+"""The routes of one flow, for `explore` and `serve`: view file, citations, sums of its scores, never the matrix."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -11,10 +12,12 @@ from starlette.responses import Response, StreamingResponse
 from attributor._errors import AttributorError, FileFormatError, InputError
 from attributor._result import FlowView, Scores, encode_view, pack_flow, pack_safetensors, render_page
 from attributor.web.http.errors import LOG, ApiError
+from attributor.web.http.schema import CitedAnswer
 
 __all__ = ["MOST_EDGES", "create_router"]
 
 MOST_EDGES = 20_000  # a picture has 1,000
+MOST_CITATIONS = 100
 BYTES = "application/octet-stream"
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
@@ -87,6 +90,23 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
             rows=top.rows, pieces=top.pieces, mass=top.mass, total=np.array([top.total], dtype=np.float32)
         )
 
+    @routes.get("/citations", response_model=CitedAnswer)
+    def citations(
+        flow_view: View,
+        scores: ViewScores,
+        top: Annotated[int, Query(ge=1, le=MOST_CITATIONS, description="the most citations of a claim")] = 3,
+    ) -> dict[str, Any]:
+        """The sentences of the documents that each claim of the answer came from: `flow.cite(top=top).to_json()`."""
+        scores.check_finite()
+        try:
+            cited = flow_view.flow.cite(top=top).to_json()
+        except InputError as error:
+            raise ApiError(422, "no_citations", str(error)) from error
+        of_claims = [citation for claim in cited["claims"] for citation in claim["citations"]]
+        for part in (*of_claims, *cited["citations"], *cited["documents"]):
+            part["metadata"] = _make_sendable(part["metadata"])
+        return cited
+
     @routes.get("/page", **_describe_response("one HTML file that works offline", "text/html"))
     def html(flow_view: View) -> Response:
         """The flow as a page of its own, to keep and to send on."""
@@ -118,6 +138,19 @@ def _answer_422_to_bad_ranges() -> Iterator[None]:
         yield
     except InputError as error:
         raise ApiError(422, "no_such_range", str(error)) from error
+
+
+def _make_sendable(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as JSON holds it: a value that JSON cannot hold becomes text."""
+    return {str(key): value if _is_json(value) else str(value) for key, value in metadata.items()}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _describe_response(what: str, kind: str = BYTES) -> dict[str, Any]:

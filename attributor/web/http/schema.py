@@ -1,10 +1,23 @@
 """The JSON that `explore` and `serve` both send; TypeScript types are generated from these models (openapi.py)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["ErrorBody", "ErrorDetail", "FlowId", "Session", "SourceFiles", "SourceInfo", "SourceList"]
+__all__ = [
+    "Citation",
+    "CitedAnswer",
+    "Claim",
+    "DocumentShare",
+    "ErrorBody",
+    "ErrorDetail",
+    "FlowId",
+    "Origin",
+    "Session",
+    "SourceFiles",
+    "SourceInfo",
+    "SourceList",
+]
 
 
 class _Answer(BaseModel):
@@ -63,3 +76,55 @@ class FlowId(_Answer):
     """The flow that was kept for a case."""
 
     flow: str | None
+
+
+class Citation(_Answer):
+    """A sentence of a document that a claim, or the answer, came from."""
+
+    number: int = Field(ge=1, description="as in [1]; the same sentence has the same number in every claim")
+    document: int = Field(ge=0, description="the index of the document, from 0")
+    start: int = Field(ge=0, description="the first character of the sentence in the document, as Unicode code points")
+    stop: int = Field(description="the character after the last")
+    quote: str = Field(description="these characters")
+    share: float = Field(ge=0, le=1, description="of what came from the documents")
+    title: str | None = Field(description="of the document")
+    page: int | None = Field(description="from 1, where form feeds separate pages")
+    metadata: dict[str, Any] = Field(description="of the document; text where JSON has no such value")
+
+
+class Claim(_Answer):
+    """A sentence of the answer and its sources."""
+
+    start: int = Field(ge=0, description="its first character in the answer, as Unicode code points")
+    stop: int = Field(description="the character after the last")
+    text: str
+    citations: list[Citation] = Field(description="the largest share first, of what this claim took from the documents")
+
+
+class DocumentShare(_Answer):
+    """How much of what came from the documents came from one of them; all together have 1."""
+
+    document: int = Field(ge=0, description="its index, from 0")
+    title: str | None
+    share: float = Field(ge=0, le=1)
+    metadata: dict[str, Any] = Field(description="text where JSON has no such value")
+
+
+class Origin(_Answer):
+    """Where the whole flow of the answer came from: fractions that add up to 1."""
+
+    documents: float = Field(description="from the documents, to which the shares refer")
+    prompt: float = Field(description="from the rest of the prompt: the question and the chat template")
+    answer: float = Field(description="from earlier tokens of the answer itself")
+    missing: float = Field(description="attention that was not followed")
+
+
+class CitedAnswer(_Answer):
+    """An answer and its citations: the JSON of `flow.cite().to_json()`."""
+
+    version: int = Field(description="goes up when a key changes its meaning or goes away")
+    answer: str
+    claims: list[Claim] = Field(description="the sentences of the answer, in order")
+    citations: list[Citation] = Field(description="every cited sentence once; shares are those of the whole answer")
+    documents: list[DocumentShare] = Field(description="in the order of the prompt")
+    origin: Origin | None = Field(description="null where the rows of the flow do not add up to 1")

@@ -76,7 +76,7 @@ class RunRequest(CountRequest):
     """`messages`, or `question` with `documents`; a given `answer` is attributed, else the model writes one."""
 
     max_new_tokens: int = Field(64, ge=1, le=1 << 20)
-    weights: PresetName = "mean"
+    weights: PresetName = "retrieval"
     model: str | None = Field(None, max_length=1000, description="refuse to run with another one, loaded meanwhile")
 
 

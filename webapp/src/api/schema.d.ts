@@ -44,6 +44,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/flows/{flow}/citations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Citations
+         * @description The sentences of the documents that each claim of the answer came from: `flow.cite(top=top).to_json()`.
+         */
+        get: operations["citations_api_flows__flow__citations_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/flows/{flow}/edges": {
         parameters: {
             query?: never;
@@ -485,6 +505,112 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Citation
+         * @description A sentence of a document that a claim, or the answer, came from.
+         */
+        Citation: {
+            /**
+             * Document
+             * @description the index of the document, from 0
+             */
+            document: number;
+            /**
+             * Metadata
+             * @description of the document; text where JSON has no such value
+             */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /**
+             * Number
+             * @description as in [1]; the same sentence has the same number in every claim
+             */
+            number: number;
+            /**
+             * Page
+             * @description from 1, where form feeds separate pages
+             */
+            page: number | null;
+            /**
+             * Quote
+             * @description these characters
+             */
+            quote: string;
+            /**
+             * Share
+             * @description of what came from the documents
+             */
+            share: number;
+            /**
+             * Start
+             * @description the first character of the sentence in the document, as Unicode code points
+             */
+            start: number;
+            /**
+             * Stop
+             * @description the character after the last
+             */
+            stop: number;
+            /**
+             * Title
+             * @description of the document
+             */
+            title: string | null;
+        };
+        /**
+         * CitedAnswer
+         * @description An answer and its citations: the JSON of `flow.cite().to_json()`.
+         */
+        CitedAnswer: {
+            /** Answer */
+            answer: string;
+            /**
+             * Citations
+             * @description every cited sentence once; shares are those of the whole answer
+             */
+            citations: components["schemas"]["Citation"][];
+            /**
+             * Claims
+             * @description the sentences of the answer, in order
+             */
+            claims: components["schemas"]["Claim"][];
+            /**
+             * Documents
+             * @description in the order of the prompt
+             */
+            documents: components["schemas"]["DocumentShare"][];
+            /** @description null where the rows of the flow do not add up to 1 */
+            origin: components["schemas"]["Origin"] | null;
+            /**
+             * Version
+             * @description goes up when a key changes its meaning or goes away
+             */
+            version: number;
+        };
+        /**
+         * Claim
+         * @description A sentence of the answer and its sources.
+         */
+        Claim: {
+            /**
+             * Citations
+             * @description the largest share first, of what this claim took from the documents
+             */
+            citations: components["schemas"]["Citation"][];
+            /**
+             * Start
+             * @description its first character in the answer, as Unicode code points
+             */
+            start: number;
+            /**
+             * Stop
+             * @description the character after the last
+             */
+            stop: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * CountRequest
          * @description A prompt that is still being written: parts may be empty.
          */
@@ -524,6 +650,28 @@ export interface components {
              * @default
              */
             title: string;
+        };
+        /**
+         * DocumentShare
+         * @description How much of what came from the documents came from one of them; all together have 1.
+         */
+        DocumentShare: {
+            /**
+             * Document
+             * @description its index, from 0
+             */
+            document: number;
+            /**
+             * Metadata
+             * @description text where JSON has no such value
+             */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /** Share */
+            share: number;
+            /** Title */
+            title: string | null;
         };
         /**
          * ErrorBody
@@ -668,6 +816,32 @@ export interface components {
             window: number | null;
         };
         /**
+         * Origin
+         * @description Where the whole flow of the answer came from: fractions that add up to 1.
+         */
+        Origin: {
+            /**
+             * Answer
+             * @description from earlier tokens of the answer itself
+             */
+            answer: number;
+            /**
+             * Documents
+             * @description from the documents, to which the shares refer
+             */
+            documents: number;
+            /**
+             * Missing
+             * @description attention that was not followed
+             */
+            missing: number;
+            /**
+             * Prompt
+             * @description from the rest of the prompt: the question and the chat template
+             */
+            prompt: number;
+        };
+        /**
          * RunInfo
          * @description One run in the list.
          */
@@ -734,7 +908,7 @@ export interface components {
             question?: string | null;
             /**
              * Weights
-             * @default mean
+             * @default retrieval
              * @enum {string}
              */
             weights: "mean" | "output_norm" | "retrieval";
@@ -1036,6 +1210,49 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    citations_api_flows__flow__citations_get: {
+        parameters: {
+            query?: {
+                /** @description the most citations of a claim */
+                top?: number;
+            };
+            header?: never;
+            path: {
+                flow: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CitedAnswer"];
                 };
             };
             /** @description Client Error */

@@ -5,8 +5,8 @@ import type { VNode } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 
 import type { CaseState } from "../case/state";
-import { percent } from "../model/scale";
-import { asideName, documentName, granularities, type Piece } from "../model/shares";
+import { showShare } from "../model/scale";
+import { asideName, baseOf, documentName, granularities, hasShare, type Piece } from "../model/shares";
 import type { By, Edges, FlowSource, Span, View } from "../model/types";
 import { Curves } from "./curves";
 import type { CurvesData, CurvesHit } from "./curves";
@@ -122,21 +122,31 @@ class Model {
       const mass = shown((e) => found?.edges.rows[e] === hit.row);
       return `“${oneLine(view.answer[hit.row])}”, token ${hit.row + 1} of the answer: its curves carry ${this.part(mass)}.`;
     }
-    if (hit.kind === "edge") return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row])}”: ${this.part(hit.mass)}.`;
-    const scores = this.data.peek().scores;
-    let sum = 0, all = 0;
-    for (let u = 0; u < scores.length; u++) {
-      all += scores[u];
-      if (u >= hit.units.start && u < hit.units.stop) sum += scores[u];
+    if (hit.kind === "edge") {
+      const share = this.share(hit.by, hit.group, hit.row, hit.mass);
+      const part = share === null ? this.part(hit.mass) : `${showShare(share)} of what this token took from the ${sourcesOf(view)}`;
+      return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row])}”: ${part}.`;
     }
+    const { scores } = this.data.peek();
     const taker = count === view.answer.length ? "the answer" : count === 1 ? "the chosen token" : `the ${count} chosen tokens`;
-    return `${this.name(hit.by, hit.group, view)}: ${percent(view.normalized ? sum : sum / (all || 1))} of ${taker}.`;
+    const isShare = hasShare(view, hit.units.start);
+    const whole = isShare ? baseOf(view, scores) : view.normalized ? 1 : sumOf(scores, { start: 0, stop: scores.length });
+    const of = isShare ? `what ${taker} took from the ${sourcesOf(view)}` : `all that ${taker} took`;
+    return `${this.name(hit.by, hit.group, view)}: ${showShare(sumOf(scores, hit.units) / (whole || 1))} of ${of}.`;
+  }
+
+  /** What a curve carries, as a share of what its token took from the documents; null where it comes from elsewhere. */
+  share(by: By, group: number, row: number, mass: number): number | null {
+    const view = this.state.view.peek();
+    const units = group < 0 ? null : this.state.layout.peek().unitsOf({ by, index: group });
+    if (units ? !hasShare(view, units.start) : view.documents.length) return null;
+    return mass / (view.base[row] || 1);
   }
 
   /** A mass in words. Rows that do not add up to 1 have no whole of their own, so theirs is that of the picture. */
-  private part(mass: number): string {
-    if (this.state.view.peek().normalized) return `${percent(mass)} of what this token took`;
-    return `${percent(mass / (this.found.peek()?.edges.total || 1))} of the flow that is in view`;
+  part(mass: number): string {
+    if (this.state.view.peek().normalized) return `${showShare(mass)} of all that this token took`;
+    return `${showShare(mass / (this.found.peek()?.edges.total || 1))} of the flow that is in view`;
   }
 
   name(by: By, group: number, view: View): string {
@@ -196,7 +206,7 @@ export function WholeModel({ source, state, grain, room }: Props): VNode {
         retry={() => it.loader.retry()}
         empty={edges && !edges.rows.length ? "None of the chosen answer came from here." : null}
       />
-      <TextTable title="The 20 strongest curves as a table" head={["From the prompt", "To the answer", "Share of that token"]} rows={topRows(it, view)} />
+      <TextTable title="The 20 strongest curves as a table" head={["From the prompt", "To the answer", `Share of what it took from the ${sourcesOf(view)}`]} rows={topRows(it, view)} />
     </section>
   );
 }
@@ -211,8 +221,8 @@ function Said({ found, view }: { found: Answered; view: View }): VNode {
   const what = by === "token" ? "the first token" : asideName(view).toLowerCase();
   return (
     <span class="flow-said flow-push">
-      {n === 1 ? "1 curve shows" : `${n.toLocaleString("en")} curves show`} <b>{percent(Math.min(1, mass / all))}</b> of the flow{found.units ? " from what is in view" : ""}
-      {aside > 0.005 * all && <>, {percent(aside / all)} of it in grey: {what}</>}
+      {n === 1 ? "1 curve shows" : `${n.toLocaleString("en")} curves show`} <b>{showShare(Math.min(1, mass / all))}</b> of the flow{found.units ? " from what is in view" : ""}
+      {aside > 0.005 * all && <>, {showShare(aside / all)} of it in grey: {what}</>}
     </span>
   );
 }
@@ -222,5 +232,17 @@ function topRows(it: Model, view: View): string[][] {
   if (!found) return [];
   const { edges, by } = found;
   const order = Array.from(edges.mass.keys()).sort((a, b) => edges.mass[b] - edges.mass[a]).slice(0, 20);
-  return order.map((e) => [it.name(by, edges.pieces[e], view), `“${oneLine(view.answer[edges.rows[e]])}” (${edges.rows[e] + 1})`, percent(edges.mass[e])]);
+  return order.map((e) => {
+    const [piece, row, mass] = [edges.pieces[e], edges.rows[e], edges.mass[e]];
+    const share = it.share(by, piece, row, mass);
+    return [it.name(by, piece, view), `“${oneLine(view.answer[row])}” (${row + 1})`, share === null ? it.part(mass) : showShare(share)];
+  });
+}
+
+const sourcesOf = (view: View): string => (view.documents.length ? "documents" : "prompt");
+
+function sumOf(scores: ArrayLike<number>, { start, stop }: Span): number {
+  let sum = 0;
+  for (let u = start; u < stop; u++) sum += Math.max(0, scores[u]);
+  return sum;
 }

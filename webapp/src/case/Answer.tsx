@@ -2,8 +2,8 @@
 import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
-import { leveller, percent } from "../model/scale";
-import { largestOf } from "../model/shares";
+import { leveller, showShare } from "../model/scale";
+import { hasShare, largestOf } from "../model/shares";
 import { levelsOf } from "./heat";
 import { same, versionOf } from "./fit";
 import { nameOf } from "./names";
@@ -66,10 +66,13 @@ function Hint({ state }: { state: CaseState }): VNode {
   const piece = state.hovered.value ?? state.selected.value;
   if (received && piece && many) {
     const name = nameOf(view, state.layout.value, piece);
+    const units = state.layout.value.unitsOf(piece);
+    const isShare = units === null || hasShare(view, units.start);
+    const source = isShare ? `what the word took from the ${view.documents.length ? "documents" : "prompt"}` : "all that the word took";
     return (
       <>
         Coloured by what each word took from “<bdi>{name.length > HINT_NAME ? `${name.slice(0, HINT_NAME)}…` : name}</bdi>”
-        {view.normalized ? `; most: ${percent(largestOf(received))}.` : "."}
+        {isShare || view.normalized ? `; most: ${showShare(largestOf(received))} of ${source}.` : "."}
       </>
     );
   }

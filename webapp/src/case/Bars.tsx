@@ -1,10 +1,12 @@
-/** Where it came from, as bars: documents open into sentences and those into tokens; everything adds up to 100%. */
+/** Where it came from, as bars: documents open into sentences and those into tokens. The documents' text has 100%; the line
+ * below the list says how much of the whole flow that is. */
 import { type Signal, signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { digitsOf, percents } from "../model/scale";
-import { goldOf, type Piece } from "../model/shares";
-import { type BarList, innerBy, listBars, listInside, type Rest } from "./barlist";
+import { originSentence } from "../model/origin";
+import { showShare } from "../model/scale";
+import { goldOf, hasSink, type Origin, originOf, type Piece } from "../model/shares";
+import { type BarList, innerBy, LISTED_SHARE, listBars, listInside, type Rest } from "./barlist";
 import { same } from "./fit";
 import { Found } from "./Found";
 import { nameOf, plural, rowsName, whereOf } from "./names";
@@ -24,34 +26,29 @@ export function Bars(): VNode {
   const state = useCase();
   const view = state.view.value;
   const by = state.by.value;
-  const open = useMemo<Open>(() => ({ limits: signal(new Map()), limit: signal(matchMedia("(max-width: 700px)").matches ? FIRST_NARROW : FIRST) }), [view, by]);
+  const first = matchMedia("(max-width: 700px)").matches ? FIRST_NARROW : FIRST;
+  const open = useMemo<Open>(() => ({ limits: signal(new Map()), limit: signal(first) }), [view, by]);
   const shares = state.shares.value;
-  const list = listBars(view, shares, open.limit.value);
-  const digits = digitsOf(list.pieces[0]?.share ?? 0);
+  const limit = open.limit.value;
+  const list = listBars(view, shares, limit, limit > first ? 0 : LISTED_SHARE);
+  const origin = originOf(view, state.row.value);
   return (
     <section class="case-bars" aria-labelledby="case-selection">
       <Heading state={state} />
       <Found />
-      <Composition list={list} />
-      <List list={list} state={state} open={open} digits={digits} largest={list.pieces[0]?.share ?? 0} depth={0} />
+      <List list={list} state={state} open={open} largest={list.pieces[0]?.share ?? 0} depth={0} />
       {list.more > 0 && (
         <button type="button" class="button quiet case-more" onClick={() => (open.limit.value += FIRST)}>
-          Show {Math.min(FIRST, list.more)} more {plural(view, by)}
+          Show {Math.min(limit + FIRST - list.pieces.length, list.more)} more {plural(view, by)}
         </button>
       )}
-      <p class="case-of">{footnote(state)}</p>
+      <footer class="case-origin">
+        {origin && <Composition origin={origin} />}
+        <p>{origin ? originSentence(view, origin) : `How much of the whole flow came from the ${view.documents.length ? "documents" : "prompt"} is not known.`}</p>
+        {hasSink(view) && state.hideSink.value && <p>Percentages leave out the first token, which holds {showShare(shares.sinkOfAll)}.</p>}
+      </footer>
     </section>
   );
-}
-
-function footnote(state: CaseState): string {
-  const view = state.view.value;
-  const { hideSink } = state;
-  const known = view.normalized && view.onAnswer !== null && view.missing !== null;
-  const notes = [];
-  if (!known) notes.push("Percentages are shares of what reached the prompt; the rest is not known.");
-  if (view.sink && hideSink.value) notes.push(`Percentages leave out the first token, which holds ${(100 * state.shares.value.sinkOfAll).toFixed(1)}%.`);
-  return notes.join(" ");
 }
 
 function Heading({ state }: { state: CaseState }): VNode {
@@ -90,52 +87,50 @@ function announcement(state: CaseState): string {
   const { rows } = state.row.value;
   const word = rows.stop - rows.start === 1 ? ` ${view.answer[rows.start]!.trim()}` : "";
   if (!first) return `Sources of ${rowsName(view, rows)}${word}: none.`;
-  return `Sources of ${rowsName(view, rows)}${word}: most, ${(first.share * 100).toFixed(1)}%, from ${nameOf(view, state.layout.value, first.piece)}.`;
+  return `Sources of ${rowsName(view, rows)}${word}: most, ${showShare(first.share)}, from ${nameOf(view, state.layout.value, first.piece)}.`;
 }
 
-/** All of it as one bar; the list says the same in words. */
-function Composition({ list }: { list: BarList }): VNode {
-  const pieces = list.pieces.reduce((sum, { share }) => sum + share, 0) + (list.rest.find((r) => r.kind === "more")?.share ?? 0);
-  const parts = [{ kind: "pieces", share: pieces }, ...list.rest.filter((r) => r.kind !== "more")];
+/** The whole flow as one bar; the line below says the same in words. */
+function Composition({ origin }: { origin: Origin }): VNode {
   return (
     <div class="case-whole" aria-hidden="true">
-      {parts.map(({ kind, share }) => (
-        <i key={kind} class={`part-${kind}`} style={{ width: `${100 * share}%` }} />
+      {ORIGINS.map((part) => (
+        <i key={part} class={`part-${part}`} style={{ width: `${100 * origin[part]}%` }} />
       ))}
     </div>
   );
 }
 
+const ORIGINS = ["documents", "prompt", "answer", "missing"] as const;
+
 interface ListProps {
   list: BarList;
   state: CaseState;
   open: Open;
-  digits: number;
   /** The share whose bar is full. */
   largest: number;
   depth: number;
 }
 
-function List({ list, state, open, digits, largest, depth }: ListProps): VNode {
-  const texts = percents([...list.pieces, ...list.rest].map((bar) => bar.share), digits);
+function List({ list, state, open, largest, depth }: ListProps): VNode {
   return (
     <ol class="case-list">
-      {list.pieces.map(({ piece, share }, i) => (
-        <Bar key={`${piece.by}${piece.index}`} {...{ piece, share, state, open, digits, largest, depth }} text={texts[i]!} />
+      {list.pieces.map(({ piece, share }) => (
+        <Bar key={`${piece.by}${piece.index}`} {...{ piece, share, state, open, largest, depth }} />
       ))}
-      {list.rest.map((rest, i) => (
-        <RestRow key={rest.kind} rest={rest} text={texts[list.pieces.length + i]!} />
+      {list.rest.map((rest) => (
+        <RestRow key={rest.kind} rest={rest} />
       ))}
     </ol>
   );
 }
 
-function RestRow({ rest, text }: { rest: Rest; text: string }): VNode {
+function RestRow({ rest }: { rest: Rest }): VNode {
   return (
     <li class="case-rest">
       <i class={`part-${rest.kind}`} aria-hidden="true" />
       <span>{rest.name}</span>
-      <span class="case-share">{text}</span>
+      <span class="case-share">{showShare(rest.share)}</span>
     </li>
   );
 }
@@ -143,10 +138,9 @@ function RestRow({ rest, text }: { rest: Rest; text: string }): VNode {
 interface BarProps extends Omit<ListProps, "list"> {
   piece: Piece;
   share: number;
-  text: string;
 }
 
-function Bar({ piece, share, text, state, open, digits, largest, depth }: BarProps): VNode {
+function Bar({ piece, share, state, open, largest, depth }: BarProps): VNode {
   const view = state.view.value;
   const layout = state.layout.value;
   const selected = state.selected.value;
@@ -162,7 +156,7 @@ function Bar({ piece, share, text, state, open, digits, largest, depth }: BarPro
     else next.delete(key);
     open.limits.value = next;
   };
-  const inside = limit && inner ? listInside(view, layout, state.row.value, state.shares.value, piece, limit) : null;
+  const inside = limit && inner ? listInside(view, layout, state.row.value, state.shares.value, piece, limit, limit > INSIDE ? 0 : LISTED_SHARE) : null;
   const isGold = piece.by !== "token" && goldOf(view, piece.by)?.has(piece.index);
   return (
     <li>
@@ -185,7 +179,7 @@ function Bar({ piece, share, text, state, open, digits, largest, depth }: BarPro
           <span class={piece.by === "token" ? "case-name token" : "case-name"}>
             <bdi>{name}</bdi>
           </span>
-          <span class="case-share">{text}</span>
+          <span class="case-share">{showShare(share)}</span>
           {(where || isGold) && (
             <span class="case-where">
               {isGold && <span class="badge gold">gold</span>} <bdi>{where}</bdi>
@@ -198,10 +192,10 @@ function Bar({ piece, share, text, state, open, digits, largest, depth }: BarPro
       </div>
       {inside && (
         <div class="case-inside">
-          <List list={inside} state={state} open={open} digits={digits} largest={largest} depth={depth + 1} />
+          <List list={inside} state={state} open={open} largest={largest} depth={depth + 1} />
           {inside.more > 0 && (
             <button type="button" class="button quiet case-more" onClick={() => setLimit(limit + 4 * INSIDE)}>
-              Show {Math.min(4 * INSIDE, inside.more)} more
+              Show {Math.min(limit + 4 * INSIDE - inside.pieces.length, inside.more)} more
             </button>
           )}
         </div>

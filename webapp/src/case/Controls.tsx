@@ -1,8 +1,8 @@
 /** How the case is shown: by which pieces, by which method, in which colours. */
 import type { VNode } from "preact";
 import { NORMALISES, type Normalise } from "../model/link";
-import { LEVELS, percent, type Scale, SCALES } from "../model/scale";
-import { granularities } from "../model/shares";
+import { LEVELS, type Scale, SCALES, showShare } from "../model/scale";
+import { granularities, hasSink } from "../model/shares";
 import type { By } from "../model/types";
 import { useCase } from "./state";
 
@@ -50,7 +50,7 @@ export function Controls(): VNode {
           ))}
         </select>
       </label>
-      {view.sink && (
+      {hasSink(view) && (
         <label class="case-check" title="The first token draws attention that has nowhere else to go">
           <input type="checkbox" checked={state.hideSink.value} onChange={(event) => (state.hideSink.value = event.currentTarget.checked)} /> Hide first token
         </label>
@@ -71,7 +71,7 @@ function Legend(): VNode {
           <i key={i} data-heat={`heat-${i + 1}`} />
         ))}
       </span>
-      {state.scale.value === "rank" ? "top rank" : percent(largest)}
+      {state.scale.value === "rank" ? "top rank" : showShare(largest)}
       {state.view.value.gold !== null && <span class="case-gold-key">gold</span>}
     </span>
   );

@@ -1,8 +1,8 @@
-/** With gold: how much of it the largest pieces hold, and how much of the flow it holds. */
+/** With gold: how much of it the largest pieces hold, and its share of what came from the documents. */
 import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import { MOST_K } from "../model/link";
-import { percent } from "../model/scale";
+import { showShare } from "../model/scale";
 import { goldOf, precisionAt } from "../model/shares";
 import { plural } from "./names";
 import { useCase } from "./state";
@@ -39,18 +39,18 @@ export function Found(): VNode | null {
         <div>
           <dt>Precision</dt>
           <dd>
-            {percent(found.precision)} <span>{found.hits} of {k}</span>
+            {showShare(found.precision)} <span>{found.hits} of {k}</span>
           </dd>
         </div>
         <div>
           <dt>Recall</dt>
           <dd>
-            {percent(found.recall)} <span>{found.hits} of {found.gold} <span class="badge gold">gold</span></span>
+            {showShare(found.recall)} <span>{found.hits} of {found.gold} <span class="badge gold">gold</span></span>
           </dd>
         </div>
         <div>
           <dt>Share on gold</dt>
-          <dd>{percent(held)}</dd>
+          <dd>{showShare(held)}</dd>
         </div>
       </dl>
     </div>

@@ -2,7 +2,7 @@
 import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
-import { percent } from "../model/scale";
+import { showShare } from "../model/scale";
 import { documentName, goldOf } from "../model/shares";
 import { versionOf } from "./fit";
 import { PromptPane } from "./pane";
@@ -57,7 +57,7 @@ export function Prompt(): VNode {
     const headings = [...scroller.current!.querySelectorAll<HTMLElement>("b[data-document]")];
     return effect(() => {
       const { values } = state.documentShares.value;
-      for (const heading of headings) showShare(heading, values[Number(heading.dataset.document)] ?? 0);
+      for (const heading of headings) writeShare(heading, values[Number(heading.dataset.document)] ?? 0);
     });
   }, [state, view]);
   return (
@@ -82,8 +82,8 @@ export function Prompt(): VNode {
   );
 }
 
-function showShare(heading: HTMLElement, share: number): void {
-  const text = percent(share);
+function writeShare(heading: HTMLElement, share: number): void {
+  const text = showShare(share);
   if (heading.textContent !== text) heading.textContent = text;
 }
 

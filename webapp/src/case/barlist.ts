@@ -1,10 +1,13 @@
-/** The rows of the bars: the largest pieces, what lies below them, and what reached no piece. They add up to the whole. */
-import { asideName, countOf, pieceOf, type Piece, type Row, type Shares, top } from "../model/shares";
+/** The rows of the bars: the largest pieces, what lies below them, and what reached no piece. They add up to 100%. */
+import { betweenName, countOf, hasSink, pieceOf, type Piece, type Row, type Shares, top } from "../model/shares";
 import type { By, View } from "../model/types";
 import type { Layout } from "./layout";
 import { plural } from "./names";
 
-export type RestKind = "more" | "outside" | "sink" | "answer" | "missing";
+/** Smaller shares are listed together until a reader asks for more; as in the terminal. */
+export const LISTED_SHARE = 0.001;
+
+export type RestKind = "more" | "outside" | "sink";
 
 export interface Rest {
   kind: RestKind;
@@ -19,23 +22,20 @@ export interface BarList {
   more: number;
 }
 
-/** The `limit` largest pieces of shares, and the rest; all shares together are 1. */
-export function listBars(view: View, shares: Shares, limit: number): BarList {
+/** The `limit` largest pieces of shares, but none below `least`, and the rest; all shares together are 1. */
+export function listBars(view: View, shares: Shares, limit: number, least = 0): BarList {
   const { by, values } = shares;
-  const listed = top(values, limit);
+  const listed = top(values, limit).filter((index) => values[index]! >= least);
   const rest: Rest[] = [];
   const { count, share } = below(values, listed);
   if (count) rest.push({ kind: "more", name: moreName(view, by, count), share });
-  if (shares.outside > 0) rest.push({ kind: "outside", name: asideName(view), share: shares.outside });
+  if (shares.outside > 0) rest.push({ kind: "outside", name: betweenName(view), share: shares.outside });
   if (shares.sink > 0) rest.push({ kind: "sink", name: "First token (attention sink)", share: shares.sink });
-  const before = view.normalized && view.onAnswer !== null && view.answer.length > 1;
-  if (before || shares.onAnswer > 0) rest.push({ kind: "answer", name: "Earlier answer tokens", share: shares.onAnswer });
-  if (view.missing && view.normalized) rest.push({ kind: "missing", name: "Not followed", share: shares.missing });
   return { pieces: listed.map((index) => ({ piece: { by, index }, share: values[index]! })), rest, more: count };
 }
 
 /** What lies inside of one piece: a document's sentences (its tokens where there are none), a sentence's tokens. */
-export function listInside(view: View, layout: Layout, row: Row, shares: Shares, outer: Piece, limit: number): BarList {
+export function listInside(view: View, layout: Layout, row: Row, shares: Shares, outer: Piece, limit: number, least = 0): BarList {
   const by = innerBy(view, outer);
   const units = layout.unitsOf(outer);
   if (!by || !units || !(shares.whole > 0)) return { pieces: [], rest: [], more: 0 };
@@ -44,7 +44,7 @@ export function listInside(view: View, layout: Layout, row: Row, shares: Shares,
   const sums = new Map<number, number>();
   let outside = 0;
   for (let u = units.start; u < units.stop; u++) {
-    if (isIn(u) !== outer.index || (u === 0 && view.sink)) continue;
+    if (isIn(u) !== outer.index || (u === 0 && hasSink(view))) continue;
     const share = Math.max(0, row.scores[u]! || 0) / shares.whole;
     const p = inner(u);
     if (p >= 0) sums.set(p, (sums.get(p) ?? 0) + share);
@@ -52,11 +52,11 @@ export function listInside(view: View, layout: Layout, row: Row, shares: Shares,
   }
   const indices = [...sums.keys()];
   const values = indices.map((index) => sums.get(index)!);
-  const listed = top(values, limit);
+  const listed = top(values, limit).filter((i) => values[i]! >= least);
   const { count, share } = below(values, listed);
   const rest: Rest[] = [];
   if (count) rest.push({ kind: "more", name: moreName(view, by, count), share });
-  if (outside > 0) rest.push({ kind: "outside", name: "Between sentences", share: outside });
+  if (outside > 0) rest.push({ kind: "outside", name: betweenName(view), share: outside });
   return { pieces: listed.map((i) => ({ piece: { by, index: indices[i]! }, share: values[i]! })), rest, more: count };
 }
 

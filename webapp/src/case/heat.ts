@@ -1,6 +1,6 @@
 /** The colour of every unit, and what the colours are compared with. */
 import { type Level, leveller, type Scale } from "../model/scale";
-import { largestOf, pieceOf, type Row, type Shares } from "../model/shares";
+import { hasShare, hasSink, largestOf, pieceOf, type Row, type Shares } from "../model/shares";
 import type { View } from "../model/types";
 
 export interface Heat {
@@ -18,7 +18,7 @@ export function heatOf(view: View, row: Row, shares: Shares, reference: Shares, 
   const { whole, values, by } = shares;
   if (!(whole > 0)) return { levels, largest };
   if (by === "token") {
-    for (let u = 0; u < levels.length; u++) levels[u] = level(row.scores[u]! / whole);
+    for (let u = 0; u < levels.length; u++) if (hasShare(view, u)) levels[u] = level(row.scores[u]! / whole);
   } else {
     const ofPiece = levelsOf(values, level);
     const piece = pieceOf(view, by);
@@ -27,7 +27,7 @@ export function heatOf(view: View, row: Row, shares: Shares, reference: Shares, 
       if (p >= 0) levels[u] = ofPiece[p]!;
     }
   }
-  if (view.sink && (by !== "token" || shares.sink === 0)) levels[0] = 0;
+  if (hasSink(view) && (by !== "token" || shares.sink === 0)) levels[0] = 0;
   return { levels, largest };
 }
 

@@ -1,6 +1,6 @@
 /** What pieces and rows are called. */
-import { documentName, type Piece, sharesBy, type Row } from "../model/shares";
-import { percent } from "../model/scale";
+import { documentName, hasShare, hasSink, type Piece, pieceOf, sharesBy, type Row } from "../model/shares";
+import { showShare } from "../model/scale";
 import type { By, Span, View } from "../model/types";
 import type { Layout } from "./layout";
 
@@ -44,22 +44,22 @@ export function rowsName(view: View, { start, stop }: Span): string {
   return stop - start > 1 ? `answer tokens ${start + 1} to ${stop}` : `answer token ${start + 1}`;
 }
 
-/** The tooltip of a unit: its share, and that of the piece that it lies in. */
+/** The tooltip of a unit: its share, and that of the piece that it lies in; outside of documents its share of the whole. */
 export function describe(view: View, layout: Layout, row: Row, unit: number, by: By, hideSink: boolean): string {
+  const unitName = `${view.kind === "token" ? "token" : "piece"} ${nameOf(view, layout, { by: "token", index: unit })}`;
+  const score = Math.max(0, row.scores[unit]! || 0);
+  if (!hasShare(view, unit)) return [view.normalized ? `${showShare(score)} of the whole flow  ${unitName}` : unitName, "question and template"].join("\n");
   const tokens = sharesBy(view, row, "token", hideSink);
-  const own = tokens.whole > 0 ? Math.max(0, row.scores[unit]! || 0) / tokens.whole : 0;
-  if (unit === 0 && view.sink && hideSink) return `first token, left out: ${percent(tokens.sinkOfAll)} of everything`;
-  const unitName = view.kind === "token" ? "token" : "piece";
+  if (unit === 0 && hasSink(view) && hideSink) return `first token, left out: ${showShare(tokens.sinkOfAll)} of the prompt's part`;
   const lines = [];
-  const index = by === "document" ? view.documentOf[unit]! : by === "sentence" ? view.sentenceOf[unit]! : -1;
+  const index = by === "token" ? -1 : pieceOf(view, by)(unit);
   if (index >= 0) {
     const share = sharesBy(view, row, by, hideSink).values[index]!;
     const gold = by === "sentence" && view.gold?.has(index) ? ", gold" : "";
-    lines.push(`${percent(share)}  ${by === "document" ? documentName(view, index) : `sentence ${index + 1}${gold}`}`);
+    lines.push(`${showShare(share)}  ${by === "document" ? documentName(view, index) : `sentence ${index + 1}${gold}`}`);
   }
+  lines.push(`${showShare(tokens.whole > 0 ? score / tokens.whole : 0)}  ${unitName}`);
   const document = view.documentOf[unit]!;
-  lines.push(`${percent(own)}  ${unitName} ${nameOf(view, layout, { by: "token", index: unit })}`);
   if (by !== "document" && document >= 0) lines.push(`in ${documentName(view, document)}`);
-  else if (document < 0 && view.documents.length) lines.push("template or question");
   return lines.join("\n");
 }

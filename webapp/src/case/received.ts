@@ -1,6 +1,7 @@
-/** The other direction: what each row of the answer took from the input that is pointed at or selected. */
+/** The other direction: the share that each row of the answer took from the input that is pointed at or selected. */
 import { effect, type ReadonlySignal, type Signal } from "@preact/signals";
-import type { FlowSource, Span } from "../model/types";
+import { sharesOfRows } from "../model/shares";
+import type { FlowSource, Span, View } from "../model/types";
 import { same } from "./fit";
 import { Latest } from "./rows";
 
@@ -9,10 +10,12 @@ const SLOW = 250; // ms after which a source is asked for clicks only: a file re
 
 interface Wishes {
   source: ReadonlySignal<FlowSource>;
+  /** Of the source. */
+  view: ReadonlySignal<View>;
   /** Units under the pointer, and those selected. */
   hovered: ReadonlySignal<Span | null>;
   selected: ReadonlySignal<Span | null>;
-  /** Whether the first token is left out, of rows that add up to 1: what they took is then a share of what remains. */
+  /** Whether a first token with a row of its own is left out: what rows took is then a share of what remains. */
   hidden: ReadonlySignal<boolean>;
 }
 
@@ -46,7 +49,7 @@ export function followInput(wishes: Wishes, received: Signal<Float32Array | null
         try {
           const taken = await source.received(units);
           if (performance.now() - start > SLOW) slow = source;
-          const values = hidden ? without(await sinkOf(source), taken, units) : taken;
+          const values = sharesOfRows(wishes.view.peek(), taken, units, hidden ? await sinkOf(source) : null);
           if (!current) return;
           shown = { source, units, hidden };
           received.value = values;
@@ -74,12 +77,4 @@ async function sinkOf(source: FlowSource): Promise<Float32Array> {
   const known = sinks.get(source) ?? (await source.received(FIRST));
   sinks.set(source, known);
   return known;
-}
-
-/** (o) what was taken as shares of all but the first token, which counts as nothing where it is part of the input. */
-function without(sink: Float32Array, taken: Float32Array, units: Span): Float32Array {
-  return taken.map((value, row) => {
-    const first = Math.max(0, sink[row] ?? 0);
-    return first < 1 ? Math.max(0, value - (units.start === 0 ? first : 0)) / (1 - first) : 0;
-  });
 }

@@ -11,8 +11,8 @@
  *     it.by, it.scale, it.normalise, it.hideSink, it.k                                         // signals; in the link
  *     it.row.value, it.shares.value            // the scores that have arrived for the rows (row.rows says which), and their
  *                                              // shares by piece; they follow `rows` within one fetch
- *     it.received.value                        // (o) what each row took from the input that is hovered or selected, of the same whole
- *                                              // as its shares; null without
+ *     it.received.value                        // (o) the share that each row took from the input that is hovered or selected;
+ *                                              // of the whole row where the input has no share; null without
  *     it.coming.value                          // name of a method that was chosen and is still being read; null otherwise
  *
  * Read signals inside of components or effects; write only those named here. Everything is in the URL's hash but previews.
@@ -22,7 +22,7 @@ import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import { decodeSettings, encodeSettings, type Normalise, type Query, type Settings } from "../model/link";
 import type { Scale } from "../model/scale";
-import { type Piece, type Row, type Shares, sharesBy, toRow } from "../model/shares";
+import { hasSink, type Piece, type Row, type Shares, sharesBy, toRow } from "../model/shares";
 import { type By, type Case, type Span, UserError, type Variant, type View } from "../model/types";
 import { fit, same, usual, whole } from "./fit";
 import { type Heat, heatOf } from "./heat";
@@ -112,7 +112,7 @@ export class CaseState {
     });
     this.heat = computed(() => heatOf(this.view.value, this.row.value, this.shares.value, reference.value, this.scale.value));
     const source = computed(() => this.variant.value.source);
-    const hidden = computed(() => this.hideSink.value && this.view.value.sink && this.view.value.normalized);
+    const hidden = computed(() => this.hideSink.value && hasSink(this.view.value));
     const hovered = computed(() => (this.hovered.value ? this.layout.value.unitsOf(this.hovered.value) : null));
     this.stops.push(
       followRows(
@@ -120,7 +120,7 @@ export class CaseState {
         (row) => this.arrive(row),
         (reason) => (this.error.value = reason === null ? null : sentence(reason)),
       ),
-      followInput({ source, hovered, selected: this.units, hidden }, this.received, (reason) => (this.error.value = sentence(reason))),
+      followInput({ source, view: this.view, hovered, selected: this.units, hidden }, this.received, (reason) => (this.error.value = sentence(reason))),
       followLink(
         { encode: encodeSettings, decode: decodeSettings },
         () => this.settings(),

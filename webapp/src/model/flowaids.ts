@@ -3,6 +3,7 @@ import { groupsOf } from "./edges";
 import type { FlowScores } from "./flowscores";
 import type { Layout } from "./flowview";
 import { meanOf } from "./memory";
+import { hasShare } from "./shares";
 import { type Span, UserError } from "./types";
 
 /** Numbers of sums over sentences up to which they are kept. */
@@ -58,6 +59,8 @@ export interface Aids {
   total: Float32Array;
   /** (o) the sum of each row. */
   reached: Float64Array;
+  /** (o) the sum of each row over the documents, or over all units where there are none. */
+  base: Float32Array;
   /** Below 0 by more than noise, a millionth of the largest. */
   hasNegative: boolean;
   /** Rows of each block, and (u) the sum of the rows of each; the last may have fewer rows. */
@@ -83,6 +86,7 @@ export async function makeAids(
   const total = new Float64Array(units);
   const block = new Float64Array(units);
   const reached = new Float64Array(rows);
+  const base = new Float32Array(rows);
   const sumsBy = (by: "document" | "sentence"): PieceSums | null => {
     const { of, count } = groupsOf(layout, by);
     return keep || rows * (count + 1) > MOST_SUMS ? null : new PieceSums(rows, count, of!);
@@ -90,6 +94,7 @@ export async function makeAids(
   const sums = { document: sumsBy("document"), sentence: sumsBy("sentence") };
   const starts = runStarts(layout.sentenceOf, layout.documentOf);
   const runs = new Float64Array(starts.length);
+  const isInBase = Array.from(starts, (unit) => hasShare(layout, unit));
   const range = new Float64Array(2);
   let bad = 0;
   let told = 0;
@@ -100,6 +105,7 @@ export async function makeAids(
     sums.sentence?.put(row, starts, runs);
     const sum = runs.reduce((a, b) => a + b, 0);
     reached[row] = sum;
+    base[row] = runs.reduce((a, b, run) => (isInBase[run] ? a + b : a), 0);
     if (!Number.isFinite(sum)) for (const value of values) if (!Number.isFinite(value)) bad++;
     kept?.set(values, row * units);
     if ((row + 1) % every === 0 || row + 1 === rows) {
@@ -116,7 +122,7 @@ export async function makeAids(
     );
   const [least, largest] = range as unknown as [number, number];
   const hasNegative = least < -1e-6 * Math.max(largest, -least);
-  return { total: meanOf(total, rows), reached, hasNegative, every, blocks, sums, kept };
+  return { total: meanOf(total, rows), reached, base, hasNegative, every, blocks, sums, kept };
 }
 
 /** Adds a row to `block`, writes the sum of each run, widens `range` (least, largest). The one loop over all numbers. */

@@ -43,6 +43,7 @@ export async function openFlow(bytes: Bytes, name = "The file", options: OpenOpt
     const view: View = {
       ...layout,
       total: aids.total,
+      base: aids.base,
       onAnswer: onAnswer && Float32Array.from(onAnswer),
       missing: parts.missing && parts.missing.map((value) => Math.max(0, value)),
       notes: aids.hasNegative ? [...layout.notes, "Negative scores are shown as 0."] : layout.notes,

@@ -5,7 +5,7 @@ import { shown, toCodePoints, toUtf16, visible } from "./text";
 import type { View } from "./types";
 
 /** All of a view that does not depend on the scores. */
-export type Layout = Omit<View, "total" | "onAnswer" | "missing">;
+export type Layout = Omit<View, "total" | "base" | "onAnswer" | "missing">;
 
 /** Ids of tokens `start` ... `stop` - 1, for flows without text. */
 export type ReadIds = (start: number, stop: number) => Promise<string[]>;
@@ -92,7 +92,8 @@ async function rows(parts: FlowParts, readIds: ReadIds): Promise<string[]> {
 
 function notes(parts: FlowParts): string[] {
   const out: string[] = [];
-  if (!parts.normalized) out.push("Percentages are shares of what reached the prompt; the rest of each row is not known.");
+  const source = parts.documents.length ? "came from the documents" : "reached the prompt";
+  if (!parts.normalized) out.push(`Percentages are shares of what ${source}; the rest of each row is not known.`);
   if (parts.text === null) out.push("The flow carries no text, so token ids are shown; flow.with_text(tokenizer) attaches it.");
   return out;
 }

@@ -56,31 +56,27 @@ function ranker(values: ArrayLike<number>): Level {
   return (value) => (value > 0 ? Math.max(1, Math.ceil((LEVELS * below[bucketOf(Math.min(value, 3e38))]!) / Math.max(count, 1))) : 0);
 }
 
-/** Digits after the point with which a share shows at least one that is not 0: 1 from 1%, 2 from 0.1%, at most 4. */
-export function digitsOf(share: number): number {
-  return share > 0 ? Math.max(1, Math.min(4, 1 - Math.floor(Math.log10(share * 100)))) : 1;
+/** A share in percent as every view writes it; as `show_share` of attributor/_cite/citations.py, digit for digit. */
+export function showShare(share: number): string {
+  const percent = 100 * share;
+  if (!(percent > 0)) return "0%";
+  if (percent < 0.1) return "<0.1%";
+  return `${rounded(percent, percent < 9.95 ? 1 : 0)}%`;
 }
 
-/** A share as people read it: "12.3%", "0.57%", "0.0042%"; "<0.0001%" where that says nothing either. */
-export function percent(share: number): string {
-  if (!(share > 0)) return "0%";
-  if (share < 0.000001) return "<0.0001%";
-  return `${(share * 100).toFixed(digitsOf(share))}%`;
+/** A number with 0 or 1 digits; halves go to the even digit as in Python, and not up as in `toFixed`. */
+function rounded(value: number, digits: 0 | 1): string {
+  const isHalf = (value * (digits ? 4 : 2)) % 2 === 1; // exact: with one digit, halves are .25 and .75
+  if (!isHalf) return value.toFixed(digits);
+  const step = 10 ** digits;
+  const below = Math.floor(value * step);
+  return ((below + (below % 2)) / step).toFixed(digits);
 }
 
-/** Shares as text, rounded so that the printed numbers add up to the printed sum of all (100% where they are a whole).
- *
- * Each is rounded down or up by largest remainder, so none is off by a whole step. `digits` after the point.
- */
-export function percents(shares: readonly number[], digits: number): string[] {
-  const unit = 100 * 10 ** digits;
-  const exact = shares.map((share) => Math.max(0, share || 0) * unit);
-  const whole = exact.map(Math.floor);
-  let left = Math.round(exact.reduce((a, b) => a + b, 0)) - whole.reduce((a, b) => a + b, 0);
-  const byRemainder = exact.map((_, i) => i).sort((a, b) => exact[b]! - whole[b]! - (exact[a]! - whole[a]!) || a - b);
-  for (const i of byRemainder) {
-    if (left-- <= 0) break;
-    whole[i]!++;
-  }
-  return whole.map((n) => `${(n / 10 ** digits).toFixed(digits)}%`);
+/** Attention of a head as people read it, with digits for what is small too: "12.3%", "0.57%", "0.0042%", "<0.0001%". */
+export function percent(attention: number): string {
+  if (!(attention > 0)) return "0%";
+  if (attention < 0.000001) return "<0.0001%";
+  const digits = Math.max(1, Math.min(4, 1 - Math.floor(Math.log10(attention * 100))));
+  return `${(attention * 100).toFixed(digits)}%`;
 }

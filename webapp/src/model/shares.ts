@@ -1,4 +1,8 @@
-/** What each piece of the prompt took of a row of the flow: the numbers behind bars, heat and precision. */
+/** What each piece of the prompt took of a row of the flow: the numbers behind bars, heat and precision.
+ *
+ * A share is of what came from the documents, as in attributor/_cite: all text of the documents has 100%. Where a view has
+ * no documents, it is of what came from the prompt.
+ */
 import type { By, Span, View } from "./types";
 
 /** A document, a sentence or a unit (by "token") of the prompt. */
@@ -27,38 +31,96 @@ function mean(values: Float32Array, { start, stop }: Span): number {
   return stop > start ? sum / (stop - start) : 0;
 }
 
-/** Shares of one whole: values, outside, sink, onAnswer and missing add up to 1 (all are 0 if there is nothing). */
+/** Shares of what came from the documents, or from the prompt where there are none: values, outside and sink add up to 1
+ * (all are 0 if nothing came from there). */
 export interface Shares {
   by: By;
   /** (d, s or u) of each piece. */
   values: Float64Array;
-  /** Of units that lie in no piece: template and question. */
+  /** Of units that lie in no piece: titles, and line breaks between sentences. */
   outside: number;
   /** Of the first token, where it has a row of its own and is not hidden. */
   sink: number;
-  onAnswer: number;
-  missing: number;
-  /** What the scores were divided by; a unit's share is its score / whole. */
+  /** What the scores were divided by; the share of a unit that `hasShare` is its score / whole. */
   whole: number;
-  /** The share of the first token in everything, also if hidden. */
+  /** The share of the first token, also if hidden. */
   sinkOfAll: number;
+}
+
+/** Where a row as a whole came from: fractions that add up to 1, as `Origin` of attributor/_cite/citations.py. */
+export interface Origin {
+  documents: number;
+  /** The rest of the prompt: question and template. */
+  prompt: number;
+  /** Earlier tokens of the answer. */
+  answer: number;
+  /** What was not followed. */
+  missing: number;
+}
+
+/** Whether the first token, an attention sink, has a row of its own: only where shares are of the whole prompt. */
+export const hasSink = (view: View): boolean => view.sink && !view.documents.length;
+
+/** Whether a unit can have a share: it lies in a document, or there are none. */
+export const hasShare = (view: Pick<View, "documents" | "documentOf">, unit: number): boolean => !view.documents.length || view.documentOf[unit]! >= 0;
+
+/** What the shares of a row refer to: its sum over the documents, or over the prompt where there are none. */
+export function baseOf(view: Pick<View, "documents" | "documentOf">, scores: ArrayLike<number>): number {
+  let sum = 0;
+  for (let u = 0; u < scores.length; u++) if (scores[u]! > 0 && hasShare(view, u)) sum += scores[u]!;
+  return sum;
+}
+
+/** Where a row came from; null where that is not known. */
+export function originOf(view: View, row: Row): Origin | null {
+  if (row.onAnswer === null || row.missing === null) return null;
+  const documents = view.documents.length ? baseOf(view, row.scores) : 0;
+  return { documents, prompt: Math.max(0, 1 - documents - row.onAnswer - row.missing), answer: row.onAnswer, missing: row.missing };
 }
 
 /** The units' pieces: by "token" each unit, but only those inside of documents (or sentences), where there are any. */
 export function pieceOf(view: View, by: By): (unit: number) => number {
   if (by === "document") return (u) => view.documentOf[u]!;
-  if (by === "sentence") return (u) => view.sentenceOf[u]!;
+  if (by === "sentence") {
+    const sentenceOf = bodySentences(view);
+    return (u) => sentenceOf[u]!;
+  }
   const inside = view.documents.length ? view.documentOf : view.sentences ? view.sentenceOf : null;
   return inside ? (u) => (inside[u]! >= 0 ? u : -1) : (u) => u;
 }
+
+const bodySentencesKnown = new WeakMap<View, Int32Array>();
+
+/** (u) the sentence of each unit, but -1 in a document's title line, "label:", which is no source of an answer. */
+function bodySentences(view: View): Int32Array {
+  const known = bodySentencesKnown.get(view);
+  if (known) return known;
+  const { sentenceOf, documentOf } = view;
+  const out = sentenceOf.slice();
+  let last = -1;
+  for (let u = 0; u < out.length; u++) {
+    const document = documentOf[u]!;
+    if (document < 0 || document === last) continue;
+    last = document;
+    let stop = u + 1;
+    while (stop < out.length && sentenceOf[stop] === sentenceOf[u] && documentOf[stop] === document) stop++;
+    const first = view.text.slice(u ? view.ends[u - 1]! : 0, view.ends[stop - 1]!).trim();
+    if (view.documents[document] && first === `${view.documents[document]}:`) out.fill(-1, u, stop);
+  }
+  bodySentencesKnown.set(view, out);
+  return out;
+}
+
+/** What the text is called that lies in no sentence. */
+export const betweenName = (view: View): string => (view.documents.length ? "Titles and line breaks" : "Between sentences");
 
 /** A document's label, or its number. */
 export function documentName(view: View, document: number): string {
   return view.documents[document] || `Document ${document + 1}`;
 }
 
-/** What lies in no piece. */
-export const asideName = (view: View): string => (view.documents.length ? "Template and question" : "Between sentences");
+/** What of the prompt lies in no piece. */
+export const asideName = (view: View): string => (view.documents.length ? "Question and template" : "Between sentences");
 
 /** The pieces that a view can be shown by, coarse to fine. Pieces of an evaluation are its sentences: showing both would show the same twice. */
 export function granularities(view: View): By[] {
@@ -74,41 +136,45 @@ export function countOf(view: View, by: By): number {
   return by === "document" ? view.documents.length : by === "sentence" ? view.sentences : view.ends.length;
 }
 
-/** Sum a row over its pieces, as shares of everything. Scores below 0, which some methods give, count as 0.
+/** Sum a row over its pieces, as shares. Scores below 0, which some methods give, count as 0.
  *
- * With `hideSink` the first token is left out, and the shares are of what remains.
+ * With `hideSink` a first token with a row of its own is left out, and the shares are of what remains.
  */
 export function sharesBy(view: View, row: Row, by: By, hideSink: boolean): Shares {
   const { scores } = row;
   const piece = pieceOf(view, by);
   const values = new Float64Array(countOf(view, by));
-  const sink = view.sink ? Math.max(0, scores[0]! || 0) : 0;
+  const first = hasSink(view) ? 1 : 0;
+  const sink = first ? Math.max(0, scores[0]! || 0) : 0;
   let outside = 0;
-  let reached = 0;
-  for (let u = view.sink ? 1 : 0; u < scores.length; u++) {
+  let listed = 0;
+  for (let u = first; u < scores.length; u++) {
     const score = scores[u]!;
-    if (!(score > 0)) continue;
-    reached += score;
+    if (!(score > 0) || !hasShare(view, u)) continue;
+    listed += score;
     const p = piece(u);
     if (p >= 0) values[p]! += score;
     else outside += score;
   }
-  const onAnswer = row.onAnswer ?? 0;
-  const missing = row.missing ?? 0;
-  const all = reached + sink + onAnswer + missing;
-  const whole = hideSink ? all - sink : all;
+  const all = listed + sink;
+  const whole = hideSink ? listed : all;
   const part = whole > 0 ? 1 / whole : 0;
   for (let p = 0; p < values.length; p++) values[p]! *= part;
-  return {
-    by,
-    values,
-    outside: outside * part,
-    sink: hideSink ? 0 : sink * part,
-    onAnswer: onAnswer * part,
-    missing: missing * part,
-    whole,
-    sinkOfAll: all > 0 ? sink / all : 0,
-  };
+  return { by, values, outside: outside * part, sink: hideSink ? 0 : sink * part, whole, sinkOfAll: all > 0 ? sink / all : 0 };
+}
+
+/** (o) what each row took from units, as a share of its `base`; of the whole row where the units lie outside of documents.
+ *
+ * @param taken (o) the sums of the rows' scores over the units.
+ * @param sink (o) what each row took from a first token that is left out; null where none is.
+ */
+export function sharesOfRows(view: View, taken: Float32Array, units: Span, sink: Float32Array | null): Float32Array {
+  const isShare = hasShare(view, units.start);
+  return taken.map((value, row) => {
+    const left = Math.max(0, sink?.[row] ?? 0);
+    const whole = isShare ? view.base[row]! - left : 1;
+    return whole > 0 ? Math.min(1, Math.max(0, value - (units.start === 0 ? left : 0)) / whole) : 0;
+  });
 }
 
 /** The largest of values, 0 at least. */

@@ -30,6 +30,8 @@ export interface View {
   answer: string[];
   /** (u) the mean over all rows. */
   total: Float32Array;
+  /** (o) what the shares of each row refer to: its sum over the documents, or over the prompt where there are none. */
+  base: Float32Array;
   /** (o) shares that stayed on earlier answer tokens, and that were not followed; null where not known. */
   onAnswer: Float32Array | null;
   missing: Float32Array | null;

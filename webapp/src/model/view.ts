@@ -1,4 +1,4 @@
-/** A view file ("attributor.view", version 1) -> View. Everything in it is checked: a page draws what it says. */
+/** A view file ("attributor.view", version 2) -> View. Everything in it is checked: a page draws what it says. */
 import { decode, type Tensor, toFloats, toIntegers } from "./safetensors";
 import { countCodePoints, decodeUtf8, shown, visible } from "./text";
 import { UserError, type View } from "./types";
@@ -17,7 +17,7 @@ export interface ViewFile {
 }
 
 const FORMAT = "attributor.view";
-const VERSION = 1;
+const VERSION = 2;
 
 /** Reads a view file without its rows. Throws a UserError that says which part is wrong. */
 export function readView(buffer: ArrayBuffer | Uint8Array): View {
@@ -123,6 +123,7 @@ class Reader {
       goldDocuments: this.#marked("gold_documents", info.documents.length),
       answer: split(rawAnswer, rowEnds),
       total: this.#floats("total", u)!,
+      base: this.#floats("base", o)!,
       onAnswer: this.#floats("on_answer", o, true),
       missing: this.#floats("missing", o, true),
     };

@@ -210,6 +210,7 @@ function viewOf(entry: Entry, id: string): View {
   const notes = ["This list scores whole documents; there are no sentences in it."];
   if (!entry.scored) notes.push("This case has no scores.");
   if (entry.scores.some((score) => score < 0)) notes.push("Scores below zero, which speak against the answer, are shown as zero.");
+  const total = Float32Array.from(documentOf, (document) => (document < 0 ? 0 : positive[document]!));
   return {
     title: visible(entry.question || id),
     text,
@@ -223,7 +224,8 @@ function viewOf(entry: Entry, id: string): View {
     gold: null,
     goldDocuments: entry.gold.length > 0 ? new Set(entry.gold) : null,
     answer: [shown(entry.answer).text || "no answer"],
-    total: Float32Array.from(documentOf, (document) => (document < 0 ? 0 : positive[document]!)),
+    total,
+    base: Float32Array.of(total.reduce((sum, score) => sum + score, 0)),
     onAnswer: null,
     missing: null,
     normalized: false,

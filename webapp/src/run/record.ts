@@ -1,6 +1,7 @@
 /** A record of an evaluation -> what the case page shows: one variant for each method and aggregation. */
 
 import { MemoryFlow, PlainRows } from "../model/memory";
+import { baseOf } from "../model/shares";
 import { shown, visible } from "../model/text";
 import type { Case, FlowSource, Variant, View } from "../model/types";
 import { OWN_ANSWER, UserError } from "../model/types";
@@ -68,7 +69,7 @@ function viewOf(record: Json, layout: Layout, scores: readonly number[], how: st
     if (sentence >= 0) total[unit] = Math.max(0, scores[sentence]!);
   }
   for (const score of scores) if (score < 0) negative += 1;
-  const documents = spans(record["documents"]);
+  const documents = spans(record["documents"]).map((span, i) => visible(span.label) || `document ${i + 1}`);
   const gold = indices(record["gold"], scores.length);
   return {
     title: told(record["question"]) || told(record["id"]),
@@ -79,11 +80,12 @@ function viewOf(record: Json, layout: Layout, scores: readonly number[], how: st
     sentenceOf: layout.sentenceOf,
     documentOf: layout.documentOf,
     sentences: scores.length,
-    documents: documents.map((span, i) => visible(span.label) || `document ${i + 1}`),
+    documents,
     gold,
     goldDocuments: indices(record["gold_documents"], documents.length),
     answer: [shown(told(record["answer"]) || told(record["generated"]) || "no answer").text],
     total,
+    base: Float32Array.of(baseOf({ documents, documentOf: layout.documentOf }, total)),
     onAnswer: null,
     missing: null,
     normalized: false,

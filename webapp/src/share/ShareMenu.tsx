@@ -12,7 +12,7 @@ import { fileName, save, saveFrom } from "./download";
 import { standalone } from "./page";
 import { barsSvg, toPng } from "./picture";
 import "./share.css";
-import { shownNow } from "./table";
+import { shownNow, tableRows } from "./table";
 import { encodeView } from "./view";
 
 const ROOM = 3_600_000; // bytes of rows in a page that is made here; base64 makes them a third longer
@@ -62,9 +62,8 @@ export function ShareMenu(): JSX.Element {
   const svg = act("SVG saved", () => save(name("svg"), barsSvg(shownNow(state)), "image/svg+xml"));
   const png = act("PNG saved", async () => save(name("png"), await toPng(barsSvg(shownNow(state))), "image/png"));
   const csv = act("Table saved", () => {
-    const { lines } = shownNow(state);
-    const rows = lines.map((line) => [line.rank, line.what, line.share, line.document, line.text, line.gold === null ? "" : line.gold ? "gold" : ""]);
-    save(name("csv"), toCsv(["rank", "what", "share", "document", "text", "gold"], rows), "text/csv");
+    const { header, rows } = tableRows(shownNow(state));
+    save(name("csv"), toCsv(header, rows), "text/csv");
   });
   const json = act("JSON saved", () => save(name("json"), JSON.stringify(shownNow(state), null, 2), "application/json"));
 

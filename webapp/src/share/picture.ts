@@ -1,6 +1,6 @@
 /** The bars that are shown, as an SVG of its own, and any SVG as a PNG. */
 
-import { digitsOf, percents } from "../model/scale";
+import { showShare } from "../model/scale";
 import { escaped } from "../model/text";
 import { UserError } from "../model/types";
 import type { Line, Shown } from "./table";
@@ -8,6 +8,7 @@ import type { Line, Shown } from "./table";
 const WIDTH = 900;
 const LINE = 34;
 const MOST = 20; // bars; what is not shown is one bar more
+const FOOT = 130; // characters of a line below the bars
 
 /** A picture for slides and papers: the answer, and where it came from. Its colours are fixed, its ground is white. */
 export function barsSvg(shown: Shown): string {
@@ -21,9 +22,8 @@ export function barsSvg(shown: Shown): string {
   lines.push(...shown.lines.filter((line) => line.rank === null));
   const widest = lines.reduce((most, line) => Math.max(most, line.share), 0);
   const head = 74;
-  const height = head + lines.length * LINE + 16;
-  // Rounded together, as on the page: what is printed adds up.
-  const texts = percents(lines.map((line) => line.share), digitsOf(pieces[0]?.share ?? 0));
+  const foot = shown.originLine ? broken(shown.originLine, FOOT) : [];
+  const height = head + lines.length * LINE + 16 + (foot.length ? foot.length * 16 + 8 : 0);
   const bars = lines.map((line, i) => {
     const y = head + i * LINE;
     const width = widest > 0 ? Math.max(1, (line.share / widest) * (WIDTH - 150)) : 0;
@@ -33,9 +33,10 @@ export function barsSvg(shown: Shown): string {
     return (
       `<text x="24" y="${y + 12}" font-size="13" fill="${ink}">${escaped(gold + cut(name, 112))}</text>` +
       `<rect x="24" y="${y + 18}" width="${width.toFixed(1)}" height="6" rx="3" fill="${bar}"/>` +
-      `<text x="${WIDTH - 24}" y="${y + 12}" font-size="13" text-anchor="end" fill="#1d1b19">${texts[i]}</text>`
+      `<text x="${WIDTH - 24}" y="${y + 12}" font-size="13" text-anchor="end" fill="#1d1b19">${showShare(line.share)}</text>`
     );
   });
+  const below = foot.map((text, i) => `<text x="24" y="${head + lines.length * LINE + 20 + 16 * i}" font-size="12" fill="#6a645d">${escaped(text)}</text>`);
   const made = [shown.question, shown.meta.model, shown.method].filter(Boolean).join(" · ");
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" ` +
@@ -43,8 +44,19 @@ export function barsSvg(shown: Shown): string {
     `<rect width="100%" height="100%" fill="#ffffff"/>` +
     `<text x="24" y="30" font-size="17" fill="#1d1b19">${escaped(cut(shown.asked.trim() || shown.title, 96))}</text>` +
     `<text x="24" y="52" font-size="12" fill="#6a645d">${escaped(cut(made, 130))}</text>` +
-    `${bars.join("")}</svg>`
+    `${bars.join("")}${below.join("")}</svg>`
   );
+}
+
+/** A text in lines of at most `most` characters, broken between words. */
+function broken(text: string, most: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1) ?? ""} ${word}`;
+    if (lines.length && longer.length <= most) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 function cut(text: string, most: number): string {

@@ -1,14 +1,16 @@
-/** What the case page shows now, as a table: the pieces with their shares, and what did not come from a piece. */
+/** What the case page shows now, as a table: the pieces with their shares, and how much of the whole flow these are of. */
 
 import type { CaseState } from "../case/state";
-import { asideName, documentName, goldOf, top } from "../model/shares";
+import { originSentence } from "../model/origin";
+import { betweenName, documentName, goldOf, type Origin, originOf, top } from "../model/shares";
 import type { By, View } from "../model/types";
 
 /** One line of the table. */
 export interface Line {
   /** 1 for the largest; null for what is no piece. */
   rank: number | null;
-  what: By | "outside" | "first token" | "earlier answer tokens" | "not followed";
+  what: By | "outside" | "first token";
+  /** Of what came from the documents, or from the prompt where there are none. */
   share: number;
   document: string;
   text: string;
@@ -25,10 +27,16 @@ export interface Shown {
   by: By;
   method: string;
   meta: Record<string, string>;
+  /** What the shares of the lines are of. */
+  of: "documents" | "prompt";
   lines: Line[];
+  /** Fractions of the whole flow; null where they are not known. */
+  origin: Origin | null;
+  /** The same in words. */
+  originLine: string | null;
 }
 
-/** All pieces with a share, largest first, then the rest; the shares add up to 1. */
+/** All pieces with a share, largest first, then what lies in none; the shares add up to 1. */
 export function shownNow(state: CaseState): Shown {
   const view = state.view.value;
   const shares = state.shares.value;
@@ -45,14 +53,13 @@ export function shownNow(state: CaseState): Shown {
     gold: gold === null ? null : gold.has(index),
   }));
   const rest: [Line["what"], number, string][] = [
-    ["outside", shares.outside, asideName(view).toLowerCase()],
+    ["outside", shares.outside, betweenName(view).toLowerCase()],
     ["first token", shares.sink, "attention sink"],
-    ["earlier answer tokens", shares.onAnswer, ""],
-    ["not followed", shares.missing, ""],
   ];
   for (const [what, share, text] of rest) {
     if (share > 0) lines.push({ rank: null, what, share, document: "", text, gold: null });
   }
+  const origin = originOf(view, state.row.value);
   return {
     title: view.title,
     question: view.question,
@@ -61,7 +68,10 @@ export function shownNow(state: CaseState): Shown {
     by,
     method: state.variant.value.label,
     meta: view.meta,
+    of: view.documents.length ? "documents" : "prompt",
     lines,
+    origin,
+    originLine: origin && originSentence(view, origin),
   };
 }
 
@@ -88,4 +98,17 @@ function pieceBounds(view: View, by: By): { text: (index: number) => string; doc
     text: (p) => (first[p]! < 0 ? "" : view.text.slice(first[p]! > 0 ? view.ends[first[p]! - 1]! : 0, view.ends[last[p]!]!).trim()),
     document: (p) => label(by === "document" ? p : first[p]! < 0 ? -1 : view.documentOf[first[p]!]!),
   };
+}
+
+/** The table as rows of a CSV, with its names: `of` says what each share is a share of. */
+export function tableRows({ of, lines, origin }: Shown): { header: string[]; rows: (string | number | null)[][] } {
+  const header = ["rank", "what", "share", "of", "document", "text", "gold"];
+  const rows: (string | number | null)[][] = lines.map((line) => [
+    line.rank, line.what, line.share, of, line.document, line.text, line.gold === null ? "" : line.gold ? "gold" : "",
+  ]); // prettier-ignore
+  const parts: [string, number | undefined][] =
+    of === "documents" ? [["documents", origin?.documents], ["question and template", origin?.prompt]] : [["prompt", origin?.prompt]];
+  parts.push(["answer's own words", origin?.answer], ["not followed", origin?.missing]);
+  for (const [what, share] of parts) if (share !== undefined) rows.push([null, what, share, "whole flow", "", "", ""]);
+  return { header, rows };
 }

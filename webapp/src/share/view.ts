@@ -37,6 +37,7 @@ export async function encodeView(view: View, source: FlowSource, room: number, p
     answer: bytes(answer.join("")),
     answer_lengths: integers(answer.map((text) => [...text].length)),
     total: { shape: [u], data: merged(view.total, first) },
+    base: means(view.base, together),
     rows: { shape: [answer.length, u], data: rows.steps },
     largest: { shape: [answer.length], data: rows.largest },
   };
@@ -59,7 +60,7 @@ export async function encodeView(view: View, source: FlowSource, room: number, p
     meta: view.meta,
     notes,
   };
-  return encode(tensors, { format: "attributor.view", version: "1", info: JSON.stringify(info) });
+  return encode(tensors, { format: "attributor.view", version: "2", info: JSON.stringify(info) });
 }
 
 /** The first unit of each piece: all units, or where sentence or document change; where that is seldom (a prompt without

@@ -59,7 +59,7 @@ describe("pieces", () => {
 
   test("have names on one line", () => {
     const view = smallView(), names = (by: "document" | "sentence" | "token") => Array.from(piecesOf(view, by).start.keys()).map((p) => nameOf(view, piecesOf(view, by), p));
-    expect(names("document")).toEqual(["Template and question", "Cities", "Document 2", "Template and question"]);
+    expect(names("document")).toEqual(["Question and template", "Cities", "Document 2", "Question and template"]);
     expect(names("sentence")[1]).toBe("Paris is big.");
     expect(names("token")[13]).toBe("↵");
     expect([oneLine(""), oneLine("  "), oneLine(" a\n b ")]).toEqual(["∅", "␣", "a b"]);

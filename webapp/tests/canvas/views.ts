@@ -12,7 +12,7 @@ export function smallView(change: Partial<View> = {}): View {
   return {
     title: "t", text: words.join(""), kind: "token", ends: Int32Array.from(words, (w) => (at += w.length)), firstToken: null,
     sentenceOf: Int32Array.from(sentenceOf), documentOf: Int32Array.from(documentOf), sentences: 4, documents: ["Cities", ""], gold: null, goldDocuments: null,
-    answer: ["In", " Paris", "."], total, onAnswer: null, missing: null, normalized: true, sink: true, question: null, expected: null, meta: {}, notes: [], ...change,
+    answer: ["In", " Paris", "."], total, base: Float32Array.from({ length: 3 }, () => 0.2 + (9 * 0.3) / 13), onAnswer: null, missing: null, normalized: true, sink: true, question: null, expected: null, meta: {}, notes: [], ...change,
   };
 }
 

@@ -13,7 +13,7 @@ const sentences: Edges = { rows: Int32Array.of(0), pieces: Int32Array.of(0), mas
 /** A method of an evaluation: one row, pieces in place of tokens. */
 const whole = smallView({
   kind: "piece", text: "Paris is big. Lyon too.", ends: Int32Array.of(13, 23), sentenceOf: Int32Array.of(0, 1), documentOf: Int32Array.of(0, 0), sentences: 2,
-  documents: ["Cities"], answer: ["In Paris."], total: Float32Array.of(0.6, 0.2), sink: false, normalized: false,
+  documents: ["Cities"], answer: ["In Paris."], total: Float32Array.of(0.6, 0.2), base: Float32Array.of(0.8), sink: false, normalized: false,
 });
 
 function variant(name: string, view: View, edges: () => Promise<Edges>): Variant {
@@ -49,8 +49,8 @@ test("curves of one method are never drawn over the text of another", async () =
   expect(root.textContent).not.toContain("of the flow");
   await vi.waitFor(() => expect(arrive.length).toBeGreaterThan(0)); // a picture that has other text asks anew
   arrive.at(-1)!(sentences);
-  await vi.waitFor(() => expect(cells()).toEqual(["“Paris is big.”", "“In Paris.” (1)", "60.0%"]));
-  expect(root.textContent).toContain("75.0% of the flow");
+  await vi.waitFor(() => expect(cells()).toEqual(["“Paris is big.”", "“In Paris.” (1)", "75%"]));
+  expect(root.textContent).toContain("75% of the flow");
 });
 
 test("pieces of an evaluation are shown by what the case page shows them by: sentences, not each twice", async () => {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { listBars, listInside } from "../../src/case/barlist";
+import { LISTED_SHARE, listBars, listInside } from "../../src/case/barlist";
 import { layOut } from "../../src/case/layout";
 import { describe as tipOf, nameOf, rowsName, whereOf } from "../../src/case/names";
 import { sharesBy, toRow } from "../../src/model/shares";
 import type { View } from "../../src/model/types";
 import { strip, unitOfKey } from "../../src/canvas/minimap";
-import { rowScores, smallView } from "./synthetic";
+import { plainView, rowScores, smallView } from "./synthetic";
 
 function longView(units: number, text: (u: number) => string, changes: Partial<View> = {}): View {
   const texts = Array.from({ length: units }, (_, u) => text(u));
@@ -68,19 +68,32 @@ describe("bars", () => {
       expect(list.more).toBe(Math.max(0, 2 - limit));
     }
     const one = listBars(view, sharesBy(view, row, "sentence", false), 1);
-    expect(one.rest.map((r) => r.name)).toEqual(["1 more sentence", "Template and question", "First token (attention sink)", "Earlier answer tokens", "Not followed"]);
+    expect(one.rest.map((r) => r.name)).toEqual(["1 more sentence"]);
   });
 
-  it("a hidden first token has no row", () => {
-    expect(listBars(view, sharesBy(view, row, "token", true), 9).rest.map((r) => r.kind)).toEqual(["outside", "answer", "missing"]);
+  it("list small shares together", () => {
+    const scores = rowScores(1);
+    scores[2] = 0.0002;
+    const shares = sharesBy(view, toRow(view, { start: 1, stop: 2 }, scores), "sentence", false);
+    expect(listBars(view, shares, 40).pieces).toHaveLength(3);
+    const list = listBars(view, shares, 40, LISTED_SHARE);
+    expect(list.pieces.map(({ piece }) => piece.index)).toEqual([1, 2]);
+    expect(list.rest.map((r) => [r.name, r.share])).toEqual([["1 more sentence", expect.closeTo(0.0002 / 0.2502, 6)]]);
+    expect(list.more).toBe(1);
+  });
+
+  it("without documents the first token has a row, but not where it is hidden", () => {
+    const plain = plainView();
+    const kinds = (hide: boolean): string[] => listBars(plain, sharesBy(plain, row, "sentence", hide), 9).rest.map((r) => r.kind);
+    expect([kinds(false), kinds(true)]).toEqual([["outside", "sink"], ["outside"]]);
   });
 
   it("a document opens into its sentences, those into tokens, with the same sum", () => {
     const shares = sharesBy(view, row, "document", false);
     const inside = listInside(view, layout, row, shares, { by: "document", index: 0 }, 10);
-    expect(inside.pieces).toEqual([{ piece: { by: "sentence", index: 1 }, share: 0.1875 }]);
+    expect(inside.pieces).toEqual([{ piece: { by: "sentence", index: 1 }, share: 0.75 }]);
     const tokens = listInside(view, layout, row, shares, { by: "sentence", index: 1 }, 10);
-    expect(tokens.pieces).toEqual([{ piece: { by: "token", index: 3 }, share: 0.1875 }]);
+    expect(tokens.pieces).toEqual([{ piece: { by: "token", index: 3 }, share: 0.75 }]);
     expect(listInside(view, layout, row, shares, { by: "token", index: 3 }, 10).pieces).toEqual([]);
   });
 
@@ -91,7 +104,7 @@ describe("bars", () => {
     const shares = sharesBy(part, toRow(part, { start: 0, stop: 1 }, scores), "document", false);
     const inside = listInside(part, layOut(part), toRow(part, { start: 0, stop: 1 }, scores), shares, { by: "document", index: 0 }, 10);
     expect(inside.pieces.concat().reduce((s, p) => s + p.share, 0) + inside.rest[0]!.share).toBeCloseTo(shares.values[0]!, 12);
-    expect(inside.rest[0]!.name).toBe("Between sentences");
+    expect(inside.rest[0]!.name).toBe("Titles and line breaks");
   });
 });
 
@@ -113,13 +126,20 @@ describe("the tooltip", () => {
   const layout = layOut(view);
   const row = toRow(view, { start: 0, stop: 1 }, rowScores(0));
   it("gives a share to a unit and to its piece", () => {
-    expect(tipOf(view, layout, row, 2, "sentence", false)).toBe("25.0%  sentence 1\n25.0%  token Aa.\nin First");
-    expect(tipOf(view, layout, row, 0, "token", false)).toContain("37.5%  token <s>");
+    expect(tipOf(view, layout, row, 2, "sentence", false)).toBe("67%  sentence 1\n67%  token Aa.\nin First");
   });
 
-  it("never says that a first token which is left out has more than everything", () => {
-    const most = toRow(view, { start: 0, stop: 1 }, Float32Array.from([0.8, 0, 0.1, 0, 0, 0, 0, 0, 0]));
-    for (const by of ["document", "sentence", "token"] as const) expect(tipOf(view, layout, { ...most, onAnswer: 0, missing: 0.1 }, 0, by, true)).toBe("first token, left out: 80.0% of everything");
+  it("what lies outside of documents has no share of them, but one of the whole where that is known", () => {
+    for (const by of ["document", "sentence", "token"] as const) {
+      expect(tipOf(view, layout, row, 0, by, false)).toBe("38% of the whole flow  token <s>\nquestion and template");
+      expect(tipOf(smallView({ normalized: false }), layout, row, 0, by, false)).toBe("token <s>\nquestion and template");
+    }
+  });
+
+  it("without documents shares are of the prompt, and a first token that is left out has no more than that", () => {
+    const plain = plainView();
+    expect(tipOf(plain, layOut(plain), row, 0, "token", false)).toBe("43%  token <s>");
+    for (const by of ["document", "sentence", "token"] as const) expect(tipOf(plain, layOut(plain), row, 0, by, true)).toBe("first token, left out: 43% of the prompt's part");
   });
 });
 

@@ -7,7 +7,7 @@ import { indexOf } from "../../src/case/pointer";
 import { useCase } from "../../src/case/state";
 import { navigate, place } from "../../src/model/link";
 import { UserError } from "../../src/model/types";
-import { settled, smallSource, smallView } from "./synthetic";
+import { plainView, settled, smallSource, smallView } from "./synthetic";
 
 /** Says that everything is in view. */
 class AllVisible {
@@ -51,7 +51,10 @@ describe("the page", () => {
     expect(options().map((o) => o.textContent)).toEqual(["One", " two", " three"]);
     expect(root.querySelector(".case-prompt")!.textContent).toContain("Aa. Bb. Cc");
     expect(title()).toBe("Sources of the whole answer (3 tokens)");
-    expect(numbers().reduce((a, b) => a + b, 0)).toBeCloseTo(100, 6);
+    expect(numbers()).toEqual([42, 33, 25]);
+    expect(root.querySelector(".case-origin")!.textContent).toBe(
+      "25% of the whole flow came from the documents, 50% from question and template, 12% from the answer's own words. This is normal; shares above are of the documents' part.",
+    );
     expect(root.querySelector(".case-found")!.textContent).toContain("1 of 1");
   });
 
@@ -67,10 +70,13 @@ describe("the page", () => {
     const hint = (): string => root.querySelector("#case-hint")!.textContent!;
     navigate({ page: "flow", flow: "f" }, { query: { in: "s1" } });
     await show();
-    expect(hint()).toBe("Coloured by what each word took from “Aa.”; most: 50.0%.");
+    expect(hint()).toBe("Coloured by what each word took from “Aa.”; most: 50% of what the word took from the documents.");
+    navigate({ page: "flow", flow: "f" }, { query: { in: "t2" } });
+    await settled(30);
+    expect(hint()).toBe("Coloured by what each word took from “Sys”; most: 19% of all that the word took.");
     render(null, root);
     await show({}, smallSource({ view: smallView({ normalized: false }) }));
-    expect(hint()).toBe("Coloured by what each word took from “Aa.”."); // scores of 17 would be 1,700%
+    expect(hint()).toBe("Coloured by what each word took from “Sys”."); // scores of 17 would be 1,700%
   });
 
   it("says that a method is on its way, and shows what was chosen until it is there", async () => {
@@ -151,7 +157,7 @@ describe("the keyboard", () => {
   it("j and k go on and take along how things are shown, not what is picked", async () => {
     const onNext = vi.fn(() => navigate({ page: "flow", flow: "g" }));
     navigate({ page: "flow", flow: "f" }, { query: { rows: "2", scale: "log" } });
-    await show({ onNext });
+    await show({ onNext }, smallSource({ view: plainView() }));
     press(document, "j", { ctrlKey: true });
     press(root.querySelector('input[type="number"]')!, "j");
     expect(onNext).not.toHaveBeenCalled();
@@ -183,10 +189,10 @@ it("the tooltip says what the rows that are shown took, also when they change un
   root.querySelector(".case-prompt")!.dispatchEvent(Object.assign(new Event("pointermove"), { clientX: 5, clientY: 5 }));
   await settled(10);
   const tip = root.querySelector<HTMLElement>(".case-tip")!;
-  expect([tip.hidden, tip.textContent!.split("\n")[0]]).toEqual([false, "8.3%  sentence 1"]);
+  expect([tip.hidden, tip.textContent!.split("\n")[0]]).toEqual([false, "33%  sentence 1"]);
   press(options()[0]!, "Enter");
   await settled(30);
-  expect(tip.textContent!.split("\n")[0]).toBe("25.0%  sentence 1");
+  expect(tip.textContent!.split("\n")[0]).toBe("67%  sentence 1");
   boxes.mockRestore();
   document.caretPositionFromPoint = undefined as never;
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { LEVELS, leveller, percent, percents, SCALES } from "../../src/model/scale";
+import { LEVELS, leveller, percent, SCALES, showShare } from "../../src/model/scale";
+import table from "../model/shares.json";
 
 describe("leveller", () => {
   const values = Float32Array.from({ length: 1000 }, (_, i) => (i / 1000) ** 3);
@@ -44,16 +45,9 @@ describe("leveller", () => {
   });
 });
 
-describe("percents", () => {
-  it("add up to what is printed", () => {
-    const sum = (texts: string[]): number => texts.reduce((a, text) => a + Math.round(parseFloat(text) * 10), 0);
-    expect(sum(percents([1 / 3, 1 / 3, 1 / 3], 1))).toBe(1000);
-    expect(percents([1 / 3, 1 / 3, 1 / 3], 1)).toEqual(["33.4%", "33.3%", "33.3%"]);
-    const many = Array.from({ length: 43 }, (_, i) => i / (43 * 21));
-    expect(sum(percents(many, 1))).toBe(1000);
-  });
-
-  it("take noise below 0 and what is not a number for 0", () => expect(percents([1, -1e-9, NaN], 2)).toEqual(["100.00%", "0.00%", "0.00%"]));
+describe("showShare", () => {
+  it.each(table as [number, string][])("%d is %s, as attributor's show_share writes it", (share, text) => expect(showShare(share)).toBe(text));
+  it("takes what is not a number for nothing", () => expect(showShare(NaN)).toBe("0%"));
 });
 
 describe("percent", () => {

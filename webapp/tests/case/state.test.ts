@@ -3,7 +3,7 @@ import { Latest, RowCache } from "../../src/case/rows";
 import { CaseState } from "../../src/case/state";
 import { navigate, place } from "../../src/model/link";
 import { UserError, type Variant } from "../../src/model/types";
-import { rowScores, settled, smallSource, smallView } from "./synthetic";
+import { plainView, rowScores, settled, smallSource, smallView } from "./synthetic";
 
 const HERE = { page: "case", source: "s", id: "c" } as const;
 let state: CaseState;
@@ -106,18 +106,18 @@ describe("the other direction without the first token", () => {
     ...source,
     received: (units) => {
       source.calls.received.push(units);
-      return Promise.resolve(Float32Array.from(units.stop === 1 ? [0.5, 0.75, 1] : [0.25, 0.0625, 0]));
+      return Promise.resolve(Float32Array.from(units.stop === 1 ? [0.375, 0.25, 0.625] : [0.25, 0.125, 0]));
     },
   });
 
   it("is a share of what remains, as the bars are, and says nothing of a row that took nothing else", async () => {
-    const source = takes(smallSource());
+    const source = takes(smallSource({ view: plainView() }));
     const it = await open({ in: "s2", sink: "hide" }, source);
     await settled(10);
     expect([...it.received.value!]).toEqual([0.5, 0.25, 0]);
     it.hideSink.value = false;
     await settled(10);
-    expect([...it.received.value!]).toEqual([0.25, 0.0625, 0]);
+    expect([...it.received.value!]).toEqual([0.25 / 0.875, 0.125 / 0.75, 0].map(Math.fround));
     it.hideSink.value = true;
     await settled(10);
     expect([...it.received.value!]).toEqual([0.5, 0.25, 0]);
@@ -125,16 +125,17 @@ describe("the other direction without the first token", () => {
   });
 
   it("leaves the first token out of an input that it is part of", async () => {
-    const it = await open({ in: "t1", sink: "hide", by: "token" }, takes(smallSource()));
+    const it = await open({ in: "t1", sink: "hide", by: "token" }, takes(smallSource({ view: plainView() })));
     await settled(10);
     expect([...it.received.value!]).toEqual([0, 0, 0]);
   });
 
-  it("changes nothing where rows have no whole", async () => {
-    const source = takes(smallSource({ view: smallView({ normalized: false }) }));
+  it("leaves nothing out where there are documents: the first token has no share of them", async () => {
+    const source = smallSource();
     const it = await open({ in: "s2", sink: "hide" }, source);
     await settled(10);
-    expect([...it.received.value!]).toEqual([0.25, 0.0625, 0]);
+    expect([...it.received.value!]).toEqual([0.5, 0.25, 0]);
+    expect(source.calls.received).toEqual([{ start: 3, stop: 5 }]);
   });
 });
 
@@ -245,14 +246,14 @@ describe("colours", () => {
   it("are compared with what is kept or with the whole answer", async () => {
     const it = await open({ rows: "1" });
     await settled(10);
-    expect(it.heat.value.largest).toBeCloseTo(0.25);
+    expect(it.heat.value.largest).toBeCloseTo(0.25 / 0.375);
     it.preview.value = { start: 2, stop: 3 };
     await settled(40);
-    expect(it.heat.value.largest).toBeCloseTo(0.125);
+    expect(it.heat.value.largest).toBeCloseTo(1);
     it.normalise.value = "selection";
-    expect(it.heat.value.largest).toBeCloseTo(0.25);
+    expect(it.heat.value.largest).toBeCloseTo(0.25 / 0.375);
     it.normalise.value = "global";
-    expect(it.heat.value.largest).toBeCloseTo((0.1875 + 0.125) / 3);
+    expect(it.heat.value.largest).toBeCloseTo((0.1875 + 0.125) / 3 / 0.25);
   });
 });
 

@@ -19,6 +19,7 @@ export function smallView(changes: Partial<View> = {}): View {
     goldDocuments: null,
     answer: ["One", " two", " three"],
     total: mean([rowScores(0), rowScores(1), rowScores(2)]),
+    base: Float32Array.from([0.375, 0.25, 0.125]),
     onAnswer: Float32Array.from([0, 0.125, 0.25]),
     missing: Float32Array.from([0.125, 0.125, 0.125]),
     normalized: true,
@@ -29,6 +30,11 @@ export function smallView(changes: Partial<View> = {}): View {
     notes: [],
     ...changes,
   };
+}
+
+/** The same prompt without documents: shares are of all of it. */
+export function plainView(changes: Partial<View> = {}): View {
+  return smallView({ documents: [], documentOf: new Int32Array(9).fill(-1), base: Float32Array.from([0.875, 0.75, 0.625]), ...changes });
 }
 
 /** (9) scores of a row; with on_answer = row / 8 and missing = 1/8 they add up to 1. */
@@ -71,7 +77,7 @@ export function smallSource({ view = smallView(), hold = false, fail = false } =
     },
     received: (units) => {
       calls.received.push(units);
-      return Promise.resolve(Float32Array.from([0.5, 0.25, 0]));
+      return Promise.resolve(Float32Array.from([0.1875, 0.0625, 0])); // a half, a quarter and nothing of `base`
     },
     edges: () => Promise.reject(new Error("not asked for here")),
   };

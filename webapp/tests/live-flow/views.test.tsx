@@ -53,7 +53,7 @@ const button = (name: string): HTMLButtonElement => [...root.querySelectorAll("b
 async function show(props: Partial<FlowViewsProps> = {}): Promise<void> {
   state = await CaseState.open({ id: "c", variants: [{ name: "flow", label: "flow", source }] }, {});
   render(<FlowViews flow="f1" state={state} onWeigh={onWeigh} {...props} />, root);
-  await vi.waitFor(() => expect(text()).toContain("75.0% of the flow"));
+  await vi.waitFor(() => expect(text()).toContain("75% of the flow"));
 }
 
 beforeEach(() => {
@@ -102,7 +102,7 @@ describe("the tabs", () => {
     await show();
     const cells = [...root.querySelectorAll("td")].map((td) => td.textContent);
     expect(cells[1]).toBe("“Paris” (2)");
-    expect(cells[2]).toBe("50.0%");
+    expect(cells[2]).toBe("50% of all that this token took"); // of the template
   });
 
   test("without a recording the others say what to do, and ask nothing", async () => {
@@ -223,7 +223,7 @@ test("routes are a list of buttons", async () => {
   const route = root.querySelector(".flow-routes li button") as HTMLElement;
   route.click();
   await vi.waitFor(() => expect(route.getAttribute("aria-pressed")).toBe("true"));
-  expect(text()).toContain("shows 80.0% of the flow from the whole answer to the prompt");
+  expect(text()).toContain("shows 80% of the flow from the whole answer to the prompt");
   state.pin({ start: 1, stop: 2 }); // another network: no route of it was singled out, so none stands back
   await vi.waitFor(() => expect(asked.filter((path) => path.includes("/trace?"))).toHaveLength(2));
   await vi.waitFor(() => expect(root.querySelector(".flow-routes li button")?.getAttribute("aria-pressed")).toBe("false"));
@@ -275,7 +275,7 @@ describe("in words", () => {
     });
     expect(routeText(view, network, [0, 1, 2])).toBe("“is”  ← head 0.7 ←  “Paris”");
     expect(routeText(view, network, [0, 1])).toBe("“is” stays where it is");
-    expect(headsText(network, network.trace.edges[1])).toBe("head 0.7 (75.0%), head 0.2 (25.0%)");
+    expect(headsText(network, network.trace.edges[1])).toBe("head 0.7 (75%), head 0.2 (25%)");
   });
 
   test("heads of several layers are put together in the order in which they were chosen", () => {

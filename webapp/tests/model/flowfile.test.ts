@@ -29,11 +29,12 @@ describe.each([["kept in memory", undefined], ["read by slices", { keep: 0 }]])(
   test("is the view that the server makes of it", async () => {
     const view = await (await open(fixture("flow.safetensors"), options)).view();
     const expected = readView(fixture("view.safetensors"));
-    const { total, onAnswer, missing, ...rest } = view;
-    const { total: expectedTotal, onAnswer: expectedOn, missing: expectedMissing, ...expectedRest } = expected;
+    const { total, base, onAnswer, missing, ...rest } = view;
+    const { total: expectedTotal, base: expectedBase, onAnswer: expectedOn, missing: expectedMissing, ...expectedRest } = expected;
     expect(rest).toEqual(expectedRest);
     expect(view.text).toBe(said.text);
     near(total, expectedTotal);
+    near(base, expectedBase);
     near(onAnswer!, expectedOn!);
     near(missing!, expectedMissing!);
   });
@@ -92,7 +93,7 @@ describe("a flow file", () => {
     for (const file of files) {
       const view = await (await open(file)).view();
       expect([view.normalized, view.onAnswer]).toEqual([false, null]);
-      expect(view.notes.join()).toMatch(/what reached the prompt/);
+      expect(view.notes.join()).toMatch(/what came from the documents/);
     }
   });
 

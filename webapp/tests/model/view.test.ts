@@ -16,6 +16,7 @@ test("a view file becomes a view, with places in the text that is shown", () => 
   expect([...view.gold!]).toEqual([1]);
   expect([...view.goldDocuments!]).toEqual([1]);
   expect(view.onAnswer![1]).toBeCloseTo(0.2);
+  expect(view.base).toEqual(Float32Array.from([0.6, 0.5]));
   expect(view).toMatchObject({
     title: "attributor: Twice a day.", kind: "token", sentences: 2, documents: ["Harbour", ""], normalized: true, sink: true,
     question: "How often?", expected: null, meta: { model: "tiny" }, notes: ["A note."],
@@ -31,7 +32,7 @@ test("what is optional may be absent", () => {
 
 test("a file of another kind, or from a newer version, says so", () => {
   expect(() => readView(viewFile({}, {}, { format: "attributor.flow" }))).toThrow(/format is attributor.flow, expected attributor.view/);
-  expect(() => readView(viewFile({}, {}, { version: "2" }))).toThrow(/newer attributor \(view version 2\): pip install -U/);
+  expect(() => readView(viewFile({}, {}, { version: "3" }))).toThrow(/newer attributor \(view version 3\): pip install -U/);
   expect(() => readView(viewFile({}, {}, { version: "x" }))).toThrow(/version is unknown \(x\)/);
   expect(() => readView(utf8("hello hello hello"))).toThrow(/The view is not a safetensors file/);
 });
@@ -56,6 +57,7 @@ test.each<[string, Record<string, unknown>, Record<string, Writable | null>, Reg
   ["runs name -2", {}, { sentence_runs: runs(-2, 6) }, /sentence_runs names -2/],
   ["runs are a list", {}, { sentence_runs: i32(0, 6) }, /sentence_runs is \[2\], expected \[any, 2\]/],
   ["total is short", {}, { total: { data: new Float32Array(5) } }, /total is \[5\], expected \[6\]/],
+  ["base is missing", {}, { base: null }, /base is missing/],
   ["total is NaN", {}, { total: { data: new Float32Array(6).fill(NaN) } }, /total has numbers that are NaN/],
   ["answer lengths are long", {}, { answer_lengths: i32(6, 2) }, /answer_lengths add up to 8, but there are 7/],
   ["missing is long", {}, { missing: { data: new Float32Array(3) } }, /missing is \[3\], expected \[2\]/],

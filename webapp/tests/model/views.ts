@@ -28,6 +28,7 @@ export const TENSORS: Record<string, Writable> = {
   answer: { data: utf8("Twice😀\0") },
   answer_lengths: { data: new Uint8Array([6, 1]) },
   total: { data: new Float32Array([0.2, 0.1, 0.1, 0, 0.1, 0.3]) },
+  base: { data: new Float32Array([0.6, 0.5]) },
   on_answer: { data: new Float32Array([0, 0.2]) },
   missing: { data: new Float32Array([0.1, 0.1]) },
   gold: { data: new Int32Array([1]) },
@@ -43,7 +44,7 @@ export function viewFile(
   const parts = Object.entries({ ...TENSORS, ...tensors }).filter((part): part is [string, Writable] => part[1] !== null);
   return encode(Object.fromEntries(parts), {
     format: "attributor.view",
-    version: "1",
+    version: "2",
     info: JSON.stringify({ ...INFO, ...info }),
     ...metadata,
   });

@@ -27,6 +27,7 @@ function small(): { view: View; flow: MemoryFlow; scores: Float32Array } {
     goldDocuments: null,
     answer: ["yes", " 😀"],
     total,
+    base: Float32Array.from([0.75, 0.7]),
     onAnswer: Float32Array.from([0.1, 0.1]),
     missing: Float32Array.from([0.1, 0.1]),
     normalized: true,
@@ -62,6 +63,7 @@ describe("a view file made in the browser", () => {
     expect(sum(found.total)).toBeCloseTo(sum(view.total), 6);
     expect(sum(new PackedRows(rows!, 4).row(0))).toBeCloseTo(sum(view.total), 2);
     expect(Array.from(found.firstToken!)).toEqual([0, 2, 5, 6, 7]);
+    expect(found.base[0]).toBeCloseTo((0.75 + 0.7) / 2, 6);
   });
 });
 

@@ -2,10 +2,10 @@ import { signal } from "@preact/signals";
 import { describe, expect, it } from "vitest";
 
 import type { CaseState } from "../../src/case/state";
-import { sharesBy, toRow } from "../../src/model/shares";
+import { type Shares, sharesBy, toRow } from "../../src/model/shares";
 import type { By, View } from "../../src/model/types";
 import { barsSvg } from "../../src/share/picture";
-import { type Line, shownNow } from "../../src/share/table";
+import { type Line, shownNow, tableRows } from "../../src/share/table";
 
 const TITLE = "<b>&\"'";
 
@@ -28,6 +28,7 @@ function stateOf(by: By, sentences = 3): CaseState {
     goldDocuments: null,
     answer: ["Because", " so"],
     total: scores,
+    base: Float32Array.from([0.6, 0.6]),
     onAnswer: Float32Array.from([0.1, 0.1]),
     missing: Float32Array.from([0, 0]),
     normalized: true,
@@ -47,18 +48,42 @@ function stateOf(by: By, sentences = 3): CaseState {
 }
 
 describe("what is shown, as a table", () => {
-  it.each(["sentence", "document", "token"] as const)("adds up to the whole, by %s", (by) => {
+  it.each(["sentence", "document", "token"] as const)("all text of the documents has 100%, by %s", (by) => {
     const shown = shownNow(stateOf(by));
+    expect(shown.of).toBe("documents");
     expect(shown.lines.reduce((sum, line) => sum + line.share, 0)).toBeCloseTo(1, 6);
-    expect(shown.lines.filter((line) => line.rank === null).map((line) => line.what)).toEqual(["outside", "first token", "earlier answer tokens"]);
+    expect(shown.lines.every((line) => line.what === by)).toBe(true);
+    expect(Object.values(shown.origin!).map((part) => +part.toFixed(6))).toEqual([0.6, 0.3, 0.1, 0]);
+    expect(shown.originLine).toMatch(/^60% of the whole flow came from the documents, 30% from question and template, 10% from/);
   });
 
-  it("calls what lies in no piece by the same name as the bars", () => {
+  it("without documents the prompt has 100%, its first token and what lies between sentences too", () => {
     const state = stateOf("sentence");
-    const named = (): string | undefined => shownNow(state).lines.find((line) => line.what === "outside")?.text;
-    expect(named()).toBe("template and question");
-    (state.view as unknown as { value: View }).value = { ...state.view.value, documents: [], documentOf: state.view.value.documentOf.map(() => -1) };
-    expect(named()).toBe("between sentences");
+    const view = { ...state.view.value, documents: [], documentOf: state.view.value.documentOf.map(() => -1) };
+    (state.view as unknown as { value: View }).value = view;
+    (state.shares as unknown as { value: Shares }).value = sharesBy(view, state.row.value, "sentence", false);
+    const shown = shownNow(state);
+    expect(shown.of).toBe("prompt");
+    expect(shown.lines.reduce((sum, line) => sum + line.share, 0)).toBeCloseTo(1, 6);
+    expect(shown.lines.filter((line) => line.rank === null).map(({ what, text, share }) => [what, text, +share.toFixed(6)])).toEqual([
+      ["outside", "between sentences", 0.111111],
+      ["first token", "attention sink", 0.222222],
+    ]);
+    expect(shown.originLine).toBe("90% of the whole flow came from the prompt, 10% from the answer's own words. This is normal; shares above are of the prompt's part.");
+  });
+
+  it("a CSV says of each share what it is a share of", () => {
+    const { header, rows } = tableRows(shownNow(stateOf("document")));
+    const at = (name: string): number => header.indexOf(name);
+    expect(rows.map((row) => [row[at("rank")], row[at("what")], +(row[at("share")] as number).toFixed(6), row[at("of")]])).toEqual([
+      [1, "document", 1, "documents"],
+      [null, "documents", 0.6, "whole flow"],
+      [null, "question and template", 0.3, "whole flow"],
+      [null, "answer's own words", 0.1, "whole flow"],
+      [null, "not followed", 0, "whole flow"],
+    ]);
+    const unknown = shownNow(stateOf("document"));
+    expect(tableRows({ ...unknown, origin: null }).rows).toHaveLength(1);
   });
 
   it("says which text, which document, and whether it is gold", () => {
@@ -76,18 +101,17 @@ describe("the picture of the bars", () => {
     const parsed = new DOMParser().parseFromString(svg, "image/svg+xml");
     expect(parsed.querySelector("title")?.textContent).toBe(TITLE);
     expect(svg).not.toContain("<i>");
-    expect(parsed.querySelectorAll("rect")).toHaveLength(1 + 20 + 1 + 3);
+    expect(parsed.querySelectorAll("rect")).toHaveLength(1 + 20 + 1);
+    expect([...parsed.querySelectorAll("text")].slice(-2).map((text) => text.textContent!.trim()).join(" ")).toBe(shownNow(stateOf("sentence", 30)).originLine);
     expect(svg).toContain("10 more");
     expect(svg).toContain("★ Sentence 1");
   });
 
-  it("prints numbers that add up to what they are parts of", () => {
+  it("prints shares as the page does", () => {
     const line = (share: number, rank: number | null): Line => ({ rank, what: rank === null ? "outside" : "sentence", share, document: "", text: "x", gold: null });
     const shown = shownNow(stateOf("sentence"));
-    const svg = barsSvg({ ...shown, lines: [line(1 / 3, 1), line(1 / 3, 2), line(1 / 3, null)] });
-    const printed = [...svg.matchAll(/>([\d.]+)%<\/text>/g)].map((match) => Number(match[1]));
-    expect(printed).toHaveLength(3);
-    expect(printed.reduce((sum, one) => sum + one, 0)).toBeCloseTo(100, 9);
+    const svg = barsSvg({ ...shown, lines: [line(0.9, 1), line(0.0995, 2), line(0.0005, null)] });
+    expect([...svg.matchAll(/>([^>]+%)<\/text>/g)].map((match) => match[1])).toEqual(["90%", "10%", "<0.1%"]);
   });
 
   it("is a file that can be read whatever the texts hold", () => {

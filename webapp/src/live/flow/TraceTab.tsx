@@ -9,7 +9,7 @@ import type { Route } from "../../canvas/routes";
 import { Stage, TextTable } from "../../canvas/Stage";
 import { nodeText, Trace } from "../../canvas/trace";
 import type { TraceData, TraceHit } from "../../canvas/trace";
-import { percent } from "../../model/scale";
+import { showShare } from "../../model/scale";
 import type { View } from "../../model/types";
 import type { Focus } from "./focus";
 import { LEAST_KEEP, MOST_KEEP, NODES } from "./link";
@@ -68,12 +68,12 @@ class Model {
     const text = (id: number) => `“${nodeText(view, network, id)}”`;
     if (hit.kind === "node") {
       const node = network.node.get(hit.id), layer = levels[network.levelOf.get(hit.id) ?? 0]?.layer ?? 0;
-      return node ? `${text(hit.id)}, ${layer ? `after layer ${layer - 1}` : "in the prompt"}: ${percent(node.mass / all)} of this flow passes here.` : "";
+      return node ? `${text(hit.id)}, ${layer ? `after layer ${layer - 1}` : "in the prompt"}: ${showShare(node.mass / all)} of this flow passes here.` : "";
     }
     const step = network.step(hit.from, hit.to);
     if (!step) return "";
     const how = step.head === null ? "stays, on the residual connection" : `by ${headsText(network, step)}`;
-    return `${text(hit.from)} ← ${text(hit.to)}: ${percent(step.mass / all)} of this flow, ${how}.`;
+    return `${text(hit.from)} ← ${text(hit.to)}: ${showShare(step.mass / all)} of this flow, ${how}.`;
   }
 }
 
@@ -101,14 +101,14 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
         </label>
         {network && !found.stale && (
           <span class="flow-said flow-push">
-            shows <b>{percent(network.trace.shown)}</b> of the flow from {focus.rowsText(network.trace.rows?.length)} to{" "}
+            shows <b>{showShare(network.trace.shown)}</b> of the flow from {focus.rowsText(network.trace.rows?.length)} to{" "}
             {focus.units.value ? "the selection" : "the prompt"}
           </span>
         )}
       </div>
       {network && !focus.units.value && sinkShare(network, view) > 0.5 && (
         <p class="flow-caption">
-          {percent(sinkShare(network, view))} of what is shown ends at the first token, where attention rests. Select something in the prompt to see the routes
+          {showShare(sinkShare(network, view))} of what is shown ends at the first token, where attention rests. Select something in the prompt to see the routes
           to it.
         </p>
       )}
@@ -134,7 +134,7 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
               return (
                 <li key={route.nodes.join()}>
                   <button type="button" aria-pressed={on} onClick={() => it.choose(it.picked.peek(), on ? [] : route.nodes)}>
-                    <b>{percent(route.mass / all)}</b> <span>{routeText(view, network, route.nodes)}</span>
+                    <b>{showShare(route.mass / all)}</b> <span>{routeText(view, network, route.nodes)}</span>
                   </button>
                 </li>
               );
@@ -157,13 +157,13 @@ function sinkShare(network: Network, view: View): number {
 /** What never moves is much, and one line. */
 function Staying({ network }: { network: Network }): VNode | null {
   const { mass, count } = network.staying();
-  return count ? <p class="flow-staying"><b>{percent(mass / (network.trace.exact || 1))}</b> <span>stays where it starts, on the residual connections.</span></p> : null;
+  return count ? <p class="flow-staying"><b>{showShare(mass / (network.trace.exact || 1))}</b> <span>stays where it starts, on the residual connections.</span></p> : null;
 }
 
 function topSteps(network: Network, view: View): string[][] {
   const { edges, exact } = network.trace;
   const name = (id: number) => `“${nodeText(view, network, id)}”`;
   return [...edges].filter((e) => e.head !== null).sort((a, b) => b.mass - a.mass).slice(0, 20).map((e) => [
-    `${network.layerBelow(network.levelOf.get(e.from) ?? 0)}`, name(e.from), name(e.to), headsText(network, e), percent(e.mass / (exact || 1)),
+    `${network.layerBelow(network.levelOf.get(e.from) ?? 0)}`, name(e.from), name(e.to), headsText(network, e), showShare(e.mass / (exact || 1)),
   ]);
 }

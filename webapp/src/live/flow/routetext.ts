@@ -1,13 +1,13 @@
 /** Routes and their steps in words. */
 import type { Network, TraceEdge } from "../../canvas/routes";
 import { nodeText, readText } from "../../canvas/trace";
-import { percent } from "../../model/scale";
+import { showShare } from "../../model/scale";
 import type { View } from "../../model/types";
 
 /** The heads of a step with their shares of it, "head 12.3 (81.0%), head 12.0 (9.1%)". */
 export function headsText(network: Network, step: TraceEdge, most = 4): string {
   const layer = network.layerBelow(network.levelOf.get(step.from) ?? 0);
-  return step.heads.slice(0, most).map(([head, share]) => `head ${layer}.${head} (${percent(share)})`).join(", ");
+  return step.heads.slice(0, most).map(([head, share]) => `head ${layer}.${head} (${showShare(share)})`).join(", ");
 }
 
 /** A route in words, from the answer to the prompt. Where it stays at one token for several layers is not told. */
