@@ -13,5 +13,5 @@ sys.path[:0] = [str(Path(__file__).parent / "helpers"), str(Path(__file__).paren
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process of its own, and so do the programs that it starts
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-else:
+elif "OMP_NUM_THREADS" not in os.environ:  # else torch has as many threads as that says
     torch.set_num_threads(min(2, os.cpu_count() or 1))

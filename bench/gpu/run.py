@@ -179,9 +179,10 @@ def run_build(run: Run, limit: float) -> Outcome:
 
 def run_tests(run: Run, limit: float) -> Outcome:
     """Every GPU test, each kernel by the same ones."""
-    command = [*MODULE, "pytest", *map(str, TESTS), "-p", "gpu.plugin", "-p", "no:cacheprovider", "-q"]
-    command += ["-W", "default", f"--rootdir={ROOT}"]  # other versions of other packages may warn
-    code, text = run.execute([*command, "-n", "0" if run.options.rehearse else str(PROCESSES)], limit)
+    command = [*MODULE, "pytest", *map(str, TESTS), "-p", "xdist.plugin", "-p", "gpu.plugin", "-p", "no:cacheprovider"]
+    command += ["-q", "-W", "default", f"--rootdir={ROOT}"]  # other versions of other packages may warn
+    command += ["-n", "0" if run.options.rehearse else str(PROCESSES)]
+    code, text = run.execute(command, limit, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # others take seconds in each process
     outcomes = [line["outcome"] for line in run.findings() if line["kind"] == "test"]
     if failed := sum(outcome in report.FAILURES for outcome in outcomes):
         return "failed", f"{failed} of {len(outcomes)} tests failed"

@@ -3,6 +3,7 @@
 A process of its own: TRITON_INTERPRET must be set before triton is first imported, and then holds for all kernels.
 """
 
+import functools
 import json
 import os
 import sys
@@ -15,9 +16,24 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from flow_step_cases import case, error, truth
+from triton.runtime import interpreter
 
 from attributor.kernels.flow_step import reference, triton
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
+
+patch_once = functools.cache(interpreter._patch_lang)
+
+
+def call_device_function(self, *args, **kwargs):
+    """Call a device function as the interpreter does, but patch triton.language at its first call only.
+
+    The launch of a kernel patches it too, and the interpreter's own repetition for each call takes a third of the time.
+    """
+    patch_once(self.fn)
+    return self.rewrite()(*args, **kwargs)
+
+
+interpreter.InterpretedFunction.__call__ = call_device_function
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 INF = float("inf")
