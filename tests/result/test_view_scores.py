@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,13 @@ def test_received_is_what_each_row_took(case):
     by_unit = units_of(flow, flow.scores.double().numpy(), scores)
     for start, stop in ranges(by_unit.shape[1], 2):
         close(scores.received(start, stop), by_unit[:, start:stop].sum(1), scale)
+
+
+def test_base_is_what_each_row_took_from_the_documents_or_from_the_prompt_without_any(case):
+    flow, scores, scale = case
+    close(scores.base, flow.by("document").scores.double().sum(1).numpy(), scale)
+    plain = replace(flow, documents=())
+    close(Scores(plain).base, plain.scores.double().sum(1).numpy(), scale)
 
 
 def brute(masses: np.ndarray, rows: tuple[int, int], limit: int, first_piece: int) -> tuple[list, float]:
