@@ -10,14 +10,14 @@ from attributor._ask.notes import Hints, cut_off_note, fit_answer, question_note
 from attributor._ask.prompt_source import PromptSource
 from attributor._ask.recorded_flow import read_and_follow, share_tokens
 from attributor._ask.stage_clock import StageClock
-from attributor._checks import shorten_value
-from attributor._cite import Citation, CitedAnswer
+from attributor._checks import check_callable, check_index, shorten_value
+from attributor._cite import Citation, CitedAnswer, find_claims
 from attributor._errors import InputError
 from attributor._flow import Recording, SweepOptions, flow_of
-from attributor._heads import resolve
+from attributor._heads import Weights, resolve
 from attributor._models import DEFAULT_MODEL, load_model, model_facts
-from attributor._prompt import INSTRUCTION, Prompt, encode_answer, without
-from attributor._record import HeadWeights, check_ids
+from attributor._prompt import Prompt, without
+from attributor._record import HeadWeights, check_decoder, check_ids
 from attributor._result import Flow
 from attributor._text import SegmentLike
 
@@ -178,7 +178,7 @@ def ask(
     weights: Any = "retrieval",
     max_new_tokens: int = MAX_NEW_TOKENS,
     system: str | None = None,
-    instruction: str = INSTRUCTION,
+    instruction: str | None = None,
     impl: str | None = None,
     progress: Progress | None = None,
 ) -> Answer:
@@ -195,12 +195,12 @@ def ask(
             call; None: the default model.
         tokenizer: the model's; needed with a model that is loaded already.
         answer: an answer to attribute, by whatever model; None: this model writes one.
-        claims: what is cited: (start, stop) characters of the answer, or text that occurs in it once; None: its
-            sentences.
+        claims: what is cited of a given answer: (start, stop) characters of it, or text that occurs in it once; None:
+            its sentences.
         weights: as in `attributor.flow`; "retrieval", the heads that look facts up, finds sources best.
         max_new_tokens: the most tokens that the model writes.
         system: the system turn's text; None leaves it to the chat template.
-        instruction: the line after the question that says how to answer; "" for none.
+        instruction: the line after the question that says how to answer; None: `INSTRUCTION`; "": no line.
         impl: as in `attributor.flow`.
         progress: called with (stage, done, total), stages "calibrate", "prompt", "answer" and "sweep".
 
@@ -210,12 +210,15 @@ def ask(
         UnsupportedModelError, NumericsError, DeviceMemoryError: as `attributor.flow`.
     """
     source = PromptSource.of(documents, question, system=system, instruction=instruction, answer=answer)
+    check_options(max_new_tokens, claims, source.answer, weights, progress)
     clock = StageClock.of(progress)
     clock.begin("load")
     if model is None or isinstance(model, str | os.PathLike):
         model, own_tokenizer = load_model(DEFAULT_MODEL if model is None else model)
         tokenizer = own_tokenizer if tokenizer is None else tokenizer
-    elif tokenizer is None:
+    else:
+        check_decoder(model)
+    if tokenizer is None:
         raise InputError("pass tokenizer= with model=, or the model's name")
     # without a callback, finding a model's heads shows a line of its own
     resolved = resolve(weights, model, tokenizer, progress=None if progress is None else clock)
@@ -223,6 +226,23 @@ def ask(
     prompt = source.build(tokenizer)
     options = AskOptions(source.answer, max_new_tokens, claims, impl, clock)
     return answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
+
+
+def check_options(max_new_tokens: Any, claims: Any, answer: str | None, weights: Any, progress: Any) -> None:
+    """Arguments of `ask` that can be known to be wrong before a model is loaded.
+
+    Raises:
+        InputError: one of them.
+    """
+    if check_index("max_new_tokens", max_new_tokens) < 1:
+        raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    check_callable("progress", progress)
+    if claims is not None:
+        if answer is None:
+            raise InputError("claims are spans of an answer that is given; pass answer= too, or leave claims= out")
+        find_claims(answer, claims)
+    if not isinstance(weights, HeadWeights):
+        Weights.of(weights)
 
 
 def answer_prompt(
@@ -254,7 +274,7 @@ def answer_prompt(
     notes += question_notes(weights, tokens, options.hints.question)
     recording = None
     if options.answer is not None:
-        sequence = prompt.with_answer(encode_answer(tokenizer, options.answer), tokenizer)
+        sequence = prompt.with_given_answer(options.answer, tokenizer)
         sweep = SweepOptions(impl=options.impl, progress=clock)
         flow = flow_of(model, sequence, weights, question=share_tokens(weights, tokens), options=sweep)
     else:
@@ -267,6 +287,8 @@ def answer_prompt(
         )
         recording = answer_pass.recorded
         notes += [*shortened, *([cut_off_note(count, options.hints.longer)] if answer_pass.cut_off else [])]
+    if not flow.answer:
+        notes.append("the model wrote nothing" if options.answer is None else "the answer is a control token alone")
     clock.begin("cite")
     cited = flow.cite(None if prompt.documents else (), claims=options.claims)
     clock.finish()
@@ -286,9 +308,13 @@ def answer_prompt(
 
 
 def _pick_citation(citations: Sequence[Citation], wanted: Citation | int) -> Citation:
-    number = wanted.number if isinstance(wanted, Citation) else wanted
     for citation in citations:
-        if citation.number == number:
+        if isinstance(wanted, Citation):
+            same = (wanted.document, wanted.start, wanted.stop) == (citation.document, citation.start, citation.stop)
+        else:
+            same = not isinstance(wanted, bool) and wanted == citation.number
+        if same:
             return citation
     there = f"1 to {len(citations)}" if citations else "none"
-    raise InputError(f"the answer has no citation {shorten_value(number)}; its citations are {there}")
+    name = f"of {shorten_value(wanted.quote)}" if isinstance(wanted, Citation) else shorten_value(wanted)
+    raise InputError(f"the answer has no citation {name}; its citations are {there}")

@@ -1,12 +1,13 @@
 """What a prompt is built from, checked before a model is loaded. Imports no torch by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from attributor._checks import shorten_value
 from attributor._documents import Document, parse_documents
 from attributor._errors import InputError
+from attributor._text import join_content
 
 if TYPE_CHECKING:
     from attributor._prompt import Prompt
@@ -44,24 +45,41 @@ class PromptSource:
 
     @classmethod
     def of(
-        cls, documents: Any, question: str | None, *, system: str | None, instruction: str, answer: str | None
+        cls,
+        documents: Any,
+        question: str | None,
+        *,
+        system: str | None = None,
+        instruction: str | None = None,
+        answer: str | None = None,
     ) -> "PromptSource":
-        """Check what `ask` was given.
+        """Check what `ask` was given; None as `instruction` is the default one.
 
         Raises:
-            InputError: documents that are none, a question that is missing, empty, or given beside chat messages.
+            InputError: documents that are none, a question that is missing, empty, or given beside chat messages, and
+                other arguments that do not go together.
         """
+        if isinstance(documents, Iterator):
+            documents = list(documents)
+        if isinstance(documents, Mapping) and isinstance(documents.get("messages"), list):
+            documents = documents["messages"]
         if _is_chat(documents):
-            if question is not None:
-                raise InputError("chat messages hold the question; leave question= out, or give documents")
-            if answer is not None and _is_answered(documents):
+            for name, value in (("question", question), ("instruction", instruction)):
+                if value is not None:
+                    raise InputError(f"chat messages hold the {name}; leave {name}= out, or give documents")
+            if system is not None and documents[0].get("role") == "system":
+                raise InputError("the messages begin with a system message; leave system= out")
+            if answer is not None and _answer_in(documents) is not None:
                 raise InputError("the last message is the assistant's answer; answer= does not go with it")
-            return cls.of_chat(documents, system=system, answer=answer)
-        if not isinstance(question, str):
-            raise InputError(f"a question about the documents is needed, as a str, got {shorten_value(question)}")
-        if not question.strip():
-            raise InputError("the question is empty")
-        return cls(parse_documents(documents), question, instruction, system=system, answer=answer)
+            source = cls.of_chat(documents, system=system, answer=answer)
+        else:
+            if not isinstance(question, str):
+                raise InputError(f"a question about the documents is needed, as a str, got {shorten_value(question)}")
+            source = cls(parse_documents(documents), question, instruction, system=system, answer=answer)
+            if not source.documents:
+                raise InputError("the list of documents is empty; give at least one")
+        source.check()
+        return source
 
     @classmethod
     def of_chat(cls, messages: Any, *, system: str | None = None, answer: str | None = None) -> "PromptSource":
@@ -71,11 +89,39 @@ class PromptSource:
             InputError: there is no message before the answer.
         """
         messages = list(messages)
-        if _is_answered(messages):
-            answer = messages.pop()["content"]
+        written = _answer_in(messages)
+        if written is not None:
+            answer = written
+            messages.pop()
             if not messages:
                 raise InputError("the only message is the answer; there is no prompt before it")
         return cls(messages=tuple(messages), system=system, answer=answer)
+
+    def check(self) -> None:
+        """Look at every text, so that what cannot be read is known before a model is loaded.
+
+        Raises:
+            InputError: an empty question or answer, half a character, an argument that is no text.
+        """
+        from attributor._prompt import clean
+
+        for name, value, empty in (
+            ("question", self.question, False),
+            ("answer", self.answer, False),
+            ("system text", self.system, True),
+            ("instruction", self.instruction, True),
+        ):
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise InputError(f"the {name} must be a str, or None, got {shorten_value(value)}")
+            clean(f"the {name}", value, empty=empty)
+        for number, document in enumerate(self.documents, 1):
+            clean(f"document {number}", document.text)
+            clean(f"the title of document {number}", document.title, empty=True)
+        contents = [_content_of(message, number) for number, message in enumerate(self.messages, 1)]
+        if self.messages and not any(contents):
+            raise InputError("the messages hold no text; give at least one user message")
 
     def build(self, tokenizer: Any) -> "Prompt":
         """The prompt for one model's tokenizer.
@@ -95,15 +141,30 @@ class PromptSource:
 
 
 def _is_chat(documents: Any) -> bool:
-    """Whether it is a list of chat messages: dicts that all have a role."""
+    """Whether it is a list that begins with a chat message: a dict with a role, and with content or tool calls."""
+    first = documents[0] if isinstance(documents, list | tuple) and documents else None
     return (
-        isinstance(documents, list | tuple)
-        and len(documents) > 0
-        and all(isinstance(message, Mapping) and isinstance(message.get("role"), str) for message in documents)
+        isinstance(first, Mapping)
+        and isinstance(first.get("role"), str)
+        and ("content" in first or "tool_calls" in first)
     )
 
 
-def _is_answered(messages: Any) -> bool:
-    """Whether the last message is the assistant's, with text."""
-    content = messages[-1].get("content")
-    return messages[-1]["role"] == "assistant" and isinstance(content, str) and bool(content.strip())
+def _content_of(message: Any, number: int) -> str:
+    """The text of a message, "" for none.
+
+    Raises:
+        InputError: no message, or parts that are no text.
+    """
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise InputError(f'message {number} must be {{"role": ..., "content": text}}, got {shorten_value(message)}')
+    return (join_content(message.get("content"), number) or "").strip()
+
+
+def _answer_in(messages: Any) -> str | None:
+    """The text of the last message where it is the assistant's and has text, else None."""
+    last = messages[-1]
+    if not isinstance(last, Mapping) or last.get("role") != "assistant":
+        return None
+    text = join_content(last.get("content"), len(messages))
+    return text if text is not None and text.strip() else None

@@ -13,7 +13,7 @@ from attributor._cite.citations import (
     origin_sentence,
     show_share,
 )
-from attributor._cite.cite import ScoredText, cite
+from attributor._cite.cite import ScoredText, cite, find_claims
 
 __all__ = [
     "VERSION",
@@ -24,6 +24,7 @@ __all__ = [
     "Origin",
     "ScoredText",
     "cite",
+    "find_claims",
     "origin_sentence",
     "show_share",
 ]

@@ -188,6 +188,6 @@ def _describe(citation: Citation) -> str:
     """``[1] title, page 3, 88%: "the quote"``."""
     quote = " ".join(citation.quote.split())
     quote = quote if len(quote) <= QUOTE else f"{quote[: QUOTE - 1]}…"
-    place = citation.title or f"document {citation.document + 1}"
+    place = " ".join((citation.title or f"document {citation.document + 1}").split())
     page = "" if citation.page is None else f", page {citation.page}"
     return f'[{citation.number}] {place}{page}, {show_share(citation.share)}: "{quote}"'

@@ -13,12 +13,12 @@ from attributor._documents import PlacedDocument, page_of
 from attributor._errors import InputError
 from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, split_sentences
 
-__all__ = ["ScoredText", "cite"]
+__all__ = ["ScoredText", "cite", "find_claims"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-END_OF_THINKING = "</think>"
+START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
 QUESTION_KEPT = 1 / 3  # of the question's part, in the rows of a claim: 1/4 of each row begins on it instead of 1/2
 LEAST = 0.1  # share of a cited sentence
 LEAST_OF_BEST = 0.3  # of the largest share of the claim
@@ -76,11 +76,11 @@ def cite(
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise InputError(f"top must be a number of at least 1, got {shorten_value(top)}")
-    spans = _split_claims(scored.answer) if claims is None else _find_claims(scored.answer, claims)
+    spans = _split_claims(scored.answer) if claims is None else find_claims(scored.answer, claims)
     sentences = [
         Segment(s.start, s.stop, s.text, None, index)
         for index, document in enumerate(documents)
-        for s in split_sentences(scored.text, (Segment(document.body, document.stop, ""),))
+        for s in split_sentences(scored.text, document.body_parts())
     ]
     shares = _Shares(scored, documents, sentences)
     of_answer = shares.of_rows(shares.rows, is_whole=True)
@@ -179,11 +179,18 @@ def _find_origin(scored: ScoredText, shares: _Shares) -> Origin | None:
 def _split_claims(answer: str) -> tuple[Segment, ...]:
     """The sentences of an answer; what a model thought before it is no claim."""
     start = answer.rfind(END_OF_THINKING)
+    if start < 0 and answer.lstrip().startswith(START_OF_THINKING):
+        return ()
     start = 0 if start < 0 else start + len(END_OF_THINKING)
     return split_sentences(answer, (Segment(start, len(answer), ""),)) if start < len(answer) else ()
 
 
-def _find_claims(answer: str, claims: Sequence[SegmentLike]) -> tuple[Segment, ...]:
+def find_claims(answer: str, claims: Sequence[SegmentLike]) -> tuple[Segment, ...]:
+    """The spans of the answer that a user names.
+
+    Raises:
+        InputError: no list, or something that is not in the answer.
+    """
     if isinstance(claims, str) or not isinstance(claims, Sequence):
         raise InputError(
             f"claims must be a list of (start, stop) characters of the answer, got {shorten_value(claims)}"

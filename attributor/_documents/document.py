@@ -100,12 +100,14 @@ class PlacedDocument(Segment):
         body: where its body begins in the prompt's text.
         boundaries: (b + 1,) int64, the character of `source.text` where each of the b body characters begins, and
             where the last one ends.
+        cuts: characters of the body, from its first one, before which text was taken out; no sentence crosses them.
     """
 
     source: Document = field(default_factory=lambda: Document(""))
     index: int = 0
     body: int = 0
     boundaries: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    cuts: tuple[int, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Whether the other one is the same segment, as a flow read from its file has it."""
@@ -115,12 +117,12 @@ class PlacedDocument(Segment):
 
     @classmethod
     def of_span(cls, text: str, start: int, stop: int, *, label: str | None = None) -> "PlacedDocument":
-        """A document that is a piece of the prompt's text, with its label as title."""
+        """A document that is a piece of the prompt's text: what stands behind its title line."""
         title_line = f"{label}:\n" if label else ""
-        body = len(title_line) if title_line and text.startswith(title_line, start) else 0
-        source = Document(text[start:stop], label or "", body_start=body)
-        boundaries = np.arange(body, stop - start + 1)
-        return cls(start, stop, text[start:stop], label, source=source, body=start + body, boundaries=boundaries)
+        body = start + (len(title_line) if title_line and text.startswith(title_line, start) else 0)
+        source = Document(text[body:stop], label or "")
+        boundaries = np.arange(stop - body + 1)
+        return cls(start, stop, text[start:stop], label, source=source, body=body, boundaries=boundaries)
 
     def moved(self, by: int) -> "PlacedDocument":
         """The same place in a text with `by` more characters before it."""
@@ -134,6 +136,11 @@ class PlacedDocument(Segment):
             stop: the character after the last, at most b after `body`.
         """
         return int(self.boundaries[start - self.body]), int(self.boundaries[stop - self.body])
+
+    def body_parts(self) -> list[Segment]:
+        """The stretches of the body between its `cuts`, in the prompt's text."""
+        borders = [self.body, *(self.body + cut for cut in self.cuts), self.stop]
+        return [Segment(start, stop, "") for start, stop in pairwise(borders) if start < stop]
 
     def prompt_span(self, start: int, stop: int) -> tuple[int, int]:
         """The characters of the prompt's text that show characters `start` to `stop` of `source.text`."""

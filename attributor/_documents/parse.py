@@ -84,12 +84,14 @@ def parse_document(item: Any, name: str, accepted: str = ACCEPTED) -> tuple[Docu
     for part, value in (("text", document.text), ("title", document.title)):
         if not isinstance(value, str):
             raise InputError(f"the {part} of {name} must be a str, got {shorten_value(value)}")
+    if not 0 <= document.body_start <= len(document.text):
+        raise InputError(f"the body of {name} must begin in its text, got body_start {document.body_start}")
     if not isinstance(document.metadata, Mapping):
         raise InputError(f"the metadata of {name} must be a dict, got {shorten_value(document.metadata)}")
     if not document.text[document.body_start :].strip():
         raise InputError(f"{name}{f' ({document.title})' if document.title else ''} is empty")
     if _names_a_file(document.text):
-        raise InputError(f"{name} is the name of a file; give pathlib.Path({document.text!r}) instead")
+        raise InputError(f"{name} is the name of a file or folder; give pathlib.Path({document.text!r}) instead")
     return (document,)
 
 
@@ -100,7 +102,7 @@ def _make_document(item: Any, name: str) -> Document | None:
             return item
         case str():
             return Document(item)
-        case (str() | None as title, str(text)):
+        case tuple((str() | None as title, str(text))):
             return Document(text, title or "")
         case Mapping():
             return _of_dict(item, name)
@@ -156,5 +158,7 @@ def _title_in(metadata: Any) -> str:
 
 
 def _names_a_file(text: str) -> bool:
-    """Whether a text is nothing but the name of a file that lies there, which nobody means to cite."""
-    return len(text) < 256 and text.lower().endswith(DOCUMENT_FILES) and os.path.isfile(text)
+    """Whether a text is nothing but the name of a file or folder that is there, which nobody means to cite."""
+    if len(text) >= 256 or "\n" in text:
+        return False
+    return (text.lower().endswith(DOCUMENT_FILES) and os.path.isfile(text)) or (os.sep in text and os.path.isdir(text))

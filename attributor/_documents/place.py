@@ -85,6 +85,8 @@ def keep_places(text: str, segments: Sequence[Segment]) -> tuple[PlacedDocument,
 def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
     if not isinstance(segment, PlacedDocument):
         segment = PlacedDocument.of_span(text, segment.start, segment.stop, label=segment.label)
+        if segment.label == f"document {index + 1}":  # what build_prompt calls a document without a title
+            segment = replace(segment, source=replace(segment.source, title=""))
     return replace(segment, document=index, index=index)
 
 

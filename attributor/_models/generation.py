@@ -1,13 +1,15 @@
 """Generate an answer greedily, the same way for the command line and the evaluation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attributor._models.facts import device_of
 
-__all__ = ["end_token_ids", "generate", "strip_end_token"]
+__all__ = ["end_token_ids", "evaluating", "generate", "strip_end_token"]
 
 
 def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
@@ -36,6 +38,19 @@ def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
         pad_token_id=ends[0] if pad is None and ends else pad,  # nothing is padded; without it, generate() talks
         **options,
     )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode, without dropout; each is as it was afterwards."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def strip_end_token(model: Any, answer: Tensor) -> tuple[Tensor, bool]:

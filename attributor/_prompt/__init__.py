@@ -12,6 +12,7 @@ from attributor._prompt.build import (
     prompt_from_messages,
     prompt_from_text,
 )
+from attributor._prompt.clean import clean
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
 from attributor._prompt.without import without
@@ -21,6 +22,7 @@ __all__ = [
     "Prompt",
     "TokenSequence",
     "build_prompt",
+    "clean",
     "encode",
     "encode_answer",
     "parse_prompts",

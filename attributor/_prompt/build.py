@@ -20,7 +20,7 @@ from attributor._prompt.chat_template import escape_json, locate_contents, rende
 from attributor._prompt.clean import clean
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
-from attributor._text import answer_offsets, join_content
+from attributor._text import answer_offsets, control_tokens, join_content
 
 __all__ = [
     "INSTRUCTION",
@@ -95,6 +95,25 @@ class Prompt:
         if tokenizer is None:
             return TokenSequence(ids, k, self.text, self.offsets, documents=self.documents)
         return self.with_answer(ids[k:], tokenizer)
+
+    def with_given_answer(self, answer: str, tokenizer: Any) -> TokenSequence:
+        """The prompt with an answer as text behind it, which keeps its text but for control tokens at its end.
+
+        Raises:
+            InputError: an empty answer.
+        """
+        ids = encode_answer(tokenizer, answer)
+        control = control_tokens(tokenizer)
+        count = ids.numel()
+        while count > 1 and int(ids[count - 1]) in control:
+            count -= 1
+        if int(ids[count - 1]) in control or not getattr(tokenizer, "is_fast", False):
+            return self.with_answer(ids[:count], tokenizer)
+        encoded = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = torch.tensor(encoded["offset_mapping"][:count], dtype=torch.int64).reshape(-1, 2)
+        text = answer if count == ids.numel() else answer[: int(offsets[-1, 1])]
+        ids = torch.cat([self.ids, ids[:count]])
+        return TokenSequence(ids, len(self.ids), self.text, self.offsets, text, offsets, self.documents)
 
     def with_answer(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
         """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
@@ -338,7 +357,9 @@ def _place_paragraphs(text: str) -> list[PlacedDocument]:
         elif start >= 0:
             title, _, body = text[start:stop].partition("\n")
             label = title.rstrip()[:-1] if body and title.rstrip().endswith(":") else None
-            blocks.append(PlacedDocument.of_span(text, start, stop, label=label))
+            placed = PlacedDocument.of_span(text, start, stop, label=label)
+            source = Document(text[start:stop], label or "", body_start=placed.body - start)  # the title is part of it
+            blocks.append(replace(placed, source=source, boundaries=placed.boundaries + source.body_start))
             start = -1
         position += len(line)
     return blocks

@@ -71,7 +71,7 @@ class TokenSequence:
         Raises:
             InputError: as `of`; more or fewer lists of documents than rows.
         """
-        if len(rows) == 1:
+        if len(rows) == 1 and not (isinstance(documents, list) and len(documents) == 1 and _is_row(documents[0])):
             return [cls.of(*rows[0], tokenizer, documents)]
         sequences = []
         for index, (row, of_row) in enumerate(zip(rows, _split_documents(documents, len(rows)), strict=True)):
@@ -116,7 +116,7 @@ def _is_row(item: Any) -> bool:
 
 
 def span_tokens(offsets: Tensor, start: int, stop: int) -> Tensor:
-    """(Q,) int64: the tokens that lie, with most of their characters, in characters `start` to `stop` of the text.
+    """(Q,) int64: the tokens that share characters with characters `start` to `stop` of the text.
 
     Args:
         offsets: (k, 2) int64, the character span of each token.

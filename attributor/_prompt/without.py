@@ -70,7 +70,17 @@ def _cut(
     if body < body_stop:
         places = before[body:body_stop] - document.body
         own = np.append(document.boundaries[places], document.boundaries[places[-1] + 1])
-    return replace(document, start=start, stop=stop, text=text[start:stop], body=min(body, stop), boundaries=own)
+    taken = [document.body + cut for cut in document.cuts] + [edit[0] for edit in edits]
+    cuts = np.searchsorted(before[body:body_stop], sorted(place for place in taken if place > document.body))
+    return replace(
+        document,
+        start=start,
+        stop=stop,
+        text=text[start:stop],
+        body=min(body, stop),
+        boundaries=own,
+        cuts=tuple(int(cut) for cut in np.unique(cuts) if 0 < cut < max(body_stop - body, 0)),
+    )
 
 
 def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[Edit]:

@@ -202,13 +202,14 @@ class Flow:
         ids = self.ids
         text, offsets = token_offsets(tokenizer, ids[:k])
         answer, places = answer_offsets(tokenizer, ids[k:])
+        same_documents = self.documents if text == self.text else ()
         return dataclasses.replace(
             self,
             text=text,
             offsets=offsets,
             answer=answer,
             answer_offsets=places,
-            documents=place_documents(text, () if documents is None else documents),
+            documents=same_documents if documents is None else place_documents(text, documents),
         )
 
     def with_documents(self, documents: Any) -> Flow:
@@ -260,7 +261,9 @@ class Flow:
         return aggregate(self.arrays.scores, assign_tokens(offsets, pieces), pieces, how)
 
     def for_answer(self, span: SegmentLike) -> Flow:
-        """The flow of a part of the answer: the rows of the tokens that lie in it, with most of their characters.
+        """The flow of a part of the answer: the rows of the tokens that share characters with it.
+
+        To cite the sources of a part, use ``cite(claims=[span])``: it keeps less of the question's part of the rows.
 
         Args:
             span: (start, stop) characters of the answer, or text that occurs in it once.
@@ -319,8 +322,10 @@ class Flow:
         """
         text, offsets = self._need_text("cite()")
         arrays = self.arrays
-        if self.answer is None or arrays.answer_offsets is None or not self.answered:
+        if not self.answered:
             raise InputError("cite() needs an answer, and this flow is that of the next token; pass prompt_length")
+        if self.answer is None or arrays.answer_offsets is None:
+            raise InputError("cite() needs the answer's text: pass tokenizer= to flow() or Recording.flow()")
         if documents is None and not self.documents:
             raise InputError("this flow has no documents: give them, flow.cite([text, ...])")
         scored = ScoredText(

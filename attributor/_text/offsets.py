@@ -45,10 +45,7 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
 
 
 def answer_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
-    """As `token_offsets`, for an answer: control tokens at its end, such as the end token, give no characters.
-
-    An answer that is nothing but control tokens is decoded whole.
-    """
+    """As `token_offsets`, for an answer: control tokens at its end, such as the end token, give no characters."""
     import torch
 
     numbers = _parse_ids(ids)
@@ -56,9 +53,9 @@ def answer_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
     count = len(numbers)
     while count and numbers[count - 1] in control:
         count -= 1
-    if count in (0, len(numbers)):
+    if count == len(numbers):
         return token_offsets(tokenizer, ids)
-    text, offsets = token_offsets(tokenizer, numbers[:count])
+    text, offsets = token_offsets(tokenizer, torch.tensor(numbers[:count], dtype=torch.int64))
     return text, torch.cat([offsets, torch.full((len(numbers) - count, 2), len(text))])
 
 

@@ -68,6 +68,7 @@ def describe(answered: Answer) -> str:
 def answer(source: PromptSource, settings: Settings, stages: StageProgress) -> Answer:
     """Load the model, have it answer (or take the given answer), and follow its attention back to the prompt."""
     weights = check_settings(settings)
+    source.check()
     stages.begin("load", f"Loading {settings.model}" if _here(settings) else None)
     model, tokenizer = _models.load_model(
         settings.model,

@@ -121,13 +121,24 @@ def _read_text(path: Path) -> str:
     return read_text(path, stdin=True).replace("\r\n", "\n").replace("\r", "\n")  # CR alone: old Macs
 
 
+class _NotJsonError(Exception):
+    pass
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity, which Python reads and JSON does not have."""
+    raise _NotJsonError(name)
+
+
 def _read_messages(path: Path) -> list[dict[str, Any]]:
     from attributor._text import join_content
 
     try:
-        messages = json.loads(_read_text(path))
+        messages = json.loads(_read_text(path), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    except _NotJsonError as error:
+        raise InputError(f"{path} is not JSON: {error} is no number there") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply to be chat messages") from None
     if isinstance(messages, dict):

@@ -167,33 +167,42 @@ def run_attribution(
         answered.flow.to_html(output.html)
     if output.save is not None:
         answered.flow.save(output.save)
-    shorter = None
-    if without is not None:
-        if not output.as_json:
-            _print_result(answered, output, files)
+    if without is None or not output.as_json:
+        _print(answered, output, files)
+    if without is None:
+        return
+    try:
         with _create_progress() as progress:
             shorter = answered.without(without, progress=progress)
+    except BaseException:
+        if output.as_json:  # nothing that is computed is lost
+            _print(answered, output, files)
+        raise
     if output.as_json:
-        from attributor.cli.json_report import build_report
-
-        report = build_report(answered, by=output.by, how=output.how, top=output.top, files=files, without=shorter)
-        text = _to_json(report)
-        with standard_output():
-            print(text)
-    elif shorter is not None:
-        _print_without(shorter)
+        _print(answered, output, files, shorter)
     else:
+        _print_without(shorter)
+
+
+def _print(
+    answered: "Answer", output: OutputOptions, files: dict[str, str], without: "AnswerWithout | None" = None
+) -> None:
+    """The result on standard output: JSON, or the heat view."""
+    if not output.as_json:
         _print_result(answered, output, files)
+        return
+    from attributor.cli.json_report import build_report
+
+    report = build_report(answered, by=output.by, how=output.how, top=output.top, files=files, without=without)
+    text = json.dumps(report, indent=2, allow_nan=False)
+    with standard_output():
+        print(text)
 
 
 def _create_progress() -> Any:
     from attributor.cli.progress import StageProgress
 
     return StageProgress()
-
-
-def _to_json(report: dict[str, Any]) -> str:
-    return json.dumps(report, indent=2, allow_nan=False)
 
 
 def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, str]) -> None:
@@ -218,7 +227,7 @@ def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, st
     head.add_row("Weights", Text(escape(describe(answered)), "dim"))
     with standard_output():
         console.print(head)
-        if len(answered.claims) > 1:
+        if len(answered.claims) > 1 or not _are_listed(answered, output):
             console.print(create_claims(console, answered))
         view = create_heat_view(
             console, flow, citations=answered.citations, by=output.by, how=output.how, top=output.top
@@ -232,6 +241,11 @@ def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, st
             console.print(Text(f"Wrote {escape(path)}", "dim"))
         spent = ", ".join(f"{STAGES[name]} {s:.2f}" for name, s in answered.seconds.items() if name in STAGES)
         console.print(Text(f"Seconds: {spent}", "dim"))
+
+
+def _are_listed(answered: "Answer", output: OutputOptions) -> bool:
+    """Whether the list of pieces shows every cited sentence with its number."""
+    return output.by == "sentence" and (output.top == 0 or output.top >= len(answered.citations))
 
 
 def _print_without(shorter: "AnswerWithout") -> None:
@@ -249,6 +263,8 @@ def _print_without(shorter: "AnswerWithout") -> None:
     table.add_row("First answer", Text(change))
     with standard_output():
         console.print(Text(), table)
+        for note in shorter.answer.notes:
+            console.print(Text(f"Note: {escape(note)}.", "yellow"))
 
 
 def _list_tips(answered: "Answer") -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,112 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded():
     ):
         with pytest.raises(InputError, match=message):
             ask(documents, question, model="no/such-model")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"answer": " "}, "the answer is empty"),
+        ({"answer": 5}, "the answer must be a str, or None, got 5"),
+        ({"system": 5}, "the system text must be a str"),
+        ({"instruction": "a\ud800"}, "the instruction holds half a character"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens must be a whole number"),
+        ({"max_new_tokens": True}, "max_new_tokens must be a whole number"),
+        ({"progress": 5}, "progress must be a function, or None, got 5"),
+        ({"weights": "best"}, "weights"),
+        ({"claims": [(0, 3)]}, "claims are spans of an answer that is given"),
+        ({"claims": [(0, 99)], "answer": "A."}, "claim 0 spans characters 0 to 99"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_model_is_loaded(options, message):
+    with pytest.raises(InputError, match=message):
+        ask([KEEPER], QUESTION, model="no/such-model", **options)
+
+
+@pytest.mark.parametrize(
+    ("documents", "options", "message"),
+    [
+        ([], {"question": "Q?"}, "the list of documents is empty"),
+        ([{"role": "user", "content": "Q"}], {"instruction": "Short."}, "chat messages hold the instruction"),
+        ([{"role": "system", "content": "S"}], {"system": "S"}, "the messages begin with a system message"),
+        ([{"role": "user", "content": "Q"}, {"content": "x"}], {}, "message 2 must be"),
+        ([{"role": "user", "content": ""}], {}, "the messages hold no text"),
+        ([{"role": "user", "content": [{"type": "image"}]}], {}, "part 1 is of type 'image'"),
+    ],
+)
+def test_wrong_documents_and_messages_are_refused_before_the_model_is_loaded(documents, options, message):
+    with pytest.raises(InputError, match=message):
+        ask(documents, model="no/such-model", **options)
+
+
+def test_an_object_that_is_no_model_is_refused(tokenizer):
+    with pytest.raises(InputError):
+        ask([KEEPER], QUESTION, model=5, tokenizer=tokenizer)
+
+
+def test_the_last_message_is_the_answer_in_parts_too(model, tokenizer):
+    chat = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": [{"type": "text", "text": "The keeper."}]},
+    ]
+    for messages in (chat, iter(chat), {"messages": chat}):
+        answer = ask(messages, model=model, tokenizer=tokenizer, weights="mean")
+        assert (answer.text, answer.written) == ("The keeper.", False)
+
+
+def test_a_given_answer_keeps_its_text_without_control_tokens_at_its_end(model, tokenizer):
+    options = {"model": model, "tokenizer": tokenizer, "weights": HALF}
+    end = tokenizer.eos_token
+    plain = ask([KEEPER, BOATS], QUESTION, answer=" The keeper  writes.", **options)
+    ended = ask([KEEPER, BOATS], QUESTION, answer=f" The keeper  writes.{end}", **options)
+    assert plain.text == ended.text == plain.flow.answer == " The keeper  writes."
+    assert plain.claims == ended.claims
+    assert len(ended.flow.scores) == len(plain.flow.scores)
+    assert plain.text[slice(*plain.flow.answer_offsets[-1].tolist())] == "."
+
+
+def test_an_answer_that_is_only_its_end_says_so(model, tokenizer):
+    answer = ask([KEEPER], QUESTION, model=model, tokenizer=tokenizer, weights="mean", answer=tokenizer.eos_token)
+    assert (answer.text, answer.claims, answer.citations) == ("", (), ())
+    assert answer.notes == ("the answer is a control token alone",)
+
+
+def test_without_takes_only_citations_of_this_answer(answer):
+    changed = answer.without(1)
+    other = next(c for c in answer.citations if c.number == 1)
+    with pytest.raises(InputError, match="the answer has no citation of"):
+        changed.answer.without(other)
+
+
+def test_no_sentence_crosses_what_was_taken_out(model, tokenizer):
+    text = "He worked for Acme Inc. The gate was red. and left in May. Boats leave."
+    options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": "Red."}
+    answer = ask([text], QUESTION, **options)
+    first = next(c for c in answer.flow.cite(top=9).citations if c.quote == "The gate was red.")
+    changed = replace(answer, citations=(first,)).without(first)
+    assert "gate" not in changed.answer.flow.text
+    every = changed.answer.flow.cite(top=9).citations
+    assert every
+    assert not any("gate" in citation.quote for citation in every)
+    for citation in every:
+        assert text[citation.start : citation.stop] == citation.quote
+
+
+def test_without_reads_in_evaluation_mode(tokenizer):
+    model = tiny_chat.model(len(tokenizer))
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    model.train()
+    answer = ask([KEEPER, BOATS], QUESTION, model=model, tokenizer=tokenizer, weights=HALF, answer=ANSWER)
+    assert len({answer.without(1).change for _ in range(3)}) == 1
+    assert model.training
+
+
+def test_thinking_without_an_end_is_no_claim(model, tokenizer):
+    options = {"model": model, "tokenizer": tokenizer, "weights": HALF}
+    assert ask([KEEPER], QUESTION, answer="<think> The keeper writes. Boats", **options).claims == ()
 
 
 def test_documents_of_langchain(model, tokenizer):

@@ -69,7 +69,7 @@ def test_a_title_has_a_part_of_the_document_but_is_not_cited():
     assert quotes(cited, 0) == [("Lava is black.", 0.25), ("Gold is heavy.", 0.25)]
     assert [document.share for document in cited.documents] == [0.75, 0.25]
     citation = cited.citations[0]
-    assert (citation.start, citation.stop) == (7, 21)  # behind "Notes:\n" in the document's text
+    assert (citation.start, citation.stop) == (0, 14)  # of the text behind the title line
 
 
 def test_citations_count_characters_of_the_document_as_given():

@@ -72,10 +72,14 @@ def test_a_row_without_documents(model, tokenizer, batch):
     assert [len(flow.documents) for flow in flows] == [0, 1]
 
 
-def test_of_one_row_a_list_of_two_texts_is_a_title_and_a_text(model, tokenizer, batch):
+def test_one_row_takes_a_list_of_its_documents_as_several_rows_do(model, tokenizer, batch):
     ids = batch["input_ids"][:1]
-    flow = attributor.flow(model, ids, tokenizer=tokenizer, documents=[["Light", "The keeper writes."]])
-    assert [(d.label, d.text) for d in flow.documents] == [("Light", "The keeper writes.")]
+    options = {"tokenizer": tokenizer}
+    in_rows = attributor.flow(model, ids, documents=[FIRST], **options)
+    assert in_rows.documents == attributor.flow(model, ids, documents=FIRST, **options).documents
+    assert len(in_rows.documents) == len(FIRST)
+    titled = attributor.flow(model, ids, documents=[("Light", "The keeper writes.")], **options)
+    assert [(d.label, d.text) for d in titled.documents] == [("Light", "The keeper writes.")]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,6 @@ def test_documents_of_langchain():
     [
         ("It was\r\nbuilt. ", Document("It was\r\nbuilt. ")),
         (("Harbour", "It was built."), Document("It was built.", "Harbour")),
-        (["Harbour", "It was built."], Document("It was built.", "Harbour")),
         ((None, "It was built."), Document("It was built.")),
         (np.array(["It was built."])[0], Document("It was built.")),
         ({"text": "A.", "title": None, "id": 7}, Document("A.", metadata={"id": 7})),
@@ -173,6 +172,8 @@ def test_a_table_is_refused_where_its_columns_would_be_the_documents():
 def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("The harbour.")
-    with pytest.raises(InputError, match=r"document 2 is the name of a file; give pathlib.Path\('notes.txt'\) instead"):
+    with pytest.raises(
+        InputError, match=r"document 2 is the name of a file or folder; give pathlib.Path\('notes.txt'\) instead"
+    ):
         parse_documents(["a", "notes.txt"])
     assert parse_documents(["other.txt", "ä" * 200 + ".txt"])[0].text == "other.txt"
