@@ -42,7 +42,7 @@ def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None 
 
     Raises:
         InputError: no document, a document without text, text that cannot be encoded, evidence that is no piece with
-            text, a chat template that changes the text; and as :func:`attributor._prompt.build.build_prompt`.
+            text; and as :func:`attributor._prompt.build.build_prompt`.
     """
     if not question.documents:
         raise InputError(f"question {question.id} has no documents to attribute to")
@@ -51,21 +51,15 @@ def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None 
     prompt = build_prompt(tokenizer, list(zip(titles, bodies, strict=True)), question.text, system)
     segments: list[Segment] = []
     piece_of: list[tuple[int, int]] = []
-    for d, (document, shown, body) in enumerate(zip(question.documents, prompt.documents, bodies, strict=True)):
-        # The body ends where the document ends, whatever became of the title; its surrounding white space is gone.
-        at = shown.stop - len(body.rstrip())
+    for d, (document, shown) in enumerate(zip(question.documents, prompt.documents, strict=True)):
+        at = 0
         for p, piece in enumerate(document.pieces):
             inside = piece.strip()
-            start = at + len(piece) - len(piece.lstrip())
+            first = at + len(piece) - len(piece.lstrip())
             at += len(piece)
             if inside:
-                shown_text = prompt.text[start : start + len(inside)]
-                if shown_text != inside:
-                    raise InputError(
-                        f"piece {p + 1} of document {d + 1} of question {question.id} is {inside[:40]!r}, but in its "
-                        f"place the prompt has {shown_text[:40]!r}; the model's chat template changes the text"
-                    )
-                segments.append(Segment(start, start + len(inside), inside, None, d))
+                start, stop = shown.prompt_span(first, first + len(inside))
+                segments.append(Segment(start, stop, prompt.text[start:stop], None, d))
                 piece_of.append((d, p))
     index = {place: s for s, place in enumerate(piece_of)}
     lost = sorted(place for place in question.gold if place not in index)

@@ -32,6 +32,11 @@ def made(request):
     return TOKENIZERS[request.param]
 
 
+def shown(text):
+    """A text as a prompt shows it: one newline for each line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def check(case, question):
     """Everything that must hold of any question's prompt, with the places found by another route: by splitting."""
     text = case.prompt.text
@@ -39,7 +44,7 @@ def check(case, question):
     assert len(case.documents) == len(question.documents)
     for body, document in zip(bodies, question.documents, strict=True):
         title = " ".join(document.title.split()).removesuffix(":")
-        assert body == (f"{title}:\n" if title else "") + "".join(document.pieces).strip()
+        assert body == (f"{title}:\n" if title else "") + shown("".join(document.pieces)).strip()
     assert list(case.piece_of) == [
         (d, p)
         for d, document in enumerate(question.documents)
@@ -47,7 +52,7 @@ def check(case, question):
         if piece.strip()
     ]
     for segment, (d, p) in zip(case.segments, case.piece_of, strict=True):
-        assert segment.text == text[segment.start : segment.stop] == question.documents[d].pieces[p].strip()
+        assert segment.text == text[segment.start : segment.stop] == shown(question.documents[d].pieces[p].strip())
         assert segment.document == d
         assert case.documents[d].start <= segment.start < segment.stop <= case.documents[d].stop
     # what no segment covers of a document is its title line and white space, so no segment can be a little off
