@@ -42,7 +42,7 @@ def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None 
 
     Raises:
         InputError: no document, a document without text, text that cannot be encoded, evidence that is no piece with
-            text; and as :func:`attributor._prompt.build.build_prompt`.
+            text, a chat template that changes the text; and as :func:`attributor._prompt.build.build_prompt`.
     """
     if not question.documents:
         raise InputError(f"question {question.id} has no documents to attribute to")
@@ -59,7 +59,13 @@ def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None 
             at += len(piece)
             if inside:
                 start, stop = shown.prompt_span(first, first + len(inside))
-                segments.append(Segment(start, stop, prompt.text[start:stop], None, d))
+                shown_text = prompt.text[start:stop]
+                if shown_text.split() != inside.split():
+                    raise InputError(
+                        f"piece {p + 1} of document {d + 1} of question {question.id} is {inside[:40]!r}, but in its "
+                        f"place the prompt has {shown_text[:40]!r}; the model's chat template changes the text"
+                    )
+                segments.append(Segment(start, stop, shown_text, None, d))
                 piece_of.append((d, p))
     index = {place: s for s, place in enumerate(piece_of)}
     lost = sorted(place for place in question.gold if place not in index)
