@@ -12,6 +12,7 @@ GPU_PYTHON ?= python3
 WEIGHTS ?= retrieval
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONDONTWRITEBYTECODE # with it, each process that a test starts compiles our modules again
 
 BIN := .venv/bin
 NATIVE := $(if $(ATTRIBUTOR_PURE),,$(filter-out %.md,$(wildcard CMakeLists.txt csrc/*.* csrc/*/*.*)))
