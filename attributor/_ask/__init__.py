@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attributor._ask.api import AskOptions as AskOptions
     from attributor._ask.api import answer_prompt as answer_prompt
     from attributor._ask.api import ask as ask
+    from attributor._ask.api import check_impl as check_impl
     from attributor._ask.notes import Hints as Hints
     from attributor._ask.notes import cut_off_note as cut_off_note
     from attributor._ask.notes import fit_answer as fit_answer

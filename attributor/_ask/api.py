@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
+
 from attributor._ask.answer_pass import AnswerCounter, force_answer
 from attributor._ask.notes import Hints, cut_off_note, fit_answer, question_notes
 from attributor._ask.prompt_source import PromptSource
@@ -19,9 +21,10 @@ from attributor._models import DEFAULT_MODEL, load_model, model_facts
 from attributor._prompt import Prompt, without
 from attributor._record import HeadWeights, check_decoder, check_ids
 from attributor._result import Flow
+from attributor._step import choose_impl
 from attributor._text import SegmentLike
 
-__all__ = ["MAX_NEW_TOKENS", "Answer", "AnswerWithout", "AskOptions", "answer_prompt", "ask"]
+__all__ = ["MAX_NEW_TOKENS", "Answer", "AnswerWithout", "AskOptions", "answer_prompt", "ask", "check_impl"]
 
 MAX_NEW_TOKENS = 64
 Progress = Callable[[str, int, int], None]
@@ -211,6 +214,8 @@ def ask(
     """
     source = PromptSource.of(documents, question, system=system, instruction=instruction, answer=answer)
     check_options(max_new_tokens, claims, source.answer, weights, progress)
+    if impl is not None:
+        check_impl(impl)
     clock = StageClock.of(progress)
     clock.begin("load")
     if model is None or isinstance(model, str | os.PathLike):
@@ -243,6 +248,19 @@ def check_options(max_new_tokens: Any, claims: Any, answer: str | None, weights:
         find_claims(answer, claims)
     if not isinstance(weights, HeadWeights):
         Weights.of(weights)
+
+
+def check_impl(impl: Any) -> None:
+    """See that an implementation exists and can be used here, for a model whose type and device are not known yet.
+
+    Raises:
+        InputError: no name.
+        ImplementationError: it is unknown, or missing here.
+    """
+    if not isinstance(impl, str):
+        raise InputError(f"impl must be the name of an implementation, or None, got {shorten_value(impl)}")
+    # bfloat16 is a type that every implementation takes
+    choose_impl(impl, torch.device("cuda" if impl in ("cuda", "triton") else "cpu"), torch.bfloat16)
 
 
 def answer_prompt(

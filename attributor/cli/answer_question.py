@@ -3,13 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from attributor import _heads, _models
-from attributor._ask import MAX_NEW_TOKENS, Answer, AskOptions, Hints, PromptSource, answer_prompt
+from attributor._ask import MAX_NEW_TOKENS, Answer, AskOptions, Hints, PromptSource, answer_prompt, check_impl
 from attributor._heads import PRESETS, Weights
 from attributor._models import converted_folder
-from attributor._step import choose_impl
 from attributor.cli.progress import StageProgress
 
 __all__ = ["Settings", "answer", "check_settings", "describe"]
@@ -40,10 +37,7 @@ def check_settings(settings: Settings) -> Weights:
         ImplementationError: an implementation that is unknown or missing here.
     """
     if settings.impl is not None:
-        # The model's type is not known yet; bfloat16 is one that every implementation takes.
-        choose_impl(
-            settings.impl, torch.device("cuda" if settings.impl in ("cuda", "triton") else "cpu"), torch.bfloat16
-        )
+        check_impl(settings.impl)
     weights = Weights.of(settings.weights)
     return weights if settings.power is None else replace(weights, power=settings.power)
 

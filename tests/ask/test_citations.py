@@ -9,7 +9,7 @@ import pytest
 import tiny_chat
 import torch
 
-from attributor import Document, InputError, Weights, ask, flow
+from attributor import Document, ImplementationError, InputError, Weights, ask, flow
 from attributor._ask import force_answer
 from attributor._prompt import build_prompt
 
@@ -204,6 +204,7 @@ def test_what_is_wrong_is_said_before_the_model_is_loaded():
         ({"max_new_tokens": True}, "max_new_tokens must be a whole number"),
         ({"progress": 5}, "progress must be a function, or None, got 5"),
         ({"weights": "best"}, "weights"),
+        ({"impl": 5}, "impl must be the name of an implementation"),
         ({"claims": [(0, 3)]}, "claims are spans of an answer that is given"),
         ({"claims": [(0, 99)], "answer": "A."}, "claim 0 spans characters 0 to 99"),
     ],
@@ -227,6 +228,11 @@ def test_wrong_options_are_refused_before_the_model_is_loaded(options, message):
 def test_wrong_documents_and_messages_are_refused_before_the_model_is_loaded(documents, options, message):
     with pytest.raises(InputError, match=message):
         ask(documents, model="no/such-model", **options)
+
+
+def test_an_unknown_implementation_is_refused_before_the_model_is_loaded():
+    with pytest.raises(ImplementationError, match="fastest"):
+        ask([KEEPER], QUESTION, model="no/such-model", impl="fastest")
 
 
 def test_an_object_that_is_no_model_is_refused(tokenizer):

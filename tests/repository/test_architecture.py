@@ -50,7 +50,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
         "_ask _flow _heads _record _prompt _models _text",
         "scipy sentence_transformers sklearn torch transformers",
     ),
-    "_ask": ("_flow _heads _record _result _cite _prompt _documents _models _text", "torch"),
+    "_ask": ("_flow _heads _record _step _result _cite _prompt _documents _models _text", "torch"),
     "_flow": ("_heads _record _step _result _prompt _models _text kernels.flow_step", "torch transformers"),
     "_heads": ("_record _prompt _models _text _io", "filelock platformdirs rich safetensors torch transformers"),
     "_record": ("_step _models", "torch transformers"),
