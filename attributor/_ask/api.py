@@ -200,7 +200,7 @@ def ask(
         answer: an answer to attribute, by whatever model; None: this model writes one.
         claims: what is cited of a given answer: (start, stop) characters of it, or text that occurs in it once; None:
             its sentences.
-        weights: as in `attributor.flow`; "retrieval", the heads that look facts up, finds sources best.
+        weights: as in `attributor.flow`. "retrieval" finds more sources than the other presets (docs/quality.md).
         max_new_tokens: the most tokens that the model writes.
         system: the system turn's text; None leaves it to the chat template.
         instruction: the line after the question that says how to answer; None: `INSTRUCTION`; "": no line.
@@ -213,7 +213,7 @@ def ask(
         UnsupportedModelError, NumericsError, DeviceMemoryError: as `attributor.flow`.
     """
     source = PromptSource.of(documents, question, system=system, instruction=instruction, answer=answer)
-    check_options(max_new_tokens, claims, source.answer, weights, progress)
+    _check_options(max_new_tokens, claims, source.answer, weights, progress)
     if impl is not None:
         check_impl(impl)
     clock = StageClock.of(progress)
@@ -233,7 +233,7 @@ def ask(
     return answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
 
 
-def check_options(max_new_tokens: Any, claims: Any, answer: str | None, weights: Any, progress: Any) -> None:
+def _check_options(max_new_tokens: Any, claims: Any, answer: str | None, weights: Any, progress: Any) -> None:
     """Arguments of `ask` that can be known to be wrong before a model is loaded.
 
     Raises:

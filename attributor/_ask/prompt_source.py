@@ -56,7 +56,7 @@ class PromptSource:
         """Check what `ask` was given; None as `instruction` is the default one.
 
         Raises:
-            InputError: documents that are none, a question that is missing, empty, or given beside chat messages, and
+            InputError: not a list of documents, a question that is missing, empty or given beside chat messages, and
                 other arguments that do not go together.
         """
         if isinstance(documents, Iterator):

@@ -11,7 +11,7 @@ from attributor._checks import shorten_value
 from attributor._cite.citations import Citation, CitedAnswer, Claim, DocumentShare, Origin
 from attributor._documents import PlacedDocument, page_of
 from attributor._errors import InputError
-from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, split_sentences
+from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, split_sentences, sum_tokens
 
 __all__ = ["ScoredText", "cite", "find_claims"]
 
@@ -112,49 +112,45 @@ class _Shares:
     """Shares of sentences and documents, of what came from the documents."""
 
     def __init__(self, scored: ScoredText, documents: Sequence[Segment], sentences: Sequence[Segment]) -> None:
-        rows = scored.scores
-        if scored.question_scores is not None:
-            rows = np.concatenate([rows, scored.question_scores[None]])
-        self._has_question = scored.question_scores is not None
-        self._by_document = _sum_by(rows, assign_tokens(scored.offsets, documents), len(documents))
-        self._by_sentence = _sum_by(rows, assign_tokens(scored.offsets, sentences), len(sentences))
+        question = scored.question_scores
+        self._sums = []  # of sentences and of documents: (o, count) of the rows, (count,) of the question's part
+        for segments in (sentences, documents):
+            assigned = assign_tokens(scored.offsets, segments)
+            of_question = (
+                np.zeros(len(segments)) if question is None else _sum_by(question[None], assigned, segments)[0]
+            )
+            self._sums.append((_sum_by(scored.scores, assigned, segments), of_question))
         written = np.flatnonzero(scored.answer_offsets[:, 0] < scored.answer_offsets[:, 1])
         self.rows = written if written.size else np.arange(len(scored.scores))  # without the end token
 
     @property
     def total(self) -> float:
         """What the mean of the answer's rows took from the documents."""
-        return float(self._by_document[self.rows].sum()) / len(self.rows)
+        return float(self._sums[1][0][self.rows].sum()) / len(self.rows)
 
     def of_rows(self, rows: Ints, *, is_whole: bool) -> Doubles:
         """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents.
 
         `is_whole`: the rows are the whole answer, whose rows keep all of the question's part.
         """
-        sentences, documents = self._by_sentence[rows].mean(axis=0), self._by_document[rows].mean(axis=0)
-        if self._has_question and not is_whole:
-            left_out = 1 - QUESTION_KEPT
-            sentences = np.maximum(sentences - left_out * self._by_sentence[-1], 0.0)
-            documents = np.maximum(documents - left_out * self._by_document[-1], 0.0)
+        left_out = 0.0 if is_whole else 1 - QUESTION_KEPT
+        sentences, documents = (
+            np.maximum(sums[rows].mean(axis=0) - left_out * of_question, 0.0) for sums, of_question in self._sums
+        )
         total = float(documents.sum()) or 1.0
         shares: Doubles = np.minimum(sentences / total, 1.0)  # the last digit of a sum can differ
         return shares
 
     def of_documents(self) -> Doubles:
         """(d,) of the documents, for the mean of the answer's rows."""
-        sums = self._by_document[self.rows].sum(axis=0)
+        sums = self._sums[1][0][self.rows].sum(axis=0)
         shares: Doubles = sums / (float(sums.sum()) or 1.0)
         return shares
 
 
-def _sum_by(scores: Floats, assigned: Ints, count: int) -> Doubles:
-    """(o, count) sums of the tokens of each segment, in float64; a score that rounding made negative counts as 0."""
-    out = np.zeros((len(scores), count))
-    tokens = np.flatnonzero(assigned >= 0)
-    for row, values in enumerate(scores):
-        weights = np.maximum(values[tokens], 0.0).astype(np.float64)
-        out[row] = np.bincount(assigned[tokens], weights=weights, minlength=count)
-    return out
+def _sum_by(scores: Floats, assigned: Ints, segments: Sequence[Segment]) -> Doubles:
+    """(o, count) sums of the tokens of each segment; a sum that rounding made negative counts as 0."""
+    return np.maximum(sum_tokens(scores, assigned, len(segments))[:, :-1], 0.0)
 
 
 def _choose(shares: Doubles, top: int) -> list[int]:

@@ -63,7 +63,7 @@ class PromptText:
 
     @classmethod
     def verbatim(cls, document: Document) -> "PromptText":
-        """The body with its own line ends and form feeds, as a prompt that somebody else built may show it."""
+        """The body with its own line ends and form feeds, as a prompt may show it that `build_prompt` did not build."""
         raw = document.text[document.body_start :]
         return cls._strip(raw, np.arange(len(raw), dtype=np.int64) + document.body_start)
 

@@ -38,7 +38,7 @@ def parse_documents(documents: Any) -> tuple[Document, ...]:
               that are not read are named in a warning.
 
     Raises:
-        InputError: no list of documents, or something in it that is none; an empty document; a file that cannot be
+        InputError: not a list of documents, or an item that is not a document; an empty document; a file that cannot be
             read.
     """
     items = enumerate(list_documents(documents), 1)
@@ -96,7 +96,7 @@ def parse_document(item: Any, name: str, accepted: str = ACCEPTED) -> tuple[Docu
 
 
 def _make_document(item: Any, name: str) -> Document | None:
-    """The document, of which nothing is checked yet; None for an item that is none."""
+    """The document, not checked yet; None if the item is not a document."""
     match item:
         case Document():
             return item
@@ -158,7 +158,7 @@ def _title_in(metadata: Any) -> str:
 
 
 def _names_a_file(text: str) -> bool:
-    """Whether a text is nothing but the name of a file or folder that is there, which nobody means to cite."""
+    """Whether the text is only the name of a file or folder that exists."""
     if len(text) >= 256 or "\n" in text:
         return False
     return (text.lower().endswith(DOCUMENT_FILES) and os.path.isfile(text)) or (os.sep in text and os.path.isdir(text))

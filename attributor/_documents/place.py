@@ -1,4 +1,4 @@
-"""Find documents in the text of a prompt that somebody else built."""
+"""Find documents in the text of a prompt that `build_prompt` did not build."""
 
 import operator
 from collections.abc import Mapping, Sequence

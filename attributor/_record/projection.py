@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
+from attributor._models import evaluating
 from attributor._record.fused_attention import OUT_OF_MEMORY_MESSAGES
 
 __all__ = ["head_gram", "head_slices", "output_norm"]
@@ -153,7 +154,7 @@ def _applied_matrix(projection: _Projection, heads: int) -> Tensor:
     Else W is computed from rows of the identity, if f(SCALE x) = SCALE f(x) to rounding and f(x) = W x to
     ROUNDED_ACTIVATIONS.
     """
-    with _eval_mode(projection.module), _name_errors(projection.label):
+    with evaluating(projection.module), _name_errors(projection.label):
         rows = _random_rows(heads, projection.inner).to(projection.dtype).float()
         offset = projection(torch.zeros_like(rows[:1]))
         output, scaled = projection(rows), projection(SCALE * rows)
@@ -220,19 +221,6 @@ def _norm(rows: Tensor) -> Tensor:
 def _within(error: Tensor, limit: Tensor) -> bool:
     """Whether no row's error is above its limit."""
     return bool((_norm(error) <= limit).all())
-
-
-@contextmanager
-def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Run without dropout; each submodule's flag comes back."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @contextmanager

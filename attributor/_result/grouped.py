@@ -15,15 +15,13 @@ import numpy.typing as npt
 
 from attributor._checks import shorten_value
 from attributor._errors import InputError
-from attributor._text import Segment
+from attributor._text import Segment, sum_tokens, token_runs
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
     from torch import Tensor
 
 __all__ = ["Grouped", "Hit", "aggregate", "import_extra", "largest", "mean_of_rows", "shorten"]
-
-ROWS_AT_ONCE = 64  # answer rows that are widened to float64 at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ def aggregate(
         return Grouped(torch.from_numpy(grouped), tuple(segments), None, how)
     if how == "max":
         return Grouped(torch.from_numpy(_maxima(values, assigned, count)), tuple(segments), None, how)
-    sums = _sums(values, assigned, count)
+    sums = sum_tokens(values, assigned, count)
     if how == "mean":
         tokens = np.bincount(assigned[assigned >= 0], minlength=count)
         sums[:, :count] /= np.maximum(tokens, 1)
@@ -160,30 +158,8 @@ def _parse_how(how: str) -> int:
     return int(match.group(1) or 0)
 
 
-def _runs(assigned: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First token and segment of each run of tokens with one segment; `count` stands for no segment."""
-    starts = np.flatnonzero(np.r_[True, assigned[1:] != assigned[:-1]]).astype(np.int64)
-    targets = assigned[starts]
-    return starts, np.where(targets < 0, count, targets)
-
-
-def _sums(values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
-    """(o, count + 1) sums in float64, the last column what no segment covers."""
-    starts, targets = _runs(assigned, count)
-    out = np.zeros((len(values), count + 1))
-    repeated = len(np.unique(targets)) < len(targets)
-    for row in range(0, len(values), ROWS_AT_ONCE):
-        block = slice(row, row + ROWS_AT_ONCE)
-        runs = np.add.reduceat(values[block].astype(np.float64), starts, axis=1)
-        if repeated:
-            np.add.at(out[block].T, targets, runs.T)
-        else:
-            out[block, targets] = runs
-    return out
-
-
 def _maxima(values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float32]:
-    starts, targets = _runs(assigned, count)
+    starts, targets = token_runs(assigned, count)
     out = np.full((len(values), count + 1), -np.inf, dtype=np.float32)
     np.maximum.at(out.T, targets, np.maximum.reduceat(values, starts, axis=1).T)
     out[np.isneginf(out)] = 0.0

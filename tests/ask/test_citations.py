@@ -9,7 +9,7 @@ import pytest
 import tiny_chat
 import torch
 
-from attributor import Document, ImplementationError, InputError, Weights, ask, flow
+from attributor import Citation, Document, ImplementationError, InputError, Weights, ask, flow
 from attributor._ask import force_answer
 from attributor._prompt import build_prompt
 
@@ -149,19 +149,17 @@ def test_without_a_source(answer, model, tokenizer):
 def test_without_the_only_sentence_of_a_document_the_others_keep_their_index(model, tokenizer):
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": "The keeper."}
     answer = ask(["Fishing boats leave.", KEEPER], QUESTION, **options)
-    boats = next((c for c in answer.citations if c.document == 0), None)
-    if boats is None:  # cite it by name: which sentence a random model reads is its own matter
-        answer = ask(["Fishing boats leave.", "The keeper writes."], QUESTION, **options)
-        boats = next(c for c in answer.flow.cite(top=9).citations if c.document == 0)
-    changed = answer.without(boats.number)
+    # which sentence a random model reads is its own matter, so the citation is made by hand
+    boats = Citation(1, 0, 0, 20, "Fishing boats leave.", 0.5, None, None, {})
+    changed = replace(answer, citations=(boats,)).without(boats)
     assert "Fishing" not in changed.answer.flow.text
     assert [d.document for d in changed.answer.documents] == [1]
 
 
-@pytest.mark.parametrize("number", [0, 9, "1", None, True])
+@pytest.mark.parametrize("number", [0, 9, "1", None, True, False])
 def test_a_citation_that_is_not_there(answer, number):
     with pytest.raises(InputError, match="the answer has no citation"):
-        answer.without(number if number is not True else 99)
+        answer.without(number)
 
 
 def test_a_chat_with_tool_results(model, tokenizer):
@@ -317,7 +315,8 @@ def test_documents_of_langchain(model, tokenizer):
         assert source.page_content[citation.start : citation.stop] == citation.quote
         assert citation.metadata is source.metadata
     blocks = answer.to("langchain")
-    assert blocks[0]["annotations"][0]["extras"]["metadata"] in (metadata, {})
+    extras = blocks[0]["annotations"][0]["extras"]
+    assert extras["metadata"] == retrieved[extras["document"]].metadata
 
 
 def test_results_of_tools_are_the_documents_of_a_chat(model, tokenizer):
