@@ -1,20 +1,17 @@
 """flow_step: check the arguments of one layer of the recurrence and call one implementation."""
 
-from numbers import Integral
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from attributor._checks import check_number, shorten_value
-from attributor._errors import ImplementationError, InputError
+from attributor._checks import check_number
+from attributor._errors import InputError
+from attributor._step.arguments import check_devices, check_shape, check_window, translated_errors
 from attributor._step.implementations import choose_impl
 from attributor.kernels.flow_step import reference
-from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 __all__ = ["flow_step"]
-
-FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class Implementation(Protocol):
@@ -86,26 +83,19 @@ def flow_step(
         weight = (power * logit + row_bias[:, :, None] + key_bias[:, None, :]).exp()
         return rows @ (weight * causal_and_window).sum(0)
     """
-    _, N = _check_shape("rows", rows, ("O", "N"), {})
-    H, _, D = _check_shape("query", query, ("H", "N", "D"), {"N": N})
-    G, _, _ = _check_shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
-    _check_shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
+    _, N = check_shape("rows", rows, ("O", "N"), {})
+    H, _, D = check_shape("query", query, ("H", "N", "D"), {"N": N})
+    G, _, _ = check_shape("key", key, ("G", "N", "D"), {"N": N, "D": D})
+    check_shape("row_bias", row_bias, ("H", "N"), {"H": H, "N": N})
     if key_bias is not None:
-        _check_shape("key_bias", key_bias, ("H", "N"), {"H": H, "N": N})
+        check_shape("key_bias", key_bias, ("H", "N"), {"H": H, "N": N})
     if key.dtype != query.dtype:
         raise InputError(f"query and key need one dtype, got {query.dtype} and {key.dtype}")
-    for name, tensor in (("query", query), ("key", key), ("row_bias", row_bias), ("key_bias", key_bias)):
-        if tensor is not None and tensor.device != rows.device:
-            raise InputError(
-                f"all tensors must be on one device, got rows on {rows.device} and {name} on {tensor.device}"
-            )
-    if rows.device.type == "meta":
-        raise InputError("the tensors are on the device meta, which holds no numbers; move them to a CPU or a GPU")
-    if window is not None and (not isinstance(window, Integral) or isinstance(window, bool) or window < 1):
-        raise InputError(
-            "window counts the query's own position and must be a whole number >= 1 or None, got "
-            f"{shorten_value(window)}"
-        )
+    tensors = {"rows": rows, "query": query, "key": key, "row_bias": row_bias}
+    if key_bias is not None:
+        tensors["key_bias"] = key_bias
+    check_devices(tensors)
+    window = check_window(window)
     if kv_index is None:
         if H % G:
             raise InputError(f"{H} query heads cannot share {G} key heads evenly; pass kv_index")
@@ -116,10 +106,9 @@ def flow_step(
     power = check_number("power", power, positive=True)
     if softcap is not None:
         softcap = check_number("softcap", softcap, positive=True, optional=True)
-    floats = (rows, query, key, row_bias, key_bias)
-    gradient = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in floats)
+    gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors.values())
     run = load_implementation(choose_impl(impl, rows.device, query.dtype, D, gradient=gradient))
-    try:
+    with translated_errors():
         return run(
             rows,
             query,
@@ -129,13 +118,9 @@ def flow_step(
             scale=scale,
             kv_index=kv_index,
             power=power,
-            window=None if window is None else int(window),
+            window=window,
             softcap=softcap,
         )
-    except UnsupportedCall as error:
-        raise InputError(str(error)) from None
-    except ImplementationFailure as error:
-        raise ImplementationError(str(error)) from error
 
 
 def load_implementation(name: str) -> Implementation:
@@ -156,23 +141,6 @@ def load_implementation(name: str) -> Implementation:
     else:
         run = reference.flow_step
     return run
-
-
-def _check_shape(name: str, tensor: Tensor, letters: tuple[str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
-    """The tensor's sizes, once they are known to fit: ``query: (H, N, D)``."""
-    if not isinstance(tensor, Tensor):
-        raise InputError(f"{name} must be a tensor of shape ({', '.join(letters)}), got {type(tensor).__name__}")
-    expected = ", ".join(f"{letter}={sizes[letter]}" if letter in sizes else letter for letter in letters)
-    shape = tuple(tensor.shape)
-    if len(shape) != len(letters) or any(sizes.get(x, size) != size for x, size in zip(letters, shape, strict=True)):
-        raise InputError(f"{name} must be ({expected}), got {shape}")
-    if tensor.layout != torch.strided:
-        raise InputError(f"{name} must be a dense tensor, got the layout {tensor.layout}")
-    if 0 in shape:
-        raise InputError(f"{name} must not be empty, got {shape}")
-    if tensor.dtype not in FLOATS:
-        raise InputError(f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
-    return shape
 
 
 def _check_kv_index(kv_index: Tensor, H: int, G: int, device: torch.device) -> None:

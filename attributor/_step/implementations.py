@@ -1,4 +1,7 @@
-"""Find the implementations of flow_step that can run here, and the reasons against the others."""
+"""Find the implementations of a step that can run here, and the reasons against the others.
+
+A step is a folder of kernels/ (flow_step, removal_step); it has the implementations whose files lie there.
+"""
 
 import functools
 import os
@@ -129,35 +132,54 @@ PROBES: dict[str, Callable[[], Availability]] = {
 }
 
 
-def list_availability() -> tuple[Availability, ...]:
-    """One entry an implementation, best first."""
-    return tuple(PROBES[name]() for name in IMPLEMENTATIONS)
+@functools.cache
+def _has_implementation(step: str, name: str) -> bool:
+    return find_spec(f"attributor.kernels.{step}.{name}") is not None
+
+
+def list_availability(step: str = "flow_step") -> tuple[Availability, ...]:
+    """One entry an implementation of the step, best first."""
+    return tuple(PROBES[name]() for name in IMPLEMENTATIONS if _has_implementation(step, name))
 
 
 def choose_impl(
-    impl: str | None, device: torch.device, dtype: torch.dtype, head_size: int = 1, *, gradient: bool = False
+    impl: str | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    head_size: int = 1,
+    *,
+    gradient: bool = False,
+    step: str = "flow_step",
 ) -> str:
     """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
 
     Without a name it is `triton` on a GPU and `cpu` on a CPU, and the reference wherever those cannot: float64, a
-    gradient, heads of more than 256 elements on a GPU. `cuda` is taken by name only: no GPU has run it so far.
+    gradient, heads of more than 256 elements on a GPU, a `step` that they lack. `cuda` is taken by name only: no GPU
+    has run it so far.
 
     Raises:
-        ImplementationError: a named implementation is unknown, not usable here, cannot run on `device`, `dtype` or
-            `head_size`, or has no `gradient` where one is needed.
+        ImplementationError: a named implementation is unknown, lacks `step`, is not usable here, cannot run on
+            `device`, `dtype` or `head_size`, or has no `gradient` where one is needed.
     """
     if impl is not None and not isinstance(impl, str):
         raise ImplementationError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {shorten_value(impl)}")
     name = impl or os.environ.get("ATTRIBUTOR_IMPL") or None
     if name is None:
-        native = {"cpu": "cpu", "cuda": "triton"}.get(device.type)
-        if native is None or not PROBES[native]().usable or _reason_against(native, device, dtype, head_size, gradient):
+        native = {"cpu": "cpu", "cuda": "triton"}.get(device.type, "reference")
+        if not _has_implementation(step, native) or not PROBES[native]().usable:
             return "reference"
-        return native
+        return "reference" if _reason_against(native, device, dtype, head_size, gradient) else native
     if name not in PROBES:
         raise ImplementationError(
             f"unknown implementation {shorten_value(name)}; there are {', '.join(IMPLEMENTATIONS)}"
         )
+    if not _has_implementation(step, name):
+        others = [
+            f"impl={other.name!r}"
+            for other in list_availability(step)
+            if other.usable and not _reason_against(other.name, device, dtype, head_size, gradient)
+        ]
+        raise ImplementationError(f"implementation {name!r} has no {step}; use {' or '.join(others)}")
     availability = PROBES[name]()
     if not availability.usable:
         raise ImplementationError(f"implementation {name!r} cannot be used here: {availability.reason}")

@@ -23,7 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attributor import AttributorError, flow_step
 from attributor._step.implementations import list_availability
-from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
+from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 from gpu.report import KERNELS, SKIPPED, kernel_of, read, record
 from gpu.shapes import FLOWS, HEADLINE, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, TUNED, TUNINGS, Step
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from attributor import _cuda
-from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
+from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 
 __all__ = ["DTYPES", "MAX_HEAD_SIZE", "flow_step"]
 

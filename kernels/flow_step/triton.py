@@ -15,7 +15,7 @@ import torch
 import triton
 from torch import Tensor
 
-from attributor.kernels.flow_step.errors import UnsupportedCall
+from attributor.kernels.common.errors import UnsupportedCall
 from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE, Tile, choose_tile
 from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, split_rows, step_kernel
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from gpu import flows, measure, report, run, shapes
 
-from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
+from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 
 ROOT = Path(__file__).parents[2]
 H100 = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "versions": {"torch": "2.11.0", "hip": None}}

@@ -6,7 +6,7 @@ from gpu_cases import DEVICE, KERNELS, REHEARSAL, at_most, case, check, error, e
 
 from attributor import ImplementationError, flow_step
 from attributor._step.implementations import list_availability
-from attributor.kernels.flow_step.errors import UnsupportedCall
+from attributor.kernels.common.errors import UnsupportedCall
 
 if why_not():
     pytest.skip(why_not(), allow_module_level=True)

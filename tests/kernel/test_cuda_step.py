@@ -12,8 +12,8 @@ import attributor
 from attributor import ImplementationError, InputError
 from attributor._step import implementations
 from attributor.cli.answer_question import Settings, check_settings
+from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 from attributor.kernels.flow_step import definition
-from attributor.kernels.flow_step.errors import ImplementationFailure, UnsupportedCall
 
 CUDA, CPU, BF16 = torch.device("cuda", 0), torch.device("cpu"), torch.bfloat16
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -54,7 +54,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "_flow": ("_heads _record _step _result _prompt _models _text kernels.flow_step", "torch transformers"),
     "_heads": ("_record _prompt _models _text _io", "filelock platformdirs rich safetensors torch transformers"),
     "_record": ("_step _models", "torch transformers"),
-    "_step": ("kernels.flow_step _core _cuda", "torch triton"),
+    "_step": ("kernels.flow_step kernels.removal_step kernels.common _core _cuda", "torch triton"),
     "_result": ("_cite _documents _text _io", "matplotlib pandas safetensors torch"),
     "_cite": ("_documents _text", ""),
     "_prompt": ("_documents _text", "torch"),
@@ -62,14 +62,17 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "_models": ("_io", "filelock gguf huggingface_hub platformdirs rich safetensors tokenizers torch transformers"),
     "_text": ("", "sentencesplit torch"),
     "_io": ("", "safetensors"),
-    "kernels.flow_step": ("_core _cuda", "torch triton"),
+    "kernels.flow_step": ("kernels.common _core _cuda", "torch triton"),
+    "kernels.removal_step": ("kernels.common _core", "torch triton"),
+    "kernels.common": ("_core", "torch"),
     "_core": ("", ""),
     "_cuda": ("", ""),
     "_checks": ("", ""),
     "_literals": ("", ""),
     "_errors": ("", ""),
 }
-NO_BASE = ("kernels.flow_step", "_core", "_cuda", "_literals", "_errors")  # these import nothing of BASE
+# these import nothing of BASE
+NO_BASE = ("kernels.flow_step", "kernels.removal_step", "kernels.common", "_core", "_cuda", "_literals", "_errors")
 # names of torch, transformers and others that begin with an underscore and that no public name replaces
 PRIVATE_OF_OTHERS = {"_forward_pre_hooks", "_version", "_hf_hook"}
 
@@ -186,7 +189,7 @@ def test_imports_follow_the_table(path):
         if target[0] == "" and target[1] in ("__version__",):
             continue
         assert other in our_packages, f"{where}: {package} must not import {other or 'attributor itself'}"
-        past = target[0] != other and other != "kernels.flow_step"  # it has no __init__
+        past = target[0] != other and not other.startswith("kernels.")  # these have no __init__
         assert not past, f"{where}: import it from attributor.{other}, not from its module {target[0]}"
         if target[1] and target[0] == other:
             assert target[1] in exported(other), f"{where}: attributor.{other} does not name {target[1]} in its __all__"
@@ -251,7 +254,7 @@ def test_the_modules_of_a_package_form_no_cycle(package):
 MAX_PARAMETERS = 9
 # functions that may have more: what users call, command lines, kernels and the doors to them
 MAY_BE_LONG = re.compile(
-    r"attributor/cli/.*|kernels/flow_step/.*|attributor/_step/dispatch.py:.*"
+    r"attributor/cli/.*|kernels/(flow|removal)_step/.*|attributor/_step/(dispatch|removal).py:.*"
     r"|attributor/_flow/api.py:flow|attributor/_flow/recording.py:Recording.flow|attributor/_ask/api.py:ask"
 )
 

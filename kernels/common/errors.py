@@ -1,4 +1,4 @@
-"""Errors of the implementations; attributor.flow_step raises its own errors with the same text."""
+"""Errors of the implementations; the checked functions raise their own errors with the same text."""
 
 __all__ = ["ImplementationFailure", "UnsupportedCall"]
 
