@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from attributor._cite import CitedAnswer as CitedAnswer
     from attributor._cite import Claim as Claim
     from attributor._documents import Document as Document
+    from attributor._effects import Effects as Effects
+    from attributor._effects import effects as effects
     from attributor._errors import AttributorError as AttributorError
     from attributor._errors import DeviceMemoryError as DeviceMemoryError
     from attributor._errors import FileFormatError as FileFormatError

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attributor import _record
+from attributor._effects import Effects, EffectsTask, decode_prompt, effects_of, locate_segments
 from attributor._errors import InputError, RecordingError
 from attributor._flow.build_flow import FlowTask, build_flow, build_meta
 from attributor._flow.start_rows import question_tokens
@@ -137,6 +138,70 @@ class Recording(RecordedAttention):
             self._check_last_was_read(start + sequence.ids.numel())
         span = Span(index, start, start + sequence.read_ids.numel())
         return sweep_to_flow(self, FlowTask(sequence, chosen, tokens, options or SweepOptions()), span)
+
+    def effects(
+        self,
+        segments: Sequence[Any],
+        out: Any = None,
+        *,
+        prompt_length: int | None = None,
+        answer: tuple[int, int] | None = None,
+        tokenizer: Any = None,
+        prompt: Any = None,
+        impl: str | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Effects:
+        """What the answer owes to each segment, on the keys and values that ``generate`` left in its cache.
+
+        As `attributor.effects` with ``rows="suffix"``: it reads what follows the last segment once more, forward and
+        backward. The whole prompt is read again only where the cache has dropped or rounded keys (layers with a
+        window, quantised caches). Call it inside the ``with record(...)`` block; afterwards the cache is gone.
+
+        Args:
+            segments: as in `attributor.effects`.
+            out: as in `flow`, one sequence.
+            prompt_length: as in `flow`.
+            answer: as in `attributor.effects`.
+            tokenizer: for `Segment`s of the prompt's text.
+            prompt: as in `flow`.
+            impl: as in `attributor.effects`.
+            progress: as in `attributor.effects`.
+
+        Raises:
+            RecordingError: outside of the with block, a batch, or ids that are not those that were read.
+            InputError, UnsupportedModelError, NumericsError: as `attributor.effects`.
+        """
+        self.check()
+        model = None if self._model is None else self._model()
+        if model is None or self._recorder.cache is None:
+            raise RecordingError(
+                "effects of a recording use the model's cache, which it holds inside the with block alone: call "
+                "recording.effects() there, after generate(); later attributor.effects(model, ids, ...) reads the "
+                "prompt again"
+            )
+        if self.history.batch != 1:
+            raise RecordingError(
+                f"effects follow one sequence, and the recording holds a batch of {self.history.batch}; generate one "
+                "at a time, or call attributor.effects for each row"
+            )
+        parse_prompts(prompt, 1, prompt_length=prompt_length)
+        ids, _ = self._parse_ids(self._last_ids() if out is None else out, 1)
+        tokens, start, k = self._locate(ids[0], 0, prompt_length if prompt is None else len(prompt.ids))
+        if start:
+            raise RecordingError("effects of a recording need a prompt without padding; pass the ids without it")
+        readable = prompt or decode_prompt(tokenizer, tokens, k)
+        task = EffectsTask(
+            ids=tokens,
+            prompt_length=k,
+            segments=locate_segments(segments, readable, k),
+            answer=answer,
+            rows="suffix",
+            impl=impl,
+            progress=progress,
+            cache=self._recorder.cache,
+        )
+        with self._recorder.calls.pause():
+            return effects_of(model, task)
 
     def _resolve_weights(self, weights: Any, tokenizer: Any) -> HeadWeights:
         """Resolve the weights of a flow and check that the heads that they need were recorded."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from attributor._models.load import load_model as load_model
     from attributor._models.load import locate_model as locate_model
     from attributor._models.load import model_source as model_source
+    from attributor._models.log_probs import token_log_probs as token_log_probs
     from attributor._models.tokenizer import load_tokenizer as load_tokenizer
 
 _HOMES = lazy_imports(__file__)

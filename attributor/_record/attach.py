@@ -17,7 +17,7 @@ from attributor._record.history import GenerateCall, ReadIds
 from attributor._record.model_state import model_state
 from attributor._record.recorder import Recorder
 
-__all__ = ["attach_recorder"]
+__all__ = ["attach_recorder", "override"]
 
 
 @contextmanager
@@ -29,17 +29,18 @@ def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
     """
     with ExitStack() as stack:
         session = stack.enter_context(open_session(model, recorder))
-        watch = _ForwardPasses(session, model)
+        watch = _ForwardPasses(session, recorder, model)
         stack.callback(watch.close)
         for module in _models_around_decoder(model):
-            _override(stack, module, "forward", watch.wrap(module))
+            override(stack, module, "forward", watch.wrap(module))
         generating = next((m for m in model.modules() if isinstance(m, GenerationMixin)), model)
         recorder.calls.generator = generating
+        stack.callback(setattr, recorder, "cache", None)
         stack.callback(setattr, recorder.calls, "generator", None)
         if hasattr(generating, "generate"):
-            _override(stack, generating, "generate", _watch_generate(generating, session))
+            override(stack, generating, "generate", _watch_generate(generating, recorder))
         if hasattr(generating, "prepare_inputs_for_generation"):
-            _override(stack, generating, "prepare_inputs_for_generation", _watch_preparation(generating, session))
+            override(stack, generating, "prepare_inputs_for_generation", _watch_preparation(generating, recorder))
         yield
 
 
@@ -50,7 +51,7 @@ def _models_around_decoder(model: Any) -> list[Any]:
     return models if any(m is decoder for m in models) else [*models, decoder]
 
 
-def _override(stack: ExitStack, owner: Any, name: str, function: Callable[..., Any]) -> None:
+def override(stack: ExitStack, owner: Any, name: str, function: Callable[..., Any]) -> None:
     """Set a function on an instance until the stack unwinds."""
     if name in vars(owner):  # as wrappers do
         stack.callback(setattr, owner, name, vars(owner)[name])
@@ -62,11 +63,12 @@ def _override(stack: ExitStack, owner: Any, name: str, function: Callable[..., A
 class _ForwardPasses:
     """What happens around each forward pass of a model that is recorded."""
 
-    def __init__(self, session: Session, model: Any) -> None:
+    def __init__(self, session: Session, recorder: Recorder, model: Any) -> None:
         self._session = session
+        self._recorder = recorder
         self._model = model
         self._decoder = decoder_of(model)
-        self._embedding = EmbeddingWatch(model, session.recorder.calls)
+        self._embedding = EmbeddingWatch(model, recorder.calls)
         self._ids: Tensor | None = None  # what the outermost module was given
 
     def close(self) -> None:
@@ -79,20 +81,22 @@ class _ForwardPasses:
         names = list(inspect.signature(inner).parameters)
 
         def read(*args: Any, **kwargs: Any) -> Any:
-            with self._session.recorder.calls.reading(module) as (recorded, outermost):
+            with self._recorder.calls.reading(module) as (recorded, outermost):
                 if not recorded or not is_attached(self._session):
                     return inner(*args, **kwargs)
                 arguments = dict(zip(names, args, strict=False)) | kwargs
                 if outermost:
                     self._begin(arguments)
                 if module is self._decoder:
-                    with self._session.recorder.forward_pass(partial(self._read_ids, arguments)):
+                    with self._recorder.forward_pass(partial(self._read_ids, arguments)):
                         output = inner(*args, **kwargs)
                 else:
                     output = inner(*args, **kwargs)
+                if outermost:
+                    self._recorder.cache = getattr(output, "past_key_values", None)
                 logits = getattr(output, "logits", None)
                 if outermost and isinstance(logits, Tensor):
-                    self._session.recorder.check_logits(logits[:, -1])
+                    self._recorder.check_logits(logits[:, -1])
                 return output
 
         uncompiled = not_compiled(read)
@@ -104,7 +108,7 @@ class _ForwardPasses:
         return forward
 
     def _begin(self, arguments: dict[str, Any]) -> None:
-        ids, recorder = arguments.get("input_ids"), self._session.recorder
+        ids, recorder = arguments.get("input_ids"), self._recorder
         if recorder.weights.value_norms or not (are_ids(ids) and ids.shape[1] == 1):  # not for each written token
             recorder.note_state(model_state(self._model))
         self._ids = ids.detach() if are_ids(ids) else None
@@ -140,20 +144,20 @@ class _ForwardPasses:
         return ReadIds(ids.detach(), replaced, varying)
 
 
-def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
+def _watch_generate(model: Any, recorder: Recorder) -> Callable[..., Any]:
     """generate() that notes where its answer begins and what ends it, which the forward passes do not show."""
     generate = model.generate
 
     @wraps(generate)
     def watched_generate(*args: Any, **kwargs: Any) -> Any:
-        with session.recorder.calls.generating() as recorded:
+        with recorder.calls.generating() as recorded:
             if not recorded:
                 return generate(*args, **kwargs)
             named = dict(zip(("inputs", "generation_config"), args, strict=False)) | kwargs
             if _setting(model, named, "output_attentions"):
                 warn_of_attentions()
             end, pad = (_setting(model, named, name) for name in ("eos_token_id", "pad_token_id"))
-            session.recorder.generate_call = GenerateCall(
+            recorder.generate_call = GenerateCall(
                 prompt_length=_prompt_length(named),
                 end_ids=() if end is None else tuple(int(i) for i in torch.as_tensor(end).reshape(-1)),
                 pad_id=None if pad is None else int(pad),
@@ -161,8 +165,8 @@ def _watch_generate(model: Any, session: Session) -> Callable[..., Any]:
             try:
                 out = generate(*args, **kwargs)
             finally:
-                session.recorder.generate_call = None
-            session.recorder.note_written(getattr(out, "sequences", out))
+                recorder.generate_call = None
+            recorder.note_written(getattr(out, "sequences", out))
             return out
 
     return watched_generate
@@ -190,13 +194,13 @@ def _prompt_length(arguments: dict[str, Any]) -> int | None:
     return cached + length if length <= cached else length  # else the ids hold what is in the cache
 
 
-def _watch_preparation(model: Any, session: Session) -> Callable[..., Any]:
+def _watch_preparation(model: Any, recorder: Recorder) -> Callable[..., Any]:
     """prepare_inputs_for_generation(), which makes the masks of a static cache before the forward pass begins."""
     prepare = model.prepare_inputs_for_generation
 
     @wraps(prepare)
     def watched_preparation(*args: Any, **kwargs: Any) -> Any:
-        with session.recorder.calls.preparing():
+        with recorder.calls.preparing():
             return prepare(*args, **kwargs)
 
     return watched_preparation

@@ -7,7 +7,7 @@ from torch.nn.functional import pad
 from attributor._record import fused_attention
 from attributor._record.mask import Mask
 
-__all__ = ["attention"]
+__all__ = ["BLOCK", "attention", "block_end"]
 
 BLOCK = 512  # queries a block where a mask must be formed: bounds the mask to BLOCK x keys
 
@@ -76,7 +76,7 @@ def _attend_sequences(
     parts = []
     begin = low
     while begin < high:
-        end = _block_end(first_keys, begin - low, start) + low
+        end = block_end(first_keys, begin - low, start) + low
         span = first_keys[begin - low]
         block = slice(begin, end)
         keys = slice(span - base, start + end - base)
@@ -111,7 +111,7 @@ def _attend_in_window(
     )
 
 
-def _block_end(first: list[int], begin: int, start: int) -> int:
+def block_end(first: list[int], begin: int, start: int) -> int:
     """Where the block of queries ends that starts at `begin`: a run from its own first key, else BLOCK queries."""
     if first[begin] == start + begin:  # the block's keys start with the block: causal, no mask is formed
         end = begin

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -28,9 +28,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from attributor._errors import InputError, RecordingError, UnsupportedModelError
 from attributor._models import find_empty_parameter, text_config
 from attributor._record import mask as mask_module
-from attributor._record.recorder import Recorder
 
 __all__ = [
+    "LayerReader",
     "Session",
     "attention_modules",
     "check_decoder",
@@ -69,9 +69,53 @@ ADAPTED = ("AdaptedAttention", "AdaptedAttentionGPT")  # of peft: attention with
 MIXERS = re.compile("Mamba|SSM|LinearAttn|LinearAttention|DeltaNet|(?i:rglru|rwkv)|ShortConv|Conv[12]d$|Lightning")
 
 
+class ReaderCalls(Protocol):
+    """Which calls of a model are a reader's."""
+
+    @property
+    def recorded(self) -> bool:
+        """Whether this thread is inside such a call."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether another reader may be attached meanwhile."""
+
+
+class LayerReader(Protocol):
+    """Computes the attention of a model's layers: a recorder, or a pass whose gradient is followed.
+
+    Attributes:
+        calls: which calls of the model are the reader's.
+        in_layers: whether a layer of the present forward pass has attended.
+        follows_masks: whether masks name the reader, so that layers which run again in a backward pass find it.
+    """
+
+    follows_masks: bool
+
+    @property
+    def calls(self) -> ReaderCalls: ...
+
+    @property
+    def in_layers(self) -> bool: ...
+
+    def layer(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: "mask_module.Mask",
+        *,
+        scale: float,
+        softcap: float | None,
+        sink: Tensor | None,
+    ) -> Tensor:
+        """The attention output (B, H, Q, Dv) of one layer."""
+
+
 @dataclass(eq=False)
 class Session:
-    """A recorder that is attached to a model.
+    """A recorder, or another reader, that is attached to a model.
 
     Attributes:
         recorder: gets the attention of the calls that are recorded.
@@ -79,7 +123,7 @@ class Session:
         configs: the configurations that name the recorder's attention, by id.
     """
 
-    recorder: Recorder
+    recorder: LayerReader
     modules: dict[int, nn.Module]
     configs: dict[int, Any]
 
@@ -106,6 +150,8 @@ def _attend(
     **options: Any,
 ) -> Any:
     """Transformers' attention interface: query (B, H, Q, D), key (B, G, K, D), value (B, G, K, Dv) -> (B, Q, H, Dv)."""
+    if isinstance(attention_mask, mask_module.Mask) and attention_mask.reader is not None:
+        return _attend_recorded(attention_mask.reader, module, query, key, value, attention_mask, **options)
     for session in _sessions:
         if session.recorder.calls.recorded and id(module) in session.modules:
             return _attend_recorded(session.recorder, module, query, key, value, attention_mask, **options)
@@ -149,7 +195,7 @@ def _find_eager_attention(module: nn.Module) -> Callable[..., Any] | None:
 
 
 def _attend_recorded(
-    recorder: Recorder,
+    recorder: LayerReader,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -210,7 +256,8 @@ def _make_mask(*args: Any, config: Any = None, **options: Any) -> Any:
     for session in _sessions:
         recorder = session.recorder
         if recorder.calls.recorded and not recorder.in_layers and (config is None or id(config) in session.configs):
-            return _make_recorded_mask(*args, **options)
+            mask = _make_recorded_mask(*args, **options)
+            return replace(mask, reader=recorder) if recorder.follows_masks else mask
     replaced = _replaced.get(id(config))
     own = ALL_MASK_ATTENTION_FUNCTIONS[(replaced.implementation if replaced else None) or "eager"]
     return own(*args, config=config, **options)
@@ -392,8 +439,8 @@ def _restore(configs: Iterable[Any], name: str) -> None:
 
 
 @contextmanager
-def open_session(model: Any, recorder: Recorder) -> Iterator[Session]:
-    """Send the attention of the model's recorded calls through `recorder`.
+def open_session(model: Any, recorder: LayerReader) -> Iterator[Session]:
+    """Send the attention of the model's recorded calls through `recorder`, a recording of it may be paused.
 
     Raises:
         RecordingError: the model is being recorded already.
@@ -410,7 +457,7 @@ def _add(session: Session) -> None:
     global _sessions
     with _lock:
         layers = {key for key, module in session.modules.items() if hasattr(module, "layer_idx")}
-        if any(not layers.isdisjoint(other.modules) for other in _sessions):
+        if any(not layers.isdisjoint(other.modules) for other in _sessions if not other.recorder.calls.paused):
             raise RecordingError("this model is being recorded already; leave that recording first")
         _sessions = (*_sessions, session)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import GenerationMixin
 
+from attributor._errors import RecordingError
+
 __all__ = ["Calls"]
 
 
@@ -38,6 +40,7 @@ class Calls:
         self._preparing = 0
         self._prepared = False  # generate() has prepared a forward pass that has not begun
         self._nested = 0
+        self._paused = 0
         self._modules: list[Any] = []  # whose forward pass runs, outermost first
 
     @property
@@ -45,6 +48,33 @@ class Calls:
         """Whether this thread is inside a call that is recorded."""
         mine = self._owner is threading.current_thread()
         return mine and not self._nested and bool(self._modules or self._preparing)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the recording is paused by its own thread."""
+        return bool(self._paused) and self._owner is threading.current_thread()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Record no calls of this thread inside.
+
+        Raises:
+            RecordingError: another thread owns the recording, or a call is being recorded.
+        """
+        with self._lock:
+            if self._owner is None:
+                self._owner = threading.current_thread()
+        if self._owner is not threading.current_thread() or self._modules or self._generating:
+            raise RecordingError(
+                "the recording cannot pause here: the model is being called, or another thread does so"
+            )
+        self._paused += 1
+        self._nested += 1
+        try:
+            yield
+        finally:
+            self._paused -= 1
+            self._nested -= 1
 
     @contextmanager
     def generating(self) -> Iterator[bool]:

@@ -34,6 +34,8 @@ class Mask:
         keys: how many keys the layer is handed, where that is known.
         plain: known to be causal without padding, so that `first`, all zeros, need not be looked at.
         refusal: why it cannot be recorded; a model may prepare a mask that none of its layers uses.
+        reader: the gradient pass that the call belongs to. Its layers run again in the backward pass, in any thread,
+            and take their attention from it. None: the call belongs to a recording.
     """
 
     start: int
@@ -42,6 +44,7 @@ class Mask:
     keys: int | None = None
     plain: bool = False
     refusal: str = ""
+    reader: Any = None
 
     ndim = 4  # transformers passes a prepared mask through when it is not two-dimensional
 
@@ -186,21 +189,25 @@ def _read_intervals(
     return first
 
 
-def classify_mask(first: Tensor) -> MaskPattern:
-    """Classify the intervals [first[i], i] of one sequence, (N,) with positions from 0.
+def classify_mask(first: Tensor, start: int = 0) -> MaskPattern:
+    """Classify the intervals [first[i], start + i] of one sequence.
+
+    Args:
+        first: (Q,) int64, the first position that each query sees.
+        start: the position of the first query; the chunks before the one that it sees are not part of the pattern.
 
     Raises:
         UnsupportedModelError: they are neither causal, nor a window, nor chunks.
     """
-    N = first.numel()
-    position = torch.arange(N, device=first.device)
+    stop = start + first.numel()
+    position = torch.arange(start, stop, device=first.device)
     if bool((first == 0).all()):
-        return MaskPattern(None, ((0, N),))
+        return MaskPattern(None, ((0, stop),))
     window = int((position - first).max()) + 1
     if bool((first == (position - window + 1).clamp(min=0)).all()):
-        return MaskPattern(window, ((0, N),))
+        return MaskPattern(window, ((0, stop),))
     starts = torch.unique(first)
     if bool((first == starts[torch.searchsorted(starts, position, right=True) - 1]).all()):
-        bounds = [*starts.tolist(), N]
+        bounds = [*starts.tolist(), stop]
         return MaskPattern(None, tuple(pairwise(bounds)))
     raise UnsupportedModelError("the attention mask is neither causal, nor a sliding window, nor chunks")

@@ -37,7 +37,10 @@ class Recorder:
         order: the layers as they ran, the same in each forward pass of the sequence.
         sinks: (H,) by layer, learned logits in the softmax's denominator.
         state: the `model_state` that the last prompt was read in.
+        cache: the model's cache of keys and values, as the last pass left it, while the recorder is attached.
     """
+
+    follows_masks = False  # other calls of the model may come between
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Recorder:
         self._ran: list[int] = []  # this forward pass: its layers so far
         self._grams: dict[int, Tensor] = {}
         self.state: Hashable = None
+        self.cache: Any = None
         self._probe_layer = max((layer for layer, heads in enumerate(self.chosen) if heads), default=-1)
 
     def missing_layers(self) -> list[int]:

@@ -17,10 +17,11 @@ from attributor.methods._registry import registry
 # A method's class is public without a line here; a line gives type checkers its type.
 if TYPE_CHECKING:
     from attributor._ask import force_answer as force_answer
+    from attributor._effects import Ablator as Ablator
+    from attributor._effects import case_seed as case_seed
+    from attributor._effects import shared_masks as shared_masks
     from attributor._prompt import without as without
-    from attributor.methods._ablation import Ablator as Ablator
-    from attributor.methods._ablation_masks import case_seed as case_seed
-    from attributor.methods._ablation_masks import shared_masks as shared_masks
+    from attributor.methods._method import Fitted as Fitted
     from attributor.methods._method import Method as Method
     from attributor.methods._method import Needs as Needs
     from attributor.methods._reading import Reading as Reading
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from attributor.methods.mean_attention import MeanAttention as MeanAttention
     from attributor.methods.position import Position as Position
     from attributor.methods.random import Random as Random
+    from attributor.methods.removal_gradient import RemovalGradient as RemovalGradient
     from attributor.methods.sharpened_attention import SharpenedAttention as SharpenedAttention
     from attributor.methods.similarity import Similarity as Similarity
     from attributor.methods.straight import Straight as Straight

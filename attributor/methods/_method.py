@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
 
-__all__ = ["Method", "Needs"]
+__all__ = ["Fitted", "Method", "Needs"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,11 @@ class Method(Protocol):
 
     def __call__(self, reading: Reading) -> Tensor:
         """Scores, higher for what the answer took more from: (k,) or (S,) float on the CPU, as `by` says."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A method that reads prompts with segments left out."""
+
+    def design(self, reading: Reading) -> Tensor:
+        """(M, S) bool, the sets of segments that stay: a measurement on others shows what the method predicts."""

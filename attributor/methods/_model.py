@@ -1,74 +1,13 @@
-"""Run a model with its own attention, in eval mode and without the recorder, and restore its state."""
+"""The shape of a model's attention."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from attributor._models import text_config
 
-from attributor._errors import UnsupportedModelError
-from attributor._models import device_of, text_config
-
-__all__ = ["evaluating", "head_shape", "token_log_probs"]
+__all__ = ["head_shape"]
 
 
 def head_shape(model: Any) -> tuple[int, int]:
     """(L, H): the layers of a model and the query heads of each."""
     config = text_config(model)
     return config.num_hidden_layers, config.num_attention_heads
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Every module in eval mode inside; each one's own flag is back afterwards, however it ends."""
-    with ExitStack() as stack:
-        for module in model.modules():
-            if module.training:
-                stack.callback(setattr, module, "training", True)
-                module.training = False
-        yield
-
-
-def token_log_probs(model: Any, ids: Tensor, rows: Tensor, answer: Tensor, **options: Any) -> Tensor:
-    """(B, a) float64 on the CPU: log p of the answer's tokens after each of B prompts, from one forward pass.
-
-    The output embedding is applied to the hidden states at `rows` alone, so no (B, n, vocabulary) tensor is formed,
-    however the rows of the sequences are staggered; what a model does to its logits after that (a scale, a cap) still
-    happens.
-
-    Args:
-        model: a transformers decoder-only model; gradients are kept where they are enabled.
-        ids: (B, n) int64, padded on the right where the sequences differ in length.
-        rows: (B, a) int64, the positions that predict the answer's tokens.
-        answer: (a,) int64.
-        options: what else the model's forward takes.
-
-    Raises:
-        UnsupportedModelError: the model has no output embedding of its own, or does not use it once on all positions.
-    """
-    head = model.get_output_embeddings()
-    name = type(model).__name__
-    if head is None:
-        raise UnsupportedModelError(f"{name} names no output embedding (get_output_embeddings() is None)")
-    (B, a), device = rows.shape, device_of(model)
-
-    def pick(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = args[0]
-        if hidden.shape[:2] != ids.shape:
-            raise UnsupportedModelError(
-                f"{name} hands its output embedding {tuple(hidden.shape)} hidden states for ids {tuple(ids.shape)}"
-            )
-        index = rows.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
-        return (hidden.gather(1, index), *args[1:])
-
-    handle = head.register_forward_pre_hook(pick)
-    try:
-        logits = model(input_ids=ids.to(device), use_cache=False, **options).logits
-    finally:
-        handle.remove()
-    if logits.shape[:2] != (B, a):
-        raise UnsupportedModelError(f"{name} gave logits {tuple(logits.shape)} for {B} x {a} rows")
-    chosen = answer.to(logits.device)[:, None]
-    # one sequence at a time, so that the float64 copy is (a, vocabulary)
-    return torch.stack([row.double().log_softmax(-1).gather(1, chosen)[:, 0] for row in logits]).cpu()

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attributor._effects import case_seed, shared_masks
 from attributor._errors import InputError, NumericsError
-from attributor.methods._ablation_masks import case_seed, shared_masks
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import InputError
+from attributor._models import evaluating, token_log_probs
 from attributor.methods._method import Needs
-from attributor.methods._model import evaluating, token_log_probs
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attributor.methods._ablation_masks import case_seed
+from attributor._effects import case_seed
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:

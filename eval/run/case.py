@@ -23,7 +23,7 @@ from attributor.eval.run.memory import peak_bytes
 from attributor.eval.run.prompts import CasePrompt, build_case_prompt
 from attributor.eval.run.verifier import Verifier
 from attributor.eval.run.write_from_cache import write_from_cache
-from attributor.methods import ContextCite, FlowMethod, Method, Reading
+from attributor.methods import Fitted, FlowMethod, Method, Reading
 
 __all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
 
@@ -113,7 +113,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
     }
     record["methods"] = {method.name: _scored(method, reading) for method in setting.methods}
     if setting.config.faithfulness:
-        designs = [method.design(reading) for method in setting.methods if isinstance(method, ContextCite)]
+        designs = [method.design(reading) for method in setting.methods if isinstance(method, Fitted)]
         record["faithfulness"] = faithfulness.measure(
             {name: fields["scores"] for name, fields in record["methods"].items()},
             ablator,

@@ -47,11 +47,12 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "eval.store": ("eval.config _io", ""),
     "eval.config": ("_models", ""),
     "methods": (
-        "_ask _flow _heads _record _prompt _models _text",
+        "_ask _flow _heads _record _effects _prompt _models _text",
         "scipy sentence_transformers sklearn torch transformers",
     ),
-    "_ask": ("_flow _heads _record _step _result _cite _prompt _documents _models _text", "torch"),
-    "_flow": ("_heads _record _step _result _prompt _models _text kernels.flow_step", "torch transformers"),
+    "_ask": ("_flow _effects _heads _record _step _result _cite _prompt _documents _models _text", "torch"),
+    "_flow": ("_effects _heads _record _step _result _prompt _models _text kernels.flow_step", "torch transformers"),
+    "_effects": ("_record _step _prompt _models _text _io", "safetensors torch transformers"),
     "_heads": ("_record _prompt _models _text _io", "filelock platformdirs rich safetensors torch transformers"),
     "_record": ("_step _models", "torch transformers"),
     "_step": ("kernels.flow_step kernels.removal_step kernels.common _core _cuda", "torch triton"),
@@ -256,6 +257,7 @@ MAX_PARAMETERS = 9
 MAY_BE_LONG = re.compile(
     r"attributor/cli/.*|kernels/(flow|removal)_step/.*|attributor/_step/(dispatch|removal).py:.*"
     r"|attributor/_flow/api.py:flow|attributor/_flow/recording.py:Recording.flow|attributor/_ask/api.py:ask"
+    r"|attributor/_effects/api.py:effects"
 )
 
 

@@ -1,4 +1,4 @@
-"""Log-probability of the answer when segments are left out: the forward passes behind every ablation method."""
+"""Log-probability of the answer when segments are left out: the forward passes behind every ablation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attributor._effects.segments import SegmentTokens
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._models import accepts_argument, device_of
+from attributor._models import accepts_argument, device_of, evaluating, token_log_probs
 from attributor._prompt import Prompt, without
 from attributor._text import Segment, assign_tokens
-from attributor.methods._model import evaluating, token_log_probs
 
 __all__ = ["CONVENTIONS", "Ablator"]
 
@@ -21,7 +21,7 @@ MOST_MASKED = 1 << 28  # elements of the (B, n, n) mask that transformers forms:
 
 
 class Ablator:
-    """Which segments are kept -> log p of the whole answer; every distinct mask is computed once.
+    """Which segments are kept -> log p of the answer; every distinct mask is computed once.
 
     Two conventions, whose numbers are not the same thing. "text": the segments' characters are removed from the prompt
     and what is left is tokenised again, so later text moves up; a document keeps its title. "mask": the same tokens at
@@ -41,6 +41,8 @@ class Ablator:
         segments: Sequence[Segment],
         convention: str = "text",
         batch: int = 8,
+        *,
+        first: int = 0,
     ) -> None:
         """Nothing is computed yet.
 
@@ -53,6 +55,7 @@ class Ablator:
             segments: S spans of the prompt's text.
             convention: how segments are left out.
             batch: sequences that are read at once.
+            first: of the answer's tokens, the first whose log p counts.
 
         Raises:
             InputError: an unknown convention, a batch below 1, an empty answer.
@@ -73,6 +76,7 @@ class Ablator:
         self._model, self._tokenizer, self._prompt, self._answer = model, tokenizer, prompt, answer
         self._segments = tuple(segments)
         self._batch = batch
+        self._first = first
         self._segment_of = torch.from_numpy(assign_tokens(prompt.offsets.numpy(), self._segments))
         self._known: dict[bytes, float] = {}
 
@@ -138,6 +142,36 @@ class Ablator:
             self._read([key for key, _ in part], sequence.expand(B, n), rows.expand(B, a), **options)
 
     def _read(self, keys: list[bytes], ids: Tensor, rows: Tensor, **options: Tensor) -> None:
-        log_probs = token_log_probs(self._model, ids, rows, self._answer, **options).sum(1)
+        log_probs = token_log_probs(self._model, ids, rows, self._answer, **options)[:, self._first :].sum(1)
         self.passes += len(keys)
         self._known.update(zip(keys, log_probs.tolist(), strict=True))
+
+
+class TokenAblator(Ablator):
+    """As `Ablator`, for a prompt without text: the tokens of the segments that are not kept are dropped."""
+
+    def __init__(
+        self, model: Any, ids: Tensor, answer: Tensor, segments: SegmentTokens, *, first: int = 0, batch: int = 8
+    ) -> None:
+        """Nothing is computed yet.
+
+        Args:
+            model: as in `Ablator`.
+            ids: (k,) int64, the prompt.
+            answer: (a,) int64, a >= 1.
+            segments: of the prompt.
+            first: as in `Ablator`.
+            batch: as in `Ablator`.
+        """
+        places = torch.arange(len(ids))
+        spans = [Segment(start, stop, "") for start, stop in segments.spans.tolist()]
+        tokens = Prompt("", ids, torch.stack([places, places + 1], 1))
+        super().__init__(model, None, tokens, answer, spans, batch=batch, first=first)
+        self._segment_of = segments.owners
+
+    def _without(self, mask: Tensor) -> Tensor:
+        owners = self._segment_of
+        ids = self._prompt.ids[torch.where(owners >= 0, mask[owners.clamp(min=0)], True)]
+        if not len(ids):
+            raise InputError("without these segments nothing of the prompt is left, so nothing predicts the answer")
+        return ids

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attributor._errors import InputError
 
-__all__ = ["case_seed", "shared_masks"]
+__all__ = ["antithetic_masks", "case_seed", "shared_masks"]
 
 
 def case_seed(seed: int, ids: Tensor) -> int:
@@ -49,6 +49,24 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
             taken.add(row.tobytes())
             sets.append(row)
     return torch.from_numpy(np.array(sets, dtype=np.bool_).reshape(len(sets), segments))
+
+
+def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
+    """(M, S) bool: sets of segments to keep, each followed by its complement, so that every segment is left out half
+    of the time.
+
+    Args:
+        seed: as in `shared_masks`.
+        masks: M; fewer come back where there are not so many sets but the one that keeps all.
+        segments: S >= 1.
+    """
+    full = torch.ones(1, segments, dtype=torch.bool)
+    pairs = min(-(-masks // 2), 2 ** (segments - 1))
+    sets: list[Tensor] = []
+    for row in shared_masks(seed, 2 * pairs, segments, apart_from=full):
+        if not any(torch.equal(row, other) for other in sets):
+            sets += [row, ~row] if bool(row.any()) else [row]  # the complement of none is all
+    return torch.stack(sets)[:masks] if sets else full[:0]
 
 
 def _derived(*parts: object) -> int:

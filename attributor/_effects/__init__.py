@@ -1,0 +1,23 @@
+"""Removal effects: what an answer would lose without each segment of its prompt, by gradient and by real removals."""
+
+from attributor._effects.ablation import CONVENTIONS, Ablator, TokenAblator
+from attributor._effects.ablation_masks import antithetic_masks, case_seed, shared_masks
+from attributor._effects.api import EffectsTask, decode_prompt, effects, effects_of, locate_segments
+from attributor._effects.result import Effects
+from attributor._effects.segments import SegmentTokens
+
+__all__ = [
+    "CONVENTIONS",
+    "Ablator",
+    "Effects",
+    "EffectsTask",
+    "SegmentTokens",
+    "TokenAblator",
+    "antithetic_masks",
+    "case_seed",
+    "decode_prompt",
+    "effects",
+    "effects_of",
+    "locate_segments",
+    "shared_masks",
+]

@@ -1,0 +1,289 @@
+"""effects(): what an answer would lose without each segment of its prompt."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attributor._checks import check_callable, check_index, shorten_value
+from attributor._effects.ablation import Ablator, TokenAblator
+from attributor._effects.ablation_masks import antithetic_masks, case_seed
+from attributor._effects.gradient_run import GradientTask, run_gradient
+from attributor._effects.posterior import fit_posterior
+from attributor._effects.result import ROWS, Effects
+from attributor._effects.segments import SegmentTokens
+from attributor._errors import InputError
+from attributor._models import model_facts
+from attributor._prompt import Prompt, TokenSequence, encode, parse_prompts
+from attributor._record import (
+    check_decoder,
+    check_ids,
+    check_no_media,
+    check_recordable,
+    check_tokenizer,
+    parse_sequences,
+    resolve_prompt_lengths,
+)
+from attributor._text import Segment, find_segments
+
+__all__ = ["EffectsTask", "choose_rows", "decode_prompt", "effects", "effects_of", "locate_segments"]
+
+ABLATIONS_AT_ONCE = 8  # prompts between two calls of `progress`
+SUFFIX_FROM = 8192  # prompt tokens; beyond, rows="auto" takes those of the suffix
+
+Progress = Callable[[str, int, int], None]
+Ablate = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class EffectsTask:
+    """What effects are computed of: the arguments of `effects`, parsed.
+
+    Attributes:
+        ids: (k + a,) int64, prompt and answer.
+        prompt_length: k.
+        segments: of the prompt.
+        answer: (start, stop) of the answer's tokens that count; None: all of them.
+        rows: "all", "suffix", or "auto".
+        impl: an implementation of removal_step.
+        progress: as in `effects`.
+        cache: as in `run_gradient`.
+    """
+
+    ids: Tensor
+    prompt_length: int
+    segments: SegmentTokens
+    answer: tuple[int, int] | None = None
+    rows: str = "auto"
+    impl: str | None = None
+    progress: Progress | None = None
+    cache: Any = None
+
+    def answer_span(self) -> tuple[int, int]:
+        """(start, stop) of the answer's tokens that count.
+
+        Raises:
+            InputError: no answer, or a span that is not inside of it.
+        """
+        count = len(self.ids) - self.prompt_length
+        if count < 1:
+            raise InputError(
+                f"the ids end with the prompt (prompt_length {self.prompt_length} of {len(self.ids)}), so there is no "
+                "answer to explain; append its tokens"
+            )
+        if self.answer is None:
+            return 0, count
+        try:
+            start, stop = (check_index("answer", place) for place in self.answer)
+        except (TypeError, ValueError):
+            raise InputError(f"answer must be (start, stop) of its tokens, got {shorten_value(self.answer)}") from None
+        if not 0 <= start < stop <= count:
+            raise InputError(f"answer must be tokens of the answer, within 0 to {count}, got {start} to {stop}")
+        return start, stop
+
+
+def effects(
+    model: Any,
+    ids: Any,
+    segments: Sequence[Any],
+    *,
+    prompt_length: int | None = None,
+    answer: tuple[int, int] | None = None,
+    rows: str = "auto",
+    ablations: int = 0,
+    tokenizer: Any = None,
+    prompt: Prompt | None = None,
+    impl: str | None = None,
+    progress: Progress | None = None,
+) -> Effects:
+    """Estimate how much log-probability the answer would lose without each segment, from one backward pass.
+
+    With f = sum log p(answer token), dO the gradient of f at each head's attention output o, and P the attention:
+
+        c_j = sum_(l, h, i >= stop(j)) P_ij (dO_i . v_j - dO_i . o_i)       scores[s] = sum_(j in s) c_j
+
+    the gradient of f with respect to a gate on key j, for all rows after the segment that holds j (docs/effects.md).
+    Rows inside a segment do not count for it, so the effects of sentences do not add up to those of their document:
+    call it once for each granularity.
+
+    Args:
+        model: a transformers decoder-only model, on any devices. It comes back as it was, also after an error.
+        ids: (n,) or (1, n) integer tensor or list: the prompt and its answer.
+        segments: (start, stop) tokens of the prompt that do not overlap; or `Segment`s of its text, with `tokenizer` or
+            `prompt`.
+        prompt_length: k, the tokens of the prompt; needed unless `prompt` is given.
+        answer: (start, stop) of the answer's tokens, counted in the answer: f sums over these alone. None: all.
+        rows: "all"; "suffix" takes only the rows after the last segment, question and answer as a rule, for which the
+            backward pass is short at any length; "auto" takes "suffix" from 8,193 prompt tokens on.
+        ablations: M, prompts with segments left out that are really read and weighed with the gradient; then `errors`
+            are their standard deviations. 0: none.
+        tokenizer: the model's, for `Segment`s, and to remove text rather than tokens.
+        prompt: what `attributor.build_prompt` returned, instead of `prompt_length`; removal then uses its text.
+        impl: an implementation of removal_step; None: the best one that is usable.
+        progress: called with (stage, done, total), stages "gradient", once a layer, and "ablations".
+
+    Raises:
+        InputError: arguments that cannot be used; segments that overlap; no answer.
+        UnsupportedModelError: attention that cannot be recorded, or a module without a gradient, by name.
+        NumericsError: a gradient that is NaN or infinite.
+    """
+    check_decoder(model)
+    check_recordable(model)
+    check_callable("progress", progress)
+    (tokens, *others), _ = parse_sequences(ids, None)
+    if others:
+        raise InputError(f"effects take one sequence, (n,) or (1, n), got {1 + len(others)} rows; call it for each")
+    parse_prompts(prompt, 1, prompt_length=prompt_length, documents=None, question=None)
+    if prompt is None and prompt_length is None:
+        raise InputError("effects need to know where the answer begins; pass prompt_length= or prompt=")
+    (k,) = resolve_prompt_lengths(prompt_length if prompt is None else len(prompt.ids), [tokens])
+    facts = model_facts(model)
+    check_ids(tokens, facts)
+    check_no_media(tokens, facts)
+    check_tokenizer(tokenizer, None)
+    if check_index("ablations", ablations) < 0:
+        raise InputError(f"ablations must be >= 0, got {ablations}")
+    choose_rows(rows, k)
+    if prompt is not None:
+        prompt.sequence(tokens)  # see that the ids begin with the prompt's
+    readable = prompt or decode_prompt(tokenizer, tokens, k)
+    located = locate_segments(segments, readable, k)
+    task = EffectsTask(tokens, k, located, answer, rows, impl, progress)
+    first, stop = task.answer_span()
+    ablate: Ablate | None = None
+    if ablations and prompt is not None and tokenizer is None:
+        raise InputError("removing text needs the tokenizer that reads what is left; pass tokenizer=")
+    if ablations and readable is not None and (prompt is not None or _is_reread(tokenizer, readable)):
+        spans = [_characters(one, readable) for one in segments]
+        ablate = Ablator(model, tokenizer, readable, tokens[k : k + stop], spans, first=first)
+    elif ablations:
+        ablate = TokenAblator(model, tokens[:k], tokens[k : k + stop], located, first=first)
+    return effects_of(model, task, ablations=ablations, ablate=ablate)
+
+
+def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Ablate | None = None) -> Effects:
+    """As `effects`, of a sequence whose segments are located already.
+
+    Args:
+        model: a transformers decoder-only model that can be recorded.
+        task: what effects are computed of.
+        ablations: M.
+        ablate: (M, S) bool, the segments that are stays -> (M,) log p of the answer's tokens that count; for M > 0.
+
+    Raises:
+        InputError: rows or an answer that cannot be used, no segments.
+        UnsupportedModelError, NumericsError, RecordingError: as `run_gradient`.
+    """
+    k, segments = task.prompt_length, task.segments
+    if not segments.count:
+        raise InputError("there are no segments, so there is nothing to leave out; pass at least one")
+    first, stop = task.answer_span()
+    rows = choose_rows(task.rows, k)
+    ids = task.ids[: k + stop].cpu()
+    gradient_task = GradientTask(
+        ids=ids,
+        prompt_length=k,
+        first=first,
+        stops=segments.stops(len(ids) - 1),
+        start=0 if rows == "all" else min(segments.last, k - 1),
+        impl=task.impl,
+        progress=task.progress,
+    )
+    effect = run_gradient(model, gradient_task, task.cache)
+    tokens, log_prob = effect.tokens[:k], float(effect.log_probs.sum())
+    scores, errors, meta = segments.sum(tokens), None, _meta(model)
+    if ablations and ablate is not None:
+        stays = antithetic_masks(case_seed(0, ids), ablations, segments.count)
+        log_probs = _ablate_all(ablate, stays, task.progress)
+        intact = torch.ones(1, segments.count, dtype=torch.bool)
+        posterior = fit_posterior(
+            scores, torch.cat([intact, stays]), torch.cat([torch.tensor([log_prob], dtype=torch.float64), log_probs])
+        )
+        scores, errors, ablations = posterior.mean, posterior.deviation, len(stays)
+        meta |= {"alpha": f"{posterior.alpha:g}", "tau/sigma": f"{posterior.ratio:g}"}
+    return Effects(scores, tokens, segments.spans, log_prob, rows, ablations, errors, meta)
+
+
+def choose_rows(rows: str, k: int) -> str:
+    """The rows that count, "all" or "suffix", for a prompt of k tokens.
+
+    Raises:
+        InputError: another word than these and "auto".
+    """
+    if rows not in (*ROWS, "auto"):
+        raise InputError(f"rows must be 'all', 'suffix' or 'auto', got {shorten_value(rows)}")
+    return rows if rows != "auto" else "suffix" if k > SUFFIX_FROM else "all"
+
+
+def _ablate_all(ablate: Ablate, stays: Tensor, progress: Progress | None) -> Tensor:
+    """(M,) float64, a few sets at a time where somebody watches."""
+    if progress is None:
+        return ablate(stays).double()
+    parts = []
+    for low in range(0, len(stays), ABLATIONS_AT_ONCE):
+        progress("ablations", low, len(stays))
+        parts.append(ablate(stays[low : low + ABLATIONS_AT_ONCE]).double())
+    progress("ablations", len(stays), len(stays))
+    return torch.cat(parts)
+
+
+def decode_prompt(tokenizer: Any, tokens: Tensor, k: int) -> Prompt | None:
+    """The prompt's text with the characters of each token; None without a tokenizer."""
+    if tokenizer is None:
+        return None
+    sequence = TokenSequence.of(tokens[:k], k, tokenizer)
+    if sequence.text is None or sequence.offsets is None:
+        return None
+    return Prompt(sequence.text, tokens[:k].cpu(), sequence.offsets)
+
+
+def _is_reread(tokenizer: Any, prompt: Prompt) -> bool:
+    """Whether the tokenizer reads a decoded text as the tokens that it was decoded from.
+
+    Where it does not, removing some of the text would also change what is left, and tokens are dropped instead.
+    """
+    try:
+        return torch.equal(encode(tokenizer, prompt.text)[0], prompt.ids)
+    except InputError:
+        return False
+
+
+def locate_segments(segments: Sequence[Any], readable: Prompt | None, k: int) -> SegmentTokens:
+    """The tokens of the segments, which are spans of tokens or of text.
+
+    Raises:
+        InputError: both kinds, text without a tokenizer, spans that cannot be used.
+    """
+    segments = list(segments)
+    texts = [isinstance(one, Segment) for one in segments]
+    if any(texts) and not all(texts):
+        raise InputError("segments must all be Segments of the text, or all (start, stop) tokens; got both")
+    if not any(texts):
+        return SegmentTokens.of_spans(segments, k)
+    if readable is None:
+        raise InputError("Segments are spans of the prompt's text; pass tokenizer= or prompt= as well")
+    checked = find_segments(readable.text, segments)
+    return SegmentTokens.of_text(readable.offsets, checked)
+
+
+def _characters(segment: Any, readable: Prompt) -> Segment:
+    """A segment of tokens as one of the text."""
+    if isinstance(segment, Segment):
+        return segment
+    low, high = (int(place) for place in segment)
+    start, stop = int(readable.offsets[low, 0]), int(readable.offsets[high - 1, 1])
+    return Segment(start, stop, readable.text[start:stop])
+
+
+def _meta(model: Any) -> dict[str, str]:
+    facts = model_facts(model)
+    return {
+        "model": facts.name,
+        "dtype": str(facts.dtype).removeprefix("torch."),
+        "attributor": version("attributor"),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+    }

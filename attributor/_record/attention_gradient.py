@@ -1,0 +1,123 @@
+"""The gradient of `attention` with respect to query, key and value, from its output and its log-sum-exp."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from attributor._record.attention import BLOCK, block_end
+from attributor._record.mask import Mask
+
+__all__ = ["attention_gradient"]
+
+Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+def attention_gradient(
+    query: Tensor,  # (1, H, Q, D)
+    key: Tensor,  # (1, G, K, D)
+    value: Tensor,  # (1, G, K, Dv)
+    output: Tensor,  # (1, H, Q, Dv), what `attention` returned, after a sink
+    lse: Tensor,  # (1, H, Q), likewise
+    d_output: Tensor,  # (1, H, Q, Dv)
+    mask: Mask,
+    *,
+    scale: float,
+    softcap: float | None = None,
+) -> Gradients:
+    """The gradients of query, key and value, each in its shape and dtype; of one sequence without padding.
+
+    With P = exp(logit - lse), where lse holds a sink's share, the softmax's backward formula needs no other change for
+    a sink. A CPU runs torch's flash kernel, which forms no matrix; other devices and capped logits go block by block.
+    """
+    start, base = mask.start, mask.keys_from
+    Q, stop = query.shape[2], start + query.shape[2]
+    first = mask.first[0]
+    keys = key.shape[2]
+    if keys > stop - base:  # a static cache
+        key, value = key[:, :, : stop - base], value[:, :, : stop - base]
+    d_query = torch.empty_like(query)
+    d_key, d_value = torch.zeros_like(key), torch.zeros_like(value)
+    first_keys = first.tolist()
+    begin = 0
+    while begin < Q:
+        end, span = block_end(first_keys, begin, start), first_keys[begin]
+        seen = None  # causal on the diagonal block
+        if span != start + begin or any(first_key != span for first_key in first_keys[begin:end]):
+            i = torch.arange(start + begin, start + end, device=query.device)[:, None]
+            j = torch.arange(span, start + end, device=query.device)[None, :]
+            seen = (j <= i) & (j >= first[begin:end, None])
+        rows, columns = slice(begin, end), slice(span - base, start + end - base)
+        forward = (query[:, :, rows], key[:, :, columns], value[:, :, columns], output[:, :, rows], lse[:, :, rows])
+        if query.device.type == "cpu" and softcap is None:
+            block = _flash_gradient(*forward, d_output[:, :, rows], seen, scale)
+        else:
+            block = _blockwise_gradient(*forward, d_output[:, :, rows], seen, scale, softcap)
+        d_query[:, :, rows] = block[0]
+        d_key[:, :, columns] += block[1]
+        d_value[:, :, columns] += block[2]
+        begin = end
+    room = (0, 0, 0, keys - key.shape[2])
+    return d_query, pad(d_key, room), pad(d_value, room)
+
+
+def _flash_gradient(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    d_output: Tensor,
+    seen: Tensor | None,
+    scale: float,
+) -> Gradients:
+    D, Dv = query.shape[-1], value.shape[-1]
+    if Dv != D:  # the kernel wants one head size; zeros change nothing
+        query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
+        value, output, d_output = (pad(x, (0, max(D, Dv) - Dv)) for x in (value, output, d_output))
+    bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, float("-inf"))
+    d_query, d_key, d_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        d_output.contiguous(), query, key, value, output, lse, 0.0, seen is None, attn_mask=bias, scale=scale
+    )
+    return d_query[..., :D], d_key[..., :D], d_value[..., :Dv]
+
+
+def _blockwise_gradient(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    d_output: Tensor,
+    seen: Tensor | None,
+    scale: float,
+    softcap: float | None,
+) -> Gradients:
+    """By the formula, BLOCK queries at a time: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q."""
+    H, Q = query.shape[1:3]
+    G, K = key.shape[1:3]
+    wide = torch.promote_types(query.dtype, torch.float32)
+    d_query = torch.empty_like(query)
+    d_key, d_value = key.new_zeros(key.shape, dtype=wide), value.new_zeros(value.shape, dtype=wide)
+    for low in range(0, Q, BLOCK):
+        high = min(low + BLOCK, Q)
+        near = high if seen is None else K  # causal: no key past the block
+        shape = (1, G, H // G, high - low)
+        q, o, d_o = (x[:, :, low:high].to(wide).reshape(*shape, x.shape[-1]) for x in (query, output, d_output))
+        k, v = key[:, :, :near].to(wide), value[:, :, :near].to(wide)
+        logit = torch.einsum("bghqd,bgkd->bghqk", q, k) * scale
+        slope = None
+        if softcap is not None:
+            bent = torch.tanh(logit / softcap)
+            logit, slope = softcap * bent, 1 - bent * bent
+        if seen is not None:
+            hidden = ~seen[low:high, :near]
+        else:
+            hidden = torch.ones(high - low, near, dtype=torch.bool, device=query.device).triu(low + 1)
+        weight = (logit - lse[:, :, low:high].to(wide).reshape(*shape, 1)).exp()
+        weight = weight.masked_fill(hidden, 0.0)
+        d_value[:, :, :near] += torch.einsum("bghqk,bghqd->bgkd", weight, d_o)
+        change = torch.einsum("bghqd,bgkd->bghqk", d_o, v) - (d_o * o).sum(-1, keepdim=True)
+        d_logit = weight * change if slope is None else weight * change * slope
+        d_query[:, :, low:high] = torch.einsum("bghqk,bgkd->bghqd", d_logit, k).flatten(1, 2) * scale
+        d_key[:, :, :near] += torch.einsum("bghqk,bghqd->bgkd", d_logit, q) * scale
+    return d_query, d_key.to(key.dtype), d_value.to(value.dtype)

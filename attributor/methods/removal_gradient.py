@@ -1,0 +1,74 @@
+"""Removal gradient: what the answer's log-probability would lose without each segment, from one backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from attributor._effects import EffectsTask, SegmentTokens, antithetic_masks, case_seed, effects_of
+from attributor._errors import InputError
+from attributor.methods._method import Needs
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["RemovalGradient"]
+
+NAME = "removal-gradient"
+SUMMARY = "gradient of log p(answer) with respect to a gate on each key; :suffix for later rows alone, :M adds removals"
+ARGUMENT = "variant"
+ORDER = 85
+
+
+@dataclass(frozen=True)
+class RemovalGradient:
+    """The effects of `attributor.effects` (docs/effects.md): one forward and one backward pass.
+
+    Attributes:
+        variant: "all", the default: every row counts; "suffix": the rows after the last segment; a whole number M: all
+            rows, and M prompts with segments left out that are really read.
+        name: "removal-gradient", and the variant where it is not the default.
+    """
+
+    variant: str = "all"
+    name: str = field(default="", compare=False)
+    source: ClassVar[str] = ""
+    by: ClassVar[str] = "segment"
+    reads: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Refuse other words, and numbers below 1."""
+        if self.variant not in ("all", "suffix") and not (self.variant.isdecimal() and int(self.variant) >= 1):
+            raise InputError(
+                f"removal-gradient takes 'all', 'suffix' or a number of removals >= 1 after its colon, "
+                f"got {self.variant!r}"
+            )
+        if not self.name:
+            object.__setattr__(self, "name", NAME if self.variant == "all" else f"{NAME}:{self.variant}")
+
+    @property
+    def removals(self) -> int:
+        """M."""
+        return int(self.variant) if self.variant.isdecimal() else 0
+
+    def needs(self, model: Any) -> Needs:
+        """Nothing recorded: its forward pass keeps a graph."""
+        return Needs()
+
+    def design(self, reading: Reading) -> Tensor:
+        """(M, S) bool: the sets that are read for this prompt, for measurements that must not use them."""
+        if not self.removals or not reading.segments:
+            return torch.zeros(0, len(reading.segments), dtype=torch.bool)
+        return antithetic_masks(case_seed(0, reading.ids), self.removals, len(reading.segments))
+
+    def __call__(self, reading: Reading) -> Tensor:
+        """(S,): nats that the answer owes to each segment."""
+        if not reading.segments:
+            return torch.zeros(0, dtype=torch.float64)
+        segments = SegmentTokens(reading.segment_of, len(reading.segments))
+        rows = "suffix" if self.variant == "suffix" else "all"
+        task = EffectsTask(reading.ids, len(reading.prompt.ids), segments, rows=rows)
+        return effects_of(reading.model, task, ablations=self.removals, ablate=reading.ablate).scores
