@@ -72,6 +72,16 @@ struct Weigher {
     }
 };
 
+// sum + W (s - delta) for 16 keys of one row, where the row counts; the pointers begin at the first of 16 keys.
+template <bool Masked>
+ATTRIBUTOR_AVX512_INLINE __m512 add_change(__m512 sum, __m512 s, __m512 delta, const float* weights, int32_t position,
+                                           const int32_t* stops) {
+    const __m512 difference = _mm512_sub_ps(s, delta), w = _mm512_load_ps(weights);
+    if (!Masked) return _mm512_fmadd_ps(w, difference, sum);
+    const __mmask16 counted = _mm512_cmple_epi32_mask(_mm512_load_si512(stops), _mm512_set1_epi32(position));
+    return _mm512_mask3_fmadd_ps(w, difference, sum, counted);
+}
+
 // Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers. A block's sum begins at zero, since
 // its small terms would be lost one by one in a Y that is large already.
 template <int Rows>

@@ -7,12 +7,10 @@
 #include "../flow_step.h"
 
 #include <algorithm>
-#include <atomic>
 #include <numeric>
 #include <vector>
 
-#include "kernels.h"
-#include "threads.h"
+#include "driver.h"
 
 namespace attributor {
 namespace {
@@ -20,21 +18,12 @@ namespace {
 using cpu::Buffer;
 using cpu::divide_up;
 using cpu::kKeys;
+using cpu::kNothing;
 using cpu::kRows;
-using cpu::run_on;
-using cpu::Stop;
 
-constexpr double kLog2e = 1.44269504088896340736;
-constexpr float kNothing = -1e30f;  // 2^kNothing is 0, and stays finite when a few are added: no inf - inf in a kernel
 constexpr int64_t kQueryBytes = 1 << 20;   // of packed queries, which stay in the L2 cache
 constexpr int64_t kPanelBytes = 16 << 20;  // of packed keys and Y in a task: what a thread may occupy
 constexpr int64_t kMaxPanels = 16;         // a task: packing a block of queries then costs a sixteenth
-constexpr double kFlopPerThread = 4e6;     // below this, starting a thread costs more than it brings
-
-// One block of queries: what of it is worth computing.
-struct Block {
-    int first, last;  // its non-zero rows of R lie in [first, last); equal: none
-};
 
 class Run {
   public:
@@ -46,14 +35,14 @@ class Run {
           query_words_(kernels.format.parts * depth_ * kRows),
           key_words_(kernels.format.parts * depth_ * kKeys),
           panels_(divide_up(step.N, kKeys)),
-          blocks_(divide_up(step.N, kRows)) {
+          blocks_(divide_up(step.N, kRows)),
+          base_(step.power * (step.softcap > 0 ? step.softcap : step.scale)) {
         order_heads();
-        choose_base();
         const double flop = double(step.N) * std::min(step.N, step.window) * (step.H * step.D + step.O);
-        threads_ = int(std::clamp<double>(flop / kFlopPerThread, 1, std::max(1, step.threads)));
+        threads_ = {cpu::count_threads(flop, step.threads), step.threads.team};
         const int64_t bytes = used_heads_ * key_words_ * 4 + step.O * kKeys * 4;
         const int64_t fitting = std::clamp<int64_t>(kPanelBytes / bytes, 1, kMaxPanels);
-        group_ = std::clamp<int64_t>(panels_ / (threads_ * 4), 1, fitting);
+        group_ = std::clamp<int64_t>(panels_ / (threads_.count * 4), 1, fitting);
         chunk_ = std::clamp<int64_t>(kQueryBytes / (query_words_ * 4), 1, step.H);
         packed_bytes_ = kernels.packed_rows_bytes ? kernels.packed_rows_bytes(step.O) : 0;
     }
@@ -62,23 +51,16 @@ class Run {
         Buffer<uint8_t> packed(blocks_ * packed_bytes_);
         packed_ = packed;
         ranges_.resize(blocks_);
-        std::atomic<int64_t> next{0};
-        run_on(threads_, step_, kernels_, stop_, [&] {
-            for (int64_t b; (b = next++) < blocks_ && !stop_.requested();) prepare(b);
-        });
-        next = 0;  // the first panels are seen by the most queries: longest task first
-        run_on(threads_, step_, kernels_, stop_, [&] {
-            Task task(*this);
-            for (int64_t p; (p = next.fetch_add(group_)) < panels_ && !stop_.requested();)
-                task(p, std::min(p + group_, panels_));
-        });
+        cpu::deal(blocks_, 1, threads_, kernels_, stop_, [&] { return [&](int64_t b, int64_t) { prepare(b); }; });
+        // The first panels are seen by the most queries: longest task first.
+        cpu::deal(panels_, group_, threads_, kernels_, stop_, [&] { return Task(*this); });
         return !stop_.requested();
     }
 
   private:
     // The memory of one thread.
     struct Task {
-        explicit Task(const Run& run);
+        explicit Task(Run& run);
         void operator()(int64_t first, int64_t last);
         void pack_keys(int64_t first, int64_t last);
         void pack_queries(int64_t block, int64_t head, int64_t heads);
@@ -109,19 +91,6 @@ class Run {
         used_heads_ = used_.size();
     }
 
-    // Exponents are base 2, and logits are multiplied by float(power * scale * log2(e)). The biases are multiplied by
-    // the log2(e) that this rounding amounts to: what it does to a logit and to its log-sum-exp then cancels.
-    void choose_base() {
-        const double exact = step_.power * (step_.softcap > 0 ? step_.softcap : step_.scale);
-        gain_ = float(exact * kLog2e);
-        log2e_ = exact != 0 ? gain_ / exact : kLog2e;
-    }
-
-    float base2(float bias) const {
-        const float value = float(bias * log2e_);
-        return value < kNothing ? kNothing : value;
-    }
-
     // Which rows of a block have anything in R, and R in the kernel's own form.
     void prepare(int64_t b) {
         const int64_t i0 = b * kRows;
@@ -141,19 +110,18 @@ class Run {
 
     const FlowStep& step_;
     const cpu::Kernels& kernels_;
-    Stop stop_;
+    cpu::Stop stop_;
     int64_t depth_, query_words_, key_words_, panels_, blocks_;
     int64_t used_heads_, group_, chunk_, packed_bytes_;
-    int threads_;
-    float gain_;
-    double log2e_;
+    Threads threads_;
+    cpu::Base2 base_;
     uint8_t* packed_ = nullptr;
     std::vector<int64_t> order_, slot_, used_;  // head of each place; place -> its KV head among those used; those used
-    std::vector<Block> ranges_;
+    std::vector<cpu::Range> ranges_;
 };
 
-Run::Task::Task(const Run& r)
-    : run(const_cast<Run&>(r)),
+Run::Task::Task(Run& r)
+    : run(r),
       key(r.group_ * r.used_heads_ * r.key_words_),
       query(r.chunk_ * r.query_words_),
       scratch(r.key_words_),
@@ -190,38 +158,30 @@ void Run::Task::operator()(int64_t first, int64_t last) {
 
 void Run::Task::pack_keys(int64_t first, int64_t last) {
     const FlowStep& step = run.step_;
-    const int64_t width = step.type == Type::float32 ? 4 : 2;
     for (int64_t p = first; p < last; ++p) {
-        const int64_t j0 = p * kKeys;
-        const int valid = int(std::min<int64_t>(kKeys, step.N - j0));
-        for (int64_t u = 0; u < run.used_heads_; ++u) {
-            const auto* data =
-                static_cast<const uint8_t*>(step.key.data) + (run.used_[u] * step.key.head + j0 * step.key.row) * width;
-            run.kernels_.pack_key({data, step.key.row, step.D, valid}, run.depth_,
+        const int64_t j0 = p * kKeys, valid = std::min<int64_t>(kKeys, step.N - j0);
+        for (int64_t u = 0; u < run.used_heads_; ++u)
+            run.kernels_.pack_key(cpu::source_of(step.key, step.type, run.used_[u], j0, step.D, valid), run.depth_,
                                   key + ((p - first) * run.used_heads_ + u) * run.key_words_, scratch);
-        }
         if (!step.key_bias) continue;
         for (int64_t h = 0; h < step.H; ++h) {
             const float* bias = step.key_bias + run.order_[h] * step.N + j0;
             float* to = key_bias + ((p - first) * step.H + h) * kKeys;
-            for (int c = 0; c < kKeys; ++c) to[c] = c < valid ? run.base2(bias[c]) : kNothing;
+            for (int c = 0; c < kKeys; ++c) to[c] = c < valid ? run.base_.bias(bias[c]) : kNothing;
         }
     }
 }
 
 void Run::Task::pack_queries(int64_t block, int64_t head, int64_t count) {
     const FlowStep& step = run.step_;
-    const int64_t width = step.type == Type::float32 ? 4 : 2;
-    const int64_t i0 = block * kRows;
-    const int valid = int(std::min<int64_t>(kRows, step.N - i0));
+    const int64_t i0 = block * kRows, valid = std::min<int64_t>(kRows, step.N - i0);
     for (int64_t h = 0; h < count; ++h) {
         const int64_t from = run.order_[head + h];
-        const auto* data =
-            static_cast<const uint8_t*>(step.query.data) + (from * step.query.head + i0 * step.query.row) * width;
-        run.kernels_.pack_query({data, step.query.row, step.D, valid}, run.depth_, query + h * run.query_words_);
+        run.kernels_.pack_query(cpu::source_of(step.query, step.type, from, i0, step.D, valid), run.depth_,
+                                query + h * run.query_words_);
         const float* bias = step.row_bias + from * step.N + i0;
         float* to = row_bias + h * kRows;
-        for (int r = 0; r < kRows; ++r) to[r] = r < valid ? run.base2(bias[r]) : kNothing;
+        for (int r = 0; r < kRows; ++r) to[r] = r < valid ? run.base_.bias(bias[r]) : kNothing;
     }
 }
 
@@ -229,7 +189,7 @@ void Run::Task::panel(int64_t panel, int slot, int64_t block, int64_t head, int6
     const FlowStep& step = run.step_;
     const int64_t i0 = block * kRows, j0 = panel * kKeys, offset = i0 - j0;
     const int64_t last_key = std::min(j0 + kKeys, step.N) - 1;
-    const Block range = run.ranges_[block];
+    const cpu::Range range = run.ranges_[block];
     const int64_t visible_end = step.window >= step.N ? kRows : last_key + step.window - i0;
     const int begin = int(std::max<int64_t>(range.first, -offset));
     const int end = int(std::min<int64_t>(range.last, visible_end));
@@ -253,7 +213,7 @@ void Run::Task::panel(int64_t panel, int slot, int64_t block, int64_t head, int6
     tile.offset = offset;
     tile.window = step.window;
     tile.capped = step.softcap > 0;
-    tile.gain = run.gain_;
+    tile.gain = run.base_.gain();
     tile.cap_in = tile.capped ? float(step.scale / step.softcap) : 1.0f;
     run.kernels_.weigh(tile);
     if (head + count < step.H) return;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "../call.h"
 #include "kernels.h"
 
 #ifdef ATTRIBUTOR_X86

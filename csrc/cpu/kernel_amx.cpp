@@ -51,10 +51,14 @@ struct Cursor {
     }
 };
 
-enum class Meanwhile { nothing, write, add };
+// What the vector unit does with the products of a unit, row by row, while the next ones are multiplied: nothing, ...
+struct Idle {
+    ATTRIBUTOR_AMX_INLINE void advance(int) {}
+    ATTRIBUTOR_AMX_INLINE void finish() {}
+};
 
-// Turns the products of a unit into weights, row by row.
-template <class V, Meanwhile M>
+// ... or their weights, written to the tile or added to it, ...
+template <class V, bool Add>
 struct Rows {
     const Tile& tile;
     const Weigher<Table>& weigher;
@@ -72,31 +76,66 @@ struct Rows {
           weights(tile.weights + unit.row * kKeys + unit.column) {}
 
     ATTRIBUTOR_AMX_INLINE void advance(int until) {
-        if (M == Meanwhile::nothing) return;
         for (; row < until; ++row, products += kUnit, weights += kKeys) {
             const uint64_t visible = V::masked ? visible_keys(tile, unit.row + row) >> unit.column : 0;
             const __m512 bias = _mm512_set1_ps(unit.head->row_bias[unit.row + row]);
             const float* key_bias = unit.head->key_bias + unit.column;
-            constexpr bool add = M == Meanwhile::add;
-            weigher.template add<V>(_mm512_load_ps(products), bias, key_bias, visible, add, weights);
-            weigher.template add<V>(_mm512_load_ps(products + 16), bias, key_bias + 16, visible >> 16, add,
+            weigher.template add<V>(_mm512_load_ps(products), bias, key_bias, visible, Add, weights);
+            weigher.template add<V>(_mm512_load_ps(products + 16), bias, key_bias + 16, visible >> 16, Add,
                                     weights + 16);
         }
     }
+
+    ATTRIBUTOR_AMX_INLINE void finish() { advance(kUnit); }
 };
 
-// Computes the products of `unit` and, meanwhile, the weights of `previous` from its products `done`: a few rows after
-// each tile instruction, because the out-of-order window is too short to mix what lies further apart.
-template <class V, int Parts, Meanwhile M>
-ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Weigher<Table>& weigher, const Unit& unit,
-                                         float* products, const Unit& previous, const float* done) {
-    const int64_t strip = tile.depth * 16;  // words of 16 packed rows
-    const uint32_t* query = unit.head->query + unit.row / 16 * strip;
-    const uint32_t* key = unit.head->key + unit.column / 16 * strip;
+// ... or the sum of weight and change.
+template <bool Masked>
+struct Changes {
+    const Change& change;
+    int first, column;      // of the unit
+    const float* products;  // [kUnit][kUnit]
+    const float* weights;
+    __m512 sum0, sum1;
+    int row = 0;
+
+    ATTRIBUTOR_AMX_INLINE Changes(const Change& change_, int first_, int column_, const float* products_)
+        : change(change_),
+          first(first_),
+          column(column_),
+          products(products_),
+          weights(change.weights + first * kKeys + column),
+          sum0(_mm512_load_ps(change.sums + column)),
+          sum1(_mm512_load_ps(change.sums + column + 16)) {}
+
+    ATTRIBUTOR_AMX_INLINE void advance(int until) {
+        const int32_t* stops = change.stops + column;
+        for (; row < until; ++row, products += kUnit, weights += kKeys) {
+            const __m512 delta = _mm512_set1_ps(change.delta[first + row]);
+            const int32_t position = change.first + first + row;
+            sum0 = add_change<Masked>(sum0, _mm512_load_ps(products), delta, weights, position, stops);
+            sum1 = add_change<Masked>(sum1, _mm512_load_ps(products + 16), delta, weights + 16, position, stops + 16);
+        }
+    }
+
+    ATTRIBUTOR_AMX_INLINE void finish() {
+        advance(kUnit);
+        _mm512_store_ps(change.sums + column, sum0);
+        _mm512_store_ps(change.sums + column + 16, sum1);
+    }
+};
+
+// Computes the products of the unit at `row` and `column` and, meanwhile, does the work on those of the one before: a
+// few rows after each tile instruction, because the out-of-order window is too short to mix what lies further apart.
+template <int Parts, class Work>
+ATTRIBUTOR_AMX_INLINE void multiply_unit(const uint32_t* queries, const uint32_t* keys, int64_t depth, int row,
+                                         int column, float* products, Work work) {
+    const int64_t strip = depth * 16;  // words of 16 packed rows
+    const uint32_t* query = queries + row / 16 * strip;
+    const uint32_t* key = keys + column / 16 * strip;
     const int slots = 4 * static_cast<int>(strip / kTileWords) * kPairs<Parts> + 4;  // products, stores
     const int pace = (kUnit << 16) / slots;                                          // rows a slot, in 16.16 bits
     int due = 0;
-    Rows<V, M> rows(tile, weigher, previous, done);
     zero_tiles();
     for (int64_t d = 0; d < strip; d += kTileWords) {
 #pragma GCC unroll 6
@@ -109,25 +148,30 @@ ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Weigher<Table>&
             if (next_a) _tile_loadd(4, a, kTileBytes);
             if (next_b) _tile_loadd(6, b, kTileBytes);
             _tile_dpbf16ps(0, 4, 6);
-            rows.advance((due += pace) >> 16);
+            work.advance((due += pace) >> 16);
             if (next_b) _tile_loadd(7, b + strip, kTileBytes);
             _tile_dpbf16ps(1, 4, 7);
-            rows.advance((due += pace) >> 16);
+            work.advance((due += pace) >> 16);
             if (next_a) _tile_loadd(5, a + strip, kTileBytes);
             _tile_dpbf16ps(2, 5, 6);
-            rows.advance((due += pace) >> 16);
+            work.advance((due += pace) >> 16);
             _tile_dpbf16ps(3, 5, 7);
-            rows.advance((due += pace) >> 16);
+            work.advance((due += pace) >> 16);
         }
     }
     _tile_stored(0, products, kUnit * 4);
-    rows.advance((due += pace) >> 16);
+    work.advance((due += pace) >> 16);
     _tile_stored(1, products + 16, kUnit * 4);
-    rows.advance((due += pace) >> 16);
+    work.advance((due += pace) >> 16);
     _tile_stored(2, products + 16 * kUnit, kUnit * 4);
-    rows.advance((due += pace) >> 16);
+    work.advance((due += pace) >> 16);
     _tile_stored(3, products + 16 * kUnit + 16, kUnit * 4);
-    rows.advance(kUnit);
+    work.finish();
+}
+
+template <int Parts, class Work>
+ATTRIBUTOR_AMX_INLINE void multiply_unit(const Tile& tile, const Unit& unit, float* products, Work work) {
+    multiply_unit<Parts>(unit.head->query, unit.head->key, tile.depth, unit.row, unit.column, products, work);
 }
 
 template <class V, int Parts>
@@ -137,19 +181,39 @@ ATTRIBUTOR_AMX void weigh_parts(const Tile& tile) {
     const Weigher<Table> weigher(tile);
     Cursor cursor{tile.begin};
     if (!cursor.next<V>(tile, units[0])) return;
-    multiply_unit<V, Parts, Meanwhile::nothing>(tile, weigher, units[0], products[0], units[0], products[0]);
+    multiply_unit<Parts>(tile, units[0], products[0], Idle());
     int now = 0;
     for (; cursor.next<V>(tile, units[now ^ 1]); now ^= 1) {
         Unit &next = units[now ^ 1], &last = units[now];
         if (last.add)
-            multiply_unit<V, Parts, Meanwhile::add>(tile, weigher, next, products[now ^ 1], last, products[now]);
+            multiply_unit<Parts>(tile, next, products[now ^ 1], Rows<V, true>(tile, weigher, last, products[now]));
         else
-            multiply_unit<V, Parts, Meanwhile::write>(tile, weigher, next, products[now ^ 1], last, products[now]);
+            multiply_unit<Parts>(tile, next, products[now ^ 1], Rows<V, false>(tile, weigher, last, products[now]));
     }
     if (units[now].add)
-        Rows<V, Meanwhile::add>(tile, weigher, units[now], products[now]).advance(kUnit);
+        Rows<V, true>(tile, weigher, units[now], products[now]).finish();
     else
-        Rows<V, Meanwhile::write>(tile, weigher, units[now], products[now]).advance(kUnit);
+        Rows<V, false>(tile, weigher, units[now], products[now]).finish();
+}
+
+template <int Parts, bool Masked>
+ATTRIBUTOR_AMX void sum_changes_of(const Change& change) {
+    alignas(64) float products[2][kUnit * kUnit];
+    int row = change.begin, column = 0, now = 0;
+    multiply_unit<Parts>(change.d_output, change.value, change.depth, row, column, products[0], Idle());
+    for (;; now ^= 1) {
+        const Changes<Masked> last(change, row, column, products[now]);
+        column += kUnit;
+        if (column == kKeys) column = 0, row += kUnit;
+        if (row == change.end) break;
+        multiply_unit<Parts>(change.d_output, change.value, change.depth, row, column, products[now ^ 1], last);
+    }
+    Changes<Masked>(change, change.end - kUnit, kKeys - kUnit, products[now]).finish();
+}
+
+template <int Parts>
+void sum_changes(const Change& change) {
+    (change.masked ? sum_changes_of<Parts, true> : sum_changes_of<Parts, false>)(change);
 }
 
 template <class V>
@@ -207,6 +271,7 @@ constexpr Kernels kernels_of(void (*weigh)(const Tile&)) {
             pack_key<Loader>,
             weigh,
             multiply_amx,
+            sum_changes<Loader::parts>,
             packed_rows_bytes,
             pack_rows,
             configure_tiles,

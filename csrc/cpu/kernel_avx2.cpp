@@ -68,22 +68,26 @@ ATTRIBUTOR_AVX2_INLINE void add_weights(const Tile& tile, const Head& head, bool
     _mm256_store_ps(weights, x);
 }
 
-template <class V>
-ATTRIBUTOR_AVX2_INLINE void weigh_rows(const Tile& tile, const Head& head, bool add, int first, int quarter) {
-    const float* query = reinterpret_cast<const float*>(head.query) + first * tile.depth;
-    const float* key = reinterpret_cast<const float*>(head.key) + quarter * tile.depth * kColumns;
-    __m256 s[kStep][2];
+// s = queries . keys: kStep rows, of which `query` is the first, x kColumns keys.
+ATTRIBUTOR_AVX2_INLINE void multiply_keys(const float* query, const float* key, int64_t depth, __m256 (&s)[kStep][2]) {
 #pragma GCC unroll 6
     for (int r = 0; r < kStep; ++r) s[r][0] = s[r][1] = _mm256_setzero_ps();
-    for (int64_t d = 0; d < tile.depth; ++d, key += kColumns) {
+    for (int64_t d = 0; d < depth; ++d, key += kColumns) {
         const __m256 k0 = _mm256_load_ps(key), k1 = _mm256_load_ps(key + 8);
 #pragma GCC unroll 6
         for (int r = 0; r < kStep; ++r) {
-            const __m256 q = _mm256_broadcast_ss(query + r * tile.depth + d);
+            const __m256 q = _mm256_broadcast_ss(query + r * depth + d);
             s[r][0] = _mm256_fmadd_ps(q, k0, s[r][0]);
             s[r][1] = _mm256_fmadd_ps(q, k1, s[r][1]);
         }
     }
+}
+
+template <class V>
+ATTRIBUTOR_AVX2_INLINE void weigh_rows(const Tile& tile, const Head& head, bool add, int first, int quarter) {
+    __m256 s[kStep][2];
+    multiply_keys(reinterpret_cast<const float*>(head.query) + first * tile.depth,
+                  reinterpret_cast<const float*>(head.key) + quarter * tile.depth * kColumns, tile.depth, s);
 #pragma GCC unroll 6
     for (int r = 0; r < kStep; ++r)
 #pragma GCC unroll 2
@@ -101,6 +105,40 @@ ATTRIBUTOR_AVX2 void weigh_variant(const Tile& tile) {
 void weigh(const Tile& tile) {
     static constexpr void (*variants[])(const Tile&) = ATTRIBUTOR_VARIANTS(weigh_variant);
     variants[variant_of(tile)](tile);
+}
+
+template <bool Masked>
+ATTRIBUTOR_AVX2_INLINE void change_rows(const Change& change, int first, int quarter) {
+    __m256 s[kStep][2];
+    multiply_keys(reinterpret_cast<const float*>(change.d_output) + first * change.depth,
+                  reinterpret_cast<const float*>(change.value) + quarter * change.depth * kColumns, change.depth, s);
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+        const int c = quarter * kColumns + 8 * v;
+        const __m256i stops = _mm256_load_si256(reinterpret_cast<const __m256i*>(change.stops + c));
+        __m256 sum = _mm256_load_ps(change.sums + c);
+#pragma GCC unroll 6
+        for (int r = 0; r < kStep; ++r) {
+            const __m256 weights = _mm256_load_ps(change.weights + (first + r) * kKeys + c);
+            __m256 term = _mm256_mul_ps(weights, _mm256_sub_ps(s[r][v], _mm256_set1_ps(change.delta[first + r])));
+            if (Masked) {
+                const __m256i hidden = _mm256_cmpgt_epi32(stops, _mm256_set1_epi32(change.first + first + r));
+                term = _mm256_andnot_ps(_mm256_castsi256_ps(hidden), term);
+            }
+            sum = _mm256_add_ps(sum, term);
+        }
+        _mm256_store_ps(change.sums + c, sum);
+    }
+}
+
+template <bool Masked>
+ATTRIBUTOR_AVX2 void sum_changes_of(const Change& change) {
+    for (int quarter = 0; quarter < kKeys / kColumns; ++quarter)
+        for (int r = change.begin; r < change.end; r += kStep) change_rows<Masked>(change, r, quarter);
+}
+
+void sum_changes(const Change& change) {
+    (change.masked ? sum_changes_of<true> : sum_changes_of<false>)(change);
 }
 
 // Rows x 16 of Y in registers.
@@ -150,7 +188,8 @@ ATTRIBUTOR_AVX2 void pack_key(const Source& source, int64_t depth, uint32_t* pac
 
 template <class Element>
 constexpr Kernels kernels_of{
-    {1, 1, 1}, kStep, pack_query<Element>, pack_key<Element>, weigh, multiply, nullptr, nullptr, nullptr, nullptr};
+    {1, 1, 1}, kStep,  pack_query<Element>, pack_key<Element>, weigh, multiply, sum_changes, nullptr, nullptr,
+    nullptr,   nullptr};
 
 }  // namespace
 

@@ -15,27 +15,31 @@ ATTRIBUTOR_BF16_INLINE __m512 dot(__m512 sum, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 }
 
-template <class V>
-ATTRIBUTOR_BF16_INLINE void weigh_rows(const Tile& tile, const Head& head, bool add, int first) {
-    const uint32_t* query = head.query + first * tile.depth;
-    const uint32_t* key = head.key;
-    __m512 s[kStep][4];
+// s = queries . keys: kStep rows, of which `query` is the first, x the keys of a panel.
+ATTRIBUTOR_BF16_INLINE void multiply_keys(const uint32_t* query, const uint32_t* key, int64_t depth,
+                                          __m512 (&s)[kStep][4]) {
 #pragma GCC unroll 6
     for (int r = 0; r < kStep; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < 4; ++v) s[r][v] = _mm512_setzero_ps();
-    for (int64_t d = 0; d < tile.depth; ++d, key += kKeys) {
+    for (int64_t d = 0; d < depth; ++d, key += kKeys) {
         const __m512i k0 = _mm512_load_si512(key), k1 = _mm512_load_si512(key + 16);
         const __m512i k2 = _mm512_load_si512(key + 32), k3 = _mm512_load_si512(key + 48);
 #pragma GCC unroll 6
         for (int r = 0; r < kStep; ++r) {
-            const __m512i q = _mm512_set1_epi32(static_cast<int>(query[r * tile.depth + d]));
+            const __m512i q = _mm512_set1_epi32(static_cast<int>(query[r * depth + d]));
             s[r][0] = dot(s[r][0], q, k0);
             s[r][1] = dot(s[r][1], q, k1);
             s[r][2] = dot(s[r][2], q, k2);
             s[r][3] = dot(s[r][3], q, k3);
         }
     }
+}
+
+template <class V>
+ATTRIBUTOR_BF16_INLINE void weigh_rows(const Tile& tile, const Head& head, bool add, int first) {
+    __m512 s[kStep][4];
+    multiply_keys(head.query + first * tile.depth, head.key, tile.depth, s);
     const Weigher<Polynomial> weigher(tile);
     float* weights = tile.weights + first * kKeys;
 #pragma GCC unroll 6
@@ -59,6 +63,31 @@ void weigh(const Tile& tile) {
     variants[variant_of(tile)](tile);
 }
 
+template <bool Masked>
+ATTRIBUTOR_BF16_INLINE void change_rows(const Change& change, int first) {
+    __m512 s[kStep][4];
+    multiply_keys(change.d_output + first * change.depth, change.value, change.depth, s);
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+        const float* weights = change.weights + first * kKeys + 16 * v;
+        __m512 sum = _mm512_load_ps(change.sums + 16 * v);
+#pragma GCC unroll 6
+        for (int r = 0; r < kStep; ++r)
+            sum = add_change<Masked>(sum, s[r][v], _mm512_set1_ps(change.delta[first + r]), weights + r * kKeys,
+                                     change.first + first + r, change.stops + 16 * v);
+        _mm512_store_ps(change.sums + 16 * v, sum);
+    }
+}
+
+template <bool Masked>
+ATTRIBUTOR_BF16 void sum_changes_of(const Change& change) {
+    for (int r = change.begin; r < change.end; r += kStep) change_rows<Masked>(change, r);
+}
+
+void sum_changes(const Change& change) {
+    (change.masked ? sum_changes_of<true> : sum_changes_of<false>)(change);
+}
+
 void pack_query(const Source& source, int64_t depth, uint32_t* packed) {
     pack_bf16_pairs(source, kRows, depth, packed);
 }
@@ -68,8 +97,8 @@ void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* s
     transpose_avx512<kKeys>(scratch, depth, packed);
 }
 
-constexpr Kernels kKernels{{1, 2, 1},       kStep,   pack_query, pack_key, weigh,
-                           multiply_avx512, nullptr, nullptr,    nullptr,  nullptr};
+constexpr Kernels kKernels{{1, 2, 1},   kStep,   pack_query, pack_key, weigh,  multiply_avx512,
+                           sum_changes, nullptr, nullptr,    nullptr,  nullptr};
 
 }  // namespace
 

@@ -7,16 +7,19 @@ namespace {
 
 constexpr Format kFormat{1, 1, 1};
 
+// s[c] = query . key c, for one row of queries and a panel of keys.
+ATTRIBUTOR_INLINE void multiply_row(const uint32_t* query, const uint32_t* key, int64_t depth, float (&s)[kKeys]) {
+    const auto* q = reinterpret_cast<const float*>(query);
+    const auto* k = reinterpret_cast<const float*>(key);
+    for (int c = 0; c < kKeys; ++c) s[c] = 0.0f;
+    for (int64_t d = 0; d < depth; ++d, k += kKeys)
+        for (int c = 0; c < kKeys; ++c) s[c] += q[d] * k[c];
+}
+
 void weigh_head(const Tile& tile, const Head& head, bool add) {
-    const auto* query = reinterpret_cast<const float*>(head.query);
-    const auto* key = reinterpret_cast<const float*>(head.key);
     for (int r = tile.begin; r < tile.end; ++r) {
-        float s[kKeys] = {};
-        for (int64_t d = 0; d < tile.depth; ++d) {
-            const float q = query[r * tile.depth + d];
-            const float* k = key + d * kKeys;
-            for (int c = 0; c < kKeys; ++c) s[c] += q * k[c];
-        }
+        float s[kKeys];
+        multiply_row(head.query + r * tile.depth, head.key, tile.depth, s);
         const float bias = head.row_bias[r];
         if (tile.capped)
             for (int c = 0; c < kKeys; ++c) s[c] = tile.gain * tanh_portable(tile.cap_in * s[c]) + bias;
@@ -53,6 +56,18 @@ void multiply(const Product& product) {
     }
 }
 
+void sum_changes(const Change& change) {
+    for (int r = change.begin; r < change.end; ++r) {
+        float s[kKeys];
+        multiply_row(change.d_output + r * change.depth, change.value, change.depth, s);
+        const float delta = change.delta[r];
+        const float* weights = change.weights + r * kKeys;
+        const int32_t position = change.first + r;
+        for (int c = 0; c < kKeys; ++c)
+            change.sums[c] += position >= change.stops[c] ? weights[c] * (s[c] - delta) : 0.0f;
+    }
+}
+
 template <class Element>
 void pack_query(const Source& source, int64_t depth, uint32_t* packed) {
     pack_float32<Element>(source, kRows, depth, packed);
@@ -65,8 +80,9 @@ void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t* s
 }
 
 template <class Element>
-constexpr Kernels kernels_of{kFormat, 1,      pack_query<Element>, pack_key<Element>, weigh, multiply, nullptr, nullptr,
-                             nullptr, nullptr};
+constexpr Kernels kernels_of{
+    kFormat, 1,      pack_query<Element>, pack_key<Element>, weigh, multiply, sum_changes, nullptr, nullptr,
+    nullptr, nullptr};
 
 }  // namespace
 

@@ -1,12 +1,13 @@
-// What an instruction set provides, and the shapes that the driver (flow_step.cpp) feeds it.
+// What an instruction set provides, and the shapes that the drivers (flow_step.cpp, removal_step.cpp) feed it.
 //
-// A tile is kRows queries x kKeys keys. Its weights, summed over all heads, stay in the L1 cache as float32
-// (96 x 64 x 4 = 24 KiB) until they are multiplied by the rows R: the n x n matrix never exists.
+// A tile is kRows queries x kKeys keys. Its weights, summed over all heads (removal_step: of one head), stay in the L1
+// cache as float32 (96 x 64 x 4 = 24 KiB) until they are multiplied: the n x n matrix never exists.
 #pragma once
 
 #include <cstdint>
+#include <string>
 
-#include "../flow_step.h"
+#include "../step.h"
 
 namespace attributor::cpu {
 
@@ -79,6 +80,21 @@ struct Product {
     float* result;  // [O rounded up to 16][kKeys]
 };
 
+// One tile of one head: sums[c] += sum of W[r][c] (s[r][c] - delta[r]) over the rows r in [begin, end) with
+// first + r >= stops[c], where s = dO . value. Weights of hidden rows may be infinite.
+struct Change {
+    const uint32_t* d_output;  // as Head::query
+    const uint32_t* value;     // as Head::key
+    const float* delta;        // [kRows], zero beyond N
+    int64_t depth;             // of d_output and value
+    const float* weights;      // [kRows][kKeys], W
+    int begin, end;            // multiples of the kernel's row_step
+    bool masked;               // whether any row is hidden from any key by its stop
+    int32_t first;             // the position of row 0
+    const int32_t* stops;      // [kKeys]
+    float* sums;               // [kKeys]; like stops on a cache-line boundary
+};
+
 struct Kernels {
     Format format;
     int row_step;
@@ -86,6 +102,7 @@ struct Kernels {
     void (*pack_key)(const Source& source, int64_t depth, uint32_t* packed, uint32_t* scratch);
     void (*weigh)(const Tile& tile);
     void (*multiply)(const Product& product);
+    void (*sum_changes)(const Change& change);
     // Optional (null): R in a form of its own, made once a call; bytes for one block of kRows queries, 0 = not for this
     // O.
     int64_t (*packed_rows_bytes)(int64_t O);

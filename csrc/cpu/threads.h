@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "../call.h"
 #include "kernels.h"
 
 #ifdef ATTRIBUTOR_X86
@@ -93,18 +94,17 @@ class Stop {
     std::atomic<bool> stop_{false};
 };
 
-// Runs work() on up to `threads` threads, the calling one among them; the first exception of any comes out here.
+// Runs work() on up to `threads.count` threads, the calling one among them; the first exception of any comes out here.
 template <class Work>
 class Team {
   public:
-    Team(const FlowStep& step, const Kernels& kernels, Stop& stop, const Work& work)
-        : step_(step), kernels_(kernels), stop_(stop), work_(work) {}
+    Team(const Kernels& kernels, Stop& stop, const Work& work) : kernels_(kernels), stop_(stop), work_(work) {}
 
-    void run(int threads) {
-        if (threads > 1 && step_.team)
-            step_.team([](void* team) { static_cast<Team*>(team)->body(); }, this, unsigned(threads), 0);
+    void run(Threads threads) {
+        if (threads.count > 1 && threads.team)
+            threads.team([](void* team) { static_cast<Team*>(team)->body(); }, this, unsigned(threads.count), 0);
         else
-            start(threads);
+            start(threads.count);
         if (error_) std::rethrow_exception(error_);
     }
 
@@ -132,7 +132,6 @@ class Team {
         }
     }
 
-    const FlowStep& step_;
     const Kernels& kernels_;
     Stop& stop_;
     const Work& work_;
@@ -141,8 +140,8 @@ class Team {
 };
 
 template <class Work>
-void run_on(int threads, const FlowStep& step, const Kernels& kernels, Stop& stop, const Work& work) {
-    Team<Work>(step, kernels, stop, work).run(threads);
+void run_on(Threads threads, const Kernels& kernels, Stop& stop, const Work& work) {
+    Team<Work>(kernels, stop, work).run(threads);
 }
 
 }  // namespace attributor::cpu

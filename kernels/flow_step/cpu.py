@@ -55,8 +55,7 @@ def flow_step(
         power=power,
         window=N if window is None else min(window, N),
         softcap=softcap or 0.0,
-        threads=torch.get_num_threads(),
-        team=find_team(),
+        threads=(torch.get_num_threads(), find_team()),
         isa=choose_isa(),
     )
     return result

@@ -58,7 +58,7 @@ def term_sizes(args, options):
     attention = (dense_logits(query, key, options) - lse[:, :, None]).exp()
     change = d_output @ value.repeat_interleave(H // G, 0).mT - delta[:, :, None]
     later = torch.arange(N - Q, N)[:, None] >= stops
-    return (attention * change.abs() * later).sum((0, 1))
+    return (attention * change.abs()).masked_fill(~later, 0).sum((0, 1))
 
 
 def error(got, true, sizes):
