@@ -1,71 +1,20 @@
 """Whole flow() on SmolLM2-135M in float32, against one plain forward and against matrix products of attentions.
 
-Every round times the baseline right before the variant, so that a machine whose speed drifts does not tilt the ratio:
+Every round times the baseline right before the variant, so that a machine whose speed drifts does not tilt the ratio.
 Scores agree to 2e-5 relative: the float noise of 30 layers, which missing_mass shows too, is about 5e-6 of a score.
 `ratio` in extra_info is the median over rounds of variant / baseline, `memory_ratio` that of the peak resident memory
 of a process that runs nothing else.
 """
 
-import json
-import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import psutil
 import pytest
 import torch
-from variants import VARIANTS, O, choose_weights, load_setting, materialised
+from compare import compare
+from variants import O, choose_weights, load_setting, materialised
 
 import attributor
 
 LENGTHS = [1024, 2048, 4096, 8176]  # the model has 8,192 positions, and the answer takes 16
-ROUNDS = {1024: 3, 2048: 3, 4096: 2, 8176: 1}
-
-
-def compare(benchmark, variant, baseline, tokens, check):
-    """Time `variant` with `baseline` before each of its rounds; `check` sees the answer that was timed."""
-    try:
-        model, ids = load_setting(tokens)
-    except attributor.ModelLoadError as error:
-        pytest.skip(f"the default model cannot be loaded: {error}")
-    base: list[float] = []
-
-    def before():
-        began = time.perf_counter()
-        VARIANTS[baseline](model, ids)
-        base.append(time.perf_counter() - began)
-
-    answer = benchmark.pedantic(
-        VARIANTS[variant], args=(model, ids), setup=before, rounds=ROUNDS[tokens], warmup_rounds=int(tokens < 4096)
-    )
-    check(model, ids, answer)
-    times = benchmark.stats.stats.data
-    base = base[-len(times) :]
-    peaks = {name: peak(name, tokens) for name in (variant, baseline)}
-    benchmark.extra_info |= {
-        "tokens": tokens,
-        "variant": variant,
-        "baseline": baseline,
-        "baseline_seconds": statistics.median(base),
-        "ratio": statistics.median(t / b for t, b in zip(times, base, strict=True)),
-        "peak_bytes": peaks[variant],
-        "memory_ratio": peaks[variant] / peaks[baseline],
-    }
-
-
-PEAKS: dict[tuple[str, int], float] = {}
-
-
-def peak(variant: str, tokens: int) -> float:
-    """Peak resident memory of a fresh process that runs the variant once: the median of a few, a heap varies."""
-    if (variant, tokens) not in PEAKS:
-        command = [sys.executable, str(Path(__file__).parent / "peak.py"), variant, str(tokens)]
-        rounds = 3 if tokens < 8000 else 1
-        runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(rounds)]
-        PEAKS[variant, tokens] = statistics.median(json.loads(run.stdout.splitlines()[-1])["peak"] for run in runs)
-    return PEAKS[variant, tokens]
 
 
 def make_check(name: str):

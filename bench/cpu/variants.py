@@ -1,12 +1,16 @@
-"""The variants that bench_flow compares: a plain forward, the flow, and matrix products of attentions."""
+"""The variants that are compared: a plain forward, the flow, matrix products of attentions, removal effects."""
 
-from functools import cache
+from contextlib import ExitStack
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 
 import attributor
+from attributor._effects import EffectsTask, SegmentTokens, effects_of, gradient_run
 
 O = 16  # answer tokens
 # the first sixteen retrieval heads of SmolLM2-135M-Instruct and their neighbours, spread over seven layers
@@ -81,6 +85,57 @@ def recorded(name: str, model: Any, ids: Tensor) -> attributor.Flow:
     return recording.flow(out)
 
 
+SEGMENTS = 40
+SUFFIX = 44  # prompt tokens after the last segment, as a question and a template take
+
+
+def split(tokens: int) -> list[tuple[int, int]]:
+    """Equal segments of a prompt of so many tokens."""
+    size = (tokens - SUFFIX) // SEGMENTS
+    return [(size * index, size * (index + 1)) for index in range(SEGMENTS)]
+
+
+def effects(model: Any, ids: Tensor, limit: int, **options: Any) -> attributor.Effects:
+    """Removal effects; layers are checkpointed where their activations take more than `limit` bytes."""
+    k = ids.numel() - O
+    before, gradient_run.CHECKPOINT_FROM = gradient_run.CHECKPOINT_FROM, limit
+    try:
+        return attributor.effects(model, ids, split(k), prompt_length=k, **options)
+    finally:
+        gradient_run.CHECKPOINT_FROM = before
+
+
+@cache
+def context(tokens: int) -> DynamicCache:
+    """The cache that reading the prompt leaves."""
+    model, ids = load_setting(tokens)
+    cache = DynamicCache()
+    with torch.no_grad():
+        model(input_ids=ids[None, :-O], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def suffix_effects(model: Any, ids: Tensor) -> attributor.Effects:
+    """Removal effects of the rows after the last segment, on the cache that the prompt left."""
+    k = ids.numel() - O
+    return effects_of(model, EffectsTask(ids, k, SegmentTokens.of_spans(split(k), k), rows="suffix", cache=context(k)))
+
+
+def checkpointed_backward(model: Any, ids: Tensor) -> Tensor:
+    """The gradient of the answer's log-probability with respect to the embeddings, by stock torch, checkpointed."""
+    embeddings = model.get_input_embeddings()(ids[None, :-1]).detach().requires_grad_()
+    with ExitStack() as stack:
+        for parameter in model.parameters():
+            stack.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(False)
+        for layer in model.model.layers:
+            stack.callback(delattr, layer, "forward")
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        logits = model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=O).logits[0]
+        total = logits.log_softmax(-1).gather(1, ids[-O:, None]).sum()
+        return torch.autograd.grad(total, embeddings)[0]
+
+
 VARIANTS = {
     "plain forward": plain,
     "flow, all heads": flow_all,
@@ -89,4 +144,8 @@ VARIANTS = {
     "generate": generate,
     "record, all heads": lambda model, ids: recorded("all", model, ids),
     "record, 16 heads": lambda model, ids: recorded("sixteen", model, ids),
+    "effects": lambda model, ids: effects(model, ids, 1 << 62, rows="all"),
+    "effects, checkpointed": lambda model, ids: effects(model, ids, 0, rows="all"),
+    "effects, suffix": suffix_effects,
+    "checkpointed backward": checkpointed_backward,
 }

@@ -85,6 +85,19 @@ def test_ids_may_be_a_row_and_the_model_comes_back_as_it_was(llama):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_adapters_count():
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    tuned = peft.get_peft_model(tiny("llama"), settings).eval()
+    before = {name: parameter.requires_grad for name, parameter in tuned.named_parameters()}
+    effects = attributor.effects(tuned, IDS, SPANS, prompt_length=K)
+    assert {name: parameter.requires_grad for name, parameter in tuned.named_parameters()} == before
+    assert set(before.values()) == {True, False}
+    assert distance(effects.scores, truth(tuned.merge_and_unload())) < 1e-3
+
+
 def test_checkpointed_layers_give_the_same(llama, monkeypatch):
     plain = attributor.effects(llama, IDS, SPANS, prompt_length=K)
     runs = []

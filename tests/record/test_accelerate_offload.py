@@ -65,3 +65,15 @@ def test_a_block_that_is_loaded_as_one_has_its_weights(here):
     whole_layers = accelerate.cpu_offload(copy.deepcopy(here), preload_module_classes=["LlamaDecoderLayer"])
     want = attributor.flow(here, IDS, prompt_length=K).scores
     torch.testing.assert_close(attributor.flow(whole_layers, IDS, prompt_length=K).scores, want)
+
+
+@pytest.mark.parametrize("rows", ["all", "suffix"])
+@pytest.mark.parametrize("limit", [0, 1 << 40])
+def test_removal_effects_are_the_same(here, elsewhere, rows, limit, monkeypatch):
+    monkeypatch.setattr("attributor._effects.gradient_run.CHECKPOINT_FROM", limit)
+    want, got = (
+        attributor.effects(model, IDS, [(2, 9), (9, 20)], prompt_length=K, rows=rows) for model in (here, elsewhere)
+    )
+    torch.testing.assert_close(got.scores, want.scores)
+    assert torch.isfinite(got.scores).all()
+    assert got.scores.abs().sum() > 0
