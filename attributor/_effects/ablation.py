@@ -78,14 +78,22 @@ class Ablator:
         self._batch = batch
         self._first = first
         self._segment_of = torch.from_numpy(assign_tokens(prompt.offsets.numpy(), self._segments))
-        self._known: dict[bytes, float] = {}
+        self._known: dict[bytes, Tensor] = {}  # (a,) each
 
-    @torch.no_grad()
     def __call__(self, keep: Tensor) -> Tensor:
-        """(M, S) bool, the segments that are kept -> (M,) float64, log p of the whole answer without the others.
+        """(M, S) bool, the segments that are kept -> (M,) float64, log p of the answer without the others.
 
         Raises:
             InputError: `keep` has another shape, or nothing at all of the prompt would be left.
+        """
+        return self.token_log_probs(keep)[:, self._first :].sum(1)
+
+    @torch.no_grad()
+    def token_log_probs(self, keep: Tensor) -> Tensor:
+        """(M, S) bool, the segments that are kept -> (M, a) float64, log p of each of the answer's tokens.
+
+        Raises:
+            InputError: as a call.
         """
         S = len(self._segments)
         if keep.ndim != 2 or keep.shape[1] != S or keep.dtype != torch.bool:
@@ -96,7 +104,8 @@ class Ablator:
         read = self._by_text if self.convention == "text" else self._by_mask
         with evaluating(self._model):
             read(new)
-        return torch.tensor([self._known[key] for key in keys], dtype=torch.float64)
+        known = [self._known[key] for key in keys]
+        return torch.stack(known) if known else torch.zeros(0, self._answer.numel(), dtype=torch.float64)
 
     def _by_text(self, masks: dict[bytes, Tensor]) -> None:
         """Sequences of about one length together, padded on the right, where causal attention never looks."""
@@ -142,9 +151,9 @@ class Ablator:
             self._read([key for key, _ in part], sequence.expand(B, n), rows.expand(B, a), **options)
 
     def _read(self, keys: list[bytes], ids: Tensor, rows: Tensor, **options: Tensor) -> None:
-        log_probs = token_log_probs(self._model, ids, rows, self._answer, **options)[:, self._first :].sum(1)
+        log_probs = token_log_probs(self._model, ids, rows, self._answer, **options)
         self.passes += len(keys)
-        self._known.update(zip(keys, log_probs.tolist(), strict=True))
+        self._known.update(zip(keys, log_probs, strict=True))
 
 
 class TokenAblator(Ablator):
