@@ -63,7 +63,9 @@ def table(path: Path) -> str:
     lines += _flows([b for b in variants if b["baseline"] == "plain forward"])
     if records := [b for b in variants if b["baseline"] == "generate"]:
         lines += _records(records)
-    lines += _steps([b for b in rows if "rate_ratio" in b])
+    lines += _steps([b for b in rows if "gradient_ratio" in b])
+    if removals := [b for b in rows if b.get("step") == "removal_step"]:
+        lines += _removals(removals)
     return "\n".join(lines)
 
 
@@ -119,6 +121,20 @@ def _steps(rows: list[dict[str, Any]]) -> list[str]:
             for o in (1, 16, 128)
         ]
         out.append(f"| {key[0]} | {key[1]} | {key[2]:,} | {' | '.join(cells)} |")
+    return [*out, ""]
+
+
+def _removals(rows: list[dict[str, Any]]) -> list[str]:
+    out = [
+        "The kernel, `removal_step` of 8 heads: GF/s of its products on all threads; its rate as a multiple of that",
+        "of SDPA's forward:",
+        "",
+        "| dtype | D | N | `removal_step` | SDPA's forward | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for b in sorted(rows, key=lambda b: (b["dtype"], b["D"], b["N"]), reverse=True):
+        rates = f"{b['gflops']:.0f} GF/s | {b['sdpa_gflops']:.0f} GF/s | {b['rate_ratio']:.2f}x"
+        out.append(f"| {b['dtype']} | {b['D']} | {b['N']:,} | {rates} |")
     return [*out, ""]
 
 

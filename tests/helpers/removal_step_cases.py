@@ -4,7 +4,7 @@ import torch
 
 from attributor.kernels.removal_step import definition
 
-FLOOR = 1e-6  # of the terms' size
+FLOOR = 3e-7  # of the terms' size
 LETTERS = ("query", "key", "value", "d_output", "lse", "delta", "stops")
 
 

@@ -72,9 +72,14 @@ def force(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
-    """Fill fresh memory of torch with NaN: what an implementation leaves unwritten shows."""
+    """Fill fresh floats of torch with NaN: what an implementation leaves unwritten shows."""
     empty = torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *args, **options: empty(*args, **options).fill_(float("nan")))
+
+    def poison(*args, **options):
+        fresh = empty(*args, **options)
+        return fresh.fill_(float("nan")) if fresh.is_floating_point() else fresh
+
+    monkeypatch.setattr(torch, "empty", poison)
 
 
 def check(args, options, impl):
