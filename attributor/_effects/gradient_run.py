@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -89,11 +89,15 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
         NumericsError: a gradient that is NaN or infinite.
         RecordingError: the model is being recorded.
     """
-    ids, start = task.read_ids, task.start
     dtype = getattr(model, "dtype", torch.float32)
     reader = GradientPass(task.stops, dtype=dtype, impl=task.impl, progress=task.progress)
     options: dict[str, Any] = {}
     with ExitStack() as stack:
+        # the caller may compute without gradients; autograd takes no tensor that was made in inference mode
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        task = replace(task, ids=task.ids.clone())
+        ids, start = task.read_ids, task.start
         stack.enter_context(attach_gradient_pass(model, reader))
         if start > 0:
             context = None if cache is None else copy_context(cache, start)

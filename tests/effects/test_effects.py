@@ -97,6 +97,21 @@ def test_checkpointed_layers_give_the_same(llama, monkeypatch):
     assert not any("forward" in vars(module) for module in llama.modules())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_callers_may_compute_without_gradients(llama, mode):
+    expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
+    with mode():
+        torch.testing.assert_close(
+            attributor.effects(llama, IDS.clone(), SPANS, prompt_length=K).scores, expected, rtol=0, atol=0
+        )
+        with attributor.record(llama) as recording:
+            out = llama.generate(IDS[None, :K].clone(), max_new_tokens=3, do_sample=False)
+            effects = recording.effects(SPANS)
+        assert not torch.is_grad_enabled()
+    outside = attributor.effects(llama, out[0].tolist(), SPANS, prompt_length=K, rows="suffix")
+    torch.testing.assert_close(effects.scores, outside.scores, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "llama4_text"])
 def test_checkpointed_layers_keep_windows_and_sinks(family, monkeypatch):
     model = tiny(family).double()
