@@ -10,7 +10,7 @@ import torch
 from attributor._ask.answer_pass import AnswerCounter, force_answer
 from attributor._ask.notes import Hints, cut_off_note, fit_answer, question_notes
 from attributor._ask.prompt_source import PromptSource
-from attributor._ask.recorded_flow import read_and_follow, share_tokens
+from attributor._ask.recorded_flow import WriteOptions, read_and_follow, share_tokens
 from attributor._ask.stage_clock import StageClock
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._cite import Citation, CitedAnswer, find_claims
@@ -299,9 +299,9 @@ def answer_prompt(
         check_ids(prompt.ids, facts)
         window = f"the model has {facts.window or 0:,} positions"
         count, shortened = fit_answer(len(prompt.ids), options.max_new_tokens, facts.window, window)
-        streamer = AnswerCounter(clock, count)
+        writing = WriteOptions(count, AnswerCounter(clock, count))
         answer_pass, _, flow = read_and_follow(
-            model, tokenizer, prompt, count, weights, impl=options.impl, streamer=streamer, progress=clock
+            model, tokenizer, prompt, writing, weights, impl=options.impl, progress=clock
         )
         recording = answer_pass.recorded
         notes += [*shortened, *([cut_off_note(count, options.hints.longer)] if answer_pass.cut_off else [])]
