@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from transformers import DynamicCache, StaticCache
 
 import attributor
 from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._effects import SegmentTokens, gradient_run
+from attributor._effects import EffectsTask, SegmentTokens, effects_of, gradient_run, read_context
+from attributor._effects.gradient_run import copy_context
 from attributor._effects.posterior import fit_posterior
 
 K, ANSWER = 50, 7
@@ -141,6 +143,25 @@ def test_saved_and_loaded(llama, tmp_path):
         attributor.load(tmp_path / "effects.safetensors")
     with pytest.raises(FileNotFoundError):
         attributor.Effects.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss"])
+def test_one_context_serves_several_answers(family):
+    """Also where the model's own cache drops the keys that have left a window."""
+    model = tiny(family)
+    segments = SegmentTokens.of_spans(SPANS, K)
+    tasks = [EffectsTask(IDS, K, segments, answer, rows="suffix") for answer in ((0, 3), (3, ANSWER), None)]
+    assert tasks[0].start() == 45
+    assert EffectsTask(IDS, K, segments, rows="all").start() == 0
+    with torch.no_grad():
+        cache = model(IDS[None, :K], use_cache=True).past_key_values
+    for held in (None, cache):
+        context = read_context(model, IDS[:45], held)
+        assert copy_context(context, 45) is not None
+        assert context.get_seq_length() == 45
+        first, rest, both = (effects_of(model, replace(task, cache=context)).scores for task in tasks)
+        torch.testing.assert_close(first + rest, both, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(both, effects_of(model, tasks[2]).scores, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "gpt_oss", "gpt2", "gpt_neox"])
