@@ -83,7 +83,7 @@ def cite(
     numbers: dict[int, int] = {}
     cited = []
     for span in spans:
-        rows = claim_rows(scored.answer_offsets, span)
+        rows = claim_rows(scored.answer_offsets, span.start, span.stop)
         if not rows.size:
             raise InputError(f"the claim {shorten_value(span.text)} holds no token of the answer")
         of_claim = shares.of_rows(rows, is_whole=span.text.strip() == scored.answer.strip())
@@ -118,9 +118,9 @@ def split_documents(text: str, documents: Sequence[PlacedDocument]) -> list[Segm
     ]
 
 
-def claim_rows(answer_offsets: Ints, claim: Segment) -> Ints:
-    """The tokens of the answer, with these (o, 2) characters, that a claim holds."""
-    return np.flatnonzero(assign_tokens(answer_offsets, [claim]) == 0)
+def claim_rows(answer_offsets: Ints, start: int, stop: int) -> Ints:
+    """The tokens of an answer, with these (o, 2) characters, that the claim from `start` to `stop` holds."""
+    return np.flatnonzero(assign_tokens(answer_offsets, [Segment(start, stop, "")]) == 0)
 
 
 class _Shares:
