@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attributor._ask.notes import fit_answer as fit_answer
     from attributor._ask.notes import question_notes as question_notes
     from attributor._ask.prompt_source import PromptSource as PromptSource
+    from attributor._ask.recorded_flow import WriteOptions as WriteOptions
     from attributor._ask.recorded_flow import follow as follow
     from attributor._ask.recorded_flow import read_and_follow as read_and_follow
     from attributor._ask.recorded_flow import share_tokens as share_tokens

@@ -110,6 +110,7 @@ def write_answer(
     *,
     log_probs: bool = False,
     keep_end: bool = False,
+    cache: bool = False,
     streamer: Any = None,
     progress: Progress | None = None,
 ) -> AnswerPass:
@@ -128,7 +129,8 @@ def write_answer(
     answer = written if keep_end else answer
     values = _log_probs(torch.stack([row[0] for row in out.logits[: len(answer)]]), answer) if log_probs else None
     seconds = time.perf_counter() - began
-    return AnswerPass(answer, values, seconds, recording, cut_off=not ended and len(answer) >= count)
+    cut_off = not ended and len(answer) >= count
+    return AnswerPass(answer, values, seconds, recording, cut_off, out.past_key_values if cache else None)
 
 
 class AnswerCounter:

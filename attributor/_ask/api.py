@@ -8,13 +8,15 @@ from typing import Any
 import torch
 
 from attributor._ask.answer_pass import AnswerCounter, force_answer
+from attributor._ask.needed import EffectsOf, PromptReader, compute_needed, needs_cache
 from attributor._ask.notes import Hints, cut_off_note, fit_answer, question_notes
 from attributor._ask.prompt_source import PromptSource
-from attributor._ask.recorded_flow import read_and_follow, share_tokens
+from attributor._ask.recorded_flow import WriteOptions, read_and_follow, share_tokens
 from attributor._ask.stage_clock import StageClock
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._cite import Citation, CitedAnswer, find_claims
-from attributor._errors import InputError
+from attributor._effects import Effects
+from attributor._errors import DeviceMemoryError, InputError, NumericsError, UnsupportedModelError
 from attributor._flow import Recording, SweepOptions, flow_of
 from attributor._heads import Weights, resolve
 from attributor._models import DEFAULT_MODEL, load_model, model_facts
@@ -43,6 +45,8 @@ class Answer(CitedAnswer):
         written: whether the model wrote the answer; False where it was given.
         notes: sentences for the user.
         seconds: by stage.
+        effects: what the answer needed of every sentence of the documents; with "claims" one a claim, None for a claim
+            without tokens. None where they were not computed, or the documents or the answer have no tokens.
         recording: of a written answer. A given one has none: its layers are released as the flow passes them.
         reader: the model and the prompt that `without` reads again; it keeps the model in memory. None: no `without`.
     """
@@ -55,6 +59,7 @@ class Answer(CitedAnswer):
     written: bool
     notes: tuple[str, ...]
     seconds: dict[str, float]
+    effects: Effects | tuple[Effects | None, ...] | None = None
     recording: Recording | None = None
     reader: "Reader | None" = None
 
@@ -124,15 +129,11 @@ class AnswerWithout:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """A model and a prompt that it can read again, with some text left out."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reader(PromptReader):
+    """As `PromptReader`, and how many tokens the model may write."""
 
-    model: Any
-    tokenizer: Any
-    prompt: Prompt
     max_new_tokens: int
-    impl: str | None
 
     def without(self, answer: Answer, citation: Citation, progress: Progress | None) -> AnswerWithout:
         """As `Answer.without`."""
@@ -160,6 +161,10 @@ class AskOptions:
         impl: as in `attributor.flow`.
         progress: called with (stage, done, total); where it is a `StageClock`, its seconds are those of the result.
         hints: the options that notes name; those of `ask` by default.
+        effects: whether `needed` is computed, as in `ask`.
+
+    Raises:
+        InputError: `effects` is neither a bool nor "claims".
     """
 
     answer: str | None = None
@@ -168,6 +173,12 @@ class AskOptions:
     impl: str | None = None
     progress: Progress | None = None
     hints: Hints = field(default_factory=Hints)
+    effects: EffectsOf = False
+
+    def __post_init__(self) -> None:
+        """Refuse unknown effects now and not after the model has answered."""
+        if not isinstance(self.effects, bool) and not (isinstance(self.effects, str) and self.effects == "claims"):
+            raise InputError(f"effects must be True, False or 'claims', got {shorten_value(self.effects)}")
 
 
 def ask(
@@ -180,6 +191,7 @@ def ask(
     claims: Sequence[SegmentLike] | None = None,
     weights: Any = "retrieval",
     max_new_tokens: int = MAX_NEW_TOKENS,
+    effects: EffectsOf = False,
     system: str | None = None,
     instruction: str | None = None,
     impl: str | None = None,
@@ -202,10 +214,15 @@ def ask(
             its sentences.
         weights: as in `attributor.flow`. "retrieval" finds more sources than the other presets (docs/quality.md).
         max_new_tokens: the most tokens that the model writes.
+        effects: True also says how much log-probability the answer loses without each cited sentence, the field `needed`
+            of its citations. It costs one forward pass a cited sentence, and one backward pass, which estimates the same
+            for every sentence (`Answer.effects`). "claims" does so for each claim, by one backward pass a claim, and
+            says beforehand how many. Beyond 8,192 prompt tokens `needed` is an estimate as well.
         system: the system turn's text; None leaves it to the chat template.
         instruction: the line after the question that says how to answer; None: `INSTRUCTION`; "": no line.
         impl: as in `attributor.flow`.
-        progress: called with (stage, done, total), stages "calibrate", "prompt", "answer" and "sweep".
+        progress: called with (stage, done, total), stages "calibrate", "prompt", "answer", "sweep", "effects" and
+            "removals".
 
     Raises:
         InputError: an empty document, question or answer, a prompt that does not fit, options that cannot be used.
@@ -217,6 +234,7 @@ def ask(
     if impl is not None:
         check_impl(impl)
     clock = StageClock.of(progress)
+    options = AskOptions(source.answer, max_new_tokens, claims, impl, clock, effects=effects)
     clock.begin("load")
     if model is None or isinstance(model, str | os.PathLike):
         model, own_tokenizer = load_model(DEFAULT_MODEL if model is None else model)
@@ -229,7 +247,6 @@ def ask(
     resolved = resolve(weights, model, tokenizer, progress=None if progress is None else clock)
     clock.begin("tokenize")
     prompt = source.build(tokenizer)
-    options = AskOptions(source.answer, max_new_tokens, claims, impl, clock)
     return answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
 
 
@@ -290,7 +307,7 @@ def answer_prompt(
     tokens = prompt.question_tokens
     notes = [prompt.note] if prompt.note else []
     notes += question_notes(weights, tokens, options.hints.question)
-    recording = None
+    recording = cache = None
     if options.answer is not None:
         sequence = prompt.with_given_answer(options.answer, tokenizer)
         sweep = SweepOptions(impl=options.impl, progress=clock)
@@ -299,16 +316,25 @@ def answer_prompt(
         check_ids(prompt.ids, facts)
         window = f"the model has {facts.window or 0:,} positions"
         count, shortened = fit_answer(len(prompt.ids), options.max_new_tokens, facts.window, window)
-        streamer = AnswerCounter(clock, count)
+        writing = WriteOptions(count, AnswerCounter(clock, count), needs_cache(options.effects, len(prompt.ids)))
         answer_pass, _, flow = read_and_follow(
-            model, tokenizer, prompt, count, weights, impl=options.impl, streamer=streamer, progress=clock
+            model, tokenizer, prompt, writing, weights, impl=options.impl, progress=clock
         )
-        recording = answer_pass.recorded
+        recording, cache = answer_pass.recorded, answer_pass.cache
         notes += [*shortened, *([cut_off_note(count, options.hints.longer)] if answer_pass.cut_off else [])]
     if not flow.answer:
         notes.append("the model wrote nothing" if options.answer is None else "the answer is a control token alone")
     clock.begin("cite")
-    cited = flow.cite(None if prompt.documents else (), claims=options.claims)
+    cited, effects = flow.cite(None if prompt.documents else (), claims=options.claims), None
+    reader = Reader(
+        model=model, tokenizer=tokenizer, prompt=prompt, impl=options.impl, max_new_tokens=options.max_new_tokens
+    )
+    if options.effects:
+        try:
+            needed = compute_needed(reader, flow, cited, options.effects, clock, cache)
+            cited, effects, notes = needed.cited, needed.effects, [*notes, *needed.notes]
+        except (UnsupportedModelError, NumericsError, DeviceMemoryError) as error:  # the answer is there all the same
+            notes.append(f"what the answer needed is not known: {error}")
     clock.finish()
     return Answer(
         **{part.name: getattr(cited, part.name) for part in fields(cited)},
@@ -320,8 +346,9 @@ def answer_prompt(
         written=options.answer is None,
         notes=tuple(notes),
         seconds=dict(clock.seconds),
+        effects=effects,
         recording=recording,
-        reader=Reader(model, tokenizer, prompt, options.max_new_tokens, options.impl),
+        reader=reader,
     )
 
 

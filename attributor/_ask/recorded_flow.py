@@ -1,6 +1,7 @@
 """Record an answer and compute its flow."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +13,24 @@ from attributor._prompt import Prompt, TokenSequence
 from attributor._record import HeadWeights
 from attributor._result import Flow
 
-__all__ = ["follow", "read_and_follow", "share_tokens"]
+__all__ = ["WriteOptions", "follow", "read_and_follow", "share_tokens"]
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How the model writes an answer.
+
+    Attributes:
+        count: the most tokens that it may write.
+        streamer: as `model.generate` takes it.
+        cache: keep the keys and values that it read.
+    """
+
+    count: int
+    streamer: Any = None
+    cache: bool = False
 
 
 def share_tokens(weights: HeadWeights, question: Tensor | None) -> Tensor | None:
@@ -43,12 +59,11 @@ def read_and_follow(
     model: Any,
     tokenizer: Any,
     prompt: Prompt,
-    answer: Tensor | int,
+    answer: Tensor | WriteOptions,
     weights: HeadWeights,
     *,
     recorded: HeadWeights | None = None,
     impl: str | None = None,
-    streamer: Any = None,
     progress: Progress | None = None,
 ) -> tuple[AnswerPass, TokenSequence, Flow]:
     """Read a prompt with its answer, or have the model write one, and follow the answer back.
@@ -57,11 +72,10 @@ def read_and_follow(
         model: a transformers decoder-only model.
         tokenizer: the model's.
         prompt: k tokens.
-        answer: (a,) int64, the answer that is forced; or the most tokens that the model may write.
+        answer: (a,) int64, the answer that is forced; or how the model writes one.
         weights: of the flow.
         recorded: the heads that are recorded, those of `weights` among them; None: these alone.
         impl: as in `attributor.flow`.
-        streamer: as `model.generate` takes it, for an answer that is written.
         progress: called with (stage, done, total), stages "prompt" and "sweep".
 
     Returns:
@@ -74,8 +88,9 @@ def read_and_follow(
     """
     recorded = weights if recorded is None else recorded
     try:
-        if isinstance(answer, int):
-            answer_pass = write_answer(model, prompt.ids, answer, recorded, streamer=streamer, progress=progress)
+        if isinstance(answer, WriteOptions):
+            options = {"cache": answer.cache, "streamer": answer.streamer, "progress": progress}
+            answer_pass = write_answer(model, prompt.ids, answer.count, recorded, **options)
         else:
             answer_pass = force_answer(model, prompt.ids, answer, recorded, progress=progress)
         sequence = prompt.with_answer(answer_pass.answer, tokenizer)
@@ -86,5 +101,5 @@ def read_and_follow(
         if not is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
             raise
     # out here, where the error's traceback no longer holds what was recorded
-    length = len(prompt.ids) + (answer if isinstance(answer, int) else answer.numel())
+    length = len(prompt.ids) + (answer.count if isinstance(answer, WriteOptions) else answer.numel())
     raise out_of_memory_error(model, recorded.heads, length, "auto")

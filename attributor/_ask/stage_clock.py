@@ -1,10 +1,12 @@
 """Seconds by stage, taken from the calls of a progress callback. Imports no torch."""
 
+import logging
 import time
 from collections.abc import Callable
 
 __all__ = ["StageClock"]
 
+log = logging.getLogger("attributor")
 Progress = Callable[[str, int, int], None]
 
 
@@ -40,6 +42,11 @@ class StageClock:
             self.begin(stage)
         if self._progress is not None:
             self._progress(stage, done, total)
+
+    def announce(self, line: str) -> None:
+        """Say what the next stage costs: one line in the log where no callback shows the progress."""
+        if self._progress is None:
+            log.warning("%s", line)
 
     def finish(self) -> None:
         """End the current stage."""

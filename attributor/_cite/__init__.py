@@ -11,9 +11,11 @@ from attributor._cite.citations import (
     DocumentShare,
     Origin,
     origin_sentence,
+    show_needed,
     show_share,
 )
-from attributor._cite.cite import ScoredText, cite, find_claims
+from attributor._cite.cite import ScoredText, cite, claim_rows, find_claims, split_documents
+from attributor._cite.needed import add_needed, locate_citations
 
 __all__ = [
     "VERSION",
@@ -23,8 +25,13 @@ __all__ = [
     "DocumentShare",
     "Origin",
     "ScoredText",
+    "add_needed",
     "cite",
+    "claim_rows",
     "find_claims",
+    "locate_citations",
     "origin_sentence",
+    "show_needed",
     "show_share",
+    "split_documents",
 ]

@@ -7,7 +7,17 @@ from typing import Any
 
 from attributor._cite.convert import Shape, convert
 
-__all__ = ["VERSION", "Citation", "CitedAnswer", "Claim", "DocumentShare", "Origin", "origin_sentence", "show_share"]
+__all__ = [
+    "VERSION",
+    "Citation",
+    "CitedAnswer",
+    "Claim",
+    "DocumentShare",
+    "Origin",
+    "origin_sentence",
+    "show_needed",
+    "show_share",
+]
 
 VERSION = 1  # of the keys of `to_json`: goes up when one changes its meaning or goes away
 QUOTE = 300  # characters of a quote that are printed
@@ -27,6 +37,8 @@ class Citation:
         title: of the document; None where it has none.
         page: from 1, the page on which the sentence begins; None where no form feed separates pages.
         metadata: of the document, as it was given.
+        needed: nats, about how much log-probability the claim or the answer would lose without the sentence; below 0
+            it would gain. None where it was not computed.
     """
 
     number: int
@@ -38,6 +50,7 @@ class Citation:
     title: str | None
     page: int | None
     metadata: Mapping[str, Any]
+    needed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,12 @@ def show_share(share: float) -> str:
     return f"{percent:.1f}%" if percent < 9.95 else f"{percent:.0f}%"
 
 
+def show_needed(needed: float) -> str:
+    """How much log-probability a sentence was needed for, as every view writes it: ``needed +2.1 nats``."""
+    text = f"{needed:+.1f}" if abs(needed) >= 0.95 else f"{needed:+.2f}"
+    return f"needed {'0' if float(text) == 0 else text} nats"
+
+
 def origin_sentence(origin: Origin) -> str:
     """How much of the whole came from the documents, in one line."""
     return (
@@ -177,17 +196,23 @@ def origin_sentence(origin: Origin) -> str:
 
 
 def _as_dict(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass, with those of its citations; unlike `dataclasses.asdict` it copies no metadata."""
+    """The fields of a dataclass, with those of its citations; unlike `dataclasses.asdict` it copies no metadata.
+
+    A citation has no key `needed` where that was not computed.
+    """
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    if isinstance(part, Citation) and part.needed is None:
+        del values["needed"]
     if isinstance(part, Claim):
         values["citations"] = [_as_dict(citation) for citation in part.citations]
     return values
 
 
 def _describe(citation: Citation) -> str:
-    """``[1] title, page 3, 88%: "the quote"``."""
+    """``[1] title, page 3, 88%, needed +2.1 nats: "the quote"``."""
     quote = " ".join(citation.quote.split())
     quote = quote if len(quote) <= QUOTE else f"{quote[: QUOTE - 1]}…"
     place = " ".join((citation.title or f"document {citation.document + 1}").split())
     page = "" if citation.page is None else f", page {citation.page}"
-    return f'[{citation.number}] {place}{page}, {show_share(citation.share)}: "{quote}"'
+    needed = "" if citation.needed is None else f", {show_needed(citation.needed)}"
+    return f'[{citation.number}] {place}{page}, {show_share(citation.share)}{needed}: "{quote}"'

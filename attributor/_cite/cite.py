@@ -13,7 +13,7 @@ from attributor._documents import PlacedDocument, page_of
 from attributor._errors import InputError
 from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, split_sentences, sum_tokens
 
-__all__ = ["ScoredText", "cite", "find_claims"]
+__all__ = ["ScoredText", "cite", "claim_rows", "find_claims", "split_documents"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
@@ -77,17 +77,13 @@ def cite(
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise InputError(f"top must be a number of at least 1, got {shorten_value(top)}")
     spans = _split_claims(scored.answer) if claims is None else find_claims(scored.answer, claims)
-    sentences = [
-        Segment(s.start, s.stop, s.text, None, index)
-        for index, document in enumerate(documents)
-        for s in split_sentences(scored.text, document.body_parts())
-    ]
+    sentences = split_documents(scored.text, documents)
     shares = _Shares(scored, documents, sentences)
     of_answer = shares.of_rows(shares.rows, is_whole=True)
     numbers: dict[int, int] = {}
     cited = []
     for span in spans:
-        rows = np.flatnonzero(assign_tokens(scored.answer_offsets, [span]) == 0)
+        rows = claim_rows(scored.answer_offsets, span.start, span.stop)
         if not rows.size:
             raise InputError(f"the claim {shorten_value(span.text)} holds no token of the answer")
         of_claim = shares.of_rows(rows, is_whole=span.text.strip() == scored.answer.strip())
@@ -106,6 +102,25 @@ def cite(
         ),
         origin=_find_origin(scored, shares),
     )
+
+
+def split_documents(text: str, documents: Sequence[PlacedDocument]) -> list[Segment]:
+    """The sentences of the documents, which `cite` ranks.
+
+    Args:
+        text: the prompt.
+        documents: in the text; `Segment.document` of a sentence is the place of its document in this sequence.
+    """
+    return [
+        Segment(sentence.start, sentence.stop, sentence.text, None, index)
+        for index, document in enumerate(documents)
+        for sentence in split_sentences(text, document.body_parts())
+    ]
+
+
+def claim_rows(answer_offsets: Ints, start: int, stop: int) -> Ints:
+    """The tokens of an answer, with these (o, 2) characters, that the claim from `start` to `stop` holds."""
+    return np.flatnonzero(assign_tokens(answer_offsets, [Segment(start, stop, "")]) == 0)
 
 
 class _Shares:

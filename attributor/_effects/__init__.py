@@ -2,7 +2,8 @@
 
 from attributor._effects.ablation import CONVENTIONS, Ablator, TokenAblator
 from attributor._effects.ablation_masks import antithetic_masks, case_seed, shared_masks
-from attributor._effects.api import EffectsTask, decode_prompt, effects, effects_of, locate_segments
+from attributor._effects.api import EffectsTask, choose_rows, decode_prompt, effects, effects_of, locate_segments
+from attributor._effects.gradient_run import read_context
 from attributor._effects.result import Effects
 from attributor._effects.segments import SegmentTokens
 
@@ -15,9 +16,11 @@ __all__ = [
     "TokenAblator",
     "antithetic_masks",
     "case_seed",
+    "choose_rows",
     "decode_prompt",
     "effects",
     "effects_of",
     "locate_segments",
+    "read_context",
     "shared_masks",
 ]

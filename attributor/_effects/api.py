@@ -84,6 +84,15 @@ class EffectsTask:
             raise InputError(f"answer must be tokens of the answer, within 0 to {count}, got {start} to {stop}")
         return start, stop
 
+    def start(self) -> int:
+        """The first row that counts: 0 for rows "all", with "suffix" the one behind the last segment.
+
+        Raises:
+            InputError: as `choose_rows`.
+        """
+        k = self.prompt_length
+        return 0 if choose_rows(self.rows, k) == "all" else min(self.segments.last, k - 1)
+
 
 def effects(
     model: Any,
@@ -188,7 +197,7 @@ def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Abl
         prompt_length=k,
         first=first,
         stops=segments.stops(len(ids) - 1),
-        start=0 if rows == "all" else min(segments.last, k - 1),
+        start=task.start(),
         impl=task.impl,
         progress=task.progress,
     )

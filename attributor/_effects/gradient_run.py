@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from attributor._errors import NumericsError, UnsupportedModelError
 from attributor._models import text_config, token_log_probs
 from attributor._record import decoder_of, override
 
-__all__ = ["GradientTask", "KeyEffects", "run_gradient"]
+__all__ = ["GradientTask", "KeyEffects", "read_context", "run_gradient"]
 
 CHECKPOINT_FROM = 4 << 30  # bytes of activations; beyond, layers run forward twice and keep theirs one at a time
 
@@ -89,11 +89,15 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
         NumericsError: a gradient that is NaN or infinite.
         RecordingError: the model is being recorded.
     """
-    ids, start = task.read_ids, task.start
     dtype = getattr(model, "dtype", torch.float32)
     reader = GradientPass(task.stops, dtype=dtype, impl=task.impl, progress=task.progress)
     options: dict[str, Any] = {}
     with ExitStack() as stack:
+        # the caller may compute without gradients; autograd takes no tensor that was made in inference mode
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        task = replace(task, ids=task.ids.clone())
+        ids, start = task.read_ids, task.start
         stack.enter_context(attach_gradient_pass(model, reader))
         if start > 0:
             context = None if cache is None else copy_context(cache, start)
@@ -160,6 +164,25 @@ def activation_bytes(model: Any, count: int) -> int:
     inner = inner if isinstance(inner, int) else max(inner)
     size = getattr(model, "dtype", torch.float32).itemsize
     return int(config.num_hidden_layers * count * (8 * hidden + 4 * inner) * size)
+
+
+def read_context(model: Any, ids: Tensor, cache: Any = None) -> DynamicCache:
+    """A cache of the positions ids (n,), for `run_gradient` to use as often as there are answers behind them.
+
+    Args:
+        model: as in `run_gradient`.
+        ids: n >= 1 tokens, from the first one on.
+        cache: of the model, which holds keys and values of them; None, or one that cannot be used: they are read.
+
+    Raises:
+        UnsupportedModelError, RecordingError: as `run_gradient`.
+    """
+    context = None if cache is None else copy_context(cache, len(ids))
+    if context is None:
+        reader = GradientPass(torch.arange(1, len(ids) + 1), dtype=getattr(model, "dtype", torch.float32))
+        with attach_gradient_pass(model, reader):
+            context = _read_context(model, reader, ids)
+    return context
 
 
 @torch.no_grad()

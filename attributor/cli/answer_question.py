@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from attributor import _heads, _models
 from attributor._ask import MAX_NEW_TOKENS, Answer, AskOptions, Hints, PromptSource, answer_prompt, check_impl
@@ -27,6 +28,7 @@ class Settings:
     power: float | None = None
     impl: str | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
+    effects: Literal["claims"] | bool = False
 
 
 def check_settings(settings: Settings) -> Weights:
@@ -74,7 +76,14 @@ def answer(source: PromptSource, settings: Settings, stages: StageProgress) -> A
     # finding the heads of a model may take minutes: with a bar of this command's, or a line where there is no terminal
     resolved = _heads.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
-    options = AskOptions(source.answer, settings.max_new_tokens, impl=settings.impl, progress=stages, hints=HINTS)
+    options = AskOptions(
+        source.answer,
+        settings.max_new_tokens,
+        impl=settings.impl,
+        progress=stages,
+        hints=HINTS,
+        effects=settings.effects,
+    )
     prompt = source.build(tokenizer)
     answered = answer_prompt(model, tokenizer, prompt, resolved, options, question=source.question)
     return replace(answered, notes=(*source.notes, *answered.notes))

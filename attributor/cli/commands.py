@@ -32,6 +32,7 @@ ANSWER_OPTIONS = (
     "model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens",
     "without",
 )  # fmt: skip
+EFFECTS = {None: False, opt.EffectsBy.answer: True, opt.EffectsBy.claims: "claims"}  # as `attributor.ask` takes them
 
 app = typer.Typer(
     name="attributor",
@@ -78,6 +79,7 @@ def _attribute_answer(options: dict[str, Any], read_input: "Callable[[], PromptS
         prompt_input,
         output,
         dtype=options["dtype"].value,
+        effects=EFFECTS[options.get("effects")],
         **{name: options[name] for name in ANSWER_OPTIONS if name in options},
     )
 
@@ -108,6 +110,7 @@ def ask(
     as_json: opt.Json = False,
     html: opt.Html = None,
     save: opt.Save = None,
+    effects: opt.Effects = None,
     without: opt.Without = None,
     debug: opt.Debug = False,
 ) -> None:

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from attributor._cite import show_share
+from attributor._cite import Citation, show_share
 from attributor._result import Flow, Grouped
 from attributor._text import Segment
 from attributor.cli.terminal_text import escape, one_line, shorten
@@ -80,7 +80,7 @@ class Heat:
         marks: write the share behind each tinted piece.
         top: how many of the pieces keep their surroundings, where documents are long; 0 for all.
         total: what scores are divided by: what came from the documents.
-        numbers: of the citations, by their characters in the prompt.
+        citations: by their characters in the prompt.
     """
 
     flow: Flow
@@ -89,7 +89,7 @@ class Heat:
     marks: bool
     top: int
     total: float = 1.0
-    numbers: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    citations: Mapping[tuple[int, int], Citation] = field(default_factory=dict)
 
     @cached_property
     def text(self) -> str:

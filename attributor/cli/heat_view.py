@@ -11,7 +11,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
-from attributor._cite import Citation, CitedAnswer, show_share
+from attributor._cite import Citation, CitedAnswer, show_needed, show_share
 from attributor._documents import keep_places
 from attributor._result import Flow, Hit
 from attributor.cli.heat_panels import WIDTH, Heat, Look
@@ -41,7 +41,7 @@ def create_heat_view(
     Args:
         console: what it will be printed on: its colours and its encoding decide the form.
         flow: with text.
-        citations: whose numbers stand before the sentences of the list.
+        citations: whose numbers stand before the sentences of the list, and what was needed of them behind.
         by: "token", "sentence" or "document", the pieces of the list; documents are tinted by token or by sentence.
         how: how the scores of tokens become one of a piece, as in `Flow.by`.
         top: how many pieces to list; 0 lists all.
@@ -50,7 +50,7 @@ def create_heat_view(
     tinted = ranked if by == "token" else rank_pieces(flow, by="sentence", how=how, top=0)
     look = Look.of(console, percents=how == "sum")
     total = document_total(flow) if how == "sum" else 1.0
-    heat = Heat(flow, tinted.grouped, look, by != "token", top, total, _number_spans(flow, citations))
+    heat = Heat(flow, tinted.grouped, look, by != "token", top, total, _place_citations(flow, citations))
     heading = Text("\nWhere the answer came from", "bold")
     parts = [Text(), *heat.panels(), heading, _create_table(heat, ranked), Text()]
     return Constrain(Group(*parts), min(WIDTH, console.width))
@@ -68,14 +68,15 @@ def create_claims(console: Console, answered: CitedAnswer) -> Constrain:
             place = one_line(escape(citation.title or f"document {citation.document + 1}"))
             quote = shorten(one_line(escape(citation.quote)), LISTED)
             source = Text.assemble((f"[{citation.number}] ", "bold"), quote, (f"  {place}{page}", "dim italic"))
+            _append_needed(source, citation)
             table.add_row(show_share(citation.share), source)
     return Constrain(Group(Text("\nWhere each claim came from", "bold"), table), min(WIDTH, console.width))
 
 
-def _number_spans(flow: Flow, citations: Sequence[Citation]) -> dict[tuple[int, int], int]:
-    """The numbers of the citations by the characters of the prompt that they cite."""
+def _place_citations(flow: Flow, citations: Sequence[Citation]) -> dict[tuple[int, int], Citation]:
+    """The citations by the characters of the prompt that they cite."""
     placed = {document.index: document for document in keep_places(flow.text or "", flow.documents)}
-    return {placed[c.document].prompt_span(c.start, c.stop): c.number for c in citations}
+    return {placed[c.document].prompt_span(c.start, c.stop): c for c in citations}
 
 
 def _create_table(heat: Heat, ranked: RankedPieces) -> Table:
@@ -102,6 +103,7 @@ def _quote_piece(heat: Heat, ranked: RankedPieces, hit: Hit) -> Text:
     text, segment, by = heat.text, ranked.grouped.segments[hit.index], ranked.by
     document = None if segment.document is None else heat.flow.documents[segment.document]
     label = one_line(escape((document.label if document else None) or ""))
+    citation: Citation | None = None
     if by == "document":
         beginning = one_line(text[heat.body_start(segment) : hit.stop])
         return Text.assemble((f"{label}  " if label else "", "bold"), (shorten(beginning, 60), "dim"))
@@ -111,9 +113,16 @@ def _quote_piece(heat: Heat, ranked: RankedPieces, hit: Hit) -> Text:
         piece = text[hit.start : hit.stop].replace("\n", "\\n" if heat.look.ascii else NEWLINE)
         shown = Text.assemble((before, "dim"), (f"[{piece}]", "bold"), (after, "dim"))
     else:
-        number = heat.numbers.get((hit.start, hit.stop))
-        mark = "" if number is None else f"[{number}] "
+        citation = heat.citations.get((hit.start, hit.stop))
+        mark = "" if citation is None else f"[{citation.number}] "
         shown = Text.assemble((mark, "bold"), shorten(one_line(text[hit.start : hit.stop]), LISTED))
     if label and shown.plain != f"{label}:":
         shown.append(f"  {label}", "dim italic")
+    if citation is not None:
+        _append_needed(shown, citation)
     return shown
+
+
+def _append_needed(line: Text, citation: Citation) -> None:
+    if citation.needed is not None:
+        line.append(f"  {show_needed(citation.needed)}", "dim")

@@ -31,7 +31,7 @@ written with an underscore (--device_map). [cyan]attributor flow[/] is the same 
 
 [cyan]attributor ask -d notes/ -q "When do we meet?" --answer "On Monday." --html monday.html[/]
 
-[cyan]attributor ask -d report.pdf -q "How much did it cost?" --without 1[/]
+[cyan]attributor ask -d report.pdf -q "How much did it cost?" --effects claims --without 1[/]
 
 [cyan]attributor ask --model Qwen/Qwen2.5-7B-Instruct --device-map auto --messages chat.json[/]
 
@@ -56,6 +56,13 @@ class By(str, Enum):
     token = "token"
     sentence = "sentence"
     document = "document"
+
+
+class EffectsBy(str, Enum):
+    """Whose log-probability is followed back to the sentences."""
+
+    answer = "answer"
+    claims = "claims"
 
 
 class Dtype(str, Enum):
@@ -155,6 +162,17 @@ Without = Annotated[
         "--without",
         min=1,
         metavar="N",
+    ),
+]
+Effects = Annotated[
+    EffectsBy | None,
+    option(
+        ANSWER,
+        "Also say what the answer, or each claim, needed: a share says how much was read of a sentence, needed says "
+        "how much log-probability is lost without it. One more forward pass a cited sentence, and one backward pass "
+        "for the answer, or one a claim.",
+        "--effects",
+        metavar="answer|claims",
     ),
 ]
 Debug = Annotated[bool, option(OUTPUT, "Show the traceback of an error.", "--debug")]

@@ -15,6 +15,8 @@ NAMES = {
     "prompt": ("Reading the prompt", "layers"),
     "answer": ("Writing the answer", "tokens"),
     "sweep": ("Following the attention", "layers"),
+    "effects": ("Following the log-probability back", "layers"),
+    "removals": ("Reading without each cited sentence", "sentences"),
 }
 
 
@@ -39,6 +41,10 @@ class StageProgress(StageClock):
         super().begin(stage)
         if what is not None:
             self._show(what)
+
+    def announce(self, line: str) -> None:
+        """Print the line on stderr, also where that is no terminal and no bar is shown."""
+        Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
 
     def finish(self) -> None:
         """End the current stage and take its bar away."""

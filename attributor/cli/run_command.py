@@ -23,7 +23,19 @@ from attributor.cli.prompt_input import UsageError
 if TYPE_CHECKING:
     from attributor._ask import Answer, AnswerWithout, PromptSource
 
-STAGES = {"load": "loading the model", "prompt": "reading", "answer": "writing", "sweep": "attribution"}
+STAGES = {
+    "load": "loading the model",
+    "prompt": "reading",
+    "answer": "writing",
+    "sweep": "attribution",
+    "effects": "effects",
+    "removals": "removals",
+}
+
+NEEDED = (
+    "A share says how much was read of a sentence; needed says how much log p the answer, or the claim, loses without "
+    "it. --without N shows what is then answered."
+)
 
 __all__ = ["OutputOptions", "check_outputs", "make_folder", "report_errors", "run_attribution", "standard_output"]
 
@@ -235,6 +247,8 @@ def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, st
         console.print(view)
         if answered.origin is not None:
             console.print(Text(f"{origin_sentence(answered.origin)}\n", "dim"))
+        if answered.effects is not None:
+            console.print(Text(f"{NEEDED}\n", "dim"))
         for note in (*answered.notes, *_list_tips(answered)):
             console.print(Text(f"Note: {escape(note)}.", "yellow"))
         for path in files.values():

@@ -10,6 +10,7 @@ from attributor._ask import (
     AskOptions,
     Hints,
     StageClock,
+    WriteOptions,
     answer_prompt,
     ask,
     cut_off_note,
@@ -213,8 +214,10 @@ def test_a_pass_over_a_forced_answer(model, tokenizer, weights):
 @pytest.mark.parametrize("weights", [None, "mean"])
 def test_a_pass_that_writes(model, tokenizer, weights, monkeypatch):
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION).ids
-    free = write_answer(model, prompt, 5, weights, log_probs=True)
+    free = write_answer(model, prompt, 5, weights, log_probs=True, cache=True)
     assert free.cut_off
+    assert free.cache.get_seq_length() == len(prompt) + 4, "the last token is not read"
+    assert write_answer(model, prompt, 1, weights).cache is None
     torch.testing.assert_close(free.log_probs, log_probs_of(model, prompt, free.answer), rtol=0, atol=1e-5)
     place = next(i for i in range(1, 5) if free.answer[i] not in free.answer[:i])
     monkeypatch.setattr(model.generation_config, "eos_token_id", int(free.answer[place]))
@@ -227,7 +230,7 @@ def test_a_pass_that_writes(model, tokenizer, weights, monkeypatch):
     assert torch.equal(write_answer(model, prompt, 5, weights).answer, free.answer[:1]), "all of the answer"
 
 
-@pytest.mark.parametrize("answer", [4, torch.tensor([5, 9, 9])], ids=["written", "forced"])
+@pytest.mark.parametrize("answer", [WriteOptions(4), torch.tensor([5, 9, 9])], ids=["written", "forced"])
 def test_more_heads_may_be_recorded_than_are_followed(model, tokenizer, answer):
     prompt, weights = build_prompt(tokenizer, DOCUMENTS, QUESTION), resolve(HALF, model)
     alone, sequence, found = read_and_follow(model, tokenizer, prompt, answer, weights)
@@ -238,7 +241,7 @@ def test_more_heads_may_be_recorded_than_are_followed(model, tokenizer, answer):
     assert every.recorded._recorder.progress is None
 
 
-@pytest.mark.parametrize("answer", [4, torch.tensor([5, 9, 9])], ids=["written", "forced"])
+@pytest.mark.parametrize("answer", [WriteOptions(4), torch.tensor([5, 9, 9])], ids=["written", "forced"])
 @pytest.mark.parametrize("step", ["read", "follow"])
 def test_memory_that_runs_out_says_what_was_needed(model, tokenizer, monkeypatch, answer, step):
     def full(*_, **__):
@@ -248,7 +251,7 @@ def test_memory_that_runs_out_says_what_was_needed(model, tokenizer, monkeypatch
     for name in names:
         monkeypatch.setattr(recorded_flow, name, full)
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
-    count = answer if isinstance(answer, int) else len(answer)
+    count = answer.count if isinstance(answer, WriteOptions) else len(answer)
     with pytest.raises(DeviceMemoryError, match=f"keys of 2 heads for {len(prompt.ids) + count} tokens take"):
         read_and_follow(model, tokenizer, prompt, answer, resolve(HALF, model))
 

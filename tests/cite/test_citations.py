@@ -2,15 +2,27 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 from cited_answers import cited_answers, make_answer, make_citation
 from hypothesis import given, settings
 
-from attributor._cite import CitedAnswer, Claim, DocumentShare, Origin, origin_sentence, show_share
-from attributor._documents import Document
+from attributor._cite import (
+    CitedAnswer,
+    Claim,
+    DocumentShare,
+    Origin,
+    add_needed,
+    origin_sentence,
+    show_needed,
+    show_share,
+    split_documents,
+)
+from attributor._documents import Document, place_documents
 
 NOTES = Document("Lava is black.\nAsh is grey.", "Field notes", {"id": 7})
 LAVA, ASH = make_citation(NOTES, "Lava is black.", 1, share=0.876), make_citation(NOTES, "Ash is grey.", 2, share=0.04)
@@ -152,3 +164,61 @@ def test_json_holds_the_metadata_itself(metadata):
     assert result["citations"][0]["metadata"] is metadata
     assert result["claims"][0]["citations"][0]["metadata"] is metadata
     assert result["documents"][0]["metadata"] is metadata
+
+
+# ---- what an answer needed
+
+
+@pytest.mark.parametrize(
+    ("needed", "text"),
+    [
+        (2.13, "needed +2.1 nats"),
+        (-31.96, "needed -32.0 nats"),
+        (0.96, "needed +1.0 nats"),
+        (0.12, "needed +0.12 nats"),
+        (-0.004, "needed 0 nats"),
+        (0.0, "needed 0 nats"),
+    ],
+)
+def test_what_was_needed_has_sign_and_unit(needed, text):
+    assert show_needed(needed) == text
+
+
+def test_needed_is_shown_where_it_is_known_and_nowhere_else():
+    known = make_answer("Black. Grey.", [("Black.", [replace(LAVA, needed=2.125)]), ("Grey.", [ASH])])
+    assert str(known).splitlines()[2:] == [
+        '[1] Field notes, 88%, needed +2.1 nats: "Lava is black."',
+        '[2] Field notes, 4.0%: "Ash is grey."',
+    ]
+    report = known.to_json()
+    assert json.loads(json.dumps(report)) == report
+    assert [citation.get("needed", "no key") for citation in report["citations"]] == [2.125, "no key"]
+    assert [claim["citations"][0].get("needed", "no key") for claim in report["claims"]] == [2.125, "no key"]
+    extras = [annotation["extras"] for annotation in known.to("langchain")[0]["annotations"]]
+    assert [extra.get("needed", "no key") for extra in extras] == [2.125, "no key"]
+    unknown = make_answer("Black. Grey.", [("Black.", [LAVA]), ("Grey.", [ASH])])
+    for shape in ("anthropic", "openai", "cohere"):
+        assert known.to(shape) == unknown.to(shape)
+    assert "needed" not in str(unknown) + json.dumps(unknown.to_json()) + json.dumps(unknown.to("langchain"))
+
+
+def test_needed_goes_to_the_citations_of_the_same_sentence():
+    other = Document("Snow falls. Lava is black.", "Weather")
+    text = f"{NOTES.text}\n\n{other.text}"
+    documents = place_documents(text, [NOTES, other])
+    sentences = split_documents(text, documents)
+    assert [sentence.text for sentence in sentences] == [
+        "Lava is black.",
+        "Ash is grey.",
+        "Snow falls.",
+        "Lava is black.",
+    ]
+    lava = make_citation(other, "Lava is black.", 1, index=1)
+    cited = make_answer("Black. Grey.", [("Black.", [lava]), ("Grey.", [ASH, lava])])
+    of_answer, of_first = np.array([1.0, 2.0, 3.0, 4.0]), np.array([5.0, 6.0, 7.0, 8.0])
+    filled = add_needed(cited, documents, sentences, of_answer, [of_first, None])
+    assert [citation.needed for citation in filled.citations] == [4.0, 2.0]
+    assert [[citation.needed for citation in claim.citations] for claim in filled.claims] == [[8.0], [None, None]]
+    unfilled = [replace(citation, needed=None) for citation in filled.citations]
+    assert unfilled == list(cited.citations)
+    assert add_needed(cited, documents, sentences, None, [None, None]) == cited

@@ -115,6 +115,15 @@ def test_every_option_reaches_the_model(asked, doc):
     assert (source.question, source.instruction, source.system, source.answer) == ("Q", "I", "S", "A")
 
 
+@pytest.mark.parametrize(
+    ("options", "effects"), [([], False), (["--effects", "answer"], True), (["--effects=claims"], "claims")]
+)
+def test_effects_reach_the_model(asked, doc, options, effects):
+    result = run("ask", "-d", doc, "-q", "Q", *options)
+    assert result.exit_code == 0, result.stderr
+    assert asked["settings"].effects is effects or asked["settings"].effects == effects == "claims"
+
+
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
 def test_json_is_alone_on_stdout_and_its_shares_make_up_everything(by, asked, doc):
     result = run("ask", "-d", doc, "-q", "Q", "--json", "--top", "0", "--by", by)

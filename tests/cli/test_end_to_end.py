@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from tiny_chat import save, tokenizer
 from typer.testing import CliRunner
 
 import attributor
+from attributor._cite import show_needed
 from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 from attributor.cli.commands import app
 
@@ -216,6 +218,32 @@ def test_the_answer_without_a_source(folder, documents):
         assert missing.exit_code == 1
         assert "the answer has no citation 99" in missing.stderr
         assert "The keeper." in missing.stdout, "what is computed is not lost"
+
+
+@pytest.mark.parametrize("effects", ["answer", "claims"])
+def test_what_the_answer_needed_is_printed_and_in_the_json(folder, documents, effects):
+    command = ["ask", "-m", folder, "-d", documents, "-q", "Who?", "--answer", "The keeper writes. Boats leave."]
+    command += ["--effects", effects]
+    result = run(*command, "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    read = report["prompt_tokens"] + report["answer_tokens"] - 1
+    line = f"effects of 2 claims: 2 backward passes over {read} tokens\n"
+    assert result.stderr == (line if effects == "claims" else "")
+    of_claims = [citation for claim in report["claims"] for citation in claim["citations"]]
+    assert all(isinstance(citation["needed"], float) for citation in (*of_claims, *report["citations"]))
+    numbers = {(citation["number"], citation["needed"]) for citation in report["citations"]}
+    assert ({(citation["number"], citation["needed"]) for citation in of_claims} == numbers) == (effects == "answer")
+    assert report["seconds"]["effects"] > 0
+
+    printed = " ".join(run(*command).stdout.split())
+    claims, _, pieces = printed.partition("Where each claim came from")[2].partition("Where the answer came from")
+    for text, citations in ((claims, of_claims), (pieces, report["citations"])):
+        for citation in citations:
+            assert show_needed(citation["needed"]) in text
+    assert "needed estimates how much log p" in printed
+    assert re.search(r"effects \d", printed.rpartition("Seconds:")[2])
+    assert "needed" not in run(*command[:-2]).stdout
 
 
 def test_retrieval_heads_are_the_default(folder, documents, tmp_path, monkeypatch):

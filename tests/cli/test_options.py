@@ -53,6 +53,7 @@ def no_model(monkeypatch):
         ("-d DOC -q Q --how top0", "--how must be sum, mean, max or topK"),
         ("-d DOC -q Q --by word", "--by"),
         ("-d DOC -q Q --max-new-tokens 0", "--max-new-tokens"),
+        ("-d DOC -q Q --effects sentences", "--effects"),
         ("-d DOC -q Q --top -1", "--top"),
         ("-d DOC -q Q --power x", "--power"),
         ("-d DOC -q Q --nonsense", "--nonsense"),

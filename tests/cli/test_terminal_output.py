@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,24 @@ def flow_on(text: str, shares: dict[tuple[int, int], float], documents=()) -> Fl
 def shares_listed(out: str) -> list[float]:
     listed = ESCAPE.sub("", out).rpartition("Where the answer came from")[2]
     return [float(found) for found in re.findall(r"^ *([\d.]+)%", listed, re.MULTILINE)]
+
+
+def test_what_was_needed_stands_behind_a_cited_sentence_and_nowhere_else():
+    citations = example().cite().citations
+    known = [replace(citation, needed=-1.234) for citation in citations]
+    assert known
+    out = " ".join(printed(example(), citations=known).split())
+    assert out.count("needed -1.2 nats") == len(known)
+    for by in ("token", "document"):
+        assert "needed" not in printed(example(), citations=known, by=by)
+    assert "needed" not in printed(example(), citations=citations)
+
+
+def test_a_line_on_what_a_stage_costs_is_printed_also_where_no_bar_is_shown(capsys):
+    for shown in (False, True):
+        with StageProgress(shown) as progress:
+            progress.announce("effects of 2 claims: 2 backward passes over 1,234 tokens")
+        assert capsys.readouterr() == ("", "effects of 2 claims: 2 backward passes over 1,234 tokens\n")
 
 
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from transformers import DynamicCache, StaticCache
 
 import attributor
 from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._effects import SegmentTokens, gradient_run
+from attributor._effects import EffectsTask, SegmentTokens, effects_of, gradient_run, read_context
+from attributor._effects.gradient_run import copy_context
 from attributor._effects.posterior import fit_posterior
 
 K, ANSWER = 50, 7
@@ -110,6 +112,21 @@ def test_checkpointed_layers_give_the_same(llama, monkeypatch):
     assert not any("forward" in vars(module) for module in llama.modules())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_callers_may_compute_without_gradients(llama, mode):
+    expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
+    with mode():
+        torch.testing.assert_close(
+            attributor.effects(llama, IDS.clone(), SPANS, prompt_length=K).scores, expected, rtol=0, atol=0
+        )
+        with attributor.record(llama) as recording:
+            out = llama.generate(IDS[None, :K].clone(), max_new_tokens=3, do_sample=False)
+            effects = recording.effects(SPANS)
+        assert not torch.is_grad_enabled()
+    outside = attributor.effects(llama, out[0].tolist(), SPANS, prompt_length=K, rows="suffix")
+    torch.testing.assert_close(effects.scores, outside.scores, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "llama4_text"])
 def test_checkpointed_layers_keep_windows_and_sinks(family, monkeypatch):
     model = tiny(family).double()
@@ -139,6 +156,25 @@ def test_saved_and_loaded(llama, tmp_path):
         attributor.load(tmp_path / "effects.safetensors")
     with pytest.raises(FileNotFoundError):
         attributor.Effects.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss"])
+def test_one_context_serves_several_answers(family):
+    """Also where the model's own cache drops the keys that have left a window."""
+    model = tiny(family)
+    segments = SegmentTokens.of_spans(SPANS, K)
+    tasks = [EffectsTask(IDS, K, segments, answer, rows="suffix") for answer in ((0, 3), (3, ANSWER), None)]
+    assert tasks[0].start() == 45
+    assert EffectsTask(IDS, K, segments, rows="all").start() == 0
+    with torch.no_grad():
+        cache = model(IDS[None, :K], use_cache=True).past_key_values
+    for held in (None, cache):
+        context = read_context(model, IDS[:45], held)
+        assert copy_context(context, 45) is not None
+        assert context.get_seq_length() == 45
+        first, rest, both = (effects_of(model, replace(task, cache=context)).scores for task in tasks)
+        torch.testing.assert_close(first + rest, both, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(both, effects_of(model, tasks[2]).scores, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "gpt_oss", "gpt2", "gpt_neox"])

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from attributor import _flow, _record
-from attributor._ask import AnswerCounter, cut_off_note, fit_answer, follow, question_notes, read_and_follow
+from attributor._ask import (
+    AnswerCounter,
+    WriteOptions,
+    cut_off_note,
+    fit_answer,
+    follow,
+    question_notes,
+    read_and_follow,
+)
 from attributor._models import end_token_ids
 from attributor._prompt import Prompt, encode_answer
 from attributor._record import HeadWeights
@@ -118,10 +126,9 @@ def _run(live: "LiveService", loaded: LoadedModel, request: RunRequest, job: Job
         loaded.model,
         loaded.tokenizer,
         plan.prompt,
-        plan.answer,
+        WriteOptions(plan.answer, writing) if isinstance(plan.answer, int) else plan.answer,
         weights,
         recorded=every if fits else weights,
-        streamer=writing,
         progress=writing.report,
     )
     recording = answer_pass.recorded

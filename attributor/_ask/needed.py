@@ -1,0 +1,214 @@
+"""What an answer, or each of its claims, needed of the sentences of the documents, put into its citations."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from attributor._ask.stage_clock import StageClock
+from attributor._cite import CitedAnswer, add_needed, claim_rows, locate_citations, split_documents
+from attributor._documents import keep_places
+from attributor._effects import Ablator, Effects, EffectsTask, SegmentTokens, choose_rows, effects_of, read_context
+from attributor._errors import DeviceMemoryError
+from attributor._flow import is_out_of_memory
+from attributor._models import model_facts
+from attributor._prompt import Prompt
+from attributor._result import Flow
+from attributor._text import Segment
+
+__all__ = ["EffectsOf", "NeededAnswer", "PromptReader", "compute_needed", "needs_cache"]
+
+TOKENS_AT_ONCE = 16_384  # of prompts that are read side by side without a sentence
+EffectsOf = Literal["claims"] | bool
+Doubles = npt.NDArray[np.float64]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptReader:
+    """A model and a prompt that it can read again, with some text left out.
+
+    Attributes:
+        model: a transformers decoder-only model.
+        tokenizer: the model's.
+        prompt: with its documents.
+        impl: as in `attributor.flow`.
+    """
+
+    model: Any
+    tokenizer: Any
+    prompt: Prompt
+    impl: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class NeededAnswer:
+    """An answer whose citations say what was needed of them.
+
+    Attributes:
+        cited: the answer; `needed` is None where an answer, a claim or the documents have no tokens.
+        effects: of the whole answer; or one a claim; None where there is nothing that could be needed.
+        notes: sentences for the user.
+    """
+
+    cited: CitedAnswer
+    effects: Effects | tuple[Effects | None, ...] | None
+    notes: tuple[str, ...] = ()
+
+
+def needs_cache(effects: EffectsOf, prompt_length: int) -> bool:
+    """Whether `compute_needed` can use the cache of an answer that was written behind k tokens."""
+    return bool(effects) and choose_rows("auto", prompt_length) == "suffix"
+
+
+def compute_needed(
+    reader: PromptReader, flow: Flow, cited: CitedAnswer, effects: EffectsOf, clock: StageClock, cache: Any = None
+) -> NeededAnswer:
+    """Compute what was needed of each cited sentence, and estimate it for every sentence that `flow.cite` ranks.
+
+    The estimate takes one backward pass an answer or claim. The prompt is then read once without each cited sentence,
+    since the estimate is a slope at the intact prompt, which is near 0 where attention rests on one sentence. Beyond
+    SUFFIX_FROM prompt tokens the estimate alone is computed. The token that ends an answer does not count, as in the
+    flow.
+
+    Args:
+        reader: the model, its tokenizer and the prompt.
+        flow: of the answer, with the prompt's text and documents.
+        cited: what `flow.cite` returned.
+        effects: True for the whole answer, "claims" for each claim.
+        clock: of the stages "effects", which counts layers of the backward passes, and "removals".
+        cache: the model's, from writing the answer; for prompts of which only the suffix is read again.
+
+    Raises:
+        UnsupportedModelError, NumericsError, RecordingError: as `attributor.effects`.
+        DeviceMemoryError: memory ran out.
+    """
+    by_claim, k = effects == "claims", flow.prompt_length
+    documents = keep_places(flow.text or "", flow.documents)
+    sentences = split_documents(flow.text or "", documents)
+    (whole,), of_claims = _find_spans(flow, cited, False), _find_spans(flow, cited, True)
+    spans = of_claims if by_claim else [whole]
+    answers = [span for span in spans if span is not None]
+    if not sentences or not answers or whole is None:
+        return NeededAnswer(cited, None)
+    assert flow.offsets is not None  # a flow that was cited has text
+    impl = reader.impl if reader.impl != "cuda" else None  # which has no removal_step
+    task = EffectsTask(flow.ids.cpu(), k, SegmentTokens.of_text(flow.offsets, sentences), impl=impl)
+    passes = _Passes(reader.model, task, clock, len(answers))
+    removed = locate_citations(cited, documents, sentences) if task.start() == 0 else ()
+    if by_claim:
+        clock.announce(passes.describe(k + max(stop for _, stop in answers) - 1, len(removed)))
+    computed = passes.run(answers, cache)
+    results = [None if span is None else computed.pop(0) for span in spans]
+    if task.start() == 0:
+        losses = _read_without(reader, flow, [sentences[index] for index in removed], clock)
+        table = np.full((len(sentences), losses.shape[1]), np.nan)
+        table[list(removed)] = losses
+        for_answer = table[:, slice(*whole)].sum(1)
+        for_claims = [
+            None if span is None else table[:, slice(*span)].sum(1)
+            for span in (of_claims if by_claim else [whole] * len(cited.claims))
+        ]
+    else:
+        scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
+        for_answer = _add_up(spans, scores) if by_claim else scores[0]
+        for_claims = scores if by_claim else scores * len(cited.claims)
+    filled = add_needed(cited, documents, sentences, for_answer, for_claims)
+    return NeededAnswer(filled, tuple(results) if by_claim else results[0], tuple(_suffix_notes(task)))
+
+
+def _read_without(reader: PromptReader, flow: Flow, removed: list[Segment], clock: StageClock) -> Doubles:
+    """(C, a): how much log p of each answer token falls when the prompt is read without each of C sentences."""
+    count, k = len(removed), flow.prompt_length
+    answer = flow.ids[k:].cpu()
+    if not count:
+        return np.zeros((0, len(answer)))
+    clock("removals", 0, count)
+    stays = torch.ones(count + 1, count, dtype=torch.bool)
+    stays[1:].fill_diagonal_(False)
+    batch = max(1, min(8, TOKENS_AT_ONCE // k))
+    ablator = Ablator(reader.model, reader.tokenizer, reader.prompt, answer, removed, batch=batch)
+    log_probs = ablator.token_log_probs(stays)
+    clock("removals", count, count)
+    losses: Doubles = (log_probs[0] - log_probs[1:]).numpy()
+    return losses
+
+
+@dataclass(frozen=True, eq=False)
+class _Passes:
+    """Backward passes over one prompt and answer."""
+
+    model: Any
+    task: EffectsTask
+    clock: StageClock
+    count: int
+
+    def describe(self, length: int, removals: int) -> str:
+        """What they cost: passes, and the tokens of a sequence of this length that each goes over."""
+        tokens = length - self.task.start()
+        text = (
+            f"effects of {self.count} claim{'s' * (self.count != 1)}: {self.count} backward "
+            f"pass{'es' * (self.count != 1)} over {tokens:,} token{'s' * (tokens != 1)}"
+        )
+        return text + (f", and {removals} forward pass{'es' * (removals != 1)}" if removals else "")
+
+    def run(self, answers: list[Span], cache: Any) -> list[Effects]:
+        """One pass for each span of the answer's tokens."""
+        start = self.task.start()
+        try:
+            self.clock("effects", 0, self.count * model_facts(self.model).layers)
+            if start > 0 and self.count > 1:
+                cache = read_context(self.model, self.task.ids[:start], cache)
+            return [
+                effects_of(
+                    self.model, replace(self.task, answer=span, cache=cache, progress=partial(self._report, index))
+                )
+                for index, span in enumerate(answers)
+            ]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
+                raise
+        # out here, where the error's traceback no longer holds the activations
+        raise DeviceMemoryError(
+            f"out of memory: removal effects take a backward pass over {len(self.task.ids) - 1 - start:,} tokens. What "
+            "may fit: the answer without effects, 16-bit numbers, a shorter prompt"
+        )
+
+    def _report(self, index: int, _: str, done: int, total: int) -> None:
+        self.clock("effects", index * total + done, self.count * total)
+
+
+def _find_spans(flow: Flow, cited: CitedAnswer, by_claim: bool) -> list[Span | None]:
+    """The answer's tokens that count: of each claim, or all that hold text; None where there are none."""
+    offsets = flow.arrays.answer_offsets
+    assert offsets is not None  # a flow that was cited has them
+    if by_claim:
+        return [_cover(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
+    return [_cover(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
+
+
+def _cover(rows: npt.NDArray[np.int64]) -> Span | None:
+    return (int(rows[0]), int(rows[-1]) + 1) if rows.size else None
+
+
+def _add_up(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
+    """What all claims together needed: the gradients of their parts add up. None where two of them share a token."""
+    ordered = sorted(span for span in spans if span is not None)
+    if any(first[1] > second[0] for first, second in pairwise(ordered)):
+        return None
+    total: Doubles = np.sum([score for score in scores if score is not None], axis=0)
+    return total
+
+
+def _suffix_notes(task: EffectsTask) -> list[str]:
+    k = task.prompt_length
+    if choose_rows(task.rows, k) == "all":
+        return []
+    return [
+        f"the prompt has {k:,} tokens, so what was needed is estimated from what question and answer read of a "
+        "sentence; answer.without(n) measures it for one"
+    ]
