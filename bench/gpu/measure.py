@@ -1,4 +1,4 @@
-"""Measurements of flow_step on a GPU: python -m gpu.measure steps | tunings | flows | sanitize KERNEL | launch.
+"""Measurements on a GPU: python -m gpu.measure steps | tunings | flows | sanitize KERNEL | launch.
 
 Everything that is compared runs in turns, on the same inputs, and every timed answer is checked. Each measurement is
 recorded when it is complete. ATTRIBUTOR_GPU_REHEARSAL=reference runs everything on the CPU at tiny sizes: this finds
@@ -25,7 +25,7 @@ from attributor import AttributorError, flow_step
 from attributor._step.implementations import list_availability
 from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 from gpu.report import KERNELS, SKIPPED, kernel_of, read, record
-from gpu.shapes import FLOWS, HEADLINE, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, TUNED, TUNINGS, Step
+from gpu.shapes import FLOWS, HEADLINE, REMOVALS, SMALL, SMALL_CUDA, SMALL_TRITON, STEPS, TUNED, TUNINGS, Step
 
 REHEARSAL = os.environ.get("ATTRIBUTOR_GPU_REHEARSAL", "")
 LOG = Path(os.environ.get("ATTRIBUTOR_GPU_LOG", os.devnull))
@@ -36,7 +36,7 @@ ROUNDS = 1 if REHEARSAL else 7
 CACHE = 256 << 20  # bytes, more than any second-level cache
 # Tensor cores cut off the last bits of float32 sums: what that makes of a logit of 30.
 FLOOR = 1e-5
-Inputs = dict[str, Any]  # arguments of flow_step
+Inputs = dict[str, Any]  # arguments of flow_step or removal_step
 Check = Callable[[str, Any], dict[str, float]]
 
 
@@ -148,10 +148,14 @@ def make_inputs(step: Step) -> Inputs:
 
 
 def run_forward(inputs: Inputs, backend: SDPBackend) -> Tensor:
-    """SDPA's causal forward pass on the same query and key, by one of its backends; the key is the value too."""
-    query, key = inputs["query"][None], inputs["key"][None]
+    """SDPA's forward pass on the same query and key, by one of its backends; the key is the value where there is none.
+
+    Causal; without a mask where the queries are the last of a longer input: that is nearly the same work.
+    """
+    query, key, value = (inputs[name][None] for name in ("query", "key", "value" if "value" in inputs else "key"))
     with sdpa_kernel(backend):
-        return scaled_dot_product_attention(query, key, key, is_causal=True, enable_gqa=True)
+        causal = query.shape[2] == key.shape[2]
+        return scaled_dot_product_attention(query, key, value, is_causal=causal, enable_gqa=True)
 
 
 def run_gradient(inputs: Inputs) -> Tensor:
@@ -267,6 +271,10 @@ def sanitize(kernel: str) -> None:
         inputs = make_inputs(step)
         key_bias = torch.zeros_like(inputs["row_bias"]) if "softcap" in options else None
         assert torch.isfinite(flow_step(**inputs, **options, key_bias=key_bias, impl=REHEARSAL or kernel)).all()
+    if kernel == "triton":
+        from gpu import removals
+
+        removals.sanitize()
 
 
 def launch() -> None:
@@ -287,6 +295,11 @@ def main(what: str, kernel: str = "cuda") -> None:
         kernels = {name: partial(run_kernel, kernel=name) for name in KERNELS if not find_obstacle(name)}
         for step in STEPS:
             record(LOG, "step", step.name, entries=measure_step(step, BASELINES | kernels))
+        if "triton" in kernels:
+            from gpu import removals
+
+            for removal in REMOVALS:
+                record(LOG, "removal", removal.name, entries=removals.measure(removal))
     elif what == "tunings":
         variants = {}
         for tuning in TUNINGS:

@@ -21,6 +21,7 @@ OUTCOMES = ("passed", *FAILURES, "skipped")
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ceiling": ("What the device can do, in TFLOP/s and TB/s", ()),
     "step": ("flow_step", ("flash", "cudnn", "gradient", "triton")),
+    "removal": ("removal_step", ("flash", "cudnn")),
     "tuning": ("Variants of the CUDA kernel", ("as chosen",)),
     "flow": ("flow() beside a plain prefill", ("prefill",)),
     "record": ("record() around generate(), and its flow", ("generate",)),
@@ -28,7 +29,8 @@ TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
 NOTES = """\
 Times are medians over rounds that ran everything in turns; ratios are medians of ratios within a round.
 Operations are those of Q K^T below the diagonal, 2 H D N^2 / 2. SDPA's forward pass computes two such
-products; `gradient` is its gradient with respect to V. `error` is relative L1 against float64.
+products, and so does removal_step, whose operations are those of both; `gradient` is SDPA's gradient with
+respect to V. `error` is relative L1 against float64, of removal_step as a share of the sum of its terms' sizes.
 """
 Finding = dict[str, Any]
 

@@ -27,7 +27,7 @@ from gpu.shapes import HEADLINE
 
 BENCH = Path(__file__).parents[1]
 ROOT = BENCH.parent
-TESTS = [ROOT / "tests/gpu" / f"test_gpu_{name}.py" for name in ("flow_step", "memory", "cuda", "flow")]
+TESTS = [ROOT / "tests/gpu" / f"test_gpu_{name}.py" for name in ("flow_step", "removal_step", "memory", "cuda", "flow")]
 PROCESSES = 6  # of the tests: most of their time is Triton's compiling, on one core each
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/local/cuda/bin"])  # cmake, ncu
 MODULE = [sys.executable, "-m"]

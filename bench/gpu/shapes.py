@@ -32,6 +32,34 @@ class Step:
         return replace(self, N=24 + self.N // 2048, O=self.O if self.O < 17 else self.O // 8, D=self.D // 4, H=H, G=G)
 
 
+@dataclass(frozen=True)
+class Removal:
+    """One call of removal_step: the last Q of N positions, H query heads and G key heads of size D and Dv."""
+
+    N: int = 32_768
+    Q: int = 32_768
+    D: int = 128
+    Dv: int = 128
+    H: int = 32
+    G: int = 8
+    dtype: str = "bfloat16"  # of query, key, value and dO
+
+    @property
+    def name(self) -> str:
+        """Identifies the call in results."""
+        return f"N{self.N} Q{self.Q} H{self.H} G{self.G} D{self.D} Dv{self.Dv} {self.dtype}"
+
+    @property
+    def flops(self) -> float:
+        """Operations of Q K^T and dO V^T below the diagonal: those of attention's forward pass."""
+        return 2 * (self.D + self.Dv) * self.H * self.Q * (self.N - self.Q / 2)
+
+    def rehearsal(self) -> "Removal":
+        """The same kind of call at a size that a CPU computes in milliseconds."""
+        N = 60 + self.N // 2048
+        return replace(self, N=N, Q=N if self.Q == self.N else 5, D=self.D // 4, Dv=self.Dv // 4, H=4, G=2)
+
+
 HEADLINE = Step()
 LONG = Step(N=131_072)
 STEPS = (
@@ -54,6 +82,16 @@ STEPS = (
     replace(LONG, H=1, G=1),
     replace(HEADLINE, dtype="float16"),
     replace(HEADLINE, N=8192, dtype="float32"),
+)
+
+REMOVALS = (
+    Removal(),
+    Removal(Q=64),  # question and answer after a long prompt
+    Removal(N=8192, Q=8192),
+    Removal(D=64, Dv=64),
+    Removal(D=256, Dv=256),
+    Removal(N=8192, Q=8192, dtype="float16"),
+    Removal(N=8192, Q=8192, dtype="float32"),
 )
 
 # Variants of the CUDA kernel: fields of Tuning in csrc/cuda/flow_step.h. The first is what a call gets by itself.
@@ -83,6 +121,12 @@ SMALL: Small = (
     (Step(130, 3, 40, 2, 2, "float16"), {"softcap": 20.0, "power": 2.0}),
 )
 SMALL_TRITON: Small = ((Step(100, 2, 64, 2, 1, "float32"), {}),)
+SMALL_REMOVALS: tuple[tuple[Removal, dict[str, Any]], ...] = (
+    (Removal(130, 130, 64, 64, 2, 1), {}),
+    (Removal(257, 70, 80, 40, 4, 2), {"window": 90}),
+    (Removal(200, 200, 256, 256, 1, 1, "float16"), {"softcap": 20.0}),
+    (Removal(100, 100, 64, 64, 2, 1, "float32"), {"window": 30, "softcap": 20.0}),
+)
 SMALL_CUDA: Small = (  # Y in registers and in memory, K in registers and not, each size, several parts
     (Step(300, 100, 128, 2, 2), {}),
     (Step(300, 100, 128, 8, 4), {}),

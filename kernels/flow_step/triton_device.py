@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-__all__ = ["Bias", "Lists", "Rows", "Scales", "Strides", "split_rows", "step_kernel"]
+from attributor.kernels.common.triton_device import load_tile, tanh
+
+__all__ = ["Bias", "Lists", "Rows", "Strides", "split_rows", "step_kernel"]
 
 
 # Arguments of `step_kernel` that travel together. Its sizes do not: Triton 3.6 and 3.7 specialise the numbers inside of
@@ -40,13 +42,6 @@ class Lists(NamedTuple):
     kv: Any  # (H,), the key head of each
     tiles: Any  # (T,), those first where R is not zero
     before: Any  # (T + 1,), how many such tiles there are before each
-
-
-class Scales(NamedTuple):
-    """The exponent is gain f(inner s) + biases, f the hyperbolic tangent or nothing."""
-
-    gain: float
-    inner: float
 
 
 class Strides(NamedTuple):
@@ -79,44 +74,19 @@ def _halves(x):
 
 
 @triton.jit
-def _tanh(x):
-    """To 1e-7 relative: 1 - 2 / (e^2x + 1) loses the small ones, which have an odd polynomial."""
-    u = x * x
-    p = ((((-0.00626912 * u + 0.02111096) * u - 0.05387395) * u + 0.13332915) * u - 0.3333333) * u
-    return tl.where(tl.abs(x) < 0.6, x + x * p, 1.0 - 2.0 / (tl.exp2(x * 2.8853900817779268) + 1.0))
-
-
-@triton.jit
-def _tile(source, head, first, column, stride_head, stride_row, N, D: tl.constexpr, B: tl.constexpr, BD: tl.constexpr,
-          DESCRIBED: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
-    """Rows first .. first + B - 1 of one head, BD columns from `column` on, [B, BD]; zeros outside."""
-    if DESCRIBED:
-        tile = source.load([head, first, column]).reshape(B, BD)
-    else:
-        o_row = tl.arange(0, B)
-        o_col = column + tl.arange(0, BD)
-        base = source + head.to(tl.int64) * stride_head + first.to(tl.int64) * stride_row
-        mask = (first + o_row < N)[:, None]
-        if D % BD != 0:
-            mask = mask & (o_col < D)[None, :]
-        tile = tl.load(base + o_row[:, None] * stride_row + o_col[None, :], mask=mask, other=0.0)
-    if UPCAST:  # the interpreter has no bfloat16 arithmetic
-        tile = tile.to(tl.float32)
-    return tile
-
-
-@triton.jit
 def _products(query, key, h, kv, first_query, first_key, strides, N, D: tl.constexpr, BD: tl.constexpr,
               BQ: tl.constexpr, BK: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
               PRECISION: tl.constexpr):  # fmt: skip
     """Q K^T of one head, [BQ, BK], from BD columns at a time."""
-    b_query = _tile(query, h, first_query, 0, strides.query_head, strides.query_row, N, D, BQ, BD, DESCRIBED, UPCAST)
-    b_key = _tile(key, kv, first_key, 0, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED, UPCAST)
+    b_query = load_tile(query, h, first_query, 0, strides.query_head, strides.query_row, N, D, BQ, BD, DESCRIBED,
+                        UPCAST)  # fmt: skip
+    b_key = load_tile(key, kv, first_key, 0, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED, UPCAST)
     s = tl.dot(b_query, b_key.T, input_precision=PRECISION)
     for column in tl.static_range(BD, D, BD):
-        b_query = _tile(query, h, first_query, column, strides.query_head, strides.query_row, N, D, BQ, BD, DESCRIBED,
-                        UPCAST)  # fmt: skip
-        b_key = _tile(key, kv, first_key, column, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED, UPCAST)
+        b_query = load_tile(query, h, first_query, column, strides.query_head, strides.query_row, N, D, BQ, BD,
+                            DESCRIBED, UPCAST)  # fmt: skip
+        b_key = load_tile(key, kv, first_key, column, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED,
+                          UPCAST)  # fmt: skip
         s = tl.dot(b_query, b_key.T, s, input_precision=PRECISION)
     return s
 
@@ -187,7 +157,7 @@ def _exponents(s, h, i_tile, bias, T, NK, first_key, scales, BQ: tl.constexpr, B
     """The exponents gain s + biases of one head, [BQ, BK]."""
     row_bias = tl.load(bias.row + h * (T * BQ) + i_tile * BQ + tl.arange(0, BQ))
     if SOFTCAP:
-        s = _tanh(s * scales.inner)
+        s = tanh(s * scales.inner)
     x = s * scales.gain + row_bias[:, None]
     if KEY_BIAS:
         x += tl.load(bias.key + h * NK + first_key + tl.arange(0, BK))[None, :]

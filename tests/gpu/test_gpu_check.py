@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu import flows, measure, report, run, shapes
+from gpu import flows, measure, removals, report, run, shapes
 
 from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 
@@ -208,6 +208,21 @@ def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
         check("cuda", torch.full_like(inputs["rows"], float("nan")))
 
 
+def test_wrong_effects_are_found(monkeypatch):
+    """Of the first key, and of the last that a row counts for."""
+    monkeypatch.setattr(removals, "DEVICE", torch.device("cpu"))
+    inputs = removals.make_inputs(shapes.Removal(90, 40, 16, 8, 4, 2, "float32"))
+    check = removals.make_check(inputs)
+    effects = removals.removal_step(**inputs, impl="reference")
+    right = check("triton", effects)
+    assert right["error"] <= 2 * right["budget"] + 1e-6
+    for j in (0, 63):
+        wrong = effects.clone()
+        wrong[j] = 0
+        with pytest.raises(AssertionError, match="off by"):
+            check("triton", wrong)
+
+
 def test_a_variant_that_is_not_compiled_is_missing_and_a_driver_error_is_wrong(monkeypatch):
     monkeypatch.setattr(measure, "DEVICE", torch.device("cpu"))
 
@@ -343,6 +358,10 @@ def test_the_shapes_are_those_that_matter():
     assert all(step.rehearsal().H % step.rehearsal().G == 0 for step in steps)
     pairs = sum(j <= i for i in range(200) for j in range(200))
     assert shapes.Step(N=200, H=3, G=1, D=16).flops == pytest.approx(2 * 3 * 16 * pairs, rel=0.01)
+    assert len({removal.name for removal in shapes.REMOVALS}) == len(shapes.REMOVALS)
+    for N, Q in ((200, 200), (200, 60)):
+        pairs = sum(j <= i for i in range(N - Q, N) for j in range(N))
+        assert shapes.Removal(N, Q, 16, 8, 3, 1).flops == pytest.approx(2 * 3 * 24 * pairs, rel=0.01)
     chosen = flows.choose_heads(28, 24).heads > 0
     assert chosen.sum() == 32
     assert chosen.any(1).all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpu.report import KERNELS, read
 from gpu.run import TESTS
-from gpu.shapes import FLOWS, STEPS, TUNED, TUNINGS
+from gpu.shapes import FLOWS, REMOVALS, STEPS, TUNED, TUNINGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +32,7 @@ def test_a_rehearsal_runs_everything_and_keeps_nothing(tmp_path):
     findings = {(line["kind"], line["name"]): line for line in run["findings"]}
     assert [set(line["entries"]) for line in run["findings"] if line["kind"] == "ceiling"] == [{"copy", "gemm"}]
     expected = {("step", step.name) for step in STEPS} | {("tuning", step.name) for step in TUNED}
+    expected |= {("removal", removal.name) for removal in REMOVALS}
     expected |= {(kind, f"{model}, {tokens:,}") for kind, model, tokens in FLOWS}
     assert expected < set(findings)
     for key in expected:
@@ -40,6 +41,9 @@ def test_a_rehearsal_runs_everything_and_keeps_nothing(tmp_path):
         assert {label for label, entry in entries.items() if "seconds" not in entry} <= {"cudnn", "prefill, cudnn"}
         if key[0] == "step":
             assert set(entries) == {"flash", "cudnn", "gradient", *KERNELS}
+        if key[0] == "removal":
+            assert set(entries) == {"flash", "cudnn", "triton"}
+            assert "error" in entries["triton"]
         if key[0] == "tuning":
             assert len(entries) == len(TUNINGS)
         assert all(entry["error"] <= 2 * entry["budget"] + 1e-5 for entry in entries.values() if "error" in entry)

@@ -17,12 +17,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from attributor.kernels.common.triton_device import Scales
 from attributor.kernels.flow_step.tiles import Tile, choose_tile
-from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Scales, Strides, step_kernel
+from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Strides, step_kernel
 
 BITS = {"bf16": 16, "fp16": 16, "fp32": 32}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-TYPES: dict[str, str | tuple[str, ...]] = {
+Types = dict[str, str | tuple[str, ...]]
+TYPES: Types = {
     "rows": Rows("*fp32", "*fp16", "*fp16", "*fp32"),
     "bias": Bias("*fp32", "*fp32"),
     "lists": Lists("*i32", "*i32", "*i32", "*i32"),
@@ -91,39 +93,48 @@ def source(variant: Variant) -> ASTSource:
         "UPCAST": False,
         "PRECISION": "tf32x3" if variant.capability else "ieee",
     }
-    signature, aligned = {}, []  # pointers and strides, as torch's allocator and the usual shapes leave them
-    for i, name in enumerate(step_kernel.arg_names):
-        if name in constants:
-            signature[name] = "constexpr"
-        elif name in ("query", "key"):
-            block = tile.queries if name == "query" else tile.keys
-            signature[name] = f"tensordesc<{dtype}[1, {block}, {tile.columns}]>" if tile.described else f"*{dtype}"
-        else:
-            signature[name] = TYPES.get(name, "i32")
-        kind = signature[name]
+    blocks = {"query": tile.queries, "key": tile.keys}
+    sources = {name: source_type(dtype, block, tile.columns, tile.described) for name, block in blocks.items()}
+    return specialise(step_kernel, TYPES | sources, constants)
+
+
+def source_type(dtype: str, block: int, columns: int, described: bool) -> str:
+    """The type of what `load_tile` reads from."""
+    return f"tensordesc<{dtype}[1, {block}, {columns}]>" if described else f"*{dtype}"
+
+
+def specialise(kernel: triton.JITFunction, types: Types, constants: dict[str, object]) -> ASTSource:
+    """A kernel with its types and constants; pointers and strides are aligned as torch and usual shapes leave them."""
+    signature, aligned = {}, []
+    for i, name in enumerate(kernel.arg_names):
+        kind = signature[name] = "constexpr" if name in constants else types.get(name, "i32")
         if isinstance(kind, tuple):
             aligned += [(i, j) for j, part in enumerate(kind) if part.startswith("*") or name == "strides"]
         elif kind.startswith("*"):
             aligned.append((i,))
-    return ASTSource(
-        fn=step_kernel,
-        signature=signature,
-        constexprs=constants,
-        attrs={path: [["tt.divisibility", 16]] for path in aligned},
-    )
+    attrs = {path: [["tt.divisibility", 16]] for path in aligned}
+    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attrs)
 
 
 @cache
 def compiled(variant: Variant) -> triton.compiler.CompiledKernel:
     """For an NVIDIA GPU, or gfx942 where the capability is 0."""
-    tile = variant.tile
-    target = GPUTarget("cuda", variant.capability, 32) if variant.capability else GPUTarget("hip", "gfx942", 64)
-    return triton.compile(source(variant), target=target, options={"num_warps": tile.warps, "num_stages": tile.stages})
+    return compile_source(source(variant), variant.capability, variant.tile.warps, variant.tile.stages)
+
+
+def compile_source(source: ASTSource, capability: int, warps: int, stages: int) -> triton.compiler.CompiledKernel:
+    """For an NVIDIA GPU, or gfx942 where the capability is 0."""
+    target = GPUTarget("cuda", capability, 32) if capability else GPUTarget("hip", "gfx942", 64)
+    return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages})
 
 
 def resources(variant: Variant) -> Resources:
+    """What the variant takes."""
+    return read_resources(compiled(variant))
+
+
+def read_resources(kernel: triton.compiler.CompiledKernel) -> Resources:
     """Read from the machine code itself, with the tools that Triton brings along."""
-    kernel = compiled(variant)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()

@@ -65,7 +65,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "_io": ("", "safetensors"),
     "kernels.flow_step": ("kernels.common _core _cuda", "torch triton"),
     "kernels.removal_step": ("kernels.common _core", "torch triton"),
-    "kernels.common": ("_core", "torch"),
+    "kernels.common": ("_core", "torch triton"),
     "_core": ("", ""),
     "_cuda": ("", ""),
     "_checks": ("", ""),
@@ -255,7 +255,7 @@ def test_the_modules_of_a_package_form_no_cycle(package):
 MAX_PARAMETERS = 9
 # functions that may have more: what users call, command lines, kernels and the doors to them
 MAY_BE_LONG = re.compile(
-    r"attributor/cli/.*|kernels/(flow|removal)_step/.*|attributor/_step/(dispatch|removal).py:.*"
+    r"attributor/cli/.*|kernels/(common|flow_step|removal_step)/.*|attributor/_step/(dispatch|removal).py:.*"
     r"|attributor/_flow/api.py:flow|attributor/_flow/recording.py:Recording.flow|attributor/_ask/api.py:ask"
     r"|attributor/_effects/api.py:effects"
 )
