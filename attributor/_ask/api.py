@@ -214,10 +214,10 @@ def ask(
             its sentences.
         weights: as in `attributor.flow`. "retrieval" finds more sources than the other presets (docs/quality.md).
         max_new_tokens: the most tokens that the model writes.
-        effects: True also says how much log-probability the answer loses without each cited sentence, the field `needed`
-            of its citations. It costs one forward pass a cited sentence, and one backward pass, which estimates the same
-            for every sentence (`Answer.effects`). "claims" does so for each claim, by one backward pass a claim, and
-            says beforehand how many. Beyond 8,192 prompt tokens `needed` is an estimate as well.
+        effects: True also says how much log-probability the answer loses without each cited sentence, the field
+            `needed` of its citations. It costs one forward pass a cited sentence, and one backward pass, which
+            estimates the same for every sentence (`Answer.effects`). "claims" does so for each claim, by one backward
+            pass a claim, and says beforehand how many. Beyond 8,192 prompt tokens `needed` is an estimate as well.
         system: the system turn's text; None leaves it to the chat template.
         instruction: the line after the question that says how to answer; None: `INSTRUCTION`; "": no line.
         impl: as in `attributor.flow`.
