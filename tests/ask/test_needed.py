@@ -320,3 +320,23 @@ def test_the_effect_of_the_top_sentence_has_the_sign_of_its_removal():
         change = replace(answer, citations=(cited,)).without(cited).change
         assert float(answer.effects.scores[place]) > 0.5
         assert change < -5, "without the sentence the answer is less probable"
+
+
+def test_a_second_copy_makes_a_sentence_less_needed_and_no_less_read():
+    """The shares of both copies stay large. Without one of them the other still says it, so neither is needed."""
+    if converted_folder() is None:
+        pytest.skip(f"{DEFAULT_MODEL} is not in the cache")
+    documents = [
+        ("The harbour", "The harbour of Marrowick has a stone pier of 210 metres. Boats leave before dawn."),
+        ("The lighthouse", "The lighthouse stands on Gannet Head. It was finished in 1868 and has 164 steps."),
+    ]
+    model, tokenizer = load_model(DEFAULT_MODEL)
+    options = {"model": model, "tokenizer": tokenizer, "effects": True, "answer": "The lighthouse has 164 steps."}
+    question = "How many steps does the lighthouse have?"
+    alone = ask(documents, question, **options).citations
+    twice = ask([*documents, ("A guide", "Visitors of Gannet Head climb 164 steps.")], question, **options).citations
+    assert "164 steps" in alone[0].quote
+    assert alone[0].needed > 5
+    assert [c for c in twice if "164 steps" in c.quote] == list(twice[:2])
+    assert twice[0].share + twice[1].share > 0.9 * alone[0].share
+    assert max(abs(twice[0].needed), abs(twice[1].needed)) < 0.25 * alone[0].needed
