@@ -22,6 +22,32 @@ from clock import PATIENCE
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Without these, Chromium starts three more processes for each context: two for the list below an address bar, which a
+# headless browser does not show, and one in reserve. They take as long as the page under test.
+NOT_SHOWN = (
+    "PreloadTopChromeWebUI",
+    "SpareRendererForSitePerProcess",
+    "WebUIOmniboxAimPopup",
+    "WebUIOmniboxFullPopup",
+    "WebUIOmniboxPopup",
+)
+# What Playwright switches off. Chromium obeys the last --disable-features alone, so ours repeats it.
+AS_PLAYWRIGHT = (
+    "AimEnabled",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "TcpPortRandomizationWin",
+    "ThirdPartyStoragePartitioning",
+)
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -29,6 +55,7 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
+    f"--disable-features={','.join(NOT_SHOWN + AS_PLAYWRIGHT)}",
     "--disable-sync",
     "--enable-precise-memory-info",
     "--js-flags=--expose-gc",
