@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from eval_runs import METHODS, assert_near, measure_rounding, read_records
 from tiny_chat import model as tiny_model
 from tiny_chat import save
 from tiny_chat import tokenizer as tiny_tokenizer
+from warm_start import WarmProcess, run_code
 
 from attributor import InputError
 from attributor.eval.config import Config
@@ -103,25 +103,14 @@ def free_port():
 
 def together(text, world=2):
     """Runs `text` in processes without a launcher to look after them; returns their exit statuses and outputs."""
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     shared |= {"LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", text],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        WarmProcess(run_code, text, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, merge_stderr=False)
         for rank in range(world)
     ]
-    deadline = time.monotonic() + PATIENCE
-    try:
-        found = [process.communicate(timeout=max(deadline - time.monotonic(), 1)) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], [out for out, _ in found]
+    outputs = [process.communicate(PATIENCE) for process in processes]
+    return [process.wait(PATIENCE) for process in processes], outputs
 
 
 def test_two_processes_under_torchrun_end_with_the_numbers_of_one(examples, one, budget, tmp_path):

@@ -18,10 +18,37 @@ from urllib.parse import urlsplit
 
 import pytest
 from clock import PATIENCE
+from warm_start import WarmProcess, run_command_line
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Without these, Chromium starts three more processes for each context: two for the list below an address bar, which a
+# headless browser does not show, and one in reserve. They take as long as the page under test.
+NOT_SHOWN = (
+    "PreloadTopChromeWebUI",
+    "SpareRendererForSitePerProcess",
+    "WebUIOmniboxAimPopup",
+    "WebUIOmniboxFullPopup",
+    "WebUIOmniboxPopup",
+)
+# What Playwright switches off. Chromium obeys the last --disable-features alone, so ours repeats it.
+AS_PLAYWRIGHT = (
+    "AimEnabled",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "TcpPortRandomizationWin",
+    "ThirdPartyStoragePartitioning",
+)
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -29,6 +56,7 @@ FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
+    f"--disable-features={','.join(NOT_SHOWN + AS_PLAYWRIGHT)}",
     "--disable-sync",
     "--enable-precise-memory-info",
     "--js-flags=--expose-gc",
@@ -141,16 +169,27 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def served(*command: str, seconds: float = PATIENCE, env: dict[str, str] | None = None) -> Iterator[str]:
-    """`attributor explore|serve ...` as its user starts it; yields the URL that it prints, ends it with Ctrl-C."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "attributor.cli", *command, "--no-browser"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **(env or {})},
-        cwd=ROOT,
-    )
+def served(
+    *command: str, seconds: float = PATIENCE, env: dict[str, str] | None = None, warm: bool = True
+) -> Iterator[str]:
+    """`attributor explore|serve ...` as its user starts it; yields the URL that it prints, ends it with Ctrl-C.
+
+    A warm start has its libraries imported, with the environment of these tests: the hub of `env` would come too late.
+    """
+    command = (*command, "--no-browser")
+    env = {"COLUMNS": "200", **(env or {})}
+    process: subprocess.Popen[str] | WarmProcess
+    if warm:
+        process = WarmProcess(run_command_line, *command, env=env)
+    else:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "attributor.cli", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
+            cwd=ROOT,
+        )
     assert process.stdout is not None
     timer = threading.Timer(seconds, process.kill)
     timer.start()

@@ -135,7 +135,7 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
     name = default_model.DEFAULT_MODEL
     if default_model.converted_folder() is None and not load.is_in_hub_cache(name, None):
         pytest.skip("the default model is not on this machine; `attributor demo` fetches it")
-    with served("serve", env={"OMP_NUM_THREADS": "2"}) as url, opened(browser) as watched:
+    with served("serve", env={"OMP_NUM_THREADS": "2"}, warm=False) as url, opened(browser) as watched:
         page = watched.page
         page.goto(url)
         page.get_by_label("Hub id").wait_for()

@@ -1,8 +1,6 @@
 """Loading a model in the browser: stages, cancelling, what is sent, and what is said when it cannot be had."""
 
 import re
-import subprocess
-import sys
 import time
 
 import pytest
@@ -11,6 +9,7 @@ from clock import PATIENCE, fastest
 from live_browser import ENV, answered, arrived, endless, example, hub_env, loaded, tiny, visit  # noqa: F401
 from live_hub_server import hub_server
 from playwright.sync_api import expect
+from warm_start import WarmProcess, run_command_line
 
 pytestmark = needs_browser
 
@@ -26,7 +25,7 @@ def hub(tiny):  # noqa: F811
 @pytest.fixture(scope="module")
 def door(hub, tmp_path_factory):
     """A server without a model, whose hub is on this machine."""
-    with served("serve", env=hub_env(hub[1], tmp_path_factory.mktemp("cache"))) as url:
+    with served("serve", env=hub_env(hub[1], tmp_path_factory.mktemp("cache")), warm=False) as url:
         yield url
 
 
@@ -212,7 +211,7 @@ def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
 
 def test_without_a_network_it_says_what_would_work(browser, tmp_path):  # noqa: F811
     with (
-        served("serve", env=hub_env("http://127.0.0.1:9", tmp_path)) as url,
+        served("serve", env=hub_env("http://127.0.0.1:9", tmp_path), warm=False) as url,
         opened(browser) as watched,
     ):
         watched.page.goto(url)
@@ -245,22 +244,12 @@ def test_a_family_that_cannot_be_recorded_is_named(browser, tmp_path):  # noqa: 
 
 
 def test_options_that_no_model_can_have_are_a_sentence(tiny):  # noqa: F811
-    command = [
-        sys.executable,
-        "-m",
-        "attributor.cli",
-        "serve",
-        "--model",
-        str(tiny),
-        "--max-tokens",
-        "1",
-        "--port",
-        "0",
-    ]
-    ended = subprocess.run([*command, "--no-browser"], capture_output=True, text=True, timeout=PATIENCE)
-    assert ended.returncode == 1
-    assert "error: max_tokens: Input should be greater than or equal to 2" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    command = ("serve", "--model", str(tiny), "--max-tokens", "1", "--port", "0", "--no-browser")
+    process = WarmProcess(run_command_line, *command)
+    printed = process.communicate(PATIENCE)
+    assert process.wait(PATIENCE) == 1
+    assert "error: max_tokens: Input should be greater than or equal to 2" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_damaged_model_is_named(browser, tmp_path):  # noqa: F811

@@ -4,8 +4,6 @@ Both doors answer over a real socket. `serve` has a tiny model loaded, so that r
 """
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
@@ -25,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.responses import Response
 from tiny_chat import save
+from warm_start import WarmProcess, run_module
 from web_cases import flow_file, run_folder
 from web_server import running
 
@@ -191,10 +190,9 @@ def test_the_fuzzer_notices_planted_faults():
 
 
 def test_the_openapi_description_covers_both_modes():
-    ran = subprocess.run(
-        [sys.executable, "-m", "attributor.web.openapi"], capture_output=True, text=True, timeout=120, check=True
-    )
-    printed = json.loads(ran.stdout)
+    process = WarmProcess(run_module, "attributor.web.openapi", merge_stderr=False)
+    printed = json.loads(process.communicate(PATIENCE))
+    assert process.wait(PATIENCE) == 0
     assert printed == build_openapi("serve")
     assert set(build_openapi("explore")["paths"]) < set(printed["paths"])
     for method, path in operations("serve"):
