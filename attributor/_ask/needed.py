@@ -90,10 +90,10 @@ def compute_needed(
     by_claim, k = effects == "claims", flow.prompt_length
     documents = keep_places(flow.text or "", flow.documents)
     sentences = split_documents(flow.text or "", documents)
-    (whole,), of_claims = _find_spans(flow, cited, False), _find_spans(flow, cited, True)
-    spans = of_claims if by_claim else [whole]
+    (answer_span,), of_claims = _find_spans(flow, cited, False), _find_spans(flow, cited, True)
+    spans = of_claims if by_claim else [answer_span]
     answers = [span for span in spans if span is not None]
-    if not sentences or not answers or whole is None:
+    if not sentences or not answers or answer_span is None:
         return NeededAnswer(cited, None)
     assert flow.offsets is not None  # a flow that was cited has text
     impl = reader.impl if reader.impl != "cuda" else None  # which has no removal_step
@@ -108,10 +108,10 @@ def compute_needed(
         losses = _read_without(reader, flow, [sentences[index] for index in removed], clock)
         table = np.full((len(sentences), losses.shape[1]), np.nan)
         table[list(removed)] = losses
-        for_answer = table[:, slice(*whole)].sum(1)
+        for_answer = table[:, slice(*answer_span)].sum(1)
         for_claims = [
             None if span is None else table[:, slice(*span)].sum(1)
-            for span in (of_claims if by_claim else [whole] * len(cited.claims))
+            for span in (of_claims if by_claim else [answer_span] * len(cited.claims))
         ]
     else:
         scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
