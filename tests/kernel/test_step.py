@@ -74,7 +74,7 @@ def usual(name):
     return torch.bfloat16 if name == "cuda" else torch.float32
 
 
-def check(args, options, choice):
+def check(args, options, choice, floor=FLOOR):
     """The answer of one implementation, within the budget; None where it takes no float32 and says so."""
     if choice["impl"] == "cuda" and args[1].dtype == torch.float32:
         with pytest.raises(ImplementationError, match=r"takes bfloat16 or float16 .* float32; use impl='triton'"):
@@ -85,7 +85,7 @@ def check(args, options, choice):
     got = flow_step(*args, **options, **choice)
     assert got.dtype == torch.float32
     assert torch.isfinite(got).all()
-    assert error(got, exact) <= 2 * budget + (TENSOR_CORE_FLOOR if choice["impl"] in ("cuda", "triton") else FLOOR)
+    assert error(got, exact) <= 2 * budget + (TENSOR_CORE_FLOOR if choice["impl"] in ("cuda", "triton") else floor)
     # also where the values are small: no element is off by more than the largest of its row allows
     assert ((got.double() - exact).abs() <= 1e-4 * exact.abs().amax(1, keepdim=True) + 1e-12).all()
     return got
@@ -263,8 +263,10 @@ def test_any_shape(data):
     args, options = case(
         N, D, H, G, O, dtype, window=window, softcap=softcap, power=power, key_bias=key_bias, seed=seed
     )
+    # logit and bias are rounded to float32 before they cancel; over many weights that averages out, over two not
+    floor = FLOOR + float(args[3].abs().max()) * 2**-23
     for impl in USABLE:
-        check(args, options, {"impl": impl})
+        check(args, options, {"impl": impl}, floor)
 
 
 def test_float64_goes_to_the_reference():
