@@ -2,7 +2,7 @@
 
     attributor eval hotpotqa FILE --max-tokens 1100 --faithfulness --masks 80 --out RUN
         --methods flow:retrieval,removal-gradient,removal-gradient:suffix
-    python bench/effects.py RUN
+    python bench/effects.py RUN ...
 
 The run holds log p(answer) for 80 random sets of sentences a row. Sets 0 to 47 fit what needs real removals
 (ContextCite, ridge, the posterior of `attributor.effects`). Sets 48 to 79 measure every method by LDS, the rank
@@ -14,7 +14,7 @@ attributor/_effects/posterior.py takes below 8 removals.
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ FITTED = 48  # sets that may be fitted; the rest measures
 LDS, AP = "LDS", "AP"
 
 
-def cases_of(run: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a run that are done."""
-    with (run / "cases.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            case = json.loads(line)
-            if case["status"] == "done" and case["faithfulness"]:
-                yield case
+def cases_of(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The rows of some runs that are done."""
+    for run in runs:
+        with (run / "cases.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                case = json.loads(line)
+                if case["status"] == "done" and case["faithfulness"]:
+                    yield case
 
 
 def scores_of(case: dict[str, Any]) -> dict[str, Tensor]:
@@ -67,11 +68,11 @@ def removals_of(case: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     return sets, torch.tensor(effects["log_probs"], dtype=torch.float64), torch.tensor([effects["full"]]).double()
 
 
-def main(run: Path) -> None:
+def main(runs: Sequence[Path]) -> None:
     """Print a Markdown table."""
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     fits, signs = [], []
-    for case in cases_of(run):
+    for case in cases_of(runs):
         sets, log_probs, full = removals_of(case)
         if len(sets) < FITTED + 8:
             continue
@@ -105,4 +106,4 @@ def interval(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(name) for name in sys.argv[1:]])
