@@ -16,7 +16,7 @@ from attributor._ask.stage_clock import StageClock
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._cite import Citation, CitedAnswer, find_claims
 from attributor._effects import Effects
-from attributor._errors import DeviceMemoryError, InputError, NumericsError, UnsupportedModelError
+from attributor._errors import InputError
 from attributor._flow import Recording, SweepOptions, flow_of
 from attributor._heads import Weights, resolve
 from attributor._models import DEFAULT_MODEL, load_model, model_facts
@@ -330,11 +330,8 @@ def answer_prompt(
         model=model, tokenizer=tokenizer, prompt=prompt, impl=options.impl, max_new_tokens=options.max_new_tokens
     )
     if options.effects:
-        try:
-            needed = compute_needed(reader, flow, cited, options.effects, clock, cache)
-            cited, effects, notes = needed.cited, needed.effects, [*notes, *needed.notes]
-        except (UnsupportedModelError, NumericsError, DeviceMemoryError) as error:  # the answer is there all the same
-            notes.append(f"what the answer needed is not known: {error}")
+        needed = compute_needed(reader, flow, cited, options.effects, clock, cache)
+        cited, effects, notes = needed.cited, needed.effects, [*notes, *needed.notes]
     clock.finish()
     return Answer(
         **{part.name: getattr(cited, part.name) for part in fields(cited)},

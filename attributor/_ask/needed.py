@@ -1,5 +1,6 @@
 """What an answer, or each of its claims, needed of the sentences of the documents, put into its citations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -13,7 +14,7 @@ from attributor._ask.stage_clock import StageClock
 from attributor._cite import CitedAnswer, add_needed, claim_rows, locate_citations, split_documents
 from attributor._documents import keep_places
 from attributor._effects import Ablator, Effects, EffectsTask, SegmentTokens, choose_rows, effects_of, read_context
-from attributor._errors import DeviceMemoryError
+from attributor._errors import DeviceMemoryError, InputError, NumericsError, RecordingError, UnsupportedModelError
 from attributor._flow import is_out_of_memory
 from attributor._models import model_facts
 from attributor._prompt import Prompt
@@ -22,6 +23,7 @@ from attributor._text import Segment
 
 __all__ = ["EffectsOf", "NeededAnswer", "PromptReader", "compute_needed", "needs_cache"]
 
+EXPECTED = (UnsupportedModelError, NumericsError, DeviceMemoryError, RecordingError, InputError)  # the answer stays
 TOKENS_AT_ONCE = 16_384  # of prompts that are read side by side without a sentence
 EffectsOf = Literal["claims"] | bool
 Doubles = npt.NDArray[np.float64]
@@ -83,9 +85,7 @@ def compute_needed(
         clock: of the stages "effects", which counts layers of the backward passes, and "removals".
         cache: the model's, from writing the answer; for prompts of which only the suffix is read again.
 
-    Raises:
-        UnsupportedModelError, NumericsError, RecordingError: as `attributor.effects`.
-        DeviceMemoryError: memory ran out.
+    What cannot be computed is None, and a note says why: memory that runs out, a model without a gradient.
     """
     by_claim, k = effects == "claims", flow.prompt_length
     documents = keep_places(flow.text or "", flow.documents)
@@ -102,23 +102,53 @@ def compute_needed(
     removed = locate_citations(cited, documents, sentences) if task.start() == 0 else ()
     if by_claim:
         clock.announce(passes.describe(k + max(stop for _, stop in answers) - 1, len(removed)))
-    computed = passes.run(answers, cache)
-    results = [None if span is None else computed.pop(0) for span in spans]
+    notes = _suffix_notes(task)
+    results: list[Effects | None] = [None] * len(spans)
+    try:
+        computed = passes.run(answers, cache)
+        results = [None if span is None else computed.pop(0) for span in spans]
+    except EXPECTED as error:
+        notes.append(f"what the answer needed is not estimated: {error}")
+    scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
+    for_answer = _add_up(spans, scores) if by_claim else scores[0]
+    for_claims = scores if by_claim else scores * len(cited.claims)
     if task.start() == 0:
-        losses = _read_without(reader, flow, [sentences[index] for index in removed], clock)
-        table = np.full((len(sentences), losses.shape[1]), np.nan)
-        table[list(removed)] = losses
-        for_answer = table[:, slice(*answer_span)].sum(1)
-        for_claims = [
-            None if span is None else table[:, slice(*span)].sum(1)
-            for span in (of_claims if by_claim else [answer_span] * len(cited.claims))
-        ]
-    else:
-        scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
-        for_answer = _add_up(spans, scores) if by_claim else scores[0]
-        for_claims = scores if by_claim else scores * len(cited.claims)
+        claims = of_claims if by_claim else [answer_span] * len(cited.claims)
+        for_answer, for_claims = None, [None] * len(claims)
+        try:
+            table = _measure(reader, flow, sentences, removed, clock)
+            for_answer = table[:, slice(*answer_span)].sum(1)
+            for_claims = [None if span is None else table[:, slice(*span)].sum(1) for span in claims]
+        except EXPECTED as error:
+            notes.append(f"what the answer needed is not known: {error}")
     filled = add_needed(cited, documents, sentences, for_answer, for_claims)
-    return NeededAnswer(filled, tuple(results) if by_claim else results[0], tuple(_suffix_notes(task)))
+    effects_found = any(result is not None for result in results)
+    return NeededAnswer(filled, (tuple(results) if by_claim else results[0]) if effects_found else None, tuple(notes))
+
+
+def _measure(
+    reader: PromptReader, flow: Flow, sentences: Sequence[Segment], removed: Sequence[int], clock: StageClock
+) -> Doubles:
+    """(s, a): how much log p of each answer token falls without each sentence that is `removed`; NaN for the others.
+
+    Raises:
+        DeviceMemoryError: memory ran out.
+        InputError: nothing of the prompt is left without a sentence.
+    """
+    try:
+        losses = _read_without(reader, flow, [sentences[index] for index in removed], clock)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
+            raise
+        losses = None
+    if losses is None:
+        raise DeviceMemoryError(
+            f"out of memory: the prompt of {flow.prompt_length:,} tokens is read without each of {len(removed)} cited "
+            "sentences. What may fit: the answer without effects, 16-bit numbers, a shorter prompt"
+        )
+    table = np.full((len(sentences), losses.shape[1]), np.nan)
+    table[list(removed)] = losses
+    return table
 
 
 def _read_without(reader: PromptReader, flow: Flow, removed: list[Segment], clock: StageClock) -> Doubles:

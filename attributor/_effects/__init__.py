@@ -3,7 +3,7 @@
 from attributor._effects.ablation import CONVENTIONS, Ablator, TokenAblator
 from attributor._effects.ablation_masks import antithetic_masks, case_seed, shared_masks
 from attributor._effects.api import EffectsTask, choose_rows, decode_prompt, effects, effects_of, locate_segments
-from attributor._effects.gradient_run import read_context
+from attributor._effects.gradient_run import copy_context, read_context
 from attributor._effects.result import Effects
 from attributor._effects.segments import SegmentTokens
 
@@ -17,6 +17,7 @@ __all__ = [
     "antithetic_masks",
     "case_seed",
     "choose_rows",
+    "copy_context",
     "decode_prompt",
     "effects",
     "effects_of",

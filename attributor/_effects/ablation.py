@@ -28,7 +28,7 @@ class Ablator:
     the same positions, of which no later token can see those of the removed segments.
 
     Attributes:
-        convention: "text" or "mask".
+        convention: "text" or "mask"; "tokens" for a `TokenAblator`.
         passes: sequences that the model has read so far; masks that were known already are not counted.
     """
 
@@ -101,7 +101,7 @@ class Ablator:
         masks = keep.cpu()
         keys = [row.numpy().tobytes() for row in masks]
         new = {key: row for key, row in zip(keys, masks, strict=True) if key not in self._known}
-        read = self._by_text if self.convention == "text" else self._by_mask
+        read = self._by_mask if self.convention == "mask" else self._by_text
         with evaluating(self._model):
             read(new)
         known = [self._known[key] for key in keys]
@@ -176,6 +176,7 @@ class TokenAblator(Ablator):
         spans = [Segment(start, stop, "") for start, stop in segments.spans.tolist()]
         tokens = Prompt("", ids, torch.stack([places, places + 1], 1))
         super().__init__(model, None, tokens, answer, spans, batch=batch, first=first)
+        self.convention = "tokens"
         self._segment_of = segments.owners
 
     def _without(self, mask: Tensor) -> Tensor:

@@ -52,21 +52,28 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
 
 
 def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
-    """(M, S) bool: sets of segments to keep, each followed by its complement, so that every segment is left out half
-    of the time.
+    """(M, S) bool: sets of segments to keep, each followed by its complement; neither all nor none.
+
+    Every segment is left out half of the time where M is even. A single segment is left out once.
 
     Args:
         seed: as in `shared_masks`.
-        masks: M; fewer come back where there are not so many sets but the one that keeps all.
+        masks: M; fewer come back where there are not so many sets.
         segments: S >= 1.
     """
-    full = torch.ones(1, segments, dtype=torch.bool)
-    pairs = min(-(-masks // 2), 2 ** (segments - 1))
-    sets: list[Tensor] = []
-    for row in shared_masks(seed, 2 * pairs, segments, apart_from=full):
-        if not any(torch.equal(row, other) for other in sets):
-            sets += [row, ~row] if bool(row.any()) else [row]  # the complement of none is all
-    return torch.stack(sets)[:masks] if sets else full[:0]
+    if segments == 1:
+        return torch.zeros(min(masks, 1), 1, dtype=torch.bool)
+    pairs = min(-(-masks // 2), 2 ** (segments - 1) - 1)
+    random = np.random.default_rng(_derived(seed, masks, segments))
+    taken: set[bytes] = set()
+    sets: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []
+    while len(sets) < 2 * pairs:
+        row = random.random(segments) < 0.5
+        if row.all() or not row.any() or row.tobytes() in taken:
+            continue
+        taken |= {row.tobytes(), (~row).tobytes()}
+        sets += [row, ~row]
+    return torch.from_numpy(np.array(sets, dtype=np.bool_).reshape(len(sets), segments))[:masks]
 
 
 def _derived(*parts: object) -> int:

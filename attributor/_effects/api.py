@@ -158,10 +158,15 @@ def effects(
     choose_rows(rows, k)
     if prompt is not None:
         prompt.sequence(tokens)  # see that the ids begin with the prompt's
+    segments = _list_segments(segments)
     readable = prompt or decode_prompt(tokenizer, tokens, k)
     located = locate_segments(segments, readable, k)
     task = EffectsTask(tokens, k, located, answer, rows, impl, progress)
     first, stop = task.answer_span()
+    if ablations and located.count == 1 and bool((located.owners == 0).all()):
+        raise InputError(
+            "the one segment is the whole prompt, so nothing is left to read without it; leave ablations out"
+        )
     ablate: Ablate | None = None
     if ablations and prompt is not None and tokenizer is None:
         raise InputError("removing text needs the tokenizer that reads what is left; pass tokenizer=")
@@ -213,6 +218,7 @@ def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Abl
         )
         scores, errors, ablations = posterior.mean, posterior.deviation, len(stays)
         meta |= {"alpha": f"{posterior.alpha:g}", "tau/sigma": f"{posterior.ratio:g}"}
+        meta |= {"removal": str(getattr(ablate, "convention", ""))}
     return Effects(scores, tokens, segments.spans, log_prob, rows, ablations, errors, meta)
 
 
@@ -228,7 +234,7 @@ def choose_rows(rows: str, k: int) -> str:
 
 
 def _ablate_all(ablate: Ablate, stays: Tensor, progress: Progress | None) -> Tensor:
-    """(M,) float64, a few sets at a time where somebody watches."""
+    """(M,) float64; with a callback a few sets at a time."""
     if progress is None:
         return ablate(stays).double()
     parts = []
@@ -237,6 +243,18 @@ def _ablate_all(ablate: Ablate, stays: Tensor, progress: Progress | None) -> Ten
         parts.append(ablate(stays[low : low + ABLATIONS_AT_ONCE]).double())
     progress("ablations", len(stays), len(stays))
     return torch.cat(parts)
+
+
+def _list_segments(segments: Any) -> list[Any]:
+    """The segments as a list, also of an array, a tensor or an iterator.
+
+    Raises:
+        InputError: nothing that can be iterated.
+    """
+    try:
+        return list(segments.tolist() if hasattr(segments, "tolist") else segments)
+    except TypeError:
+        raise InputError(f"segments must be a list, got {shorten_value(segments)}") from None
 
 
 def decode_prompt(tokenizer: Any, tokens: Tensor, k: int) -> Prompt | None:
@@ -266,7 +284,7 @@ def locate_segments(segments: Sequence[Any], readable: Prompt | None, k: int) ->
     Raises:
         InputError: both kinds, text without a tokenizer, spans that cannot be used.
     """
-    segments = list(segments)
+    segments = _list_segments(segments)
     texts = [isinstance(one, Segment) for one in segments]
     if any(texts) and not all(texts):
         raise InputError("segments must all be Segments of the text, or all (start, stop) tokens; got both")

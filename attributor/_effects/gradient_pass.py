@@ -204,6 +204,8 @@ class _Attention(torch.autograd.Function):
 def attach_gradient_pass(model: Any, gradient_pass: GradientPass) -> Iterator[None]:
     """Run the model's attention through a gradient pass, with frozen parameters; restore both, however it ends.
 
+    Calls of other threads compute what they always compute, but their gradients lack the parameters meanwhile.
+
     Raises:
         RecordingError: the model is being recorded.
         UnsupportedModelError: in a forward pass inside, a module without a gradient, by name.
@@ -216,7 +218,7 @@ def attach_gradient_pass(model: Any, gradient_pass: GradientPass) -> Iterator[No
                 parameter.requires_grad_(False)
         for name, module in model.named_modules():
             if _has_numbers(module):
-                stack.callback(module.register_forward_hook(_check_gradient(name)).remove)
+                stack.callback(module.register_forward_hook(_check_gradient(name, gradient_pass.calls)).remove)
         yield
 
 
@@ -225,11 +227,15 @@ def _has_numbers(module: nn.Module) -> bool:
     return hasattr(module, "in_features") or next(module.parameters(recurse=False), None) is not None
 
 
-def _check_gradient(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+def _check_gradient(name: str, calls: GradientCalls) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     """A forward hook that refuses a module through whose output no gradient reaches its input."""
 
     def check(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not torch.is_grad_enabled() or not any(isinstance(x, Tensor) and x.requires_grad for x in args):
+        if (
+            not calls.recorded
+            or not torch.is_grad_enabled()
+            or not any(isinstance(x, Tensor) and x.requires_grad for x in args)
+        ):
             return
         outputs = [x for x in (output if isinstance(output, tuple) else (output,)) if isinstance(x, Tensor)]
         floating = [x for x in outputs if x.is_floating_point()]

@@ -89,6 +89,11 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
         NumericsError: a gradient that is NaN or infinite.
         RecordingError: the model is being recorded.
     """
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} was made in torch.inference_mode(), so its parameters take part in no gradient; "
+            "load it outside of inference mode"
+        )
     dtype = getattr(model, "dtype", torch.float32)
     reader = GradientPass(task.stops, dtype=dtype, impl=task.impl, progress=task.progress)
     options: dict[str, Any] = {}
@@ -99,6 +104,9 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
         task = replace(task, ids=task.ids.clone())
         ids, start = task.read_ids, task.start
         stack.enter_context(attach_gradient_pass(model, reader))
+        if start > 0 and activation_bytes(model, len(ids) - start) > CHECKPOINT_FROM:
+            # layers that write to a cache cannot be checkpointed: read all rows, of which those before count for no key
+            reader.stops, start = reader.stops.clamp(min=start), 0
         if start > 0:
             context = None if cache is None else copy_context(cache, start)
             if context is None:
@@ -106,7 +114,7 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
             options = {"past_key_values": context, "use_cache": True}
         elif activation_bytes(model, len(ids)) > CHECKPOINT_FROM:
             stack.enter_context(_checkpointed(model))
-        leaf = stack.enter_context(_leaf(model))
+        leaf = stack.enter_context(_leaf(model, reader))
         with reader.forward_pass():
             log_probs = token_log_probs(model, ids[None, start:], task.rows[None] - start, task.answer, **options)[0]
         total = log_probs.sum()
@@ -128,11 +136,13 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
 
 
 @contextmanager
-def _leaf(model: Any) -> Iterator[list[Tensor]]:
-    """Begin the graph at the embedding's output; the list holds the outputs that began one."""
+def _leaf(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
+    """Begin the graph at the embedding's output in the pass's own calls; the list holds the outputs that began one."""
     outputs: list[Tensor] = []
 
     def begin(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        if not reader.calls.recorded:  # a call of another thread
+            return output
         outputs.append(output.detach().requires_grad_())
         return outputs[-1]
 

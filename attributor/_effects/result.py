@@ -16,7 +16,7 @@ from attributor._io import FileKind, read_safetensors, shorten_path, write_atomi
 
 __all__ = ["Effects"]
 
-KIND = FileKind("effects", "attributor.effects", 1, "effects.save(path)")
+KIND = FileKind("removal effects", "attributor.effects", 1, "effects.save(path)")
 ROWS = ("all", "suffix")
 
 
@@ -31,9 +31,10 @@ class Effects:
             to its score, unless real removals changed it.
         segments: (S, 2) int64, the first token of each segment and the one after its last; both 0 where it has none.
         log_prob: log p of the answer, or of the part of it that was asked for, given the intact prompt.
-        rows: "all", or "suffix" where only what follows the last segment counts.
+        rows: "all", or "suffix" where only rows after the last segment count, and the row that predicts the answer.
         removals: how many prompts with segments left out were read.
-        errors: (S,) float64, nats: standard deviations of `scores`; None without removals.
+        errors: (S,) float64, nats: standard deviations of `scores` under the model of docs/effects.md, which are too
+            small below 8 removals; None without removals.
         meta: of the model and of how the scores were computed, for people.
 
     Raises:
@@ -108,4 +109,6 @@ class Effects:
             )
         except (InputError, KeyError, TypeError, ValueError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise FileFormatError(f"{name} is an effects file whose parts do not fit together: {what}") from error
+            raise FileFormatError(
+                f"{name} is a removal effects file whose parts do not fit together: {what}"
+            ) from error

@@ -1,5 +1,6 @@
 """The segments of a prompt as token spans, and the first row that counts for each token."""
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -47,9 +48,7 @@ class SegmentTokens:
             InputError: no pairs of whole numbers, a span that is empty, out of range or overlaps another.
         """
         try:
-            pairs = [(int(start), int(stop)) for start, stop in spans]
-            if any(isinstance(x, (bool, float)) for pair in spans for x in pair):
-                raise TypeError
+            pairs = [(_whole_number(start), _whole_number(stop)) for start, stop in spans]
         except (TypeError, ValueError):
             raise InputError(
                 "segments must be (start, stop) tokens of the prompt, or Segments with tokenizer=, got "
@@ -88,3 +87,14 @@ class SegmentTokens:
         """(S,) float64: sums over the tokens (k,) of each segment."""
         sums = torch.zeros(self.count + 1, dtype=torch.float64)
         return sums.index_add_(0, self.owners.where(self.owners >= 0, self.count), tokens.double())[: self.count]
+
+
+def _whole_number(value: Any) -> int:
+    """An integer, also of numpy or of a tensor.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)

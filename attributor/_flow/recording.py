@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attributor import _record
-from attributor._effects import Effects, EffectsTask, decode_prompt, effects_of, locate_segments
+from attributor._effects import Effects, EffectsTask, copy_context, decode_prompt, effects_of, locate_segments
 from attributor._errors import InputError, RecordingError
 from attributor._flow.build_flow import FlowTask, build_flow, build_meta
 from attributor._flow.start_rows import question_tokens
@@ -198,10 +198,30 @@ class Recording(RecordedAttention):
             rows="suffix",
             impl=impl,
             progress=progress,
-            cache=self._recorder.cache,
         )
+        if self._recorder.state is not None and model_state(model) != self._recorder.state:
+            raise RecordingError(
+                "the model's parameters or adapters have changed since the prompt was read, so its cache is of another "
+                "model; call attributor.effects(model, ids, ...)"
+            )
+        context = copy_context(self._recorder.cache, task.start())
+        # images and sounds stand in the cache; where it is of no use, their ids alone would be read again
+        _record.check_no_media(tokens if context is None else tokens[task.start() :], self.facts)
+        if context is not None and not self._holds(context, task.start()):
+            raise RecordingError(
+                "the model's cache holds other keys than those that were recorded (was it cropped and used again?); "
+                "call attributor.effects(model, ids, ...)"
+            )
         with self._recorder.calls.pause():
-            return effects_of(model, task)
+            return effects_of(model, replace(task, cache=context))
+
+    def _holds(self, context: Any, length: int) -> bool:
+        """Whether a cache of the first positions holds the keys that were recorded, where a layer was recorded."""
+        if not self.tapes:
+            return True
+        layer = max(self.tapes)
+        keys = context.layers[layer].keys
+        return bool(self.tapes[layer].holds_keys(keys, _record.causal(1, 1, length, 0, length, keys.device)))
 
     def _resolve_weights(self, weights: Any, tokenizer: Any) -> HeadWeights:
         """Resolve the weights of a flow and check that the heads that they need were recorded."""

@@ -1,5 +1,6 @@
 """The log-probabilities of an answer's tokens, without a matrix of positions times vocabulary."""
 
+import threading
 from typing import Any
 
 import torch
@@ -34,7 +35,11 @@ def token_log_probs(model: Any, ids: Tensor, rows: Tensor, answer: Tensor, **opt
         raise UnsupportedModelError(f"{name} names no output embedding (get_output_embeddings() is None)")
     (B, a), device = rows.shape, device_of(model)
 
+    caller = threading.current_thread()
+
     def pick(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if threading.current_thread() is not caller:  # another call of the same model
+            return args
         hidden = args[0]
         if hidden.shape[:2] != ids.shape:
             raise UnsupportedModelError(

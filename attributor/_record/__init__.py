@@ -27,7 +27,7 @@ from attributor._record.inputs import (
     resolve_prompt_lengths,
 )
 from attributor._record.layer_recurrence import layer_step
-from attributor._record.mask import Mask, classify_mask
+from attributor._record.mask import Mask, causal, classify_mask
 from attributor._record.model_state import model_state
 from attributor._record.offload import Offload
 from attributor._record.projection import output_norm
@@ -52,6 +52,7 @@ __all__ = [
     "attention",
     "attention_gradient",
     "attention_modules",
+    "causal",
     "check_decoder",
     "check_ids",
     "check_no_media",

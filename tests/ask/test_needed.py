@@ -284,9 +284,20 @@ def test_the_answer_is_not_lost_with_its_effects(options, monkeypatch, error, me
     answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects=True, **options)
     assert answer.effects is None
     assert answer.citations
-    assert all(citation.needed is None for citation in answer.citations)
+    assert all(citation.needed is not None for citation in answer.citations), "removals need no gradient"
     (note,) = [note for note in answer.notes if message in note]
-    assert note.startswith("what the answer needed is not known: ")
+    assert note.startswith("what the answer needed is not estimated: ")
+
+
+def test_the_estimate_is_not_lost_with_the_removals(options, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(needed.Ablator, "token_log_probs", full)
+    answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects=True, **options)
+    assert answer.effects is not None
+    assert all(citation.needed is None for citation in answer.citations)
+    assert any("is not known: out of memory: the prompt of" in note for note in answer.notes)
 
 
 def test_the_caller_may_compute_without_gradients(options):

@@ -1,6 +1,7 @@
 """effects(): arguments and errors, precisions, caches, checkpointing, recordings, and real removals."""
 
 import copy
+import threading
 import warnings
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from transformers import DynamicCache, StaticCache
 
 import attributor
 from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._effects import EffectsTask, SegmentTokens, effects_of, gradient_run, read_context
+from attributor._effects import EffectsTask, SegmentTokens, antithetic_masks, effects_of, gradient_run, read_context
 from attributor._effects.gradient_run import copy_context
 from attributor._effects.posterior import fit_posterior
 
@@ -251,6 +252,10 @@ def test_recordings_that_have_no_effects(llama):
         ({"segments": [(45, 51)]}, "lie in the prompt, 0 to 50"),
         ({"segments": [3, 9]}, r"\(start, stop\) tokens"),
         ({"segments": [(0.5, 2)]}, r"\(start, stop\) tokens"),
+        ({"segments": torch.tensor([[3.7, 11.9]])}, r"\(start, stop\) tokens"),
+        ({"segments": [(True, 2)]}, r"\(start, stop\) tokens"),
+        ({"segments": None}, "segments must be a list"),
+        ({"segments": [(0, K)], "ablations": 2}, "the one segment is the whole prompt"),
         ({"segments": [attributor.Segment(0, 4, "text")]}, "pass tokenizer= or prompt="),
         ({"segments": [attributor.Segment(0, 4, "text"), (1, 2)]}, "got both"),
         ({"prompt_length": None}, "pass prompt_length= or prompt="),
@@ -360,3 +365,135 @@ def test_the_posterior_follows_the_data_and_the_prior():
     flat = fit_posterior(gradient, kept, torch.zeros(len(kept)))
     assert bool(torch.isfinite(flat.mean).all())
     assert float(flat.mean.abs().max()) < 0.05
+
+
+def test_segments_of_any_kind_of_list(llama):
+    expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
+    for spans in (torch.tensor(SPANS), tuple(map(list, SPANS)), iter(SPANS)):
+        assert torch.equal(attributor.effects(llama, IDS, spans, prompt_length=K).scores, expected)
+
+
+def test_calls_of_other_threads_are_left_alone(llama):
+    """Another thread reads with the same model meanwhile, at the same length: both get what they always get."""
+    expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
+    other = IDS.flip(0)[None, :-1]
+    with torch.no_grad():
+        logits = llama(other).logits
+    stop, wrong = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            try:
+                with torch.no_grad():
+                    got = llama(other).logits
+                if got.shape != logits.shape or not torch.allclose(got, logits, atol=1e-4):
+                    wrong.append("other logits")
+            except Exception as error:
+                wrong.append(repr(error))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for _ in range(15):
+            scores = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
+            torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-7)
+    finally:
+        stop.set()
+        thread.join()
+    assert wrong == []
+
+
+def test_a_long_suffix_is_checkpointed_and_gives_the_same(llama, monkeypatch):
+    spans = [(2, 6), (6, 9)]
+    expected = attributor.effects(llama, IDS, spans, prompt_length=K, rows="suffix")
+    runs = []
+    original = gradient_run.checkpoint
+    monkeypatch.setattr(gradient_run, "checkpoint", lambda *a, **o: runs.append(1) or original(*a, **o))
+    monkeypatch.setattr(gradient_run, "CHECKPOINT_FROM", 0)
+    long = attributor.effects(llama, IDS, spans, prompt_length=K, rows="suffix")
+    assert len(runs) == 4
+    assert long.rows == "suffix"
+    torch.testing.assert_close(long.scores, expected.scores, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(long.tokens, expected.tokens, rtol=1e-3, atol=1e-7)
+
+
+def test_models_made_in_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = tiny("llama")
+    with pytest.raises(UnsupportedModelError, match="inference_mode"):
+        attributor.effects(model, IDS, SPANS, prompt_length=K)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_cache_of_another_model_or_of_other_tokens_is_refused(llama):
+    model = copy.deepcopy(llama)
+    with attributor.record(model) as recording:
+        model.generate(IDS[None, :K], max_new_tokens=5, do_sample=False)
+        with torch.no_grad():
+            model.model.layers[1].self_attn.v_proj.weight.mul_(1.5)
+        with pytest.raises(RecordingError, match="parameters or adapters have changed"):
+            recording.effects(SPANS)
+    with attributor.record(llama) as recording:
+        out = llama.generate(IDS[None, :K], max_new_tokens=5, do_sample=False, return_dict_in_generate=True)
+        for layer in out.past_key_values.layers:
+            layer.keys, layer.values = layer.keys + 1, layer.values + 1
+        with pytest.raises(RecordingError, match="other keys than those that were recorded"):
+            recording.effects(SPANS, out)
+
+
+def test_images_that_would_be_read_again_as_their_ids_are_refused():
+    model = tiny("mistral")
+    model.config.image_token_id = 7
+    ids = IDS.clone()
+    ids[IDS == 7] = 8
+    ids[4], ids[47] = 7, 7
+    with attributor.record(model) as recording:
+        model.generate(ids[None, :K], max_new_tokens=3, do_sample=False, suppress_tokens=[7])
+        with pytest.raises(InputError, match="image, video or sound"):
+            recording.effects(SPANS)  # the window's cache has dropped keys
+    model = tiny("llama")
+    model.config.image_token_id = 7
+    with attributor.record(model) as recording:
+        model.generate(ids[None, :K], max_new_tokens=3, do_sample=False, suppress_tokens=[7])
+        with pytest.raises(InputError, match="image, video or sound"):
+            recording.effects(SPANS)  # position 47 is in the suffix
+        assert recording.effects([(3, 11), (12, 49)]).rows == "suffix"
+
+
+def test_masks_come_in_pairs():
+    for segments in (1, 2, 3, 5, 40):
+        for count in (1, 2, 5, 8, 200):
+            masks = antithetic_masks(3, count, segments)
+            most = 1 if segments == 1 else min(count, 2**segments - 2)
+            assert masks.shape == (most, segments)
+            assert len({tuple(row) for row in masks.tolist()}) == len(masks)
+            if segments > 1:
+                pairs = len(masks) // 2
+                assert torch.equal(masks[0 : 2 * pairs : 2], ~masks[1 : 2 * pairs : 2])
+                assert bool(masks.any(1).all() & ~masks.all(1).any())
+
+
+def test_the_result_says_how_segments_were_removed(llama):
+    assert attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=2).meta["removal"] == "tokens"
+
+
+def test_the_posterior_does_not_depend_on_the_unit():
+    g = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        gradient, noise = torch.randn(2, 6, generator=g, dtype=torch.float64)
+        kept = torch.cat([torch.ones(1, 6, dtype=torch.bool), torch.rand(12, 6, generator=g) < 0.5])
+        y = kept.double() @ (gradient + noise) + 0.3 * torch.randn(13, generator=g, dtype=torch.float64)
+        one, four = fit_posterior(gradient, kept, y), fit_posterior(4 * gradient, kept, 4 * y)
+        # the grid of tau / sigma has steps of 2, and a factor of 4 in nats is one of them
+        torch.testing.assert_close(four.mean, 4 * one.mean, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(four.deviation, 4 * one.deviation, rtol=1e-6, atol=1e-9)
+
+
+def test_one_large_effect_that_the_gradient_missed():
+    """Attention that is saturated: the gradient says 0.1 nats of a sentence that is worth 8."""
+    truth_w = torch.tensor([0.2, 0.6, 0.1, 8.0], dtype=torch.float64)
+    gradient = torch.tensor([-0.8, 0.15, -0.3, 0.1], dtype=torch.float64)
+    for scale in (1.0, 1e-3):
+        kept = torch.cat([torch.ones(1, 4, dtype=torch.bool), antithetic_masks(0, 8, 4)])
+        posterior = fit_posterior(scale * gradient, kept, kept.double() @ truth_w)
+        assert float((posterior.mean - truth_w).abs().max()) < 0.2
