@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attributor._errors import InputError
 
-__all__ = ["antithetic_masks", "case_seed", "shared_masks"]
+__all__ = ["antithetic_masks", "case_seed", "count_masks", "shared_masks"]
 
 
 def case_seed(seed: int, ids: Tensor) -> int:
@@ -51,6 +51,11 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
     return torch.from_numpy(np.array(sets, dtype=np.bool_).reshape(len(sets), segments))
 
 
+def count_masks(segments: int) -> int:
+    """How many sets `antithetic_masks` has of S segments."""
+    return 1 if segments == 1 else 2**segments - 2
+
+
 def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
     """(M, S) bool: sets of segments to keep, each followed by its complement; neither all nor none.
 
@@ -63,7 +68,7 @@ def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
     """
     if segments == 1:
         return torch.zeros(min(masks, 1), 1, dtype=torch.bool)
-    pairs = min(-(-masks // 2), 2 ** (segments - 1) - 1)
+    pairs = min(-(-masks // 2), count_masks(segments) // 2)
     random = np.random.default_rng(_derived(seed, masks, segments))
     taken: set[bytes] = set()
     sets: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._effects.ablation import Ablator, TokenAblator
-from attributor._effects.ablation_masks import antithetic_masks, case_seed
+from attributor._effects.ablation_masks import antithetic_masks, case_seed, count_masks
 from attributor._effects.gradient_run import GradientTask, run_gradient
-from attributor._effects.posterior import fit_posterior
+from attributor._effects.posterior import fit_least_squares, fit_posterior
 from attributor._effects.result import ROWS, Effects
 from attributor._effects.segments import SegmentTokens
 from attributor._errors import InputError
@@ -213,11 +213,15 @@ def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Abl
         stays = antithetic_masks(case_seed(0, ids), ablations, segments.count)
         log_probs = _ablate_all(ablate, stays, task.progress)
         intact = torch.ones(1, segments.count, dtype=torch.bool)
-        posterior = fit_posterior(
-            scores, torch.cat([intact, stays]), torch.cat([torch.tensor([log_prob], dtype=torch.float64), log_probs])
-        )
-        scores, errors, ablations = posterior.mean, posterior.deviation, len(stays)
-        meta |= {"alpha": f"{posterior.alpha:g}", "tau/sigma": f"{posterior.ratio:g}"}
+        readings = torch.cat([intact, stays])
+        log_probs = torch.cat([torch.tensor([log_prob], dtype=torch.float64), log_probs])
+        ablations = len(stays)
+        if ablations == count_masks(segments.count):
+            scores, errors = fit_least_squares(readings, log_probs)
+        else:
+            posterior = fit_posterior(scores, readings, log_probs)
+            scores, errors = posterior.mean, posterior.deviation
+            meta |= {"alpha": f"{posterior.alpha:g}", "tau/sigma": f"{posterior.ratio:g}"}
         meta |= {"removal": str(getattr(ablate, "convention", ""))}
     return Effects(scores, tokens, segments.spans, log_prob, rows, ablations, errors, meta)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Posterior", "fit_posterior"]
+__all__ = ["Posterior", "fit_least_squares", "fit_posterior"]
 
 EVIDENCE_FROM = 8  # removals; fewer do not determine alpha and tau / sigma
 # medians over HotPotQA train rows with 80 removals each (bench/effects.py)
@@ -58,6 +58,25 @@ def fit_posterior(gradient: Tensor, kept: Tensor, log_probs: Tensor) -> Posterio
 
     posterior = choose(None)
     return posterior if posterior.alpha >= 0 else choose(0.0)  # removals contradict the gradient: leave it out
+
+
+def fit_least_squares(kept: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+    """The effects (S,) and their standard deviations (S,) from the readings alone, where these are all sets there are.
+
+    The deviations are 0 where there are no more readings than unknowns: each effect is then a difference of two.
+
+    Args:
+        kept: (M + 1, S) bool, every set of segments but the empty one, the intact prompt among them.
+        log_probs: (M + 1,) float64, log p of the answer.
+    """
+    design = torch.cat([torch.ones(len(kept), 1), kept], 1).double()
+    inverse = torch.linalg.pinv(design)
+    solution = inverse @ log_probs.double()
+    degrees = len(kept) - design.shape[1]
+    residual = log_probs.double() - design @ solution
+    variance = float(residual @ residual) / degrees if degrees > 0 else 0.0
+    deviation = (variance * (inverse @ inverse.T).diagonal()).sqrt()
+    return solution[1:], deviation[1:]
 
 
 def _condition(

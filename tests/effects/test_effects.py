@@ -473,6 +473,28 @@ def test_masks_come_in_pairs():
                 assert bool(masks.any(1).all() & ~masks.all(1).any())
 
 
+def test_all_sets_there_are_give_the_removals_themselves(llama):
+    def log_prob(*spans):
+        stays = torch.ones(K, dtype=torch.bool)
+        for start, stop in spans:
+            stays[start:stop] = False
+        ids = torch.cat([IDS[:K][stays], IDS[K:]])
+        with torch.no_grad():
+            rows = llama(ids[None, :-1]).logits[0, -ANSWER:].double().log_softmax(-1)
+        return float(rows.gather(1, IDS[K:, None]).sum())
+
+    one, two = (3, 20), (21, 45)
+    single = attributor.effects(llama, IDS, [one], prompt_length=K, ablations=9)
+    assert single.removals == 1
+    assert float(single.scores) == pytest.approx(log_prob() - log_prob(one), abs=1e-4)
+    both = attributor.effects(llama, IDS, [one, two], prompt_length=K, ablations=2)
+    assert both.scores.tolist() == pytest.approx([log_prob() - log_prob(one), log_prob() - log_prob(two)], abs=1e-4)
+    assert both.errors.tolist() == [0, 0]
+    three = attributor.effects(llama, IDS, SPANS[:1] + SPANS[2:], prompt_length=K, ablations=6)
+    assert three.removals == 6
+    assert bool((three.errors > 0).all())
+
+
 def test_the_result_says_how_segments_were_removed(llama):
     assert attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=2).meta["removal"] == "tokens"
 
