@@ -164,22 +164,28 @@ def test_the_sanitizer_looks_at_each_kernel_that_can_run(check, monkeypatch, cod
     assert statuses == dict.fromkeys(["memcheck of cuda", "racecheck of cuda", "synccheck of cuda"], status)
 
 
-@pytest.mark.parametrize("body", ["time.sleep(60)", "os.kill(os.getpid(), 9)"])
-def test_a_test_that_ends_its_process_fails_and_the_others_run(check, tmp_path, monkeypatch, body):
-    """Its kernel is not measured: it would end that process too."""
+def test_tests_that_end_their_process_fail_and_the_others_run(check, tmp_path, monkeypatch):
+    """Their kernel is not measured: it would end that process too. One run: each process imports torch."""
+    hang, die = "time.sleep(60)", "os.kill(os.getpid(), 9)"
+    bodies = {"first": "pass", "hangs": hang, "between": "pass", "dies": die, "last": "pass"}
     file = tmp_path / "test_gpu_cuda.py"
-    file.write_text(f"import os, time\n\ndef test_first(): pass\n\ndef test_bad(): {body}\n\ndef test_last(): pass\n")
+    functions = [f"def test_{name}(): {body}" for name, body in bodies.items()]
+    file.write_text("\n\n".join(["import os, time", *functions]) + "\n")
     monkeypatch.setattr(run, "TESTS", [file])
     monkeypatch.setattr(run, "PROCESSES", 1)
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setenv("ATTRIBUTOR_GPU_PATIENCE", "2")
-    assert run.run_tests(check, 90.0) == ("failed", "1 of 3 tests failed")
+    assert run.run_tests(check, 90.0) == ("failed", "2 of 5 tests failed")
     outcomes = {line["name"].partition("::")[2]: line["outcome"] for line in check.findings()}
-    assert outcomes == {"test_first": "passed", "test_bad": "crashed", "test_last": "passed"}
+    crashed = {"test_hangs", "test_dies"}
+    assert outcomes == {f"test_{name}": "passed" for name in bodies} | dict.fromkeys(crashed, "crashed")
     assert "cuda" in report.find_wrong(check.findings())
     monkeypatch.setattr(measure, "list_availability", lambda: [Usable("cuda"), Usable("triton")])
     assert measure.find_obstacle("triton") is None
-    assert "test_gpu_cuda.py::test_bad" in measure.find_obstacle("cuda")
+    for name in crashed:  # one of them is reason enough
+        findings = [line for line in check.findings() if line["name"].endswith((name, "test_last"))]
+        monkeypatch.setattr(measure, "read", lambda _, findings=findings: findings)
+        assert f"test_gpu_cuda.py::{name}" in measure.find_obstacle("cuda")
     assert measure.find_obstacle("cuda", crashes=False) is None
 
 

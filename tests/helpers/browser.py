@@ -22,7 +22,10 @@ from warm_start import WarmProcess, run_command_line
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The headless shell is the same engine without the windows of a browser, and takes less CPU time.
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
+ABSENT = "no Chromium on this machine: apt-get install chromium-headless-shell"
 # Without these, Chromium starts three more processes for each context: two for the list below an address bar, which a
 # headless browser does not show, and one in reserve. They take as long as the page under test.
 NOT_SHOWN = (
@@ -63,7 +66,7 @@ FLAGS = (
 )
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "::1"}
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
 
 
 @dataclass
@@ -159,7 +162,7 @@ def browser() -> Iterator[Any]:
     Not one for a whole run: Playwright keeps an event loop in this thread, which other tests' loops could not bear.
     """
     if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
+        pytest.skip(ABSENT)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

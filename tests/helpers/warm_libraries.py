@@ -1,11 +1,15 @@
 """What the fork server of warm_start.py imports, as quietly as the command line does."""
 
+import gc
 import logging
 from importlib import import_module
 
 from attributor.cli.entry import CHATTER
 
+gc.disable()  # as in conftest.py
 for name in CHATTER:
     logging.getLogger(name).setLevel(logging.ERROR)
 for name in ("cli.commands", "eval.run", "web.app", "web.explore", "web.live"):
     import_module(f"attributor.{name}")
+gc.freeze()
+gc.enable()

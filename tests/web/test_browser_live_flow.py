@@ -179,9 +179,14 @@ def test_routes_are_listed_picked_and_limited(page):
     assert routes.first.get_attribute("aria-pressed") == "true"
     page.locator(".flow-trace canvas, .flow-views canvas").first.focus()
     page.keyboard.press("ArrowDown")
+    requests = []  # to pick a token of the prompt selects it too, and the routes to it, once they arrive, end the pick
+    page.route("**/trace?*", lambda route: requests.append(route))
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=re.compile("Routes through what you picked")).wait_for()
     page.get_by_role("button", name="All", exact=True).click()
+    page.unroute("**/trace?*")
+    for route in requests:
+        route.continue_()
     with page.expect_response(re.compile(r"/trace\?.*nodes=(?!24)\d+")):
         options = (
             page.get_by_label("Nodes a layer, at most").locator("option").evaluate_all("all => all.map(o => o.value)")
