@@ -26,6 +26,8 @@ def attention_gradient(
 ) -> Gradients:
     """The gradients of query, key and value, each in its shape and dtype; of one sequence without padding.
 
+    Keys and values before the call's first query come from a cache and are constants: theirs are 0.
+
     With P = exp(logit - lse), where lse holds a sink's share, the softmax's backward formula needs no other change for
     a sink. A CPU runs torch's flash kernel, which forms no matrix; other devices and capped logits go block by block.
     """
@@ -48,10 +50,12 @@ def attention_gradient(
             seen = (j <= i) & (j >= first[begin:end, None])
         rows, columns = slice(begin, end), slice(span - base, start + end - base)
         forward = (query[:, :, rows], key[:, :, columns], value[:, :, columns], output[:, :, rows], lse[:, :, rows])
-        if query.device.type == "cpu" and softcap is None:
+        fresh = max(0, start - span)  # the first of these keys that is no constant
+        if query.device.type == "cpu" and softcap is None and not fresh:
             block = _flash_gradient(*forward, d_output[:, :, rows], seen, scale)
         else:
-            block = _blockwise_gradient(*forward, d_output[:, :, rows], seen, scale, softcap)
+            block = _blockwise_gradient(*forward, d_output[:, :, rows], seen, scale, softcap, fresh)
+        columns = slice(columns.start + fresh, columns.stop)
         d_query[:, :, rows] = block[0]
         d_key[:, :, columns] += block[1]
         d_value[:, :, columns] += block[2]
@@ -91,20 +95,25 @@ def _blockwise_gradient(
     seen: Tensor | None,
     scale: float,
     softcap: float | None,
+    fresh: int,
 ) -> Gradients:
-    """By the formula, BLOCK queries at a time: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q."""
+    """By the formula, BLOCK queries at a time: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q.
+
+    Of key and value only the gradients from the key `fresh` on are computed and returned. Behind a long cache this is
+    faster than the flash kernel: three products over all keys where that computes five.
+    """
     H, Q = query.shape[1:3]
     G, K = key.shape[1:3]
     wide = torch.promote_types(query.dtype, torch.float32)
+    key, value = key.to(wide), value.to(wide)
     d_query = torch.empty_like(query)
-    d_key, d_value = key.new_zeros(key.shape, dtype=wide), value.new_zeros(value.shape, dtype=wide)
+    d_key, d_value = key.new_zeros(key[:, :, fresh:].shape), value.new_zeros(value[:, :, fresh:].shape)
     for low in range(0, Q, BLOCK):
         high = min(low + BLOCK, Q)
         near = high if seen is None else K  # causal: no key past the block
         shape = (1, G, H // G, high - low)
         q, o, d_o = (x[:, :, low:high].to(wide).reshape(*shape, x.shape[-1]) for x in (query, output, d_output))
-        k, v = key[:, :, :near].to(wide), value[:, :, :near].to(wide)
-        logit = torch.einsum("bghqd,bgkd->bghqk", q, k) * scale
+        logit = torch.einsum("bghqd,bgkd->bghqk", q, key[:, :, :near]).mul_(scale)
         slope = None
         if softcap is not None:
             bent = torch.tanh(logit / softcap)
@@ -113,11 +122,12 @@ def _blockwise_gradient(
             hidden = ~seen[low:high, :near]
         else:
             hidden = torch.ones(high - low, near, dtype=torch.bool, device=query.device).triu(low + 1)
-        weight = (logit - lse[:, :, low:high].to(wide).reshape(*shape, 1)).exp()
-        weight = weight.masked_fill(hidden, 0.0)
-        d_value[:, :, :near] += torch.einsum("bghqk,bghqd->bgkd", weight, d_o)
-        change = torch.einsum("bghqd,bgkd->bghqk", d_o, v) - (d_o * o).sum(-1, keepdim=True)
-        d_logit = weight * change if slope is None else weight * change * slope
-        d_query[:, :, low:high] = torch.einsum("bghqk,bgkd->bghqd", d_logit, k).flatten(1, 2) * scale
-        d_key[:, :, :near] += torch.einsum("bghqk,bghqd->bgkd", d_logit, q) * scale
-    return d_query, d_key.to(key.dtype), d_value.to(value.dtype)
+        weight = logit.sub_(lse[:, :, low:high].to(wide).reshape(*shape, 1)).masked_fill_(hidden, float("-inf")).exp_()
+        d_value[:, :, : near - fresh] += torch.einsum("bghqk,bghqd->bgkd", weight[..., fresh:], d_o)
+        d_logit = torch.einsum("bghqd,bgkd->bghqk", d_o, value[:, :, :near])
+        d_logit.sub_((d_o * o).sum(-1, keepdim=True)).mul_(weight)
+        if slope is not None:
+            d_logit.mul_(slope)
+        d_query[:, :, low:high] = torch.einsum("bghqk,bgkd->bghqd", d_logit, key[:, :, :near]).flatten(1, 2) * scale
+        d_key[:, :, : near - fresh] += torch.einsum("bghqk,bghqd->bgkd", d_logit[..., fresh:], q) * scale
+    return d_query, d_key.to(query.dtype), d_value.to(query.dtype)
