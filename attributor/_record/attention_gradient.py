@@ -9,6 +9,8 @@ from attributor._record.mask import Mask
 
 __all__ = ["attention_gradient"]
 
+KEYS = 512  # keys a tile: bounds what a tile takes to a few heads x BLOCK x KEYS matrices
+Forward = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # query, key, value, output, lse
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
@@ -52,9 +54,9 @@ def attention_gradient(
         forward = (query[:, :, rows], key[:, :, columns], value[:, :, columns], output[:, :, rows], lse[:, :, rows])
         fresh = max(0, start - span)  # the first of these keys that is no constant
         if query.device.type == "cpu" and softcap is None and not fresh:
-            block = _flash_gradient(*forward, d_output[:, :, rows], seen, scale)
+            block = _flash_gradient(forward, d_output[:, :, rows], seen, scale)
         else:
-            block = _blockwise_gradient(*forward, d_output[:, :, rows], seen, scale, softcap, fresh)
+            block = _blockwise_gradient(forward, d_output[:, :, rows], seen, scale, softcap, fresh)
         columns = slice(columns.start + fresh, columns.stop)
         d_query[:, :, rows] = block[0]
         d_key[:, :, columns] += block[1]
@@ -65,15 +67,12 @@ def attention_gradient(
 
 
 def _flash_gradient(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
-    lse: Tensor,
+    forward: Forward,
     d_output: Tensor,
     seen: Tensor | None,
     scale: float,
 ) -> Gradients:
+    query, key, value, output, lse = forward
     D, Dv = query.shape[-1], value.shape[-1]
     if Dv != D:  # the kernel wants one head size; zeros change nothing
         query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
@@ -86,48 +85,53 @@ def _flash_gradient(
 
 
 def _blockwise_gradient(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
-    lse: Tensor,
+    forward: Forward,
     d_output: Tensor,
     seen: Tensor | None,
     scale: float,
     softcap: float | None,
     fresh: int,
 ) -> Gradients:
-    """By the formula, BLOCK queries at a time: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q.
+    """By the formula, in tiles of queries and keys: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q.
 
     Of key and value only the gradients from the key `fresh` on are computed and returned. Behind a long cache this is
     faster than the flash kernel: three products over all keys where that computes five.
     """
+    query, key, value, output, lse = forward
     H, Q = query.shape[1:3]
     G, K = key.shape[1:3]
     wide = torch.promote_types(query.dtype, torch.float32)
     key, value = key.to(wide), value.to(wide)
-    d_query = torch.empty_like(query)
+    d_query = query.new_zeros(query.shape, dtype=wide)
     d_key, d_value = key.new_zeros(key[:, :, fresh:].shape), value.new_zeros(value[:, :, fresh:].shape)
     for low in range(0, Q, BLOCK):
         high = min(low + BLOCK, Q)
-        near = high if seen is None else K  # causal: no key past the block
-        shape = (1, G, H // G, high - low)
-        q, o, d_o = (x[:, :, low:high].to(wide).reshape(*shape, x.shape[-1]) for x in (query, output, d_output))
-        logit = torch.einsum("bghqd,bgkd->bghqk", q, key[:, :, :near]).mul_(scale)
-        slope = None
-        if softcap is not None:
-            bent = torch.tanh(logit / softcap)
-            logit, slope = softcap * bent, 1 - bent * bent
-        if seen is not None:
-            hidden = ~seen[low:high, :near]
-        else:
-            hidden = torch.ones(high - low, near, dtype=torch.bool, device=query.device).triu(low + 1)
-        weight = logit.sub_(lse[:, :, low:high].to(wide).reshape(*shape, 1)).masked_fill_(hidden, float("-inf")).exp_()
-        d_value[:, :, : near - fresh] += torch.einsum("bghqk,bghqd->bgkd", weight[..., fresh:], d_o)
-        d_logit = torch.einsum("bghqd,bgkd->bghqk", d_o, value[:, :, :near])
-        d_logit.sub_((d_o * o).sum(-1, keepdim=True)).mul_(weight)
-        if slope is not None:
-            d_logit.mul_(slope)
-        d_query[:, :, low:high] = torch.einsum("bghqk,bgkd->bghqd", d_logit, key[:, :, :near]).flatten(1, 2) * scale
-        d_key[:, :, : near - fresh] += torch.einsum("bghqk,bghqd->bgkd", d_logit[..., fresh:], q) * scale
-    return d_query, d_key.to(query.dtype), d_value.to(query.dtype)
+        grouped = (1, G, H // G, high - low)
+        q, o, d_o = (x[:, :, low:high].to(wide).reshape(*grouped, x.shape[-1]) for x in (query, output, d_output))
+        top = lse[:, :, low:high].to(wide).reshape(*grouped, 1)
+        centre = (d_o * o).sum(-1, keepdim=True)
+        d_q = d_query.view(1, G, H // G, Q, -1)[:, :, :, low:high]
+        for left in range(0, K if seen is not None else high, KEYS):  # causal: no key past the block
+            right = min(left + KEYS, K)
+            k, v = key[:, :, left:right], value[:, :, left:right]
+            logit = torch.einsum("bghqd,bgkd->bghqk", q, k).mul_(scale)
+            slope = None
+            if softcap is not None:
+                bent = torch.tanh(logit / softcap)
+                logit, slope = softcap * bent, 1 - bent * bent
+            if seen is not None:
+                logit.masked_fill_(~seen[low:high, left:right], float("-inf"))
+            elif right > low + 1:
+                later = torch.ones(high - low, right - left, dtype=torch.bool, device=query.device)
+                logit.masked_fill_(later.triu(low + 1 - left), float("-inf"))
+            weight = logit.sub_(top).exp_()
+            d_logit = torch.einsum("bghqd,bgkd->bghqk", d_o, v).sub_(centre).mul_(weight)
+            if slope is not None:
+                d_logit.mul_(slope)
+            d_q += torch.einsum("bghqk,bgkd->bghqd", d_logit, k).mul_(scale)
+            if right > fresh:
+                skip = max(0, fresh - left)
+                into = slice(left + skip - fresh, right - fresh)
+                d_value[:, :, into] += torch.einsum("bghqk,bghqd->bgkd", weight[..., skip:], d_o)
+                d_key[:, :, into] += torch.einsum("bghqk,bghqd->bgkd", d_logit[..., skip:], q).mul_(scale)
+    return d_query.to(query.dtype), d_key.to(query.dtype), d_value.to(query.dtype)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from attributor._record import attention as attention_module
 from attributor._record import fused_attention
 from attributor._record import mask as mask_module
 from attributor._record.attention import _definition, attention
@@ -189,8 +188,8 @@ def test_which_calls_a_prompt_makes(monkeypatch, first, windows):
         return definition(query, key, value, causal, window, scale)
 
     monkeypatch.setattr(fused_attention, "run_fused_kernel", fused)
-    monkeypatch.setattr(attention_module.torch, "arange", lambda *a, device=None, **k: ARANGE(*a, **k))
-    monkeypatch.setattr(attention_module.torch, "ones", lambda *a, device=None, **k: ONES(*a, **k))
+    monkeypatch.setattr(torch, "arange", lambda *a, device=None, **k: ARANGE(*a, **k))
+    monkeypatch.setattr(torch, "ones", lambda *a, device=None, **k: ONES(*a, **k))
     given = tensors(dtype=torch.float32)
     mask = mask_module.Mask(0, 0, first(torch.arange(40))[None])
     expected = attention(*given, mask, scale=0.25)
