@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from attributor.cli.options import option, unwrap
+from attributor.eval.config import default_methods
 from attributor.eval.data import DataSet
 
 __all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "hub_config", "hub_split"]
@@ -98,8 +99,8 @@ MethodNames = Annotated[
     str | None,
     option(
         METHODS,
-        "Names with commas between them, see below.  [dim]\\[default: flow, mean-attention, max-attention, length, "
-        "random, and flow:retrieval where heads are shipped for the model][/]",
+        f"Names with commas between them, see below.  [dim]\\[default: {', '.join(default_methods())}, and "
+        "flow:retrieval where heads are shipped for the model][/]",
         "--method",
         "--methods",
         metavar="NAMES",

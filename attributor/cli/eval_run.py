@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build_config", "default_folder", "evaluate"]
 
-DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
 STRAIGHT = {  # what the settings are called, where the option has another name
     "max_tokens",
     "max_new_tokens",
@@ -84,9 +83,10 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
 def _default_methods(model: str) -> tuple[str, ...]:
     """The default ones: with the retrieval heads where some are shipped for the model."""
     from attributor._heads import shipped_models
+    from attributor.eval.config import default_methods
 
-    first, *rest = DEFAULT
-    return (first, "flow:retrieval", *rest) if model in shipped_models() else DEFAULT
+    first, *rest = default_methods()
+    return (first, *(["flow:retrieval"] if model in shipped_models() else []), *rest)
 
 
 def _parse_methods(names: str) -> tuple[str, ...]:
