@@ -38,7 +38,8 @@ class BM25:
 
         sum_q log(1 + (n - n_q + 0.5) / (n_q + 0.5)) f_q / (f_q + k1 (1 - b + b l)),   k1 = 1.5, b = 0.75
 
-    Words are in lower case, without English stop words. Only the order of the scores means something.
+    Words are in lower case, without English stop words, question words among them. Only the order of the scores means
+    something.
 
     Attributes:
         text: "segment", the default: each segment's own words; "title": those of its document's title as well, which
@@ -82,7 +83,7 @@ def score_texts(query: str, texts: Sequence[str]) -> Tensor:
         InputError: the library is not installed.
     """
     library = _import_library()
-    options = {"token_pattern": WORD, "stopwords": "en", "return_ids": False, "show_progress": False}
+    options = {"token_pattern": WORD, "stopwords": "english_plus", "return_ids": False, "show_progress": False}
     query_words, *words = library.tokenize([query, *texts], allow_empty=False, **options)
     known = set().union(*words)
     shared = [word for word in dict.fromkeys(query_words) if word in known]  # each once
