@@ -32,7 +32,7 @@ STAGES = {
     "removals": "removals",
 }
 
-SAYS = "Behind a cited sentence: how many of the words of the claim, or of the answer, it holds (says)."
+SAYS = "says: the part of the words of the claim, or of the answer, that a cited sentence holds."
 NEEDED = (
     "A share says how much was read of a sentence; needed says how much log p the answer, or the claim, loses without "
     "it. --without N shows what is then answered."
