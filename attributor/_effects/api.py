@@ -11,7 +11,7 @@ from torch import Tensor
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._effects.ablation import Ablator, TokenAblator
 from attributor._effects.ablation_masks import antithetic_masks, case_seed, count_masks
-from attributor._effects.gradient_run import GradientTask, run_gradient
+from attributor._effects.gradient_run import GradientTask, KeyEffects, run_gradient
 from attributor._effects.posterior import fit_least_squares, fit_posterior
 from attributor._effects.result import ROWS, Effects
 from attributor._effects.segments import SegmentTokens
@@ -83,6 +83,14 @@ class EffectsTask:
         if not 0 <= start < stop <= count:
             raise InputError(f"answer must be tokens of the answer, within 0 to {count}, got {start} to {stop}")
         return start, stop
+
+    def counted_ids(self) -> Tensor:
+        """(k + stop,) int64 on the CPU: the prompt, and the answer up to the last token that counts.
+
+        Raises:
+            InputError: as `answer_span`.
+        """
+        return self.ids[: self.prompt_length + self.answer_span()[1]].cpu()
 
     def start(self) -> int:
         """The first row that counts: 0 for rows "all", with "suffix" the one behind the last segment.
@@ -178,39 +186,60 @@ def effects(
     return effects_of(model, task, ablations=ablations, ablate=ablate)
 
 
-def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Ablate | None = None) -> Effects:
+def gradient_of(model: Any, task: EffectsTask) -> KeyEffects:
+    """The gradient of the answer's log-probability with respect to a gate on each key: one forward and backward pass.
+
+    Args:
+        model: a transformers decoder-only model that can be recorded.
+        task: what it is computed of.
+
+    Raises:
+        InputError: rows or an answer that cannot be used, no segments.
+        UnsupportedModelError, NumericsError, RecordingError: as `run_gradient`.
+    """
+    if not task.segments.count:
+        raise InputError("there are no segments, so there is nothing to leave out; pass at least one")
+    first, _ = task.answer_span()
+    ids = task.counted_ids()
+    gradient_task = GradientTask(
+        ids=ids,
+        prompt_length=task.prompt_length,
+        first=first,
+        stops=task.segments.stops(len(ids) - 1),
+        start=task.start(),
+        impl=task.impl,
+        progress=task.progress,
+    )
+    return run_gradient(model, gradient_task, task.cache)
+
+
+def effects_of(
+    model: Any,
+    task: EffectsTask,
+    *,
+    ablations: int = 0,
+    ablate: Ablate | None = None,
+    gradient: KeyEffects | None = None,
+) -> Effects:
     """As `effects`, of a sequence whose segments are located already.
 
     Args:
         model: a transformers decoder-only model that can be recorded.
         task: what effects are computed of.
         ablations: M.
-        ablate: (M, S) bool, the segments that are stays -> (M,) log p of the answer's tokens that count; for M > 0.
+        ablate: (M, S) bool, the segments that stay -> (M,) log p of the answer's tokens that count; for M > 0.
+        gradient: what `gradient_of` returned for the same task; None: it is computed.
 
     Raises:
         InputError: rows or an answer that cannot be used, no segments.
-        UnsupportedModelError, NumericsError, RecordingError: as `run_gradient`.
+        UnsupportedModelError, NumericsError, RecordingError: as `gradient_of`.
     """
     k, segments = task.prompt_length, task.segments
-    if not segments.count:
-        raise InputError("there are no segments, so there is nothing to leave out; pass at least one")
-    first, stop = task.answer_span()
-    rows = choose_rows(task.rows, k)
-    ids = task.ids[: k + stop].cpu()
-    gradient_task = GradientTask(
-        ids=ids,
-        prompt_length=k,
-        first=first,
-        stops=segments.stops(len(ids) - 1),
-        start=task.start(),
-        impl=task.impl,
-        progress=task.progress,
-    )
-    effect = run_gradient(model, gradient_task, task.cache)
+    effect = gradient_of(model, task) if gradient is None else gradient
     tokens, log_prob = effect.tokens[:k], float(effect.log_probs.sum())
     scores, errors, meta = segments.sum(tokens), None, _meta(model)
     if ablations and ablate is not None:
-        stays = antithetic_masks(case_seed(0, ids), ablations, segments.count)
+        stays = antithetic_masks(case_seed(0, task.counted_ids()), ablations, segments.count)
         log_probs = _ablate_all(ablate, stays, task.progress)
         intact = torch.ones(1, segments.count, dtype=torch.bool)
         readings = torch.cat([intact, stays])
@@ -223,6 +252,7 @@ def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Abl
             scores, errors = posterior.mean, posterior.deviation
             meta |= {"alpha": f"{posterior.alpha:g}", "tau/sigma": f"{posterior.ratio:g}"}
         meta |= {"removal": str(getattr(ablate, "convention", ""))}
+    rows = choose_rows(task.rows, k)
     return Effects(scores, tokens, segments.spans, log_prob, rows, ablations, errors, meta)
 
 
