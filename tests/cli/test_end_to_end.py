@@ -14,7 +14,7 @@ from tiny_chat import save, tokenizer
 from typer.testing import CliRunner
 
 import attributor
-from attributor._cite import show_needed
+from attributor._cite import show_needed, show_says
 from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 from attributor.cli.commands import app
 
@@ -242,6 +242,8 @@ def test_what_the_answer_needed_is_printed_and_in_the_json(folder, documents, ef
     for text, citations in ((claims, of_claims), (pieces, report["citations"])):
         for citation in citations:
             assert show_needed(citation["needed"]) in text
+            assert citation["says"] is None or show_says(citation["says"]) in text
+    assert ("says: the part of the words" in printed) == any(c["says"] is not None for c in report["citations"])
     assert "needed says how much log p the answer, or the claim, loses without it" in printed
     assert re.search(r"effects \d", printed.rpartition("Seconds:")[2])
     assert "needed" not in run(*command[:-2]).stdout
