@@ -19,11 +19,8 @@ PATTERNS = ("*.md", "docs/**/*.md", "eval/*.md", "kernels/*/*.md", "csrc/*/*.md"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in PATTERNS for path in ROOT.glob(pattern))
 INDEX = "docs/index.md"
 
-# Blocks that do not run, by page. A block is excluded by this comment before it: <!-- example: not run, REASON -->
-NOT_RUN = {
-    "csrc/cuda/README.md": ["needs a Hopper GPU"],
-    "docs/gpu.md": ["needs a GPU"],
-}
+# Blocks that do not run: (page, reason), as in the comment before the block: <!-- example: not run, REASON -->
+NOT_RUN = {("csrc/cuda/README.md", "needs a Hopper GPU"), ("docs/gpu.md", "needs a GPU")}
 # The same for blocks without the comment: (page, a line of the block): reason
 NOT_RUN_BY_LINE = {
     ("README.md", "X = torch.eye(n)"): "shows the definition, for matrices that it does not compute",
@@ -143,15 +140,11 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 
 
 def test_examples_that_do_not_run_are_listed_and_compile():
-    excluded = {page: [each for each in find_examples(page) if each.excluded] for page in PAGES}
-    listed = set(NOT_RUN_BY_LINE.values())
-    reasons = {
-        page: [each.excluded for each in found if each.excluded not in listed] for page, found in excluded.items()
-    }
-    assert {page: some for page, some in reasons.items() if some} == NOT_RUN
-    for page, examples in excluded.items():
-        for example in examples:
-            compile(example.code, page, "exec")
+    excluded = [(page, each) for page in PAGES for each in find_examples(page) if each.excluded]
+    without_comment = set(NOT_RUN_BY_LINE.values())
+    assert {(page, each.excluded) for page, each in excluded if each.excluded not in without_comment} == NOT_RUN
+    for page, each in excluded:
+        compile(each.code, page, "exec")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(find_commands(page))])
