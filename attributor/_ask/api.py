@@ -296,7 +296,9 @@ def answer_prompt(
     Args:
         model: a transformers decoder-only model.
         tokenizer: the model's.
-        prompt: with its documents. weights: resolved for the model. options: None: the defaults.
+        prompt: with its documents.
+        weights: resolved for the model.
+        options: None: the defaults.
         question: the question's text, for the result; None: what `prompt.question` spans.
 
     Raises:

@@ -127,8 +127,8 @@ def effects(
     call it once for each granularity.
 
     Args:
-        model: a transformers decoder-only model, on any devices. Its state is restored, also after an error. ids: (n,)
-            or (1, n) integer tensor or list: the prompt and its answer.
+        model: a transformers decoder-only model, on any devices. Its state is restored, also after an error.
+        ids: (n,) or (1, n) integer tensor or list: the prompt and its answer.
         segments: (start, stop) tokens of the prompt that do not overlap; or `Segment`s of its text, with `tokenizer` or
             `prompt`.
         prompt_length: k, the tokens of the prompt; needed unless `prompt` is given.

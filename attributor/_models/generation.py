@@ -19,7 +19,9 @@ def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
         model: a transformers decoder-only model.
         prompt: (k,) int64, on any device.
         count: at least 1.
-        options: other arguments of `model.generate`. Returns:
+        options: other arguments of `model.generate`.
+
+    Returns:
         What `model.generate` returns: (1, k + a) int64, on the model's device, unless the options select more.
     """
     ids = prompt[None].to(device_of(model))

@@ -135,7 +135,8 @@ def build_prompt(
     Args:
         tokenizer: a Hugging Face tokenizer; without a chat template the same text is used plain, ending in ``Answer:``.
         documents: as `attributor.ask` takes them; white space around their texts is left out.
-        question: the question about the documents. system: the system turn's text; None leaves it to the template.
+        question: the question about the documents.
+        system: the system turn's text; None leaves it to the template.
         instruction: the line after the question that says how to answer; "" for none.
 
     Raises:

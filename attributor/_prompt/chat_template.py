@@ -69,7 +69,9 @@ def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text:
     Args:
         tokenizer: with the chat template.
         messages: as they were rendered.
-        text: the rendered text. Raises:
+        text: the rendered text.
+
+    Raises:
         InputError: the template rewrites a content.
     """
     slots = {i: MARK.format(i) for i, m in enumerate(messages) if isinstance(m.get("content"), str)}
