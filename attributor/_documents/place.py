@@ -58,7 +58,7 @@ def _is_span(item: Any) -> bool:
         return False
     try:
         return len([operator.index(bound) for bound in item]) == 2
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor without numbers
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a meta tensor
         return False
 
 
@@ -72,7 +72,7 @@ def _check_overlap(spans: Mapping[int, Span]) -> None:
 
 
 def keep_places(text: str, segments: Sequence[Segment]) -> tuple[PlacedDocument, ...]:
-    """The documents of a flow, which are placed already; those that know no text of their own are the text there.
+    """The documents of a flow as `PlacedDocument`s; a plain segment becomes a document of the text in its place.
 
     A `PlacedDocument` keeps its `index`, also where documents before it were left out.
     """
@@ -105,7 +105,7 @@ def _of_document(source: Document, body: PromptText, start: int, index: int) -> 
 
 
 def _in_text(document: Document, text: str) -> PromptText:
-    """The body as it stands in the text: with our line ends or its own, in its own Unicode form or the tokenizer's."""
+    """The body in the form that occurs in the text: normalised or original line ends, in any Unicode form."""
     bodies = (PromptText.of(document), PromptText.verbatim(document))
     in_forms = (body.in_form(form) for form in get_args(Form) for body in bodies)
     return next((body for body in chain(bodies, in_forms) if body.text in text), bodies[0])

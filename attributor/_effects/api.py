@@ -32,7 +32,7 @@ from attributor._text import Segment, find_segments
 __all__ = ["EffectsTask", "choose_rows", "decode_prompt", "effects", "effects_of", "locate_segments"]
 
 ABLATIONS_AT_ONCE = 8  # prompts between two calls of `progress`
-SUFFIX_FROM = 8192  # prompt tokens; beyond, rows="auto" takes those of the suffix
+SUFFIX_FROM = 8192  # prompt tokens; for more, rows="auto" means "suffix"
 
 Progress = Callable[[str, int, int], None]
 Ablate = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ Ablate = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class EffectsTask:
-    """What effects are computed of: the arguments of `effects`, parsed.
+    """The parsed arguments of `effects`.
 
     Attributes:
         ids: (k + a,) int64, prompt and answer.
@@ -93,7 +93,7 @@ class EffectsTask:
         return self.ids[: self.prompt_length + self.answer_span()[1]].cpu()
 
     def start(self) -> int:
-        """The first row that counts: 0 for rows "all", with "suffix" the one behind the last segment.
+        """The first row that counts: 0 for rows "all"; for "suffix" the one after the last segment.
 
         Raises:
             InputError: as `choose_rows`.
@@ -127,17 +127,17 @@ def effects(
     call it once for each granularity.
 
     Args:
-        model: a transformers decoder-only model, on any devices. It comes back as it was, also after an error.
+        model: a transformers decoder-only model, on any devices. Its state is restored, also after an error.
         ids: (n,) or (1, n) integer tensor or list: the prompt and its answer.
         segments: (start, stop) tokens of the prompt that do not overlap; or `Segment`s of its text, with `tokenizer` or
             `prompt`.
         prompt_length: k, the tokens of the prompt; needed unless `prompt` is given.
-        answer: (start, stop) of the answer's tokens, counted in the answer: f sums over these alone. None: all.
-        rows: "all"; "suffix" takes only the rows after the last segment, question and answer as a rule, for which the
-            backward pass is short at any length; "auto" takes "suffix" from 8,193 prompt tokens on.
-        ablations: M, prompts with segments left out that are really read and weighed with the gradient; then `errors`
-            are their standard deviations. 0: none.
-        tokenizer: the model's, for `Segment`s, and to remove text rather than tokens.
+        answer: (start, stop) of the answer's tokens over which f sums, counted from the answer's first. None: all.
+        rows: "all"; or "suffix", only the rows after the last segment, which are usually question and answer, so the
+            backward pass is short at any length; "auto" means "suffix" from 8,193 prompt tokens on.
+        ablations: M, how many prompts with segments left out the model reads. A posterior combines them with the
+            gradient, and `errors` are its standard deviations. 0: the gradient alone.
+        tokenizer: the model's; needed for `Segment`s, and to remove text instead of tokens.
         prompt: what `attributor.build_prompt` returned, instead of `prompt_length`; removal then uses its text.
         impl: an implementation of removal_step; None: the best one that is usable.
         progress: called with (stage, done, total), stages "gradient", once a layer, and "ablations".
@@ -165,7 +165,7 @@ def effects(
         raise InputError(f"ablations must be >= 0, got {ablations}")
     choose_rows(rows, k)
     if prompt is not None:
-        prompt.sequence(tokens)  # see that the ids begin with the prompt's
+        prompt.sequence(tokens)  # check that the ids begin with the prompt's
     segments = _list_segments(segments)
     readable = prompt or decode_prompt(tokenizer, tokens, k)
     located = locate_segments(segments, readable, k)
@@ -191,7 +191,7 @@ def gradient_of(model: Any, task: EffectsTask) -> KeyEffects:
 
     Args:
         model: a transformers decoder-only model that can be recorded.
-        task: what it is computed of.
+        task: the parsed arguments of `effects`.
 
     Raises:
         InputError: rows or an answer that cannot be used, no segments.
@@ -221,13 +221,13 @@ def effects_of(
     ablate: Ablate | None = None,
     gradient: KeyEffects | None = None,
 ) -> Effects:
-    """As `effects`, of a sequence whose segments are located already.
+    """As `effects`, for a sequence whose segments are located already.
 
     Args:
         model: a transformers decoder-only model that can be recorded.
-        task: what effects are computed of.
+        task: the parsed arguments of `effects`.
         ablations: M.
-        ablate: (M, S) bool, the segments that stay -> (M,) log p of the answer's tokens that count; for M > 0.
+        ablate: maps kept segments, (M, S) bool, to log p of the answer's tokens that count, (M,); needed for M > 0.
         gradient: what `gradient_of` returned for the same task; None: it is computed.
 
     Raises:
@@ -260,7 +260,7 @@ def choose_rows(rows: str, k: int) -> str:
     """The rows that count, "all" or "suffix", for a prompt of k tokens.
 
     Raises:
-        InputError: another word than these and "auto".
+        InputError: `rows` is not "all", "suffix" or "auto".
     """
     if rows not in (*ROWS, "auto"):
         raise InputError(f"rows must be 'all', 'suffix' or 'auto', got {shorten_value(rows)}")
@@ -268,7 +268,7 @@ def choose_rows(rows: str, k: int) -> str:
 
 
 def _ablate_all(ablate: Ablate, stays: Tensor, progress: Progress | None) -> Tensor:
-    """(M,) float64; with a callback a few sets at a time."""
+    """(M,) float64, log p for each set; with a callback, a few sets at a time."""
     if progress is None:
         return ablate(stays).double()
     parts = []
@@ -283,7 +283,7 @@ def _list_segments(segments: Any) -> list[Any]:
     """The segments as a list, also of an array, a tensor or an iterator.
 
     Raises:
-        InputError: nothing that can be iterated.
+        InputError: `segments` cannot be iterated.
     """
     try:
         return list(segments.tolist() if hasattr(segments, "tolist") else segments)
@@ -302,9 +302,9 @@ def decode_prompt(tokenizer: Any, tokens: Tensor, k: int) -> Prompt | None:
 
 
 def _is_reread(tokenizer: Any, prompt: Prompt) -> bool:
-    """Whether the tokenizer reads a decoded text as the tokens that it was decoded from.
+    """Whether the tokenizer encodes a decoded text to the same tokens again.
 
-    Where it does not, removing some of the text would also change what is left, and tokens are dropped instead.
+    If not, removing text would also change the tokens of the rest, so tokens are dropped instead.
     """
     try:
         return torch.equal(encode(tokenizer, prompt.text)[0], prompt.ids)
@@ -316,7 +316,7 @@ def locate_segments(segments: Sequence[Any], readable: Prompt | None, k: int) ->
     """The tokens of the segments, which are spans of tokens or of text.
 
     Raises:
-        InputError: both kinds, text without a tokenizer, spans that cannot be used.
+        InputError: a mix of both kinds, text without a tokenizer, spans that cannot be used.
     """
     segments = _list_segments(segments)
     texts = [isinstance(one, Segment) for one in segments]
@@ -331,7 +331,7 @@ def locate_segments(segments: Sequence[Any], readable: Prompt | None, k: int) ->
 
 
 def _characters(segment: Any, readable: Prompt) -> Segment:
-    """A segment of tokens as one of the text."""
+    """Convert a segment of tokens to a segment of the text."""
     if isinstance(segment, Segment):
         return segment
     low, high = (int(place) for place in segment)

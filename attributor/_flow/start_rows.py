@@ -41,12 +41,12 @@ def question_tokens(
         question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions; one
             for all sequences, or a list of one each.
         sequences: with their text, for a question as text or characters.
-        weights: what the share is taken from.
+        weights: their `question` is the share.
         prompts: the sequences' prompts, whose own questions are taken; None: `question` names them.
 
     Raises:
-        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
-            more or fewer questions than sequences.
+        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights do not use; more
+            or fewer questions than sequences.
     """
     if prompts is not None:
         return [prompt.question_tokens if weights.question else None for prompt in prompts]

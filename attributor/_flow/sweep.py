@@ -19,9 +19,10 @@ class SweepOptions:
 
     Attributes:
         normalize: False multiplies the rows by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
-        impl: an implementation of flow_step; None: the best that can be used.
-        release: forget each layer's recording once it is used.
-        row_sums: check these rows of every layer; None: none, where the model read all in one pass, without a cache.
+        impl: an implementation of flow_step; None: the best one that is usable.
+        release: free each layer's recording after its use.
+        row_sums: check these rows of every layer; None: no check, for a model that read all in one pass without a
+            cache.
         progress: called with ("sweep", layers done, layers to do).
     """
 

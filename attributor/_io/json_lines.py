@@ -1,4 +1,4 @@
-"""Recognise JSON lines whose line ends are not those of today's systems."""
+"""Recognise JSON lines with the line ends of old Macs."""
 
 import json
 

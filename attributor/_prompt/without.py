@@ -1,4 +1,4 @@
-"""Removes spans of text from a prompt and tokenises the rest as the whole prompt was."""
+"""Remove spans of text from a prompt and tokenise the rest in the same way as the prompt."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from attributor._prompt.tokenize import encode
 __all__ = ["without"]
 
 Span = tuple[int, int]
-Edit = tuple[int, int, str]  # start, stop, what stands there instead
+Edit = tuple[int, int, str]  # start, stop, the replacement
 
 
 def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
-    """The prompt as it would have been made had the text at `spans` never been there.
+    """The prompt as if the text at `spans` had never been in it.
 
-    Of the white space around a removed run the stretch with the most line breaks stays, so that neither double blanks
-    nor joined paragraphs are left; the template's own text is not touched. Documents keep what is left of them, such as
-    their title; one of which nothing is left is gone, and the others are numbered anew. Their own texts stay.
+    Around a removed run, only the piece of white space with the most line breaks stays, so that no double blanks and no
+    joined paragraphs are left. The template's own text is not changed. Documents keep the rest of their text, such as
+    their title; empty documents are dropped and the others renumbered. The source texts stay.
 
     Args:
         tokenizer: the one that the prompt was made with.
@@ -50,7 +50,7 @@ def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
 
 
 def _positions_before(edits: Sequence[Edit], length: int) -> npt.NDArray[np.int64]:
-    """(n,) int64: where each of the n characters that are left stood in the text of `length` characters."""
+    """(n,) int64: the old position of each of the n characters that are left, in the text of `length` characters."""
     parts, at = [], 0
     for start, stop, gap in edits:
         parts += [np.arange(at, start), np.full(len(gap), start)]
@@ -61,7 +61,7 @@ def _positions_before(edits: Sequence[Edit], length: int) -> npt.NDArray[np.int6
 def _cut(
     document: PlacedDocument, text: str, edits: Sequence[Edit], before: npt.NDArray[np.int64]
 ) -> PlacedDocument | None:
-    """What is left of a document in the new text; None where nothing is."""
+    """The rest of a document in the new text; None if nothing is left."""
     start, stop = _moved((document.start, document.stop), edits)
     if start >= stop:
         return None
@@ -85,7 +85,7 @@ def _cut(
 
 def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[Edit]:
     """In order: each run of removed text with the white space around it."""
-    runs: list[list[Span]] = []  # removed pieces, without white space at their ends; those of a run touch
+    runs: list[list[Span]] = []  # removed pieces, stripped; white space separates those of a run
     for start, stop in sorted(spans):
         piece = text[start:stop]
         core = (stop - len(piece.lstrip()), start + len(piece.rstrip()))
@@ -108,13 +108,13 @@ def _edits(text: str, spans: Sequence[Span], quoted: Sequence[Span]) -> list[Edi
 
 
 def _area(core: Span, quoted: Sequence[Span], length: int) -> Span:
-    """The stretch of the user's text around a removed piece: white space outside of it is the template's."""
+    """The span of the user's text around a removed piece; white space outside of it belongs to the template."""
     around = [span for span in quoted or [(0, length)] if span[0] <= core[0] and core[1] <= span[1]]
     return around[0] if around else core
 
 
 def _moved(span: Span, edits: Sequence[Edit]) -> Span:
-    """Where a span of the old text lies in the new one; white space that replaced a removed run is outside of it."""
+    """The span in the new text of a span of the old one; white space that replaces a removed run is not part of it."""
     start, stop = span
     shift_start = shift_stop = 0
     for low, high, gap in edits:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_flow"]
 
-MOST_ROWS, MOST_COLUMNS, MOST_BARS = 400, 1000, 12  # more than a picture can tell apart
+MOST_ROWS, MOST_COLUMNS, MOST_BARS = 400, 1000, 12  # a picture cannot show more
 MOST_LABELS = 40
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ def draw_flow(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
         raise InputError(f"ax must be axes of matplotlib, or None, got {shorten_value(ax)}")
     pyplot = import_extra("matplotlib.pyplot", "plot()")
     if isinstance(by, str) and by == "sentence" and flow.text is None:
-        by = "token"  # the default, where the flow carries no text to divide
+        by = "token"  # the default for a flow without text
     grouped = flow.by(by)
     if not len(grouped):
         raise InputError("there is nothing to draw: the text has no such pieces")
@@ -70,7 +70,7 @@ def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
     values = grouped.scores.double().numpy() * (100 if flow.normalized else 1)
     values = _coarsen(_coarsen(values, MOST_ROWS, axis=0, mean=True), MOST_COLUMNS, axis=1, mean=False)
     rows, columns = values.shape
-    # A sink (a first token that takes a third of everything) would leave all else white: the scale may end below it.
+    # A sink (a first token with a third of the flow) would leave the rest white, so the scale may end below it.
     most, high = float(values.max()), 2 * float(np.quantile(values, 0.995))
     clipped = 0 < high < most / 2
     top = high if clipped else most
@@ -92,7 +92,7 @@ def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
 
 
 def _coarsen(values: Floats, most: int, axis: int, mean: bool) -> Floats:
-    """Put neighbours together until there are at most `most`."""
+    """Merge neighbours until there are at most `most`."""
     length = values.shape[axis]
     together = -(-length // most)
     if together == 1:
@@ -107,5 +107,5 @@ def _coarsen(values: Floats, most: int, axis: int, mean: bool) -> Floats:
 
 
 def _plain(text: str, width: int) -> str:
-    """A label: short, hidden characters shown, and no $ that would start a formula."""
+    """A short label with hidden characters escaped, and $ as well, which would start a formula."""
     return (shorten(escape_invisible(text), width) or repr(text)).replace("$", r"\$")

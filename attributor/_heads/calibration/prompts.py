@@ -18,18 +18,18 @@ __all__ = ["KINDS", "Case", "make_case", "make_cases"]
 KINDS = ("fact", "two_hop", "copy", "paraphrase", "comparison")
 STANDARD = KINDS[:4]
 LEAST = 2  # documents
-MOST = 10  # as many as there are values to tell apart, with some to spare
+MOST = 10  # each document needs its own value; the lists in VALUES hold a few more
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt with an answer and the sentences that it comes from.
+    """A prompt with an answer and the sentences that hold it.
 
     Attributes:
         kind: one of `KINDS`.
         documents: (title, sentences) each.
-        question: what is asked.
+        question: the question's text.
         answer: its answer, which occurs in the last planted sentence (for a comparison: in the first one).
         planted: (document, sentence) of the sentences that answer it, in the order in which they are needed.
     """
@@ -42,18 +42,18 @@ class Case:
 
 
 def make_cases(count: int, seed: int = 0, *, kinds: Sequence[str] = STANDARD, documents: int = MOST) -> list[Case]:
-    """`count` cases, kinds in turn; case i depends on the seed and i alone.
+    """Make `count` cases, with the kinds in turn; case i depends only on the seed and i.
 
     Args:
         count: how many, >= 1.
         seed: any whole number; another one gives other names, facts and questions.
-        kinds: some of `KINDS`: "fact" (one fact is asked for), "two_hop" (the answer stands in a document that only a
-            fact of another one leads to), "copy" (a code or a motto to be repeated), "paraphrase" (asked in other words
-            than the sentence's), "comparison" (which of two years is earlier).
+        kinds: some of `KINDS`: "fact" (a question about one fact), "two_hop" (a fact in one document leads to the
+            document with the answer), "copy" (repeat a code or a motto), "paraphrase" (the question uses other words
+            than the sentence), "comparison" (which of two years is earlier).
         documents: how many a prompt has, 2 to 10.
 
     Raises:
-        InputError: a count below 1, a seed that is no whole number, unknown kinds, or documents out of range.
+        InputError: a count below 1, a seed that is not a whole number, unknown kinds, or documents out of range.
     """
     if not kinds or not set(kinds) <= set(KINDS):
         raise InputError(f"kinds must be some of {', '.join(KINDS)}, got {', '.join(kinds) or 'none'}")
@@ -124,7 +124,7 @@ class _World:
 
 
 class _Document:
-    """A document in the making: its name, its kind, and the values of its facts."""
+    """A document before it is written: its name, its kind, and the values of its facts."""
 
     def __init__(self, world: _World, thing: str) -> None:
         self.thing = thing
@@ -152,8 +152,8 @@ class _Document:
 
 
 def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case:
-    """One sentence answers the question; the other documents say the same of other things."""
-    things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all of one kind, or of two
+    """One sentence answers the question; the other documents state the same fact about other things."""
+    things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all things of one kind, or of two kinds
     target_fact = draw.one((CODE, MOTTO)) if kind == "copy" else draw.one(KINDS_OF_THING[things[0]].facts)
     made = []
     for number in range(documents):
@@ -170,7 +170,7 @@ def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case
 
 
 def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
-    """Half of the documents each lead to one of the other half, and the question names the first of one such pair."""
+    """Each document of one half leads to one of the other half; the question names the first of one such pair."""
     bridges = [(thing, fact) for thing, kind in KINDS_OF_THING.items() for fact in kind.facts if fact.bridge]
     source, bridge = draw.one(bridges)
     target_fact = draw.one([fact for fact in KINDS_OF_THING[bridge.value].facts if fact is not bridge])
@@ -189,7 +189,7 @@ def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
 
 
 def _make_comparison(draw: _Draw, world: _World, documents: int) -> Case:
-    """Two years have to be compared; the one whose name is the answer is planted first."""
+    """The question compares two years; the sentence about the answer is planted first."""
     thing = draw.one(list(KINDS_OF_THING))
     year = next(fact for fact in KINDS_OF_THING[thing].facts if fact.comparison)
     made = [_Document(world, thing) for _ in range(documents)]
@@ -211,7 +211,7 @@ def _make_case(
     question: str,
     answer: str,
 ) -> Case:
-    """Put the documents in some order, and write down where the planted sentences came to stand."""
+    """Write the documents in random order, and locate the planted sentences."""
     order = draw.some(made, len(made))
     written = [document.write(draw) for document in order]
     places = tuple((order.index(document), written[order.index(document)][1].index(fact)) for document, fact in planted)
@@ -219,5 +219,5 @@ def _make_case(
 
 
 def _capitalize(text: str) -> str:
-    """With a capital letter first: the name "the Amber Heron" begins a sentence."""
+    """Start the text with a capital letter, also if it begins with a name such as "the Amber Heron"."""
     return text[:1].upper() + text[1:]
