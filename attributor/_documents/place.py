@@ -21,15 +21,15 @@ Span = tuple[int, int]
 def place_documents(text: str, documents: Any) -> tuple[PlacedDocument, ...]:
     """The places of documents in a prompt's text, in the order of the documents.
 
-    Each document's text must stand in the prompt as often as it is in the list: equal documents are placed in order,
-    and a document that also stands inside a longer one is found where it stands by itself.
+    Each document's text must occur in the prompt as often as in the list; equal documents are placed in order.
+    Occurrences inside a longer document do not count.
 
     Args:
         text: the prompt.
         documents: as `parse_documents` takes them; or (start, stop) characters of `text`, or `Segment`s.
 
     Raises:
-        InputError: a document that is empty, is not in the text, or is in it more often than in the list; spans that
+        InputError: a document that is empty, or that occurs in the text more or less often than in the list; spans that
             leave the text or overlap; and as `parse_documents`.
     """
     entries: list[Segment | Document] = []
@@ -74,7 +74,7 @@ def _check_overlap(spans: Mapping[int, Span]) -> None:
 def keep_places(text: str, segments: Sequence[Segment]) -> tuple[PlacedDocument, ...]:
     """The documents of a flow as `PlacedDocument`s; a plain segment becomes a document of the text in its place.
 
-    A `PlacedDocument` keeps its `index`, also where documents before it were left out.
+    A `PlacedDocument` keeps its `index`, even if documents before it were left out.
     """
     return tuple(
         segment if isinstance(segment, PlacedDocument) else _of_segment(text, segment, index)
@@ -131,7 +131,7 @@ def _find_places(text: str, contents: Mapping[int, str], taken: list[Span]) -> d
 
 
 def _find_free(text: str, content: str, taken: Sequence[Span]) -> list[int]:
-    """Where the content stands in the text outside of `taken`, from left to right, without overlap."""
+    """Where the content occurs in the text outside of `taken`, from left to right, without overlap."""
     starts: list[int] = []
     at = text.find(content)
     while at >= 0:

@@ -59,7 +59,7 @@ def count_masks(segments: int) -> int:
 def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
     """(M, S) bool: sets of segments to keep, each followed by its complement; never all segments, never none.
 
-    Every segment is left out half of the time where M is even. A single segment is left out once.
+    Every segment is left out in half of the sets if M is even. A single segment is left out once.
 
     Args:
         seed: as in `shared_masks`.

@@ -23,9 +23,9 @@ Edit = tuple[int, int, str]  # start, stop, the replacement
 def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
     """The prompt as if the text at `spans` had never been in it.
 
-    Around a removed run, only the piece of white space with the most line breaks stays, so that no double blanks and no
-    joined paragraphs are left. The template's own text is not changed. Documents keep the rest of their text, such as
-    their title; empty documents are dropped and the others renumbered. The source texts stay.
+    Around a removed run, only the piece of white space with the most line breaks stays. This avoids double blanks and
+    joined paragraphs. The template's own text is not changed. Documents keep the rest of their text, such as their
+    title; empty documents are dropped and the others renumbered. The source texts stay.
 
     Args:
         tokenizer: the one that the prompt was made with.
