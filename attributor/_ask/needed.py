@@ -110,7 +110,7 @@ def compute_needed(
     except EXPECTED as error:
         notes.append(f"what the answer needed is not estimated: {error}")
     scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
-    for_answer = _add_up(spans, scores) if by_claim else scores[0]
+    for_answer = _sum_effects(spans, scores) if by_claim else scores[0]
     for_claims = scores if by_claim else scores * len(cited.claims)
     if task.start() == 0:
         claims = of_claims if by_claim else [answer_span] * len(cited.claims)
@@ -217,15 +217,15 @@ def _find_spans(flow: Flow, cited: CitedAnswer, by_claim: bool) -> list[Span | N
     offsets = flow.arrays.answer_offsets
     assert offsets is not None  # a flow that was cited has them
     if by_claim:
-        return [_cover(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
-    return [_cover(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
+        return [_cover_rows(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
+    return [_cover_rows(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
 
 
-def _cover(rows: npt.NDArray[np.int64]) -> Span | None:
+def _cover_rows(rows: npt.NDArray[np.int64]) -> Span | None:
     return (int(rows[0]), int(rows[-1]) + 1) if rows.size else None
 
 
-def _add_up(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
+def _sum_effects(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
     """The effects on all claims together, which are the sum over the claims; None if two claims share a token."""
     ordered = sorted(span for span in spans if span is not None)
     if any(first[1] > second[0] for first, second in pairwise(ordered)):

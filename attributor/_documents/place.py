@@ -41,12 +41,12 @@ def place_documents(text: str, documents: Any) -> tuple[PlacedDocument, ...]:
             entries += parse_document(item, f"document {number}", accepted)
     spans = {i: (entry.start, entry.stop) for i, entry in enumerate(entries) if isinstance(entry, Segment)}
     _check_overlap(spans)
-    bodies = {i: _in_text(entry, text) for i, entry in enumerate(entries) if isinstance(entry, Document)}
+    bodies = {i: _form_in_text(entry, text) for i, entry in enumerate(entries) if isinstance(entry, Document)}
     places = _find_places(text, {i: body.text for i, body in bodies.items()}, list(spans.values()))
     return tuple(
-        _of_segment(text, entry, index)
+        _place_segment(text, entry, index)
         if isinstance(entry, Segment)
-        else _of_document(entry, bodies[index], places[index], index)
+        else _place_document(entry, bodies[index], places[index], index)
         for index, entry in enumerate(entries)
     )
 
@@ -77,12 +77,12 @@ def keep_places(text: str, segments: Sequence[Segment]) -> tuple[PlacedDocument,
     A `PlacedDocument` keeps its `index`, even if documents before it were left out.
     """
     return tuple(
-        segment if isinstance(segment, PlacedDocument) else _of_segment(text, segment, index)
+        segment if isinstance(segment, PlacedDocument) else _place_segment(text, segment, index)
         for index, segment in enumerate(segments)
     )
 
 
-def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
+def _place_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
     if not isinstance(segment, PlacedDocument):
         segment = PlacedDocument.of_span(text, segment.start, segment.stop, label=segment.label)
         if segment.label == f"document {index + 1}":  # what build_prompt calls a document without a title
@@ -90,7 +90,7 @@ def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
     return replace(segment, document=index, index=index)
 
 
-def _of_document(source: Document, body: PromptText, start: int, index: int) -> PlacedDocument:
+def _place_document(source: Document, body: PromptText, start: int, index: int) -> PlacedDocument:
     return PlacedDocument(
         start=start,
         stop=start + len(body.text),
@@ -104,7 +104,7 @@ def _of_document(source: Document, body: PromptText, start: int, index: int) -> 
     )
 
 
-def _in_text(document: Document, text: str) -> PromptText:
+def _form_in_text(document: Document, text: str) -> PromptText:
     """The body in the form that occurs in the text: normalised or original line ends, in any Unicode form."""
     bodies = (PromptText.of(document), PromptText.verbatim(document))
     in_forms = (body.in_form(form) for form in get_args(Form) for body in bodies)
