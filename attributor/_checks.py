@@ -84,7 +84,7 @@ def check_path(path: Any) -> Path:
     name = os.fspath(path)
     if not _can_be_a_name(name):
         raise InputError(f"path must be a file name, got {shorten_value(name)}, which no file can have")
-    return Path(os.path.expanduser(name))  # not Path.expanduser, which raises where ~ names no user
+    return Path(os.path.expanduser(name))  # not Path.expanduser, which raises if ~ names no user
 
 
 def _can_be_a_name(name: str) -> bool:

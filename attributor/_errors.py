@@ -5,10 +5,11 @@ AttributorError
 ├── UnsupportedModelError           attention that cannot be recorded, with the layers that cannot
 ├── ModelLoadError (OSError)        a model that could not be found, fetched or read
 ├── ImplementationError             an implementation of flow_step that is unknown or not usable here
-├── RecordingError a recording that does not hold the requested sequence ├── DeviceMemoryError (MemoryError) a device
-that is too small: what was needed, and what would fit ├── NumericsError (ArithmeticError) NaN or infinity where a
-finite number is needed ├── OutputError (OSError) a place that cannot be written to └── FileFormatError (ValueError) a
-file that is corrupt, truncated, or from a newer version
+├── RecordingError                  a recording that does not hold the requested sequence
+├── DeviceMemoryError (MemoryError) a device that is too small: what was needed, and what would fit
+├── NumericsError (ArithmeticError) NaN or infinity where a finite number is needed
+├── OutputError (OSError)           a place that cannot be written to
+└── FileFormatError (ValueError)    a file that is corrupt, truncated, or from a newer version
 """
 
 __all__ = [

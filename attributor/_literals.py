@@ -57,7 +57,7 @@ class SourceFile:
         return self.path.stem
 
     def constant(self, name: str, kind: type[Value], default: Value | None = None) -> Value:
-        """The constant of that name, or the default where the file has none.
+        """The constant of that name, or the default if the file has none.
 
         Raises:
             ImportError: it is missing without a default, not a literal, or not of this type.

@@ -23,9 +23,9 @@ class AnswerPass:
 
     Attributes:
         answer: (a,) int64.
-        log_probs: (a,) float64, log p of each answer token; None where they were not computed.
+        log_probs: (a,) float64, log p of each answer token; None if they were not computed.
         seconds: of the pass.
-        recording: None where no heads were recorded.
+        recording: None if no heads were recorded.
         cut_off: whether a written answer did not end within the tokens allowed.
         cache: the model's keys and values, if they were kept.
     """
@@ -120,7 +120,7 @@ def write_answer(
 
     Args beside those of `force_answer`:
         count: the most tokens that are written, at least 1.
-        keep_end: include the token that ends the answer. Otherwise it is kept only where the answer has no other token.
+        keep_end: include the token that ends the answer. Otherwise it is kept only if the answer has no other token.
         streamer: as `model.generate` takes it.
     """
     began = time.perf_counter()

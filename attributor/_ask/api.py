@@ -37,12 +37,12 @@ class Answer(CitedAnswer):
     """An answer with its citations, its flow, and what a user should know about them.
 
     Attributes:
-        question: what was asked; None where the prompt does not say.
+        question: the question's text; None if it is unknown.
         flow: with the text and the documents of the prompt, and the answer.
         weights: of the model's heads.
-        model: the model's id, or its class where it has none.
+        model: the model's id, or its class if it has none.
         uses_question: whether a share of each row starts on the question's tokens.
-        written: whether the model wrote the answer; False where it was given.
+        written: whether the model wrote the answer; False if it was given.
         notes: sentences for the user.
         seconds: by stage.
         effects: how much log-probability the answer owes to each sentence of the documents; with "claims" one `Effects`
@@ -66,7 +66,7 @@ class Answer(CitedAnswer):
     reader: "Reader | None" = None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict for `json.dump`; docs/citations.md documents each key. Metadata goes in as it is."""
+        """A dict for `json.dump`; docs/citations.md documents each key. Metadata are not converted."""
         return {
             **super().to_json(),
             "question": self.question,
@@ -161,7 +161,7 @@ class AskOptions:
         max_new_tokens: the most tokens that the model writes.
         claims: spans of the answer that are cited; None: its sentences.
         impl: as in `attributor.flow`.
-        progress: called with (stage, done, total); where it is a `StageClock`, its seconds are those of the result.
+        progress: called with (stage, done, total). The seconds of a `StageClock` become those of the result.
         hints: the names of options in notes; by default those of `ask`.
         effects: whether `needed` is computed, as in `ask`.
 
@@ -208,12 +208,12 @@ def ask(
         documents: a list of texts, (title, text) pairs, dicts, objects of LangChain or LlamaIndex, paths of files and
             folders; or chat messages, whose tool results are the documents.
         question: about the documents; None with chat messages, which hold it.
-        model: a transformers decoder-only model, or what `attributor.load_model` takes, which is loaded anew at each
-            call; None: the default model.
+        model: a transformers decoder-only model, or what `attributor.load_model` takes, which is loaded at each call;
+            None: the default model.
         tokenizer: the model's; needed with a model that is loaded already.
-        answer: an answer to attribute, by whatever model; None: this model writes one.
-        claims: what is cited of a given answer: (start, stop) characters of it, or text that occurs in it once; None:
-            its sentences.
+        answer: an answer to attribute, written by any model; None: this model writes one.
+        claims: the parts of a given answer to cite: (start, stop) characters of it, or text that occurs in it once;
+            None: its sentences.
         weights: as in `attributor.flow`. "retrieval" finds more sources than the other presets (docs/quality.md).
         max_new_tokens: the most tokens that the model writes.
         effects: True also computes `needed` of each citation: the log-probability that the answer loses without that

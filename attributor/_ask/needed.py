@@ -52,8 +52,8 @@ class NeededAnswer:
     """An answer whose citations hold `needed`.
 
     Attributes:
-        cited: the answer; `needed` is None where an answer, a claim or the documents have no tokens.
-        effects: of the whole answer; or one per claim; None where answer or documents have no tokens.
+        cited: the answer; `needed` is None if the answer, the claim or the documents have no tokens.
+        effects: of the whole answer; or one per claim; None if answer or documents have no tokens.
         notes: sentences for the user.
     """
 
@@ -72,7 +72,7 @@ def compute_needed(
 ) -> NeededAnswer:
     """Measure the log-probability that an answer loses without each cited sentence; estimate it for all sentences.
 
-    The estimate takes one backward pass per answer or claim. It is a slope at the intact prompt, which is near 0 where
+    The estimate takes one backward pass per answer or claim. It is a slope at the intact prompt, which is near 0 if
     attention rests on one sentence. So the model then reads the prompt once without each cited sentence. Beyond
     SUFFIX_FROM prompt tokens only the estimate is computed. The token that ends an answer does not count, as in the
     flow.
@@ -83,9 +83,9 @@ def compute_needed(
         cited: what `flow.cite` returned.
         effects: True for the whole answer, "claims" for each claim.
         clock: times the stages "effects", whose progress counts layers of the backward passes, and "removals".
-        cache: the model's, after it wrote the answer; used where only the prompt's suffix is read again.
+        cache: the model's, after it wrote the answer; used if only the prompt's suffix is read again.
 
-    What cannot be computed is None, and a note says why: memory that runs out, a model without a gradient.
+    Results that cannot be computed are None, and a note gives the reason: memory ran out, or the model has no gradient.
     """
     by_claim, k = effects == "claims", flow.prompt_length
     documents = keep_places(flow.text or "", flow.documents)
@@ -110,7 +110,7 @@ def compute_needed(
     except EXPECTED as error:
         notes.append(f"what the answer needed is not estimated: {error}")
     scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
-    for_answer = _add_up(spans, scores) if by_claim else scores[0]
+    for_answer = _sum_effects(spans, scores) if by_claim else scores[0]
     for_claims = scores if by_claim else scores * len(cited.claims)
     if task.start() == 0:
         claims = of_claims if by_claim else [answer_span] * len(cited.claims)
@@ -217,15 +217,15 @@ def _find_spans(flow: Flow, cited: CitedAnswer, by_claim: bool) -> list[Span | N
     offsets = flow.arrays.answer_offsets
     assert offsets is not None  # a flow that was cited has them
     if by_claim:
-        return [_cover(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
-    return [_cover(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
+        return [_cover_rows(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
+    return [_cover_rows(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
 
 
-def _cover(rows: npt.NDArray[np.int64]) -> Span | None:
+def _cover_rows(rows: npt.NDArray[np.int64]) -> Span | None:
     return (int(rows[0]), int(rows[-1]) + 1) if rows.size else None
 
 
-def _add_up(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
+def _sum_effects(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
     """The effects on all claims together, which are the sum over the claims; None if two claims share a token."""
     ordered = sorted(span for span in spans if span is not None)
     if any(first[1] > second[0] for first, second in pairwise(ordered)):

@@ -29,7 +29,7 @@ def question_notes(weights: HeadWeights, question: Tensor | None, reason: str, a
         weights: of the model.
         question: (Q,) int64, the prompt's tokens of the question.
         reason: why they are unknown.
-        advice: what is added at the end.
+        advice: added at the end.
     """
     if not weights.question or question is not None:
         return []

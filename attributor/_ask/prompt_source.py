@@ -17,13 +17,13 @@ __all__ = ["PromptSource"]
 
 @dataclass(frozen=True)
 class PromptSource:
-    """What a user asks about: documents and a question, chat messages, or one text; no model is needed yet.
+    """A user's input: documents and a question, chat messages, or one text. It needs no model.
 
     Exactly one of `documents`, `messages` and `text` is given.
 
     Attributes:
         documents: with `question`.
-        question: what is asked about them.
+        question: about the documents.
         instruction: how to answer, the line after the question; None: the default one.
         messages: of a chat, without the answer.
         text: one prompt.
@@ -56,8 +56,8 @@ class PromptSource:
         """Make a source from the arguments of `ask`, and check it; `instruction` None is the default one.
 
         Raises:
-            InputError: not a list of documents, a question that is missing, empty or given beside chat messages, and
-                other arguments that do not go together.
+            InputError: not a list of documents, a question that is missing, empty or given with chat messages, and
+                other arguments that conflict.
         """
         if isinstance(documents, Iterator):
             documents = list(documents)
@@ -162,7 +162,7 @@ def _content_of(message: Any, number: int) -> str:
 
 
 def _answer_in(messages: Any) -> str | None:
-    """The text of the last message where it is the assistant's and has text, else None."""
+    """The text of the last message if it is the assistant's and has text, else None."""
     last = messages[-1]
     if not isinstance(last, Mapping) or last.get("role") != "assistant":
         return None

@@ -34,7 +34,7 @@ class WriteOptions:
 
 
 def share_tokens(weights: HeadWeights, question: Tensor | None) -> Tensor | None:
-    """(Q,) the question's tokens where the weights take a share of each row from them, else None."""
+    """(Q,) the question's tokens if the weights start a share of each row on them, else None."""
     return question if weights.question else None
 
 
@@ -49,7 +49,7 @@ def follow(
 ) -> Flow:
     """The flow of a recorded prompt and answer, as `Recording.flow_of`.
 
-    The question's tokens (Q,) are used only if the weights take a share of each row from them.
+    The question's tokens (Q,) are used only if the weights start a share of each row on them.
     """
     options = SweepOptions(impl=impl, progress=progress)
     return recording.flow_of(sequence, weights=weights, question=share_tokens(weights, question), options=options)

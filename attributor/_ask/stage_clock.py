@@ -26,7 +26,7 @@ class StageClock:
 
     @classmethod
     def of(cls, progress: Progress | None) -> "StageClock":
-        """The callback itself where it is a clock, else a clock around it."""
+        """The callback itself if it is a clock, else a clock around it."""
         return progress if isinstance(progress, StageClock) else StageClock(progress)
 
     def begin(self, stage: str) -> None:

@@ -1,4 +1,4 @@
-"""`Document`, and `PlacedDocument`: where a document stands in a prompt, character by character."""
+"""`Document`, and `PlacedDocument`: the place of a document in a prompt, character by character."""
 
 import re
 import unicodedata
@@ -54,7 +54,7 @@ class PromptText:
 
     @classmethod
     def of(cls, document: Document) -> "PromptText":
-        """The body of `document`; "" where it holds only white space."""
+        """The body of `document`; "" if it holds only white space."""
         raw = document.text[document.body_start :]
         dropped = [match.start() + 1 for match in CARRIAGE_RETURN.finditer(raw) if match.end() - match.start() == 2]
         begins = np.delete(np.arange(len(raw), dtype=np.int64), dropped) + document.body_start
@@ -129,7 +129,7 @@ class PlacedDocument(Segment):
         return replace(self, start=self.start + by, stop=self.stop + by, body=self.body + by)
 
     def own_span(self, start: int, stop: int) -> tuple[int, int]:
-        """The characters of `source.text` that characters `start` to `stop` of the prompt's text stand for.
+        """The characters of `source.text` that characters `start` to `stop` of the prompt's text show.
 
         Args:
             start: the first character, at or after `body`.
@@ -149,7 +149,7 @@ class PlacedDocument(Segment):
 
 
 def page_of(text: str, position: int) -> int | None:
-    """The page, from 1, that a character of the text stands on; None where no form feed separates pages."""
+    """The page, from 1, of a character of the text; None if no form feed separates pages."""
     return 1 + text.count(FORM_FEED, 0, position) if FORM_FEED in text else None
 
 

@@ -59,7 +59,7 @@ def read_files(paths: Iterable[Path], *, stdin: bool = False) -> tuple[tuple[Doc
 
 
 def read_text(path: Path, *, stdin: bool = False) -> str:
-    """The text of a file as it stands, without a byte order mark.
+    """The unchanged text of a file, without a byte order mark.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""Log-probability of the answer when segments are left out: the forward passes behind every ablation."""
+"""Log-probability of the answer when segments are left out, by forward passes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MOST_MASKED = 1 << 28  # elements of the (B, n, n) mask that transformers builds
 class Ablator:
     """Map masks of kept segments to log p of the answer; each distinct mask is computed once.
 
-    There are two conventions, and their numbers differ. "text": the segments' characters are removed from the prompt
-    and the rest is tokenised again, so later text moves up; a document keeps its title. "mask": tokens and positions
-    stay, and an attention mask hides the removed segments from all later tokens.
+    There are two conventions, and their numbers differ. With "text", the segments' characters are removed from the
+    prompt and the rest is tokenised again, so later text moves up; a document keeps its title. With "mask", tokens and
+    positions stay, and an attention mask hides the removed segments from all later tokens.
 
     Attributes:
         convention: "text" or "mask"; "tokens" for a `TokenAblator`.

@@ -123,7 +123,7 @@ def effects(
         c_j = sum_(l, h, i >= stop(j)) P_ij (dO_i . v_j - dO_i . o_i)       scores[s] = sum_(j in s) c_j
 
     the gradient of f with respect to a gate on key j, for all rows after the segment that holds j (docs/effects.md).
-    Rows inside a segment do not count for it, so the effects of sentences do not add up to those of their document:
+    Rows inside a segment do not count for it. So the effects of sentences do not add up to those of their document;
     call it once for each granularity.
 
     Args:
@@ -133,14 +133,14 @@ def effects(
             `prompt`.
         prompt_length: k, the tokens of the prompt; needed unless `prompt` is given.
         answer: (start, stop) of the answer's tokens over which f sums, counted from the answer's first. None: all.
-        rows: "all"; or "suffix", only the rows after the last segment, which are usually question and answer, so the
-            backward pass is short at any length; "auto" means "suffix" from 8,193 prompt tokens on.
+        rows: "all"; or "suffix", only the rows after the last segment, usually question and answer. Then the backward
+            pass is short at any length. "auto" means "suffix" from 8,193 prompt tokens on.
         ablations: M, how many prompts with segments left out the model reads. A posterior combines them with the
             gradient, and `errors` are its standard deviations. 0: the gradient alone.
         tokenizer: the model's; needed for `Segment`s, and to remove text instead of tokens.
         prompt: what `attributor.build_prompt` returned, instead of `prompt_length`; removal then uses its text.
         impl: an implementation of removal_step; None: the best one that is usable.
-        progress: called with (stage, done, total), stages "gradient", once a layer, and "ablations".
+        progress: called with (stage, done, total), stages "gradient", once per layer, and "ablations".
 
     Raises:
         InputError: arguments that cannot be used; segments that overlap; no answer.

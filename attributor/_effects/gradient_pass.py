@@ -1,7 +1,7 @@
 """One forward and one backward pass that add up c, the gradient with respect to a gate on each key.
 
 While a `GradientPass` is attached, attention runs forward as in a recording. In the backward pass each layer receives
-dO, the gradient of its output, hands it with query, key and value to `removal_step`, and passes the gradient on.
+dO, the gradient of its output. It calls `removal_step` with dO, query, key and value, and passes the gradient on.
 """
 
 import threading
@@ -47,7 +47,7 @@ class GradientCalls:
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """What the backward pass needs of one layer's attention, beside tensors."""
+    """The parameters of one layer's attention that the backward pass needs, in addition to tensors."""
 
     index: int
     mask: Mask
@@ -74,7 +74,7 @@ class GradientPass:
         impl: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Nothing is computed yet; `dtype` is what the model computes in."""
+        """Nothing is computed yet; `dtype` is the model's."""
         self.stops = stops
         self.loss_scale = LOSS_SCALE.get(dtype, 1.0)
         self.calls = GradientCalls()

@@ -113,8 +113,8 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
                 context = _read_context(model, reader, ids[:start])
             options = {"past_key_values": context, "use_cache": True}
         elif activation_bytes(model, len(ids)) > CHECKPOINT_FROM:
-            stack.enter_context(_checkpointed(model))
-        leaf = stack.enter_context(_leaf(model, reader))
+            stack.enter_context(_checkpoint_layers(model))
+        leaf = stack.enter_context(_start_graph(model, reader))
         with reader.forward_pass():
             log_probs = token_log_probs(model, ids[None, start:], task.rows[None] - start, task.answer, **options)[0]
         total = log_probs.sum()
@@ -136,7 +136,7 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
 
 
 @contextmanager
-def _leaf(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
+def _start_graph(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
     """Start the graph at the embedding's output, in the pass's own calls; yields the list of these outputs."""
     outputs: list[Tensor] = []
 
@@ -154,7 +154,7 @@ def _leaf(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _checkpointed(model: Any) -> Iterator[None]:
+def _checkpoint_layers(model: Any) -> Iterator[None]:
     """Keep only the input of every decoder layer; the backward pass runs the layer again."""
     with ExitStack() as stack:
         for module in decoder_of(model).modules():

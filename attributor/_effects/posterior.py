@@ -2,8 +2,8 @@
 
     y_m = b + v_m . w + e_m,    w ~ N(alpha g, tau^2 diag(|g| + eps)),    e ~ N(0, sigma^2)
 
-with y_m log p of the answer when the sentences with v_m = 0 are left out, g the effects by the gradient, and a flat
-prior on b. `eps` is a hundredth of the mean of |g|, so that an effect of 0 can change.
+Here y_m is log p of the answer without the sentences with v_m = 0, and g are the effects by the gradient. The prior on
+b is flat. `eps` is a hundredth of the mean of |g|, so that an effect of 0 can change.
 """
 
 import math
@@ -84,7 +84,7 @@ def _condition(
 ) -> tuple[float, Posterior]:
     """The log evidence (up to a constant) of tau / sigma = ratio, and the posterior.
 
-    b, and alpha where it is None, are fitted by generalised least squares, and sigma by restricted maximum likelihood.
+    b, and alpha if it is None, are fitted by generalised least squares, and sigma by restricted maximum likelihood.
     """
     count = len(y)
     prior = ratio**2 * spread  # of sigma^2

@@ -29,7 +29,8 @@ class Effects:
             segment makes the answer more probable, below 0 less.
         tokens: (k,) float64, nats: the same of each prompt token, by the gradient alone. The tokens of a segment add up
             to its score, unless real removals changed it.
-        segments: (S, 2) int64, the first token of each segment and the one after its last; both 0 where it has none.
+        segments: (S, 2) int64, the first token of each segment and the one after its last; both 0 for a segment without
+            tokens.
         log_prob: log p of the answer, or of the chosen part of it, given the intact prompt.
         rows: "all", or "suffix": only the rows after the last segment count, and the row that predicts the answer.
         removals: how many prompts with segments left out the model read.

@@ -21,7 +21,8 @@ class SegmentTokens:
     Attributes:
         owners: (k,) int64, the segment of each prompt token, -1 for tokens outside all segments.
         count: S.
-        spans: (S, 2) int64, the first token of each segment and the one after its last; both 0 where it has none.
+        spans: (S, 2) int64, the first token of each segment and the one after its last; both 0 for a segment without
+            tokens.
     """
 
     def __init__(self, owners: Tensor, count: int) -> None:

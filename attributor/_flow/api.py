@@ -62,9 +62,10 @@ def flow(
 
         X_l = (X_(l-1) + sum_h w[l, h] P[l, h] X_(l-1)) / (1 + sum_h w[l, h]),  X_0 = I
 
-    with P the attention weights; the answer x prompt slice of X_L is returned (attention rollout, Abnar and Zuidema
-    2020, computed from the right, for the requested rows alone). Answer token t is predicted at position t - 1, so its
-    scores are row t - 1. Time is one plain forward pass and about one more Q K^T per chosen head; memory is O(o n).
+    with P the attention weights. The answer x prompt slice of X_L is returned. This is attention rollout (Abnar and
+    Zuidema 2020), computed from the right, for the requested rows alone. Answer token t is predicted at position t - 1,
+    so its scores are row t - 1. Time is one plain forward pass and about one more Q K^T per chosen head; memory is O(o
+    n).
 
     Args:
         model: a transformers decoder-only model, on any devices. Its state is restored, also after an error.
@@ -81,16 +82,16 @@ def flow(
             The text of each must occur in the prompt as often as in the list. For a batch of B > 1 rows the same for
             all rows, or a list of B lists, one per row. Needs `tokenizer`.
         question: the question in the prompt, for weights that start a share of each row on it (`Weights.question`;
-            "retrieval" does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor
-            of token positions; for a batch, a list with one per sequence. Without it every row begins at its answer
-            token alone.
+            "retrieval" does). It is text that occurs once or its (start, stop) characters, both with `tokenizer`, or a
+            tensor of token positions; for a batch, a list with one per sequence. Without it every row begins at its
+            answer token alone.
         prompt: what `attributor.build_prompt` returned, or a list with one per sequence; it replaces `prompt_length`,
             `documents` and `question`. The answer's text needs `tokenizer`.
         impl: an implementation of flow_step; "reference" also accepts models that cannot be recorded, and reads their
             eager attention matrices.
-        keep: where queries and keys of a model on a GPU are stored until the sweep: "device"; "host", main memory, from
-            which each layer is copied back while the layer above is computed; "auto" moves as many layers to main
-            memory as the rest of the recording needs.
+        keep: where queries and keys of a model on a GPU are stored until the sweep. "device": on the GPU. "host": in
+            main memory; each layer is copied back while the layer above is computed. "auto": on the GPU, but layers
+            move to main memory as far as the rest of the recording would not fit.
         progress: called with (stage, done, total), stages "prompt" and "sweep", once per layer; before them
             "calibrate", if retrieval heads have to be found.
 
@@ -172,7 +173,7 @@ def record(
             out = model.generate(ids, max_new_tokens=64)
         flow = recording.flow(out, tokenizer=tokenizer)
 
-    Dynamic and static caches, batches padded on either side, and several turns on one cache are recorded; a call that
+    Dynamic and static caches, batches padded on either side, and several turns on one cache are recorded. A call that
     starts at position 0 begins a new sequence. The model runs in eval mode inside and is as before afterwards.
 
     Args:

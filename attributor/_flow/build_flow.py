@@ -25,7 +25,7 @@ ROUNDING_16 = 0.1
 
 @dataclass(frozen=True, eq=False)
 class FlowTask:
-    """What the flow of one sequence is computed from, beside the model's attention.
+    """The inputs of the flow of one sequence, in addition to the model's attention.
 
     Attributes:
         sequence: prompt and answer.
@@ -68,7 +68,7 @@ class FlowTask:
 
 
 def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums: torch.dtype | None) -> Flow:
-    """The Flow of a sequence from what the sweep made of `task.start_rows()`: (o, N) or (o + 1, N).
+    """The Flow of a sequence, from the sweep's result for `task.start_rows()`: (o, N) or (o + 1, N).
 
     `exact_sums` is the model's dtype if rows must sum to 1; None if a sink takes a share of them.
 

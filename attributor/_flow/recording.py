@@ -1,4 +1,4 @@
-"""`Recording`: compute the flow of what a recorded model read and wrote."""
+"""`Recording`: compute the flow of the tokens that a recorded model read and wrote."""
 
 import time
 import weakref
@@ -58,15 +58,15 @@ class Recording(RecordedAttention):
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Flow | Any":
-        """The flow of what was recorded, without another forward pass.
+        """The flow of the recorded tokens, without another forward pass.
 
         Args:
             out: what ``generate`` returned: (n,), (1, n) or (B, n) ids of prompt and answer, or its output object.
-                Checked against what the model really read. None: what the last ``generate`` returned, else all ids
-                that were read.
-            prompt_length: tokens before the answer, padding not counted, one for all rows or one per row; default: the
-                prompt of the last ``generate``, or all tokens that were read if the model was called once without it.
-            weights: other weights than those passed to `record`, for heads that were recorded; so one forward pass
+                They are checked against the ids that the model read. None: the result of the last ``generate``, else
+                all ids that were read.
+            prompt_length: tokens before the answer, padding not counted, one for all rows or one per row. Default: the
+                prompt of the last ``generate``; if the model was called once without it, all tokens that were read.
+            weights: other weights than those passed to `record`, for heads that were recorded. So one forward pass
                 gives the flows of several weights. "output_norm" and "retrieval" need the model in memory.
             normalize: as in `attributor.flow`.
             tokenizer: as in `attributor.flow`.
@@ -216,7 +216,7 @@ class Recording(RecordedAttention):
             return effects_of(model, replace(task, cache=context))
 
     def _holds(self, context: Any, length: int) -> bool:
-        """Whether a cache of the first positions holds the keys that were recorded, where a layer was recorded."""
+        """Whether a cache of the first positions holds the recorded keys; True if no layer was recorded."""
         if not self.tapes:
             return True
         layer = max(self.tapes)
@@ -320,7 +320,7 @@ def sweep_to_flow(
     Args:
         recorded: a recording on which `check` was called.
         task: the inputs of the flow.
-        span: where the sequence lies in the cache, up to the last position that is needed.
+        span: the sequence's positions in the cache, up to the last one that is needed.
         seconds: of the stages before, for `meta`.
 
     Raises:

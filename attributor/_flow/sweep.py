@@ -36,7 +36,7 @@ class SweepOptions:
 def sweep(
     tapes: dict[int, Tape], weights: HeadWeights, rows: Tensor, span: Span, options: SweepOptions | None = None
 ) -> tuple[Tensor, str]:
-    """R_0 = R_L X_L for some rows R_L, such as those of the identity where the answer is predicted.
+    """R_0 = R_L X_L for some rows R_L, such as the rows of the identity at which the answer is predicted.
 
         R_(l-1) = (R_l + R_l sum_h w[l, h] P[l, h]^power c_h) / (1 + sum_h w[l, h])
 

@@ -28,9 +28,9 @@ def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progre
     Else it finds them now, which takes a few dozen forward passes.
 
     Args:
-        weights: whatever a user may pass as ``weights=``.
+        weights: any value that a user may pass as ``weights=``.
         model: a transformers decoder-only model.
-        tokenizer: for finding heads; None loads it from where the model was loaded from.
+        tokenizer: for finding heads; None loads it from the model's source.
         progress: called with ("calibrate", done, total) while heads are found.
 
     Raises:

@@ -47,7 +47,7 @@ class Weights:
             after its documents, not only while it writes.
         note: where the weights come from, one line.
         rule: the name of the rule that computed the numbers; "" for others.
-        source: the model in which the heads were found; "" where they were not found in one.
+        source: the model in which the heads were found; "" if they were not found in a model.
         digests: of that model's weights; "retrieval" uses shipped heads only for these.
         meta: other facts in the file, for people to read.
 
@@ -234,7 +234,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def shipped_file(digest: str) -> Path | None:
-    """The file whose heads were found in the model with this `weights_digest`; None where there is none."""
+    """The file whose heads were found in the model with this `weights_digest`; None if there is no such file."""
     for path in shipped_models().values():
         if digest in Weights.load(path).digests:
             return path

@@ -82,7 +82,7 @@ def write_atomically(
 def replace_folder(target: Path, make: Callable[[Path], Path]) -> None:
     """Put a new folder in the place of `target`; after an error or an interrupt `target` is as it was.
 
-    A process that is killed half-way leaves a working folder `.NAME-*` beside `target`, which its caller may remove.
+    A process that is killed during this leaves a working folder `.NAME-*` beside `target`; the caller may remove it.
 
     Args:
         target: the folder, in a folder that exists.
@@ -99,7 +99,7 @@ def replace_folder(target: Path, make: Callable[[Path], Path]) -> None:
 
 
 def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict[str, "Array"], dict[str, str]]:
-    """Every tensor of a file that attributor wrote, as arrays of their own, and its metadata.
+    """The tensors of a file that attributor wrote, as new arrays, and its metadata.
 
     Args:
         path: the file; ~ is expanded.

@@ -126,7 +126,7 @@ def open_regular_file(path: str | os.PathLike[str], kind: FileKind = FLOW_FILE) 
 
 
 def shorten_path(path: str | os.PathLike[str]) -> str:
-    """A path for a message: without its middle where it is too long, and with control characters escaped."""
+    """A path for a message: a long one without its middle, and with control characters escaped."""
     text = os.fspath(path)
     text = text if len(text) <= 300 else f"{text[:100]}…{text[-199:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

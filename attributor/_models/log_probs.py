@@ -19,7 +19,7 @@ def token_log_probs(model: Any, ids: Tensor, rows: Tensor, answer: Tensor, **opt
     if the sequences have different rows. Later changes of the logits (a scale, a cap) still apply.
 
     Args:
-        model: a transformers decoder-only model; gradients are kept where they are enabled.
+        model: a transformers decoder-only model; gradients are kept if they are enabled.
         ids: (B, n) int64, padded on the right if the sequences differ in length.
         rows: (B, a) int64, the positions that predict the answer's tokens.
         answer: (a,) int64.

@@ -76,7 +76,7 @@ class Prompt:
         """A sequence of the ids (k + a,) of this prompt and an answer, with the prompt's own text and spans.
 
         Args:
-            ids: what a model read and wrote.
+            ids: the ids that a model read and wrote.
             tokenizer: for the answer's text; None: no text.
 
         Raises:
@@ -134,7 +134,7 @@ def build_prompt(
 
     Args:
         tokenizer: a Hugging Face tokenizer; without a chat template the same text is used plain, ending in ``Answer:``.
-        documents: as `attributor.ask` takes them; white space around their texts is left out.
+        documents: as for `attributor.ask`; white space around their texts is stripped.
         question: the question about the documents.
         system: the system turn's text; None leaves it to the template.
         instruction: the line after the question that says how to answer; "" for none.
@@ -200,7 +200,7 @@ def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) 
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        messages: ``{"role": ..., "content": text}`` each. The content may also be a list of text parts, or None beside
+        messages: ``{"role": ..., "content": text}`` each. The content may also be a list of text parts, or None with
             tool calls. If the template cuts a message (earlier thinking, say), the document is the rest. The name of a
             tool is the result's ``name``, or that of the earlier call with its ``tool_call_id``.
 
@@ -291,7 +291,7 @@ def parse_prompts(prompt: Any, count: int, **others: Any) -> list[Prompt] | None
 
 
 def encode_answer(tokenizer: Any, answer: str) -> Tensor:
-    """(a,) int64: the tokens of an answer that stands right after the prompt.
+    """(a,) int64: the tokens of an answer that directly follows the prompt.
 
     Raises:
         InputError: an empty answer.

@@ -96,7 +96,7 @@ def _split_documents(documents: Any, count: int) -> list[Any]:
     """The documents of each row: one list per row from a list of lists, else the same documents for all rows.
 
     Raises:
-        InputError: more or fewer lists than rows; lists beside documents.
+        InputError: more or fewer lists than rows; a mix of lists and documents.
     """
     documents = list(documents) if isinstance(documents, Iterator) else documents
     if not isinstance(documents, list) or not any(_is_row(item) for item in documents):

@@ -1,7 +1,7 @@
 """Copy the tensors of a recording into a few large blocks of memory.
 
 A C allocator takes tensors of some megabytes from its heap. Recorded tensors then lie between tensors that the model
-frees, and the heap does not return that memory to the system: a process that recorded every head of a long prompt held
+frees, and the heap does not return that memory to the system. A process that recorded every head of a long prompt held
 50% more than it needed. Larger blocks come from the system one by one, and go back to it.
 """
 

@@ -47,7 +47,7 @@ class History:
     Attributes:
         calls: (start, tokens) of every forward call whose positions are still in the cache.
         generate_call: the last call of generate(); None if the model was called without it.
-        written: (B, n) int64, the ids that this call returned, prompt included; None before it ends, if it returned no
+        written: (B, n) int64, the ids that this call returned, prompt included. None before it ends, if it returned no
             ids, and after the model has read more.
     """
 

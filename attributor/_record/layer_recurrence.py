@@ -22,7 +22,7 @@ def attention_rows(layer: Layer, w: Tensor, positions: Tensor, transform: Transf
 
 
 def layer_step(rows: Tensor, layer: Layer, w: Tensor, transform: Transform, impl: str | None = None) -> Tensor:
-    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked.
+    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk if its attention is chunked.
 
     Args:
         rows: (O, N).

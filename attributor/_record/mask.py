@@ -30,7 +30,7 @@ class Mask:
     Attributes:
         start: the position of the call's first query.
         keys_from: the position of the first key that the layer receives (> 0 if a cache has dropped keys).
-        first: (B, Q) int64, the first position that each query sees; -1 where the query is padding.
+        first: (B, Q) int64, the first position that each query sees; -1 for padding.
         keys: how many keys the layer receives, if that is known.
         plain: the mask is causal without padding: `first` is all zeros and need not be read.
         refusal: why it cannot be recorded. It is raised only by a layer that uses the mask.

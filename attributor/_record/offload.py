@@ -1,6 +1,6 @@
 """Move recorded tensors from a GPU to main memory until the sweep needs their layer.
 
-Copies in both directions run on their own stream, in parallel with the model or the sweep: a layer's queries and keys
+Copies in both directions run on their own stream, in parallel with the model or the sweep. A layer's queries and keys
 are copied out while the next layer runs, and copied back while the sweep computes the layer above.
 """
 

@@ -167,7 +167,7 @@ class Tape:
         """0-dim bool, whether a cache returns the keys (B, G_all, K, D) that were recorded.
 
         Two positions are compared: the last one, whose keys in an upper layer depend on all earlier tokens, and an
-        earlier one, which a quantised cache has rounded.
+        earlier one. A quantised cache has rounded the latter.
         """
         length = min(self.length, mask.start)
         equal = torch.ones((), dtype=torch.bool, device=key.device)

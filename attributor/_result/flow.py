@@ -65,8 +65,8 @@ class Flow:
         ids: (k + a,) int64, the prompt's ids, then the answer's; a = o, or, for the flow of a next token that is not
             yet written, a = 0 and o = 1.
         missing_mass: (o,) float32, the share of each row that the run did not follow; None if unknown.
-        normalized: True if a row's scores, its `missing_mass` and `on_answer` add up to 1, so that scores are shares;
-            False if they add up to something else (``normalize=False``); None if this is unknown, because
+        normalized: True if a row's scores, its `missing_mass` and `on_answer` add up to 1, so that scores are shares.
+            False if they add up to something else (``normalize=False``). None if this is unknown, because
             `missing_mass` is (a power other than 1, value norms). The default is True with `missing_mass` and None
             without. True without `missing_mass` becomes None.
         question_scores: (k,) float32, the part of every row's scores that started on the question's tokens

@@ -68,7 +68,7 @@ def flow_step(
         softcap: the cap of the model's logits, > 0; None for no cap.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here. Only the reference
             has a gradient, so None takes it if an input requires a gradient, outside of torch.no_grad. "cuda" is for
-            GPUs of compute capability 9.0; it is never chosen automatically, because no GPU has run it so far.
+            GPUs of compute capability 9.0. It is never chosen automatically, because no GPU has run it so far.
 
     Returns:
         (O, N), float32; float64 if the reference is given float64.

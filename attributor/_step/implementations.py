@@ -114,7 +114,7 @@ def _describe_gpu(device: torch.device | int | None) -> str:
     return f"{torch.cuda.get_device_name(device)} ({major}.{minor})"
 
 
-def _interpreted() -> bool:
+def _is_interpreted() -> bool:
     from attributor.kernels.flow_step.triton import is_interpreted
 
     return bool(is_interpreted())
@@ -202,7 +202,7 @@ def _reason_against(name: str, device: torch.device, dtype: torch.dtype, head_si
     if name == "triton":
         from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE
 
-        if device.type == "cpu" and not _interpreted():
+        if device.type == "cpu" and not _is_interpreted():
             return f"needs tensors on a GPU, got {device}; use impl='cpu' or impl='reference'"
         if device.type not in ("cpu", "cuda"):
             return f"needs tensors on a GPU that torch calls cuda, got {device}; use impl='reference'"

@@ -98,7 +98,7 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
         InputError: as :func:`find_segments`; the message uses `name`.
     """
     if isinstance(segment, str):
-        segment = _as_in_text(segment, text)
+        segment = _form_in_text(segment, text)
         start = text.find(segment)
         if not segment or start < 0:
             raise InputError(
@@ -133,7 +133,7 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
     return replace(piece, start=start, stop=stop, text=text[start:stop])
 
 
-def _as_in_text(segment: str, text: str) -> str:
+def _form_in_text(segment: str, text: str) -> str:
     """The form of the segment that occurs in the text: itself, else one of its Unicode forms.
 
     Text of macOS files or of PDFs has accents as separate characters (NFD); many tokenizers compose them (NFC).

@@ -18,8 +18,8 @@ constexpr int THREADS = 3 * WARPGROUP;
 // Compile-time parameters.
 //   D: columns of Q and K, a multiple of 64.   HALF: they are float16, else bfloat16.
 //   GENERAL: there is a key bias or a softcap.   CLUSTER: thread blocks that share each tile of queries.
-// EMULATED: so many of every 8 exponentials are computed by the multipliers instead of the exponential unit.
-// KEYS_SHARED: K is multiplied from shared memory even if registers could hold it.
+//   EMULATED: so many of every 8 exponentials are computed by the multipliers instead of the exponential unit.
+//   KEYS_SHARED: K is multiplied from shared memory even if registers could hold it.
 template <int D_, Rows ROWS_, bool HALF_, bool GENERAL_, int QUERIES_ = 128, Overlap OVERLAP_ = Overlap::halves,
           int CLUSTER_ = 2, int EMULATED_ = 0, bool KEYS_SHARED_ = false>
 struct Variant {

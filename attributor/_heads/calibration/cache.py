@@ -41,12 +41,12 @@ def cached_weights(
 ) -> Weights:
     """The retrieval heads of this model: from the cache, else found now and cached.
 
-    Concurrent processes wait for the first one and share its result. If the folder cannot be written to, the heads are
-    found all the same, a note is logged, and they are kept until the process ends.
+    Concurrent processes wait for the first one and share its result. If the folder cannot be written to, a note is
+    logged, and the heads are kept only until the process ends.
 
     Args:
         model: a transformers decoder-only model.
-        tokenizer: its tokenizer; None loads it from where the model was loaded from.
+        tokenizer: its tokenizer; None loads it from the model's source.
         digest: its `weights_digest`, if that is known already.
         progress: as in `calibrate`; None shows a bar if stderr is a terminal, else logs one line.
 
@@ -162,7 +162,7 @@ def _calibrate(model: Any, tokenizer: Any, path: Path | None, progress: Progress
 
 
 def _load_tokenizer(model: Any) -> Any:
-    """The tokenizer from where the model was loaded, by the rules of `load_model`."""
+    """Load the tokenizer from the model's source, by the rules of `load_model`."""
     name = str(getattr(model, "name_or_path", "") or "")
     revision = getattr(model.config, "_commit_hash", None)
     try:

@@ -24,11 +24,11 @@ def calibrate(
 ) -> Weights:
     """Find the retrieval heads of a model, as ``weights="retrieval"`` does once per model.
 
-    The model reads `count` generated prompts of about ten documents. The sentences that hold the answer are known,
-    because they were planted: a fact, two linked facts, a code to copy, or a fact whose question uses other words. A
-    head's score is the average precision of the planted sentences when all sentences are ranked by their attention,
-    half from the answer's rows and half from the question's rows. The four best heads get 1/16 each. This needs no data
-    set and no labels.
+    The model reads `count` generated prompts of about ten documents. The sentences with the answer are known, because
+    they are planted: a fact, two linked facts, a code to copy, or a fact whose question uses other words. All sentences
+    are ranked by a head's attention, half from the answer's rows and half from the question's rows. The head's score is
+    the average precision of the planted sentences. The four best heads get 1/16 each. This needs no data set and no
+    labels.
 
         weights = attributor.calibrate(model, tokenizer)
         weights.save("heads.safetensors")

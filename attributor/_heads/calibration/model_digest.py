@@ -1,4 +1,4 @@
-"""Identify a model by samples of its weights, whatever its name and wherever it was loaded from."""
+"""Identify a model by samples of its weights, independent of its name and source."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ __all__ = ["model_digest", "weights_digest"]
 
 SAMPLES = 512  # of each tensor
 SMALLEST = 2.0**-14  # the smallest normal float16; below it float16 has fewer digits than bfloat16, so those count as 0
-RULE = 4  # goes up when prompts, scores or the choice of heads change, so that heads are found anew
+RULE = 4  # increase it when prompts, scores or the choice of heads change, so that heads are found again
 # fields of a configuration that do not change the model's attention
 IGNORED = {"architectures", "dtype", "torch_dtype", "quantization_config", "transformers_version", "use_cache"}
 

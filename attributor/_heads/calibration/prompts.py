@@ -101,26 +101,26 @@ class _World:
         self._draw = draw
         self._left: dict[str, list[Any]] = {}
 
-    def _fresh(self, name: str, items: Sequence[T]) -> T:
+    def _pick(self, name: str, items: Sequence[T]) -> T:
         left = self._left.setdefault(name, list(items))
         return left.pop(self._draw.below(len(left)))  # type: ignore[no-any-return]
 
     def name(self, thing: str) -> str:
         form, first, second = NAMES[thing]
-        return form.format(self._fresh(f"{thing} 0", first.split()), self._fresh(f"{thing} 1", second.split()))
+        return form.format(self._pick(f"{thing} 0", first.split()), self._pick(f"{thing} 1", second.split()))
 
     def value(self, what: str) -> str:
         """A value that no other sentence of the prompt has."""
         if what in NAMES:
             return self.name(what)
         if what == "year":
-            return str(self._fresh(what, range(1620, 1960)))
+            return str(self._pick(what, range(1620, 1960)))
         if what == "code":
             letters = "".join(self._draw.some("BCDFGHKLMNPRSTVWXZ", 2))
-            return f"{letters}-{self._fresh(what, range(1000, 10000))}"
+            return f"{letters}-{self._pick(what, range(1000, 10000))}"
         if what == "motto":
             return " ".join(self._draw.some(PHRASE.split(), 5))
-        return self._fresh(what, VALUES[what].split(", "))
+        return self._pick(what, VALUES[what].split(", "))
 
 
 class _Document:
@@ -131,7 +131,7 @@ class _Document:
         self.name = world.name(thing)
         self.values: dict[Fact, str] = {}
 
-    def know(self, world: _World, facts: Sequence[Fact]) -> None:
+    def add_facts(self, world: _World, facts: Sequence[Fact]) -> None:
         for fact in facts:
             if fact not in self.values:
                 self.values[fact] = world.value(fact.value)
@@ -161,7 +161,7 @@ def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case
         own = KINDS_OF_THING[document.thing].facts
         needed = [target_fact] if kind == "copy" or document.thing == things[0] else []
         others = [fact for fact in own if fact not in needed]
-        document.know(world, needed + draw.some(others, 3 - len(needed)))
+        document.add_facts(world, needed + draw.some(others, 3 - len(needed)))
         made.append(document)
     target = made[0]
     questions = target_fact.reworded_questions if kind == "paraphrase" else target_fact.questions
@@ -181,7 +181,7 @@ def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
     for document in (*starts, *ends):
         needed = [bridge] if document.values else [target_fact]
         others = [fact for fact in KINDS_OF_THING[document.thing].facts if fact not in (bridge, target_fact)]
-        document.know(world, needed + draw.some(others, 2))
+        document.add_facts(world, needed + draw.some(others, 2))
     start, end = starts[0], ends[0]
     question = draw.one(target_fact.questions).format(n=bridge.bridge.format(n=start.name))
     planted = [(start, bridge), (end, target_fact)]
@@ -195,7 +195,7 @@ def _make_comparison(draw: _Draw, world: _World, documents: int) -> Case:
     made = [_Document(world, thing) for _ in range(documents)]
     for document in made:
         others = [fact for fact in KINDS_OF_THING[thing].facts if fact is not year]
-        document.know(world, [year, *draw.some(others, 2)])
+        document.add_facts(world, [year, *draw.some(others, 2)])
     pair = sorted(made[:2], key=lambda document: document.values[year])
     a, b = draw.some(pair, 2)
     question = year.comparison.format(a=a.name, b=b.name)

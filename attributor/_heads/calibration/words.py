@@ -77,7 +77,7 @@ NAMES: dict[str, tuple[str, str, str]] = {  # kind: (form, first parts, second p
     ),
 }
 
-# no value is a word of a template or of another list, so that an answer occurs only where it is planted
+# no value is a word of a template or of another list, so that an answer occurs only in its planted sentence
 VALUES = {
     "job": "beekeeper, clockmaker, glassblower, baker, surveyor, bookbinder, midwife, locksmith, saddler, weaver, "
     "tailor, cartographer",

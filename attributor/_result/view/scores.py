@@ -30,10 +30,10 @@ class Scores:
     """Means and sums of a flow's scores for the views; every number equals that of ``flow.by(...)`` in float32.
 
     Three arrays of sums are computed in one pass over the scores at their first use (0.1 s for 100,000 tokens x 512
-    rows). They are sums of all rows before every 16th, (o / 16, k) float64; sums of all tokens before every 256th, (o,
-    k / 256) float64; and sums over runs of tokens of one sentence and document, (o, m) float32. Together they take
-    `cache_bytes`: 0.2 times the scores' bytes with sentences of 20 tokens, at most 1.2 times. Threads may call
-    concurrently.
+    rows). The first sums all rows before every 16th, (o / 16, k) float64. The second sums all tokens before every
+    256th, (o, k / 256) float64. The third sums runs of tokens of one sentence and document, (o, m) float32. Together
+    they take `cache_bytes`: 0.2 times the scores' bytes with sentences of 20 tokens, at most 1.2 times. Threads may
+    call concurrently.
 
     Args:
         flow: in memory or mapped; only its arrays are kept.
