@@ -27,7 +27,7 @@ help:
 	@echo "make demo    the whole thing on one question, in the terminal and in out/demo.html"
 	@echo "make test    every test"
 	@echo "make bench   the benchmarks, each beside its baseline"
-	@echo "make bench-results   the same, kept in bench/results and shown in README.md; on an idle machine"
+	@echo "make bench-results   the same, kept and shown in bench/results; on an idle machine"
 	@echo "make gpu-check   on a machine with a GPU, within 450 seconds: builds, every GPU test, measurements; ARGS=--help, docs/gpu.md"
 	@echo "make lint    ruff, mypy, clang-format      make format    put them right"
 	@echo "make web     the web views' bundle in attributor/web/static, from webapp/ (needs Node 20); make web-check compares"

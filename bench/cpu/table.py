@@ -1,7 +1,7 @@
-"""Keep a benchmark run and show it: python bench/cpu/table.py RUN.json writes bench/results/ and the README's table.
+"""Keep a benchmark run and show it: python bench/cpu/table.py RUN.json writes a file of bench/results and its tables.
 
-RUN.json is what `pytest bench/cpu --benchmark-json=RUN.json` writes. Without an argument the README's table is made
-again from the newest file of bench/results.
+RUN.json is what `pytest bench/cpu --benchmark-json=RUN.json` writes. Without an argument the tables are made again from
+the newest file of bench/results: all of them in bench/results/README.md, the one of whole flows in README.md.
 """
 
 import json
@@ -42,14 +42,22 @@ def _seconds(stats: dict[str, float]) -> dict[str, float]:
     return {name: stats[name] for name in ("median", "min", "max", "rounds")}
 
 
-def table(path: Path) -> str:
-    """The README's table of one results file."""
+def short_table(path: Path) -> str:
+    """The table of whole flows in one results file, for the README."""
+    run = json.loads(path.read_text())
+    machine = run["machine"]
+    lines = _flows([b for b in run["benchmarks"] if b.get("baseline") == "plain forward" and "variant" in b])
+    return "\n".join([f"{machine['cpu']}, {machine['threads']} threads. {lines[0]}", *lines[1:]])
+
+
+def full_tables(path: Path) -> str:
+    """All tables of one results file."""
     run = json.loads(path.read_text())
     machine, rows = run["machine"], run["benchmarks"]
     cpu = machine["implementations"]["cpu"]
     lines = [
         f"{machine['cpu']}, {machine['threads']} threads, {cpu}; torch {machine['torch']}, transformers "
-        f"{machine['transformers']}; {path.relative_to(ROOT)}. Ratios are medians over rounds that time the baseline "
+        f"{machine['transformers']}; [{path.name}]({path.name}). Ratios are medians over rounds that time the baseline "
         "right before.",
         "",
     ]
@@ -138,17 +146,22 @@ def _removals(rows: list[dict[str, Any]]) -> list[str]:
     return [*out, ""]
 
 
+def replace_table(page: Path, text: str) -> None:
+    """Put `text` between the two comments of the page that mark its table."""
+    old = page.read_text()
+    begin, end = BEGIN.search(old), old.find(END)
+    if begin is None or end < begin.end():
+        sys.exit(f"{page} has lost the comments that mark its table")
+    page.write_text(old[: begin.end()] + "\n" + text + old[end:])
+
+
 def main() -> None:
-    """Keep the run that is given, then write the README's table."""
+    """Keep the run that is given, then write the tables."""
     runs = [path for path in RESULTS.glob("*.json") if not path.stem.endswith("-gpu")]  # those have tables of their own
     newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(runs)
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    begin, end = BEGIN.search(text), text.find(END)
-    if begin is None or end < begin.end():
-        sys.exit(f"{readme} has lost the comments that mark its table")
-    readme.write_text(text[: begin.end()] + "\n" + table(newest) + text[end:])
-    print(f"{newest.relative_to(ROOT)} -> README.md")
+    replace_table(ROOT / "README.md", short_table(newest))
+    replace_table(RESULTS / "README.md", full_tables(newest))
+    print(f"{newest.relative_to(ROOT)} -> README.md, {(RESULTS / 'README.md').relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,13 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in PATTERNS for pat
 INDEX = "docs/index.md"
 
 # Blocks that do not run: (page, reason), as in the comment before the block: <!-- example: not run, REASON -->
-NOT_RUN = {("csrc/cuda/README.md", "needs a Hopper GPU"), ("docs/gpu.md", "needs a GPU")}
+NOT_RUN = {
+    ("README.md", "it forms the matrices that attributor never forms"),
+    ("csrc/cuda/README.md", "needs a Hopper GPU"),
+    ("docs/gpu.md", "needs a GPU"),
+}
 # The same for blocks without the comment: (page, a line of the block): reason
 NOT_RUN_BY_LINE = {
-    ("README.md", "X = torch.eye(n)"): "shows the definition, for matrices that it does not compute",
     ("docs/eval.md", "from attributor.eval.run import run_evaluation"): "needs a data set's file",
 }
 # Names that a page's examples use without defining them
