@@ -80,6 +80,8 @@ class RunFolder:
         if there and overwrite:
             self._clear()
             notes.append(f"{self.path}: what an earlier run left there was removed")
+        elif there and not self._has_cases():
+            self._clear()  # a run that ended before its first case, perhaps because of a setting
         elif there:
             self._check_same_settings(config, data)
         run = self.run
@@ -91,14 +93,19 @@ class RunFolder:
     def _check_same_settings(self, config: Config, data: Mapping[str, Any]) -> None:
         run = self.run
         assert run is not None
-        differences = Config.from_json(run.get("config")).differences(config)
+        before = Config.from_json(run.get("config"))
+        differences = before.differences(config)
         if not differences and run.get("data") != dict(data):
             differences = ["the rows of the data set are not those of then"]
         if differences:
+            methods = f"--method {','.join(before.methods)} to go on with it, " * (before.methods != config.methods)
             raise InputError(
-                f"{self.path} holds a run with other settings ({'; '.join(differences)}); give another --out, or "
-                "--overwrite to start anew there"
+                f"{self.path} holds a run with other settings ({'; '.join(differences)}); give {methods}another --out, "
+                "or --overwrite to start anew there"
             )
+
+    def _has_cases(self) -> bool:
+        return any(file.exists() and file.stat().st_size > 0 for file in (self.path / CASES, *self.parts()))
 
     def _acquire_lock(self) -> None:
         """Hold the folder until this process ends, so that two runs do not write the same files."""

@@ -31,8 +31,8 @@ def attention_gradient(
     Keys and values before the call's first query come from a cache and are constants, so their gradients are 0.
 
     With P = exp(logit - lse), where lse includes a sink, the backward formula of the softmax needs no other change for
-    a sink. On a CPU torch's flash kernel runs, which forms no matrix; other devices and capped logits go block by
-    block.
+    a sink. On a CPU torch's flash kernel runs, which forms no matrix. Other devices, capped logits and rows behind a
+    cache go tile by tile.
     """
     start, base = mask.start, mask.keys_from
     Q, stop = query.shape[2], start + query.shape[2]

@@ -9,6 +9,7 @@ scores = {method.name: score(method, reading).segments for method in methods}
 from typing import TYPE_CHECKING
 
 from attributor._literals import import_on_first_use, lazy_imports
+from attributor.methods._registry import check_libraries as check_libraries
 from attributor.methods._registry import describe as describe
 from attributor.methods._registry import parse as parse
 from attributor.methods._registry import registry
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 _HOMES = lazy_imports(__file__) | {entry.class_name: entry.module for entry in registry().values()}
 
-__all__ = sorted(["describe", "parse", *_HOMES])
+__all__ = sorted(["check_libraries", "describe", "parse", *_HOMES])
 
 __getattr__ = import_on_first_use(__name__, _HOMES)
 

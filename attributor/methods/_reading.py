@@ -1,5 +1,6 @@
 """One prompt and its answer, read once by a model: what every attribution method is given."""
 
+import time
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -32,7 +33,9 @@ class Reading:
         answer_text: the answer's text.
         log_probs: (a,) float64, log p of each answer token given everything before it.
         seconds: of the recorded forward pass.
-        passes: sequences that methods have had the model read since, beside the recorded one.
+        passes: sequences that methods have had the model read since, beside the recorded one. What `once` shares
+            counts for each method that takes it.
+        shared_seconds: of what methods took from `once` after another one had computed it.
     """
 
     def __init__(
@@ -64,9 +67,10 @@ class Reading:
         self.log_probs = answer_pass.log_probs
         self.seconds = answer_pass.seconds
         self.passes = 0
+        self.shared_seconds = 0.0
         self._pass = answer_pass
         self._ablate = ablate
-        self._computed: dict[Hashable, Any] = {}
+        self._computed: dict[Hashable, tuple[Any, float, int]] = {}
 
     @property
     def ids(self) -> Tensor:
@@ -90,13 +94,20 @@ class Reading:
         return torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), self.segments))
 
     def once(self, name: Hashable, compute: Callable[[], T]) -> T:
-        """What `compute` returned when it was first called by this name: methods that need the same pass share it.
+        """What `compute` returned at the first call with this name; methods that need the same pass share it.
 
-        It stays in memory as long as the reading, so let it be small.
+        Its seconds and passes are charged to every method that takes it, so costs do not depend on the order of the
+        methods. The value stays in memory as long as the reading.
         """
-        if name not in self._computed:
-            self._computed[name] = compute()
-        return cast(T, self._computed[name])
+        if name in self._computed:
+            value, seconds, passes = self._computed[name]
+            self.shared_seconds += seconds
+            self.passes += passes
+            return cast(T, value)
+        before, began = self.passes, time.perf_counter()
+        value = compute()
+        self._computed[name] = value, time.perf_counter() - began, self.passes - before
+        return value
 
     def flow(self, weights: HeadWeights) -> Tensor:
         """(a, k) float32: the flow through `weights`, of heads that were recorded, with their share of the question."""

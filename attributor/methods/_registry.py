@@ -9,17 +9,20 @@ the file, so that `--help` starts without torch:
     ARGUMENT  the field that the text after a colon sets ("contextcite:64"); left out where nothing follows. The text is
               read as the type of the field's default: int, float or str.
     ORDER     its place in lists, smallest first; left out: after those that have one
+    LIBRARY   the optional package that it imports, as it is imported: "bm25s"; left out where it needs none
 
 and holds one public class, the method; see `Method`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from attributor._errors import InputError
@@ -28,9 +31,10 @@ from attributor._literals import LAST, SourceFile, index_by_name, read_package
 if TYPE_CHECKING:
     from attributor.methods._method import Method
 
-__all__ = ["describe", "parse", "registry"]
+__all__ = ["check_libraries", "describe", "parse", "registry"]
 
 PACKAGE = "attributor.methods"
+PACKAGES = {"cite_right": "cite-right", "sentence_transformers": "sentence-transformers", "sklearn": "scikit-learn"}
 NUMBERS = {int: "a whole number", float: "a number"}
 
 
@@ -44,6 +48,7 @@ class Entry:
         source: the paper or page, or "".
         argument: the field that the text after the colon sets, "" for none.
         order: its place in lists.
+        library: the optional package that it imports, "" for none.
         module: the full name of its module.
         class_name: the method's class in that module.
     """
@@ -53,6 +58,7 @@ class Entry:
     source: str
     argument: str
     order: int
+    library: str
     module: str
     class_name: str
 
@@ -71,6 +77,7 @@ class Entry:
             source=file.constant("SOURCE", str, ""),
             argument=file.constant("ARGUMENT", str, ""),
             order=file.constant("ORDER", int, LAST),
+            library=file.constant("LIBRARY", str, ""),
             module=f"{PACKAGE}.{file.module}",
             class_name=file.classes[0],
         )
@@ -130,6 +137,28 @@ def parse(specs: str | Sequence[str]) -> list[Method]:
     if not methods:
         raise InputError(f"no method was asked for; there are: {', '.join(entries)}")
     return methods
+
+
+def check_libraries(specs: Sequence[str]) -> None:
+    """See that the packages of some methods are installed, without importing them: before a model is loaded.
+
+    Raises:
+        InputError: one is not.
+    """
+    entries = registry()
+    for spec in specs:
+        entry = entries[spec.partition(":")[0]]
+        if entry.library and not _is_installed(entry.library):
+            raise InputError(
+                f"the method {entry.name!r} needs the package {entry.library}, which is not installed; "
+                f"pip install {PACKAGES.get(entry.library, entry.library)}, or name other methods"
+            )
+
+
+def _is_installed(package: str) -> bool:
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return find_spec(package) is not None
 
 
 def describe() -> list[tuple[str, str, str]]:

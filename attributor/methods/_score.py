@@ -35,7 +35,7 @@ class MethodScores:
         segments: (S,) float64 by aggregation: sum, mean, top5 (the sum of the five largest) and max over the segment's
             tokens, or "segment" alone for a method that scores segments.
         documents: (Dn,) float64 likewise, over the tokens or the segments of each of the prompt's documents.
-        seconds: of the method itself, without the shared forward pass.
+        seconds: of the method itself, without the shared forward pass; with what it shares with other methods.
         reads: whether it uses the shared forward pass.
         passes: sequences that it had the model read beside it; a gradient's backward pass is not counted.
     """
@@ -78,10 +78,10 @@ def score(method: Method, reading: Reading) -> MethodScores:
         NumericsError: scores that are not finite, with the method's name.
         InputError: a method that returns another shape than it promises.
     """
-    before = reading.passes
+    before, shared_before = reading.passes, reading.shared_seconds
     began = time.perf_counter()
     scores = method(reading)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began + reading.shared_seconds - shared_before
     k, S = len(reading.prompt.ids), len(reading.segments)
     count = k if method.by == "token" else S
     if tuple(scores.shape) != (count,):

@@ -23,6 +23,7 @@ SUMMARY = "words shared with question and answer, rare ones count more; bm25:tit
 SOURCE = "https://doi.org/10.1561/1500000019"
 ARGUMENT = "text"
 ORDER = 102
+LIBRARY = "bm25s"
 
 TEXTS = ("segment", "title")
 K1, B = 1.5, 0.75

@@ -22,6 +22,7 @@ NAME = "cite-right"
 SUMMARY = "question and answer aligned with the segment, word after word; needs Python 3.11"
 SOURCE = "https://github.com/avaxML/cite-right"
 ORDER = 106
+LIBRARY = "cite_right"
 
 PYTHON = sys.version_info[:2]
 SPANS = "\n\n"  # between question and answer: a new paragraph, so that no span holds words of both

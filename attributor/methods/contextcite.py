@@ -24,6 +24,7 @@ SUMMARY = "lasso on random ablations; contextcite:M for M passes, default 32"
 SOURCE = "https://arxiv.org/abs/2409.00729"
 ARGUMENT = "masks"
 ORDER = 100
+LIBRARY = "sklearn"
 
 CERTAIN = -1e-12  # log p nearer to 0 than this is rounding
 

@@ -58,13 +58,13 @@ class GradientXInput:
     def __call__(self, reading: Reading) -> Tensor:
         """(k,): one forward and one backward pass of the model with its own attention; it is left as it was.
 
-        All reductions of a prompt share one pass; the method that runs first pays for it.
+        All reductions of a prompt share one pass.
         """
-        norms, sums = reading.once(NAME, lambda: products_of(reading))
-        return norms if self.reduction == "norm" else sums if self.reduction == "signed" else sums.abs()
+        norms, sums = reading.once(NAME, lambda: reduce_products(reading))
+        return (norms if self.reduction == "norm" else sums if self.reduction == "signed" else sums.abs()).clone()
 
 
-def products_of(reading: Reading) -> tuple[Tensor, Tensor]:
+def reduce_products(reading: Reading) -> tuple[Tensor, Tensor]:
     """(k,) float32 each, of g_j * x_j: its norm, and its sum."""
     embedding, gradient = embedding_gradient(reading)
     product = (gradient.float() * embedding.float())[: len(reading.prompt.ids)]

@@ -26,6 +26,7 @@ SUMMARY = "sentence embeddings of question and answer against each segment; simi
 SOURCE = "https://arxiv.org/abs/1908.10084"
 ARGUMENT = "model"
 ORDER = 110
+LIBRARY = "sentence_transformers"
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -195,6 +195,7 @@ def _run(
 def _check_settings(config: Config) -> None:
     """Refuse settings that cannot work together."""
     methods = registry.parse(config.methods)
+    registry.check_libraries(config.methods)
     if config.save_flows and not any(isinstance(method, FlowMethod) for method in methods):
         raise InputError(f"--save-flows keeps flows, and no method is one ({', '.join(config.methods)}); add flow")
     if config.verifier is not None:

@@ -151,6 +151,33 @@ def test_a_folder_of_another_configuration_is_refused(evaluate, examples, tmp_pa
     assert {record["question"] for record in read_records(again.folder)} == {"Who?"}
 
 
+def test_a_missing_library_is_an_error_before_a_model_is_loaded_and_leaves_no_run(examples, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    monkeypatch.setattr(runner, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(
+        InputError, match=r"'bm25' needs the package bm25s, .* pip install bm25s, or name other methods"
+    ):
+        runner.run_evaluation(settings(examples, methods=("flow", "bm25:title")), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.json*"))
+
+
+def test_a_run_that_ended_before_its_first_case_may_change_its_settings(evaluate, examples):
+    folder = evaluate(settings(examples)).folder
+    for file in folder.glob("cases*"):
+        file.unlink()
+    outcome = evaluate(settings(examples, methods=("length",)))
+    assert list(outcome.run["metrics"]["methods"]) == ["length"]
+
+
+def test_other_methods_are_refused_with_those_of_the_run(evaluate, examples):
+    first = evaluate(settings(examples, methods=("length", "position")))
+    with pytest.raises(
+        InputError, match="give --method length,position to go on with it, another --out, or --overwrite"
+    ):
+        evaluate(settings(examples, methods=("length",)))
+    assert evaluate(settings(examples, methods=("length", "position"))).run == first.run
+
+
 def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(evaluate, examples, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
