@@ -89,7 +89,8 @@ class Plan:
 
     Attributes:
         question: what is asked.
-        answer: what is expected.
+        answer: a sentence that answers it.
+        value: what the answer says, in a word or two; it counts as right, too.
         planted: the documents that were written for the question, the evidence first.
         evidence: how many of them are evidence.
         form: of a paraphrase, else "".
@@ -98,6 +99,7 @@ class Plan:
 
     question: str
     answer: str
+    value: str
     planted: tuple[Document, ...]
     evidence: int = 1
     form: str = ""
@@ -120,6 +122,7 @@ def make_row(kind: str, seed: int, row: int, distractors: int) -> GeneratedQuest
         id=f"{kind}-{seed}-{row}",
         text=plan.question,
         answer=plan.answer,
+        aliases=(plan.value,),
         documents=tuple(documents[number] for number in order),
         gold=frozenset((order.index(number), 0) for number in range(plan.evidence)),
         kind=kind,
@@ -146,53 +149,67 @@ def _write(world: World, subject: str, name: str, statement: str, titles: Sequen
     return Document(world.draw.one(titles).format(n=name), (" ".join(sentences),))
 
 
-def _choose_relation(world: World, kind: str, seed: int, row: int) -> tuple[Relation, str, str]:
-    """(relation, name, answer) of a row; the rows of a kind go through all relations in turn."""
+@dataclass(frozen=True)
+class Fact:
+    """What a row's question is about: a relation of one name, and its value."""
+
+    relation: Relation
+    name: str
+    value: str
+
+    def state(self, statement: str) -> str:
+        """A statement of the relation, with name and value."""
+        return statement.format(n=self.name, v=self.value)
+
+    def plan(self, planted: Sequence[Document], *, evidence: int = 1, written: bool = False) -> Plan:
+        """The row that asks for this fact."""
+        question, answer = self.relation.question.format(n=self.name), self.state(self.relation.answer)
+        return Plan(question, answer, self.value, tuple(planted), evidence, written=written)
+
+
+def _choose_fact(world: World, kind: str, seed: int, row: int) -> Fact:
+    """The fact of a row; the rows of a kind go through all relations in turn."""
     order = Draw(seed, kind, "relations").some(RELATIONS, len(RELATIONS))
     relation = world.relation = order[row % len(order)]
-    return relation, world.name(relation.subject), world.answer(relation.values)
+    return Fact(relation, world.name(relation.subject), world.answer(relation.values))
 
 
 def _make_single(world: World, seed: int, row: int) -> Plan:
     """One document states the fact."""
-    relation, name, answer = _choose_relation(world, "single", seed, row)
-    statement = world.draw.one(relation.statements).format(n=name, v=answer)
-    return Plan(relation.question.format(n=name), answer, (_write(world, relation.subject, name, statement),))
+    fact = _choose_fact(world, "single", seed, row)
+    statement = fact.state(world.draw.one(fact.relation.statements))
+    return fact.plan([_write(world, fact.relation.subject, fact.name, statement)])
 
 
 def _make_duplicate(world: World, seed: int, row: int) -> Plan:
     """Two documents state the fact in different words."""
-    relation, name, answer = _choose_relation(world, "duplicate", seed, row)
-    statements = [text.format(n=name, v=answer) for text in world.draw.some(relation.statements, 2)]
-    return Plan(relation.question.format(n=name), answer, _write_two(world, relation, name, statements), evidence=2)
+    fact = _choose_fact(world, "duplicate", seed, row)
+    statements = [fact.state(text) for text in world.draw.some(fact.relation.statements, 2)]
+    return fact.plan(_write_two(world, fact, statements), evidence=2)
 
 
 def _make_distractor_row(world: World, seed: int, row: int) -> Plan:
     """One document states the fact; another one has all words of the question and does not state it."""
-    relation, name, answer = _choose_relation(world, "distractor", seed, row)
-    statement = world.draw.one(relation.statements).format(n=name, v=answer)
-    planted = _write_two(world, relation, name, [statement, relation.lure.format(n=name)])
-    return Plan(relation.question.format(n=name), answer, planted)
+    fact = _choose_fact(world, "distractor", seed, row)
+    statement = fact.state(world.draw.one(fact.relation.statements))
+    return fact.plan(_write_two(world, fact, [statement, fact.relation.lure.format(n=fact.name)]))
 
 
 def _make_conflict(world: World, seed: int, row: int) -> Plan:
     """Two documents state different values; the expected answer is that of the first."""
-    relation, name, answer = _choose_relation(world, "conflict", seed, row)
-    values = (answer, world.answer(relation.values))
-    statements = [
-        text.format(n=name, v=value)
-        for text, value in zip(world.draw.some(relation.statements, 2), values, strict=True)
-    ]
-    return Plan(relation.question.format(n=name), answer, _write_two(world, relation, name, statements))
+    fact = _choose_fact(world, "conflict", seed, row)
+    other = Fact(fact.relation, fact.name, world.answer(fact.relation.values))
+    first, second = world.draw.some(fact.relation.statements, 2)
+    return fact.plan(_write_two(world, fact, [fact.state(first), other.state(second)]))
 
 
-def _write_two(world: World, relation: Relation, name: str, statements: Sequence[str]) -> tuple[Document, ...]:
+def _write_two(world: World, fact: Fact, statements: Sequence[str]) -> list[Document]:
     """Two documents about one name, with different titles."""
     titles = world.draw.some(TITLES, 2)
-    return tuple(
-        _write(world, relation.subject, name, statement, (title,))
+    return [
+        _write(world, fact.relation.subject, fact.name, statement, (title,))
         for statement, title in zip(statements, titles, strict=True)
-    )
+    ]
 
 
 def _make_memory(world: World, seed: int, row: int) -> Plan:
@@ -203,7 +220,7 @@ def _make_memory(world: World, seed: int, row: int) -> Plan:
     planted = [
         Document(title.format(n=fact.topic), (statement,)) for title, statement in zip(titles, statements, strict=True)
     ]
-    return Plan(fact.question, fact.answer, tuple(planted), evidence=2)
+    return Plan(fact.question, fact.answer, fact.value, tuple(planted), evidence=2)
 
 
 def _make_paraphrase(world: World, seed: int, row: int) -> Plan:
@@ -215,33 +232,35 @@ def _make_paraphrase(world: World, seed: int, row: int) -> Plan:
     language = 0 if form == "other words" else 1 + number % (len(LANGUAGES) - 1)
     roles = Draw(seed, form, "roles").some(list(ROLES), len(ROLES))
     role, habit = roles[number % len(roles)], HABITS[number % len(HABITS)]
-    answer, *words = world.draw.one(habit.values)
+    value, *words = world.draw.one(habit.values)
     name = world.name("person")
     sentences = [ROLES[role][language].format(n=name), habit.sentences[language].format(n=name, v=words[language])]
-    return Plan(habit.question.format(r=role), answer, (Document(name, (" ".join(sentences),)),), form=form)
+    evidence = Document(name, (" ".join(sentences),))
+    return Plan(habit.question.format(r=role), habit.answer.format(r=role, v=value), value, (evidence,), form=form)
 
 
 def _make_code_names(world: World, form: str) -> Plan:
     """A message in code names, and the list of what they stand for."""
     secret, role = world.draw.one(SECRETS), world.draw.one(SECRET_ROLES)
     first, second = world.draw.some(CODE_NAMES.split(), 2)
-    answer = world.answer(secret.values)
+    value = world.answer(secret.values)
     message = Document(f"Message {10 + world.draw.below(90)}", (secret.sentence.format(a=first, b=second),))
-    meanings = world.draw.some((f"{first} stands for the {role}.", f"{second} stands for {answer}."), 2)
+    meanings = world.draw.some((f"{first} stands for the {role}.", f"{second} stands for {value}."), 2)
     key = Document("List of code names", (" ".join(meanings),))
-    return Plan(secret.question.format(r=role), answer, (message, key), evidence=2, form=form)
+    question, answer = secret.question.format(r=role), secret.answer.format(r=role, v=value)
+    return Plan(question, answer, value, (message, key), evidence=2, form=form)
 
 
 def _make_written(world: World, seed: int, row: int) -> Plan:
     """One document states the fact, others state it of other names; the model writes the answer itself."""
-    relation, name, answer = _choose_relation(world, "written", seed, row)
-    facts = [(name, answer)]
-    facts += [(world.name(relation.subject), world.answer(relation.values)) for _ in range(LOOKALIKES)]
+    fact = _choose_fact(world, "written", seed, row)
+    relation = fact.relation
+    others = [Fact(relation, world.name(relation.subject), world.answer(relation.values)) for _ in range(LOOKALIKES)]
     planted = [
-        _write(world, relation.subject, subject, world.draw.one(relation.statements).format(n=subject, v=value))
-        for subject, value in facts
+        _write(world, relation.subject, stated.name, stated.state(world.draw.one(relation.statements)))
+        for stated in (fact, *others)
     ]
-    return Plan(relation.question.format(n=name), answer, tuple(planted), written=True)
+    return fact.plan(planted, written=True)
 
 
 MAKERS: dict[str, Callable[[World, int, int], Plan]] = {

@@ -19,6 +19,7 @@ class Relation:
         values: the words that {v} may be, a range of numbers, or "place" or "person": an invented name.
         statements: sentences that state the fact, in different words.
         question: the question for it.
+        answer: its answer as a sentence.
         lure: a sentence with all content words of the question that does not state the fact.
     """
 
@@ -26,6 +27,7 @@ class Relation:
     values: tuple[str, ...] | range | str
     statements: tuple[str, str, str]
     question: str
+    answer: str
     lure: str
 
 
@@ -36,12 +38,14 @@ class KnownFact:
     Attributes:
         topic: a title for documents about it.
         question: the question for it.
-        answer: its answer.
+        value: what the question is about, in a word or two.
+        answer: a sentence with it.
         statements: two sentences that state it, in different words.
     """
 
     topic: str
     question: str
+    value: str
     answer: str
     statements: tuple[str, str]
 
@@ -94,6 +98,7 @@ RELATIONS = (
             "Inside the lighthouse of {n} a staircase of {v} steps winds upwards.",
         ),
         "How many steps does the lighthouse of {n} have?",
+        "The lighthouse of {n} has {v} steps.",
         "Children try to guess how many steps the lighthouse of {n} has.",
     ),
     Relation(
@@ -105,6 +110,7 @@ RELATIONS = (
             "Whoever crosses the bridge of {n} walks {v} metres above the water.",
         ),
         "How many metres long is the bridge of {n}?",
+        "The bridge of {n} is {v} metres long.",
         "The bridge of {n} is many metres long, but nobody has the plans any more.",
     ),
     Relation(
@@ -116,6 +122,7 @@ RELATIONS = (
             "Since {v} children have gone to the school of {n}.",
         ),
         "In which year did the school of {n} open?",
+        "The school of {n} opened in {v}.",
         "Late in the year the school of {n} will open its new hall.",
     ),
     Relation(
@@ -127,6 +134,7 @@ RELATIONS = (
             "The landlord of the inn of {n} is called {v}.",
         ),
         "Who owns the inn of {n}?",
+        "{v} owns the inn of {n}.",
         "Travellers wonder who owns the inn of {n}, but the sign does not say.",
     ),
     Relation(
@@ -138,6 +146,7 @@ RELATIONS = (
             "Kites fill the sky over {n} each {v}, when the festival is held.",
         ),
         "In which month is the kite festival of {n}?",
+        "The kite festival of {n} is in {v}.",
         "The kite festival of {n} was once put off for a month because of rain.",
     ),
     Relation(
@@ -149,6 +158,7 @@ RELATIONS = (
             "A train brings {v} from the mine of {n}.",
         ),
         "What does the mine of {n} yield?",
+        "The mine of {n} yields {v}.",
         "Engineers argue about what else the mine of {n} could yield.",
     ),
     Relation(
@@ -160,6 +170,7 @@ RELATIONS = (
             "On its flag {n} has the picture of a {v}.",
         ),
         "Which animal is on the flag of {n}?",
+        "The animal on the flag of {n} is a {v}.",
         "The animal on the flag of {n} has faded in the sun.",
     ),
     Relation(
@@ -171,6 +182,7 @@ RELATIONS = (
             "Most trees in the orchards of {n} bear {v}.",
         ),
         "Which fruit grows in the orchards of {n}?",
+        "The orchards of {n} grow {v}.",
         "A late frost decides how much fruit grows in the orchards of {n}.",
     ),
     Relation(
@@ -182,6 +194,7 @@ RELATIONS = (
             "Builders covered the roof of the museum of {n} with {v}.",
         ),
         "What is the roof of the museum of {n} made of?",
+        "The roof of the museum of {n} is made of {v}.",
         "The roof of the museum of {n} was made by an uncle of the mayor.",
     ),
     Relation(
@@ -193,6 +206,7 @@ RELATIONS = (
             "It is on a {v} that the ferry sails to {n}.",
         ),
         "On which day does the ferry to {n} run?",
+        "The ferry to {n} runs on {v}.",
         "On a stormy day the ferry to {n} does not run at all.",
     ),
     Relation(
@@ -204,6 +218,7 @@ RELATIONS = (
             "At the head of the chess club of {n} stands {v}.",
         ),
         "Who leads the chess club of {n}?",
+        "{v} leads the chess club of {n}.",
         "A vote will decide who leads the chess club of {n} next year.",
     ),
     Relation(
@@ -215,6 +230,7 @@ RELATIONS = (
             "{n} and {v} have been twin towns for years.",
         ),
         "What is the twin town of {n}?",
+        "The twin town of {n} is {v}.",
         "Guests from the twin town of {n} come to the fair.",
     ),
     Relation(
@@ -226,6 +242,7 @@ RELATIONS = (
             "There are {v} rooms in the hotel of {n}.",
         ),
         "How many rooms does the hotel of {n} have?",
+        "The hotel of {n} has {v} rooms.",
         "How many rooms the hotel of {n} needs is a matter of dispute.",
     ),
     Relation(
@@ -237,6 +254,7 @@ RELATIONS = (
             "Readers know {n} for a book on {v}.",
         ),
         "What is the book by {n} about?",
+        "The book by {n} is about {v}.",
         "The book by {n} is out of print.",
     ),
     Relation(
@@ -248,6 +266,7 @@ RELATIONS = (
             "The {v} in the town band belongs to {n}.",
         ),
         "Which instrument does {n} play in the town band?",
+        "{n} plays the {v} in the town band.",
         "Everybody in the town band wants to play beside {n}, whatever the instrument.",
     ),
     Relation(
@@ -259,6 +278,7 @@ RELATIONS = (
             "Whoever buys bread in {v} gets it from the bakery of {n}.",
         ),
         "In which village does {n} run the bakery?",
+        "{n} runs the bakery in {v}.",
         "The village newspaper praised how well {n} can run the bakery alone.",
     ),
 )
@@ -280,54 +300,68 @@ KNOWN_FACTS = (
             name,
             f"What is the capital of {name}?",
             capital,
+            f"The capital of {name} is {capital}.",
             (f"{capital} is the capital of {name}.", f"The government of {name} sits in {capital}."),
         )
         for name, capital in _CAPITALS
     ),
     *(
-        KnownFact(name, f"Who wrote {name}?", author, (f"{author} wrote {name}.", f"{name} is a work by {author}."))
+        KnownFact(
+            name,
+            f"Who wrote {name}?",
+            author,
+            f"{author} is the author of {name}.",
+            (f"{author} wrote {name}.", f"{name} is a work by {author}."),
+        )
         for name, author in _BOOKS
     ),
     KnownFact(
         "Oceans",
         "Which is the largest ocean on Earth?",
         "Pacific Ocean",
+        "The largest ocean on Earth is the Pacific Ocean.",
         ("The largest ocean on Earth is the Pacific Ocean.", "No ocean has more water than the Pacific Ocean."),
     ),
     KnownFact(
         "Planets",
         "Which planet is known as the Red Planet?",
         "Mars",
+        "The planet that is known as the Red Planet is Mars.",
         ("The Red Planet is a name of Mars.", "Because of its rust, Mars is known as the Red Planet."),
     ),
     KnownFact(
         "Calendars",
         "How many days does a week have?",
         "seven",
+        "A week has seven days.",
         ("A week has seven days.", "After seven days a new week begins."),
     ),
     KnownFact(
         "Metals",
         "What is the chemical symbol of gold?",
         "Au",
+        "The chemical symbol of gold is Au.",
         ("The chemical symbol of gold is Au.", "Chemists write Au where they mean gold."),
     ),
     KnownFact(
         "Spiders",
         "How many legs does a spider have?",
         "eight",
+        "A spider has eight legs.",
         ("A spider has eight legs.", "Spiders walk on eight legs."),
     ),
     KnownFact(
         "Money",
         "Which currency is used in Japan?",
         "yen",
+        "The currency that is used in Japan is the yen.",
         ("The currency of Japan is the yen.", "People in Japan pay in yen."),
     ),
     KnownFact(
         "Chemistry",
         "What is the chemical formula of water?",
         "H2O",
+        "The chemical formula of water is H2O.",
         ("The chemical formula of water is H2O.", "Chemists write H2O for water."),
     ),
 )

@@ -94,11 +94,13 @@ class Habit:
 
     Attributes:
         question: the question for it, where {r} is the role.
+        answer: its answer as a sentence, where {v} is the value.
         sentences: the sentence in other English words, in German, in French and in Spanish.
-        values: the answer, and {v} in each of the four sentences.
+        values: the value in the answer, and {v} in each of the four sentences.
     """
 
     question: str
+    answer: str
     sentences: tuple[str, str, str, str]
     values: tuple[tuple[str, str, str, str, str], ...]
 
@@ -106,6 +108,7 @@ class Habit:
 HABITS = (
     Habit(
         "Which animal does the {r} own?",
+        "The {r} owns a {v}.",
         (
             "{n} keeps {v} in a shed.",
             "{n} hält zu Hause {v}.",
@@ -125,6 +128,7 @@ HABITS = (
     ),
     Habit(
         "What does the {r} like to drink?",
+        "The {r} likes to drink {v}.",
         (
             "{n} is fond of {v}.",
             "{n} genießt am Abend {v}.",
@@ -140,6 +144,7 @@ HABITS = (
     ),
     Habit(
         "Where does the {r} live?",
+        "The {r} lives {v}.",
         ("{n} dwells {v}.", "{n} wohnt {v}.", "{n} habite {v}.", "{n} reside {v}."),
         (
             ("in a forest", "among the trees", "im Wald", "dans les bois", "entre los árboles"),
@@ -152,6 +157,7 @@ HABITS = (
     ),
     Habit(
         "How does the {r} get to work?",
+        "The {r} gets to work {v}.",
         (
             "{n} {v} to the office each morning.",
             "{n} kommt morgens {v} ins Büro.",
@@ -168,6 +174,7 @@ HABITS = (
     ),
     Habit(
         "What colour is the coat of the {r}?",
+        "The coat of the {r} is {v}.",
         (
             "{n} always puts on a {v} jacket.",
             "{n} trägt immer eine {v} Jacke.",
@@ -186,6 +193,7 @@ HABITS = (
     ),
     Habit(
         "What is the {r} afraid of?",
+        "The {r} is afraid of {v}.",
         (
             "{n} trembles at the sight of {v}.",
             "{n} fürchtet sich vor {v}.",
@@ -203,6 +211,7 @@ HABITS = (
     ),
     Habit(
         "What does the {r} eat for breakfast?",
+        "The {r} eats {v} for breakfast.",
         (
             "{n} begins each day with {v}.",
             "Morgens isst {n} {v}.",
@@ -226,11 +235,13 @@ class Secret:
 
     Attributes:
         question: the question for it, where {r} is the role.
+        answer: its answer as a sentence, where {v} is the value.
         sentence: it in code names, {a} for the role and {b} for the value.
         values: as `Relation.values`.
     """
 
     question: str
+    answer: str
     sentence: str
     values: tuple[str, ...] | str
 
@@ -243,13 +254,23 @@ CODE_NAMES = (
     "Cobalt Willow Meteor Otter Saffron Onyx Basalt Walnut Pebble Turbine Cactus Domino Magnet Biscuit Rocket Parsnip"
 )
 SECRETS = (
-    Secret("To which town does the {r} travel?", "{a} leaves for {b} before sunrise.", "place"),
-    Secret("Whom does the {r} distrust?", "{a} has doubts about {b}.", "person"),
+    Secret(
+        "To which town does the {r} travel?", "The {r} travels to {v}.", "{a} leaves for {b} before sunrise.", "place"
+    ),
+    Secret("Whom does the {r} distrust?", "The {r} distrusts {v}.", "{a} has doubts about {b}.", "person"),
     Secret(
         "What does the {r} hide in the cellar?",
+        "The {r} hides {v} in the cellar.",
         "{a} keeps {b} below the floor.",
         ("gold coins", "stolen paintings", "old maps", "rare books", "diamonds", "a printing press", "love letters"),
     ),
-    Secret("Which place does the {r} want to attack?", "{a} gives orders to march on {b}.", "place"),
-    Secret("Who is the sister of the {r}?", "{a} shares both parents with {b}.", "person"),
+    Secret(
+        "Which place does the {r} want to attack?",
+        "The {r} wants to attack {v}.",
+        "{a} gives orders to march on {b}.",
+        "place",
+    ),
+    Secret(
+        "Who is the sister of the {r}?", "The sister of the {r} is {v}.", "{a} shares both parents with {b}.", "person"
+    ),
 )

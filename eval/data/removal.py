@@ -11,7 +11,7 @@ NAME = "removal"
 TITLE = "Removal of invented facts"
 SUMMARY = "Generated documents with invented facts: what the answer loses without each document."
 DESCRIPTION = """Nothing is read: documents, questions and answers are generated from a seed. Each planted document,
-each pair of them and up to three distractors are removed from the prompt, and the answer's log-probability is measured
+each pair of them and up to eight distractors are removed from the prompt, and the answer's log-probability is measured
 again. Methods are compared with what it loses. The kinds of rows:
 
 [bold]single[/]: one document states the fact.
@@ -36,7 +36,7 @@ COMMANDS = (
 )
 GENERATES = ("single", "duplicate", "distractor", "conflict", "memory", "paraphrase", "written")
 ROWS = 20
-TOKENS = 500
+TOKENS = 300
 ORDER = 35
 
 LEAST = 2  # distractors of a row

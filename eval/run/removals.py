@@ -13,6 +13,8 @@ from attributor.eval.run.prompts import build_case_prompt
 
 __all__ = ["fit_length", "length_limit", "list_removals", "measure_removals"]
 
+DISTRACTORS = 8  # that are removed at most; prompts of 300 tokens have no more
+
 
 def length_limit(config: Config) -> int:
     """The longest prompt of a generated row, in tokens."""
@@ -44,11 +46,12 @@ def fit_length(question: GeneratedQuestion, tokenizer: Any, config: Config) -> G
 def list_removals(question: GeneratedQuestion) -> tuple[list[int], list[list[int]]]:
     """(distractors, sets): the distractors that are removed, and every set of documents that is removed.
 
-    The distractors are the first, the middle one and the last in the prompt. The sets are each planted document, each
-    pair of them, and each of these distractors.
+    The sets are each planted document, each pair of them, and each distractor; of more than DISTRACTORS so many, evenly
+    spaced over the prompt.
     """
     others = [d for d in range(len(question.documents)) if d not in question.planted]
-    distractors = sorted({others[0], others[len(others) // 2], others[-1]}) if others else []
+    count = min(len(others), DISTRACTORS)
+    distractors = [others[i * (len(others) - 1) // max(count - 1, 1)] for i in range(count)]
     planted = [[d] for d in question.planted]
     pairs = [list(pair) for pair in combinations(question.planted, 2)]
     return distractors, planted + pairs + [[d] for d in distractors]

@@ -66,7 +66,7 @@ def test_wrong_options_exit_2(args, message, monkeypatch):
 
 def test_options_become_a_config():
     config = build_config("removal", options_of())
-    assert config == Config(dataset="removal", methods=REMOVAL_METHODS, rows=20, tokens=500, seed=0)
+    assert config == Config(dataset="removal", methods=REMOVAL_METHODS, rows=20, tokens=300, seed=0)
     assert parse(config.methods)[0].name == "flow:retrieval"
     other = build_config("removal", options_of("--model", "some/model", "--kinds", "memory, single", "--seed", "3"))
     assert other.methods == ("flow", *REMOVAL_METHODS[1:])
@@ -76,7 +76,7 @@ def test_options_become_a_config():
 
 def test_the_default_folder_names_rows_tokens_seed_and_kinds():
     config = build_config("removal", options_of())
-    assert default_folder(config) == Path("runs/removal-SmolLM2-135M-Instruct-20x500")
+    assert default_folder(config) == Path("runs/removal-SmolLM2-135M-Instruct-20x300")
     config = build_config("removal", options_of("--rows", "3", "--tokens", "900", "--seed", "2", "--kinds", "single"))
     assert default_folder(config) == Path("runs/removal-SmolLM2-135M-Instruct-3x900-seed2-single")
 
@@ -100,9 +100,9 @@ def test_help_shows_examples_and_defaults_without_torch():
     for text in (
         "attributor eval removal --kinds duplicate,conflict --rows 50 --seed 1",
         "what the answers lose without each document",
-        "paraphrase, the evidence has no content word of question and answer",
+        "paraphrase: the evidence has no content word of question and answer",
         "[default: 20]",
-        "[default: 500]",
+        "[default: 300]",
         "[default: all]",
         "[default: flow:retrieval, mean-attention, max-attention, removal-gradient",
     ):

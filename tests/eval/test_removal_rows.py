@@ -27,6 +27,12 @@ def text_of(document):
     return f"{document.title}\n{''.join(document.pieces)}"
 
 
+def value_of(question):
+    (value,) = question.aliases
+    assert value in question.answer
+    return value
+
+
 def evidence_of(question):
     return [question.documents[d] for d, _ in sorted(question.gold)]
 
@@ -87,7 +93,7 @@ def test_only_the_evidence_states_the_answer(kind):
         gold = {d for d, _ in question.gold}
         assert gold <= set(question.planted)
         for d, document in enumerate(question.documents):
-            assert states(document, question.answer) == (d in gold), (question.text, question.answer, document)
+            assert states(document, value_of(question)) == (d in gold), (question.text, question.answer, document)
 
 
 def test_a_single_row_has_one_planted_document():
@@ -102,7 +108,7 @@ def test_a_fact_is_stated_twice_in_different_words(kind):
         first, second = evidence_of(question)
         assert first.title != second.title
         bodies = [set(re.findall(r"[^.]+\.", "".join(document.pieces))) for document in (first, second)]
-        stating = [[sentence for sentence in body if question.answer in sentence] for body in bodies]
+        stating = [[sentence for sentence in body if value_of(question) in sentence] for body in bodies]
         assert len(stating[0]) == len(stating[1]) == 1
         assert stating[0][0].strip() != stating[1][0].strip()
 
@@ -113,15 +119,15 @@ def test_a_distractor_has_the_words_of_the_question_and_not_its_answer():
         (lure,) = [question.documents[d] for d in question.planted if question.documents[d] is not evidence]
         body = "".join(lure.pieces)
         assert content_words(question.text) <= content_words(body)
-        assert not states(lure, question.answer)
+        assert not states(lure, value_of(question))
 
 
 def test_a_conflict_has_two_values_for_one_fact():
     for question in rows_of("conflict"):
         (evidence,) = evidence_of(question)
         (other,) = [question.documents[d] for d in question.planted if question.documents[d] is not evidence]
-        assert states(evidence, question.answer)
-        assert not states(other, question.answer)
+        assert states(evidence, value_of(question))
+        assert not states(other, value_of(question))
         template = next(relation for relation in RELATIONS if _matches(relation.question, question.text))
         assert any(_matches(statement, sentence) for statement in template.statements for sentence in _sentences(other))
 
@@ -143,7 +149,7 @@ def test_evidence_in_other_words_shares_no_content_word():
             evidence = evidence_of(question)
             if question.level == "code names":
                 key, message = sorted(evidence, key=lambda document: document.title)
-                assert question.answer in text_of(key)
+                assert value_of(question) in text_of(key)
                 evidence = [message]
             (document,) = evidence
             shared = content_words(text_of(document)) & content_words(f"{question.text} {question.answer}")
@@ -154,7 +160,8 @@ def test_no_combination_of_a_paraphrase_shares_a_content_word():
     for (role, known_as), habit, language in product(ROLES.items(), HABITS, range(4)):
         for answer, *words in habit.values:
             text = f"{known_as[language]} {habit.sentences[language].format(n='{n}', v=words[language])}"
-            shared = content_words(text) & content_words(f"{habit.question.format(r=role)} {answer}") - {"n"}
+            asked_and_answered = f"{habit.question} {habit.answer}".format(r=role, v=answer)
+            shared = content_words(text) & content_words(asked_and_answered) - {"n"}
             assert not shared, (role, habit.question, answer, text)
 
 
@@ -187,10 +194,11 @@ def test_rows_share_no_name_and_no_sentence_with_the_calibration():
 
 def test_every_template_has_its_places():
     for relation in RELATIONS:
-        assert all(text.count("{n}") == 1 == text.count("{v}") for text in relation.statements), relation.question
+        stating = (*relation.statements, relation.answer)
+        assert all(text.count("{n}") == 1 == text.count("{v}") for text in stating), relation.question
         assert relation.question.count("{n}") == relation.lure.count("{n}") == 1
     for fact in KNOWN_FACTS:
-        assert all(fact.answer in statement for statement in fact.statements), fact.question
+        assert all(fact.value in statement for statement in (*fact.statements, fact.answer)), fact.question
 
 
 @pytest.mark.parametrize(

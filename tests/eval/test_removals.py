@@ -15,7 +15,7 @@ from rich.console import Console
 from attributor import FileFormatError
 from attributor._prompt import build_prompt
 from attributor.eval.config import Config
-from attributor.eval.data import generate_questions
+from attributor.eval.data import generate_questions, lengthen
 from attributor.eval.metrics import measure_cases, summarize
 from attributor.eval.metrics.removals import NEEDED, CaseRemovals, is_too_weak
 from attributor.eval.report import build_report, print_report, read_run, write_report
@@ -100,14 +100,19 @@ def make_question(kind, tokenizer):
     return fit_length(generate_questions("removal", rows=1, kinds=[kind]).questions[0], tokenizer, settings())
 
 
-def test_planted_documents_pairs_of_them_and_three_distractors_are_removed(tokenizer):
+def test_planted_documents_pairs_of_them_and_distractors_are_removed(tokenizer):
     question = make_question("written", tokenizer)
     distractors, sets = list_removals(question)
     a, b, c = question.planted
-    others = [d for d in range(len(question.documents)) if d not in question.planted]
-    assert len(distractors) == 3
-    assert (distractors[0], distractors[-1]) == (others[0], others[-1])
+    assert distractors == [d for d in range(len(question.documents)) if d not in question.planted]
     assert sets == [[a], [b], [c], [a, b], [a, c], [b, c], *([d] for d in distractors)]
+
+
+def test_of_many_distractors_eight_are_removed_from_all_over_the_prompt():
+    question = lengthen("removal", generate_questions("removal", rows=1, kinds=["single"]).questions[0], 50)
+    distractors, _ = list_removals(question)
+    others = [d for d in range(51) if d not in question.planted]
+    assert [others.index(d) for d in distractors] == [0, 7, 14, 21, 28, 35, 42, 49]
 
 
 def test_the_sets_reach_the_model_as_they_are_recorded(tokenizer):
