@@ -163,7 +163,7 @@ def _select_numbers(record: Any, where: str) -> dict[str, Any]:
         if not isinstance(numbers[name] or [], list) or not are_indices(numbers[name] or [], 2**31):
             raise FileFormatError(f"{where}: {name} must be a list of different indices")
     numbers["methods"], names = _methods(numbers["methods"] or {}, where)
-    _check_removals(numbers["removals"], len(numbers["documents"]), where)
+    _check_removals(numbers["removals"], len(numbers["documents"] or ()), where)
     measured = numbers["faithfulness"]
     if measured is not None:
         fits = isinstance(measured, dict) and all(isinstance(measured.get(k) or {}, dict) for k in ("drops", "lds"))
