@@ -28,6 +28,7 @@ NEEDED = math.log(2)  # nats: without the document the answer has half its proba
 # what is measured of the model, and of each method
 MODEL = ("planted", "pairs", "distractors", "evidence", "documents", "counts", "zero", "says", "em")
 SCORED = ("first", "rank", "error")
+JUDGED, FORM = ", ", ": "  # in the names of groups: "written, right", "paraphrase: code names"
 BEST = {"first": 1, "rank": 1, "error": -1}  # 1: the highest is the best
 
 
@@ -122,22 +123,26 @@ class RemovalArrays:
     """What removing documents did in n cases; NaN where a case has no value.
 
     Attributes:
-        groups: of the cases: their kind, and for answers that the model writes whether it is right; "" where nothing
-            was removed.
+        groups: of each case: its kind, and for answers that the model writes whether it is right; and its kind with
+            its form, where it has one. () where nothing was removed.
         model: (n,) for each name of MODEL.
         scored: (n, methods) for each name of SCORED.
     """
 
-    groups: list[str]
+    groups: list[tuple[str, ...]]
     model: dict[str, Floats]
     scored: dict[str, Floats]
 
     @property
     def names(self) -> list[str]:
-        """The groups in the order of their kinds' first cases."""
-        groups = [group for group in self.groups if group]
+        """The groups, forms behind kinds, in the order of their first cases; answers that are right before wrong."""
+        groups = list(dict.fromkeys(group for case in self.groups for group in case))
         kinds = list(dict.fromkeys(map(_kind_of, groups)))
-        return sorted(set(groups), key=lambda group: (kinds.index(_kind_of(group)), group))
+
+        def place(group: str) -> tuple[bool, int, str, int]:
+            return FORM in group, kinds.index(_kind_of(group)), group.partition(JUDGED)[2], groups.index(group)
+
+        return sorted(groups, key=place)
 
 
 def measure_removals(cases: Sequence[Mapping[str, Any]], methods: Mapping[str, str]) -> RemovalArrays | None:
@@ -152,7 +157,7 @@ def measure_removals(cases: Sequence[Mapping[str, Any]], methods: Mapping[str, s
         return None
     n = len(cases)
     arrays = RemovalArrays(
-        groups=[_group(case) if removals else "" for case, removals in zip(cases, measured, strict=True)],
+        groups=[_groups(case) if removals else () for case, removals in zip(cases, measured, strict=True)],
         model={name: np.full(n, np.nan) for name in MODEL},
         scored={name: np.full((n, len(methods)), np.nan) for name in SCORED},
     )
@@ -200,7 +205,7 @@ def summarize_removals(arrays: RemovalArrays, methods: Sequence[str], resamples:
     kinds: dict[str, Any] = {}
     scored: dict[str, dict[str, Any]] = {name: {} for name in methods}
     for group in arrays.names:
-        members = np.array([name == group for name in arrays.groups])
+        members = np.array([group in names for names in arrays.groups])
         table = np.stack([arrays.model[name][members] for name in MODEL], axis=1)
         model = dict(zip(MODEL, mean_intervals(table, resamples, seed), strict=True))
         weak = is_too_weak(_kind_of(group), model["evidence"].value, model["documents"].value)
@@ -234,15 +239,15 @@ def _compare_with_best(values: Floats, sign: int, resamples: int, seed: int) -> 
     ]
 
 
-def _group(case: Mapping[str, Any]) -> str:
-    kind = str(case.get("kind") or "other")
-    if kind != "written" or case.get("says") is None:
-        return kind
-    return f"{kind}, {'right' if case['says'] else 'wrong'}"
+def _groups(case: Mapping[str, Any]) -> tuple[str, ...]:
+    kind, form = str(case.get("kind") or "other"), case.get("level")
+    if kind == "written" and case.get("says") is not None:
+        return (f"{kind}{JUDGED}{'right' if case['says'] else 'wrong'}",)
+    return (kind, f"{kind}{FORM}{form}") if form else (kind,)
 
 
 def _kind_of(group: str) -> str:
-    return group.partition(",")[0]
+    return group.partition(FORM)[0].partition(JUDGED)[0]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -53,7 +53,7 @@ def test_every_kind_is_run_and_summarized(run, records):
     assert run.run["data"]["name"] == "removal"
     removals = run.run["metrics"]["removals"]
     kinds = [record["kind"] for record in records]
-    assert [entry["kind"] for entry in removals["kinds"].values()] == kinds
+    assert [entry["kind"] for entry in removals["kinds"].values()] == [*kinds, "paraphrase"]
     assert set(removals["methods"]) == set(METHODS)
     for record in records:
         assert record["tokens"] <= TOKENS
@@ -254,6 +254,23 @@ def test_written_answers_are_split_by_whether_they_are_right():
         "single": 1, "written, right": 2, "written, wrong": 1, "memory": 1,
     }  # fmt: skip
     assert list(summary["kinds"]) == ["single", "written, right", "written, wrong", "memory"]
+
+
+def test_the_forms_of_a_kind_are_groups_behind_the_kinds():
+    forms = ("other words", "code names", "other words", "", "")
+    kinds = ("paraphrase", "paraphrase", "paraphrase", "single", "written")
+    rows = [
+        case(DROPS, {}, kind=kind, level=form, id=str(i), says=1)
+        for i, (kind, form) in enumerate(zip(kinds, forms, strict=True))
+    ]
+    summary = summarize(rows, resamples=10)["removals"]
+    assert [(group, entry["kind"], entry["rows"]) for group, entry in summary["kinds"].items()] == [
+        ("paraphrase", "paraphrase", 3),
+        ("single", "single", 1),
+        ("written, right", "written", 1),
+        ("paraphrase: other words", "paraphrase", 2),
+        ("paraphrase: code names", "paraphrase", 1),
+    ]
 
 
 def test_how_far_a_method_is_behind_the_best_is_paired():
