@@ -40,7 +40,7 @@ demo: $(INSTALLED)
 	$(BIN)/attributor demo --weights $(WEIGHTS) --html out/demo.html
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pytest bench/cpu $(ARGS)

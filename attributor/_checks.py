@@ -12,18 +12,18 @@ __all__ = ["check_callable", "check_flag", "check_index", "check_number", "check
 
 
 def shorten_value(value: Any, width: int = 60) -> str:
-    """A value for a message: its repr, cut to a width; its type where it has no short one."""
-    if hasattr(type(value), "__array__"):  # the numbers of a tensor say less than its shape
+    """Format a value for a message: its repr, cut to `width`; type and shape of an array; the type if repr fails."""
+    if hasattr(type(value), "__array__"):  # the shape of a tensor says more than its numbers
         return f"{type(value).__name__} {tuple(getattr(value, 'shape', ()))}"
     try:
         text = repr(value)
-    except Exception:  # lists that are nested too deeply, and whatever an object of the user's raises
+    except Exception:  # RecursionError for deeply nested lists, or any error from a user's __repr__
         text = type(value).__name__
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """True or False.
+    """Check that a value is True or False, and return it.
 
     Raises:
         InputError: anything else.
@@ -34,7 +34,7 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Nothing, for a function or None.
+    """Check that a value is a function or None.
 
     Raises:
         InputError: anything else.
@@ -44,7 +44,7 @@ def check_callable(name: str, value: Any) -> None:
 
 
 def check_index(name: str, value: Any, count: int | None = None) -> int:
-    """A whole number, from 0 to count - 1 where a count is given.
+    """Check that a value is a whole number, from 0 to count - 1 if `count` is given, and return it as an int.
 
     Raises:
         InputError: anything else.
@@ -56,11 +56,11 @@ def check_index(name: str, value: Any, count: int | None = None) -> int:
 
 
 def check_number(name: str, value: Any, *, positive: bool = False, optional: bool = False) -> float:
-    """The value as a float.
+    """Check that a value is a finite number, and return it as a float.
 
     Raises:
-        InputError: no number, True or False, not finite, or, with `positive`, not above 0. `optional` only says in the
-            message that None would do.
+        InputError: the value is not a number, is a bool, is not finite, or, with `positive`, is not above 0. `optional`
+            only adds to the message that None is accepted.
     """
     try:
         if isinstance(value, Real) and not isinstance(value, bool):
@@ -74,21 +74,21 @@ def check_number(name: str, value: Any, *, positive: bool = False, optional: boo
 
 
 def check_path(path: Any) -> Path:
-    """The path with ~ expanded.
+    """Check that a value can be a file name, and return it as a path with ~ expanded.
 
     Raises:
-        InputError: neither text nor a path, or no name that a file can have.
+        InputError: the value is neither a str nor a path, or no file can have this name.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise InputError(f"path must be a file name, a str or a Path, got {shorten_value(path)}")
     name = os.fspath(path)
     if not _can_be_a_name(name):
         raise InputError(f"path must be a file name, got {shorten_value(name)}, which no file can have")
-    return Path(os.path.expanduser(name))  # not Path.expanduser, which raises where ~ names no user
+    return Path(os.path.expanduser(name))  # not Path.expanduser, which raises if ~ names no user
 
 
 def _can_be_a_name(name: str) -> bool:
     try:
         return bool(name) and b"\0" not in os.fsencode(name)
-    except UnicodeError:  # half of a surrogate pair
+    except UnicodeError:  # a lone surrogate
         return False

@@ -5,9 +5,9 @@ AttributorError
 ├── UnsupportedModelError           attention that cannot be recorded, with the layers that cannot
 ├── ModelLoadError (OSError)        a model that could not be found, fetched or read
 ├── ImplementationError             an implementation of flow_step that is unknown or not usable here
-├── RecordingError                  a recording that does not hold the asked-for sequence
+├── RecordingError                  a recording that does not hold the requested sequence
 ├── DeviceMemoryError (MemoryError) a device that is too small: what was needed, and what would fit
-├── NumericsError (ArithmeticError) NaN or infinity where a number was due
+├── NumericsError (ArithmeticError) NaN or infinity where a finite number is needed
 ├── OutputError (OSError)           a place that cannot be written to
 └── FileFormatError (ValueError)    a file that is corrupt, truncated, or from a newer version
 """
@@ -47,7 +47,7 @@ class ImplementationError(AttributorError):
 
 
 class RecordingError(AttributorError):
-    """A recording that is empty, still running, or does not hold the asked-for sequence."""
+    """A recording that is empty, still running, or does not hold the requested sequence."""
 
 
 class DeviceMemoryError(AttributorError, MemoryError):
@@ -55,7 +55,7 @@ class DeviceMemoryError(AttributorError, MemoryError):
 
 
 class NumericsError(AttributorError, ArithmeticError):
-    """NaN or infinity appeared where a finite number was due."""
+    """NaN or infinity appeared where a finite number is needed."""
 
 
 class OutputError(AttributorError, OSError):

@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 class Declared(Protocol):
-    """A file that has been read: what lists are sorted by.
+    """A file that was read, with the name and order by which lists are sorted.
 
     Attributes:
         name: what users type.
@@ -57,7 +57,7 @@ class SourceFile:
         return self.path.stem
 
     def constant(self, name: str, kind: type[Value], default: Value | None = None) -> Value:
-        """The constant of that name, or the default where the file has none.
+        """The constant of that name, or the default if the file has none.
 
         Raises:
             ImportError: it is missing without a default, not a literal, or not of this type.
@@ -112,7 +112,7 @@ def lazy_imports(path: str) -> dict[str, str]:
 
 
 def import_on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package whose names live in the modules `homes`, {name: module}."""
+    """The `__getattr__` of a package whose names are defined in the modules `homes`, {name: module}."""
 
     def import_name(name: str) -> Any:
         if name not in homes:
@@ -135,6 +135,6 @@ def _read(path: Path) -> SourceFile:
             try:
                 value = ast.literal_eval(node.value)
             except ValueError:
-                continue  # computed when the file runs
+                continue  # not a literal
             constants |= {target.id: value for target in targets if isinstance(target, ast.Name)}
     return SourceFile(path, constants, tuple(classes))

@@ -1,4 +1,4 @@
-// attributor._core: addresses and sizes in, nothing of torch; kernels/*/cpu.py keep the tensors alive.
+// attributor._core takes addresses and sizes and does not use torch; kernels/*/cpu.py keep the tensors alive.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -16,7 +16,8 @@ attributor::Type type_named(const std::string& name) {
     throw py::value_error("operands must be float32, bfloat16 or float16, got " + name);
 }
 
-// A signal's handler raised, KeyboardInterrupt as a rule: the exception waits in this thread until the call returns.
+// Whether a signal handler raised, usually KeyboardInterrupt; the exception is pending in this thread until the call
+// returns.
 bool signal_raised(void*) {
     py::gil_scoped_acquire gil;
     return PyErr_CheckSignals() != 0;
@@ -40,7 +41,7 @@ attributor::Threads threads_of(const ThreadCount& threads) {
     return {std::get<0>(threads), reinterpret_cast<decltype(attributor::Threads::team)>(std::get<1>(threads))};
 }
 
-// Runs a step without the interpreter's lock.
+// Runs a step without the GIL.
 template <class Step>
 void run(bool (*function)(const Step&, const std::string&, attributor::Interrupt), const Step& step,
          const std::string& isa) {

@@ -1,4 +1,4 @@
-// What the CPU steps have in common beside their operands. Knows neither Python nor torch.
+// Types that the CPU steps share, apart from operands. Independent of Python and torch.
 #pragma once
 
 #include <string>
@@ -6,15 +6,15 @@
 
 namespace attributor {
 
-// The threads that a call may use, its own among them.
+// The threads that a call may use, including its own.
 struct Threads {
     int count;
-    // Where they come from: GOMP_parallel of the OpenMP runtime that the caller uses already, or null to start some. A
-    // runtime's idle threads spin for milliseconds and would compete with ours for the cores.
+    // GOMP_parallel of the OpenMP runtime that the caller already uses, or null to start new threads. Idle threads of a
+    // runtime spin for milliseconds and would compete with new threads for the cores.
     void (*team)(void (*work)(void*), void* context, unsigned threads, unsigned flags);
 };
 
-// Asked by the calling thread about every fifth of a second: true ends the call early.
+// The calling thread calls it about every fifth of a second; true ends the call early.
 struct Interrupt {
     bool (*asked)(void* context);
     void* context;

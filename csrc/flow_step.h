@@ -1,4 +1,4 @@
-// flow_step on the CPU. Knows neither Python nor torch.
+// flow_step on the CPU. Independent of Python and torch.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,9 @@ struct FlowStep : Step {
     Threads threads;
 };
 
-// False when `interrupt` ended it: the result is then incomplete. `isa` is one of usable_isas(); throws
-// std::invalid_argument for any other and std::bad_alloc when the packed operands do not fit. The same bits come out
-// for every number of threads.
+// Returns false if `interrupt` ended it; the result is then incomplete. `isa` is one of usable_isas(). Throws
+// std::invalid_argument for any other name and std::bad_alloc if the packed operands do not fit. The result is bitwise
+// the same for every number of threads.
 bool flow_step(const FlowStep& step, const std::string& isa, Interrupt interrupt);
 
 }  // namespace attributor

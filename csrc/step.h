@@ -1,4 +1,4 @@
-// One layer of the recurrence, as every implementation takes it. Knows neither Python nor torch.
+// The operands of one layer of the recurrence, for every implementation. Independent of Python and torch.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,9 @@ struct Step {
     Strided key;            // (G, N, D)
     const float* row_bias;  // (H, N) contiguous, natural logarithm; -inf leaves a row out
     const float* key_bias;  // (H, N) contiguous, or null
-    float* result;          // (O, N) contiguous, written whole
+    float* result;          // (O, N) contiguous, completely written
     double scale, power;
-    int64_t window;  // positions that a query sees, its own included; >= N for all
+    int64_t window;  // positions that a query sees, its own included; >= N: all
     double softcap;  // 0 for none
 };
 

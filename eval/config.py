@@ -1,6 +1,7 @@
 """The settings of a run, as run.json stores them; a resumed run must have the same ones."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -8,11 +9,31 @@ from typing import Any
 from attributor._errors import FileFormatError, InputError
 from attributor._models import DEFAULT_MODEL
 
-__all__ = ["MAX_NEW_TOKENS", "Config"]
+__all__ = ["MAX_NEW_TOKENS", "Config", "default_methods", "removal_methods"]
 
 ANSWERS = ("expected", "generated")
 CONVENTIONS = ("text", "mask")
 MAX_NEW_TOKENS = 32  # the answers of these data sets are short, and exact match fails on anything behind them
+
+
+def default_methods(python: tuple[int, ...] = sys.version_info[:2]) -> tuple[str, ...]:
+    """The methods of a run that names none.
+
+    Args:
+        python: its version; cite-right needs 3.11, and is left out below.
+    """
+    lexical = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if python >= (3, 11) else ()))
+    return ("flow", *lexical, "mean-attention", "max-attention", "length", "random")
+
+
+def removal_methods(python: tuple[int, ...] = sys.version_info[:2]) -> tuple[str, ...]:
+    """The methods of a run that removes documents and names none: removal effects as well.
+
+    Args:
+        python: as in `default_methods`.
+    """
+    *methods, length, random = default_methods(python)
+    return (*methods, "removal-gradient", "removal-gradient:8", length, random)
 
 
 @dataclass(frozen=True)
@@ -65,7 +86,7 @@ class Config:
     device_map: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
-    methods: tuple[str, ...] = ("flow", "mean-attention", "max-attention", "length", "random")
+    methods: tuple[str, ...] = default_methods()
     max_tokens: int | None = None
     answer: str = "expected"
     end_token: bool = True

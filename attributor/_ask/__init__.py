@@ -1,9 +1,9 @@
 """Prompt, answer, recording and flow in one place, for the command line, `serve`, the evaluation and the methods.
 
-`ask` answers a question about documents in one call. It is built from `answer_prompt`, which takes a prompt that is
-built already; from `read_and_follow`, which records an answer and follows it back; and from `force_answer` and
-`write_answer`, the recorded passes. Each note for the user has one writer. Names are imported on first use: the command
-line takes its clock from here before it imports torch.
+`ask` answers a question about documents in one call. It calls `answer_prompt`, which takes a finished prompt. That
+calls `read_and_follow`, which records an answer with `force_answer` or `write_answer` and computes its flow. Each note
+for the user is written in one place. Names are imported on first use, so that the command line can use `StageClock`
+before it imports torch.
 """
 
 from typing import TYPE_CHECKING

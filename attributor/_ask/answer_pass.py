@@ -19,15 +19,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class AnswerPass:
-    """What one pass over a prompt and its answer gave.
+    """The result of one pass over a prompt and its answer.
 
     Attributes:
         answer: (a,) int64.
-        log_probs: (a,) float64, log p of each answer token; None where they were not computed.
+        log_probs: (a,) float64, log p of each answer token; None if they were not computed.
         seconds: of the pass.
-        recording: None where no heads were recorded.
+        recording: None if no heads were recorded.
         cut_off: whether a written answer did not end within the tokens allowed.
-        cache: keys and values of what was read, where they were kept.
+        cache: the model's keys and values, if they were kept.
     """
 
     answer: Tensor
@@ -71,13 +71,15 @@ def force_answer(
     cache: bool = False,
     progress: Progress | None = None,
 ) -> AnswerPass:
-    """Read a prompt with a given answer behind it, but for the answer's last token: nothing is predicted from it.
+    """Read a prompt followed by a given answer.
+
+    The answer's last token is not read, because nothing is predicted from it.
 
     Args:
-        model: a transformers decoder-only model; it is in evaluation mode meanwhile.
+        model: a transformers decoder-only model; it runs in evaluation mode.
         prompt: (k,) int64.
         answer: (a,) int64, a >= 1.
-        weights: as `attributor.record` takes them; heads with weight > 0 are recorded. None: none.
+        weights: as `attributor.record` takes them; heads with weight > 0 are recorded. None: no heads.
         log_probs: compute the answer's log-probabilities.
         cache: keep keys and values.
         progress: as in `attributor.record`.
@@ -114,11 +116,11 @@ def write_answer(
     streamer: Any = None,
     progress: Progress | None = None,
 ) -> AnswerPass:
-    """Have the model write an answer greedily, recording while it does: the flow needs no second forward pass.
+    """Let the model write an answer greedily and record it, so that the flow needs no second forward pass.
 
-    Args that `force_answer` has not:
+    Args beside those of `force_answer`:
         count: the most tokens that are written, at least 1.
-        keep_end: the token that ends the answer is part of it; without this only where it is all of it.
+        keep_end: include the token that ends the answer. Otherwise it is kept only if the answer has no other token.
         streamer: as `model.generate` takes it.
     """
     began = time.perf_counter()

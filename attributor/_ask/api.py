@@ -37,18 +37,20 @@ class Answer(CitedAnswer):
     """An answer with its citations, its flow, and what a user should know about them.
 
     Attributes:
-        question: what was asked; None where the prompt does not say.
+        question: the question's text; None if it is unknown.
         flow: with the text and the documents of the prompt, and the answer.
         weights: of the model's heads.
-        model: the model's id, or its class where it has none.
+        model: the model's id, or its class if it has none.
         uses_question: whether a share of each row starts on the question's tokens.
-        written: whether the model wrote the answer; False where it was given.
+        written: whether the model wrote the answer; False if it was given.
         notes: sentences for the user.
         seconds: by stage.
-        effects: what the answer needed of every sentence of the documents; with "claims" one a claim, None for a claim
-            without tokens. None where they were not computed, or the documents or the answer have no tokens.
-        recording: of a written answer. A given one has none: its layers are released as the flow passes them.
-        reader: the model and the prompt that `without` reads again; it keeps the model in memory. None: no `without`.
+        effects: how much log-probability the answer owes to each sentence of the documents; with "claims" one `Effects`
+            per claim, None for a claim without tokens. None if they were not computed, or if the documents or the
+            answer have no tokens.
+        recording: of a written answer. None for a given answer: the sweep frees each recorded layer after use.
+        reader: the model and the prompt that `without` reads again; it keeps the model in memory. None: `without`
+            raises.
     """
 
     question: str | None
@@ -64,7 +66,7 @@ class Answer(CitedAnswer):
     reader: "Reader | None" = None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict for `json.dump`; docs/citations.md documents each key. Metadata goes in as it is."""
+        """A dict for `json.dump`; docs/citations.md documents each key. Metadata are not converted."""
         return {
             **super().to_json(),
             "question": self.question,
@@ -131,7 +133,7 @@ class AnswerWithout:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reader(PromptReader):
-    """As `PromptReader`, and how many tokens the model may write."""
+    """A `PromptReader` with a limit on the tokens that the model writes."""
 
     max_new_tokens: int
 
@@ -159,8 +161,8 @@ class AskOptions:
         max_new_tokens: the most tokens that the model writes.
         claims: spans of the answer that are cited; None: its sentences.
         impl: as in `attributor.flow`.
-        progress: called with (stage, done, total); where it is a `StageClock`, its seconds are those of the result.
-        hints: the options that notes name; those of `ask` by default.
+        progress: called with (stage, done, total). The seconds of a `StageClock` become those of the result.
+        hints: the names of options in notes; by default those of `ask`.
         effects: whether `needed` is computed, as in `ask`.
 
     Raises:
@@ -176,7 +178,7 @@ class AskOptions:
     effects: EffectsOf = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown effects now and not after the model has answered."""
+        """Check `effects` now, not after the model has answered."""
         if not isinstance(self.effects, bool) and not (isinstance(self.effects, str) and self.effects == "claims"):
             raise InputError(f"effects must be True, False or 'claims', got {shorten_value(self.effects)}")
 
@@ -206,18 +208,18 @@ def ask(
         documents: a list of texts, (title, text) pairs, dicts, objects of LangChain or LlamaIndex, paths of files and
             folders; or chat messages, whose tool results are the documents.
         question: about the documents; None with chat messages, which hold it.
-        model: a transformers decoder-only model, or what `attributor.load_model` takes, which is loaded anew at each
-            call; None: the default model.
+        model: a transformers decoder-only model, or what `attributor.load_model` takes, which is loaded at each call;
+            None: the default model.
         tokenizer: the model's; needed with a model that is loaded already.
-        answer: an answer to attribute, by whatever model; None: this model writes one.
-        claims: what is cited of a given answer: (start, stop) characters of it, or text that occurs in it once; None:
-            its sentences.
+        answer: an answer to attribute, written by any model; None: this model writes one.
+        claims: the parts of a given answer to cite: (start, stop) characters of it, or text that occurs in it once;
+            None: its sentences.
         weights: as in `attributor.flow`. "retrieval" finds more sources than the other presets (docs/quality.md).
         max_new_tokens: the most tokens that the model writes.
-        effects: True also says how much log-probability the answer loses without each cited sentence, the field
-            `needed` of its citations. It costs one forward pass a cited sentence, and one backward pass, which
-            estimates the same for every sentence (`Answer.effects`). "claims" does so for each claim, by one backward
-            pass a claim, and says beforehand how many. Beyond 8,192 prompt tokens `needed` is an estimate as well.
+        effects: True also computes `needed` of each citation: the log-probability that the answer loses without that
+            sentence. This costs one forward pass per cited sentence. One backward pass estimates the loss for every
+            sentence (`Answer.effects`). "claims" does so for each claim, with one backward pass per claim, and logs
+            their number first. Beyond 8,192 prompt tokens `needed` is an estimate as well.
         system: the system turn's text; None leaves it to the chat template.
         instruction: the line after the question that says how to answer; None: `INSTRUCTION`; "": no line.
         impl: as in `attributor.flow`.
@@ -243,7 +245,7 @@ def ask(
         check_decoder(model)
     if tokenizer is None:
         raise InputError("pass tokenizer= with model=, or the model's name")
-    # without a callback, finding a model's heads shows a line of its own
+    # without a callback, `resolve` shows its own progress while it finds retrieval heads
     resolved = resolve(weights, model, tokenizer, progress=None if progress is None else clock)
     clock.begin("tokenize")
     prompt = source.build(tokenizer)
@@ -251,10 +253,10 @@ def ask(
 
 
 def _check_options(max_new_tokens: Any, claims: Any, answer: str | None, weights: Any, progress: Any) -> None:
-    """Arguments of `ask` that can be known to be wrong before a model is loaded.
+    """Check those arguments of `ask` that need no model.
 
     Raises:
-        InputError: one of them.
+        InputError: an argument that cannot be used.
     """
     if check_index("max_new_tokens", max_new_tokens) < 1:
         raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
@@ -268,15 +270,15 @@ def _check_options(max_new_tokens: Any, claims: Any, answer: str | None, weights
 
 
 def check_impl(impl: Any) -> None:
-    """See that an implementation exists and can be used here, for a model whose type and device are not known yet.
+    """Check that an implementation exists and is usable here, before the model's dtype and device are known.
 
     Raises:
-        InputError: no name.
+        InputError: `impl` is not a str.
         ImplementationError: it is unknown, or missing here.
     """
     if not isinstance(impl, str):
         raise InputError(f"impl must be the name of an implementation, or None, got {shorten_value(impl)}")
-    # bfloat16 is a type that every implementation takes
+    # every implementation accepts bfloat16
     choose_impl(impl, torch.device("cuda" if impl in ("cuda", "triton") else "cpu"), torch.bfloat16)
 
 
@@ -289,7 +291,7 @@ def answer_prompt(
     *,
     question: str | None = None,
 ) -> Answer:
-    """As `ask`, with a prompt that is built already (of documents, messages or text), for a model that is loaded.
+    """As `ask`, with a finished prompt (of documents, messages or text) and a loaded model.
 
     Args:
         model: a transformers decoder-only model.

@@ -1,4 +1,4 @@
-"""What an answer, or each of its claims, needed of the sentences of the documents, put into its citations."""
+"""Compute how much an answer, or each claim, needed each sentence of the documents; add it to the citations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ from attributor._text import Segment
 
 __all__ = ["EffectsOf", "NeededAnswer", "PromptReader", "compute_needed", "needs_cache"]
 
-EXPECTED = (UnsupportedModelError, NumericsError, DeviceMemoryError, RecordingError, InputError)  # the answer stays
-TOKENS_AT_ONCE = 16_384  # of prompts that are read side by side without a sentence
+EXPECTED = (UnsupportedModelError, NumericsError, DeviceMemoryError, RecordingError, InputError)  # leave `needed` None
+TOKENS_AT_ONCE = 16_384  # prompt tokens in one batch of prompts that lack a sentence
 EffectsOf = Literal["claims"] | bool
 Doubles = npt.NDArray[np.float64]
 Span = tuple[int, int]
@@ -49,11 +49,11 @@ class PromptReader:
 
 @dataclass(frozen=True, eq=False)
 class NeededAnswer:
-    """An answer whose citations say what was needed of them.
+    """An answer whose citations hold `needed`.
 
     Attributes:
-        cited: the answer; `needed` is None where an answer, a claim or the documents have no tokens.
-        effects: of the whole answer; or one a claim; None where there is nothing that could be needed.
+        cited: the answer; `needed` is None if the answer, the claim or the documents have no tokens.
+        effects: of the whole answer; or one per claim; None if answer or documents have no tokens.
         notes: sentences for the user.
     """
 
@@ -63,18 +63,18 @@ class NeededAnswer:
 
 
 def needs_cache(effects: EffectsOf, prompt_length: int) -> bool:
-    """Whether `compute_needed` can use the cache of an answer that was written behind k tokens."""
+    """Whether `compute_needed` can use the cache of an answer that was written after a prompt of k tokens."""
     return bool(effects) and choose_rows("auto", prompt_length) == "suffix"
 
 
 def compute_needed(
     reader: PromptReader, flow: Flow, cited: CitedAnswer, effects: EffectsOf, clock: StageClock, cache: Any = None
 ) -> NeededAnswer:
-    """Compute what was needed of each cited sentence, and estimate it for every sentence that `flow.cite` ranks.
+    """Measure the log-probability that an answer loses without each cited sentence; estimate it for all sentences.
 
-    The estimate takes one backward pass an answer or claim. The prompt is then read once without each cited sentence,
-    since the estimate is a slope at the intact prompt, which is near 0 where attention rests on one sentence. Beyond
-    SUFFIX_FROM prompt tokens the estimate alone is computed. The token that ends an answer does not count, as in the
+    The estimate takes one backward pass per answer or claim. It is a slope at the intact prompt, which is near 0 if
+    attention rests on one sentence. So the model then reads the prompt once without each cited sentence. Beyond
+    SUFFIX_FROM prompt tokens only the estimate is computed. The token that ends an answer does not count, as in the
     flow.
 
     Args:
@@ -82,10 +82,10 @@ def compute_needed(
         flow: of the answer, with the prompt's text and documents.
         cited: what `flow.cite` returned.
         effects: True for the whole answer, "claims" for each claim.
-        clock: of the stages "effects", which counts layers of the backward passes, and "removals".
-        cache: the model's, from writing the answer; for prompts of which only the suffix is read again.
+        clock: times the stages "effects", whose progress counts layers of the backward passes, and "removals".
+        cache: the model's, after it wrote the answer; used if only the prompt's suffix is read again.
 
-    What cannot be computed is None, and a note says why: memory that runs out, a model without a gradient.
+    Results that cannot be computed are None, and a note gives the reason: memory ran out, or the model has no gradient.
     """
     by_claim, k = effects == "claims", flow.prompt_length
     documents = keep_places(flow.text or "", flow.documents)
@@ -96,7 +96,7 @@ def compute_needed(
     if not sentences or not answers or answer_span is None:
         return NeededAnswer(cited, None)
     assert flow.offsets is not None  # a flow that was cited has text
-    impl = reader.impl if reader.impl != "cuda" else None  # which has no removal_step
+    impl = reader.impl if reader.impl != "cuda" else None  # cuda has no removal_step
     task = EffectsTask(flow.ids.cpu(), k, SegmentTokens.of_text(flow.offsets, sentences), impl=impl)
     passes = _Passes(reader.model, task, clock, len(answers))
     removed = locate_citations(cited, documents, sentences) if task.start() == 0 else ()
@@ -110,7 +110,7 @@ def compute_needed(
     except EXPECTED as error:
         notes.append(f"what the answer needed is not estimated: {error}")
     scores: list[Doubles | None] = [None if result is None else result.scores.numpy() for result in results]
-    for_answer = _add_up(spans, scores) if by_claim else scores[0]
+    for_answer = _sum_effects(spans, scores) if by_claim else scores[0]
     for_claims = scores if by_claim else scores * len(cited.claims)
     if task.start() == 0:
         claims = of_claims if by_claim else [answer_span] * len(cited.claims)
@@ -178,7 +178,7 @@ class _Passes:
     count: int
 
     def describe(self, length: int, removals: int) -> str:
-        """What they cost: passes, and the tokens of a sequence of this length that each goes over."""
+        """The cost for a sequence of this length: the passes, and the tokens that each one reads."""
         tokens = length - self.task.start()
         text = (
             f"effects of {self.count} claim{'s' * (self.count != 1)}: {self.count} backward "
@@ -202,7 +202,7 @@ class _Passes:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
                 raise
-        # out here, where the error's traceback no longer holds the activations
+        # after the except block, where the error's traceback no longer holds the activations
         raise DeviceMemoryError(
             f"out of memory: removal effects take a backward pass over {len(self.task.ids) - 1 - start:,} tokens. What "
             "may fit: the answer without effects, 16-bit numbers, a shorter prompt"
@@ -213,20 +213,20 @@ class _Passes:
 
 
 def _find_spans(flow: Flow, cited: CitedAnswer, by_claim: bool) -> list[Span | None]:
-    """The answer's tokens that count: of each claim, or all that hold text; None where there are none."""
+    """(start, stop) of the answer tokens with text, for each claim or the whole answer; None without such tokens."""
     offsets = flow.arrays.answer_offsets
     assert offsets is not None  # a flow that was cited has them
     if by_claim:
-        return [_cover(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
-    return [_cover(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
+        return [_cover_rows(claim_rows(offsets, claim.start, claim.stop)) for claim in cited.claims]
+    return [_cover_rows(np.flatnonzero(offsets[:, 0] < offsets[:, 1]))]
 
 
-def _cover(rows: npt.NDArray[np.int64]) -> Span | None:
+def _cover_rows(rows: npt.NDArray[np.int64]) -> Span | None:
     return (int(rows[0]), int(rows[-1]) + 1) if rows.size else None
 
 
-def _add_up(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
-    """What all claims together needed: the gradients of their parts add up. None where two of them share a token."""
+def _sum_effects(spans: list[Span | None], scores: list[Doubles | None]) -> Doubles | None:
+    """The effects on all claims together, which are the sum over the claims; None if two claims share a token."""
     ordered = sorted(span for span in spans if span is not None)
     if any(first[1] > second[0] for first, second in pairwise(ordered)):
         return None

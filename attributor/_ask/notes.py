@@ -1,4 +1,4 @@
-"""The sentences that tell a user what happened to the answer or to its question, each written in one place."""
+"""The notes for users about the answer and the question, each written in one place."""
 
 from dataclasses import dataclass
 
@@ -23,13 +23,13 @@ class Hints:
 
 
 def question_notes(weights: HeadWeights, question: Tensor | None, reason: str, advice: str = "") -> list[str]:
-    """The note on weights with a share for a question whose tokens are unknown; [] where they are known or unused.
+    """The note if weights use the question but its tokens are unknown; else [].
 
     Args:
         weights: of the model.
         question: (Q,) int64, the prompt's tokens of the question.
         reason: why they are unknown.
-        advice: what is added at the end.
+        advice: added at the end.
     """
     if not weights.question or question is not None:
         return []
@@ -40,11 +40,11 @@ def question_notes(weights: HeadWeights, question: Tensor | None, reason: str, a
 
 
 def fit_answer(prompt_length: int, count: int, limit: int | None, reason: str) -> tuple[int, list[str]]:
-    """How many tokens an answer may have behind a prompt, and the note where that is fewer than `count`.
+    """How many tokens an answer may have after a prompt, and a note if that is fewer than `count`.
 
     Args:
         prompt_length: k, tokens of the prompt.
-        count: tokens that are allowed otherwise.
+        count: tokens that are allowed without the limit.
         limit: tokens of prompt and answer together; None: no limit. One token is always allowed: the last token of an
             answer is never read.
         reason: names the limit, at the beginning of the note.

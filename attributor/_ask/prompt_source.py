@@ -1,4 +1,4 @@
-"""What a prompt is built from, checked before a model is loaded. Imports no torch by itself."""
+"""The parts that a prompt is built from, checked before a model is loaded. Imports no torch by itself."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ __all__ = ["PromptSource"]
 
 @dataclass(frozen=True)
 class PromptSource:
-    """What a user asks about: documents and a question, chat messages, or one text; no model is needed yet.
+    """A user's input: documents and a question, chat messages, or one text. It needs no model.
 
     Exactly one of `documents`, `messages` and `text` is given.
 
     Attributes:
         documents: with `question`.
-        question: what is asked about them.
+        question: about the documents.
         instruction: how to answer, the line after the question; None: the default one.
         messages: of a chat, without the answer.
         text: one prompt.
-        chat: whether `text` is the user's turn of a chat; None: where the model has a chat template.
+        chat: whether `text` is the user's turn of a chat; None: yes if the model has a chat template.
         system: the system turn's text.
         answer: the answer to attribute; None: the model writes one.
         notes: what the user should know about the documents.
@@ -53,11 +53,11 @@ class PromptSource:
         instruction: str | None = None,
         answer: str | None = None,
     ) -> "PromptSource":
-        """Check what `ask` was given; None as `instruction` is the default one.
+        """Make a source from the arguments of `ask`, and check it; `instruction` None is the default one.
 
         Raises:
-            InputError: not a list of documents, a question that is missing, empty or given beside chat messages, and
-                other arguments that do not go together.
+            InputError: not a list of documents, a question that is missing, empty or given with chat messages, and
+                other arguments that conflict.
         """
         if isinstance(documents, Iterator):
             documents = list(documents)
@@ -83,7 +83,7 @@ class PromptSource:
 
     @classmethod
     def of_chat(cls, messages: Any, *, system: str | None = None, answer: str | None = None) -> "PromptSource":
-        """Chat messages, of which the last one is the answer where it is the assistant's and has text.
+        """A source of chat messages. If the last one is the assistant's and has text, it is the answer.
 
         Raises:
             InputError: there is no message before the answer.
@@ -98,10 +98,10 @@ class PromptSource:
         return cls(messages=tuple(messages), system=system, answer=answer)
 
     def check(self) -> None:
-        """Look at every text, so that what cannot be read is known before a model is loaded.
+        """Check every text; this needs no model.
 
         Raises:
-            InputError: an empty question or answer, half a character, an argument that is no text.
+            InputError: an empty question or answer, a lone surrogate, an argument that is not a str.
         """
         from attributor._prompt import clean
 
@@ -154,7 +154,7 @@ def _content_of(message: Any, number: int) -> str:
     """The text of a message, "" for none.
 
     Raises:
-        InputError: no message, or parts that are no text.
+        InputError: not a message, or parts that are not text.
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InputError(f'message {number} must be {{"role": ..., "content": text}}, got {shorten_value(message)}')
@@ -162,7 +162,7 @@ def _content_of(message: Any, number: int) -> str:
 
 
 def _answer_in(messages: Any) -> str | None:
-    """The text of the last message where it is the assistant's and has text, else None."""
+    """The text of the last message if it is the assistant's and has text, else None."""
     last = messages[-1]
     if not isinstance(last, Mapping) or last.get("role") != "assistant":
         return None

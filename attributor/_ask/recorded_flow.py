@@ -25,7 +25,7 @@ class WriteOptions:
     Attributes:
         count: the most tokens that it may write.
         streamer: as `model.generate` takes it.
-        cache: keep the keys and values that it read.
+        cache: keep the model's keys and values.
     """
 
     count: int
@@ -34,7 +34,7 @@ class WriteOptions:
 
 
 def share_tokens(weights: HeadWeights, question: Tensor | None) -> Tensor | None:
-    """(Q,) the question's tokens where the weights take a share of each row from them, else None."""
+    """(Q,) the question's tokens if the weights start a share of each row on them, else None."""
     return question if weights.question else None
 
 
@@ -49,7 +49,7 @@ def follow(
 ) -> Flow:
     """The flow of a recorded prompt and answer, as `Recording.flow_of`.
 
-    The question's tokens (Q,) may always be given: they are used where the weights take a share from them.
+    The question's tokens (Q,) are used only if the weights start a share of each row on them.
     """
     options = SweepOptions(impl=impl, progress=progress)
     return recording.flow_of(sequence, weights=weights, question=share_tokens(weights, question), options=options)
@@ -74,7 +74,7 @@ def read_and_follow(
         prompt: k tokens.
         answer: (a,) int64, the answer that is forced; or how the model writes one.
         weights: of the flow.
-        recorded: the heads that are recorded, those of `weights` among them; None: these alone.
+        recorded: the heads that are recorded, which must include those of `weights`; None: only those of `weights`.
         impl: as in `attributor.flow`.
         progress: called with (stage, done, total), stages "prompt" and "sweep".
 
@@ -100,6 +100,6 @@ def read_and_follow(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or isinstance(error, DeviceMemoryError):
             raise
-    # out here, where the error's traceback no longer holds what was recorded
+    # after the except block, where the error's traceback no longer holds the recording
     length = len(prompt.ids) + (answer.count if isinstance(answer, WriteOptions) else answer.numel())
     raise out_of_memory_error(model, recorded.heads, length, "auto")

@@ -26,7 +26,7 @@ class StageClock:
 
     @classmethod
     def of(cls, progress: Progress | None) -> "StageClock":
-        """The callback itself where it is a clock, else a clock around it."""
+        """The callback itself if it is a clock, else a clock around it."""
         return progress if isinstance(progress, StageClock) else StageClock(progress)
 
     def begin(self, stage: str) -> None:
@@ -44,7 +44,7 @@ class StageClock:
             self._progress(stage, done, total)
 
     def announce(self, line: str) -> None:
-        """Say what the next stage costs: one line in the log where no callback shows the progress."""
+        """Log one line on the cost of the next stage, unless a callback shows the progress."""
         if self._progress is None:
             log.warning("%s", line)
 

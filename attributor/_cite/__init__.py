@@ -12,6 +12,7 @@ from attributor._cite.citations import (
     Origin,
     origin_sentence,
     show_needed,
+    show_says,
     show_share,
 )
 from attributor._cite.cite import ScoredText, cite, claim_rows, find_claims, split_documents
@@ -32,6 +33,7 @@ __all__ = [
     "locate_citations",
     "origin_sentence",
     "show_needed",
+    "show_says",
     "show_share",
     "split_documents",
 ]

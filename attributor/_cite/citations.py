@@ -16,6 +16,7 @@ __all__ = [
     "Origin",
     "origin_sentence",
     "show_needed",
+    "show_says",
     "show_share",
 ]
 
@@ -39,6 +40,8 @@ class Citation:
         metadata: of the document, as it was given.
         needed: nats, about how much log-probability the claim or the answer would lose without the sentence; below 0
             it would gain. None where it was not computed.
+        says: from 0 to 1, how many of the content words of the claim, or of the answer, the sentence holds. None
+            without the package cite-right.
     """
 
     number: int
@@ -51,6 +54,7 @@ class Citation:
     page: int | None
     metadata: Mapping[str, Any]
     needed: float | None = None
+    says: float | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,14 @@ def show_needed(needed: float) -> str:
     return f"needed {'0' if float(text) == 0 else text} nats"
 
 
+def show_says(says: float) -> str:
+    """How many of the claim's content words a sentence holds, as every view writes it: ``says 0.75``.
+
+    It is no percentage, because a share stands beside it and the two are parts of different things.
+    """
+    return f"says {says:.2f}"
+
+
 def origin_sentence(origin: Origin) -> str:
     """How much of the whole came from the documents, in one line."""
     return (
@@ -209,10 +221,11 @@ def _as_dict(part: Any) -> dict[str, Any]:
 
 
 def _describe(citation: Citation) -> str:
-    """``[1] title, page 3, 88%, needed +2.1 nats: "the quote"``."""
+    """``[1] title, page 3, 88%, says 0.75, needed +2.1 nats: "the quote"``."""
     quote = " ".join(citation.quote.split())
     quote = quote if len(quote) <= QUOTE else f"{quote[: QUOTE - 1]}…"
     place = " ".join((citation.title or f"document {citation.document + 1}").split())
     page = "" if citation.page is None else f", page {citation.page}"
+    says = "" if citation.says is None else f", {show_says(citation.says)}"
     needed = "" if citation.needed is None else f", {show_needed(citation.needed)}"
-    return f'[{citation.number}] {place}{page}, {show_share(citation.share)}{needed}: "{quote}"'
+    return f'[{citation.number}] {place}{page}, {show_share(citation.share)}{says}{needed}: "{quote}"'

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from attributor._checks import shorten_value
 from attributor._cite.citations import Citation, CitedAnswer, Claim, DocumentShare, Origin
+from attributor._cite.says import measure_says
 from attributor._documents import PlacedDocument, page_of
 from attributor._errors import InputError
 from attributor._text import Segment, SegmentLike, assign_tokens, find_segment, split_sentences, sum_tokens
@@ -65,6 +66,9 @@ def cite(
     A sentence is cited if its share is at least `LEAST`, at least `LEAST_OF_BEST` of the claim's largest share, and
     at least that of an average sentence. The sentence with the largest share is always cited.
 
+    The field `says` compares the cited sentences with the claim's text, and for the whole answer with the answer's;
+    see `measure_says`. What a model thought before its answer is left out.
+
     Args:
         scored: the texts and the scores.
         documents: in the prompt's text, in the order in which they were given.
@@ -81,6 +85,14 @@ def cite(
     shares = _Shares(scored, documents, sentences)
     of_answer = shares.of_rows(shares.rows, is_whole=True)
     numbers: dict[int, int] = {}
+
+    def make(text: str, of_text: Doubles, chosen: Sequence[int]) -> tuple[Citation, ...]:
+        says = measure_says(text, [sentences[i].text for i in chosen])
+        return tuple(
+            _make_citation(documents, sentences[i], numbers[i], of_text[i], part)
+            for i, part in zip(chosen, says, strict=True)
+        )
+
     cited = []
     for span in spans:
         rows = claim_rows(scored.answer_offsets, span.start, span.stop)
@@ -90,12 +102,11 @@ def cite(
         chosen = _choose(of_claim, top)
         for i in chosen:
             numbers.setdefault(i, len(numbers) + 1)
-        citations = [_make_citation(documents, sentences[i], numbers[i], of_claim[i]) for i in chosen]
-        cited.append(Claim(span.start, span.stop, span.text, tuple(citations)))
+        cited.append(Claim(span.start, span.stop, span.text, make(span.text, of_claim, chosen)))
     return CitedAnswer(
         text=scored.answer,
         claims=tuple(cited),
-        citations=tuple(_make_citation(documents, sentences[i], n, of_answer[i]) for i, n in numbers.items()),
+        citations=make(scored.answer[_start_of_answer(scored.answer) :], of_answer, list(numbers)),
         documents=tuple(
             DocumentShare(document.index, document.source.title or None, float(share), document.source.metadata)
             for document, share in zip(documents, shares.of_documents(), strict=True)
@@ -189,11 +200,16 @@ def _find_origin(scored: ScoredText, shares: _Shares) -> Origin | None:
 
 def _split_claims(answer: str) -> tuple[Segment, ...]:
     """The sentences of an answer; what a model thought before it is no claim."""
-    start = answer.rfind(END_OF_THINKING)
-    if start < 0 and answer.lstrip().startswith(START_OF_THINKING):
-        return ()
-    start = 0 if start < 0 else start + len(END_OF_THINKING)
+    start = _start_of_answer(answer)
     return split_sentences(answer, (Segment(start, len(answer), ""),)) if start < len(answer) else ()
+
+
+def _start_of_answer(answer: str) -> int:
+    """The first character behind what a model thought; the end where it did nothing else."""
+    end = answer.rfind(END_OF_THINKING)
+    if end >= 0:
+        return end + len(END_OF_THINKING)
+    return len(answer) if answer.lstrip().startswith(START_OF_THINKING) else 0
 
 
 def find_claims(answer: str, claims: Sequence[SegmentLike]) -> tuple[Segment, ...]:
@@ -209,7 +225,9 @@ def find_claims(answer: str, claims: Sequence[SegmentLike]) -> tuple[Segment, ..
     return tuple(find_segment(answer, claim, f"claim {index}") for index, claim in enumerate(claims))
 
 
-def _make_citation(documents: Sequence[PlacedDocument], sentence: Segment, number: int, share: float) -> Citation:
+def _make_citation(
+    documents: Sequence[PlacedDocument], sentence: Segment, number: int, share: float, says: float | None
+) -> Citation:
     document = documents[sentence.document or 0]
     source = document.source
     start, stop = document.own_span(sentence.start, sentence.stop)
@@ -223,4 +241,5 @@ def _make_citation(documents: Sequence[PlacedDocument], sentence: Segment, numbe
         title=source.title or None,
         page=page_of(source.text, start),
         metadata=source.metadata,
+        says=says,
     )

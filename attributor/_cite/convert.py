@@ -44,8 +44,8 @@ def to_anthropic(answer: CitedAnswer) -> list[JsonDict]:
     Where claims overlap, the text is cut at every border, and a block has the citations of all claims that cover it.
     ``file_id`` is null, as the API sends it; the types of a request have no such key.
 
-    Lost: shares, ``needed``, numbers, pages, metadata, and claims without a citation. The API counts pages only in a
-    PDF; a document of text has ``char_location`` here too, with form feeds or without.
+    Lost: shares, ``says``, ``needed``, numbers, pages, metadata, and claims without a citation. The API counts pages
+    only in a PDF; a document of text has ``char_location`` here too, with form feeds or without.
     """
     claims = _cited_claims(answer)
     borders = sorted({0, len(answer.text), *(border for claim in claims for border in (claim.start, claim.stop))})
@@ -72,8 +72,8 @@ def to_openai(answer: CitedAnswer) -> JsonDict:
     the id as in `to_cohere`; its ``filename`` the title, else the metadata ``source``, else that id. A document that a
     claim cites twice has one annotation.
 
-    Lost: the sentence that is cited and its place, shares, ``needed``, numbers, pages and other metadata; of a
-    ``file_citation`` also where its claim begins.
+    Lost: the sentence that is cited and its place, shares, ``says``, ``needed``, numbers, pages and other metadata; of
+    a ``file_citation`` also where its claim begins.
     """
     annotations = []
     for claim in _cited_claims(answer):
@@ -95,7 +95,8 @@ def to_cohere(answer: CitedAnswer) -> JsonDict:
     as Cohere numbers documents without an id. ``document`` holds the metadata, and ``id``, ``title`` and ``snippet``:
     the sentence that is cited, where Cohere repeats what was sent.
 
-    Lost: the place of the sentence in the document, shares, ``needed``, numbers and pages; metadata of the names above.
+    Lost: the place of the sentence in the document, shares, ``says``, ``needed``, numbers and pages; metadata of the
+    names above.
     """
     citations = [
         {
@@ -118,9 +119,9 @@ def to_langchain(answer: CitedAnswer) -> list[JsonDict]:
 
     ``start_index`` and ``end_index`` are the claim in the answer; ``url`` is found as in `to_openai`. ``extras`` holds
     ``number``, ``document``, ``start``, ``stop``, ``share``, ``page`` and ``metadata`` of the `Citation`, and
-    ``needed`` where it was computed.
+    ``says`` and ``needed`` where they were computed.
 
-    Lost: shares and ``needed`` of the answer as a whole, and its origin.
+    Lost: shares, ``says`` and ``needed`` of the answer as a whole, and its origin.
     """
     annotations = [
         _langchain_citation(claim, citation) for claim in _cited_claims(answer) for citation in claim.citations
@@ -200,6 +201,7 @@ def _langchain_citation(claim: Claim, citation: Citation) -> JsonDict:
             "share": citation.share,
             "page": citation.page,
             "metadata": dict(citation.metadata),
+            **({} if citation.says is None else {"says": citation.says}),
             **({} if citation.needed is None else {"needed": citation.needed}),
         },
     }

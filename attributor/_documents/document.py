@@ -1,4 +1,4 @@
-"""`Document`, and `PlacedDocument`: where a document stands in a prompt, character by character."""
+"""`Document`, and `PlacedDocument`: the place of a document in a prompt, character by character."""
 
 import re
 import unicodedata
@@ -22,13 +22,13 @@ _segment_fields = attrgetter("start", "stop", "text", "label", "document")
 
 @dataclass(frozen=True)
 class Document:
-    """A document as its owner has it.
+    """A document as the user gave it.
 
     Attributes:
         text: the text as it was given; the offsets of citations count its characters. Form feeds separate pages.
         title: shown above the text in the prompt; "" for none.
-        metadata: the owner's own data, which citations carry unchanged.
-        body_start: where the body begins in `text`, behind a line that is the title.
+        metadata: the user's own data, which citations carry unchanged.
+        body_start: where the body begins in `text`, after a line that is the title.
     """
 
     text: str
@@ -54,7 +54,7 @@ class PromptText:
 
     @classmethod
     def of(cls, document: Document) -> "PromptText":
-        """The body of `document`; "" where it holds only white space."""
+        """The body of `document`; "" if it holds only white space."""
         raw = document.text[document.body_start :]
         dropped = [match.start() + 1 for match in CARRIAGE_RETURN.finditer(raw) if match.end() - match.start() == 2]
         begins = np.delete(np.arange(len(raw), dtype=np.int64), dropped) + document.body_start
@@ -63,13 +63,13 @@ class PromptText:
 
     @classmethod
     def verbatim(cls, document: Document) -> "PromptText":
-        """The body with its own line ends and form feeds, as a prompt may show it that `build_prompt` did not build."""
+        """The body with its own line ends and form feeds, for prompts that `build_prompt` did not build."""
         raw = document.text[document.body_start :]
         return cls._strip(raw, np.arange(len(raw), dtype=np.int64) + document.body_start)
 
     @classmethod
     def _strip(cls, shown: str, begins: npt.NDArray[np.int64]) -> "PromptText":
-        """A text without the white space around it; `begins` (n,) are the characters where its n ones begin."""
+        """Strip white space; `begins` (n,) are the positions of the n characters of `shown` in the document."""
         body = shown.strip()
         start = len(shown) - len(shown.lstrip())
         boundaries = begins[start : start + len(body)]
@@ -78,7 +78,7 @@ class PromptText:
     def in_form(self, form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> "PromptText":
         """The same text in another Unicode form.
 
-        A character and its marks are one unit: all characters that it becomes begin where it begins.
+        A character and its marks are one unit: all resulting characters have the unit's position.
         """
         parts: list[str] = []
         counts: list[int] = []
@@ -100,7 +100,7 @@ class PlacedDocument(Segment):
         body: where its body begins in the prompt's text.
         boundaries: (b + 1,) int64, the character of `source.text` where each of the b body characters begins, and
             where the last one ends.
-        cuts: characters of the body, from its first one, before which text was taken out; no sentence crosses them.
+        cuts: positions in the body before which text was removed; no sentence crosses them.
     """
 
     source: Document = field(default_factory=lambda: Document(""))
@@ -110,14 +110,14 @@ class PlacedDocument(Segment):
     cuts: tuple[int, ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other one is the same segment, as a flow read from its file has it."""
+        """Compare as segments, because a flow that is read from its file has plain segments."""
         return isinstance(other, Segment) and _segment_fields(self) == _segment_fields(other)
 
     __hash__ = Segment.__hash__
 
     @classmethod
     def of_span(cls, text: str, start: int, stop: int, *, label: str | None = None) -> "PlacedDocument":
-        """A document that is a piece of the prompt's text: what stands behind its title line."""
+        """A document made of a span of the prompt's text; its body is what follows the title line."""
         title_line = f"{label}:\n" if label else ""
         body = start + (len(title_line) if title_line and text.startswith(title_line, start) else 0)
         source = Document(text[body:stop], label or "")
@@ -129,7 +129,7 @@ class PlacedDocument(Segment):
         return replace(self, start=self.start + by, stop=self.stop + by, body=self.body + by)
 
     def own_span(self, start: int, stop: int) -> tuple[int, int]:
-        """The characters of `source.text` that characters `start` to `stop` of the prompt's text stand for.
+        """The characters of `source.text` that characters `start` to `stop` of the prompt's text show.
 
         Args:
             start: the first character, at or after `body`.
@@ -149,10 +149,10 @@ class PlacedDocument(Segment):
 
 
 def page_of(text: str, position: int) -> int | None:
-    """The page, from 1, that a character of the text stands on; None where no form feed separates pages."""
+    """The page, from 1, of a character of the text; None if no form feed separates pages."""
     return 1 + text.count(FORM_FEED, 0, position) if FORM_FEED in text else None
 
 
 def _continues(character: str) -> bool:
-    """Whether it may be composed with the character before it: a mark, or a vowel or final of Korean."""
+    """Whether Unicode may compose it with the character before it: a mark, or a vowel or final of Korean."""
     return unicodedata.combining(character) > 0 or "\u1160" <= character <= "\u11ff"

@@ -17,7 +17,7 @@ STDIN = Path("-")
 DOCUMENT_FILES = (".txt", ".md", ".pdf")
 PDF = b"%PDF"
 UTF_16 = "is not UTF-8 text but looks like UTF-16; convert it first, for example by iconv -f utf-16 -t utf-8"
-NO_TEXT = {  # by what a file begins with
+NO_TEXT = {  # by the first bytes of a file
     b"\xff\xfe": UTF_16,
     b"\xfe\xff": UTF_16,
     PDF: "is a PDF, not text; extract its text first, for example by pdftotext",
@@ -31,12 +31,12 @@ Kind = Literal["document", "folder", "other"]
 def read_files(paths: Iterable[Path], *, stdin: bool = False) -> tuple[tuple[Document, ...], tuple[str, ...]]:
     """The documents that files hold, and notes on what was not read.
 
-    A file's text stays as it is: only decoded, without a byte order mark. Pages of a PDF are joined by form feeds.
+    Text is decoded and a byte order mark is dropped; nothing else changes. Pages of a PDF are joined by form feeds.
     Titles are those of `make_document`; of a PDF, the file's name.
 
     Args:
-        paths: of files, and of folders, whose .txt, .md and .pdf files are read in the order of their names. Files in
-            folders of a folder are not read.
+        paths: of files, and of folders, whose .txt, .md and .pdf files are read in the order of their names. Subfolders
+            are not read.
         stdin: whether "-" is standard input.
 
     Returns:
@@ -59,20 +59,20 @@ def read_files(paths: Iterable[Path], *, stdin: bool = False) -> tuple[tuple[Doc
 
 
 def read_text(path: Path, *, stdin: bool = False) -> str:
-    """The text of a file as it stands, without a byte order mark.
+    """The unchanged text of a file, without a byte order mark.
 
     Args:
         path: of the file.
         stdin: whether "-" is standard input.
 
     Raises:
-        InputError: a file that cannot be read, is empty, or is no UTF-8 text.
+        InputError: a file that cannot be read, is empty, or is not UTF-8 text.
     """
     return _decode(_read_bytes(path, stdin), _name(path, stdin))
 
 
 def make_document(text: str, path: Path, name: str | None = None) -> Document:
-    """The document of a text file; its title is the first line, where it ends in a colon and more text follows.
+    """The document of a text file; its title is the first line if that ends in a colon and more text follows.
 
     Args:
         text: of the file.
@@ -116,7 +116,7 @@ def _list_folder(folder: Path) -> tuple[list[Path], list[str]]:
 def _kind_of(entry: Path) -> Kind:
     if os.path.isdir(entry):
         return "folder"
-    readable = os.path.isfile(entry) or os.path.islink(entry)  # a link to nothing is an error once it is read
+    readable = os.path.isfile(entry) or os.path.islink(entry)  # reading a broken link raises an error
     return "document" if readable and entry.suffix.lower() in DOCUMENT_FILES else "other"
 
 

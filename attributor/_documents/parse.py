@@ -1,4 +1,4 @@
-"""Make `Document`s of what users have."""
+"""Convert the documents of users, in any accepted form, to `Document`s."""
 
 import os
 import warnings
@@ -29,12 +29,13 @@ def parse_documents(documents: Any) -> tuple[Document, ...]:
             - a text, or a (title, text) pair;
             - a `Document`;
             - a dict with its text under "text", "content", "page_content" or "snippet", its title under "title" and the
-              owner's data under "metadata", else under all other keys; or of the form that Cohere's or Anthropic's
-              interface takes: {"id": ..., "data": {"text": ...}}, or {"type": "document", "source": {"type": "text",
-              "data": ...}};
+              owner's data under "metadata", else under all other keys; or in the form of Cohere's or Anthropic's
+              interface: {"id": ..., "data": {"text": ...}}, or {"type": "document", "source": {"type": "text", "data":
+              ...}};
             - an object with the text `page_content` (LangChain) or the method `get_content` (LlamaIndex), and
               `metadata`, whose "title" is the title;
-            - a path (no str) of a file, or of a folder whose .txt, .md and .pdf files are documents. Files of a folder
+            - a path object (not a str) of a file, or of a folder whose .txt, .md and .pdf files are documents. Files of
+            a folder
               that are not read are named in a warning.
 
     Raises:
@@ -46,7 +47,7 @@ def parse_documents(documents: Any) -> tuple[Document, ...]:
 
 
 def list_documents(documents: Any) -> list[Any]:
-    """The items of a list of documents; of one document by itself, it.
+    """The items of a list of documents; a single document becomes a list of one.
 
     Raises:
         InputError: neither a list nor a document; a set, which has no order; a table.
@@ -55,7 +56,7 @@ def list_documents(documents: Any) -> list[Any]:
         return [documents]
     if isinstance(documents, set | frozenset):
         raise InputError(f"documents must be a list, for a set has no order, got {shorten_value(documents)}")
-    if hasattr(documents, "iterrows"):  # of pandas, whose items are the names of its columns
+    if hasattr(documents, "iterrows"):  # a pandas DataFrame, whose items are its column names
         raise InputError("documents must be a list, got a DataFrame; give its df.to_dict('records')")
     if not is_segment_list(documents):
         raise InputError(f"documents must be a list, got {shorten_value(documents)}")
@@ -63,7 +64,7 @@ def list_documents(documents: Any) -> list[Any]:
 
 
 def parse_document(item: Any, name: str, accepted: str = ACCEPTED) -> tuple[Document, ...]:
-    """The document that an item of a list is; those of a folder.
+    """The document of one list item; all documents of a folder.
 
     Args:
         item: as in `parse_documents`.
@@ -114,7 +115,7 @@ def _make_document(item: Any, name: str) -> Document | None:
 
 
 def _text_getter(item: Any) -> Callable[[], Any] | None:
-    """What returns the text of an object of LangChain or LlamaIndex; None for others."""
+    """The function that returns the text of an object of LangChain or LlamaIndex; None for other objects."""
     if isinstance(item, type):
         return None
     if isinstance(getattr(item, "page_content", None), str):
@@ -140,7 +141,7 @@ def _of_dict(item: Mapping[Any, Any], name: str) -> Document:
 
 
 def _unwrap(item: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
-    """The fields of a dict on one level: of Cohere's documents, and of Anthropic's."""
+    """Flatten the nested dicts of Cohere's and Anthropic's documents."""
     data, source = item.get("data"), item.get("source")
     if item.get("type") == "document" and isinstance(source, Mapping):
         if source.get("type") != "text":
@@ -152,7 +153,7 @@ def _unwrap(item: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
 
 
 def _title_in(metadata: Any) -> str:
-    """The title that metadata hold; "" for none."""
+    """The title in the metadata; "" if there is none."""
     title = metadata.get("title") if isinstance(metadata, Mapping) else None
     return title if isinstance(title, str) else ""
 

@@ -26,9 +26,9 @@ def read_pages(data: bytes, name: str) -> list[str]:
         reader = pypdf.PdfReader(BytesIO(data))
         locked = reader.is_encrypted and not reader.decrypt("")
         pages = [] if locked else [page.extract_text().replace("\f", "\n") for page in reader.pages]
-    except DependencyError as error:  # ciphers and compressions that pypdf leaves to other packages
+    except DependencyError as error:  # ciphers and compressions for which pypdf needs other packages
         raise InputError(f"{name} is a PDF that pypdf cannot read by itself: {error}") from error
-    except Exception as error:  # pypdf lets through whatever a damaged file makes Python raise
+    except Exception as error:  # a damaged file can make pypdf raise any exception
         reason = str(error) or type(error).__name__
         raise InputError(f"{name} is damaged, or no PDF: {reason}") from error
     if locked:

@@ -21,15 +21,15 @@ Span = tuple[int, int]
 def place_documents(text: str, documents: Any) -> tuple[PlacedDocument, ...]:
     """The places of documents in a prompt's text, in the order of the documents.
 
-    Each document's text must stand in the prompt as often as it is in the list: equal documents are placed in order,
-    and a document that also stands inside a longer one is found where it stands by itself.
+    Each document's text must occur in the prompt as often as in the list; equal documents are placed in order.
+    Occurrences inside a longer document do not count.
 
     Args:
         text: the prompt.
         documents: as `parse_documents` takes them; or (start, stop) characters of `text`, or `Segment`s.
 
     Raises:
-        InputError: a document that is empty, is not in the text, or is in it more often than in the list; spans that
+        InputError: a document that is empty, or that occurs in the text more or less often than in the list; spans that
             leave the text or overlap; and as `parse_documents`.
     """
     entries: list[Segment | Document] = []
@@ -41,12 +41,12 @@ def place_documents(text: str, documents: Any) -> tuple[PlacedDocument, ...]:
             entries += parse_document(item, f"document {number}", accepted)
     spans = {i: (entry.start, entry.stop) for i, entry in enumerate(entries) if isinstance(entry, Segment)}
     _check_overlap(spans)
-    bodies = {i: _in_text(entry, text) for i, entry in enumerate(entries) if isinstance(entry, Document)}
+    bodies = {i: _form_in_text(entry, text) for i, entry in enumerate(entries) if isinstance(entry, Document)}
     places = _find_places(text, {i: body.text for i, body in bodies.items()}, list(spans.values()))
     return tuple(
-        _of_segment(text, entry, index)
+        _place_segment(text, entry, index)
         if isinstance(entry, Segment)
-        else _of_document(entry, bodies[index], places[index], index)
+        else _place_document(entry, bodies[index], places[index], index)
         for index, entry in enumerate(entries)
     )
 
@@ -58,7 +58,7 @@ def _is_span(item: Any) -> bool:
         return False
     try:
         return len([operator.index(bound) for bound in item]) == 2
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor without numbers
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a meta tensor
         return False
 
 
@@ -72,17 +72,17 @@ def _check_overlap(spans: Mapping[int, Span]) -> None:
 
 
 def keep_places(text: str, segments: Sequence[Segment]) -> tuple[PlacedDocument, ...]:
-    """The documents of a flow, which are placed already; those that know no text of their own are the text there.
+    """The documents of a flow as `PlacedDocument`s; a plain segment becomes a document of the text in its place.
 
-    A `PlacedDocument` keeps its `index`, also where documents before it were left out.
+    A `PlacedDocument` keeps its `index`, even if documents before it were left out.
     """
     return tuple(
-        segment if isinstance(segment, PlacedDocument) else _of_segment(text, segment, index)
+        segment if isinstance(segment, PlacedDocument) else _place_segment(text, segment, index)
         for index, segment in enumerate(segments)
     )
 
 
-def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
+def _place_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
     if not isinstance(segment, PlacedDocument):
         segment = PlacedDocument.of_span(text, segment.start, segment.stop, label=segment.label)
         if segment.label == f"document {index + 1}":  # what build_prompt calls a document without a title
@@ -90,7 +90,7 @@ def _of_segment(text: str, segment: Segment, index: int) -> PlacedDocument:
     return replace(segment, document=index, index=index)
 
 
-def _of_document(source: Document, body: PromptText, start: int, index: int) -> PlacedDocument:
+def _place_document(source: Document, body: PromptText, start: int, index: int) -> PlacedDocument:
     return PlacedDocument(
         start=start,
         stop=start + len(body.text),
@@ -104,8 +104,8 @@ def _of_document(source: Document, body: PromptText, start: int, index: int) -> 
     )
 
 
-def _in_text(document: Document, text: str) -> PromptText:
-    """The body as it stands in the text: with our line ends or its own, in its own Unicode form or the tokenizer's."""
+def _form_in_text(document: Document, text: str) -> PromptText:
+    """The body in the form that occurs in the text: normalised or original line ends, in any Unicode form."""
     bodies = (PromptText.of(document), PromptText.verbatim(document))
     in_forms = (body.in_form(form) for form in get_args(Form) for body in bodies)
     return next((body for body in chain(bodies, in_forms) if body.text in text), bodies[0])
@@ -131,7 +131,7 @@ def _find_places(text: str, contents: Mapping[int, str], taken: list[Span]) -> d
 
 
 def _find_free(text: str, content: str, taken: Sequence[Span]) -> list[int]:
-    """Where the content stands in the text outside of `taken`, from left to right, without overlap."""
+    """Where the content occurs in the text outside of `taken`, from left to right, without overlap."""
     starts: list[int] = []
     at = text.find(content)
     while at >= 0:

@@ -2,8 +2,16 @@
 
 from attributor._effects.ablation import CONVENTIONS, Ablator, TokenAblator
 from attributor._effects.ablation_masks import antithetic_masks, case_seed, shared_masks
-from attributor._effects.api import EffectsTask, choose_rows, decode_prompt, effects, effects_of, locate_segments
-from attributor._effects.gradient_run import copy_context, read_context
+from attributor._effects.api import (
+    EffectsTask,
+    choose_rows,
+    decode_prompt,
+    effects,
+    effects_of,
+    gradient_of,
+    locate_segments,
+)
+from attributor._effects.gradient_run import KeyEffects, copy_context, read_context
 from attributor._effects.result import Effects
 from attributor._effects.segments import SegmentTokens
 
@@ -12,6 +20,7 @@ __all__ = [
     "Ablator",
     "Effects",
     "EffectsTask",
+    "KeyEffects",
     "SegmentTokens",
     "TokenAblator",
     "antithetic_masks",
@@ -21,6 +30,7 @@ __all__ = [
     "decode_prompt",
     "effects",
     "effects_of",
+    "gradient_of",
     "locate_segments",
     "read_context",
     "shared_masks",

@@ -1,4 +1,4 @@
-"""Log-probability of the answer when segments are left out: the forward passes behind every ablation."""
+"""Log-probability of the answer when segments are left out, by forward passes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from attributor._text import Segment, assign_tokens
 __all__ = ["CONVENTIONS", "Ablator"]
 
 CONVENTIONS = ("text", "mask")
-MOST_MASKED = 1 << 28  # elements of the (B, n, n) mask that transformers forms: long prompts are read fewer at once
+MOST_MASKED = 1 << 28  # elements of the (B, n, n) mask that transformers builds; limits the batch of long prompts
 
 
 class Ablator:
-    """Which segments are kept -> log p of the answer; every distinct mask is computed once.
+    """Map masks of kept segments to log p of the answer; each distinct mask is computed once.
 
-    Two conventions, whose numbers are not the same thing. "text": the segments' characters are removed from the prompt
-    and what is left is tokenised again, so later text moves up; a document keeps its title. "mask": the same tokens at
-    the same positions, of which no later token can see those of the removed segments.
+    There are two conventions, and their numbers differ. With "text", the segments' characters are removed from the
+    prompt and the rest is tokenised again, so later text moves up; a document keeps its title. With "mask", tokens and
+    positions stay, and an attention mask hides the removed segments from all later tokens.
 
     Attributes:
         convention: "text" or "mask"; "tokens" for a `TokenAblator`.
-        passes: sequences that the model has read so far; masks that were known already are not counted.
+        passes: sequences that the model has read so far; repeated masks are not counted.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Ablator:
             segments: S spans of the prompt's text.
             convention: how segments are left out.
             batch: sequences that are read at once.
-            first: of the answer's tokens, the first whose log p counts.
+            first: the first of the answer's tokens whose log p counts, from 0.
 
         Raises:
             InputError: an unknown convention, a batch below 1, an empty answer.
-            UnsupportedModelError: "mask", and a model that takes no position ids: its positions would move.
+            UnsupportedModelError: "mask" with a model that takes no position ids, whose positions would move.
         """
         if convention not in CONVENTIONS:
             raise InputError(f"an ablation's convention is 'text' or 'mask', got {convention!r}")
@@ -84,7 +84,7 @@ class Ablator:
         """(M, S) bool, the segments that are kept -> (M,) float64, log p of the answer without the others.
 
         Raises:
-            InputError: `keep` has another shape, or nothing at all of the prompt would be left.
+            InputError: `keep` has another shape, or removes the whole prompt.
         """
         return self.token_log_probs(keep)[:, self._first :].sum(1)
 
@@ -93,7 +93,7 @@ class Ablator:
         """(M, S) bool, the segments that are kept -> (M, a) float64, log p of each of the answer's tokens.
 
         Raises:
-            InputError: as a call.
+            InputError: as `__call__`.
         """
         S = len(self._segments)
         if keep.ndim != 2 or keep.shape[1] != S or keep.dtype != torch.bool:
@@ -108,7 +108,7 @@ class Ablator:
         return torch.stack(known) if known else torch.zeros(0, self._answer.numel(), dtype=torch.float64)
 
     def _by_text(self, masks: dict[bytes, Tensor]) -> None:
-        """Sequences of about one length together, padded on the right, where causal attention never looks."""
+        """Batch sequences of similar length, padded on the right: causal attention never reads the padding."""
         prompts = [(self._without(mask), key) for key, mask in masks.items()]
         prompts.sort(key=lambda pair: (len(pair[0]), pair[1]))
         a = self._answer.numel()

@@ -14,18 +14,18 @@ __all__ = ["antithetic_masks", "case_seed", "count_masks", "shared_masks"]
 
 
 def case_seed(seed: int, ids: Tensor) -> int:
-    """A seed of one prompt's own, from the run's seed and the prompt's ids: it does not depend on the rows before."""
-    return _derived(seed, ids.tolist())
+    """The seed of one prompt, from the run's seed and the prompt's ids; it does not depend on earlier rows."""
+    return _derive_seed(seed, ids.tolist())
 
 
 def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | None = None) -> Tensor:
     """(M, S) bool, distinct sets of segments, each segment kept with probability 1/2.
 
-    The same arguments give the same masks on every machine. Where there are fewer distinct sets than were asked for
-    (2^S, less those to stay apart from), all of them are returned.
+    The same arguments give the same masks on every machine. If there are fewer than `masks` distinct sets (2^S less
+    those in `apart_from`), all of them are returned.
 
     Args:
-        seed: any whole number; a measurement takes another one than the method that it measures.
+        seed: any whole number; a measurement uses another seed than the method that it measures.
         masks: M.
         segments: S.
         apart_from: (M', S) bool, sets that must not come up, such as those that a method was fitted to.
@@ -41,7 +41,7 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
             raise InputError(f"apart_from must be (M, {segments}) bool, got {tuple(apart_from.shape)}")
         taken = {row.tobytes() for row in apart_from.bool().cpu().numpy()}
     count = min(masks, 2**segments - len(taken))
-    random = np.random.default_rng(_derived(seed, masks, segments))
+    random = np.random.default_rng(_derive_seed(seed, masks, segments))
     sets: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []
     while len(sets) < count:
         row = random.random(segments) < 0.5
@@ -52,24 +52,24 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
 
 
 def count_masks(segments: int) -> int:
-    """How many sets `antithetic_masks` has of S segments."""
+    """How many sets `antithetic_masks` can return for S segments."""
     return 1 if segments == 1 else 2**segments - 2
 
 
 def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
-    """(M, S) bool: sets of segments to keep, each followed by its complement; neither all nor none.
+    """(M, S) bool: sets of segments to keep, each followed by its complement; never all segments, never none.
 
-    Every segment is left out half of the time where M is even. A single segment is left out once.
+    Every segment is left out in half of the sets if M is even. A single segment is left out once.
 
     Args:
         seed: as in `shared_masks`.
-        masks: M; fewer come back where there are not so many sets.
+        masks: M; fewer are returned if there are fewer sets.
         segments: S >= 1.
     """
     if segments == 1:
         return torch.zeros(min(masks, 1), 1, dtype=torch.bool)
     pairs = min(-(-masks // 2), count_masks(segments) // 2)
-    random = np.random.default_rng(_derived(seed, masks, segments))
+    random = np.random.default_rng(_derive_seed(seed, masks, segments))
     taken: set[bytes] = set()
     sets: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]] = []
     while len(sets) < 2 * pairs:
@@ -81,6 +81,6 @@ def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
     return torch.from_numpy(np.array(sets, dtype=np.bool_).reshape(len(sets), segments))[:masks]
 
 
-def _derived(*parts: object) -> int:
+def _derive_seed(*parts: object) -> int:
     """64 bits that depend on every part."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")

@@ -11,7 +11,7 @@ from torch import Tensor
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._effects.ablation import Ablator, TokenAblator
 from attributor._effects.ablation_masks import antithetic_masks, case_seed, count_masks
-from attributor._effects.gradient_run import GradientTask, run_gradient
+from attributor._effects.gradient_run import GradientTask, KeyEffects, run_gradient
 from attributor._effects.posterior import fit_least_squares, fit_posterior
 from attributor._effects.result import ROWS, Effects
 from attributor._effects.segments import SegmentTokens
@@ -32,7 +32,7 @@ from attributor._text import Segment, find_segments
 __all__ = ["EffectsTask", "choose_rows", "decode_prompt", "effects", "effects_of", "locate_segments"]
 
 ABLATIONS_AT_ONCE = 8  # prompts between two calls of `progress`
-SUFFIX_FROM = 8192  # prompt tokens; beyond, rows="auto" takes those of the suffix
+SUFFIX_FROM = 8192  # prompt tokens; for more, rows="auto" means "suffix"
 
 Progress = Callable[[str, int, int], None]
 Ablate = Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ Ablate = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class EffectsTask:
-    """What effects are computed of: the arguments of `effects`, parsed.
+    """The parsed arguments of `effects`.
 
     Attributes:
         ids: (k + a,) int64, prompt and answer.
@@ -84,8 +84,16 @@ class EffectsTask:
             raise InputError(f"answer must be tokens of the answer, within 0 to {count}, got {start} to {stop}")
         return start, stop
 
+    def counted_ids(self) -> Tensor:
+        """(k + stop,) int64 on the CPU: the prompt, and the answer up to the last token that counts.
+
+        Raises:
+            InputError: as `answer_span`.
+        """
+        return self.ids[: self.prompt_length + self.answer_span()[1]].cpu()
+
     def start(self) -> int:
-        """The first row that counts: 0 for rows "all", with "suffix" the one behind the last segment.
+        """The first row that counts: 0 for rows "all"; for "suffix" the one after the last segment.
 
         Raises:
             InputError: as `choose_rows`.
@@ -115,24 +123,24 @@ def effects(
         c_j = sum_(l, h, i >= stop(j)) P_ij (dO_i . v_j - dO_i . o_i)       scores[s] = sum_(j in s) c_j
 
     the gradient of f with respect to a gate on key j, for all rows after the segment that holds j (docs/effects.md).
-    Rows inside a segment do not count for it, so the effects of sentences do not add up to those of their document:
+    Rows inside a segment do not count for it. So the effects of sentences do not add up to those of their document;
     call it once for each granularity.
 
     Args:
-        model: a transformers decoder-only model, on any devices. It comes back as it was, also after an error.
+        model: a transformers decoder-only model, on any devices. Its state is restored, also after an error.
         ids: (n,) or (1, n) integer tensor or list: the prompt and its answer.
         segments: (start, stop) tokens of the prompt that do not overlap; or `Segment`s of its text, with `tokenizer` or
             `prompt`.
         prompt_length: k, the tokens of the prompt; needed unless `prompt` is given.
-        answer: (start, stop) of the answer's tokens, counted in the answer: f sums over these alone. None: all.
-        rows: "all"; "suffix" takes only the rows after the last segment, question and answer as a rule, for which the
-            backward pass is short at any length; "auto" takes "suffix" from 8,193 prompt tokens on.
-        ablations: M, prompts with segments left out that are really read and weighed with the gradient; then `errors`
-            are their standard deviations. 0: none.
-        tokenizer: the model's, for `Segment`s, and to remove text rather than tokens.
+        answer: (start, stop) of the answer's tokens over which f sums, counted from the answer's first. None: all.
+        rows: "all"; or "suffix", only the rows after the last segment, usually question and answer. Then the backward
+            pass is short at any length. "auto" means "suffix" from 8,193 prompt tokens on.
+        ablations: M, how many prompts with segments left out the model reads. A posterior combines them with the
+            gradient, and `errors` are its standard deviations. 0: the gradient alone.
+        tokenizer: the model's; needed for `Segment`s, and to remove text instead of tokens.
         prompt: what `attributor.build_prompt` returned, instead of `prompt_length`; removal then uses its text.
         impl: an implementation of removal_step; None: the best one that is usable.
-        progress: called with (stage, done, total), stages "gradient", once a layer, and "ablations".
+        progress: called with (stage, done, total), stages "gradient", once per layer, and "ablations".
 
     Raises:
         InputError: arguments that cannot be used; segments that overlap; no answer.
@@ -157,7 +165,7 @@ def effects(
         raise InputError(f"ablations must be >= 0, got {ablations}")
     choose_rows(rows, k)
     if prompt is not None:
-        prompt.sequence(tokens)  # see that the ids begin with the prompt's
+        prompt.sequence(tokens)  # check that the ids begin with the prompt's
     segments = _list_segments(segments)
     readable = prompt or decode_prompt(tokenizer, tokens, k)
     located = locate_segments(segments, readable, k)
@@ -178,39 +186,60 @@ def effects(
     return effects_of(model, task, ablations=ablations, ablate=ablate)
 
 
-def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Ablate | None = None) -> Effects:
-    """As `effects`, of a sequence whose segments are located already.
+def gradient_of(model: Any, task: EffectsTask) -> KeyEffects:
+    """The gradient of the answer's log-probability with respect to a gate on each key: one forward and backward pass.
 
     Args:
         model: a transformers decoder-only model that can be recorded.
-        task: what effects are computed of.
-        ablations: M.
-        ablate: (M, S) bool, the segments that are stays -> (M,) log p of the answer's tokens that count; for M > 0.
+        task: the parsed arguments of `effects`.
 
     Raises:
         InputError: rows or an answer that cannot be used, no segments.
         UnsupportedModelError, NumericsError, RecordingError: as `run_gradient`.
     """
-    k, segments = task.prompt_length, task.segments
-    if not segments.count:
+    if not task.segments.count:
         raise InputError("there are no segments, so there is nothing to leave out; pass at least one")
-    first, stop = task.answer_span()
-    rows = choose_rows(task.rows, k)
-    ids = task.ids[: k + stop].cpu()
+    first, _ = task.answer_span()
+    ids = task.counted_ids()
     gradient_task = GradientTask(
         ids=ids,
-        prompt_length=k,
+        prompt_length=task.prompt_length,
         first=first,
-        stops=segments.stops(len(ids) - 1),
+        stops=task.segments.stops(len(ids) - 1),
         start=task.start(),
         impl=task.impl,
         progress=task.progress,
     )
-    effect = run_gradient(model, gradient_task, task.cache)
+    return run_gradient(model, gradient_task, task.cache)
+
+
+def effects_of(
+    model: Any,
+    task: EffectsTask,
+    *,
+    ablations: int = 0,
+    ablate: Ablate | None = None,
+    gradient: KeyEffects | None = None,
+) -> Effects:
+    """As `effects`, for a sequence whose segments are located already.
+
+    Args:
+        model: a transformers decoder-only model that can be recorded.
+        task: the parsed arguments of `effects`.
+        ablations: M.
+        ablate: maps kept segments, (M, S) bool, to log p of the answer's tokens that count, (M,); needed for M > 0.
+        gradient: what `gradient_of` returned for the same task; None: it is computed.
+
+    Raises:
+        InputError: rows or an answer that cannot be used, no segments.
+        UnsupportedModelError, NumericsError, RecordingError: as `gradient_of`.
+    """
+    k, segments = task.prompt_length, task.segments
+    effect = gradient_of(model, task) if gradient is None else gradient
     tokens, log_prob = effect.tokens[:k], float(effect.log_probs.sum())
     scores, errors, meta = segments.sum(tokens), None, _meta(model)
     if ablations and ablate is not None:
-        stays = antithetic_masks(case_seed(0, ids), ablations, segments.count)
+        stays = antithetic_masks(case_seed(0, task.counted_ids()), ablations, segments.count)
         log_probs = _ablate_all(ablate, stays, task.progress)
         intact = torch.ones(1, segments.count, dtype=torch.bool)
         readings = torch.cat([intact, stays])
@@ -223,6 +252,7 @@ def effects_of(model: Any, task: EffectsTask, *, ablations: int = 0, ablate: Abl
             scores, errors = posterior.mean, posterior.deviation
             meta |= {"alpha": f"{posterior.alpha:g}", "tau/sigma": f"{posterior.ratio:g}"}
         meta |= {"removal": str(getattr(ablate, "convention", ""))}
+    rows = choose_rows(task.rows, k)
     return Effects(scores, tokens, segments.spans, log_prob, rows, ablations, errors, meta)
 
 
@@ -230,7 +260,7 @@ def choose_rows(rows: str, k: int) -> str:
     """The rows that count, "all" or "suffix", for a prompt of k tokens.
 
     Raises:
-        InputError: another word than these and "auto".
+        InputError: `rows` is not "all", "suffix" or "auto".
     """
     if rows not in (*ROWS, "auto"):
         raise InputError(f"rows must be 'all', 'suffix' or 'auto', got {shorten_value(rows)}")
@@ -238,7 +268,7 @@ def choose_rows(rows: str, k: int) -> str:
 
 
 def _ablate_all(ablate: Ablate, stays: Tensor, progress: Progress | None) -> Tensor:
-    """(M,) float64; with a callback a few sets at a time."""
+    """(M,) float64, log p for each set; with a callback, a few sets at a time."""
     if progress is None:
         return ablate(stays).double()
     parts = []
@@ -253,7 +283,7 @@ def _list_segments(segments: Any) -> list[Any]:
     """The segments as a list, also of an array, a tensor or an iterator.
 
     Raises:
-        InputError: nothing that can be iterated.
+        InputError: `segments` cannot be iterated.
     """
     try:
         return list(segments.tolist() if hasattr(segments, "tolist") else segments)
@@ -272,9 +302,9 @@ def decode_prompt(tokenizer: Any, tokens: Tensor, k: int) -> Prompt | None:
 
 
 def _is_reread(tokenizer: Any, prompt: Prompt) -> bool:
-    """Whether the tokenizer reads a decoded text as the tokens that it was decoded from.
+    """Whether the tokenizer encodes a decoded text to the same tokens again.
 
-    Where it does not, removing some of the text would also change what is left, and tokens are dropped instead.
+    If not, removing text would also change the tokens of the rest, so tokens are dropped instead.
     """
     try:
         return torch.equal(encode(tokenizer, prompt.text)[0], prompt.ids)
@@ -286,7 +316,7 @@ def locate_segments(segments: Sequence[Any], readable: Prompt | None, k: int) ->
     """The tokens of the segments, which are spans of tokens or of text.
 
     Raises:
-        InputError: both kinds, text without a tokenizer, spans that cannot be used.
+        InputError: a mix of both kinds, text without a tokenizer, spans that cannot be used.
     """
     segments = _list_segments(segments)
     texts = [isinstance(one, Segment) for one in segments]
@@ -301,7 +331,7 @@ def locate_segments(segments: Sequence[Any], readable: Prompt | None, k: int) ->
 
 
 def _characters(segment: Any, readable: Prompt) -> Segment:
-    """A segment of tokens as one of the text."""
+    """Convert a segment of tokens to a segment of the text."""
     if isinstance(segment, Segment):
         return segment
     low, high = (int(place) for place in segment)

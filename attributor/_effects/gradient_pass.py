@@ -1,7 +1,7 @@
-"""One forward and one backward pass that add up c, what closing a gate on each key would change.
+"""One forward and one backward pass that add up c, the gradient with respect to a gate on each key.
 
 While a `GradientPass` is attached, attention runs forward as in a recording. In the backward pass each layer receives
-dO, the gradient of its output, hands it with query, key and value to `removal_step`, and passes the gradient on.
+dO, the gradient of its output. It calls `removal_step` with dO, query, key and value, and passes the gradient on.
 """
 
 import threading
@@ -27,7 +27,7 @@ from attributor._step import removal_step
 __all__ = ["GradientPass", "attach_gradient_pass"]
 
 Progress = Callable[[str, int, int], None]
-NODES = 8  # of the graph behind a module's output; what its own operation made is among the last
+NODES = 8  # nodes of the graph behind a module's output that are checked; its own operation is among them
 LOSS_SCALE = {torch.float16: 1024.0}  # gradients below 2^-24 would be 0 in float16
 
 
@@ -47,7 +47,7 @@ class GradientCalls:
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """One layer's attention in the forward pass: what its backward needs beside tensors."""
+    """The parameters of one layer's attention that the backward pass needs, in addition to tensors."""
 
     index: int
     mask: Mask
@@ -61,10 +61,10 @@ class GradientPass:
 
     Attributes:
         stops: (N,) int64, for each position j the first row that counts for it, more than j.
-        loss_scale: what the gradient that comes in was multiplied with.
+        loss_scale: the factor on the incoming gradient.
     """
 
-    follows_masks = True  # layers that are checkpointed run again in the backward pass, perhaps in another thread
+    follows_masks = True  # checkpointed layers run again in the backward pass, perhaps in another thread
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class GradientPass:
         impl: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Nothing is computed yet; `dtype` is what the model computes in."""
+        """Nothing is computed yet; `dtype` is the model's."""
         self.stops = stops
         self.loss_scale = LOSS_SCALE.get(dtype, 1.0)
         self.calls = GradientCalls()
@@ -92,7 +92,7 @@ class GradientPass:
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
-        """Calls of the model inside are the pass's."""
+        """Model calls inside this context belong to the pass."""
         self.calls.active, self._ran = True, []
         try:
             yield
@@ -202,13 +202,13 @@ class _Attention(torch.autograd.Function):
 
 @contextmanager
 def attach_gradient_pass(model: Any, gradient_pass: GradientPass) -> Iterator[None]:
-    """Run the model's attention through a gradient pass, with frozen parameters; restore both, however it ends.
+    """Run the model's attention through a gradient pass, with frozen parameters; restore both on exit.
 
-    Calls of other threads compute what they always compute, but their gradients lack the parameters meanwhile.
+    Calls in other threads compute the same values, but no gradients of the parameters during this time.
 
     Raises:
         RecordingError: the model is being recorded.
-        UnsupportedModelError: in a forward pass inside, a module without a gradient, by name.
+        UnsupportedModelError: a forward pass inside this context meets a module without a gradient, which is named.
     """
     with ExitStack() as stack:
         stack.enter_context(open_session(model, gradient_pass))
@@ -223,12 +223,12 @@ def attach_gradient_pass(model: Any, gradient_pass: GradientPass) -> Iterator[No
 
 
 def _has_numbers(module: nn.Module) -> bool:
-    """Whether a module multiplies its input with numbers of its own; quantised ones hold no parameters."""
+    """Whether a module has weights; quantised modules have them without parameters."""
     return hasattr(module, "in_features") or next(module.parameters(recurse=False), None) is not None
 
 
 def _check_gradient(name: str, calls: GradientCalls) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-    """A forward hook that refuses a module through whose output no gradient reaches its input."""
+    """A forward hook that refuses a module whose output passes no gradient to its input."""
 
     def check(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if (
@@ -249,9 +249,9 @@ def _check_gradient(name: str, calls: GradientCalls) -> Callable[[nn.Module, tup
 
 
 def _is_differentiable(output: Tensor) -> bool:
-    """Whether none of the operations that made a module's output lacks a backward, as far as NODES of them show.
+    """Whether all operations behind a module's output have a backward; only NODES of them are checked.
 
-    torch puts a node of the name NotImplemented into the graph for an operation without one, and gives 0 for it.
+    For an operation without one, torch puts a node named NotImplemented into the graph and returns 0.
     """
     nodes = [output.grad_fn]
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Read a prompt and its answer and follow the answer's log-probability back to a gate on every key."""
+"""Read a prompt and its answer; compute the gradient of the answer's log-probability for a gate on every key."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,21 +19,21 @@ from attributor._record import decoder_of, override
 
 __all__ = ["GradientTask", "KeyEffects", "read_context", "run_gradient"]
 
-CHECKPOINT_FROM = 4 << 30  # bytes of activations; beyond, layers run forward twice and keep theirs one at a time
+CHECKPOINT_FROM = 4 << 30  # bytes of activations; for more, layers are checkpointed
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class GradientTask:
-    """What a pass follows.
+    """The inputs of one gradient pass.
 
     Attributes:
         ids: (k + a,) int64, the prompt and the answer's tokens up to the last one that counts.
         prompt_length: k.
-        first: of the answer's tokens, the first that counts, from 0.
-        stops: (k + a - 1,) int64, for each position that is read the first row that counts for its key.
-        start: the first row that counts at all; those before are read without a gradient, 0 for none.
+        first: the first of the answer's tokens that counts, from 0.
+        stops: (k + a - 1,) int64, for each position the first row that counts for its key.
+        start: the first row that counts at all; earlier rows are read without a gradient.
         impl: an implementation of removal_step.
         progress: called with ("gradient", layers done, layers).
     """
@@ -64,7 +64,7 @@ class GradientTask:
 
 @dataclass(frozen=True, eq=False)
 class KeyEffects:
-    """What a pass found.
+    """The result of one gradient pass.
 
     Attributes:
         tokens: (N,) float64, c of each position that was read.
@@ -80,9 +80,9 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
 
     Args:
         model: a transformers decoder-only model that can be recorded.
-        task: what is followed.
-        cache: of the model, which holds at least the keys and values of the positions before `task.start`; it is left
-            as it is. None, or one that cannot be used: these positions are read again.
+        task: what is read, and what counts.
+        cache: of the model, with at least the keys and values of the positions before `task.start`; it is not changed.
+            If it is None or unusable, these positions are read again.
 
     Raises:
         UnsupportedModelError: a module without a gradient, by name; attention that cannot be recorded.
@@ -98,14 +98,14 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
     reader = GradientPass(task.stops, dtype=dtype, impl=task.impl, progress=task.progress)
     options: dict[str, Any] = {}
     with ExitStack() as stack:
-        # the caller may compute without gradients; autograd takes no tensor that was made in inference mode
+        # the caller may compute without gradients; autograd rejects tensors that were made in inference mode
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         task = replace(task, ids=task.ids.clone())
         ids, start = task.read_ids, task.start
         stack.enter_context(attach_gradient_pass(model, reader))
         if start > 0 and activation_bytes(model, len(ids) - start) > CHECKPOINT_FROM:
-            # layers that write to a cache cannot be checkpointed: read all rows, of which those before count for no key
+            # layers that write to a cache cannot be checkpointed: read all rows, but count none before `start`
             reader.stops, start = reader.stops.clamp(min=start), 0
         if start > 0:
             context = None if cache is None else copy_context(cache, start)
@@ -113,8 +113,8 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
                 context = _read_context(model, reader, ids[:start])
             options = {"past_key_values": context, "use_cache": True}
         elif activation_bytes(model, len(ids)) > CHECKPOINT_FROM:
-            stack.enter_context(_checkpointed(model))
-        leaf = stack.enter_context(_leaf(model, reader))
+            stack.enter_context(_checkpoint_layers(model))
+        leaf = stack.enter_context(_start_graph(model, reader))
         with reader.forward_pass():
             log_probs = token_log_probs(model, ids[None, start:], task.rows[None] - start, task.answer, **options)[0]
         total = log_probs.sum()
@@ -136,8 +136,8 @@ def run_gradient(model: Any, task: GradientTask, cache: Any = None) -> KeyEffect
 
 
 @contextmanager
-def _leaf(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
-    """Begin the graph at the embedding's output in the pass's own calls; the list holds the outputs that began one."""
+def _start_graph(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
+    """Start the graph at the embedding's output, in the pass's own calls; yields the list of these outputs."""
     outputs: list[Tensor] = []
 
     def begin(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def _leaf(model: Any, reader: GradientPass) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _checkpointed(model: Any) -> Iterator[None]:
+def _checkpoint_layers(model: Any) -> Iterator[None]:
     """Keep only the input of every decoder layer; the backward pass runs the layer again."""
     with ExitStack() as stack:
         for module in decoder_of(model).modules():
@@ -164,9 +164,9 @@ def _checkpointed(model: Any) -> Iterator[None]:
 
 
 def activation_bytes(model: Any, count: int) -> int:
-    """About how much a backward pass keeps of `count` tokens, in bytes.
+    """Estimate the bytes that a backward pass keeps for `count` tokens.
 
-    A layer keeps some eight tensors of the hidden size and four of the MLP's, more with several experts a token.
+    A layer keeps about eight tensors of the hidden size and four of the MLP's; more with several experts per token.
     """
     config = text_config(model)
     hidden = config.hidden_size
@@ -177,12 +177,12 @@ def activation_bytes(model: Any, count: int) -> int:
 
 
 def read_context(model: Any, ids: Tensor, cache: Any = None) -> DynamicCache:
-    """A cache of the positions ids (n,), for `run_gradient` to use as often as there are answers behind them.
+    """A cache of the tokens ids (n,), which `run_gradient` can use for several answers after them.
 
     Args:
         model: as in `run_gradient`.
         ids: n >= 1 tokens, from the first one on.
-        cache: of the model, which holds keys and values of them; None, or one that cannot be used: they are read.
+        cache: of the model, with their keys and values; if it is None or unusable, they are read.
 
     Raises:
         UnsupportedModelError, RecordingError: as `run_gradient`.
@@ -207,9 +207,9 @@ def _read_context(model: Any, reader: GradientPass, ids: Tensor) -> DynamicCache
 
 
 def copy_context(cache: Any, length: int) -> DynamicCache | None:
-    """A cache of the first `length` positions that shares its tensors with a model's.
+    """A cache of the first `length` positions that shares its tensors with the model's cache.
 
-    None where the model's holds no keys of them as they were read: it drops what has left a window, say, or rounds.
+    None if the model's cache does not hold their original keys, e.g. because it drops keys outside a window or rounds.
     """
     layers = getattr(cache, "layers", None)
     if not layers or not all(type(layer).__name__ in ("DynamicLayer", "StaticLayer") for layer in layers):

@@ -1,9 +1,9 @@
-"""Weigh the gradient's effects against real removals: a Gaussian linear model with the gradient as its prior mean.
+"""Combine the gradient's effects with real removals: a Gaussian linear model with the gradient as its prior mean.
 
     y_m = b + v_m . w + e_m,    w ~ N(alpha g, tau^2 diag(|g| + eps)),    e ~ N(0, sigma^2)
 
-with y_m log p of the answer when the sentences with v_m = 0 are left out, g the effects by the gradient, and a flat
-prior on b. `eps` is a hundredth of the mean of |g|, so that an effect of 0 can change.
+Here y_m is log p of the answer without the sentences with v_m = 0, and g are the effects by the gradient. The prior on
+b is flat. `eps` is a hundredth of the mean of |g|, so that an effect of 0 can change.
 """
 
 import math
@@ -17,18 +17,18 @@ __all__ = ["Posterior", "fit_least_squares", "fit_posterior"]
 EVIDENCE_FROM = 8  # removals; fewer do not determine alpha and tau / sigma
 # medians over HotPotQA train rows with 80 removals each (bench/effects.py)
 ALPHA, RATIO = 1.0, 1.0
-RATIOS = tuple(2.0**power for power in range(-8, 17))  # tau / sigma that are compared, nats^-1/2
+RATIOS = tuple(2.0**power for power in range(-8, 17))  # candidates of tau / sigma, nats^-1/2
 FLOOR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What is known of the effects.
+    """The posterior of the effects.
 
     Attributes:
         mean: (S,) float64, nats.
         deviation: (S,) float64, standard deviations.
-        alpha: what the gradient's effects are multiplied with.
+        alpha: the factor on the gradient's effects.
         ratio: tau / sigma.
     """
 
@@ -61,9 +61,9 @@ def fit_posterior(gradient: Tensor, kept: Tensor, log_probs: Tensor) -> Posterio
 
 
 def fit_least_squares(kept: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-    """The effects (S,) and their standard deviations (S,) from the readings alone, where these are all sets there are.
+    """The effects (S,) and their standard deviations (S,), from the readings of all possible sets alone.
 
-    The deviations are 0 where there are no more readings than unknowns: each effect is then a difference of two.
+    With no more readings than unknowns, the deviations are 0: each effect is then the difference of two readings.
 
     Args:
         kept: (M + 1, S) bool, every set of segments but the empty one, the intact prompt among them.
@@ -84,7 +84,7 @@ def _condition(
 ) -> tuple[float, Posterior]:
     """The log evidence (up to a constant) of tau / sigma = ratio, and the posterior.
 
-    b, and alpha where it is None, are fitted by generalised least squares, and sigma by restricted maximum likelihood.
+    b, and alpha if it is None, are fitted by generalised least squares, and sigma by restricted maximum likelihood.
     """
     count = len(y)
     prior = ratio**2 * spread  # of sigma^2

@@ -29,13 +29,14 @@ class Effects:
             segment makes the answer more probable, below 0 less.
         tokens: (k,) float64, nats: the same of each prompt token, by the gradient alone. The tokens of a segment add up
             to its score, unless real removals changed it.
-        segments: (S, 2) int64, the first token of each segment and the one after its last; both 0 where it has none.
-        log_prob: log p of the answer, or of the part of it that was asked for, given the intact prompt.
-        rows: "all", or "suffix" where only rows after the last segment count, and the row that predicts the answer.
-        removals: how many prompts with segments left out were read.
-        errors: (S,) float64, nats: standard deviations of `scores` under the model of docs/effects.md, which are too
-            small below 8 removals; None without removals.
-        meta: of the model and of how the scores were computed, for people.
+        segments: (S, 2) int64, the first token of each segment and the one after its last; both 0 for a segment without
+            tokens.
+        log_prob: log p of the answer, or of the chosen part of it, given the intact prompt.
+        rows: "all", or "suffix": only the rows after the last segment count, and the row that predicts the answer.
+        removals: how many prompts with segments left out the model read.
+        errors: (S,) float64, nats: standard deviations of `scores` under the model of docs/effects.md; they are too
+            small with fewer than 8 removals. None without removals.
+        meta: the model and how the scores were computed, for people to read.
 
     Raises:
         InputError: arrays that do not fit together.
@@ -51,7 +52,7 @@ class Effects:
     meta: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """See that the parts fit together."""
+        """Check that the parts fit together."""
         S = len(self.scores) if self.scores.ndim == 1 else -1
         if S < 0 or self.tokens.ndim != 1 or self.segments.shape != (S, 2):
             raise InputError(
@@ -70,7 +71,7 @@ class Effects:
         return f"Effects({len(self.scores)} segments, strongest {strongest}, rows {self.rows!r}{removals})"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file, whole or not at all.
+        """Write a safetensors file atomically.
 
         Raises:
             OutputError: it cannot be written.

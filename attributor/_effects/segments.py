@@ -19,13 +19,14 @@ class SegmentTokens:
     """Which segment each token of a prompt lies in.
 
     Attributes:
-        owners: (k,) int64, the segment of each prompt token, -1 for tokens of none.
+        owners: (k,) int64, the segment of each prompt token, -1 for tokens outside all segments.
         count: S.
-        spans: (S, 2) int64, the first token of each segment and the one after its last; both 0 where it has none.
+        spans: (S, 2) int64, the first token of each segment and the one after its last; both 0 for a segment without
+            tokens.
     """
 
     def __init__(self, owners: Tensor, count: int) -> None:
-        """The tokens of a segment need not follow each other without a gap; its span covers them."""
+        """The tokens of a segment may have gaps between them; its span covers them."""
         self.owners = owners
         self.count = count
         self.spans = torch.zeros(count, 2, dtype=torch.int64)
@@ -45,7 +46,7 @@ class SegmentTokens:
         """(start, stop) tokens of a prompt of k tokens.
 
         Raises:
-            InputError: no pairs of whole numbers, a span that is empty, out of range or overlaps another.
+            InputError: not pairs of whole numbers; a span that is empty, out of range or overlaps another.
         """
         try:
             pairs = [(_whole_number(start), _whole_number(stop)) for start, stop in spans]
@@ -77,7 +78,7 @@ class SegmentTokens:
         return int(self.spans[:, 1].max()) if self.count else 0
 
     def stops(self, length: int) -> Tensor:
-        """(length,) int64: the end of the segment that holds each token, the next position where none does."""
+        """(length,) int64: the end of each token's segment; the next position for a token outside all segments."""
         stops = torch.arange(1, length + 1)
         inside = (self.owners >= 0).nonzero()[:, 0]
         stops[inside] = self.spans[self.owners[inside], 1]

@@ -62,35 +62,38 @@ def flow(
 
         X_l = (X_(l-1) + sum_h w[l, h] P[l, h] X_(l-1)) / (1 + sum_h w[l, h]),  X_0 = I
 
-    with P the attention weights; the answer x prompt slice of X_L is returned (attention rollout, Abnar and Zuidema
-    2020, computed from the right for the asked rows alone). Answer token t is predicted at position t - 1, so its
-    scores are row t - 1. Time is one plain forward and about one more Q K^T a chosen head; memory is O(o n).
+    with P the attention weights. The answer x prompt slice of X_L is returned. This is attention rollout (Abnar and
+    Zuidema 2020), computed from the right, for the requested rows alone. Answer token t is predicted at position t - 1,
+    so its scores are row t - 1. Time is one plain forward pass and about one more Q K^T per chosen head; memory is O(o
+    n).
 
     Args:
-        model: a transformers decoder-only model, on any devices. It comes back as it was, also after an error.
-        ids: (n,), (1, n) or (B, n) integer tensor or list: the prompt and its answer; or the prompt alone, for what
-            feeds the next token.
-        prompt_length: tokens of the prompt, padding not counted; one for all rows or one a row; None: all of `ids`.
+        model: a transformers decoder-only model, on any devices. Its state is restored, also after an error.
+        ids: (n,), (1, n) or (B, n) integer tensor or list: the prompt and its answer; or the prompt alone, to attribute
+            the next token.
+        prompt_length: tokens of the prompt, padding not counted; one for all rows or one per row; None: all of `ids`.
         attention_mask: (B, n), 1 where `ids` is a token and 0 where it is padding, on either side.
-        weights: "mean" (1/H each, the definition), "output_norm", "retrieval" (the heads that look facts up; found once
-            for a model that none are shipped for), a `Weights`, an (L, H) tensor or a file.
+        weights: "mean" (1/H each, the definition), "output_norm", "retrieval" (retrieval heads, found once for a model
+            without shipped ones), a `Weights`, an (L, H) tensor or a file.
         normalize: False multiplies the scores by prod(1 + sum w), 2^L for the mean.
-        tokenizer: adds texts and character offsets to the result; finding retrieval heads needs it, or loads it.
-        documents: the prompt's documents, which are found in its text: in any form that `attributor.ask` takes, or
-            their (start, stop) characters; for a batch of B > 1 rows the same for all rows, or a list of B lists, one a
-            row; needs `tokenizer`. The text of each must stand in the prompt as often as it is in the list.
-        question: the question in the prompt, for weights that take a share from it (`Weights.question`; "retrieval"
-            does): text that occurs once or its (start, stop) characters, both with `tokenizer`, or a tensor of token
-            positions; a list of one a sequence for a batch. Without it every row begins at its answer token alone.
-        prompt: what `attributor.build_prompt` returned, or a list of one a sequence, instead of `prompt_length`,
-            `documents` and `question`; the answer's text needs `tokenizer`.
-        impl: an implementation of flow_step; "reference" also takes models that cannot be recorded, through their
+        tokenizer: adds texts and character offsets to the result. Finding retrieval heads needs it; None loads the
+            model's.
+        documents: the prompt's documents, in any form that `attributor.ask` takes, or their (start, stop) characters.
+            The text of each must occur in the prompt as often as in the list. For a batch of B > 1 rows the same for
+            all rows, or a list of B lists, one per row. Needs `tokenizer`.
+        question: the question in the prompt, for weights that start a share of each row on it (`Weights.question`;
+            "retrieval" does). It is text that occurs once or its (start, stop) characters, both with `tokenizer`, or a
+            tensor of token positions; for a batch, a list with one per sequence. Without it every row begins at its
+            answer token alone.
+        prompt: what `attributor.build_prompt` returned, or a list with one per sequence; it replaces `prompt_length`,
+            `documents` and `question`. The answer's text needs `tokenizer`.
+        impl: an implementation of flow_step; "reference" also accepts models that cannot be recorded, and reads their
             eager attention matrices.
-        keep: where queries and keys of a model on a GPU wait for the sweep: "device"; "host", main memory, from which
-            they come back while the layer above is computed; "auto" moves layers there as far as the rest of the
-            recording would not fit.
-        progress: called with (stage, done, total), stages "prompt" and "sweep", once a layer; before them
-            "calibrate", where retrieval heads have to be found.
+        keep: where queries and keys of a model on a GPU are stored until the sweep. "device": on the GPU. "host": in
+            main memory; each layer is copied back while the layer above is computed. "auto": on the GPU, but layers
+            move to main memory as far as the rest of the recording would not fit.
+        progress: called with (stage, done, total), stages "prompt" and "sweep", once per layer; before them
+            "calibrate", if retrieval heads have to be found.
 
     Returns:
         A Flow for (n,) and (1, n), a list of B flows for (B, n).
@@ -133,7 +136,7 @@ def flow_of(
     options: SweepOptions | None = None,
     keep: str = "auto",
 ) -> Flow:
-    """As `flow`, of one sequence whose text and spans are known already.
+    """As `flow`, for one sequence whose text and spans are known already.
 
     Args:
         model: as in `flow`.
@@ -170,7 +173,7 @@ def record(
             out = model.generate(ids, max_new_tokens=64)
         flow = recording.flow(out, tokenizer=tokenizer)
 
-    Dynamic and static caches, batches padded on either side, and several turns on one cache are recorded; a call that
+    Dynamic and static caches, batches padded on either side, and several turns on one cache are recorded. A call that
     starts at position 0 begins a new sequence. The model runs in eval mode inside and is as before afterwards.
 
     Args:
@@ -178,7 +181,8 @@ def record(
         weights: as in `flow`; heads with weight 0 are not recorded.
         tokenizer: only for "retrieval" on a model whose heads have to be found; None loads it from where the model was
             loaded from.
-        keep: as in `flow`, for what is read at once: the prompt, or chunks of 512 tokens and more. Written tokens stay.
+        keep: as in `flow`, for what is read at once: the prompt, or chunks of 512 tokens and more. Queries and keys of
+            written tokens stay on the device.
         progress: called with ("prompt", layers done, layers) while the model reads.
 
     Raises:
@@ -192,11 +196,11 @@ def record(
     recorder = Recorder(resolved, progress=progress, keep=keep)
     with attach_recorder(model, recorder):
         yield Recording(recorder, model_facts(model), weakref.ref(model), derived_in)
-    recorder.progress = None  # the recording may outlive whatever shows the progress
+    recorder.progress = None  # the recording may outlive the progress display
 
 
 def _check_model(model: Any, impl: str | None) -> tuple[ModelFacts, bool]:
-    """The facts, and whether attention can be recorded; where not, only `impl="reference"` goes on, through matrices.
+    """The model's facts, and whether its attention can be recorded; if not, only `impl="reference"` is accepted.
 
     Raises:
         InputError: not a transformers model.
@@ -213,7 +217,7 @@ def _check_model(model: Any, impl: str | None) -> tuple[ModelFacts, bool]:
 
 
 def _follow(model: Any, facts: ModelFacts, task: FlowTask, recordable: bool, keep: str) -> Flow:
-    """One sequence's flow, or an error that says what would fit."""
+    """Compute one sequence's flow; if memory runs out, raise an error that says what would fit."""
     try:
         if recordable:
             return _follow_recorded(model, task, keep)
@@ -221,7 +225,7 @@ def _follow(model: Any, facts: ModelFacts, task: FlowTask, recordable: bool, kee
     except (RuntimeError, MemoryError) as error:
         if not memory.is_out_of_memory(error):
             raise
-    # out here, where the error's traceback no longer holds what was recorded
+    # after the except block, where the error's traceback no longer holds the recording
     raise memory.out_of_memory_error(model, task.weights.heads, task.sequence.read_ids.numel(), keep)
 
 
@@ -235,7 +239,7 @@ def _follow_recorded(model: Any, task: FlowTask, keep: str) -> Flow:
     with record_attention(model, task.weights, progress=progress, keep=keep) as recorded:
         forward(model, ids)
     recorded.check()
-    recorded.check_read(torch.cat([ids, ids[-1:]]))  # the last one is what would be written next
+    recorded.check_read(torch.cat([ids, ids[-1:]]))  # the appended token is not compared
     seconds = {"seconds_forward": f"{time.perf_counter() - began:.3f}"}
     releasing_task = replace(task, options=replace(task.options, release=True))
     result = sweep_to_flow(recorded, releasing_task, Span(0, 0, ids.numel()), seconds)

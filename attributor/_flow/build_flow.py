@@ -17,15 +17,15 @@ from attributor._result import Flow
 
 __all__ = ["FlowTask", "build_flow", "build_meta"]
 
-# Rows sum to 1 but for rounding; by more than this they were computed from other keys than the model attended to
-# (a quantised cache, say). By what a model computes in.
+# The largest rounding error of a row's sum, by the model's dtype. With a larger error, the recorded keys are not those
+# that the model attended to (a quantised cache, say).
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-2}
 ROUNDING_16 = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class FlowTask:
-    """What the flow of one sequence is computed from, beside the model's attention.
+    """The inputs of the flow of one sequence, in addition to the model's attention.
 
     Attributes:
         sequence: prompt and answer.
@@ -57,7 +57,7 @@ class FlowTask:
         return self.question is not None and self.weights.question > 0
 
     def start_rows(self) -> Tensor:
-        """R_L: (o, N) float64; with one more row, the question's part of each row, where they have such a part."""
+        """R_L: (o, N) float64; plus one row, the question's part of each row, if the rows have such a part."""
         positions, share = self.sequence.positions, self.weights.question
         rows = start_rows(positions, self.sequence.read_ids.numel(), self.question, share)
         if self.question is None or not self.begins_on_question:
@@ -68,9 +68,9 @@ class FlowTask:
 
 
 def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums: torch.dtype | None) -> Flow:
-    """The Flow of a sequence from what the sweep made of `task.start_rows()`: (o, N) or (o + 1, N).
+    """The Flow of a sequence, from the sweep's result for `task.start_rows()`: (o, N) or (o + 1, N).
 
-    `exact_sums` is what the model computes in, where rows must sum to 1; None where a sink takes a share of them.
+    `exact_sums` is the model's dtype if rows must sum to 1; None if a sink takes a share of them.
 
     Raises:
         NumericsError: rows that should sum to 1 do not.
@@ -104,7 +104,7 @@ def build_flow(task: FlowTask, rows: Tensor, meta: dict[str, str], *, exact_sums
 
 
 def build_meta(facts: ModelFacts, task: FlowTask, implementation: str) -> dict[str, str]:
-    """What a Flow's meta says, for people, of how it was computed."""
+    """The meta of a Flow: how it was computed, for people to read."""
     weights = task.weights
     return {
         "model": facts.name,

@@ -13,7 +13,7 @@ from attributor._models import ModelFacts, model_facts
 
 __all__ = ["gpus_of", "is_out_of_memory", "out_of_memory_error", "peak_memory", "recorded_bytes"]
 
-# where torch has no exception of its own: on the CPU of each system, and from CUDA's libraries
+# messages of errors for which torch has no exception class: from CPU allocators and CUDA's libraries
 OUT_OF_MEMORY_MESSAGES = (
     *_record.OUT_OF_MEMORY_MESSAGES,
     "not enough memory",
@@ -56,7 +56,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory_error(model: Any, heads: Tensor, N: int, keep: str) -> DeviceMemoryError:
-    """The error that says what was needed and what would fit; memory that torch only caches is freed first."""
+    """The error that says what was needed and what would fit; torch's unused cached memory is freed first."""
     gc.collect()
     needed = recorded_bytes(model_facts(model), heads, N)
     message = f"out of memory: queries and keys of {int((heads > 0).sum()):,} heads for {N:,} tokens take {_gb(needed)}"

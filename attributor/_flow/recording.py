@@ -1,4 +1,4 @@
-"""`Recording`: compute the flow of what a recorded model read and wrote."""
+"""`Recording`: compute the flow of the tokens that a recorded model read and wrote."""
 
 import time
 import weakref
@@ -25,7 +25,7 @@ __all__ = ["Recording", "sweep_to_flow"]
 
 
 class Recording(RecordedAttention):
-    """What `record` kept: call `flow` once the model has read and written. It does not keep the model alive."""
+    """What `record` stored. Call `flow` after the model has run. It does not keep the model alive."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Recording(RecordedAttention):
         model: "weakref.ref[Any] | None" = None,
         derived_in: Hashable = None,
     ) -> None:
-        """`model` is used where `flow` is given weights that are derived from a model; None: it is gone."""
+        """`model` is needed for weights that are derived from a model; None: it is no longer in memory."""
         super().__init__(recorder, facts, derived_in)
         self._model = model
 
@@ -58,16 +58,16 @@ class Recording(RecordedAttention):
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Flow | Any":
-        """The flow of what was recorded, without another forward pass.
+        """The flow of the recorded tokens, without another forward pass.
 
         Args:
             out: what ``generate`` returned: (n,), (1, n) or (B, n) ids of prompt and answer, or its output object.
-                Checked against what the model really read. None: what the last ``generate`` returned, else all ids
-                that were read.
-            prompt_length: tokens before the answer, padding not counted, one for all rows or one a row; default: what
-                the last ``generate`` was given, or all that was read where the model was called once by itself.
-            weights: other weights than those that `record` was given, of the heads that they chose; so one reading
-                gives the flows of several. "output_norm" and "retrieval" need the model to be in memory still.
+                They are checked against the ids that the model read. None: the result of the last ``generate``, else
+                all ids that were read.
+            prompt_length: tokens before the answer, padding not counted, one for all rows or one per row. Default: the
+                prompt of the last ``generate``; if the model was called once without it, all tokens that were read.
+            weights: other weights than those passed to `record`, for heads that were recorded. So one forward pass
+                gives the flows of several weights. "output_norm" and "retrieval" need the model in memory.
             normalize: as in `attributor.flow`.
             tokenizer: as in `attributor.flow`.
             documents: as in `attributor.flow`.
@@ -117,7 +117,7 @@ class Recording(RecordedAttention):
         options: SweepOptions | None = None,
         index: int = 0,
     ) -> Flow:
-        """As `flow`, of one sequence whose text, spans and answer are known already.
+        """As `flow`, for one sequence whose text, spans and answer are known already.
 
         Args:
             sequence: what the model read, without padding; the flow has its text and documents.
@@ -151,11 +151,11 @@ class Recording(RecordedAttention):
         impl: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Effects:
-        """What the answer owes to each segment, on the keys and values that ``generate`` left in its cache.
+        """Removal effects of each segment, computed with the keys and values in the cache of ``generate``.
 
-        As `attributor.effects` with ``rows="suffix"``: it reads what follows the last segment once more, forward and
-        backward. The whole prompt is read again only where the cache has dropped or rounded keys (layers with a
-        window, quantised caches). Call it inside the ``with record(...)`` block; afterwards the cache is gone.
+        As `attributor.effects` with ``rows="suffix"``: only the tokens after the last segment are read again, forward
+        and backward. The whole prompt is read again if the cache has dropped or rounded keys (layers with a window,
+        quantised caches). Call it inside the ``with record(...)`` block; afterwards the cache is gone.
 
         Args:
             segments: as in `attributor.effects`.
@@ -205,7 +205,7 @@ class Recording(RecordedAttention):
                 "model; call attributor.effects(model, ids, ...)"
             )
         context = copy_context(self._recorder.cache, task.start())
-        # images and sounds stand in the cache; where it is of no use, their ids alone would be read again
+        # the cache holds images and sounds; without it, only their placeholder ids would be read again
         _record.check_no_media(tokens if context is None else tokens[task.start() :], self.facts)
         if context is not None and not self._holds(context, task.start()):
             raise RecordingError(
@@ -216,7 +216,7 @@ class Recording(RecordedAttention):
             return effects_of(model, replace(task, cache=context))
 
     def _holds(self, context: Any, length: int) -> bool:
-        """Whether a cache of the first positions holds the keys that were recorded, where a layer was recorded."""
+        """Whether a cache of the first positions holds the recorded keys; True if no layer was recorded."""
         if not self.tapes:
             return True
         layer = max(self.tapes)
@@ -300,7 +300,7 @@ class Recording(RecordedAttention):
         return ids[start:stop], start, prompt - start
 
     def _answer_start(self, total: int) -> int:
-        """In cache positions: what generate() was given, else all that one call read."""
+        """Where the answer starts, in cache positions: after generate()'s prompt, or after all that one call read."""
         history = self.history
         if history.generate_call is not None and history.generate_call.prompt_length is not None:
             return history.generate_call.prompt_length
@@ -315,12 +315,12 @@ class Recording(RecordedAttention):
 def sweep_to_flow(
     recorded: RecordedAttention, task: FlowTask, span: Span, seconds: dict[str, str] | None = None
 ) -> Flow:
-    """One sequence of a recording as a Flow.
+    """Run the sweep for one sequence of a recording and build its Flow.
 
     Args:
-        recorded: checked.
-        task: what is computed.
-        span: where the sequence lies in the cache, up to the last position that is needed.
+        recorded: a recording on which `check` was called.
+        task: the inputs of the flow.
+        span: the sequence's positions in the cache, up to the last one that is needed.
         seconds: of the stages before, for `meta`.
 
     Raises:
@@ -329,7 +329,7 @@ def sweep_to_flow(
     began = time.perf_counter()
     nbytes = recorded.nbytes
     options = task.options
-    if len(recorded.history.calls) > 1:  # through a cache
+    if len(recorded.history.calls) > 1:  # the model used a cache
         starts = task.start_rows().any(0).nonzero()[:, 0]
         check = RowSumCheck.of(starts, task.sequence.prompt_length, recorded.sinks)
         options = replace(options, row_sums=check)

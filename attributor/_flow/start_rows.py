@@ -1,4 +1,4 @@
-"""Build the start rows R_L: where the answer is predicted, and a share on the question's tokens."""
+"""Build the start rows R_L: 1 where the answer is predicted, or a share of it on the question's tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,18 +35,18 @@ def start_rows(positions: Tensor, length: int, question: Tensor | None, share: f
 def question_tokens(
     question: Any, sequences: Sequence[TokenSequence], weights: HeadWeights, prompts: Sequence[Prompt] | None = None
 ) -> list[Tensor | None]:
-    """(Q,) int64 for each sequence, the prompt tokens of its question, or None where none was given.
+    """(Q,) int64 for each sequence, the prompt tokens of its question; None if none was given.
 
     Args:
         question: text that occurs once in the prompt, its (start, stop) characters, or a tensor of token positions; one
-            for all sequences, or a list of one each.
+            for all sequences, or a list with one per sequence.
         sequences: with their text, for a question as text or characters.
-        weights: what the share is taken from.
+        weights: their `question` is the share.
         prompts: the sequences' prompts, whose own questions are taken; None: `question` names them.
 
     Raises:
-        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights have no use for;
-            more or fewer questions than sequences.
+        InputError: a question that is not in the prompt, that needs a tokenizer, or that the weights do not use; more
+            or fewer questions than sequences.
     """
     if prompts is not None:
         return [prompt.question_tokens if weights.question else None for prompt in prompts]

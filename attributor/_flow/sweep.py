@@ -19,9 +19,10 @@ class SweepOptions:
 
     Attributes:
         normalize: False multiplies the rows by prod(1 + sum_h w[l, h]), 2^L for the mean of all heads.
-        impl: an implementation of flow_step; None: the best that can be used.
-        release: forget each layer's recording once it is used.
-        row_sums: check these rows of every layer; None: none, where the model read all in one pass, without a cache.
+        impl: an implementation of flow_step; None: the best one that is usable.
+        release: free each layer's recording after its use.
+        row_sums: check these rows of every layer; None: no check, for a model that read all in one pass without a
+            cache.
         progress: called with ("sweep", layers done, layers to do).
     """
 
@@ -35,7 +36,7 @@ class SweepOptions:
 def sweep(
     tapes: dict[int, Tape], weights: HeadWeights, rows: Tensor, span: Span, options: SweepOptions | None = None
 ) -> tuple[Tensor, str]:
-    """R_0 = R_L X_L for some rows R_L, such as those of the identity where the answer is predicted.
+    """R_0 = R_L X_L for some rows R_L, such as the rows of the identity at which the answer is predicted.
 
         R_(l-1) = (R_l + R_l sum_h w[l, h] P[l, h]^power c_h) / (1 + sum_h w[l, h])
 

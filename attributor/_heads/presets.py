@@ -1,8 +1,8 @@
 """The named choices of head weights, in one list. Imports no torch, so that `--help` stays fast.
 
 The command line, the error messages and the OpenAPI description of `attributor serve` take the names from here. To add
-a preset, add its name and its row below, and compute its weights in `resolution.py`; the table of labels in
-`webapp/src/live/weights.ts` then does not compile until it has the name too.
+a preset, add its name and its row below, and compute its weights in `resolution.py`; Until the table of labels in
+`webapp/src/live/weights.ts` has the name too, it does not compile.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ PresetName = Literal["mean", "output_norm", "retrieval"]
 
 @dataclass(frozen=True)
 class Preset:
-    """What one preset is.
+    """One preset.
 
     Attributes:
         derived_from: "shape" (the numbers of layers and heads), "parameters" of the model, or "calibration" (forward
             passes on generated prompts, whose results are shipped for known models).
-        help: what it is, for `--help`; "" where the name says enough.
-        report: what it is in one model, a format string with {heads} (how many the model has), {count} (how many of
-            them have a weight) and {model} (the one in which they were found).
+        help: its description for `--help`; "" if the name is enough.
+        report: its description for one model, a format string with {heads} (heads of the model), {count} (those with a
+            weight) and {model} (the model in which they were found).
     """
 
     derived_from: Literal["shape", "parameters", "calibration"]

@@ -22,20 +22,20 @@ Progress = Callable[[str, int, int], None]
 
 
 def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progress | None = None) -> HeadWeights:
-    """`weights` as numbers for this model.
+    """Resolve `weights` to numbers for this model.
 
-    "retrieval" takes the heads that are shipped for these very weights, else those that were found in the model and
-    kept in the user's cache folder, else finds them now, which takes a few dozen forward passes.
+    "retrieval" takes the heads that are shipped for exactly these model weights, else those in the user's cache folder.
+    Else it finds them now, which takes a few dozen forward passes.
 
     Args:
-        weights: whatever a user may pass as ``weights=``.
+        weights: any value that a user may pass as ``weights=``.
         model: a transformers decoder-only model.
-        tokenizer: for finding heads; None loads it from where the model was loaded from.
+        tokenizer: for finding heads; None loads it from the model's source.
         progress: called with ("calibrate", done, total) while heads are found.
 
     Raises:
         InputError: the shape does not fit the model, or its retrieval heads cannot be found.
-        UnsupportedModelError: a model from whose attention or weights nothing can be derived, by name.
+        UnsupportedModelError: weights cannot be derived from the model's attention or parameters, which are named.
     """
     check_callable("progress", progress)
     return resolve_for(model_facts(model), weights, model, tokenizer, progress=progress)
@@ -47,7 +47,7 @@ def resolve_for(
     """As `resolve`, from the facts about a model.
 
     Raises:
-        InputError: as `resolve`; and weights that are derived from a model, where `model` is None.
+        InputError: as `resolve`; or `model` is None and the weights are derived from a model.
     """
     if isinstance(weights, HeadWeights):
         _check_shape(weights.heads, facts.shape)
@@ -69,7 +69,7 @@ def resolve_for(
 
 
 def is_derived(weights: Any) -> bool:
-    """Whether they are a preset that is made from a model's own parameters, or by having it read."""
+    """Whether the weights are a preset that is derived from a model's parameters or forward passes."""
     rule = None if isinstance(weights, HeadWeights) else Weights.of(weights).heads
     return isinstance(rule, str) and PRESETS[rule].derived_from != "shape"
 
@@ -120,7 +120,7 @@ def _check_shape(heads: Tensor, shape: tuple[int, int]) -> None:
 
 
 def _retrieval_weights(rule: Weights, model: Any, tokenizer: Any, progress: Progress | None) -> Weights:
-    """The retrieval heads of this model, with the other fields as the rule has them."""
+    """The retrieval heads of this model, with the other fields of the rule."""
     digest = weights_digest(model)
     path = shipped_file(digest)
     if path is not None:
@@ -129,7 +129,7 @@ def _retrieval_weights(rule: Weights, model: Any, tokenizer: Any, progress: Prog
 
 
 def _output_norm_weights(rule: Weights, model: Any) -> Weights:
-    """Each head in proportion to the norm of its output projection, with the other fields as the rule has them."""
+    """Weights in proportion to the norm of each head's output projection, with the other fields of the rule."""
     modules = attention_modules(model)
     facts = model_facts(model)
     L, H = facts.shape

@@ -20,7 +20,7 @@ from attributor._record import HeadWeights, Transform
 __all__ = ["Weights", "shipped_file", "shipped_models"]
 
 KIND = FileKind("weights", "attributor.weights", 1, "Weights.save(path)")
-MOST_LAYERS = 10_000  # layers, or heads a layer: far more than any model has
+MOST_LAYERS = 10_000  # layers, or heads per layer: far more than any model has
 EXPECTED = f"weights are a preset ({', '.join(PRESETS)}), a file, an (L, H) tensor of numbers, or a Weights"
 
 
@@ -35,21 +35,21 @@ class Weights:
     Attributes:
         heads: (L, H) float, finite and >= 0, w above; or the name of a rule that is resolved for each model: "mean"
             (1/H: the plain definition), "output_norm" (in proportion to the Frobenius norm of each head's slice of the
-            output projection, summing to 1 a layer), "retrieval" (the heads that look facts up: shipped for
-            the model, or found in it once).
-        power: the exponent of every attention weight, > 0; above 1 favours heads that look somewhere in particular.
-        value_norms: multiply what key j gives by c_h[j] = ||W_O^h v_j^h|| (Kobayashi et al. 2020), which takes the
-            attention sink out by its own mechanics.
-        sink: "keep", or "drop": attention to the first position is not followed, in any layer. Nothing is put in its
-            place; what it took is part of `missing_mass`.
-        question: 0 to 1, the share of every answer token's row that starts on the question's tokens instead of the
-            answer's own, where `attributor.flow(question=...)` locates them: a model looks facts up while it reads the
-            question, behind its documents, and not only while it writes.
+            output projection; each layer sums to 1), "retrieval" (retrieval heads, shipped for the model or found in it
+            once).
+        power: the exponent of every attention weight, > 0; above 1 it favours heads with concentrated attention.
+        value_norms: multiply the attention on key j by c_h[j] = ||W_O^h v_j^h|| (Kobayashi et al. 2020). This reduces
+            the attention sink, whose values have small norms.
+        sink: "keep", or "drop": attention to the first position is not followed, in any layer. Rows are not
+            renormalised; the dropped share is part of `missing_mass`.
+        question: 0 to 1, the share of every answer token's row that starts on the question's tokens, if
+            `attributor.flow(question=...)` locates them. A model retrieves facts already while it reads the question
+            after its documents, not only while it writes.
         note: where the weights come from, one line.
-        rule: the name of the rule that numbers were made by; "" for others.
-        source: the model in which the heads were found; "" where they were not found in one.
-        digests: of its weights; "retrieval" takes shipped heads for these alone.
-        meta: what else the file says, for people.
+        rule: the name of the rule that computed the numbers; "" for others.
+        source: the model in which the heads were found; "" if they were not found in a model.
+        digests: of that model's weights; "retrieval" uses shipped heads only for these.
+        meta: other facts in the file, for people to read.
 
     Raises:
         InputError: a field that is out of its range.
@@ -67,7 +67,7 @@ class Weights:
     meta: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check every field, so that a Weights that exists can be used."""
+        """Check every field."""
         if isinstance(self.heads, str):
             if self.heads not in PRESETS:
                 raise InputError(f"{EXPECTED}, got {shorten_value(self.heads)}")
@@ -94,11 +94,11 @@ class Weights:
 
     @classmethod
     def of(cls, given: "Weights | HeadWeights | Tensor | str | Path") -> "Weights":
-        """What a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file.
+        """Parse what a user may pass as ``weights=``: a Weights, an (L, H) tensor, the name of a preset, or a file.
 
         Raises:
             InputError: none of these, or numbers that cannot be weights.
-            FileFormatError: the file is no weights file.
+            FileFormatError: the file is not a weights file.
         """
         if isinstance(given, Weights):
             return given
@@ -128,7 +128,7 @@ class Weights:
 
     @classmethod
     def of_heads(cls, shape: tuple[int, int], heads: Mapping[tuple[int, int], float], **fields: Any) -> "Weights":
-        """Weights of a few named heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H).
+        """Weights of a few heads, ``{(layer, head): weight}`` counted from 0, of a model with `shape` (L, H).
 
         Raises:
             InputError: arguments of another form, heads that are not the model's, numbers that cannot be weights.
@@ -150,7 +150,7 @@ class Weights:
         """Write a safetensors file: tensor ``heads`` (L, H) float32, the other fields in the metadata.
 
         Raises:
-            InputError: the weights are a rule, which needs no file; or the path is neither text nor a Path.
+            InputError: the weights are a rule, which needs no file; or the path is neither a str nor a Path.
             OutputError: the file cannot be written.
         """
         if isinstance(self.heads, str):
@@ -166,7 +166,7 @@ class Weights:
 
         Raises:
             FileNotFoundError: there is no such file.
-            FileFormatError: it is no weights file, is damaged, or comes from a newer version.
+            FileFormatError: it is not a weights file, is damaged, or comes from a newer version.
         """
         path = check_path(path)
         tensors, metadata = read_safetensors(path, KIND)
@@ -183,14 +183,14 @@ class Weights:
     def shipped(self, model_id: str) -> "Weights":
         """The weights file that comes with attributor for `model_id`.
 
-        The rule "retrieval" takes it for the model with the very weights that it was made from, whatever its name.
+        The rule "retrieval" uses it for any model with exactly the weights that it was made from, whatever its name.
 
         Args:
             model_id: the full hub id that the file was made for. Pass the object that this returns as ``weights=`` to
                 use these heads in a model with other weights, such as a fine-tune.
 
         Raises:
-            InputError: there is none for this model; the message names those that there are.
+            InputError: no file is shipped for this model; the message names the models that have one.
         """
         shipped = shipped_models()
         path = shipped.get(model_id) if isinstance(model_id, str) else None
@@ -206,14 +206,14 @@ class Weights:
         return self.over(weights)
 
     def over(self, weights: "Weights") -> "Weights":
-        """What was found for this rule, with the fields that the rule sets otherwise than by default."""
+        """`weights`, with those fields of this rule that differ from the defaults."""
         changed = {"power": 1.0, "value_norms": False, "sink": "keep", "question": 0.0}
         return replace(
             weights, **{name: getattr(self, name) for name, value in changed.items() if getattr(self, name) != value}
         )
 
     def __repr__(self) -> str:
-        """Short: the rule or the counts, and what differs from the default."""
+        """The rule or the counts, and the fields that differ from the defaults."""
         if isinstance(self.heads, str):
             what = repr(self.heads)
         else:
@@ -226,7 +226,7 @@ class Weights:
 
 
 def shipped_models() -> dict[str, Path]:
-    """The weights files that come with attributor, by the full id of the model that each was made for."""
+    """The weights files that come with attributor, by the full id of the model."""
     paths = {}
     for path in sorted((Path(__file__).parent / "shipped").glob("*.safetensors")):
         paths[Weights.load(path).source] = path
@@ -234,7 +234,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def shipped_file(digest: str) -> Path | None:
-    """The file whose heads were found in the model with this `weights_digest`; None where there is none."""
+    """The file whose heads were found in the model with this `weights_digest`; None if there is no such file."""
     for path in shipped_models().values():
         if digest in Weights.load(path).digests:
             return path
@@ -255,7 +255,7 @@ def _parse_pair(name: str, pair: Any) -> tuple[int, int]:
 
 
 def _parse_numbers(heads: Any) -> Tensor:
-    """(L, H) float32 on the CPU, a copy; that the numbers are in range is not checked here.
+    """Copy to (L, H) float32 on the CPU; the range of the numbers is not checked here.
 
     Raises:
         InputError: not a matrix of real numbers.

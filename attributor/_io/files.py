@@ -36,7 +36,7 @@ NUMPY_CODES = {
 def write_atomically(
     path: str | os.PathLike[str], content: bytes | Callable[[Path], object], *, what: str = ""
 ) -> None:
-    """Write a file whole or not at all: a new file in the same folder takes the place of `path` in one step.
+    """Write a file atomically: write a temporary file in the same folder and rename it to `path`.
 
     A process that is killed half-way leaves the old file as it was. A symbolic link stays, and the file that it points
     to is replaced. A replaced file keeps its permissions.
@@ -82,7 +82,7 @@ def write_atomically(
 def replace_folder(target: Path, make: Callable[[Path], Path]) -> None:
     """Put a new folder in the place of `target`; after an error or an interrupt `target` is as it was.
 
-    A process that is killed half-way leaves a working folder `.NAME-*` beside `target`, which its caller may remove.
+    A process that is killed during this leaves a working folder `.NAME-*` beside `target`; the caller may remove it.
 
     Args:
         target: the folder, in a folder that exists.
@@ -99,7 +99,7 @@ def replace_folder(target: Path, make: Callable[[Path], Path]) -> None:
 
 
 def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict[str, "Array"], dict[str, str]]:
-    """Every tensor of a file that attributor wrote, as arrays of their own, and its metadata.
+    """The tensors of a file that attributor wrote, as new arrays, and its metadata.
 
     Args:
         path: the file; ~ is expanded.
@@ -107,7 +107,7 @@ def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict
 
     Raises:
         FileNotFoundError: there is no such file.
-        FileFormatError: another kind of file, a damaged one, one of a newer version, or one that may not be read.
+        FileFormatError: another kind of file, a damaged one, one of a newer version, or one that cannot be read.
     """
     name = shorten_path(os.path.expanduser(path))
     try:
@@ -127,12 +127,12 @@ def read_safetensors(path: str | os.PathLike[str], kind: FileKind) -> tuple[dict
 
 
 def _read_tensor(file: BinaryIO, name: str, place: TensorPlace) -> "Array":
-    import numpy as np  # here: `--help` imports this module and must not wait for numpy
+    import numpy as np  # imported here, because `--help` imports this module and must start fast
 
     if place.dtype not in NUMPY_CODES:
         raise ValueError(f"tensor {name[:60]!r} is of dtype {place.dtype}, which is not used in these files")
     file.seek(place.start)
-    data = bytearray(file.read(place.stop - place.start))  # not bytes: arrays over it can be written to
+    data = bytearray(file.read(place.stop - place.start))  # a bytearray, so that arrays over it are writable
     array: Array = np.frombuffer(data, NUMPY_CODES[place.dtype]).reshape(place.shape)
     if place.dtype == "BF16":  # the upper half of a float32
         array = (array.astype("<u4") << 16).view("<f4")

@@ -1,4 +1,4 @@
-"""Recognise JSON lines whose line ends are not those of today's systems."""
+"""Recognise JSON lines with the line ends of old Macs."""
 
 import json
 
@@ -8,7 +8,7 @@ OLD_MAC = "its lines end with CR alone, as on old Macs; convert them, for exampl
 
 
 def has_old_mac_lines(line: bytes) -> bool:
-    """Whether what looks like one line is several lines of JSON with CR alone between them."""
+    """Whether a line is really several lines of JSON with CR alone between them."""
     first, *others = line.strip().split(b"\r")
     try:
         json.loads(first)

@@ -1,6 +1,6 @@
 """Read and check the header of a safetensors file; its size is limited before it is read.
 
-Nothing here needs torch, nor the library: a file that someone else made is opened in the server and in the explorer.
+It needs neither torch nor the safetensors library. The server and the explorer open untrusted files with it.
 """
 
 import errno
@@ -27,8 +27,8 @@ __all__ = [
     "shorten_path",
 ]
 
-LONGEST_HEADER = 16_000_000  # bytes; 100,000 documents take 5 million, and this much is read in a second
-MOST_TENSORS = 1_000  # attributor writes 8 at most; others may add some, and none adds thousands
+LONGEST_HEADER = 16_000_000  # bytes; 100,000 documents take 5 million, and 16 million take a second to read
+MOST_TENSORS = 1_000  # attributor writes at most 8; other programs may add some, but not thousands
 MOST_STRINGS = 10 * MOST_TENSORS  # a tensor takes 5, an entry of the metadata 2
 LONGEST_FRAME = 1_000 * MOST_TENSORS  # bytes of a header besides its strings; each `[]` costs a parser 60 bytes
 MOST_DIMENSIONS = 32
@@ -85,21 +85,21 @@ class TensorPlace:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header in which everything fits together: tensors lie side by side and fill the rest of the file."""
+    """A checked header: the tensors lie side by side and fill the rest of the file."""
 
     metadata: dict[str, str]
     tensors: dict[str, TensorPlace]
 
 
 def describe_special_file(path: str | os.PathLike[str]) -> str | None:
-    """What a path is instead of a regular file: "is a folder" or "is not a regular file"; None where it is one.
+    """Say what a path is: "is a folder" or "is not a regular file"; None for a regular file.
 
     Raises:
-        OSError: there is no such file (FileNotFoundError), or it cannot be looked at.
+        OSError: there is no such file (FileNotFoundError), or it cannot be inspected.
     """
     try:
         mode = os.stat(path).st_mode
-    except ValueError as error:  # a NUL, or half of a surrogate pair
+    except ValueError as error:  # a NUL or a lone surrogate
         raise OSError(errno.EINVAL, "no file can have this name") from error
     if stat.S_ISDIR(mode):
         return "is a folder"
@@ -107,7 +107,7 @@ def describe_special_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def open_regular_file(path: str | os.PathLike[str], kind: FileKind = FLOW_FILE) -> BinaryIO:
-    """Open a file for reading; no folder, and nothing that would wait for another process.
+    """Open a regular file for reading; refuse folders, and pipes, whose opening would block.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -126,7 +126,7 @@ def open_regular_file(path: str | os.PathLike[str], kind: FileKind = FLOW_FILE) 
 
 
 def shorten_path(path: str | os.PathLike[str]) -> str:
-    """A path for a message: without its middle where it is too long, and with control characters escaped."""
+    """A path for a message: a long one without its middle, and with control characters escaped."""
     text = os.fspath(path)
     text = text if len(text) <= 300 else f"{text[:100]}…{text[-199:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -140,11 +140,11 @@ def read_header(
     Args:
         source: its path, or the file opened for reading bytes, at its start.
         name: what messages call an opened file.
-        kind: what messages say that the file should be; `check_kind` checks that it is.
+        kind: the expected kind, for messages; `check_kind` checks it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        FileFormatError: another kind of file, a truncated one, or a header that does not fit itself or its file.
+        FileFormatError: another kind of file, a truncated one, or a header that contradicts itself or its file.
     """
     if isinstance(source, str | os.PathLike):
         with open_regular_file(source, kind) as file:
@@ -172,7 +172,7 @@ def read_header(
 
 
 def check_kind(name: str, metadata: Mapping[str, str], kind: FileKind = FLOW_FILE) -> None:
-    """Nothing, where a file's metadata is that of a `kind` of file that this version can read.
+    """Check that a file's metadata is of this `kind`, and of a version that can be read.
 
     Raises:
         FileFormatError: another kind of file, or a newer version; the message calls the file by its name.
@@ -209,7 +209,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
 
 
 def _check_size(raw: bytes) -> None:
-    """Refuse a header with too many parts before any of them is parsed; without escapes, quotes only border strings."""
+    """Refuse a header with too many parts before it is parsed; without escapes, every quote delimits a string."""
     pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', 2 * MOST_STRINGS + 1)
     if len(pieces) > 2 * MOST_STRINGS + 1:
         raise ValueError(f"more than {MOST_STRINGS:,} strings, which is more than {MOST_TENSORS:,} tensors take")
@@ -225,7 +225,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"{again[:60]!r} is there twice")
     for key in entries:
-        key.encode()  # half of a surrogate pair cannot be written anywhere again
+        key.encode()  # raises for a lone surrogate, which cannot be encoded
     return entries
 
 
@@ -235,7 +235,7 @@ def _refuse_constant(constant: str) -> None:
 
 def _check_metadata(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
-        return {}  # no metadata: some other kind of file, as its reader will say
+        return {}  # no metadata: another kind of file, which `check_kind` reports
     for key, text in value.items():
         if not isinstance(text, str):
             raise ValueError(f"metadata {key[:60]!r} is not a string")
@@ -244,7 +244,7 @@ def _check_metadata(value: Any) -> dict[str, str]:
 
 
 def _locate_tensors(header: dict[str, Any], base: int, size: int) -> dict[str, TensorPlace]:
-    """Every tensor's place; together they must cover the file from `base` to its end, none on another."""
+    """Every tensor's place; together they must cover the file from `base` to its end without overlap."""
     places = {name: _locate_tensor(name, value, base) for name, value in header.items()}
     at = base
     for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].stop)):

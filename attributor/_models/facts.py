@@ -1,4 +1,4 @@
-"""The facts about a model that the recording, the sweep and the head weights need; they do not hold the model."""
+"""The facts about a model that the recording, the sweep and the head weights need, without the model itself."""
 
 import inspect
 from collections.abc import Callable
@@ -29,16 +29,16 @@ class ModelFacts:
     """A model's name, type, shape and window.
 
     Attributes:
-        id: the hub id or folder that it was loaded from; "" where it was made from a configuration.
+        id: the hub id or folder that it was loaded from; "" if it was made from a configuration.
         kind: the name of its class.
         dtype: of its parameters.
         layers: L.
-        heads: H, query heads a layer.
-        kv_heads: G, key-value heads a layer.
+        heads: H, query heads per layer.
+        kv_heads: G, key-value heads per layer.
         head_size: D.
         vocabulary: rows of the input embedding.
-        window: positions that it was made for; None where its configuration does not say.
-        media_ids: ids that stand for a piece of an image, a video or a sound, whose embedding the model replaces.
+        window: positions that it was made for; None if its configuration does not say.
+        media_ids: placeholder ids for pieces of images, videos or sounds; the model replaces their embeddings.
     """
 
     id: str
@@ -54,7 +54,7 @@ class ModelFacts:
 
     @property
     def name(self) -> str:
-        """The id, or the class where there is none."""
+        """The id, or the class if there is no id."""
         return self.id or self.kind
 
     @property
@@ -75,7 +75,7 @@ def model_facts(model: Any) -> ModelFacts:
         heads=H,
         kv_heads=getattr(config, "num_key_value_heads", None) or H,
         head_size=getattr(config, "head_dim", None) or config.hidden_size // H,
-        vocabulary=getattr(model.get_input_embeddings(), "num_embeddings", config.vocab_size),  # an adapter names none
+        vocabulary=getattr(model.get_input_embeddings(), "num_embeddings", config.vocab_size),  # adapters lack it
         window=window_of(model),
         media_ids=_media_ids(model.config),
     )
@@ -89,10 +89,10 @@ def _media_ids(config: Any) -> tuple[int, ...]:
 
 
 def model_id(model: Any) -> str:
-    """The hub id or folder that a model was loaded from, "" where it was made from a configuration.
+    """The hub id or folder that a model was loaded from; "" if it was made from a configuration.
 
-    The folder of the converted default model stands for its hub id. Its configuration says so and is copied to whatever
-    is saved from it, so that counts in this folder alone.
+    For the folder of the converted default model this is the hub id. Its configuration holds that id, but so does every
+    copy that is saved from it, so the id counts only in this folder.
     """
     name = str(getattr(model, "name_or_path", "") or "")
     source = getattr(model.config, "attributor_source", None)
@@ -107,7 +107,7 @@ def text_config(model: Any) -> Any:
 
 
 def window_of(model: Any) -> int | None:
-    """The positions that a model was made for; None where its configuration does not say."""
+    """The positions that a model was made for; None if its configuration does not say."""
     config = text_config(model)
     for name in ("max_position_embeddings", "n_positions"):
         window = getattr(config, name, None)
@@ -117,13 +117,13 @@ def window_of(model: Any) -> int | None:
 
 
 def device_of(model: Any) -> torch.device:
-    """Where the model takes its ids: on the device of its input embedding.
+    """The device on which the model takes its ids: that of its input embedding.
 
-    Of an embedding that accelerate keeps elsewhere (on the disk, in CPU memory beside a GPU), only a placeholder is
-    there between two calls; its hook names the device that it is moved to.
+    An embedding that accelerate offloads (to the disk, or to CPU memory) is a placeholder between two calls. Its hook
+    names the device that it is moved to.
     """
     embedding = model.get_input_embeddings()
-    weight = getattr(embedding, "weight", None)  # a module of a user's own around an embedding need not have one
+    weight = getattr(embedding, "weight", None)  # a user's module around an embedding may have none
     weight = next(embedding.parameters(), None) if weight is None else weight
     if weight is not None and weight.device.type != "meta":
         return torch.device(weight.device)
@@ -132,13 +132,13 @@ def device_of(model: Any) -> torch.device:
 
 
 def find_empty_parameter(model: nn.Module) -> str | None:
-    """The name of a parameter that has no numbers, on the meta device; None where there is none.
+    """The name of a parameter on the meta device, which has no numbers; None if there is none.
 
-    Parameters that accelerate loads for each call are placeholders there too, but a hook of their module, or of one
-    around it, brings the numbers.
+    Parameters that accelerate loads for each call are placeholders there too, but a hook of their module, or of a
+    module around it, loads the numbers.
     """
     hooked: tuple[str, ...] = ()
-    for path, module in model.named_modules():  # a module comes before those inside of it
+    for path, module in model.named_modules():  # a module comes before its submodules
         if hasattr(module, "_hf_hook") and path:
             hooked = (*hooked, f"{path}.")
         if hasattr(module, "_hf_hook") or path.startswith(hooked):
@@ -150,7 +150,7 @@ def find_empty_parameter(model: nn.Module) -> str | None:
 
 
 def adapter_state(module: nn.Module) -> list[Any]:
-    """Which of a peft layer's adapters are in use, and how much they count; empty for other modules."""
+    """A peft layer's active adapters and their scaling; empty for other modules."""
     disabled = getattr(module, "disable_adapters", None)
     if not isinstance(disabled, bool):
         return []

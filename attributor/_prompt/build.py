@@ -1,8 +1,8 @@
 """Build a prompt from documents and a question, from chat messages, or from text: token ids with character spans.
 
-The chat template renders the text once and the tokenizer reads that text once; where a document lies is known by
-arithmetic on characters, never by searching tokens. Document text cannot write control tokens: a document that contains
-``<|im_end|>`` is read as those ten characters.
+The chat template renders the text once, and the tokenizer encodes that text once. Documents are located by counting
+characters, never by a search for tokens. Document text cannot become control tokens: ``<|im_end|>`` in a document is
+encoded as those ten characters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,24 +35,24 @@ __all__ = [
 INSTRUCTION = (
     "Do not explain your reasoning. Simply provide the answer or say 'n/a' if the question cannot be answered."
 )
-TOOL_ROLES = ("tool", "function", "ipython", "observation")  # of the messages that hold a tool's result
+TOOL_ROLES = ("tool", "function", "ipython", "observation")  # roles of messages that hold a tool's result
 NO_TEMPLATE = "the tokenizer has no chat template: the prompt is plain text that ends in 'Answer:'"
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads, and where its parts stand.
+    """The text and tokens that the model reads, and the spans of their parts.
 
     Attributes:
         text: the rendered text, template included.
         ids: (k,) int64, the tokens of `text`.
-        offsets: (k, 2) int64, the characters of `text` that each token stands for; (x, x) for a token without any.
+        offsets: (k, 2) int64, the characters of `text` that each token covers; (x, x) for a token without characters.
         documents: the documents' spans in `text`, title line included, in order, with their own text; may be empty.
-        note: something the user should know about how the prompt was made, or None.
-        quoted: spans of `text` that the user wrote, in which control tokens are text; the rest is the template's.
+        note: what the user should know about how the prompt was built, or None.
+        quoted: spans of `text` from the user, in which control tokens are plain text; the rest is from the template.
         special: whether the tokenizer put its own start token before the text.
-        question: the question's characters in `text`, where the prompt has one.
+        question: (start, stop) characters of the question in `text`, if the prompt has one.
     """
 
     text: str
@@ -66,18 +66,18 @@ class Prompt:
 
     @property
     def question_tokens(self) -> Tensor | None:
-        """(Q,) int64, the tokens of the question; None where the prompt does not say where it stands."""
+        """(Q,) int64, the tokens of the question; None if its place is unknown."""
         if self.question is None:
             return None
         tokens = span_tokens(self.offsets, *self.question)
         return tokens if tokens.numel() else None
 
     def sequence(self, ids: Tensor, tokenizer: Any = None) -> TokenSequence:
-        """The ids (k + a,) of this prompt and an answer, with the prompt's own text and spans.
+        """A sequence of the ids (k + a,) of this prompt and an answer, with the prompt's own text and spans.
 
         Args:
-            ids: what a model read and wrote.
-            tokenizer: for the answer's text; None: it has none.
+            ids: the ids that a model read and wrote.
+            tokenizer: for the answer's text; None: no text.
 
         Raises:
             InputError: ids that do not begin with those of the prompt.
@@ -97,7 +97,7 @@ class Prompt:
         return self.with_answer(ids[k:], tokenizer)
 
     def with_given_answer(self, answer: str, tokenizer: Any) -> TokenSequence:
-        """The prompt with an answer as text behind it, which keeps its text but for control tokens at its end.
+        """The prompt followed by an answer given as text; control tokens at the answer's end are dropped.
 
         Raises:
             InputError: an empty answer.
@@ -116,7 +116,7 @@ class Prompt:
         return TokenSequence(ids, len(self.ids), self.text, self.offsets, text, offsets, self.documents)
 
     def with_answer(self, answer: Tensor, tokenizer: Any) -> TokenSequence:
-        """The prompt with an answer's ids (a,) behind it: its own text and spans, the answer's decoded ones."""
+        """The prompt followed by an answer's ids (a,); the answer's text and spans are decoded from them."""
         text, offsets = answer_offsets(tokenizer, answer)
         ids = torch.cat([self.ids, answer])
         return TokenSequence(ids, len(self.ids), self.text, self.offsets, text, offsets, self.documents)
@@ -134,14 +134,14 @@ def build_prompt(
 
     Args:
         tokenizer: a Hugging Face tokenizer; without a chat template the same text is used plain, ending in ``Answer:``.
-        documents: as `attributor.ask` takes them; white space around their texts is left out.
-        question: what is asked about them.
+        documents: as for `attributor.ask`; white space around their texts is stripped.
+        question: the question about the documents.
         system: the system turn's text; None leaves it to the template.
         instruction: the line after the question that says how to answer; "" for none.
 
     Raises:
-        InputError: an empty document or question, a template that refuses the messages or hides their text, text that
-            the tokenizer can only read as control tokens.
+        InputError: an empty document or question; a template that refuses the messages or hides their text; text that
+            the tokenizer can only encode as control tokens.
     """
     content, placed, question_span = _lay_out(documents, question, instruction)
     if not getattr(tokenizer, "chat_template", None):
@@ -161,7 +161,7 @@ def build_prompt(
 def _lay_out(
     documents: Any, question: str, instruction: str = INSTRUCTION
 ) -> tuple[str, list[PlacedDocument], tuple[int, int]]:
-    """The user's turn of `build_prompt`, the places of the documents in it, and that of the question.
+    """The user's turn of `build_prompt`, and the spans of the documents and the question in it.
 
     Raises:
         InputError: an empty document or question.
@@ -194,18 +194,18 @@ def _lay_out(
 def prompt_from_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Prompt:
     """The prompt of a chat, up to and including the header of the assistant's next turn.
 
-    Where messages hold results of tools (roles "tool", "function", "ipython", "observation"), each result is a
-    document, labelled by the tool's name, and the last user's message is the question. Else each message with text is a
+    If messages hold results of tools (roles "tool", "function", "ipython", "observation"), each result is a document,
+    labelled by the tool's name, and the user's last message is the question. Otherwise each message with text is a
     document, labelled by its role.
 
     Args:
         tokenizer: a Hugging Face tokenizer with a chat template.
-        messages: ``{"role": ..., "content": text}`` each. The content may also be a list of text parts, or None beside
-            tool calls. Of a message that the template cuts (earlier thinking, say), the document is what is left. The
-            name of a tool is the result's ``name``, or that of the earlier call with its ``tool_call_id``.
+        messages: ``{"role": ..., "content": text}`` each. The content may also be a list of text parts, or None with
+            tool calls. If the template cuts a message (earlier thinking, say), the document is the rest. The name of a
+            tool is the result's ``name``, or that of the earlier call with its ``tool_call_id``.
 
     Raises:
-        InputError: no messages, messages without role or text, parts that are no text, no chat template, a template
+        InputError: no messages, messages without role or text, parts that are not text, no chat template, or a template
             that refuses them.
     """
     checked: list[dict[str, Any]] = []
@@ -243,7 +243,7 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
     Args:
         tokenizer: a Hugging Face tokenizer.
         text: the prompt.
-        chat: True makes it the user's turn of a chat, False uses it as it stands; None: True where there is a template.
+        chat: True makes it the user's turn of a chat, False uses it as it stands; None: True if there is a template.
         system: the system turn's text, only with a chat template.
 
     Raises:
@@ -266,7 +266,7 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
 
 
 def parse_prompts(prompt: Any, count: int, **others: Any) -> list[Prompt] | None:
-    """The prompts of `count` rows: one for all, or a list of one each; None where none was given.
+    """The prompts of `count` rows, from one prompt for all or a list with one each; None for None.
 
     Args:
         prompt: what the user passed as ``prompt=``.
@@ -274,7 +274,7 @@ def parse_prompts(prompt: Any, count: int, **others: Any) -> list[Prompt] | None
         others: the arguments that a prompt replaces, by name.
 
     Raises:
-        InputError: something else than prompts, too few or too many, or one of `others` beside them.
+        InputError: not prompts, too few or too many, or one of `others` is given as well.
     """
     if prompt is None:
         return None
@@ -291,7 +291,7 @@ def parse_prompts(prompt: Any, count: int, **others: Any) -> list[Prompt] | None
 
 
 def encode_answer(tokenizer: Any, answer: str) -> Tensor:
-    """(a,) int64: the tokens of an answer that stands right after the prompt.
+    """(a,) int64: the tokens of an answer that directly follows the prompt.
 
     Raises:
         InputError: an empty answer.
@@ -301,7 +301,7 @@ def encode_answer(tokenizer: Any, answer: str) -> Tensor:
 
 
 def _label_results(messages: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """The messages that hold a tool's result, each with a label that no other one has."""
+    """The messages that hold a tool's result, each with a unique label."""
     tools: dict[str, Any] = {}
     names: dict[int, str] = {}
     for i, message in enumerate(messages):
@@ -322,7 +322,7 @@ def _label_messages(messages: Sequence[Mapping[str, Any]]) -> dict[int, str]:
 
 
 def _number_names(names: Mapping[int, str]) -> dict[int, str]:
-    """Names by key, a number behind each one that was there before: user, user 2."""
+    """Make names unique by a number: user, user 2."""
     counts: dict[str, int] = {}
     labels = {}
     for key, name in names.items():
@@ -332,7 +332,7 @@ def _number_names(names: Mapping[int, str]) -> dict[int, str]:
 
 
 def _place_message(message: Mapping[str, Any], text: str, span: Span, label: str) -> PlacedDocument:
-    """A message as a document: its content, which the template may have written as JSON, or cut at its beginning."""
+    """Make a document of a message; the template may have escaped its content as JSON or cut its beginning."""
     content, (start, stop) = message["content"], span
     shown = text[start:stop]
     if shown != content and shown == escape_json(content):
@@ -347,7 +347,7 @@ def _place_message(message: Mapping[str, Any], text: str, span: Span, label: str
 
 
 def _place_paragraphs(text: str) -> list[PlacedDocument]:
-    """The blocks that blank lines separate; the first line is the label where it ends in a colon."""
+    """The blocks between blank lines; the first line is the label if it ends in a colon."""
     blocks: list[PlacedDocument] = []
     position, start, stop = 0, -1, 0
     for line in [*text.splitlines(keepends=True), "\n"]:
@@ -377,7 +377,7 @@ def _make_plain_prompt(
 
 
 def _make_messages(content: str, system: str | None) -> list[dict[str, str]]:
-    """The user's turn, behind the system's where there is one."""
+    """The user's turn, after the system's if there is one."""
     user = {"role": "user", "content": content}
     if system is None:
         return [user]
@@ -394,7 +394,7 @@ def _make_prompt(
     add_special_tokens: bool = False,
     note: str | None = None,
 ) -> Prompt:
-    """Tokenise `text`, with the text inside `contents` read as text only."""
+    """Tokenise `text`; inside `contents` control tokens are plain text."""
     ids, offsets = encode(tokenizer, text, contents, add_special_tokens=add_special_tokens)
     spans = tuple(replace(document, document=index, index=index) for index, document in enumerate(documents))
     return Prompt(text, ids, offsets, spans, note, tuple(contents), add_special_tokens)

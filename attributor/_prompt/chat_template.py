@@ -1,4 +1,4 @@
-"""Render chat messages with a model's template, and locate each message's content in what comes out."""
+"""Render chat messages with a model's template, and locate each message's content in the rendered text."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +24,11 @@ def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> st
     """The prompt's text, up to and including the header of the assistant's next turn.
 
     Raises:
-        InputError: the template refuses the messages, or makes text of them that cannot be encoded.
+        InputError: the template refuses the messages, or its text cannot be encoded.
     """
     try:
         text = str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # jinja's errors, and whatever a template raises on purpose
+    except Exception as error:  # jinja's errors, and those that a template raises on purpose
         roles = ", ".join(str(message["role"]) for message in messages)
         raise InputError(f"the model's chat template refuses these messages ({roles}): {error}") from error
     clean("what the model's chat template makes of the messages", text, empty=True)  # roles, tool calls
@@ -36,9 +36,9 @@ def render_messages(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> st
 
 
 def render_chat(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """The messages as the template takes them, and its text.
+    """The messages in the form that the template accepts, and the rendered text.
 
-    A content of None, as beside tool calls, becomes "" where the template refuses it or writes it as "None".
+    A content of None, as with tool calls, becomes "" if the template refuses it or writes it as "None".
 
     Raises:
         InputError: the template refuses the messages either way.
@@ -61,15 +61,15 @@ def render_chat(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> tuple[lis
 
 
 def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text: str) -> list[Span]:
-    """The span of each message's content in the rendered text; (0, 0) for a message of which nothing is in it.
+    """The span of each message's content in the rendered text; (0, 0) for a message without text in it.
 
-    The template is rendered a second time with a placeholder for each content: what stands between the placeholders is
-    the template's own text, so the contents' places follow by counting, also when a content is as short as "a".
+    The template is rendered a second time with a placeholder for each content. The text between the placeholders is the
+    template's own, so the contents are located by counting, even if a content is as short as "a".
 
     Args:
         tokenizer: with the chat template.
         messages: as they were rendered.
-        text: what came out.
+        text: the rendered text.
 
     Raises:
         InputError: the template rewrites a content.
@@ -89,7 +89,7 @@ def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text:
         if not separator or not text.startswith(before, position):
             break
         content = messages[i]["content"]
-        # templates like to trim, and Llama's writes tool results as JSON
+        # many templates strip white space, and Llama's writes tool results as JSON
         variants = (content, content.rstrip(), content.lstrip(), content.strip(), escape_json(content))
         fits = (v for v in variants if text.startswith(v, start) and text.startswith(after, start + len(v)))
         body = next(fits, None)
@@ -100,7 +100,7 @@ def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text:
     else:
         if text[position:] == frame:
             return spans
-    # The template looks into the contents (it cuts out thinking, say), so each content is located by itself.
+    # The template depends on the contents (it cuts out thinking, say), so each content is located by itself.
     spans = [
         _locate_end_of_content(tokenizer, messages, i, text) if i in slots else (0, 0) for i in range(len(messages))
     ]
@@ -111,19 +111,19 @@ def locate_contents(tokenizer: Any, messages: Sequence[Mapping[str, Any]], text:
 
 
 def _locate_end_of_content(tokenizer: Any, messages: Sequence[Mapping[str, Any]], index: int, text: str) -> Span:
-    """The longest end of one message's content that stands in the text, without white space around it.
+    """The span of the longest suffix of one message's content in the text, without white space around it.
 
-    Where a placeholder in the content shows up in the text, and nothing else changes, that place of the content is
-    that place of the text.
+    A placeholder is inserted into the content. If it appears in the text and nothing else changes, its position in the
+    text is the position of that part of the content.
 
     Raises:
-        InputError: the placeholder does not show up; or the rest of the content holds control tokens, which the
-            template may have put anywhere.
+        InputError: the placeholder does not appear; or the rest of the content holds control tokens, which the template
+            may have moved anywhere.
     """
     content, mark = str(messages[index]["content"]), MARK.format(index)
 
     def place_of(position: int) -> int | None:
-        """Where the character `position` of the content stands in the text; None where it is not to be seen."""
+        """Where the character `position` of the content is in the text; None if it does not appear."""
         marked = f"{content[:position]}{mark}{content[position:]}"
         try:
             before, shown, after = render_messages(
@@ -138,7 +138,7 @@ def _locate_end_of_content(tokenizer: Any, messages: Sequence[Mapping[str, Any]]
     if stop is None:
         raise InputError(f"message {index + 1} cannot be located in what the model's chat template makes of it")
     cut = end - _common_suffix(content[:end], text[:stop])
-    if content[:cut].strip():  # what precedes the rest in the text may be the template's and look the same
+    if content[:cut].strip():  # the template's own text before the rest may look the same
         cut = _first_where(lambda position: place_of(position) == stop - (end - position), cut, end)
     dropped = content[:cut]
     written = sorted(token for token in control_tokens(tokenizer).values() if token in dropped)
@@ -153,7 +153,7 @@ def _locate_end_of_content(tokenizer: Any, messages: Sequence[Mapping[str, Any]]
 
 
 def _common_suffix(a: str, b: str) -> int:
-    """How many characters at their ends are the same."""
+    """The length of the common suffix."""
     length = min(len(a), len(b))
     return next((i for i in range(length) if a[-1 - i] != b[-1 - i]), length)
 

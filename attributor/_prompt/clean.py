@@ -6,7 +6,7 @@ __all__ = ["clean"]
 
 
 def clean(what: str, text: str | None, *, empty: bool = False) -> str:
-    """The text without surrounding white space, once it is known to be there and to be encodable."""
+    """Strip white space; check that the text can be encoded and, unless `empty`, is not empty."""
     stripped = (text or "").strip()
     if not stripped and not empty:
         raise InputError(f"{what} is empty")

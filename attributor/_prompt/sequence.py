@@ -1,4 +1,4 @@
-"""A prompt and its answer as token ids, with their text where it is known."""
+"""A prompt and its answer as token ids, with their text if it is known."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class TokenSequence:
 
     @classmethod
     def of(cls, ids: Tensor, prompt_length: int, tokenizer: Any = None, documents: Any = None) -> "TokenSequence":
-        """Ids with the text that a tokenizer decodes them to.
+        """Make a sequence of ids, with the text that a tokenizer decodes them to.
 
         Args:
             ids: (k + a,) int64.
@@ -83,7 +83,7 @@ class TokenSequence:
 
     @property
     def read_ids(self) -> Tensor:
-        """(N,) what a model has to read: nothing is predicted from the last token of an answer."""
+        """(N,) the ids that a model has to read: nothing is predicted from the last token of an answer."""
         return self.ids[:-1] if self.prompt_length < self.ids.numel() else self.ids
 
     @property
@@ -93,10 +93,10 @@ class TokenSequence:
 
 
 def _split_documents(documents: Any, count: int) -> list[Any]:
-    """The documents of each of several rows: of a list of lists, one each; else the same ones.
+    """The documents of each row: one list per row from a list of lists, else the same documents for all rows.
 
     Raises:
-        InputError: more or fewer lists than rows; lists beside documents.
+        InputError: more or fewer lists than rows; a mix of lists and documents.
     """
     documents = list(documents) if isinstance(documents, Iterator) else documents
     if not isinstance(documents, list) or not any(_is_row(item) for item in documents):
@@ -111,7 +111,7 @@ def _split_documents(documents: Any, count: int) -> list[Any]:
 
 
 def _is_row(item: Any) -> bool:
-    """Whether it is the list of a row's documents, and not a (start, stop) span."""
+    """Whether the item is a list of documents, and not a (start, stop) span."""
     return isinstance(item, list) and not any(isinstance(part, int) for part in item)
 
 

@@ -1,4 +1,4 @@
-"""Encode text to token ids with character spans; quoted text cannot write control tokens."""
+"""Encode text to token ids with character spans; quoted text cannot become control tokens."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,19 +18,19 @@ Span = tuple[int, int]
 def encode(
     tokenizer: Any, text: str, quoted: Sequence[Span] = (), *, add_special_tokens: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The tokens of `text` and the characters that each stands for.
+    """The tokens of `text` and the characters that each one covers.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         text: n characters.
-        quoted: spans of `text` that the user wrote: ``<|im_end|>`` in them is text and not a control token.
+        quoted: spans of `text` from the user: ``<|im_end|>`` in them is text and not a control token.
         add_special_tokens: let the tokenizer put its start token before the text.
 
     Returns:
         ids (k,) int64 and offsets (k, 2) int64.
 
     Raises:
-        InputError: quoted text that this tokenizer can only read as control tokens.
+        InputError: quoted text that this tokenizer can only encode as control tokens.
     """
     ids, offsets = _encode(tokenizer, text, add_special_tokens=add_special_tokens)
     control = control_tokens(tokenizer)
@@ -57,12 +57,12 @@ def _encode(tokenizer: Any, text: str, **options: bool) -> tuple[list[int], list
     encoded = tokenizer(text, return_offsets_mapping=True, **options)
     ids, offsets = list(encoded["input_ids"]), [(int(a), int(b)) for a, b in encoded["offset_mapping"]]
     if options.get("add_special_tokens") and ids and ids[-1] == tokenizer.eos_token_id and offsets[-1] == (0, 0):
-        del ids[-1], offsets[-1]  # an end token after the prompt would close the text that the model is to continue
+        del ids[-1], offsets[-1]  # an end token after the prompt would end the text that the model must continue
     return ids, offsets
 
 
 def _encode_slow(tokenizer: Any, text: str, add_special_tokens: bool) -> tuple[list[int], list[Span]]:
-    """A tokenizer in Python returns no offsets: they come from decoding, which must give the text back."""
+    """Encode with a slow tokenizer; the offsets come from decoding, which must give the same text."""
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     decoded, spans = token_offsets(tokenizer, torch.tensor(ids, dtype=torch.int64))
     if decoded != text:
@@ -82,10 +82,10 @@ def _overlaps(span: Span, quoted: Sequence[Span]) -> bool:
 def _reread(
     tokenizer: Any, text: str, section: Span, quoted: Sequence[Span], written: list[str]
 ) -> tuple[list[int], list[Span]]:
-    """The tokens of one section of the text, which ends at the template's own control tokens, read as plain text.
+    """The tokens of one section of the text, between the template's own control tokens, encoded as plain text.
 
-    A tokenizer reads the stretches between control tokens one by one, so a section can be read alone, with special
-    tokens split into plain pieces. That holds for byte-level tokenizers but not for all, so it is first tried on
+    A tokenizer encodes the text between control tokens piece by piece, so a section can be encoded alone, with special
+    tokens split into plain pieces. This holds for byte-level tokenizers but not for all, so it is first tested on
     harmless text of the same shape.
     """
     start, stop = section

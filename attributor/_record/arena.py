@@ -1,9 +1,8 @@
 """Copy the tensors of a recording into a few large blocks of memory.
 
-A C allocator serves tensors of some megabytes from its heap. Kept ones then lie between those that the model frees
-again, whose room is not given back: a process that recorded every head of a long prompt held half as much again as it
-needed.
-Blocks this large come from the system one by one, and go back to it.
+A C allocator takes tensors of some megabytes from its heap. Recorded tensors then lie between tensors that the model
+frees, and the heap does not return that memory to the system. A process that recorded every head of a long prompt held
+50% more than it needed. Larger blocks come from the system one by one, and go back to it.
 """
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Arena"]
 
-BLOCK = 64 << 20  # bytes; glibc always maps what is larger than 32 MiB
+BLOCK = 64 << 20  # bytes; glibc always maps blocks larger than 32 MiB
 ALIGNMENT = 64
 
 
@@ -23,7 +22,7 @@ class Arena:
         self._used = BLOCK
 
     def copy(self, tensor: Tensor) -> Tensor | None:
-        """A contiguous copy; None for what gains nothing: small or very large tensors, and those on other devices."""
+        """A contiguous copy; None if a copy gains nothing: for small or very large tensors, and on other devices."""
         size = tensor.numel() * tensor.element_size()
         if tensor.device.type != "cpu" or not BLOCK >> 10 <= size <= BLOCK >> 1:
             return None

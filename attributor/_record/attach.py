@@ -22,7 +22,7 @@ __all__ = ["attach_recorder", "override"]
 
 @contextmanager
 def attach_recorder(model: Any, recorder: Recorder) -> Iterator[None]:
-    """Run the attention of the model's outermost calls through `recorder`; restore the model, however it ends.
+    """Run the attention of the model's outermost calls through `recorder`; restore the model on exit.
 
     Raises:
         RecordingError: the model is being recorded already.
@@ -53,7 +53,7 @@ def _models_around_decoder(model: Any) -> list[Any]:
 
 def override(stack: ExitStack, owner: Any, name: str, function: Callable[..., Any]) -> None:
     """Set a function on an instance until the stack unwinds."""
-    if name in vars(owner):  # as wrappers do
+    if name in vars(owner):  # as wrappers set it
         stack.callback(setattr, owner, name, vars(owner)[name])
     else:
         stack.callback(delattr, owner, name)
@@ -61,7 +61,7 @@ def override(stack: ExitStack, owner: Any, name: str, function: Callable[..., An
 
 
 class _ForwardPasses:
-    """What happens around each forward pass of a model that is recorded."""
+    """Wraps each forward pass of a recorded model."""
 
     def __init__(self, session: Session, recorder: Recorder, model: Any) -> None:
         self._session = session
@@ -69,14 +69,14 @@ class _ForwardPasses:
         self._model = model
         self._decoder = decoder_of(model)
         self._embedding = EmbeddingWatch(model, recorder.calls)
-        self._ids: Tensor | None = None  # what the outermost module was given
+        self._ids: Tensor | None = None  # the input of the outermost module
 
     def close(self) -> None:
         """Remove the hook of the embedding."""
         self._embedding.close()
 
     def wrap(self, module: Any) -> Callable[..., Any]:
-        """The forward pass of `module`, which tells the recorder of what is recorded."""
+        """A forward pass of `module` that reports recorded calls to the recorder."""
         inner = module.forward
         names = list(inspect.signature(inner).parameters)
 
@@ -102,7 +102,7 @@ class _ForwardPasses:
         uncompiled = not_compiled(read)
 
         @wraps(inner)
-        def forward(*args: Any, **kwargs: Any) -> Any:  # what torch.compile traces, so that it names the reason
+        def forward(*args: Any, **kwargs: Any) -> Any:  # torch.compile traces this one and shows the reason
             return uncompiled(*args, **kwargs)
 
         return forward
@@ -117,9 +117,9 @@ class _ForwardPasses:
             warn_of_attentions()
 
     def _read_ids(self, arguments: dict[str, Any], start: int) -> ReadIds | None:
-        """The ids of the positions that the decoder reads from cache position `start` on, when it has embedded them.
+        """The ids that the decoder reads from cache position `start` on, called after it has embedded them.
 
-        None where its embeddings are not those of as many ids.
+        None if its embeddings do not belong to as many ids.
         """
         embeddings, lookup = arguments.get("inputs_embeds"), self._embedding.last
         if lookup is None:
@@ -145,7 +145,7 @@ class _ForwardPasses:
 
 
 def _watch_generate(model: Any, recorder: Recorder) -> Callable[..., Any]:
-    """generate() that notes where its answer begins and what ends it, which the forward passes do not show."""
+    """A generate() that also records where its answer begins and which ids end it; forward passes do not show this."""
     generate = model.generate
 
     @wraps(generate)
@@ -173,7 +173,7 @@ def _watch_generate(model: Any, recorder: Recorder) -> Callable[..., Any]:
 
 
 def _setting(model: Any, arguments: dict[str, Any], name: str) -> Any:
-    """A setting of generate(), where it looks for it: its arguments, their configuration, the model's."""
+    """A setting of generate(): from its arguments, their generation_config, or the model's."""
     if name in arguments:
         return arguments[name]
     value = getattr(arguments.get("generation_config"), name, None)
@@ -181,7 +181,7 @@ def _setting(model: Any, arguments: dict[str, Any], name: str) -> Any:
 
 
 def _prompt_length(arguments: dict[str, Any]) -> int | None:
-    """Positions of the prompt, those in a cache included; None where generate() was given no ids."""
+    """Positions of the prompt, including those in a cache; None if generate() was given no ids."""
     ids = arguments.get("inputs")
     ids = arguments.get("input_ids") if ids is None else ids
     if not are_ids(ids):
@@ -191,11 +191,11 @@ def _prompt_length(arguments: dict[str, Any]) -> int | None:
         return max(length, mask.shape[1])
     cache = arguments.get("past_key_values")
     cached = 0 if cache is None or not hasattr(cache, "get_seq_length") else int(cache.get_seq_length())
-    return cached + length if length <= cached else length  # else the ids hold what is in the cache
+    return cached + length if length <= cached else length  # else the ids include the cached tokens
 
 
 def _watch_preparation(model: Any, recorder: Recorder) -> Callable[..., Any]:
-    """prepare_inputs_for_generation(), which makes the masks of a static cache before the forward pass begins."""
+    """A prepare_inputs_for_generation() that is recorded: it makes a static cache's masks before the forward pass."""
     prepare = model.prepare_inputs_for_generation
 
     @wraps(prepare)
@@ -207,7 +207,7 @@ def _watch_preparation(model: Any, recorder: Recorder) -> Callable[..., Any]:
 
 
 def warn_of_attentions() -> None:
-    """Say that a recorded call returns no attention matrices."""
+    """Warn that a recorded call returns no attention matrices."""
     warnings.warn(
         "output_attentions=True returns no attention matrices inside a recording, which never forms them; "
         "recording.attention(layer, heads, positions) gives rows of them",

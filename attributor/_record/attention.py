@@ -9,7 +9,7 @@ from attributor._record.mask import Mask
 
 __all__ = ["BLOCK", "attention", "block_end"]
 
-BLOCK = 512  # queries a block where a mask must be formed: bounds the mask to BLOCK x keys
+BLOCK = 512  # queries per block if a mask must be formed: bounds the mask to BLOCK x keys
 
 
 def attention(
@@ -24,11 +24,12 @@ def attention(
 ) -> tuple[Tensor, Tensor]:
     """Attention output (B, H, Q, Dv) and log-sum-exp (B, H, Q) in float32 or wider, natural logarithm.
 
-    Each sequence of the batch is computed on its own real positions, so padding needs no mask and costs nothing; only
-    windows, and several queries behind a cache, form a mask, a block of queries at a time. Padding rows return 0.
+    Each sequence of the batch is computed on its real positions, so padding needs no mask and costs nothing. Only
+    windows, and several queries after a cache, need a mask; it is formed for a block of queries at a time. Padding rows
+    return 0.
     """
     B, H, Q, _ = query.shape
-    if mask.plain and mask.keys_from == 0 and (Q == 1 or mask.start == 0):  # most calls: nothing to look at
+    if mask.plain and mask.keys_from == 0 and (Q == 1 or mask.start == 0):  # most calls: no mask to inspect
         stop = mask.start + Q
         if key.shape[2] > stop:  # a static cache
             key, value = key[:, :, :stop], value[:, :, :stop]
@@ -99,7 +100,7 @@ def _attend_sequences(
 def _attend_in_window(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask, first_keys: list[int], scale: float
 ) -> tuple[Tensor, Tensor] | None:
-    """Attend from a whole prompt behind a sliding window in one call, without masks, if a kernel takes it."""
+    """Attention of a whole prompt with a sliding window in one call, without masks, if a kernel supports it."""
     Q = query.shape[2]
     window = Q - first_keys[-1] if len(first_keys) == Q else Q
     if window == Q:  # padded, or causal: no window
@@ -112,7 +113,7 @@ def _attend_in_window(
 
 
 def block_end(first: list[int], begin: int, start: int) -> int:
-    """Where the block of queries ends that starts at `begin`: a run from its own first key, else BLOCK queries."""
+    """The end of the block of queries from `begin`: a run that starts at its own first key, else BLOCK queries."""
     if first[begin] == start + begin:  # the block's keys start with the block: causal, no mask is formed
         end = begin
         while end < len(first) and first[end] == first[begin]:
@@ -130,7 +131,7 @@ def _zero_outputs(query: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 def _attend_fused(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
-    """One fused call; `seen` is (Q, K) bool, None for causal where Q == K and for everything where Q == 1."""
+    """One fused call; `seen` is (Q, K) bool; None means causal if Q == K, and all keys if Q == 1."""
     is_causal = seen is None and query.shape[2] > 1
     if softcap is None and query.device.type != "cpu" and seen is None:
         fused = fused_attention.run_fused_kernel(
@@ -141,7 +142,7 @@ def _attend_fused(
     if softcap is not None or query.device.type != "cpu":
         return _attend_blockwise(query, key, value, seen, scale, softcap)
     D, Dv = query.shape[-1], value.shape[-1]
-    if Dv != D:  # the fused kernels want one head size; zeros change neither q.k nor the output's first Dv
+    if Dv != D:  # the fused kernels need one head size; zeros change neither q.k nor the output's first Dv
         query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
         value = pad(value, (0, max(D, Dv) - Dv))
     bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, float("-inf"))
@@ -154,7 +155,7 @@ def _attend_fused(
 def _definition(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """What a fused kernel should compute: (output, log-sum-exp)."""
+    """The reference for a fused kernel: (output, log-sum-exp)."""
     seen = None
     if window is not None:
         gap = torch.arange(query.shape[2], device=query.device)
@@ -166,7 +167,7 @@ def _definition(
 def _attend_blockwise(
     query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention by its definition, BLOCK queries at a time, for what no fused kernel takes (capped logits)."""
+    """Attention by its definition, BLOCK queries at a time, if no fused kernel supports the call (capped logits)."""
     B, H, Q, D = query.shape
     G, K = key.shape[1:3]
     outputs, sums = [], []

@@ -9,7 +9,7 @@ from attributor._record.mask import Mask
 
 __all__ = ["attention_gradient"]
 
-KEYS = 512  # keys a tile: bounds what a tile takes to a few heads x BLOCK x KEYS matrices
+KEYS = 512  # keys per tile: bounds the memory of a tile to a few heads x BLOCK x KEYS matrices
 Forward = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # query, key, value, output, lse
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -26,12 +26,13 @@ def attention_gradient(
     scale: float,
     softcap: float | None = None,
 ) -> Gradients:
-    """The gradients of query, key and value, each in its shape and dtype; of one sequence without padding.
+    """The gradients of query, key and value, each in its shape and dtype, for one sequence without padding.
 
-    Keys and values before the call's first query come from a cache and are constants: theirs are 0.
+    Keys and values before the call's first query come from a cache and are constants, so their gradients are 0.
 
-    With P = exp(logit - lse), where lse holds a sink's share, the softmax's backward formula needs no other change for
-    a sink. A CPU runs torch's flash kernel, which forms no matrix; other devices and capped logits go block by block.
+    With P = exp(logit - lse), where lse includes a sink, the backward formula of the softmax needs no other change for
+    a sink. On a CPU torch's flash kernel runs, which forms no matrix; other devices and capped logits go block by
+    block.
     """
     start, base = mask.start, mask.keys_from
     Q, stop = query.shape[2], start + query.shape[2]
@@ -52,7 +53,7 @@ def attention_gradient(
             seen = (j <= i) & (j >= first[begin:end, None])
         rows, columns = slice(begin, end), slice(span - base, start + end - base)
         forward = (query[:, :, rows], key[:, :, columns], value[:, :, columns], output[:, :, rows], lse[:, :, rows])
-        fresh = max(0, start - span)  # the first of these keys that is no constant
+        fresh = max(0, start - span)  # the first of these keys that is not a constant
         if query.device.type == "cpu" and softcap is None and not fresh:
             block = _flash_gradient(forward, d_output[:, :, rows], seen, scale)
         else:
@@ -74,7 +75,7 @@ def _flash_gradient(
 ) -> Gradients:
     query, key, value, output, lse = forward
     D, Dv = query.shape[-1], value.shape[-1]
-    if Dv != D:  # the kernel wants one head size; zeros change nothing
+    if Dv != D:  # the kernel needs one head size; zeros change nothing
         query, key = (pad(x, (0, max(D, Dv) - D)) for x in (query, key))
         value, output, d_output = (pad(x, (0, max(D, Dv) - Dv)) for x in (value, output, d_output))
     bias = None if seen is None else torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, float("-inf"))
@@ -92,10 +93,10 @@ def _blockwise_gradient(
     softcap: float | None,
     fresh: int,
 ) -> Gradients:
-    """By the formula, in tiles of queries and keys: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q.
+    """Compute the formula in tiles of queries and keys: dS = P (dO V^T - dO . o), dQ = scale dS K, dK = scale dS^T Q.
 
-    Of key and value only the gradients from the key `fresh` on are computed and returned. Behind a long cache this is
-    faster than the flash kernel: three products over all keys where that computes five.
+    The gradients of key and value are computed and returned only from the key `fresh` on. After a long cache this is
+    faster than the flash kernel: three products over all keys instead of five.
     """
     query, key, value, output, lse = forward
     H, Q = query.shape[1:3]

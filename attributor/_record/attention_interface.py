@@ -1,10 +1,10 @@
 """Register the recorder with transformers' attention interface; no other file uses that interface.
 
 Two functions are registered under the name "attributor", one for attention and one for masks. While a recorder is
-attached, the model's configuration names them; every layer then hands over its query, key and value after rotary
-embedding, and gets back the output of a fused attention whose log-sum-exp is kept beside query and key.
+attached, the model's configuration names them. Every layer then passes query, key and value after rotary embedding, and
+receives the output of a fused attention. The recorder stores query, key and log-sum-exp.
 
-Other models may share the configuration object, and other threads the model. Their calls arrive here as well, and get
+Other models may share the configuration object, and other threads the model. Their calls arrive here as well, and run
 the attention and the mask function that the configuration named before.
 """
 
@@ -64,13 +64,13 @@ HARMLESS = frozenset(
         "token_type_ids",
     ]
 )
-ADAPTED = ("AdaptedAttention", "AdaptedAttentionGPT")  # of peft: attention with a prompt of its own beside it
-# modules that move information between positions beside attention, by a part of their class's name
+ADAPTED = ("AdaptedAttention", "AdaptedAttentionGPT")  # of peft: attention to an additional soft prompt
+# modules other than attention that move information between positions, by a part of their class's name
 MIXERS = re.compile("Mamba|SSM|LinearAttn|LinearAttention|DeltaNet|(?i:rglru|rwkv)|ShortConv|Conv[12]d$|Lightning")
 
 
 class ReaderCalls(Protocol):
-    """Which calls of a model are a reader's."""
+    """Which calls of a model belong to a reader."""
 
     @property
     def recorded(self) -> bool:
@@ -78,16 +78,16 @@ class ReaderCalls(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether another reader may be attached meanwhile."""
+        """Whether another reader may be attached at the same time."""
 
 
 class LayerReader(Protocol):
-    """Computes the attention of a model's layers: a recorder, or a pass whose gradient is followed.
+    """Computes the attention of a model's layers: a recorder, or a gradient pass.
 
     Attributes:
-        calls: which calls of the model are the reader's.
-        in_layers: whether a layer of the present forward pass has attended.
-        follows_masks: whether masks name the reader, so that layers which run again in a backward pass find it.
+        calls: which calls of the model belong to the reader.
+        in_layers: whether a layer of the current forward pass has attended.
+        follows_masks: whether masks refer to the reader, so that layers which run again in a backward pass find it.
     """
 
     follows_masks: bool
@@ -115,10 +115,10 @@ class LayerReader(Protocol):
 
 @dataclass(eq=False)
 class Session:
-    """A recorder, or another reader, that is attached to a model.
+    """An attached reader, such as a recorder.
 
     Attributes:
-        recorder: gets the attention of the calls that are recorded.
+        recorder: computes the attention of the recorded calls.
         modules: the modules of the model's decoder, by id; the recorder takes attention from no other.
         configs: the configurations that name the recorder's attention, by id.
     """
@@ -130,13 +130,13 @@ class Session:
 
 @dataclass
 class _Replaced:
-    """A configuration whose attention implementation is replaced: by what, the latest last."""
+    """The original attention implementation of a configuration, and the names that replaced it, the latest last."""
 
     implementation: str | None
     names: list[str] = field(default_factory=list)
 
 
-_sessions: tuple[Session, ...] = ()  # replaced as a whole, so that other threads may read it at any time
+_sessions: tuple[Session, ...] = ()  # a new tuple at each change, so that other threads may read it at any time
 _replaced: dict[int, _Replaced] = {}  # by id of the configuration
 _lock = threading.Lock()  # for both
 
@@ -155,17 +155,17 @@ def _attend(
     for session in _sessions:
         if session.recorder.calls.recorded and id(module) in session.modules:
             return _attend_recorded(session.recorder, module, query, key, value, attention_mask, **options)
-    if isinstance(attention_mask, mask_module.Mask):  # of a recorded call, whose layers run in another thread, say
+    if isinstance(attention_mask, mask_module.Mask):  # of a recorded call, e.g. one whose layers run in another thread
         attention_mask.check(type(module).__name__)
         attention_mask = attention_mask.as_bias(key.shape[2], query.dtype)
     return _own_attention(module)(module, query, key, value, attention_mask, **options)
 
 
 def _own_attention(module: nn.Module) -> Callable[..., Any]:
-    """The attention function that the module's configuration named before it named the recorder's.
+    """The attention function that the module's configuration named before the recorder's.
 
     Raises:
-        RecordingError: there is none; the configuration was copied while it named the recorder's, say.
+        RecordingError: there is none, e.g. because the configuration was copied while it named the recorder's.
     """
     replaced = _replaced.get(id(getattr(module, "config", None)))
     if replaced is None:
@@ -207,18 +207,18 @@ def _attend_recorded(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as the recorder computes and keeps it; what it cannot describe is refused."""
+    """Attention as the recorder computes and stores it; calls that it cannot represent are refused."""
     name = f"{type(module).__name__} (layer {getattr(module, 'layer_idx', '?')})"
     if getattr(module, "layer_idx", None) is None:
         raise UnsupportedModelError(f"{name} reached the recorder without a layer number")
     dropout, is_causal = others.pop("dropout", 0.0), others.pop("is_causal", None)
-    # flags and what other kernels need do not change attention; anything else might
+    # flags and arguments for other kernels do not change attention; anything else might
     changes = [n for n, x in others.items() if x is not None and not isinstance(x, bool) and n not in HARMLESS]
     if changes:
         raise UnsupportedModelError(f"{name} changes its attention by {', '.join(sorted(changes))}; not recorded")
     if dropout:
         raise UnsupportedModelError(f"{name} runs with dropout {dropout}; put the model in eval mode")
-    if torch.is_autocast_enabled(query.device.type):  # as the fused attention does by itself
+    if torch.is_autocast_enabled(query.device.type):  # torch's fused attention does this by itself
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
@@ -252,7 +252,7 @@ def _attend_recorded(
 
 
 def _make_mask(*args: Any, config: Any = None, **options: Any) -> Any:
-    """Transformers' mask interface, called once a forward pass and kind of layer, before the layers run."""
+    """Transformers' mask interface, called once per forward pass and kind of layer, before the layers run."""
     for session in _sessions:
         recorder = session.recorder
         if recorder.calls.recorded and not recorder.in_layers and (config is None or id(config) in session.configs):
@@ -274,7 +274,7 @@ def _make_recorded_mask(
     device: "torch.device | str" = "cpu",
     **_: Any,
 ) -> mask_module.Mask:
-    """The mask as intervals; without it padding, chunks and windows would vanish without a word."""
+    """The mask as intervals; without it padding, chunks and windows would be lost silently."""
     if isinstance(attention_mask, mask_module.Mask):  # prepared by generate() for a static cache
         return attention_mask
     start, keys_from = int(q_offset), int(kv_offset)
@@ -293,7 +293,7 @@ def _make_recorded_mask(
 
 
 def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep torch.compile out: what a recording keeps are side effects, and masks are read element by element."""
+    """Exclude a function from torch.compile: recording is a side effect, and masks are read element by element."""
     reason = "attributor records attention, which cannot be part of a compiled graph; leave out fullgraph=True"
     eager: Callable[..., Any] = torch.compiler.disable(function, reason=reason)  # type: ignore[no-untyped-call]
     return eager
@@ -304,11 +304,12 @@ AttentionMaskInterface.register(NAME, not_compiled(_make_mask))
 
 
 def check_decoder(model: Any, *, weights: bool = True) -> None:
-    """Refuse what attention does not describe, before anything is computed; `weights=False` takes a model without any.
+    """Refuse models that attention alone does not describe; `weights=False` accepts a model without weights.
 
     Raises:
         InputError: not a transformers model, or one whose weights were not loaded.
-        UnsupportedModelError: an encoder-decoder model, or one whose positions meet outside of attention.
+        UnsupportedModelError: an encoder-decoder model, or one that moves information between positions outside of
+            attention.
     """
     if not isinstance(model, nn.Module) or not hasattr(model, "config") or not hasattr(model, "get_input_embeddings"):
         raise InputError(f"model must be a transformers PreTrainedModel, got {type(model).__name__}")
@@ -346,7 +347,7 @@ def check_recordable(model: Any) -> None:
     """Refuse families whose attention does not go through transformers' interface, and attention that is not plain.
 
     Raises:
-        UnsupportedModelError: their name.
+        UnsupportedModelError: the model belongs to such a family; the message names it.
     """
     settable = getattr(type(model), "_can_set_attn_implementation", None)
     if settable is not None and not settable():
@@ -359,10 +360,10 @@ def check_recordable(model: Any) -> None:
 
 
 def _check_plain(model: Any, name: str | None) -> None:
-    """Refuse attention that need not be softmax(scale q.k + mask) v: the recorder would compute another.
+    """Refuse attention that may differ from softmax(scale q.k + mask) v, which the recorder computes.
 
     Raises:
-        UnsupportedModelError: its function, or that of its masks, is a user's, or comes from an unknown kernel.
+        UnsupportedModelError: its attention or mask function is a user's, or comes from an unknown kernel.
     """
     name = name or "eager"
     function, mask = ALL_ATTENTION_FUNCTIONS.get(name), ALL_MASK_ATTENTION_FUNCTIONS.get(name)
@@ -383,7 +384,7 @@ def _check_plain(model: Any, name: str | None) -> None:
 
 
 def _is_of_transformers(function: Any) -> bool:
-    """Whether a function is written in transformers; a wrapper can copy a name, but not where its code stands."""
+    """Whether transformers defines a function; a wrapper can copy its name, but not the file of its code."""
     code = getattr(function, "__code__", None)
     return code is None or code.co_filename.startswith(str(Path(transformers.__file__).parent))
 
@@ -401,14 +402,14 @@ def _decoder_configs(model: Any) -> dict[int, Any]:
 
 
 def _implementation_of(config: Any) -> str | None:
-    """The attention implementation that a configuration names when it is not replaced."""
+    """The attention implementation that a configuration names, or named before it was replaced."""
     replaced = _replaced.get(id(config))
     return replaced.implementation if replaced else config._attn_implementation_internal
 
 
 @contextmanager
 def use_attention_implementation(model: Any, name: str) -> Iterator[dict[int, Any]]:
-    """Run the decoder in eval mode with the attention implementation `name`; restore both, however it ends.
+    """Run the decoder in eval mode with the attention implementation `name`; restore both on exit.
 
     An implementation that is set inside the block stays. Yields the configurations that were changed, by id.
     """
@@ -440,7 +441,7 @@ def _restore(configs: Iterable[Any], name: str) -> None:
 
 @contextmanager
 def open_session(model: Any, recorder: LayerReader) -> Iterator[Session]:
-    """Send the attention of the model's recorded calls through `recorder`, a recording of it may be paused.
+    """Run the attention of the model's recorded calls through `recorder`; another recording of it must be paused.
 
     Raises:
         RecordingError: the model is being recorded already.
@@ -469,7 +470,7 @@ def _remove(session: Session) -> None:
 
 
 def is_attached(session: Session) -> bool:
-    """Whether the model's layers name the recorder's attention; not while eager attention matrices are computed.
+    """Whether the model's layers use the recorder's attention; False while eager attention matrices are computed.
 
     Raises:
         RecordingError: another implementation was set inside the recording.

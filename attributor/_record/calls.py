@@ -1,4 +1,4 @@
-"""Decide which calls of a model a recording holds: the outermost calls of one thread."""
+"""Decide which calls of a model are recorded: the outermost calls of one thread."""
 
 import sys
 import threading
@@ -17,9 +17,9 @@ __all__ = ["Calls"]
 class Calls:
     """The calls of one model while it is recorded.
 
-    The thread that makes the first call owns the recording, whichever thread opened it. Not recorded are:
+    The thread that makes the first call owns the recording, whichever thread opened it. These are not recorded:
 
-    - the calls of other threads, and a generate() that began before the recording;
+    - calls of other threads, and a generate() that began before the recording;
     - a generate() inside generate() (a model that drafts for itself);
     - a forward pass inside a forward pass of the same module;
     - a forward pass that generate() did not prepare (of a logits processor, a stopping criterion or a streamer).
@@ -38,10 +38,10 @@ class Calls:
         # the rest is written by the owner alone
         self._generating = 0
         self._preparing = 0
-        self._prepared = False  # generate() has prepared a forward pass that has not begun
+        self._prepared = False  # generate() has prepared a forward pass that has not yet begun
         self._nested = 0
         self._paused = 0
-        self._modules: list[Any] = []  # whose forward pass runs, outermost first
+        self._modules: list[Any] = []  # modules whose forward pass runs, outermost first
 
     @property
     def recorded(self) -> bool:
@@ -56,7 +56,7 @@ class Calls:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Record no calls of this thread inside.
+        """Record no calls of this thread inside this context.
 
         Raises:
             RecordingError: another thread owns the recording, or a call is being recorded.
@@ -83,7 +83,7 @@ class Calls:
             yield False
             return
         nested = bool(self._generating or self._modules)
-        self._prepared &= nested  # what was prepared before is not of this call
+        self._prepared &= nested  # earlier preparation does not belong to this call
         self._generating += 1
         with self._nest(nested):
             try:
@@ -132,7 +132,7 @@ class Calls:
             self._nested -= nested
 
     def _claim(self) -> bool:
-        """Whether this thread owns the recording; the first one to ask does from then on."""
+        """Whether this thread owns the recording; the first thread that calls this becomes the owner."""
         with self._lock:
             if self._owner is None and (self._generating or not _is_generating(self.generator)):
                 self._owner = threading.current_thread()
@@ -142,7 +142,7 @@ class Calls:
 
 
 def _is_generating(model: Any) -> bool:
-    """Whether this thread is inside the model's generate(); where the recording knows of none, it began before that."""
+    """Whether this thread is inside the model's generate(). If none was recorded, it began before the recording."""
     frame, file = sys._getframe(1), getfile(GenerationMixin)
     while frame is not None:
         code = frame.f_code

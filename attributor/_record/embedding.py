@@ -1,4 +1,4 @@
-"""Watch a model's input embedding: what it looked up, and whether each id was looked up for itself."""
+"""Watch a model's input embedding: its lookups, and whether an id's vector depends on the id alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from attributor._record.calls import Calls
 
 __all__ = ["EmbeddingWatch", "Lookup", "are_ids"]
 
-# Adapters multiply matrices, whose kernels round a row by where it stands: so many roundings of what they compute in,
-# at least float32, and so many of the result, as a share of a vector's norm (measured: 10 and 0)
+# Adapters multiply matrices, and the rounding of a row depends on its place. The tolerance, as a share of a vector's
+# norm: ROUNDINGS times eps of the computing dtype (at least float32) and RESULT_ROUNDINGS times eps of the result's
+# dtype (measured: 10 and 0).
 ROUNDINGS = 16
 RESULT_ROUNDINGS = 2
 
@@ -26,9 +27,9 @@ class Lookup:
     Attributes:
         module: the embedding.
         ids: (B, Q) integers.
-        vectors: (B, Q, D), what it gave, hooks included.
-        others: the arguments beside the ids, by position and by name.
-        version: of `vectors`; None where torch counts no changes of it (inference mode).
+        vectors: (B, Q, D), its output, after hooks.
+        others: the other arguments, by position and by name.
+        version: of `vectors`; None if torch does not count its changes (inference mode).
     """
 
     module: nn.Module
@@ -42,9 +43,9 @@ class EmbeddingWatch:
     """The last lookup of a model's input embedding in its recorded calls.
 
     Attributes:
-        last: None where nothing was looked up since the forward pass began.
+        last: None if nothing was looked up since the forward pass began.
         varying: (B, Q) bool, where the last lookup gave an id another vector than at another position; None: nowhere,
-            or not compared: it was of one token.
+            or not compared, because it was a lookup of one token.
     """
 
     def __init__(self, model: Any, calls: Calls) -> None:
@@ -57,11 +58,11 @@ class EmbeddingWatch:
         self.begin()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EmbeddingWatch":
-        """Refuse: the copy would keep what belongs to the recording."""
+        """Refuse: the copy would share the recording's state."""
         raise RecordingError("a model cannot be copied while it is recorded; copy it before record()")
 
     def begin(self) -> None:
-        """A forward pass begins: watch the embedding that the model has now, after the hooks that it has now."""
+        """Begin a forward pass: watch the model's current embedding, after its current hooks."""
         self.close()
         self.last = self.varying = None
         self._handle = self._model.get_input_embeddings().register_forward_hook(self._note, with_kwargs=True)
@@ -85,16 +86,16 @@ class EmbeddingWatch:
         self.varying = None if one else self.compare_orders(self.last)
 
     def compare_orders(self, lookup: Lookup) -> Tensor | None:
-        """Where an id gets another vector than at another position: (B, Q) bool; None: nowhere.
+        """(B, Q) bool: where an id gets another vector than at another position; None: nowhere.
 
-        The ids are looked up again in reverse order. Then the first id is looked up at every position, which also
-        finds a vector put over the position in the middle, and output that a hook reverses. Hooks of the embedding are
-        called again only where they change its output.
+        The ids are looked up again in reverse order. Then the first id is looked up at every position. This also finds
+        a vector that was written over the middle position, and output that a hook reverses. Hooks of the embedding are
+        called again only if they change its output.
         """
         return self._repeat(lookup, _compare_orders)
 
     def original(self, lookup: Lookup) -> Tensor:
-        """(B, Q, D) what the embedding gave, looked up again where the model may have written to it since."""
+        """(B, Q, D) the embedding's output, looked up again if the model may have overwritten it."""
         vectors = lookup.vectors
         if lookup.ids.shape[1] == 1 or (lookup.version is not None and lookup.version == vectors._version):
             return vectors
@@ -103,10 +104,10 @@ class EmbeddingWatch:
 
     @torch.no_grad()
     def _repeat(self, lookup: Lookup, compare: Callable[[Lookup, bool], Tensor | None]) -> Tensor | None:
-        """What `compare` finds without the hooks of the embedding and with them; None where one of both agrees."""
+        """The differences that `compare` finds with and without the embedding's hooks; None if either finds none."""
         self._repeating = True
         try:
-            # a shard of a table cannot look up the ids without its hooks, which change them first
+            # a shard of a table cannot look up ids without its hooks, which change them first
             hooks = bool(lookup.module._forward_pre_hooks)
             result = compare(lookup, hooks)
             return result if result is None or hooks else compare(lookup, True)
@@ -139,7 +140,7 @@ def _look_up(lookup: Lookup, ids: Tensor, hooks: bool) -> Tensor:
 
 
 def _find_differing(vectors: Tensor, others: Tensor) -> Tensor | None:
-    """Where vectors (B, Q, D) differ by more than rounding: (B, Q) bool; None: nowhere."""
+    """(B, Q) bool: where vectors (B, Q, D) differ by more than rounding; None: nowhere."""
     if vectors.shape != others.shape:
         return torch.ones(others.shape[:2], dtype=torch.bool, device=others.device)
     if vectors.dtype == others.dtype and torch.equal(vectors, others):

@@ -1,8 +1,8 @@
 """Choose a fused attention kernel for a GPU, verify it once, and run it with its log-sum-exp.
 
-torch has several, each with head sizes, types, devices and shapes that it takes, and not all of them say no where they
-should. So before a kernel is used for a kind of call it computes a small one, which is compared with the definition;
-what was found is remembered for the life of the process.
+torch has several kernels. Each supports certain head sizes, dtypes, devices and shapes, and not all of them raise an
+error for other calls. So before its first use for a kind of call, a kernel runs a small call, whose result is compared
+with the definition. The outcome is cached until the process ends.
 """
 
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from torch.nn.functional import pad
 __all__ = ["KERNELS", "Call", "kernels_to_try", "run_fused_kernel"]
 
 HALF = (torch.float16, torch.bfloat16)
-LONG = 512  # queries from which building a plan for their number of keys is worth it
+LONG = 512  # queries from which a plan for their number of keys pays off
 PROBE = 200  # positions of the small call: no multiple of any tile
-REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # how kernels say that a call is not for them
-OUT_OF_MEMORY_MESSAGES = ("out of memory", "ALLOC_FAILED")  # how CUDA and its libraries say that memory ran out
+REFUSALS = (RuntimeError, NotImplementedError, TypeError)  # errors of kernels for unsupported calls
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "ALLOC_FAILED")  # in messages of CUDA and its libraries
 TOLERANCE = 2e-2  # of outputs of order 1 at 16 bits, and of the log-sum-exp
 
 
 @dataclass(frozen=True)
 class Call:
-    """A kind of call: what decides whether a kernel takes it.
+    """A kind of call: the properties that decide whether a kernel supports it.
 
     Attributes:
         device: where, "cuda:0".
         dtype: of query, key and value.
         size: D, of query and key.
         value_size: Dv.
-        groups: query heads a KV head.
+        groups: query heads per KV head.
         causal: as many keys as queries, each seeing those up to its own; else every query sees every key.
         windowed: causal, within a window.
     """
@@ -60,7 +60,7 @@ def run_fused_kernel(
     scale: float,
     definition: Kernel,
 ) -> tuple[Tensor, Tensor] | None:
-    """Output (B, H, Q, Dv) and log-sum-exp (B, H, Q) float32; None where no fused kernel takes such a call.
+    """Output (B, H, Q, Dv) and log-sum-exp (B, H, Q) float32; None if no fused kernel supports such a call.
 
     Args:
         query: the queries.
@@ -69,7 +69,7 @@ def run_fused_kernel(
         causal: as many keys as queries, each seeing those up to its own; False: every query sees every key.
         window: of a causal call, how many positions a query sees, its own included; None for all before it.
         scale: of the logits.
-        definition: attention in plain torch, which a small call is compared with.
+        definition: attention in plain torch, to compare a small call with.
     """
     groups = query.shape[1] // key.shape[1]
     call = Call(query.device, query.dtype, query.shape[-1], value.shape[-1], groups, causal, window is not None)
@@ -80,8 +80,8 @@ def run_fused_kernel(
             return KERNELS[name](query, key, value, causal, window, scale)
         except torch.OutOfMemoryError:
             raise
-        except REFUSALS as error:  # of this size or these strides, after all
-            if any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):  # that says nothing about the kernel
+        except REFUSALS as error:  # unsupported for this size or these strides
+            if any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):  # not a fault of the kernel
                 raise
             _verified[name, call] = False
     return None
@@ -92,7 +92,7 @@ def kernels_to_try(call: Call, queries: int) -> list[str]:
     if call.dtype not in HALF:
         return ["efficient"] if call.dtype == torch.float32 and not call.windowed else []
     names = ["flash"]
-    # twice as fast as flash on Hopper and later; it plans every number of keys anew, which decoding would pay each step
+    # twice as fast as flash on Hopper and later, but it plans each new number of keys, so each step of decoding
     if call.causal and not call.windowed and queries >= LONG and _capability(call.device) >= (9, 0):
         names.insert(0, "cudnn")
     return names if call.windowed else [*names, "efficient"]
@@ -113,7 +113,7 @@ def _is_verified(name: str, call: Call, definition: Kernel) -> bool:
 
 
 def _probe(kernel: Kernel, call: Call, definition: Kernel) -> bool:
-    g = torch.Generator().manual_seed(0)  # of its own: the model's random numbers stay as they are
+    g = torch.Generator().manual_seed(0)  # its own generator: the global random state does not change
     Q = PROBE if call.causal else 1
     shapes = ((Q, 2 * call.groups, call.size), (PROBE, 2, call.size), (PROBE, 2, call.value_size))
     tensors = (torch.randn(1, *shape, generator=g).to(call.device, call.dtype) for shape in shapes)
@@ -132,21 +132,21 @@ def _probe(kernel: Kernel, call: Call, definition: Kernel) -> bool:
     if output.shape != expected.shape or lse.shape != sums.shape:
         return False
     errors = [(mine.float() - true.float()).abs().max() for mine, true in ((output, expected), (lse, sums))]
-    return all(bool(error < TOLERANCE) for error in errors)  # NaN is not
+    return all(bool(error < TOLERANCE) for error in errors)  # False for NaN
 
 
 def _flash(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     D, Dv, Q = query.shape[-1], value.shape[-1], query.shape[2]
-    size = -(-max(D, Dv) // 8) * 8  # one size for all three, a multiple of 8: zeros change neither q.k nor the output
+    size = -(-max(D, Dv) // 8) * 8  # one size for all three, a multiple of 8; zeros change neither q.k nor the output
     query, key, value = (_pad(x, size) for x in (query, key, value))
     if window is None:
         output, lse = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)[
             :2
         ]
         return output[..., :Dv], lse[..., :Q]
-    q, k, v = (x.transpose(1, 2) for x in (query, key, value))  # this one wants (B, N, H, D)
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))  # this kernel takes (B, N, H, D)
     output, lse = torch.ops.aten._flash_attention_forward(
         q, k, v, None, None, Q, Q, 0.0, True, False, scale=scale, window_size_left=window - 1, window_size_right=0
     )[:2]
@@ -170,7 +170,7 @@ def _efficient(
     if window is not None:
         raise NotImplementedError
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:  # the only one that wants keys of its own for every query head
+    if groups > 1:  # the only kernel that needs keys for every query head
         key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
     output, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, None, True, 0.0, causal, scale=scale

@@ -13,11 +13,11 @@ __all__ = ["HeadWeights", "Transform"]
 
 @dataclass(frozen=True)
 class Transform:
-    """How one layer's attention is changed before its heads are added: P^power, times c of the key, sink kept or not.
+    """How one layer's attention changes before its heads are added: P^power, times c of the key, with or without sink.
 
     Attributes:
         power: the exponent of every attention weight.
-        value_norms: multiply what key j gives by c_h[j] = ||W_O^h v_j^h||.
+        value_norms: multiply the attention on key j by c_h[j] = ||W_O^h v_j^h||.
         sink: "keep", or "drop": attention to the first position is left out.
 
     Raises:
@@ -48,8 +48,8 @@ class HeadWeights:
         question: as in `Weights`.
         name: the rule that it was made from, "custom" for a tensor.
         note: where the weights come from, one line.
-        source: the model in which the heads were found; "" where they were not found in one.
-        meta: what else the weights file says, for people.
+        source: the model in which the heads were found; "" if they were not found in a model.
+        meta: other facts in the weights file, for people to read.
     """
 
     heads: Tensor
@@ -75,12 +75,12 @@ class HeadWeights:
 
     @property
     def growth(self) -> float:
-        """What `normalize=False` multiplies by: prod_l (1 + sum_h w[l, h])."""
+        """The factor of `normalize=False`: prod_l (1 + sum_h w[l, h])."""
         return float((1 + self.heads.double().sum(1)).prod())
 
     @property
     def stochastic(self) -> bool:
-        """Whether rows of the weighted attention sum to 1, but for what a sink took: missing mass is then known."""
+        """Whether rows of the weighted attention sum to 1, apart from a sink's share. Then missing mass is known."""
         return self.power == 1 and not self.value_norms
 
     @property
@@ -94,6 +94,6 @@ class HeadWeights:
         return heads
 
     def __repr__(self) -> str:
-        """Short: the rule and how many heads it chose."""
+        """The rule and the number of chosen heads."""
         L, H = self.shape
         return f"HeadWeights({self.name!r}, {self.count} of {L} x {H} heads)"

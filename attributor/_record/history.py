@@ -16,7 +16,7 @@ class GenerateCall:
     """One call of generate().
 
     Attributes:
-        prompt_length: positions that it was given, padding included; None: those of its first forward pass.
+        prompt_length: positions of its input, padding included; None: those of its first forward pass.
         end_ids: ids that end the answer.
         pad_id: the id that pads shorter answers of a batch.
     """
@@ -28,7 +28,7 @@ class GenerateCall:
 
 @dataclass(frozen=True, eq=False)
 class ReadIds:
-    """What one forward pass read.
+    """The ids that one forward pass read.
 
     Attributes:
         ids: (B, Q) int64.
@@ -45,17 +45,17 @@ class History:
     """The forward calls of one sequence, or of one batch of them, in cache positions.
 
     Attributes:
-        calls: (start, tokens) of every forward call whose positions still stand.
-        generate_call: the last call of generate(), None where the model was called by itself.
-        written: (B, n) int64, what that call returned, prompt included; None before it ends, where it returned no ids,
-            and once the model has read more.
+        calls: (start, tokens) of every forward call whose positions are still in the cache.
+        generate_call: the last call of generate(); None if the model was called without it.
+        written: (B, n) int64, the ids that this call returned, prompt included. None before it ends, if it returned no
+            ids, and after the model has read more.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
         self.generate_call: GenerateCall | None = None
         self.written: Tensor | None = None
-        self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 where a position is padding
+        self._first: list[tuple[int, Tensor]] = []  # (start, (B, Q)): -1 for padding
         self._ids: list[tuple[int, Tensor]] = []  # (start, (B, Q))
         self._replaced: list[tuple[int, Tensor]] = []  # (start, (B, Q)), of the calls that have such positions
         self._varying: list[tuple[int, Tensor]] = []  # (start, (B, Q)), of the calls that have such positions
@@ -71,11 +71,11 @@ class History:
         return self._first[0][1].shape[0]
 
     def add(self, mask: Mask, read: ReadIds | None) -> None:
-        """A forward pass begins. What was read before from its start on is forgotten: the cache was cropped.
+        """Begin a forward pass; positions from its start on are dropped first, because the cache was cropped.
 
         Args:
             mask: of the pass.
-            read: its ids; None where they are not known.
+            read: its ids; None if they are unknown.
         """
         start, count = mask.start, mask.first.shape[1]
         self.written = None
@@ -105,7 +105,7 @@ class History:
         return low, high
 
     def tokens(self, sequence: int) -> Tensor | None:
-        """(N,) the ids that were read, or None where the model was given embeddings."""
+        """(N,) the ids that were read; None if the model was given embeddings."""
         if sum(ids.shape[1] for _, ids in self._ids) != self.length:
             return None
         return torch.cat([ids[sequence].to("cpu") for _, ids in self._ids])

@@ -73,7 +73,7 @@ def parse_prompt_lengths(value: Any, count: int) -> list[int | None]:
     """`count` prompt lengths from one number, a list of `count` numbers, or None.
 
     Raises:
-        InputError: not whole numbers, or not one a sequence.
+        InputError: not whole numbers, or not one per sequence.
     """
     if value is None:
         return [None] * count
@@ -89,7 +89,7 @@ def parse_prompt_lengths(value: Any, count: int) -> list[int | None]:
 
 
 def resolve_prompt_lengths(value: Any, sequences: list[Tensor]) -> list[int]:
-    """The prompt's length of every sequence, the sequence's own length where none is given.
+    """The prompt's length of every sequence; the sequence's own length if none is given.
 
     Raises:
         InputError: below 1 or above the sequence's length.
@@ -107,7 +107,7 @@ def resolve_prompt_lengths(value: Any, sequences: list[Tensor]) -> list[int]:
 
 
 def check_ids(ids: Tensor, facts: ModelFacts) -> None:
-    """Raise InputError for ids that the model has no embedding for, or more of them than it has positions."""
+    """Raise InputError for ids without an embedding in the model, or for more ids than it has positions."""
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= facts.vocabulary:
         bad = low if low < 0 else high
@@ -119,7 +119,7 @@ def check_ids(ids: Tensor, facts: ModelFacts) -> None:
 
 
 def check_no_media(ids: Tensor, facts: ModelFacts) -> None:
-    """Raise InputError for ids that stand for images, videos or sounds, which `flow` does not give to the model."""
+    """Raise InputError for ids that stand for images, videos or sounds, which `flow` does not pass to the model."""
     media = torch.isin(ids, torch.tensor(facts.media_ids, dtype=torch.int64)).nonzero()[:, 0]
     if media.numel():
         place = int(media[0])
@@ -131,7 +131,7 @@ def check_no_media(ids: Tensor, facts: ModelFacts) -> None:
 
 
 def check_tokenizer(tokenizer: Any, documents: Any) -> None:
-    """Raise InputError for a tokenizer that is none, or documents without one."""
+    """Raise InputError if `tokenizer` is not a tokenizer, or if documents are given without one."""
     if tokenizer is None:
         if documents is not None:
             raise InputError("documents are found in the prompt's text, so pass tokenizer= as well")
@@ -140,14 +140,14 @@ def check_tokenizer(tokenizer: Any, documents: Any) -> None:
 
 
 def answer_length(answer: Tensor, call: GenerateCall | None, *, padded: bool = False) -> int:
-    """How many of the generated ids are the answer: up to the first end token, where padding follows it.
+    """How many of the generated ids are the answer: up to the first end token, if padding follows it.
 
-    The end token is no part of the answer, unless it is all of it.
+    The end token is not part of the answer, unless the answer has no other token.
 
     Args:
         answer: (a,) the generated ids.
         call: of generate().
-        padded: other rows of the batch may be longer; padding at the end is no answer, whatever ended the row.
+        padded: other rows of the batch may be longer; padding at the end is not part of the answer.
     """
     if call is None:
         return int(answer.numel())

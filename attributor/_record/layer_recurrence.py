@@ -14,7 +14,7 @@ __all__ = ["attention_rows", "layer_step"]
 def attention_rows(layer: Layer, w: Tensor, positions: Tensor, transform: Transform, impl: str | None) -> Tensor:
     """sum_h w_h P_h^power c_h of one layer for the queries at `positions`: (O, N) float32 on the CPU.
 
-    One step of the same kernel from rows of the identity; it skips every query whose rows are all 0.
+    It runs one step of the same kernel on rows of the identity; the kernel skips queries whose rows are all 0.
     """
     rows = torch.zeros(positions.numel(), layer.query.shape[1], dtype=torch.float32, device=layer.query.device)
     rows[torch.arange(positions.numel()), positions] = 1
@@ -22,7 +22,7 @@ def attention_rows(layer: Layer, w: Tensor, positions: Tensor, transform: Transf
 
 
 def layer_step(rows: Tensor, layer: Layer, w: Tensor, transform: Transform, impl: str | None = None) -> Tensor:
-    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk where its attention is chunked.
+    """Rows @ sum_h w_h P_h^power c_h of one layer, (O, N), chunk by chunk if its attention is chunked.
 
     Args:
         rows: (O, N).

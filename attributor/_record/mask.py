@@ -1,7 +1,7 @@
 """Reduce an attention mask to the first key that each query sees; refuse masks that this cannot express.
 
 Causal attention, sliding windows, chunks and padding are all such intervals. A mask function or a mask tensor is read
-element by element, block by block, and refused when it is anything else, so that nothing is silently left out.
+element by element, in blocks. Any other mask is refused, so that nothing is silently left out.
 """
 
 from collections.abc import Callable
@@ -16,26 +16,26 @@ from attributor._errors import UnsupportedModelError
 
 __all__ = ["Mask", "MaskPattern", "causal", "classify_mask", "from_function", "from_tensor"]
 
-BLOCK = 1 << 22  # elements of the mask looked at at once: bounds the working set to a few dozen MB
+BLOCK = 1 << 22  # elements of the mask read at once: bounds the working set to a few dozen MB
 
 
 class MaskTouchedError(UnsupportedModelError, AttributeError):
-    """An AttributeError too, so that hasattr() answers no."""
+    """Also an AttributeError, so that hasattr() returns False."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """The mask of one forward call, in cache positions; stands where transformers would put a 4-D tensor.
+    """The mask of one forward call, in cache positions; transformers passes it on like a 4-D tensor.
 
     Attributes:
         start: the position of the call's first query.
-        keys_from: the position of the first key that the layer is handed (> 0 where a cache has dropped keys).
-        first: (B, Q) int64, the first position that each query sees; -1 where the query is padding.
-        keys: how many keys the layer is handed, where that is known.
-        plain: known to be causal without padding, so that `first`, all zeros, need not be looked at.
-        refusal: why it cannot be recorded; a model may prepare a mask that none of its layers uses.
-        reader: the gradient pass that the call belongs to. Its layers run again in the backward pass, in any thread,
-            and take their attention from it. None: the call belongs to a recording.
+        keys_from: the position of the first key that the layer receives (> 0 if a cache has dropped keys).
+        first: (B, Q) int64, the first position that each query sees; -1 for padding.
+        keys: how many keys the layer receives, if that is known.
+        plain: the mask is causal without padding: `first` is all zeros and need not be read.
+        refusal: why it cannot be recorded. It is raised only by a layer that uses the mask.
+        reader: the gradient pass that the call belongs to. The layers run again in the backward pass, in any thread,
+            and use the reader's attention. None: the call belongs to a recording.
     """
 
     start: int
@@ -46,15 +46,15 @@ class Mask:
     refusal: str = ""
     reader: Any = None
 
-    ndim = 4  # transformers passes a prepared mask through when it is not two-dimensional
+    ndim = 4  # transformers passes a prepared mask on unless it is two-dimensional
 
     def check(self, name: str) -> None:
-        """Raise UnsupportedModelError where the layer `name` attends with a mask that cannot be recorded."""
+        """Raise UnsupportedModelError if the layer `name` attends with a mask that cannot be recorded."""
         if self.refusal:
             raise UnsupportedModelError(f"{name}: {self.refusal}")
 
     def as_bias(self, keys: int, dtype: torch.dtype) -> Tensor:
-        """(B, 1, Q, keys), 0 where a key is seen and the least number elsewhere, as attention functions take it."""
+        """(B, 1, Q, keys), 0 where a key is seen and the dtype's minimum elsewhere, for attention functions."""
         key = torch.arange(self.keys_from, self.keys_from + keys, device=self.first.device)
         query = torch.arange(self.start, self.start + self.first.shape[1], device=self.first.device)
         seen = (key >= self.first[..., None]) & (key <= query[:, None])
@@ -62,11 +62,11 @@ class Mask:
         return bias.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
     def contiguous(self) -> "Mask":
-        """Itself: generate() asks every mask that it prepares."""
+        """Return the mask itself; generate() calls this on every mask that it prepares."""
         return self
 
     def __getattr__(self, name: str) -> Any:
-        """A model that treats its mask as the tensor that it would otherwise be computes something else with it."""
+        """Refuse: a model that uses its mask as a tensor computes something that is not recorded."""
         raise MaskTouchedError(f"the model looks at its attention mask itself (.{name}), so it cannot be recorded")
 
     def __getitem__(self, index: Any) -> Any:
@@ -79,8 +79,8 @@ class MaskPattern:
     """The kind of mask of a whole sequence: causal, with at most one of a window and chunks.
 
     Attributes:
-        window: positions that a query sees, its own included; None for all before it.
-        chunks: the bounds (start, stop) of blocks that do not see each other; one block where there are no chunks.
+        window: positions that a query sees, its own included; None for all earlier ones.
+        chunks: the bounds (start, stop) of blocks that do not see each other; one block if there are no chunks.
     """
 
     window: int | None
@@ -132,7 +132,7 @@ def from_function(
 
 
 def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
-    """Read a 4-D mask that the caller gave to the model: a key is seen where it is True, or 0 in a float mask."""
+    """Read a 4-D mask that the caller passed to the model: True, or 0 in a float mask, means that a key is seen."""
     if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2] != length or mask.shape[3] < keys:
         raise UnsupportedModelError(
             f"attention masks must be (B, 1, {length}, {keys}), the same for all heads; got {tuple(mask.shape)}"
@@ -194,7 +194,7 @@ def classify_mask(first: Tensor, start: int = 0) -> MaskPattern:
 
     Args:
         first: (Q,) int64, the first position that each query sees.
-        start: the position of the first query; the chunks before the one that it sees are not part of the pattern.
+        start: the position of the first query; earlier chunks than its own are not part of the pattern.
 
     Raises:
         UnsupportedModelError: they are neither causal, nor a window, nor chunks.

@@ -1,4 +1,4 @@
-"""Notice that a model's parameters or adapters are others than before."""
+"""Detect changes of a model's parameters or adapters."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -9,9 +9,9 @@ __all__ = ["model_state"]
 
 
 def model_state(model: Any) -> Hashable:
-    """A value that changes when a parameter is replaced or written to, or an adapter is switched.
+    """A value that changes if a parameter is replaced or written to, or if an adapter is switched.
 
-    It costs some microseconds a parameter, and reads none of their numbers.
+    It costs some microseconds per parameter, and reads none of their numbers.
     """
     parameters = tuple(
         (id(parameter), 0 if parameter.is_inference() else parameter._version) for parameter in model.parameters()

@@ -1,7 +1,7 @@
 """Move recorded tensors from a GPU to main memory until the sweep needs their layer.
 
-Copies in both directions run on a stream of their own, beside what the model or the sweep computes: a layer's queries
-and keys go out while the next layer is read, and come back while the layer above is swept.
+Copies in both directions run on their own stream, in parallel with the model or the sweep. A layer's queries and keys
+are copied out while the next layer runs, and copied back while the sweep computes the layer above.
 """
 
 import torch
@@ -13,17 +13,17 @@ from attributor._errors import InputError
 __all__ = ["KEEP_CHOICES", "Offload", "OffloadedTensor"]
 
 KEEP_CHOICES = ("auto", "device", "host")
-# What the model needs beside the recording while it reads, in units of one layer's queries: hidden states, the wide
-# middle of an MLP and its two inputs come to about 8 in today's decoders. Less room than that, and layers move out.
+# Memory that the model needs beside the recording, in units of one layer's queries: hidden states, the inner tensor of
+# an MLP and its two inputs take about 8 in today's decoders. With less free memory, layers move out.
 ROOM = 8
 
 
 class Offload:
-    """Decides where the recorded tensors of one sequence wait, and moves them.
+    """Decides where the recorded tensors of one sequence are stored, and moves them.
 
     Attributes:
-        keep: "device", where they are; "host", pinned main memory; "auto": on the device as long as what is still to
-            be recorded fits there.
+        keep: "device", where they are; "host", pinned main memory; "auto": on the device as long as the rest of the
+            recording fits there.
     """
 
     def __init__(self, keep: str) -> None:
@@ -33,12 +33,12 @@ class Offload:
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def should_move(self, query: Tensor, key: Tensor, heads_ahead: int) -> bool:
-        """Whether a layer should move out.
+        """Whether a layer should move to main memory.
 
         Args:
             query: (B, H, Q, D) of the layer, all heads.
             key: (B, G, K, D).
-            heads_ahead: chosen heads of this layer and of those that follow.
+            heads_ahead: chosen heads of this layer and the following ones.
         """
         if self.keep == "device" or not _is_on_gpu(query):
             return False
@@ -48,7 +48,7 @@ class Offload:
         return _free_bytes(query.device) < ahead + ROOM * query.nbytes
 
     def move(self, tensor: Tensor) -> "OffloadedTensor":
-        """Start to copy a tensor out; its memory is used again once that is done."""
+        """Start to copy a tensor out; its memory is free for reuse after the copy."""
         device = tensor.device
         if device not in self._streams:
             self._streams[device] = _stream(device)
@@ -61,7 +61,7 @@ class OffloadedTensor:
     def __init__(self, tensor: Tensor, stream: torch.cuda.Stream) -> None:
         self._device, self._stream = tensor.device, stream
         self._host = _pinned_like(tensor)
-        stream.wait_stream(torch.cuda.current_stream(tensor.device))  # it may not have been computed yet
+        stream.wait_stream(torch.cuda.current_stream(tensor.device))  # the tensor may not have been computed yet
         with torch.cuda.stream(stream):
             self._host.copy_(tensor, non_blocking=True)
         _mark_used_on(tensor, stream)
@@ -77,7 +77,7 @@ class OffloadedTensor:
             self._coming = back, event
 
     def get(self) -> Tensor:
-        """On its device; what is computed next waits for the copy. It is let go of here: another call copies anew."""
+        """The tensor on its device; later work on the stream waits for the copy. Another call copies it again."""
         self.fetch()
         assert self._coming is not None
         (back, event), self._coming = self._coming, None
@@ -92,7 +92,7 @@ def _is_on_gpu(tensor: Tensor) -> bool:
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Bytes that can still be had: of the device, and of what torch holds without using it."""
+    """Free bytes: of the device, and in torch's unused cached memory."""
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
@@ -101,13 +101,13 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _pinned_like(tensor: Tensor) -> Tensor:
-    """Page-locked, with the same strides, so that the copy is one transfer."""
+    """Pinned memory with the same strides, so that the copy is one transfer."""
     try:
         return torch.empty_like(tensor, device="cpu", pin_memory=True)
-    except RuntimeError:  # no more of it can be locked: pages that are not do as well, without the overlap
+    except RuntimeError:  # no more memory can be pinned; other memory works too, without the overlap
         return torch.empty_like(tensor, device="cpu")
 
 
 def _mark_used_on(tensor: Tensor, stream: torch.cuda.Stream) -> None:
-    """The tensor's memory must not be given to others before the stream has come this far."""
+    """Keep the allocator from reusing the tensor's memory before the stream has reached this point."""
     tensor.record_stream(stream)

@@ -1,7 +1,7 @@
 """Compute the matrix that an attention module's output projection applies, by head: W_O^h is (hidden, Dv).
 
-Adapters, scaled float8, int8 and offloaded weights have in common that `.weight` is not that matrix. So it comes from
-what the module computes, W = f(I) - f(0), and `.weight` is taken only where f agrees with it.
+For adapters, scaled float8, int8 and offloaded weights, `.weight` is not that matrix. So the matrix is computed from
+the module's outputs, W = f(I) - f(0), and `.weight` is used only if f agrees with it.
 """
 
 import math
@@ -19,20 +19,20 @@ from attributor._record.fused_attention import OUT_OF_MEMORY_MESSAGES
 __all__ = ["head_gram", "head_slices", "output_norm"]
 
 NAMES = ("o_proj", "out_proj", "dense", "c_proj", "wo")
-ROWS = 8  # random inputs across all heads, beside one for each head
-BLOCK = 1024  # rows of the identity a call
-# A power of two, so that f(SCALE x) = SCALE f(x) to the last bit where f is linear; below the 6 from which LLM.int8
-# computes an activation in 16 bits.
+ROWS = 8  # random inputs across all heads, in addition to one per head
+BLOCK = 1024  # rows of the identity per call
+# A power of two, so that f(SCALE x) = SCALE f(x) to the last bit if f is linear; below 6, from which LLM.int8 computes
+# an activation in 16 bits.
 SCALE = 4.0
-# How far f(x) may be from W x where activations are rounded to 8 bits: int8 with one scale a tensor gives 0.8% on these
-# inputs, float8 (e4m3) 2.6%. W is not rounded so, for 0 and SCALE are exact in these formats; only torchao's int8 makes
-# 127/127.5 of the largest activation, and so of all of W.
+# How far f(x) may be from W x if activations are rounded to 8 bits: int8 with one scale per tensor gives 0.8% on these
+# inputs, float8 (e4m3) 2.6%. W itself is exact, because 0 and SCALE are exact in these formats; only torchao's int8
+# scales the largest activation, and so all of W, by 127/127.5.
 ROUNDED_ACTIVATIONS = 0.05
 
 
 @dataclass(frozen=True)
 class _Projection:
-    """A projection that is called as the model calls it.
+    """An output projection, called as the model calls it.
 
     Attributes:
         module: the projection.
@@ -64,7 +64,7 @@ class _Projection:
         return output[0].to(torch.promote_types(output.dtype, torch.float32))
 
     def tolerance(self, dtype: torch.dtype) -> float:
-        """The rounding of f(x), relative to its norm: of the output's dtype, and of float32 sums of `inner` terms."""
+        """The rounding of f(x), relative to its norm: of the output's dtype and of float32 sums of `inner` terms."""
         coarse = max(torch.finfo(self.dtype).eps, torch.finfo(dtype).eps)
         return 2 * coarse + 4 * math.sqrt(self.inner) * torch.finfo(torch.float32).eps
 
@@ -78,8 +78,8 @@ def head_slices(module: nn.Module, heads: int, dtype: torch.dtype = torch.float3
         dtype: of the activations that reach the projection; a projection with a plain weight has that weight's dtype.
 
     Raises:
-        UnsupportedModelError: no projection is found, it cannot be called outside of a forward pass, or what it
-            computes is not linear.
+        UnsupportedModelError: no projection is found, it cannot be called outside of a forward pass, or it is not
+            linear.
     """
     matrix = _applied_matrix(_find_projection(module, heads, dtype), heads)
     hidden, inner = matrix.shape
@@ -121,7 +121,7 @@ def _find_projection(module: nn.Module, heads: int, dtype: torch.dtype) -> _Proj
 
 
 def _input_size(projection: nn.Module) -> int | None:
-    for name in ("in_features", "nx"):  # nn.Linear and what stands in for it; transformers' Conv1D
+    for name in ("in_features", "nx"):  # nn.Linear and its replacements; transformers' Conv1D
         size = getattr(projection, name, None)
         if isinstance(size, int):
             return size
@@ -130,9 +130,9 @@ def _input_size(projection: nn.Module) -> int | None:
 
 
 def _plain_weight(projection: nn.Module) -> Tensor | None:
-    """The module's weight where it is an ordinary matrix of 16 bits or more; it may be on the meta device.
+    """The module's weight if it is an ordinary matrix of 16 bits or more, perhaps on the meta device; else None.
 
-    Tensors of another class hold quantised or distributed numbers, and float8 ones have a scale beside them.
+    Tensors of other classes hold quantised or distributed numbers, and float8 tensors have a separate scale.
     """
     weight = getattr(projection, "weight", None)
     if not isinstance(weight, Tensor) or type(weight) not in (Tensor, nn.Parameter) or weight.ndim != 2:
@@ -141,7 +141,7 @@ def _plain_weight(projection: nn.Module) -> Tensor | None:
 
 
 def _input_device(projection: nn.Module) -> torch.device:
-    """Where its numbers are; accelerate's hook moves the input of a module whose numbers it keeps elsewhere."""
+    """The device of its numbers; if accelerate offloads them, its hook moves the input."""
     tensors = [*projection.parameters(), *projection.buffers()]
     return next((tensor.device for tensor in tensors if tensor.device.type != "meta"), torch.device("cpu"))
 
@@ -150,9 +150,9 @@ def _input_device(projection: nn.Module) -> torch.device:
 def _applied_matrix(projection: _Projection, heads: int) -> Tensor:
     """(hidden, inner), W of f(x) = W x + b.
 
-    f is called on seeded random rows x and on SCALE x. The module's weight is W where both agree with it to rounding.
-    Else W is computed from rows of the identity, if f(SCALE x) = SCALE f(x) to rounding and f(x) = W x to
-    ROUNDED_ACTIVATIONS.
+    f is called on seeded random rows x and on SCALE x. If both agree with the module's weight up to rounding, W is that
+    weight. Else W is computed from rows of the identity. Then f(SCALE x) = SCALE f(x) must hold up to rounding, and
+    f(x) = W x up to ROUNDED_ACTIVATIONS.
     """
     with evaluating(projection.module), _name_errors(projection.label):
         rows = _random_rows(heads, projection.inner).to(projection.dtype).float()
@@ -188,7 +188,7 @@ def _applied_matrix(projection: _Projection, heads: int) -> Tensor:
 
 
 def _random_rows(heads: int, inner: int) -> Tensor:
-    """(H + ROWS, inner), uniform between -1 and 1: a row for each head alone, so that no head hides behind others."""
+    """(H + ROWS, inner), uniform between -1 and 1; each of the first H rows tests one head alone."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.empty(heads + ROWS, inner, dtype=torch.float32, device="cpu").uniform_(-1, 1, generator=generator)
     head_of = torch.arange(inner, device="cpu") // (inner // heads)
@@ -197,7 +197,7 @@ def _random_rows(heads: int, inner: int) -> Tensor:
 
 
 def _columns(projection: _Projection, offset: Tensor) -> Tensor:
-    """(hidden, inner), the columns (f(SCALE e_j) - f(0)) / SCALE; scaled, so that they lose less beside a bias."""
+    """(hidden, inner), the columns (f(SCALE e_j) - f(0)) / SCALE; the scale reduces the rounding beside a bias."""
     matrix = offset.new_empty(offset.shape[1], projection.inner)
     for low in range(0, projection.inner, BLOCK):
         high = min(low + BLOCK, projection.inner)
@@ -208,7 +208,7 @@ def _columns(projection: _Projection, offset: Tensor) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """In the precision of its factors, also where the model runs under autocast."""
+    """Multiply in the precision of the factors, also under autocast."""
     with torch.autocast(left.device.type, enabled=False):
         return left @ right
 
@@ -225,7 +225,7 @@ def _within(error: Tensor, limit: Tensor) -> bool:
 
 @contextmanager
 def _name_errors(label: str) -> Iterator[None]:
-    """Name the projection in whatever a module of another library raises; memory that ran out stays what it is."""
+    """Name the projection in errors of other libraries' modules; out-of-memory errors pass unchanged."""
     try:
         yield
     except (UnsupportedModelError, MemoryError, torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""The recorded attention of a whole model, a `Tape` for each layer; reading it does not need the model."""
+"""The recorded attention of a whole model, one `Tape` per layer. It can be read without the model."""
 
 import threading
 from collections.abc import Callable, Hashable, Iterator
@@ -32,7 +32,7 @@ class RecordedAttention:
     """
 
     def __init__(self, recorder: Recorder, facts: ModelFacts, derived_in: Hashable = None) -> None:
-        """`derived_in`: the state of the model in which the weights were derived from it; None: they were not."""
+        """`derived_in`: the state of the model when the weights were derived from it; None: they were not derived."""
         self.facts = facts
         self.weights = recorder.weights
         self._recorder = recorder
@@ -40,7 +40,7 @@ class RecordedAttention:
 
     @property
     def history(self) -> History:
-        """What the model has read."""
+        """The ids and padding that the model has read."""
         return self._recorder.history
 
     @property
@@ -50,7 +50,7 @@ class RecordedAttention:
 
     @property
     def sinks(self) -> dict[int, Tensor]:
-        """(H,) by layer, learned logits that take a share of the attention."""
+        """(H,) per layer, learned logits that take a share of the attention."""
         return self._recorder.sinks
 
     @property
@@ -63,12 +63,12 @@ class RecordedAttention:
         return Span(sequence, *self.history.real_bounds(sequence))
 
     def check(self) -> None:
-        """See that the recording holds every layer of a sequence, in finite numbers.
+        """Check that the recording holds every layer of a sequence, in finite numbers.
 
         Raises:
             RecordingError: nothing was recorded.
             UnsupportedModelError: some layers did not pass through the recorder.
-            RecordingError: the cache handed out other keys than those that were recorded.
+            RecordingError: the cache returned other keys than those that were recorded.
             NumericsError: logits that are not finite.
         """
         if not self.history.calls:
@@ -98,10 +98,10 @@ class RecordedAttention:
             )
 
     def check_read(self, ids: Tensor, sequence: int = 0, start: int = 0) -> None:
-        """See that ids (n,) are what the model read from cache position `start` on, but for the last one.
+        """Check that the model read the ids (n,) from cache position `start` on; the last id is not compared.
 
         Raises:
-            RecordingError: they are not, or the model was given other embeddings than those of its ids.
+            RecordingError: it did not, or the model was given other embeddings than those of its ids.
         """
         history, stop = self.history, start + ids.numel()
         read = history.tokens(sequence)
@@ -110,7 +110,7 @@ class RecordedAttention:
                 "the model was given embeddings that are not those of as many ids (inputs_embeds, a soft prompt), so "
                 "which tokens it read is not known; give it input_ids"
             )
-        # what is behind the last token but one is never needed: it may be a draft that was dropped
+        # positions from the last id on are not needed; they may hold a dropped draft
         if history.length < stop - 1 or not torch.equal(read[start : stop - 1], ids[:-1]):
             raise RecordingError(
                 f"the ids given ({stop}) are not what the model read ({history.length}) in this recording: pass what "
@@ -183,7 +183,7 @@ class RecordedAttention:
         return attention_rows(tape.layer(span, chosen), heads[chosen], positions, transform, impl)
 
     def layer(self, index: int, *, row: int = 0) -> Layer:
-        """What was recorded of one layer, for methods that are built on `flow_step` itself.
+        """The recorded tensors of one layer, for methods that call `flow_step` themselves.
 
         Args:
             index: counted from 0.
@@ -259,6 +259,6 @@ def record_attention(
 
 @torch.no_grad()
 def forward(model: Any, ids: Tensor) -> None:
-    """Have the model read the ids (N,), computing one row of logits: enough to see that they are finite."""
+    """Run the model on the ids (N,); it computes one row of logits, enough to check that they are finite."""
     options = {"logits_to_keep": 1} if accepts_argument(model.forward, "logits_to_keep") else {}
     model(input_ids=ids[None].to(device_of(model)), use_cache=False, **options)

@@ -21,26 +21,26 @@ from attributor._record.tape import Tape
 
 __all__ = ["Recorder"]
 
-LONG = 512  # queries behind a cache that are worth moving: a chunk of a prompt, not a written token
+LONG = 512  # queries after a cache that are moved: a chunk of a prompt, not a written token
 
 
 class Recorder:
-    """What one model's attention did to one batch of sequences, position by position.
+    """Records one model's attention on one batch of sequences.
 
     Attributes:
-        weights: heads with weight 0 leave no trace; value norms are kept where these need them.
+        weights: heads with weight 0 are not recorded; value norms are recorded only if the weights need them.
         tapes: by layer, only layers with a chosen head.
-        history: what was read.
+        history: the ids and padding that were read.
         calls: which calls of the model are recorded.
         finite: 0-dim bool, whether all logits so far were numbers.
-        rounded: 0-dim bool, whether a cache handed out other keys than those that were recorded.
+        rounded: 0-dim bool, whether a cache returned other keys than those that were recorded.
         order: the layers as they ran, the same in each forward pass of the sequence.
-        sinks: (H,) by layer, learned logits in the softmax's denominator.
-        state: the `model_state` that the last prompt was read in.
+        sinks: (H,) per layer, learned logits in the softmax's denominator.
+        state: the `model_state` when the last prompt was read.
         cache: the model's cache of keys and values, as the last pass left it, while the recorder is attached.
     """
 
-    follows_masks = False  # other calls of the model may come between
+    follows_masks = False  # other calls of the model may run in between
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Recorder:
         self.rounded = torch.tensor(False)
         self.sinks: dict[int, Tensor] = {}
         self._read: Callable[[int], ReadIds | None] | None = None  # this forward pass
-        self._ran: list[int] = []  # this forward pass: its layers so far
+        self._ran: list[int] = []  # layers of this forward pass that have run
         self._grams: dict[int, Tensor] = {}
         self.state: Hashable = None
         self.cache: Any = None
@@ -80,7 +80,7 @@ class Recorder:
         return bool(self._ran)
 
     def note_state(self, state: Hashable) -> None:
-        """The model's parameters and adapters as they are now."""
+        """Set the current `model_state`; drop what was derived from another state."""
         if state != self.state:
             self.state = state
             self._grams.clear()
@@ -90,11 +90,11 @@ class Recorder:
         """Run a forward pass of the decoder.
 
         Args:
-            read: gives the ids that it reads, None where they are not known; called with the cache position at which
-                the pass starts, when its first layer attends.
+            read: returns the ids that the pass reads, None if they are unknown. It is called with the cache position at
+                which the pass starts, when its first layer attends.
 
         Raises:
-            UnsupportedModelError: its layers are not those of the pass before.
+            UnsupportedModelError: its layers differ from those of the previous pass.
         """
         self._read, self._ran = read, []
         try:
@@ -110,17 +110,17 @@ class Recorder:
             self._read, self._ran = None, []
 
     def check_logits(self, last: Tensor) -> None:
-        """The model's last row of logits; looked at later, so that no device has to be waited for."""
+        """Check the last row of logits. The result is read later, to avoid a synchronisation with the device."""
         self.finite = self.finite.to(last.device) & torch.isfinite(last.detach()).all()
 
     def note_written(self, sequences: Any) -> None:
-        """What generate() returned: (B, n) ids where it read one sequence or a batch of B."""
+        """Store the ids (B, n) that generate() returned, if it read the recorded batch of B sequences."""
         is_ids = isinstance(sequences, Tensor) and sequences.ndim == 2 and not sequences.is_floating_point()
         if is_ids and self.history.calls and sequences.shape[0] == self.history.batch:
             self.history.written = sequences.detach()
 
     def _begin(self, mask: Mask) -> None:
-        """The forward pass reaches its first layer; one that starts at position 0 begins a new sequence."""
+        """Handle the first layer of a forward pass; a pass that starts at position 0 begins a new sequence."""
         if mask.start == 0:
             self.tapes.clear()
             self.sinks.clear()
@@ -147,7 +147,7 @@ class Recorder:
         softcap: float | None,
         sink: Tensor | None,
     ) -> Tensor:
-        """Compute one layer's attention output (B, H, Q, Dv) and keep what the flow needs of it."""
+        """Compute one layer's attention output (B, H, Q, Dv) and record what the flow needs."""
         index = int(module.layer_idx)  # type: ignore[arg-type]
         (L, H), heads = self.weights.shape, query.shape[1]
         if index >= L or heads != H:
@@ -181,7 +181,7 @@ class Recorder:
         return output
 
     def _log_norms(self, module: nn.Module, index: int, chosen: list[int], value: Tensor, mask: Mask) -> Tensor:
-        """(B, h, Q) log ||W_O^h v_j^h|| of the new keys."""
+        """(B, h, Q) log ||W_O^h v_j^h|| for the new keys."""
         if index not in self._grams:
             self._grams[index] = head_gram(module, self.weights.shape[1], chosen, value.dtype).to(value.device)
         matrix = self._grams[index]

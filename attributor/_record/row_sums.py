@@ -10,28 +10,28 @@ from attributor._record.tape import Layer
 
 __all__ = ["RowSumCheck"]
 
-SAMPLE = 64  # prompt rows beside those that the flow starts from
+SAMPLE = 64  # prompt rows in addition to those that the flow starts from
 BLOCK = 1 << 23  # logits at once
-ROWS = 16  # at once, and the keys up to the last of them
+ROWS = 16  # rows at once, with the keys up to the last of them
 # |sum - 1| of a row from rounding alone: a fixed part, and a part that grows with the size of the row's large logits.
-# In 16 bits the kernels round the weights, and the logits too where these are capped.
+# In 16 bits the kernels round the weights, and capped logits as well.
 FIXED = {torch.float64: 1e-9, torch.float32: 2e-4}
 FIXED_16 = 2e-2
-ROUNDINGS = 64  # of the arithmetic that logits and log-sum-exp are computed in
+ROUNDINGS = 64  # times eps of the dtype in which logits and log-sum-exp are computed
 
 
 @dataclass(frozen=True, eq=False)
 class RowSumCheck:
-    """Rows whose attention is summed again, from the recorded queries, keys and log-sum-exps.
+    """Sums the attention of some rows again, from the recorded queries, keys and log-sum-exps.
 
         | sum_j exp(logit_ij - lse_i) (+ exp(sink - lse_i)) - 1 | <= fixed + 64 eps |lse_i|
 
-    A sum that is off says that the model attended to other keys than those that were recorded, as a quantised cache
-    makes it. It cannot notice keys that changed places.
+    A wrong sum means that the model attended to other keys than the recorded ones, as with a quantised cache. The check
+    does not detect keys that changed places.
 
     Attributes:
         positions: (R,) int64, ascending, of one sequence.
-        sinks: (H,) by layer, the learned logits of all heads.
+        sinks: (H,) per layer, the learned logits of all heads.
     """
 
     positions: Tensor
@@ -39,7 +39,7 @@ class RowSumCheck:
 
     @classmethod
     def of(cls, starts: Tensor, prompt_length: int, sinks: dict[int, Tensor]) -> "RowSumCheck":
-        """The rows that a flow starts from, and up to 64 rows of the prompt that are always the same.
+        """The rows that a flow starts from, and up to 64 rows of the prompt, drawn with a fixed seed.
 
         Args:
             starts: (R,) positions of the rows that the flow starts from.
@@ -54,8 +54,8 @@ class RowSumCheck:
 
         Args:
             index: its number.
-            layer: what was recorded of it.
-            heads: which of the model's heads its queries are of.
+            layer: its recorded tensors.
+            heads: the model's heads to which its queries belong.
 
         Raises:
             NumericsError: a row that does not sum to 1.
@@ -64,7 +64,7 @@ class RowSumCheck:
         H, (G, N, _) = len(heads), layer.key.shape
         every, place = layer.key.to(layer.lse.dtype), torch.arange(N, device=layer.key.device)
         for positions in torch.split(self.positions, max(1, min(ROWS, BLOCK // (H * N)))):
-            rows, stop = positions.to(every.device), int(positions[-1]) + 1  # no row sees keys behind it
+            rows, stop = positions.to(every.device), int(positions[-1]) + 1  # no row sees later keys
             query, keys, seen = layer.query[:, rows].to(every.dtype) * layer.scale, every[:, :stop], place[:stop]
             logit = torch.empty(H, rows.numel(), stop, dtype=keys.dtype, device=keys.device)
             for group in range(G):

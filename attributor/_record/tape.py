@@ -15,7 +15,7 @@ from attributor._record.offload import Offload, OffloadedTensor
 
 __all__ = ["KeptTensor", "Layer", "Span", "Tape"]
 
-POSITION_DIM = {"query": 1, "lse": 1, "first": 0, "key": 1, "log_value": 1}  # of one sequence's tensor
+POSITION_DIM = {"query": 1, "lse": 1, "first": 0, "key": 1, "log_value": 1}  # in the tensor of one sequence
 Field = Literal["query", "lse", "first", "key", "log_value"]
 
 
@@ -62,15 +62,15 @@ class Layer:
 
 
 class KeptTensor:
-    """A tensor kept by reference where that wastes no memory, by copy otherwise; notices a later change in place.
+    """A tensor stored by reference if that wastes no memory, else by copy; later in-place changes are detected.
 
-    With an arena a large tensor is copied there, and the allocation that it came in is free again; with an offload it
-    moves to main memory until it is needed.
+    With an arena a large tensor is copied there, and its old allocation is freed. With an offload it moves to main
+    memory until it is needed.
     """
 
     def __init__(self, tensor: Tensor, arena: Arena | None = None, offload: Offload | None = None) -> None:
         self.nbytes = tensor.numel() * tensor.element_size()
-        self.version: int | None = None  # of a tensor that other code can change
+        self.version: int | None = None  # set for a tensor that other code can change
         self.offloaded: OffloadedTensor | None = None
         if offload is not None:
             self.offloaded, self.tensor = offload.move(tensor), tensor.new_empty(0)
@@ -109,7 +109,7 @@ class Tape:
     """The recorded calls of one layer, in order of position. All positions are cache positions of the padded batch."""
 
     heads: tuple[int, ...]  # the chosen query heads
-    groups: int  # query heads a KV head
+    groups: int  # query heads per KV head
     scale: float
     softcap: float | None
     arena: Arena
@@ -134,9 +134,9 @@ class Tape:
         mask: Mask,
         offload: Offload | None = None,
     ) -> None:
-        """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer was handed.
+        """Append one call: query (B, H_all, Q, D), key (B, G_all, K, D) with all keys that the layer received.
 
-        With `offload` its query moves to main memory, and so does its key where no cache holds it anyway.
+        With `offload` its query moves to main memory, and so does its key, unless a cache holds it anyway.
         """
         Q, start = query.shape[2], mask.start
         self.truncate(start)
@@ -156,18 +156,18 @@ class Tape:
         stop = start + Q
         moves = offload if start == 0 else None  # later keys are in a cache anyway
         if len(kv) == key.shape[1] and mask.keys_from == 0 and key.shape[2] == stop:
-            self.key = [(0, KeptTensor(key, None, moves))]  # every key so far: this one tensor holds them all
+            self.key = [(0, KeptTensor(key, None, moves))]  # this one tensor holds all keys so far
         else:
             new = key[:, :, start - mask.keys_from : stop - mask.keys_from]
-            # a copy, so that a growing cache's old tensors are let go
+            # a copy, so that the old tensors of a growing cache are freed
             self.key.append((start, KeptTensor(new[:, kv] if len(kv) < key.shape[1] else new.clone(), None, moves)))
         self.length = stop
 
     def holds_keys(self, key: Tensor, mask: Mask) -> Tensor:
-        """0-dim bool, whether a cache hands out the keys (B, G_all, K, D) that were recorded.
+        """0-dim bool, whether a cache returns the keys (B, G_all, K, D) that were recorded.
 
-        Two positions are compared: the last one, whose keys in an upper layer depend on all that was read before, and
-        an earlier one, which a quantised cache has rounded.
+        Two positions are compared: the last one, whose keys in an upper layer depend on all earlier tokens, and an
+        earlier one. A quantised cache has rounded the latter.
         """
         length = min(self.length, mask.start)
         equal = torch.ones((), dtype=torch.bool, device=key.device)
@@ -182,7 +182,7 @@ class Tape:
         return equal
 
     def truncate(self, length: int) -> None:
-        """Forget positions from `length` on: the cache was cropped (assisted generation, an edited turn)."""
+        """Drop positions from `length` on: the cache was cropped (assisted generation, an edited turn)."""
         if length >= self.length:
             return
         self.query = _truncate_parts(self.query, length, 2)
@@ -197,13 +197,13 @@ class Tape:
     ) -> Tensor:
         """One recorded tensor of one sequence at some positions, joined over the calls that recorded it.
 
-        Without a copy where one call recorded all of the positions, they follow each other, and `heads` is None.
+        There is no copy if one call recorded all positions, they are consecutive, and `heads` is None.
 
         Args:
             name: query (H, P, D), lse (H, P), first (P,), key (G, P, D) or log_value (H, P).
             sequence: which sequence of the recorded batch.
             positions: P positions in the cache, ascending, at least one of them recorded.
-            heads: entries of the first dimension, counted in what was recorded; None: all.
+            heads: entries of the first dimension, as indices among the recorded heads; None: all.
         """
         parts, dim = getattr(self, name), POSITION_DIM[name]
         begins = [begin for begin, _ in parts]
@@ -228,7 +228,7 @@ class Tape:
         return gathered[0] if len(gathered) == 1 else torch.cat(gathered, dim)
 
     def layer(self, span: Span, heads: Sequence[int] | None = None) -> Layer:
-        """The layer at the positions of `span`; of all recorded heads, or of some of them."""
+        """The layer at the positions of `span`, with all recorded heads or some of them."""
         picked = None if heads is None or tuple(heads) == self.heads else [self.heads.index(head) for head in heads]
         where = {head: index for index, head in enumerate(self.kv_heads)}
         sequence, positions = span.sequence, span.positions
@@ -245,7 +245,7 @@ class Tape:
         )
 
     def fetch(self) -> None:
-        """Start to copy back what moved to main memory."""
+        """Start to copy back the tensors in main memory."""
         for _, part in (*self.query, *self.key):
             part.fetch()
 

@@ -1,6 +1,6 @@
 """`Flow`, the result: scores by token, sentence and document, its file, its page, its plots.
 
-Holds numpy arrays and imports torch only to hand out tensors. `view` computes what the web views show.
+A Flow holds numpy arrays and imports torch only to return tensors. `view` computes the data of the web views.
 """
 
 from attributor._result.flow import Flow, load, open_mapped

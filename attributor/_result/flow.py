@@ -56,32 +56,32 @@ __all__ = ["Flow", "Grouped", "Hit", "load", "open_mapped"]
 class Flow:
     """How much of each of k prompt tokens reached each of o answer tokens.
 
-    The numbers are kept as numpy arrays, in `arrays`; the tensors below are on the CPU and share the arrays' memory. Of
-    read-only memory (a flow mapped from its file, a read-only array) they are copies, made at each access. Each may be
-    given as a tensor on any device or as a numpy array.
+    The numbers are stored as numpy arrays, in `arrays`; the tensors below are on the CPU and share the arrays' memory.
+    If that memory is read-only (a flow mapped from its file, a read-only array), each access makes a copy. The
+    constructor accepts tensors on any device and numpy arrays.
 
     Attributes:
         scores: (o, k) float32; row r says where answer token r came from.
-        ids: (k + a,) int64, the prompt's ids, then the answer's; a = o, or a = 0 where the flow is that of the next
-            token, not yet written, and o = 1.
-        missing_mass: (o,) float32, the share of each row that the run did not follow, where it is known.
-        normalized: True where a row's scores, its `missing_mass` and `on_answer` add up to 1, so that scores are
-            shares; False where they add up to something else (``normalize=False``); None where that is not known,
-            because `missing_mass` is not (a power other than 1, value norms). If it is left out, it is True with
-            `missing_mass` and None without. True without `missing_mass` becomes None.
+        ids: (k + a,) int64, the prompt's ids, then the answer's; a = o, or, for the flow of a next token that is not
+            yet written, a = 0 and o = 1.
+        missing_mass: (o,) float32, the share of each row that the run did not follow; None if unknown.
+        normalized: True if a row's scores, its `missing_mass` and `on_answer` add up to 1, so that scores are shares.
+            False if they add up to something else (``normalize=False``). None if this is unknown, because
+            `missing_mass` is (a power other than 1, value norms). The default is True with `missing_mass` and None
+            without. True without `missing_mass` becomes None.
         question_scores: (k,) float32, the part of every row's scores that started on the question's tokens
-            (`Weights.question`); None where no part did, or where that is not known.
+            (`Weights.question`); None if no part did, or if it is unknown.
         text: the prompt as text.
         offsets: (k, 2) int64, the characters of each prompt token in `text`.
         answer: the answer as text.
         answer_offsets: (a, 2) int64, the characters of each answer token in `answer`.
         documents: spans of `text`, in their own order.
-        meta: what made it, for people: model, weights, implementation, versions, seconds ...
+        meta: how it was computed, for people to read: model, weights, implementation, versions, seconds ...
         arrays: scores, ids, missing_mass, question_scores, offsets, answer_offsets and on_answer as numpy arrays; torch
             is not imported.
 
     Raises:
-        InputError: shapes that do not go together, NaN or infinite scores, offsets outside of the text.
+        InputError: shapes that do not match, NaN or infinite scores, offsets outside of the text.
     """
 
     scores: TensorField = TensorField()
@@ -98,7 +98,7 @@ class Flow:
     arrays: FlowArrays = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check every field and bring it to its one form."""
+        """Check every field and convert it to its stored form."""
         values = vars(self)  # frozen, so attributes cannot be set
         scores = check_floats("scores", values.pop("scores"), ndim=2)
         o, k = scores.shape
@@ -165,7 +165,7 @@ class Flow:
 
     @cached_property
     def sentences(self) -> tuple[Segment, ...]:
-        """The sentences of the documents, or of the whole prompt where it has no documents."""
+        """The sentences of the documents, or of the whole prompt if it has no documents."""
         text, _ = self._need_text('by="sentence"')
         return _name_documents(self.sentence_spans, text, self.documents)
 
@@ -173,14 +173,14 @@ class Flow:
     def sentence_spans(self) -> Ints:
         """(s, 2) int64 array, the characters of each sentence, in order; none without text.
 
-        A file may bring them along; else the text is split when they are first used, 1.2 s for 100,000 tokens.
+        A file may hold them; else the text is split at their first use, in 1.2 s for 100,000 tokens.
         """
         sentences = () if self.text is None else split_sentences(self.text, tuple(self.documents))
         return np.array([(s.start, s.stop) for s in sentences], dtype=np.int64).reshape(-1, 2)
 
     @property
     def on_answer(self) -> Tensor | None:
-        """What stayed on earlier answer tokens: (o,) float32; None where `normalized` is not True."""
+        """(o,) float32, the share of each row on earlier answer tokens; None if `normalized` is not True."""
         stayed = self.arrays.on_answer
         return None if stayed is None else as_tensor(stayed)
 
@@ -189,7 +189,7 @@ class Flow:
         return mean_of_rows(self.scores)
 
     def with_text(self, tokenizer: Any, documents: Any = None) -> Flow:
-        """The same flow with the text of its ids, and perhaps documents.
+        """The same flow with the text of its ids and, if given, documents.
 
         Args:
             tokenizer: the model's tokenizer.
@@ -216,8 +216,8 @@ class Flow:
         """The same flow with documents.
 
         Args:
-            documents: in any form that `attributor.ask` takes, whose texts stand in the prompt as often as they are in
-                the list; or (start, stop) characters of the text, or Segments.
+            documents: in any form that `attributor.ask` takes; each text must occur in the prompt as often as in the
+                list. Or (start, stop) characters of the text, or Segments.
 
         Raises:
             InputError: no text yet, documents that are not in the text, spans that overlap or leave it.
@@ -226,14 +226,14 @@ class Flow:
         return dataclasses.replace(self, documents=place_documents(text, documents))
 
     def by(self, segments: str | Sequence[SegmentLike], how: str = "sum") -> Grouped:
-        """Scores of larger pieces than tokens.
+        """Scores of segments that are larger than tokens.
 
-        A token belongs to the piece with the largest overlap; what belongs to none is `rest`.
+        A token belongs to the segment with the largest overlap; tokens outside all segments add up to `rest`.
 
         Args:
             segments: "token", "sentence", "document", or a list of Segments, (start, stop) characters, and strings that
                 occur once in the text.
-            how: "sum", "mean", "max", or "topK" such as "top5": the mean of a piece's K largest tokens.
+            how: "sum", "mean", "max", or "topK" such as "top5": the mean of a segment's K largest tokens.
 
         Raises:
             InputError: no text or documents yet, spans that overlap or leave the text, strings found never or twice.
@@ -263,7 +263,7 @@ class Flow:
     def for_answer(self, span: SegmentLike) -> Flow:
         """The flow of a part of the answer: the rows of the tokens that share characters with it.
 
-        To cite the sources of a part, use ``cite(claims=[span])``: it keeps less of the question's part of the rows.
+        To cite the sources of a part, use ``cite(claims=[span])``, which reduces the question's part of the rows.
 
         Args:
             span: (start, stop) characters of the answer, or text that occurs in it once.
@@ -291,7 +291,7 @@ class Flow:
     def top(
         self, k: int = 5, by: str | Sequence[SegmentLike] = "token", *, answer: SegmentLike | None = None
     ) -> list[Hit]:
-        """The k tokens (or other pieces, see `by`) that the answer took most from, largest first.
+        """The k tokens (or other segments, see `by`) with the largest scores, largest first.
 
         Args:
             k: how many.
@@ -308,13 +308,13 @@ class Flow:
         ]
 
     def cite(self, documents: Any = None, *, claims: Sequence[SegmentLike] | None = None, top: int = 3) -> CitedAnswer:
-        """The sentences of the documents that each claim of the answer came from, at characters of the documents.
+        """The sources of each claim of the answer: sentences of the documents, with their characters in the documents.
 
         Args:
-            documents: the documents of the prompt, in any form that `attributor.ask` takes, in which their texts are
-                found; or their (start, stop) characters in `text`; None: those of the flow.
+            documents: the documents of the prompt, in any form that `attributor.ask` takes, or their (start, stop)
+                characters in `text`; None: those of the flow.
             claims: (start, stop) characters of the answer, or text that occurs in it once; None: its sentences.
-            top: the most citations of a claim.
+            top: the most citations per claim.
 
         Raises:
             InputError: no text, answer or documents; documents that are not in the text; claims that are not in the
@@ -346,7 +346,7 @@ class Flow:
         return np.array(self.arrays.scores)
 
     def to_pandas(self, by: str | Sequence[SegmentLike] = "token") -> pandas.DataFrame:
-        """A table with a row a token (or other piece): text, label, document, start, stop, share.
+        """A table with one row per token (or other segment): text, label, document, start, stop, share.
 
         Raises:
             ImportError: pandas is not installed.
@@ -355,10 +355,10 @@ class Flow:
         return self.by(by).to_pandas()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file (docs/flow-file.md); an old file of that name is replaced in one step.
+        """Write a safetensors file (docs/flow-file.md); an old file of that name is replaced atomically.
 
         Raises:
-            InputError: the path is neither text nor a Path.
+            InputError: the path is neither a str nor a Path.
             OutputError: the file cannot be written.
         """
         write_flow(self, check_path(path))
@@ -372,10 +372,10 @@ class Flow:
         return draw_flow(self, kind, by, ax)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """One standalone page that works offline; also written to `path` where given.
+        """One standalone page that works offline; also written to `path` if given.
 
         Raises:
-            InputError: the path is neither text nor a Path.
+            InputError: the path is neither a str nor a Path.
             OutputError: the file cannot be written.
             AttributorError: this installation has no front end to put into the page.
         """
@@ -423,7 +423,7 @@ def load(path: str | os.PathLike[str]) -> Flow:
     """Read a file that `Flow.save` wrote.
 
     Raises:
-        InputError: the path is neither text nor a Path.
+        InputError: the path is neither a str nor a Path.
         FileNotFoundError: there is no such file.
         FileFormatError: the file is of another kind, corrupt, truncated, or from a newer version.
     """
@@ -431,9 +431,9 @@ def load(path: str | os.PathLike[str]) -> Flow:
 
 
 def open_mapped(path: str | os.PathLike[str]) -> Flow:
-    """Map a file that `Flow.save` wrote: `arrays.scores` are read when used. The file must not change meanwhile.
+    """Map a file that `Flow.save` wrote: `arrays.scores` are read when used. The file must not change while mapped.
 
-    Everything but the scores is read and checked; scores may be NaN or infinite. Torch is not imported.
+    All fields except the scores are read and checked; scores may be NaN or infinite. Torch is not imported.
 
     Raises:
         FileNotFoundError, FileFormatError: as :func:`load`.
@@ -448,7 +448,7 @@ def _pieces(text: str | None, offsets: Ints | None) -> tuple[str, ...] | None:
 
 
 def _name_documents(spans: Ints, text: str, documents: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Sentences as Segments, each with the index of the document that it lies in."""
+    """Sentences as Segments, each with the index of the document that contains it."""
     order = sorted(range(len(documents)), key=lambda d: documents[d].start)
     before = np.searchsorted([documents[d].start for d in order], spans[:, 0], side="right") - 1
     return tuple(

@@ -38,7 +38,7 @@ class FlowArrays:
     """The numbers of a Flow as numpy arrays, for code that runs without torch.
 
     Attributes:
-        scores: (o, k) float32; mapped from its file where the flow was opened that way, and then not read yet.
+        scores: (o, k) float32; if the flow was opened with `open_mapped`, mapped from its file and not read yet.
         ids, missing_mass, question_scores, offsets, answer_offsets, normalized: as in `Flow`.
     """
 
@@ -52,7 +52,7 @@ class FlowArrays:
 
     @property
     def on_answer(self) -> Floats | None:
-        """(o,) float32, what stayed on earlier answer tokens; None where rows do not add up to 1. Reads all scores."""
+        """(o,) float32, the share on earlier answer tokens; None if rows do not add up to 1. Reads all scores."""
         if self.missing_mass is None or not self.normalized:
             return None
         reached = self.scores.sum(axis=1, dtype=np.float64) + self.missing_mass
@@ -63,7 +63,7 @@ class FlowArrays:
 class TensorField:
     """A dataclass field that is set to a tensor or an array and read as a tensor over the array in `flow.arrays`.
 
-    The dataclass's `__post_init__` takes what was set from the instance's dictionary and makes the arrays of it.
+    The dataclass's `__post_init__` takes the value from the instance's dictionary and converts it to an array.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -74,7 +74,7 @@ class TensorField:
 
     def __get__(self, flow: Any, owner: type | None = None) -> Tensor:
         if flow is None:
-            raise AttributeError(self._name)  # so the dataclass finds no default: the field is required
+            raise AttributeError(self._name)  # tells dataclass that there is no default: the field is required
         return as_tensor(getattr(flow.arrays, self._name))
 
 
@@ -93,14 +93,14 @@ class OptionalTensorField:
 
 
 def as_tensor(array: Array) -> Tensor:
-    """A tensor over the array's memory; over a copy of it, where the memory is read-only, which torch does not know."""
+    """A tensor over the array's memory, or over a copy if the memory is read-only, which torch lacks."""
     import torch
 
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def check_floats(name: str, value: Any, ndim: int) -> Floats:
-    """The array in float32, in C order; what already is shares its memory.
+    """The array in float32, in C order; it shares memory if it already has this form.
 
     An `np.memmap` is not read here, so its values may be NaN or infinite.
 
@@ -125,7 +125,7 @@ def check_floats(name: str, value: Any, ndim: int) -> Floats:
 
 
 def check_integers(name: str, value: Any, ndim: int = 1) -> Ints:
-    """The array in int64, in C order; what already is shares its memory.
+    """The array in int64, in C order; it shares memory if it already has this form.
 
     Raises:
         InputError: another kind of value, another number of dimensions.
@@ -142,7 +142,7 @@ def check_offsets(text_name: str, text: str | None, name: str, offsets: Any, cou
     """(count, 2) spans of the text; None without text.
 
     Raises:
-        InputError: a text without offsets or the other way round, spans that leave the text, half a character in it.
+        InputError: a text without offsets or offsets without a text, spans that leave the text, a lone surrogate in it.
     """
     if (text is None) != (offsets is None):
         raise InputError(f"{text_name} and {name} go together: give both or neither")
@@ -164,7 +164,7 @@ def check_offsets(text_name: str, text: str | None, name: str, offsets: Any, cou
 
 
 def check_normalized(value: Any, missing_mass: Floats | None) -> bool | None:
-    """What `Flow.normalized` says, of what the constructor was called with.
+    """The value of `Flow.normalized`, from the constructor's arguments.
 
     Raises:
         InputError: neither True, False nor None.
@@ -183,7 +183,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_dense(tensor: Any) -> bool:
-    """Whether a tensor's numbers lie in memory as an array's do: not sparse, not quantised, not on the meta device."""
+    """Whether a tensor has plain numbers in memory: not sparse, not quantised, not on the meta device."""
     torch = sys.modules["torch"]
     return bool(tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type != "meta")
 

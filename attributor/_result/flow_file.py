@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_flow", "read_flow", "write_flow"]
 
-CHEAP = 200_000  # characters: a shorter text is split into sentences for the file, which takes at most 0.6 s
+CHEAP = 200_000  # characters: texts up to this length are split into sentences for the file, in at most 0.6 s
 CHUNK = 1 << 20  # bytes
 
 Array = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def write_flow(flow: Flow, path: str | os.PathLike[str]) -> None:
 
 
 def pack_flow(flow: Flow) -> tuple[int, Iterator[bytes]]:
-    """How many bytes the flow's file has, and the bytes, at most a megabyte at a time; scores are not copied before.
+    """The size of the flow's file, and its bytes in chunks of at most a megabyte; scores are not copied in advance.
 
     Raises:
         InputError: documents and meta that are too long for a header.
@@ -89,9 +89,9 @@ def _chunks(parts: list[bytes | memoryview]) -> Iterator[bytes]:
 
 
 def read_flow(path: str | os.PathLike[str], make: Callable[..., Flow], *, mapped: bool = False) -> Flow:
-    """Read a flow; see `attributor.load`, and for `mapped` `open_mapped`.
+    """Read a flow; see `attributor.load`, or `open_mapped` for `mapped`.
 
-    `make` is the class `Flow`, which imports this module.
+    `make` is the class `Flow`; it is an argument because its module imports this one.
     """
     name = shorten_path(os.path.expanduser(path))
     with open_regular_file(path) as file:
@@ -142,10 +142,10 @@ def _read_normalized(metadata: Mapping[str, str], meta: Mapping[str, str]) -> bo
     """The argument `normalized` of `Flow`.
 
     Raises:
-        InputError: the file says neither "true" nor "false".
+        InputError: the value in the file is neither "true" nor "false".
     """
     written = metadata.get("normalized")
-    if written is None:  # not known; or a file of version 0.1, which says it in `meta`
+    if written is None:  # unknown; or a file of version 0.1, which has it in `meta`
         return False if meta.get("normalize", "true").lower() == "false" else None
     if written not in ("true", "false"):
         raise InputError(f'normalized must be "true" or "false", got {written[:20]!r}')
@@ -153,11 +153,11 @@ def _read_normalized(metadata: Mapping[str, str], meta: Mapping[str, str]) -> bo
 
 
 def _read_documents(metadata: Mapping[str, str], text: str | None) -> list[Segment]:
-    """The documents as they stand there; only their number is checked against the text.
+    """The documents in the file; only their number is checked against the text.
 
     Raises:
         InputError: more documents than characters.
-        ValueError, TypeError: they are no list of [start, stop, label or null].
+        ValueError, TypeError: not a list of [start, stop, label or null].
     """
     written = metadata.get("documents", "[]")
     outside_labels = written.replace("\\\\", "").replace('\\"', "").split('"')[::2]
@@ -177,7 +177,7 @@ def _read_documents(metadata: Mapping[str, str], text: str | None) -> list[Segme
 
 
 def _read_meta(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What made the flow.
+    """The flow's `meta`.
 
     Raises:
         InputError: it is not an object; ValueError: not JSON.
@@ -189,14 +189,14 @@ def _read_meta(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_sentences(spans: npt.NDArray[Any], length: int) -> npt.NDArray[np.int64]:
-    """Sentences of a text of `length` characters, checked: (s, 2) int64, in order, none empty or over another.
+    """Check the sentences of a text of `length` characters: (s, 2) int64, in order, not empty, not overlapping.
 
     Raises:
         InputError: spans of another shape, out of order, or outside of the text.
     """
     if spans.ndim != 2 or spans.shape[1] != 2 or spans.dtype.kind not in "iu":
         raise InputError(f"sentences must be (s, 2) integers, got {spans.shape} of {spans.dtype}")
-    clipped = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger ones would wrap around
+    clipped = np.clip(spans.astype(np.int64), -1, length + 1)  # differences of larger numbers would overflow
     borders = np.concatenate([[0], clipped.ravel(), [length]])
     if (np.diff(borders) < 0).any() or (clipped[:, 0] == clipped[:, 1]).any():
         raise InputError(f"sentences must be spans of the text's {length} characters, in order, none over another")

@@ -19,9 +19,9 @@ __all__ = ["build_notebook_html", "build_page", "write_page"]
 
 
 def build_page(flow: Flow, limit: int = FILE_LIMIT) -> str:
-    """The page as a string; long flows are shown by sentences, then by larger pieces, to stay under `limit` bytes.
+    """The page as a string; long flows are shown by sentence, then by larger pieces, to stay under `limit` bytes.
 
-    The text itself is never cut: a prompt longer than the limit makes a page longer than it.
+    The text itself is never cut: a prompt longer than the limit gives a page longer than the limit.
 
     Raises:
         AttributorError: this installation has no front end.
@@ -30,12 +30,12 @@ def build_page(flow: Flow, limit: int = FILE_LIMIT) -> str:
 
 
 def build_notebook_html(flow: Flow) -> str:
-    """The page in a sandboxed frame, or a plain table where it would be too large to keep in a notebook."""
+    """The page in a sandboxed frame, or a plain table if the page would be too large for a notebook."""
     return render_frame(FlowView(flow)) or _table(flow)
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:
-    """Write a page as UTF-8, in one step.
+    """Write a page as UTF-8, atomically.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,6 +1,6 @@
 """Sum token scores over sentences, documents or other segments of the prompt.
 
-Torch is imported where a tensor is made: `attributor explore` starts without it.
+Torch is imported only where a tensor is made, so that `attributor explore` starts without it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Grouped", "Hit", "aggregate", "import_extra", "largest", "mean_of_ro
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One of the pieces of the prompt that an answer took most from.
+    """One of the tokens or segments of the prompt with the largest scores.
 
     Attributes:
-        text: the piece.
-        share: its score, averaged over the answer's tokens; a share of the whole where rows of the flow sum to 1.
+        text: its text.
+        share: its score, averaged over the answer's tokens; a share of the whole if rows of the flow sum to 1.
         start, stop: its characters in the prompt's text; without text, its position in the prompt, in tokens.
         index: which token, sentence, document or segment it is, counted from 0.
         label: a name to show, such as a document's title.
@@ -51,7 +51,7 @@ class Grouped:
     Attributes:
         scores: (o, s) float32.
         segments: the s segments.
-        rest: (o,) what no segment covers (template, question); None where scores are not sums.
+        rest: (o,) sums over tokens outside all segments (template, question); None if scores are not sums.
         how: "sum", "mean", "max" or "topK".
     """
 
@@ -62,7 +62,7 @@ class Grouped:
 
     @classmethod
     def of_tokens(cls, scores: Tensor, tokens: Sequence[Segment], how: str = "sum") -> Grouped:
-        """Each token for itself, which every `how` leaves as it is."""
+        """One segment per token; `how` does not change the scores."""
         import torch
 
         _parse_how(how)
@@ -90,7 +90,7 @@ class Grouped:
         return np.array(self.scores.numpy(), dtype=np.float32)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with a row a segment: text, label, document, start, stop, share.
+        """A table with one row per segment: text, label, document, start, stop, share.
 
         Raises:
             ImportError: pandas is not installed.
@@ -123,14 +123,14 @@ def mean_of_rows(scores: Tensor) -> Tensor:
 def aggregate(
     values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], segments: Sequence[Segment], how: str = "sum"
 ) -> Grouped:
-    """Put the tokens of each segment together.
+    """Aggregate the scores of the tokens of each segment.
 
     Args:
         values: (o, k) float32, scores of tokens.
-        assigned: (k,) the segment of each token, -1 for none.
+        assigned: (k,) the segment of each token, -1 for no segment.
         segments: the s segments.
         how: "sum"; "mean" over a segment's tokens; "max"; "topK" such as "top5", the mean of the K largest tokens (of
-            all of them, where a segment has fewer). A segment without tokens gets 0.
+            all tokens, if a segment has fewer). A segment without tokens gets 0.
     """
     import torch
 
@@ -169,7 +169,7 @@ def _maxima(values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], co
 def _top_means(
     values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], count: int, k: int
 ) -> npt.NDArray[np.float32]:
-    """Mean of the k largest tokens of each segment; segments of like size are done together, padded with -inf."""
+    """Mean of the k largest tokens of each segment; segments of similar size are batched, padded with -inf."""
     import torch
 
     out = np.zeros((len(values), count), dtype=np.float32)
@@ -194,7 +194,7 @@ def _top_means(
 
 
 def largest(total: Tensor, k: int) -> list[int]:
-    """Indices of the k largest values, largest first, the first of equals first."""
+    """Indices of the k largest values, largest first; equal values in their order."""
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise InputError(f"top() takes a number of at least 1, got {shorten_value(k)}")
     import torch
@@ -209,7 +209,7 @@ def shorten(text: str, width: int = 60) -> str:
 
 
 def import_extra(module: str, what: str) -> Any:
-    """Import a module that the extra `plot` brings, or say how to get it."""
+    """Import a module of the extra `plot`; the error says how to install it."""
     try:
         return __import__(module, fromlist=["_"])
     except ImportError as error:

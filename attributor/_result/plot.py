@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_flow"]
 
-MOST_ROWS, MOST_COLUMNS, MOST_BARS = 400, 1000, 12  # more than a picture can tell apart
+MOST_ROWS, MOST_COLUMNS, MOST_BARS = 400, 1000, 12  # a picture cannot show more
 MOST_LABELS = 40
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ def draw_flow(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
         raise InputError(f"ax must be axes of matplotlib, or None, got {shorten_value(ax)}")
     pyplot = import_extra("matplotlib.pyplot", "plot()")
     if isinstance(by, str) and by == "sentence" and flow.text is None:
-        by = "token"  # the default, where the flow carries no text to divide
+        by = "token"  # the default for a flow without text
     grouped = flow.by(by)
     if not len(grouped):
         raise InputError("there is nothing to draw: the text has no such pieces")
@@ -43,18 +43,18 @@ def draw_flow(flow: Flow, kind: str, by: str, ax: Axes | None) -> Axes:
         _, ax = pyplot.subplots(figsize=size, layout="constrained")
     assert ax is not None
     if kind == "bars":
-        _bars(flow, grouped, by, ax)
+        _draw_bars(flow, grouped, by, ax)
     else:
-        _heat(flow, grouped, by, ax)
+        _draw_heat(flow, grouped, by, ax)
     return ax
 
 
-def _bars(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
+def _draw_bars(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
     hits = grouped.top(MOST_BARS)[::-1]
     positions = np.arange(len(hits))
     unit = 100 if flow.normalized else 1
     ax.barh(positions, [unit * hit.share for hit in hits], color="#d86a26", height=0.62)
-    ax.set_yticks(positions, [_plain(hit.label or hit.text, 52) for hit in hits])
+    ax.set_yticks(positions, [_escape_label(hit.label or hit.text, 52) for hit in hits])
     for position, hit in zip(positions, hits, strict=True):
         value = f"{hit.share:.1%}" if flow.normalized else f"{hit.share:.3g}"
         ax.annotate(value, (unit * hit.share, position), (4, 0), textcoords="offset points", va="center")
@@ -66,11 +66,11 @@ def _bars(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
         ax.spines[side].set_visible(False)
 
 
-def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
+def _draw_heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
     values = grouped.scores.double().numpy() * (100 if flow.normalized else 1)
     values = _coarsen(_coarsen(values, MOST_ROWS, axis=0, mean=True), MOST_COLUMNS, axis=1, mean=False)
     rows, columns = values.shape
-    # A sink (a first token that takes a third of everything) would leave all else white: the scale may end below it.
+    # A sink (a first token with a third of the flow) would leave the rest white, so the scale may end below it.
     most, high = float(values.max()), 2 * float(np.quantile(values, 0.995))
     clipped = 0 < high < most / 2
     top = high if clipped else most
@@ -80,11 +80,11 @@ def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
     bar.outline.set_visible(False)
     tokens = flow.answer_tokens
     if tokens and len(tokens) == rows <= MOST_LABELS:
-        ax.set_yticks(np.arange(rows), [_plain(token, 18) for token in tokens])
+        ax.set_yticks(np.arange(rows), [_escape_label(token, 18) for token in tokens])
     else:
         ax.set_ylabel("answer token")
     if by == "document" and columns == len(grouped) <= MOST_LABELS // 2:
-        names = [_plain(s.label or f"document {i + 1}", 24) for i, s in enumerate(grouped.segments)]
+        names = [_escape_label(s.label or f"document {i + 1}", 24) for i, s in enumerate(grouped.segments)]
         ax.set_xticks(np.arange(columns), names, rotation=40, ha="right", rotation_mode="anchor")
     else:
         ax.set_xlabel(f"{by} of the prompt" if columns == len(grouped) else f"{by}s of the prompt, several a column")
@@ -92,7 +92,7 @@ def _heat(flow: Flow, grouped: Grouped, by: str, ax: Axes) -> None:
 
 
 def _coarsen(values: Floats, most: int, axis: int, mean: bool) -> Floats:
-    """Put neighbours together until there are at most `most`."""
+    """Merge neighbours until there are at most `most`."""
     length = values.shape[axis]
     together = -(-length // most)
     if together == 1:
@@ -106,6 +106,6 @@ def _coarsen(values: Floats, most: int, axis: int, mean: bool) -> Floats:
     return means
 
 
-def _plain(text: str, width: int) -> str:
-    """A label: short, hidden characters shown, and no $ that would start a formula."""
+def _escape_label(text: str, width: int) -> str:
+    """A short label with hidden characters escaped, and $ as well, which would start a formula."""
     return (shorten(escape_invisible(text), width) or repr(text)).replace("$", r"\$")

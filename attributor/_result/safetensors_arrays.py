@@ -1,6 +1,6 @@
-"""Pack arrays as the bytes of a safetensors file, and map them from a file without reading it.
+"""Pack arrays as the bytes of a safetensors file, and map arrays from a file.
 
-The library writes its metadata in an order that differs from run to run; a page must come out the same each time.
+The safetensors library writes metadata in a different order in each run; pages must be reproducible.
 """
 
 import json
@@ -16,7 +16,7 @@ from attributor._io import NUMPY_CODES, Header
 __all__ = ["map_tensors", "pack_safetensors", "pack_safetensors_parts", "shrink_integers"]
 
 Array = npt.NDArray[Any]
-# BF16 has no dtype of its own in numpy
+# numpy has no dtype for BF16
 DTYPES = {name: np.dtype(code) for name, code in NUMPY_CODES.items() if name != "BF16"}
 NAMES = {dtype.str: name for name, dtype in DTYPES.items()}
 
@@ -24,11 +24,11 @@ NAMES = {dtype.str: name for name, dtype in DTYPES.items()}
 def pack_safetensors_parts(
     tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
 ) -> list[bytes | memoryview]:
-    """A safetensors file in pieces, for writing one after another; arrays that are contiguous are not copied."""
+    """A safetensors file as parts, to be written one after another; contiguous arrays are not copied."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     parts: list[bytes | memoryview] = []
     at = 0
-    # the widest elements first: each tensor begins at a multiple of its element's size, as typed arrays need it
+    # the widest elements first, so that each tensor begins at a multiple of its element's size, for typed arrays
     for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
         data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         header[name] = {
@@ -50,7 +50,7 @@ def pack_safetensors(tensors: Mapping[str, Array], metadata: Mapping[str, str] |
 
 
 def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
-    """Read-only `np.memmap` arrays over the file's own pages; nothing is read before it is looked at.
+    """Read-only `np.memmap` arrays over the file; data are read when they are used.
 
     Tensors of dtypes that numpy lacks are left out.
 
@@ -61,7 +61,7 @@ def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
         return {
             name: np.memmap(file, DTYPES[place.dtype], "r", place.start, place.shape)
             if place.stop > place.start
-            else np.zeros(place.shape, DTYPES[place.dtype])  # nothing cannot be mapped
+            else np.zeros(place.shape, DTYPES[place.dtype])  # an empty range cannot be mapped
             for name, place in header.tensors.items()
             if place.dtype in DTYPES
         }
@@ -70,6 +70,6 @@ def map_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
 
 
 def shrink_integers(values: Array) -> Array:
-    """Integers of at least 0 in the smallest of U8, U16 and I32 that holds them."""
+    """Convert integers >= 0 to the smallest of U8, U16 and I32 that holds them."""
     most = int(values.max(initial=0))
     return values.astype(np.uint8 if most < 256 else np.uint16 if most < 65_536 else np.int32)

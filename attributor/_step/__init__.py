@@ -1,6 +1,6 @@
 """`flow_step` and `removal_step`, each for one layer: check the arguments, choose an implementation and call it.
 
-The implementations are in `attributor.kernels`, one folder a step.
+The implementations are in `attributor.kernels`, one folder per step.
 """
 
 from attributor._step.dispatch import flow_step

@@ -1,4 +1,4 @@
-"""Check what the steps have in common: shapes, devices and windows; and report an implementation's errors as ours."""
+"""Check the arguments that all steps share: shapes, devices and windows; translate errors of implementations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_shape(name: str, tensor: Any, letters: tuple[str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
-    """The tensor's sizes, once they are known to fit: ``query: (H, N, D)``.
+    """Check a tensor's shape, such as ``query: (H, N, D)``, and return its sizes.
 
     Raises:
-        InputError: no dense tensor of floats, or another shape.
+        InputError: not a dense tensor of floats, or another shape.
     """
     if not isinstance(tensor, Tensor):
         raise InputError(f"{name} must be a tensor of shape ({', '.join(letters)}), got {type(tensor).__name__}")
@@ -39,7 +39,7 @@ def check_shape(name: str, tensor: Any, letters: tuple[str, ...], sizes: dict[st
 
 
 def check_devices(tensors: dict[str, Tensor]) -> None:
-    """Nothing, where all tensors are on the device of the first, and hold numbers.
+    """Check that all tensors are on the device of the first one, and that it is not the meta device.
 
     Raises:
         InputError: two devices, or the device meta.
@@ -53,10 +53,10 @@ def check_devices(tensors: dict[str, Tensor]) -> None:
 
 
 def check_window(window: Any) -> int | None:
-    """The window as an int, or None.
+    """Check a window, and return it as an int or None.
 
     Raises:
-        InputError: anything but a whole number from 1 on, or None.
+        InputError: neither a whole number >= 1 nor None.
     """
     if window is None or (isinstance(window, Integral) and not isinstance(window, bool) and int(window) >= 1):
         return None if window is None else int(window)
@@ -67,7 +67,7 @@ def check_window(window: Any) -> int | None:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Around the call of an implementation: its errors come out as those of this package.
+    """Raise errors of an implementation that is called inside as errors of this package.
 
     Raises:
         InputError: for UnsupportedCall.

@@ -15,7 +15,7 @@ __all__ = ["flow_step"]
 
 
 class Implementation(Protocol):
-    """The signature of every implementation: arguments that are checked, and no defaults."""
+    """The signature of every implementation: checked arguments, no defaults."""
 
     def __call__(
         self,
@@ -51,31 +51,31 @@ def flow_step(
 
         Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
-    over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed
-    through ``softcap * tanh(logit / softcap)`` where given. ``row_bias = -logsumexp - log(H)`` gives
-    rows @ mean-head attention.
+    over the pairs with ``j <= i`` and ``i - j < window``; ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed through
+    ``softcap * tanh(logit / softcap)`` if there is a softcap. ``row_bias = -logsumexp - log(H)`` gives rows @ mean-head
+    attention.
 
     Args:
         rows: (O, N) float, the rows to multiply.
         query: (H, N, D) float, after rotary embedding; any strides with a contiguous last dimension.
-        key: (G, N, D), the dtype of `query`, one head a KV head, not repeated.
+        key: (G, N, D), the dtype of `query`, one per KV head, not repeated.
         row_bias: (H, N) float, natural logarithm; -inf leaves a row out.
         key_bias: (H, N) float, natural logarithm; -inf leaves a key out.
-        scale: what the model multiplies q.k with, usually ``D ** -0.5``.
-        kv_index: (H,) integer, the KV head of each query head; default: neighbours share, ``h // (H // G)``.
+        scale: the model's factor on q.k, usually ``D ** -0.5``.
+        kv_index: (H,) integer, the KV head of each query head; default: neighbours share a KV head, ``h // (H // G)``.
         power: the exponent of every attention weight, > 0.
-        window: how many positions, its own included, a query attends to; None for all before it.
+        window: how many positions, its own included, a query attends to; None for all earlier ones.
         softcap: the cap of the model's logits, > 0; None for no cap.
         impl: "reference", "cpu", "triton" or "cuda"; None takes the best one that is usable here. Only the reference
-            has a gradient, so None takes it where one is needed (an input requires it, outside of torch.no_grad).
-            "cuda" is for GPUs of compute capability 9.0 and taken by name only: no GPU has run it so far.
+            has a gradient, so None takes it if an input requires a gradient, outside of torch.no_grad. "cuda" is for
+            GPUs of compute capability 9.0. It is never chosen automatically, because no GPU has run it so far.
 
     Returns:
-        (O, N), float32, or float64 where the reference is given float64.
+        (O, N), float32; float64 if the reference is given float64.
 
     Raises:
-        InputError: shapes, dtypes or devices that do not go together.
-        ImplementationError: `impl` is unknown or not usable here, or has no gradient where one is needed.
+        InputError: shapes, dtypes or devices that do not match.
+        ImplementationError: `impl` is unknown or not usable here, or a gradient is needed and it has none.
 
     Equivalent to::
 
@@ -124,7 +124,7 @@ def flow_step(
 
 
 def load_implementation(name: str) -> Implementation:
-    """The `flow_step` of kernels/flow_step/`name`.py, imported when it is first needed."""
+    """The `flow_step` of kernels/flow_step/`name`.py, imported on first use."""
     run: Implementation
     if name == "cuda":
         from attributor.kernels.flow_step import cuda

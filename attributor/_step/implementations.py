@@ -1,6 +1,6 @@
 """Find the implementations of a step that can run here, and the reasons against the others.
 
-A step is a folder of kernels/ (flow_step, removal_step); it has the implementations whose files lie there.
+A step is a folder of kernels/ (flow_step, removal_step); each of its implementations is a file there.
 """
 
 import functools
@@ -18,8 +18,8 @@ from attributor._errors import ImplementationError
 __all__ = ["IMPLEMENTATIONS", "Availability", "choose_impl", "describe_instruction_sets", "list_availability"]
 
 IMPLEMENTATIONS = ("cuda", "triton", "cpu", "reference")  # best first
-OLDEST = (8, 0)  # compute capability: what Triton and bfloat16 need
-HOPPER = (9, 0)  # what the CUDA kernel is compiled for, with instructions of no other
+OLDEST = (8, 0)  # compute capability that Triton and bfloat16 need
+HOPPER = (9, 0)  # the only compute capability that has the instructions of the CUDA kernel
 NEEDS_HOPPER = "needs a GPU of compute capability 9.0 (Hopper)"
 
 
@@ -30,7 +30,7 @@ class Availability:
     Attributes:
         name: one of ``IMPLEMENTATIONS``.
         usable: True when calls with ``impl=name`` can run.
-        reason: what was found when usable, what is missing when not.
+        reason: the version or device if usable, what is missing if not.
     """
 
     name: str
@@ -50,11 +50,11 @@ def _probe_cpu() -> Availability:
 
 @functools.cache
 def _probe_triton() -> Availability:
-    """Probed once a process: it imports triton, and `TRITON_INTERPRET` counts only before that."""
+    """Probe once per process: this imports triton, and `TRITON_INTERPRET` only has an effect before that."""
     availability = functools.partial(Availability, "triton")
     try:
-        import triton.language  # a folder of the name, without the package, passes `import triton`
-    except Exception as error:  # whatever a broken install raises, the others still work
+        import triton.language  # `import triton` alone accepts a folder with this name
+    except Exception as error:  # a broken installation may raise any error; the other implementations still work
         return availability(False, f"triton is not installed ({error}); pip install triton, on Linux")
     version = triton.__version__
     try:
@@ -77,7 +77,7 @@ def _probe_triton() -> Availability:
 
 @functools.cache
 def _probe_cuda() -> Availability:
-    """Probed once a process, not once a layer."""
+    """Probe once per process, not once per layer."""
     availability = functools.partial(Availability, "cuda")
     if find_spec("attributor._cuda") is None:
         return availability(False, "built without the CUDA kernel, which needs nvcc 12.3 or later when installing")
@@ -114,7 +114,7 @@ def _describe_gpu(device: torch.device | int | None) -> str:
     return f"{torch.cuda.get_device_name(device)} ({major}.{minor})"
 
 
-def _interpreted() -> bool:
+def _is_interpreted() -> bool:
     from attributor.kernels.flow_step.triton import is_interpreted
 
     return bool(is_interpreted())
@@ -138,7 +138,7 @@ def _has_implementation(step: str, name: str) -> bool:
 
 
 def list_availability(step: str = "flow_step") -> tuple[Availability, ...]:
-    """One entry an implementation of the step, best first."""
+    """One entry per implementation of the step, best first."""
     return tuple(PROBES[name]() for name in IMPLEMENTATIONS if _has_implementation(step, name))
 
 
@@ -151,15 +151,15 @@ def choose_impl(
     gradient: bool = False,
     step: str = "flow_step",
 ) -> str:
-    """The implementation for queries of `dtype` on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
+    """Choose the implementation for `dtype` queries on `device`: `impl`, ``ATTRIBUTOR_IMPL``, or the best usable one.
 
-    Without a name it is `triton` on a GPU and `cpu` on a CPU, and the reference wherever those cannot: float64, a
-    gradient, heads of more than 256 elements on a GPU, a `step` that they lack. `cuda` is taken by name only: no GPU
-    has run it so far.
+    Without a name it is `triton` on a GPU and `cpu` on a CPU. It is the reference if those cannot run the call:
+    float64, a gradient, heads of more than 256 elements on a GPU, a `step` that they lack. `cuda` is never chosen
+    automatically, because no GPU has run it so far.
 
     Raises:
         ImplementationError: a named implementation is unknown, lacks `step`, is not usable here, cannot run on
-            `device`, `dtype` or `head_size`, or has no `gradient` where one is needed.
+            `device`, `dtype` or `head_size`, or lacks a needed `gradient`.
     """
     if impl is not None and not isinstance(impl, str):
         raise ImplementationError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, got {shorten_value(impl)}")
@@ -190,7 +190,7 @@ def choose_impl(
 
 
 def _reason_against(name: str, device: torch.device, dtype: torch.dtype, head_size: int, gradient: bool) -> str | None:
-    """Why the implementation cannot take such a call, and what would work; None where it can."""
+    """Why the implementation cannot run such a call, and what would work; None if it can."""
     if name == "reference":
         return None
     if name == "cpu" and device.type != "cpu":
@@ -202,7 +202,7 @@ def _reason_against(name: str, device: torch.device, dtype: torch.dtype, head_si
     if name == "triton":
         from attributor.kernels.flow_step.tiles import MAX_HEAD_SIZE
 
-        if device.type == "cpu" and not _interpreted():
+        if device.type == "cpu" and not _is_interpreted():
             return f"needs tensors on a GPU, got {device}; use impl='cpu' or impl='reference'"
         if device.type not in ("cpu", "cuda"):
             return f"needs tensors on a GPU that torch calls cuda, got {device}; use impl='reference'"
@@ -233,7 +233,7 @@ def _reason_against_cuda(device: torch.device, dtype: torch.dtype, head_size: in
 
 
 def describe_instruction_sets() -> str:
-    """The instruction set that the C++ code uses on this CPU, and those that it could use; else what torch uses."""
+    """The instruction set that the C++ code uses on this CPU, and the usable ones; without C++ code, torch's."""
     try:
         from attributor import _core
     except ImportError:

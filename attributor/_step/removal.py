@@ -15,7 +15,7 @@ __all__ = ["removal_step"]
 
 
 class Implementation(Protocol):
-    """The signature of every implementation: arguments that are checked, and no defaults."""
+    """The signature of every implementation: checked arguments, no defaults."""
 
     def __call__(
         self,
@@ -47,18 +47,18 @@ def removal_step(
     softcap: float | None = None,
     impl: str | None = None,
 ) -> Tensor:
-    """What closing a gate on each key would change, to first order, summed over heads and later rows.
+    """The gradient with respect to a gate on each key, summed over heads and later rows.
 
         c[j] = sum_(h, i >= stops[j]) P_h[i, j] (dO_h[i] . v_g(h)[j] - delta_h[i])
 
     over the pairs with ``i - j < window``; ``P_h[i, j] = exp(logit_h[i, j] - lse_h[i])`` and
-    ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed through ``softcap * tanh(logit / softcap)`` where given.
-    Query head h reads the key head ``h // (H // G)``. No attention matrix is formed.
+    ``logit_h[i, j] = scale q_h[i] . k_g(h)[j]``, passed through ``softcap * tanh(logit / softcap)`` if there is a
+    softcap. Query head h reads the key head ``h // (H // G)``. No attention matrix is formed.
 
     Args:
         query: (H, Q, D) float, of the last Q of N positions, after rotary embedding; any strides with a contiguous
             last dimension.
-        key: (G, N, D), the dtype of `query`, one head a KV head, not repeated.
+        key: (G, N, D), the dtype of `query`, one per KV head, not repeated.
         value: (G, N, Dv), the dtype of `query`.
         d_output: (H, Q, Dv), the dtype of `query`: the gradient dO of a scalar with respect to each head's output o.
             Rows where it is zero may be skipped.
@@ -66,16 +66,16 @@ def removal_step(
         delta: (H, Q) float, dO . o, with o after the sink; 0 where dO is zero.
         stops: (N,) int32 or int64, ``stops[j] > j``: the first row that counts for key j, the end of the segment of
             token j. A key whose stop is N or more gets 0.
-        scale: what the model multiplies q.k with, usually ``D ** -0.5``.
-        window: how many positions, its own included, a query attends to; None for all before it.
+        scale: the model's factor on q.k, usually ``D ** -0.5``.
+        window: how many positions, its own included, a query attends to; None for all earlier ones.
         softcap: the cap of the model's logits, > 0; None for no cap.
         impl: "reference", "cpu" or "triton"; None takes the best one that is usable here.
 
     Returns:
-        (N,) float64. None of the implementations has a gradient.
+        (N,) float64. No implementation has a gradient.
 
     Raises:
-        InputError: shapes, dtypes or devices that do not go together, stops at or before their keys, or an input that
+        InputError: shapes, dtypes or devices that do not match, stops at or before their keys, or an input that
             requires a gradient, outside of torch.no_grad.
         ImplementationError: `impl` is unknown, has no removal step, or is not usable here.
 
@@ -113,7 +113,7 @@ def removal_step(
 
 
 def load_implementation(name: str) -> Implementation:
-    """The `removal_step` of kernels/removal_step/`name`.py, imported when it is first needed."""
+    """The `removal_step` of kernels/removal_step/`name`.py, imported on first use."""
     run: Implementation = import_module(f"attributor.kernels.removal_step.{name}").removal_step
     return run
 

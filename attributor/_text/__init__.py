@@ -4,6 +4,7 @@ Imports no torch, so that `attributor explore` starts without it.
 """
 
 from attributor._text.message_content import join_content
+from attributor._text.normalise import normalise_answer
 from attributor._text.offsets import answer_offsets, control_tokens, token_offsets
 from attributor._text.segment_sums import sum_tokens, token_runs
 from attributor._text.segments import (
@@ -28,6 +29,7 @@ __all__ = [
     "find_segments",
     "is_segment_list",
     "join_content",
+    "normalise_answer",
     "split_sentences",
     "sum_tokens",
     "token_offsets",

@@ -11,14 +11,14 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def join_content(content: Any, number: int) -> str | None:
-    """The text of a message's content, its parts each on a line of its own; None stays None.
+    """The text of a message's content, one line per part; None stays None.
 
     Args:
         content: text, None, or a list of ``{"type": "text", "text": ...}``.
         number: of the message, from 1, for the error.
 
     Raises:
-        InputError: a part of another type, such as an image, or something else than text.
+        InputError: a part of another type, such as an image, or content that is not text.
     """
     if content is None or isinstance(content, str):
         return content

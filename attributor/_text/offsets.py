@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_offsets", "control_tokens", "token_offsets"]
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what bytes that are not yet, or never, a whole character decode to
-LONGEST_GROUP = 8  # tokens: a character has at most four bytes, so a longer group is not waiting for the end of one
-SEARCH = 64  # characters to look ahead where the text and a piece of it differ
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # the decoded form of bytes that are not a complete character
+LONGEST_GROUP = 8  # tokens: a character has at most four bytes, so a longer group will not complete one
+SEARCH = 64  # characters to search ahead if a decoded piece differs from the text
 
 
 def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
-    """Decode ids and say which characters each token gave.
+    """Decode ids and compute the characters of each token.
 
-    The text is ``tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)``. Spans come in
-    order and cover it: white space that a tokenizer leaves out belongs to the token after it. Tokens that are bytes of
-    one character all span that character. A token that gives no characters spans none.
+    The text is ``tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)``. Spans are in
+    order and cover the text: white space that a tokenizer leaves out belongs to the next token. Tokens that are bytes
+    of one character all span that character. A token without characters has an empty span.
 
     Args:
         tokenizer: a Hugging Face tokenizer; anything with `decode`.
@@ -32,9 +32,9 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
         The text and (n, 2) int64 character offsets, [start, stop).
 
     Raises:
-        InputError: ids that are not one-dimensional, or that the tokenizer cannot decode; no tokenizer.
+        InputError: ids that are not one-dimensional, or that the tokenizer cannot decode; not a tokenizer.
     """
-    import torch  # here, because the explorer splits text into sentences without it
+    import torch  # imported here, because the explorer splits text into sentences without torch
 
     if not callable(getattr(tokenizer, "decode", None)):
         raise InputError(f"tokenizer must be the model's tokenizer, got {type(tokenizer).__name__}")
@@ -45,7 +45,7 @@ def token_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
 
 
 def answer_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
-    """As `token_offsets`, for an answer: control tokens at its end, such as the end token, give no characters."""
+    """As `token_offsets`, for an answer: control tokens at its end, such as the end token, have empty spans."""
     import torch
 
     numbers = _parse_ids(ids)
@@ -60,7 +60,7 @@ def answer_offsets(tokenizer: Any, ids: Any) -> tuple[str, Tensor]:
 
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:
-    """The special tokens by id, without the unknown token: odd characters become it without any harm."""
+    """The special tokens by id, without the unknown token, which rare characters in ordinary text become."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     unknown = getattr(tokenizer, "unk_token_id", None)
     return {int(i): token.content for i, token in added.items() if token.special and i != unknown}
@@ -96,16 +96,17 @@ def _spans_by_encoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[
 
 
 def _spans_by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[int, int]]:
-    """Decode a few tokens at a time and see what each one adds; O(n) short decodes.
+    """Decode a few tokens at a time and compare, to find what each token adds; O(n) short decodes.
 
-    Tokens wait in a group until what they decode to is whole: bytes of one character need each other.
+    Tokens are grouped until their text is complete, because several tokens may be bytes of one character.
     """
     spans: list[tuple[int, int]] = []
-    position = 0  # characters of the text that closed groups have given
-    # ids[prefix:read] is the last closed group. It is decoded again: decoders drop a space in front of the first token.
+    position = 0  # characters of the text in closed groups
+    # ids[prefix:read] is the last closed group. It is decoded again, because decoders drop a space before the first
+    # token.
     prefix = read = 0
-    known = ""  # what it decodes to
-    views: list[str] = []  # what ids[prefix:i + 1] decodes to, for each token i of the open group
+    known = ""  # the text of that group
+    views: list[str] = []  # the text of ids[prefix:i + 1], for each token i of the open group
     for i in range(len(ids)):
         view = _decode(tokenizer, ids[prefix : i + 1])
         views.append(view)
@@ -119,9 +120,9 @@ def _spans_by_decoding(tokenizer: Any, ids: list[int], text: str) -> list[tuple[
 
 
 def _divide(views: list[str], known: int, begin: int, end: int) -> list[tuple[int, int]]:
-    """The spans of a group's tokens inside text[begin:end], from what was seen after each of them."""
+    """The spans of a group's tokens inside text[begin:end], from the text decoded up to each of them."""
     spans = []
-    finished = 0  # characters that the group's tokens so far have finished
+    finished = 0  # characters that the group's tokens so far complete
     for view in views:
         start = finished
         finished = max(_common_prefix(view, views[-1]) - known, finished)
@@ -129,7 +130,7 @@ def _divide(views: list[str], known: int, begin: int, end: int) -> list[tuple[in
         if len(view) - known > finished:
             stop = finished + 1  # part of the next character
         elif start == stop and view.endswith(REPLACEMENT) and start > 0:
-            start -= 1  # another byte of a character that never became whole
+            start -= 1  # another byte of a character that is never completed
         spans.append((min(begin + start, end), min(begin + stop, end)))
     return [*spans[:-1], (spans[-1][0], end)]
 
@@ -146,7 +147,7 @@ def _common_prefix(a: str, b: str) -> int:
 
 
 def _locate(text: str, position: int, piece: str) -> tuple[int, int]:
-    """The span of the piece that a group gave; decoded by itself it may differ from the text in its spaces."""
+    """The span of a group's text; because the group was decoded alone, its spaces may differ from the text."""
     if text.startswith(piece, position):
         return position, position + len(piece)
     stripped = piece.strip()
@@ -157,7 +158,7 @@ def _locate(text: str, position: int, piece: str) -> tuple[int, int]:
 
 
 def _close_gaps(spans: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """Make the spans monotone and close the gaps: a gap goes to the token after it, the last one to the last token."""
+    """Make the spans monotone and close the gaps: a gap goes to the next token, the last gap to the last token."""
     covered: list[tuple[int, int]] = []
     last_start = last_stop = 0
     for start, stop in spans:

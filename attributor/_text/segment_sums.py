@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 __all__ = ["sum_tokens", "token_runs"]
 
-ROWS_AT_ONCE = 64  # answer rows that are widened to float64 at a time
+ROWS_AT_ONCE = 64  # answer rows that are converted to float64 at a time
 
 
 def token_runs(assigned: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -16,7 +16,7 @@ def token_runs(assigned: npt.NDArray[np.int64], count: int) -> tuple[npt.NDArray
 
 
 def sum_tokens(values: npt.NDArray[np.float32], assigned: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
-    """(o, count + 1) sums in float64, the last column what no segment covers."""
+    """(o, count + 1) sums in float64; the last column sums tokens outside all segments."""
     starts, targets = token_runs(assigned, count)
     out = np.zeros((len(values), count + 1))
     repeated = len(np.unique(targets)) < len(targets)

@@ -40,7 +40,7 @@ class Segment:
         stop: the character after the last.
         text: the piece itself.
         label: a name to show, such as a document's title.
-        document: the index of the document that the piece lies in; None outside of all documents.
+        document: the index of the document that contains the piece; None outside of all documents.
     """
 
     start: int
@@ -95,10 +95,10 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
     """One segment as a span of the text.
 
     Raises:
-        InputError: as :func:`find_segments`; the message calls the segment by its name.
+        InputError: as :func:`find_segments`; the message uses `name`.
     """
     if isinstance(segment, str):
-        segment = _as_in_text(segment, text)
+        segment = _form_in_text(segment, text)
         start = text.find(segment)
         if not segment or start < 0:
             raise InputError(
@@ -115,7 +115,7 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
     bounds: Any = segment if piece is None else (piece.start, piece.stop)
     try:
         start, stop = (operator.index(bound) for bound in bounds)
-    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor without numbers
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a meta tensor
         raise InputError(f"{name} must be a Segment, a string or (start, stop), got {shorten_value(segment)}") from None
     if piece is not None and not (isinstance(piece.text, str) and isinstance(piece.label, str | None)):
         raise InputError(f"text and label of {name} must be str, got {shorten_value(piece)}")
@@ -133,10 +133,10 @@ def find_segment(text: str, segment: SegmentLike, name: str) -> Segment:
     return replace(piece, start=start, stop=stop, text=text[start:stop])
 
 
-def _as_in_text(segment: str, text: str) -> str:
-    """The segment as it stands in the text: as it is, else in the Unicode form that the tokenizer brings text to.
+def _form_in_text(segment: str, text: str) -> str:
+    """The form of the segment that occurs in the text: itself, else one of its Unicode forms.
 
-    Files of a Mac and text of a PDF hold accents as characters of their own (NFD); many tokenizers compose them (NFC).
+    Text of macOS files or of PDFs has accents as separate characters (NFD); many tokenizers compose them (NFC).
     """
     if segment in text:
         return segment
@@ -152,12 +152,12 @@ def _document_of(segment: Segment, documents: Sequence[Segment]) -> int | None:
 
 
 def is_segment_list(segments: Any) -> bool:
-    """Whether it can be a list of segments: text alone and numbers cannot."""
+    """Whether it can be a list of segments; a text or a number cannot."""
     if isinstance(segments, (str, bytes)):
         return False
     try:
         iter(segments)
-    except TypeError:  # a number, or a tensor of no dimensions, which says that it is Iterable
+    except TypeError:  # a number, or a 0-dim tensor, which claims to be Iterable
         return False
     return True
 
@@ -172,7 +172,7 @@ def split_sentences(text: str, documents: Sequence[Segment] = ()) -> tuple[Segme
     """Sentences of the text, without the white space around them, in order.
 
     A sentence never crosses a document's border or a blank line. With documents, only they are split: the template and
-    the question around them belong to no sentence. A line that was merely wrapped does not end a sentence.
+    the question around them belong to no sentence. The break of a wrapped line does not end a sentence.
     """
     areas: list[tuple[int, int, int | None]] = [(0, len(text), None)]
     if documents:
@@ -188,11 +188,11 @@ def split_sentences(text: str, documents: Sequence[Segment] = ()) -> tuple[Segme
 BLANK_LINE = re.compile(r"(?:\r\n|\r|\n)[^\S\r\n]*(?:\r\n|\r|\n)\s*")
 # A line break that only wraps a long line: no full stop before it, a word after it.
 WRAP = re.compile(r"(?<=[^\n]{39}[\w,])\n(?=[ \t]*[a-z])|(?<=[^\n]{59}[\w,)])\n(?=\w)")
-BLOCK = 50_000  # characters handed to the splitter at once, so that a fault in one place stays there
+BLOCK = 50_000  # characters per call of the splitter, so that a fault affects only one block
 
 
 def _blocks(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Divide text[start:stop] at blank lines, and endless paragraphs at their last line break."""
+    """Split text[start:stop] at blank lines, and long paragraphs at their last line break."""
     at = start
     for blank in BLANK_LINE.finditer(text, start, stop):
         yield from _split_long_block(text, at, blank.start())
@@ -221,7 +221,7 @@ def _sentences(block: str, base: int) -> Iterator[tuple[int, int]]:
 
 
 def _sentence_spans(block: str) -> list[tuple[int, int]]:
-    """Spans of sentences that partition the block, from the library; lines, where its spans cannot be trusted."""
+    """Spans of sentences that partition the block, from the library; lines if its spans are unusable."""
     joined = WRAP.sub(lambda match: " " * len(match.group()), block)
     try:
         starts = [0, *(int(span.start) for span in _segmenter().segment_spans(joined))]
@@ -230,9 +230,9 @@ def _sentence_spans(block: str) -> list[tuple[int, int]]:
         ValueError,
         IndexError,
         re.error,
-    ):  # a fault of the rules on odd text must not stop an attribution
+    ):  # a fault of the rules on unusual text must not stop an attribution
         starts = []
-    # Only the starts are used: a sentence runs to the next start, so nothing of the text can get lost between them.
+    # Only the starts are used: a sentence ends at the next start, so no text is lost between them.
     starts = sorted(set(starts))
     starts = [
         a
@@ -245,7 +245,7 @@ def _sentence_spans(block: str) -> list[tuple[int, int]]:
 
 
 def _has_words(piece: str) -> bool:
-    """Whether a sentence is more than marks, which the rules sometimes part from their sentence: ``.. .``."""
+    """Whether a sentence has words; the rules sometimes split marks such as ``.. .`` from their sentence."""
     return any(c.isalnum() for c in piece)
 
 
@@ -254,7 +254,7 @@ _SEGMENTERS: dict[str, Any] = {}
 
 def _segmenter() -> Any:
     if "en" not in _SEGMENTERS:
-        from sentencesplit import Segmenter  # here, because its tables take a while and most calls need tokens only
+        from sentencesplit import Segmenter  # imported here: its tables load slowly, and most calls need only tokens
 
         _SEGMENTERS["en"] = Segmenter(language="en")
     return _SEGMENTERS["en"]
@@ -263,8 +263,8 @@ def _segmenter() -> Any:
 def assign_tokens(offsets: npt.NDArray[np.int64], segments: Sequence[Segment]) -> npt.NDArray[np.int64]:
     """The segment of each token: (k,) indices, -1 for a token that no segment covers.
 
-    A token belongs to the segment with the largest overlap, the first of equals; a token without characters to the
-    segment that its position lies in.
+    A token belongs to the segment with the largest overlap, or to the first of equal ones. A token without characters
+    belongs to the segment that contains its position.
 
     Args:
         offsets: (k, 2) character span of each token.
@@ -280,7 +280,7 @@ def assign_tokens(offsets: npt.NDArray[np.int64], segments: Sequence[Segment]) -
     best = np.full(len(offsets), -1, dtype=np.int64)
     best_overlap = np.zeros(len(offsets), dtype=np.int64)
     active = np.flatnonzero(candidate < len(starts))
-    while active.size:  # as many rounds as the longest token touches segments: one or two
+    while active.size:  # one round per segment that the longest token touches: one or two
         c = candidate[active]
         overlap = np.minimum(stops[c], high[active]) - np.maximum(starts[c], low[active])
         better = overlap > best_overlap[active]

@@ -7,27 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from attributor.cli.options import option, unwrap
+from attributor.eval.config import default_methods, removal_methods
 from attributor.eval.data import DataSet
 
-__all__ = ["EVAL_HELP", "REMOVAL_METHODS", "REPORT_HELP"]
-__all__ += ["dataset_help", "generated_options", "hub_config", "hub_split"]
+__all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "generated_options", "hub_config", "hub_split"]
 
 EVAL_HELP = unwrap("""How well does attribution find the evidence that people marked, and what the model really used?
 
 [bold]attributor eval hotpotqa[/] runs on questions that come with attributor, with the default model, and needs
 nothing else.""")
 
-# the methods that `attributor eval removal` compares by default; `flow` takes the place of the first where no retrieval
-# heads are shipped
-REMOVAL_METHODS = (
-    "flow:retrieval",
-    "mean-attention",
-    "max-attention",
-    "removal-gradient",
-    "removal-gradient:8",
-    "length",
-    "random",
-)
 DATA, METHODS, ANSWER, ABLATION, RUN = "The data", "The methods", "The answer", "Faithfulness", "The run"
 
 
@@ -123,14 +112,13 @@ MaxTokens = Annotated[
 
 
 def _method_names(default: str) -> Any:
-    text = f"Names with commas between them, see below.  [dim]\\[default: {default}][/]"
+    shown = f"[dim]\\[default: {default} where heads are shipped for the model][/]"
+    text = f"Names with commas between them, see below.  {shown}"
     return Annotated[str | None, option(METHODS, text, "--method", "--methods", metavar="NAMES")]
 
 
-MethodNames = _method_names(
-    "flow, mean-attention, max-attention, length, random, and flow:retrieval where heads are shipped for the model"
-)
-RemovalMethodNames = _method_names(f"{', '.join(REMOVAL_METHODS)}; flow where no heads are shipped for the model")
+MethodNames = _method_names(f"{', '.join(default_methods())}, and flow:retrieval")
+RemovalMethodNames = _method_names(f"{', '.join(removal_methods())}; flow:retrieval in place of flow")
 SaveFlows = Annotated[bool, option(METHODS, "Keep every token's score of the first flow method.", "--save-flows")]
 CostRows = Annotated[int, _number(METHODS, "On so many rows, also time a plain forward pass.", 0)]
 

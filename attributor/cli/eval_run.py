@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.text import Text
 
 from attributor._errors import InputError
-from attributor.cli.eval_options import REMOVAL_METHODS
 from attributor.cli.eval_report import wide_console
 from attributor.cli.prompt_input import UsageError
 from attributor.cli.run_command import standard_output
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["build_config", "default_folder", "evaluate"]
 
-DEFAULT = ("flow", "mean-attention", "max-attention", "length", "random")
 STRAIGHT = {  # what the settings are called, where the option has another name
     "max_tokens",
     "max_new_tokens",
@@ -90,16 +88,19 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
 def _default_methods(model: str) -> tuple[str, ...]:
     """The default ones: with the retrieval heads where some are shipped for the model."""
     from attributor._heads import shipped_models
+    from attributor.eval.config import default_methods
 
-    first, *rest = DEFAULT
-    return (first, "flow:retrieval", *rest) if model in shipped_models() else DEFAULT
+    first, *rest = default_methods()
+    return (first, *(["flow:retrieval"] if model in shipped_models() else []), *rest)
 
 
 def _default_removal_methods(model: str) -> tuple[str, ...]:
-    """The default ones where documents are removed: with the flow through all heads where none are shipped."""
+    """The default ones where documents are removed: the flow through the retrieval heads where some are shipped."""
     from attributor._heads import shipped_models
+    from attributor.eval.config import removal_methods
 
-    return REMOVAL_METHODS if model in shipped_models() else ("flow", *REMOVAL_METHODS[1:])
+    flow, *rest = removal_methods()
+    return ("flow:retrieval" if model in shipped_models() else flow, *rest)
 
 
 def _parse_kinds(names: str | None, data_set: DataSet) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
-from attributor._cite import Citation, CitedAnswer, show_needed, show_share
+from attributor._cite import Citation, CitedAnswer, show_needed, show_says, show_share
 from attributor._documents import keep_places
 from attributor._result import Flow, Hit
 from attributor.cli.heat_panels import WIDTH, Heat, Look
@@ -41,7 +41,7 @@ def create_heat_view(
     Args:
         console: what it will be printed on: its colours and its encoding decide the form.
         flow: with text.
-        citations: whose numbers stand before the sentences of the list, and what was needed of them behind.
+        citations: whose numbers stand before the sentences of the list, and their `says` and `needed` behind.
         by: "token", "sentence" or "document", the pieces of the list; documents are tinted by token or by sentence.
         how: how the scores of tokens become one of a piece, as in `Flow.by`.
         top: how many pieces to list; 0 lists all.
@@ -68,7 +68,7 @@ def create_claims(console: Console, answered: CitedAnswer) -> Constrain:
             place = one_line(escape(citation.title or f"document {citation.document + 1}"))
             quote = shorten(one_line(escape(citation.quote)), LISTED)
             source = Text.assemble((f"[{citation.number}] ", "bold"), quote, (f"  {place}{page}", "dim italic"))
-            _append_needed(source, citation)
+            _append_measures(source, citation)
             table.add_row(show_share(citation.share), source)
     return Constrain(Group(Text("\nWhere each claim came from", "bold"), table), min(WIDTH, console.width))
 
@@ -119,10 +119,13 @@ def _quote_piece(heat: Heat, ranked: RankedPieces, hit: Hit) -> Text:
     if label and shown.plain != f"{label}:":
         shown.append(f"  {label}", "dim italic")
     if citation is not None:
-        _append_needed(shown, citation)
+        _append_measures(shown, citation)
     return shown
 
 
-def _append_needed(line: Text, citation: Citation) -> None:
+def _append_measures(line: Text, citation: Citation) -> None:
+    """Write `says` and `needed` of a citation behind its sentence, where they were computed."""
+    if citation.says is not None:
+        line.append(f"  {show_says(citation.says)}", "dim")
     if citation.needed is not None:
         line.append(f"  {show_needed(citation.needed)}", "dim")

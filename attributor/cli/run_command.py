@@ -32,6 +32,7 @@ STAGES = {
     "removals": "removals",
 }
 
+SAYS = "says: the part of the words of the claim, or of the answer, that a cited sentence holds."
 NEEDED = (
     "A share says how much was read of a sentence; needed says how much log p the answer, or the claim, loses without "
     "it. --without N shows what is then answered."
@@ -247,6 +248,8 @@ def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, st
         console.print(view)
         if answered.origin is not None:
             console.print(Text(f"{origin_sentence(answered.origin)}\n", "dim"))
+        if any(citation.says is not None for citation in answered.citations):
+            console.print(Text(f"{SAYS}\n", "dim"))
         if answered.effects is not None:
             console.print(Text(f"{NEEDED}\n", "dim"))
         for note in (*answered.notes, *_list_tips(answered)):

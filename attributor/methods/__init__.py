@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from attributor.methods._score import Scored as Scored
     from attributor.methods._score import score as score
     from attributor.methods._score import union as union
+    from attributor.methods.answer_string import AnswerString as AnswerString
+    from attributor.methods.bm25 import BM25 as BM25
+    from attributor.methods.cite_right import CiteRight as CiteRight
     from attributor.methods.contextcite import ContextCite as ContextCite
     from attributor.methods.flow import Flow as Flow
     from attributor.methods.flow import FlowMethod as FlowMethod

@@ -1,8 +1,8 @@
 """One prompt and its answer, read once by a model: what every attribution method is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from attributor._text import Segment, assign_tokens
 __all__ = ["Reading"]
 
 Ablate = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 class Reading:
@@ -65,6 +66,7 @@ class Reading:
         self.passes = 0
         self._pass = answer_pass
         self._ablate = ablate
+        self._computed: dict[Hashable, Any] = {}
 
     @property
     def ids(self) -> Tensor:
@@ -86,6 +88,15 @@ class Reading:
     def segment_of(self) -> Tensor:
         """(k,) int64: the segment of each prompt token, -1 for tokens of none."""
         return torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), self.segments))
+
+    def once(self, name: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` returned when it was first called by this name: methods that need the same pass share it.
+
+        It stays in memory as long as the reading, so let it be small.
+        """
+        if name not in self._computed:
+            self._computed[name] = compute()
+        return cast(T, self._computed[name])
 
     def flow(self, weights: HeadWeights) -> Tensor:
         """(a, k) float32: the flow through `weights`, of heads that were recorded, with their share of the question."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from attributor._errors import InputError, NumericsError
 from attributor._record import HeadWeights
-from attributor._text import Segment, assign_tokens
+from attributor._text import assign_tokens
 from attributor.methods._method import Method
 from attributor.methods._reading import Reading
+from attributor.methods._texts import find_documents_of
 
 __all__ = ["AGGREGATIONS", "MethodScores", "Scored", "aggregate", "score", "union"]
 
@@ -95,7 +96,7 @@ def score(method: Method, reading: Reading) -> MethodScores:
         by_segment = aggregate(values, reading.segment_of.numpy(), S)
         by_document = aggregate(values, assign_tokens(offsets, documents), len(documents))
     else:
-        owner = _documents_of(reading.segments, documents)
+        owner = find_documents_of(reading.segments, documents)
         by_segment = {"segment": torch.from_numpy(values)}
         by_document = {"segment": aggregate(values, owner, len(documents))["sum"]}
     return MethodScores(method.name, by_segment, by_document, seconds, method.reads, reading.passes - before)
@@ -125,13 +126,3 @@ def aggregate(values: Floats, owner: Ints, count: int) -> dict[str, Tensor]:
         "max": largest,
     }
     return {name: torch.from_numpy(np.asarray(aggregated[name], dtype=np.float64)) for name in AGGREGATIONS}
-
-
-def _documents_of(segments: Sequence[Segment], documents: Sequence[Segment]) -> Ints:
-    """(S,) int64: the document that each segment lies in, -1 for none."""
-    owner = np.full(len(segments), -1, dtype=np.int64)
-    for d, document in enumerate(documents):
-        for s, segment in enumerate(segments):
-            if document.start <= segment.start and segment.stop <= document.stop:
-                owner[s] = d
-    return owner

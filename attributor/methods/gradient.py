@@ -56,15 +56,19 @@ class GradientXInput:
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(k,): one forward and one backward pass of the model with its own attention; it is left as it was."""
-        embedding, gradient = embedding_gradient(reading)
-        k = len(reading.prompt.ids)
-        product = (gradient.float() * embedding.float())[:k]
-        if self.reduction == "norm":
-            norms: Tensor = torch.linalg.vector_norm(product, dim=-1)
-            return norms.cpu()
-        summed = product.sum(-1).cpu()
-        return summed if self.reduction == "signed" else summed.abs()
+        """(k,): one forward and one backward pass of the model with its own attention; it is left as it was.
+
+        All reductions of a prompt share one pass; the method that runs first pays for it.
+        """
+        norms, sums = reading.once(NAME, lambda: products_of(reading))
+        return norms if self.reduction == "norm" else sums if self.reduction == "signed" else sums.abs()
+
+
+def products_of(reading: Reading) -> tuple[Tensor, Tensor]:
+    """(k,) float32 each, of g_j * x_j: its norm, and its sum."""
+    embedding, gradient = embedding_gradient(reading)
+    product = (gradient.float() * embedding.float())[: len(reading.prompt.ids)]
+    return torch.linalg.vector_norm(product, dim=-1).cpu(), product.sum(-1).cpu()
 
 
 def embedding_gradient(reading: Reading) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from attributor._effects import EffectsTask, SegmentTokens, antithetic_masks, case_seed, effects_of
+from attributor._effects import EffectsTask, SegmentTokens, antithetic_masks, case_seed, effects_of, gradient_of
 from attributor._errors import InputError
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:
+    from attributor._effects import KeyEffects
     from attributor.methods._reading import Reading
 
 __all__ = ["RemovalGradient"]
@@ -66,10 +67,16 @@ class RemovalGradient:
         return antithetic_masks(case_seed(0, reading.ids), self.removals, len(reading.segments))
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(S,): nats that the answer owes to each segment."""
+        """(S,): nats that the answer owes to each segment. Variants with the same rows share one backward pass."""
         if not reading.segments:
             return torch.zeros(0, dtype=torch.float64)
         segments = SegmentTokens(reading.segment_of, len(reading.segments))
         rows = "suffix" if self.variant == "suffix" else "all"
         task = EffectsTask(reading.ids, len(reading.prompt.ids), segments, rows=rows)
-        return effects_of(reading.model, task, ablations=self.removals, ablate=reading.ablate).scores
+
+        def compute() -> KeyEffects:
+            reading.passes += 1
+            return gradient_of(reading.model, task)
+
+        gradient = reading.once((NAME, rows), compute)
+        return effects_of(reading.model, task, ablations=self.removals, ablate=reading.ablate, gradient=gradient).scores

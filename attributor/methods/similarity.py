@@ -14,6 +14,7 @@ from torch import Tensor
 from attributor._errors import InputError, ModelLoadError
 from attributor._models import silence_transformers
 from attributor.methods._method import Needs
+from attributor.methods._texts import join_query
 
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
@@ -62,10 +63,7 @@ class Similarity:
 
     def __call__(self, reading: Reading) -> Tensor:
         """(S,): -1 to 1."""
-        query = f"{reading.question} {reading.answer_text}".strip()
-        if not query:
-            raise InputError("similarity compares texts; give the reading its question or answer_text")
-        texts = [query, *(segment.text for segment in reading.segments)]
+        texts = [join_query(reading, NAME), *(segment.text for segment in reading.segments)]
         embeddings = _encoder(self.model).encode(texts, convert_to_numpy=True, show_progress_bar=False)
         vectors = torch.from_numpy(np.asarray(embeddings, dtype=np.float64))
         return torch.nn.functional.cosine_similarity(vectors[1:], vectors[:1], dim=1)

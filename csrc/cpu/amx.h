@@ -11,8 +11,8 @@ namespace attributor::cpu {
 namespace {
 
 // 2^x by a table of 2^(k/32) and a quadratic on [-1/64, 1/64]: 5 instructions for each of two kinds of ports. While AMX
-// is in use (and for about a microsecond after), the multiplying half of one of the two 512-bit ports is off: measured
-// on one Intel machine with AMX, fma, mul, reduce and scalef fall to one a cycle, add and permute do not. x must be
+// is in use (and for about a microsecond after), the multipliers of one of the two 512-bit ports are off: measured on
+// one Intel machine with AMX, fma, mul, reduce and scalef fall to one per cycle, add and permute do not. x must be
 // finite or NaN; error 5.4e-8 before rounding.
 struct Table {
     __m512 low, high;
@@ -30,7 +30,7 @@ struct Table {
     }
 
     ATTRIBUTOR_AVX512_INLINE __m512 operator()(__m512 x) const {
-        const __m512 magic = _mm512_set1_ps(0x1.8p18f);  // rounds to 1/32, whose count ends up in the lowest bits
+        const __m512 magic = _mm512_set1_ps(0x1.8p18f);  // rounds to a multiple k/32; k is in the lowest bits
         const __m512 rounded = _mm512_add_ps(x, magic);
         const __m512 n = _mm512_sub_ps(rounded, magic);
         const __m512 f = _mm512_sub_ps(x, n);
@@ -40,7 +40,7 @@ struct Table {
     }
 };
 
-// Which part of the left factor meets which of the right one; neighbours differ in one, which saves loading the other.
+// The pairs of parts of the left and right factors; neighbours differ in one part, so the other is not loaded again.
 struct Pair {
     int a, b;
 };
@@ -57,7 +57,7 @@ constexpr Pair kPairsOf<2>[6] = {{1, 1}, {1, 0}, {0, 0}, {0, 1}};
 template <>
 constexpr Pair kPairsOf<3>[6] = {{0, 2}, {0, 1}, {1, 1}, {1, 0}, {2, 0}, {0, 0}};
 
-// Takes the value rounded to bfloat16 off x and returns it, as float32.
+// Subtracts from x its value rounded to bfloat16, and returns that value as float32.
 ATTRIBUTOR_AVX512_INLINE __m512 take_part(__m512& x) {
     const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
     const __m512 part = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
@@ -72,7 +72,7 @@ ATTRIBUTOR_AVX512_INLINE __m512i upper_halves(__m512 a, __m512 b) {
     return _mm512_permutex2var_epi16(_mm512_castps_si512(a), _mm512_load_si512(odd), _mm512_castps_si512(b));
 }
 
-// Two times 16 elements of a row as float32, and how many parts they need.
+// Loads 16 elements of a row as float32; `parts` is how many bfloat16 parts an element needs.
 struct LoadFloat32 {
     static constexpr int parts = 3, bytes = 4;
     static ATTRIBUTOR_AVX512_INLINE __m512 load(const char* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
@@ -113,7 +113,8 @@ ATTRIBUTOR_AVX512_INLINE void pack_parts(const Source& source, int count, int64_
     }
 }
 
-// The compiler does not know that tile instructions read memory: what they read must have been written by here.
+// A compiler barrier: tile instructions read memory without the compiler's knowledge, so pending writes must finish
+// here.
 ATTRIBUTOR_INLINE void finish_writes() {
     __asm__ volatile("" ::: "memory");
 }
@@ -157,14 +158,14 @@ ATTRIBUTOR_AVX512 void pack_rows(const float* rows, int64_t stride, int64_t O, i
     }
 }
 
-// Two rows of W side by side, as a tile product wants them, in three parts: word `pair` of [3][words][kKeys].
+// Two rows of W interleaved for a tile product, in three parts: word `pair` of [3][words][kKeys].
 ATTRIBUTOR_AVX512_INLINE void split_pair(const float* weights, int64_t words, int64_t pair, uint32_t* split) {
 #pragma GCC unroll 4
     for (int c = 0; c < kKeys; c += 16) {
         __m512 even = _mm512_load_ps(weights + c), odd = _mm512_load_ps(weights + kKeys + c);
 #pragma GCC unroll 3
         for (int part = 0; part < 3; ++part) {
-            // What is left for the last part has no more than the bits of a bfloat16.
+            // The rest, for the last part, fits into a bfloat16.
             const __m512 a = part < 2 ? take_part(even) : even, b = part < 2 ? take_part(odd) : odd;
             const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(a), 16);
             _mm512_store_si512(split + (part * words + pair) * kKeys + c, _mm512_or_si512(_mm512_castps_si512(b), low));
@@ -204,7 +205,7 @@ ATTRIBUTOR_AMX_INLINE void multiply_square(const uint32_t* rows, const uint32_t*
     _tile_stored(3, y + 16 * kKeys + 16, y_stride);
 }
 
-// Up to 16 rows of Y x 64 keys: each 32 rows of W are split while those before them multiply.
+// Up to 16 rows of Y x 64 keys: each 32 rows of W are split while the previous 32 rows are multiplied.
 ATTRIBUTOR_AMX void multiply_strip(const uint32_t* rows, const float* weights, int begin, int end, float* y) {
     constexpr int y_stride = kKeys * 4;
     alignas(64) uint32_t split[2][3 * 16 * kKeys];

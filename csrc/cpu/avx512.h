@@ -1,6 +1,6 @@
-// AVX-512 pieces that the AVX-512, BF16 and AMX kernels share. Every function names its instruction set in an attribute
-// and lives in an anonymous namespace: with a -m flag for the file, an inline library function compiled for AVX-512
-// could win at link time and crash an older machine.
+// AVX-512 code that the AVX-512, BF16 and AMX kernels share. Every function names its instruction set in an attribute
+// and is in an anonymous namespace. With a -m flag for the file, the linker could choose an inline library function
+// that is compiled for AVX-512, which would crash an older machine.
 #pragma once
 
 #include <immintrin.h>
@@ -16,7 +16,7 @@ namespace {
 
 ATTRIBUTOR_AVX512_INLINE __m512 tanh_avx512(__m512 u) {
     const __m512 limit = _mm512_set1_ps(kTanhLimit);
-    u = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), _mm512_min_ps(limit, u));  // NaN comes second: kept
+    u = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), limit), _mm512_min_ps(limit, u));  // keeps NaN, operand 2
     const __m512 x = _mm512_mul_ps(u, _mm512_set1_ps(kTwoLog2e));
     const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512 f = _mm512_sub_ps(x, n);
@@ -35,7 +35,7 @@ ATTRIBUTOR_AVX512_INLINE uint64_t visible_keys(const Tile& tile, int r) {
     return before < 0 ? causal : causal & ~((uint64_t{2} << before) - 1);
 }
 
-// 2^x by a polynomial on [0, 1): 9 instructions, all for the ports that multiply. 0 for -inf, NaN for NaN.
+// 2^x by a polynomial on [0, 1): 9 instructions, all on the multiplier ports. 0 for -inf, NaN for NaN.
 struct Polynomial {
     ATTRIBUTOR_AVX512_INLINE __m512 operator()(__m512 x) const {
         const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
@@ -49,7 +49,7 @@ struct Polynomial {
     }
 };
 
-// What every exponential of a tile needs, in registers.
+// The constants of a tile's exponentials, in registers.
 template <class Exp2>
 struct Weigher {
     __m512 gain, cap_in;
@@ -58,7 +58,7 @@ struct Weigher {
     ATTRIBUTOR_AVX512_INLINE explicit Weigher(const Tile& tile)
         : gain(_mm512_set1_ps(tile.gain)), cap_in(_mm512_set1_ps(tile.cap_in)) {}
 
-    // Adds (or writes) the weights of 16 products of one row; the pointers and `visible` begin at the first of 16 keys.
+    // Adds (or stores) the weights of 16 products of one row; the pointers and `visible` begin at the first of 16 keys.
     template <class V>
     ATTRIBUTOR_AVX512_INLINE void add(__m512 s, __m512 row_bias, const float* key_bias, uint64_t visible,
                                       bool to_weights, float* weights) const {
@@ -72,7 +72,7 @@ struct Weigher {
     }
 };
 
-// sum + W (s - delta) for 16 keys of one row, where the row counts; the pointers begin at the first of 16 keys.
+// sum + W (s - delta) for 16 keys of one row, for keys for which the row counts; the pointers begin at the first key.
 template <bool Masked>
 ATTRIBUTOR_AVX512_INLINE __m512 add_change(__m512 sum, __m512 s, __m512 delta, const float* weights, int32_t position,
                                            const int32_t* stops) {
@@ -82,8 +82,8 @@ ATTRIBUTOR_AVX512_INLINE __m512 add_change(__m512 sum, __m512 s, __m512 delta, c
     return _mm512_mask3_fmadd_ps(w, difference, sum, counted);
 }
 
-// Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers. A block's sum begins at zero, since
-// its small terms would be lost one by one in a Y that is large already.
+// Y[o..o+Rows) += R W by fused multiply-adds: Rows x 4 accumulators in registers. A block's sum begins at zero, because
+// small terms that are added one by one to a large Y would be lost.
 template <int Rows>
 ATTRIBUTOR_AVX512_INLINE void multiply_rows(const Product& product, int64_t o) {
     const float* x = product.rows + o * product.stride;

@@ -1,5 +1,5 @@
-// What the drivers (flow_step.cpp, removal_step.cpp) have in common: exponents in base 2, operands to pack, and the
-// work dealt to threads.
+// Code that the drivers (flow_step.cpp, removal_step.cpp) share: exponents in base 2, operands to pack, and the
+// distribution of work to threads.
 #pragma once
 
 #include <algorithm>
@@ -11,16 +11,16 @@
 namespace attributor::cpu {
 
 constexpr double kLog2e = 1.44269504088896340736;
-constexpr float kNothing = -1e30f;  // 2^kNothing is 0, and stays finite when a few are added: no inf - inf in a kernel
-constexpr double kFlopPerThread = 4e6;  // below this, starting a thread costs more than it brings
+constexpr float kNothing = -1e30f;  // 2^kNothing is 0; sums of a few stay finite, so there is no inf - inf in a kernel
+constexpr double kFlopPerThread = 4e6;  // below this, starting a thread costs more than it saves
 
-// One block of queries: its rows that are worth computing lie in [first, last); equal: none.
+// The rows of a block of queries that must be computed, [first, last); none if equal.
 struct Range {
     int first, last;
 };
 
-// Exponents are base 2, and logits are multiplied by float(factor * log2(e)). The biases are multiplied by the log2(e)
-// that this rounding amounts to: what it does to a logit and to its log-sum-exp then cancels.
+// Exponents are base 2, and logits are multiplied by float(factor * log2(e)). The biases are multiplied by log2(e) with
+// the same rounding error, so that the errors of a logit and its log-sum-exp cancel.
 class Base2 {
   public:
     explicit Base2(double factor) : gain_(float(factor * kLog2e)), log2e_(factor != 0 ? gain_ / factor : kLog2e) {}
@@ -48,8 +48,8 @@ inline int count_threads(double flop, const Threads& threads) {
     return int(std::clamp<double>(flop / kFlopPerThread, 1, std::max(1, threads.count)));
 }
 
-// Deals [0, count) in order, `group` indices at a time. Each thread makes a task with make() and calls task(first,
-// last) until nothing is left or a stop is requested.
+// Distributes [0, count) in order, `group` indices at a time. Each thread makes a task with make() and calls
+// task(first, last) until all indices are done or a stop is requested.
 template <class Make>
 void deal(int64_t count, int64_t group, Threads threads, const Kernels& kernels, Stop& stop, const Make& make) {
     std::atomic<int64_t> next{0};

@@ -1,9 +1,10 @@
-// The driver: cuts the work into tiles, skips those that are known to be zero, and deals key panels to threads.
+// The driver: divides the work into tiles, skips tiles that are known to be zero, and distributes key panels to
+// threads.
 //
 // A task is a group of neighbouring key panels, which owns its columns of Y. Within a task: for each block of queries
 // that sees the group and has a non-zero row of R, pack the heads' queries once, and for each panel sum the weights of
-// all heads in an L1-resident tile and multiply R by it. What a panel adds up, and in which order, depends neither on
-// the grouping nor on the threads: the bits are always the same.
+// all heads in an L1-resident tile and multiply R by it. The terms of a panel and their order depend neither on the
+// grouping nor on the threads, so results are bitwise reproducible.
 #include "../flow_step.h"
 
 #include <algorithm>
@@ -21,9 +22,9 @@ using cpu::kKeys;
 using cpu::kNothing;
 using cpu::kRows;
 
-constexpr int64_t kQueryBytes = 1 << 20;   // of packed queries, which stay in the L2 cache
-constexpr int64_t kPanelBytes = 16 << 20;  // of packed keys and Y in a task: what a thread may occupy
-constexpr int64_t kMaxPanels = 16;         // a task: packing a block of queries then costs a sixteenth
+constexpr int64_t kQueryBytes = 1 << 20;   // of packed queries, for the L2 cache
+constexpr int64_t kPanelBytes = 16 << 20;  // of packed keys and Y in a task: the most memory per thread
+constexpr int64_t kMaxPanels = 16;         // per task: packing a block of queries then costs a sixteenth
 
 class Run {
   public:
@@ -52,7 +53,7 @@ class Run {
         packed_ = packed;
         ranges_.resize(blocks_);
         cpu::deal(blocks_, 1, threads_, kernels_, stop_, [&] { return [&](int64_t b, int64_t) { prepare(b); }; });
-        // The first panels are seen by the most queries: longest task first.
+        // The first panels are seen by the most queries, so the longest tasks come first.
         cpu::deal(panels_, group_, threads_, kernels_, stop_, [&] { return Task(*this); });
         return !stop_.requested();
     }
@@ -73,10 +74,10 @@ class Run {
         std::vector<cpu::Head> heads;
     };
 
-    // Tiles of weights that are under way at once: one in the L1 cache, unless the heads take turns for all panels.
+    // Tiles of weights in use at once: one in the L1 cache, unless chunks of heads are computed for all panels in turn.
     int64_t tiles() const { return chunk_ < step_.H ? group_ : 1; }
 
-    // Heads that share a KV head become neighbours: its keys stay in the cache.
+    // Heads that share a KV head become neighbours, so that its keys stay in the cache.
     void order_heads() {
         order_.resize(step_.H);
         std::iota(order_.begin(), order_.end(), int64_t{0});
@@ -91,7 +92,7 @@ class Run {
         used_heads_ = used_.size();
     }
 
-    // Which rows of a block have anything in R, and R in the kernel's own form.
+    // Finds the first and last row of a block where R is not zero, and packs R for the kernel.
     void prepare(int64_t b) {
         const int64_t i0 = b * kRows;
         const int valid = int(std::min<int64_t>(kRows, step_.N - i0));
@@ -116,7 +117,7 @@ class Run {
     Threads threads_;
     cpu::Base2 base_;
     uint8_t* packed_ = nullptr;
-    std::vector<int64_t> order_, slot_, used_;  // head of each place; place -> its KV head among those used; those used
+    std::vector<int64_t> order_, slot_, used_;  // heads in order; slot of each one's KV head; used KV heads
     std::vector<cpu::Range> ranges_;
 };
 
@@ -136,7 +137,7 @@ void Run::Task::operator()(int64_t first, int64_t last) {
     const int64_t padded = divide_up(step.O, 16) * 16 * kKeys;
     std::fill_n(static_cast<float*>(result), (last - first) * padded, 0.0f);
     bool packed = false;
-    // No query at or beyond `end` sees a key of this group.
+    // No query from `end` on sees a key of this group.
     const int64_t end = step.window >= step.N ? step.N : std::min(step.N, last * kKeys + step.window - 1);
     for (int64_t b = first * kKeys / kRows; b * kRows < end; ++b) {
         if (run.ranges_[b].first == run.ranges_[b].last) continue;

@@ -1,4 +1,4 @@
-// Finds out which kernels this machine can run.
+// Detects which kernels this machine can run.
 #include <algorithm>
 #include <stdexcept>
 
@@ -36,7 +36,7 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-// Intel runs VDPBF16PS at half the rate of float32: there it is the slower choice, and listed after AVX-512.
+// Intel runs VDPBF16PS at half the rate of float32, so there it is slower and listed after AVX-512.
 bool prefers_bf16() {
     return !__builtin_cpu_is("intel");
 }
@@ -45,7 +45,7 @@ bool has_avx512_bf16() {
     return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 
-// Tile registers are state that Linux hands out on request only: 8 KiB more in every signal frame.
+// Linux enables tile registers only on request, because they add 8 KiB to every signal frame.
 bool has_amx() {
 #ifdef __linux__
     static const bool usable = [] {

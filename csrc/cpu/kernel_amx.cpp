@@ -1,17 +1,17 @@
 // Products by AMX: 16 x 16 float32 tiles of bfloat16 pairs, four at a time (32 queries x 32 keys), for every type.
 //
 // A float32 is the exact sum of three bfloat16 (8 + 8 + 8 bits of mantissa, each rounded to nearest), a float16 of two.
-// The product of two float32 is then the sum of six bfloat16 products; the three that are left out are below 2^-25 of
-// it, the rounding of float32 itself. Six AMX products take half the time of one by fused multiply-adds.
+// The product of two float32 is then the sum of six bfloat16 products; the other three are omitted, because they are
+// below 2^-25 of it, the rounding of float32 itself. Six AMX products take half the time of one by fused multiply-adds.
 //
-// The tile unit and the vector unit run side by side: while four tiles multiply, the exponential of the four before
-// them is computed, a few rows between every two groups of tile instructions.
+// The tile unit and the vector unit run in parallel: while four tiles are multiplied, the exponentials of the previous
+// four are computed, a few rows between every two groups of tile instructions.
 #include "amx.h"
 
 namespace attributor::cpu {
 namespace {
 
-constexpr int kUnit = 32;  // a unit: 32 queries x 32 keys of one head, in tile registers 0 to 3
+constexpr int kUnit = 32;  // rows and columns of a unit: 32 queries x 32 keys of one head, in tile registers 0 to 3
 constexpr int kStepWords = 16;
 
 struct Unit {
@@ -20,8 +20,8 @@ struct Unit {
     bool add;
 };
 
-// The units of a tile in order, without those that no query sees. All heads of 32 queries, then the next 32: their
-// weights (8 KiB) stay in the L1 cache beside the keys, which neighbouring heads share, while the queries stream by.
+// Iterates over the units of a tile, without those that no query sees: all heads of 32 queries, then the next 32. The
+// weights (8 KiB) stay in the L1 cache with the keys, which neighbouring heads share, while the queries are streamed.
 struct Cursor {
     int row, head = 0, column = -kUnit;
 
@@ -51,13 +51,13 @@ struct Cursor {
     }
 };
 
-// What the vector unit does with the products of a unit, row by row, while the next ones are multiplied: nothing, ...
+// The vector unit's work on the products of a unit, row by row, while the next ones are multiplied: none, ...
 struct Idle {
     ATTRIBUTOR_AMX_INLINE void advance(int) {}
     ATTRIBUTOR_AMX_INLINE void finish() {}
 };
 
-// ... or their weights, written to the tile or added to it, ...
+// ... or computing their weights, stored in the tile or added to it, ...
 template <class V, bool Add>
 struct Rows {
     const Tile& tile;
@@ -89,7 +89,7 @@ struct Rows {
     ATTRIBUTOR_AMX_INLINE void finish() { advance(kUnit); }
 };
 
-// ... or the sum of weight and change.
+// ... or adding up weight times change.
 template <bool Masked>
 struct Changes {
     const Change& change;
@@ -125,8 +125,9 @@ struct Changes {
     }
 };
 
-// Computes the products of the unit at `row` and `column` and, meanwhile, does the work on those of the one before: a
-// few rows after each tile instruction, because the out-of-order window is too short to mix what lies further apart.
+// Computes the products of the unit at `row` and `column` and does the work on the previous unit's products at the same
+// time: a few rows after each tile instruction, because the out-of-order window is too short to overlap instructions
+// further apart.
 template <int Parts, class Work>
 ATTRIBUTOR_AMX_INLINE void multiply_unit(const uint32_t* queries, const uint32_t* keys, int64_t depth, int row,
                                          int column, float* products, Work work) {
@@ -134,7 +135,7 @@ ATTRIBUTOR_AMX_INLINE void multiply_unit(const uint32_t* queries, const uint32_t
     const uint32_t* query = queries + row / 16 * strip;
     const uint32_t* key = keys + column / 16 * strip;
     const int slots = 4 * static_cast<int>(strip / kTileWords) * kPairs<Parts> + 4;  // products, stores
-    const int pace = (kUnit << 16) / slots;                                          // rows a slot, in 16.16 bits
+    const int pace = (kUnit << 16) / slots;                                          // rows per slot, in 16.16 bits
     int due = 0;
     zero_tiles();
     for (int64_t d = 0; d < strip; d += kTileWords) {
@@ -249,7 +250,7 @@ ATTRIBUTOR_AMX void pack_query(const Source& source, int64_t depth, uint32_t* pa
     pack_parts<Loader>(source, kRows, depth, packed);
 }
 
-// A tile of keys is that of rows, transposed.
+// A tile of keys is a transposed tile of rows.
 template <class Loader>
 ATTRIBUTOR_AMX void pack_key(const Source& source, int64_t depth, uint32_t* packed, uint32_t*) {
     pack_parts<Loader>(source, kKeys, depth, packed);

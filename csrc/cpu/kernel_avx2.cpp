@@ -1,5 +1,5 @@
 // float32 products by AVX2 and FMA: 6 queries x 16 keys in 12 of 16 registers. A quarter of a panel of keys stays in
-// the L1 cache while all the queries pass by.
+// the L1 cache during the loop over all queries.
 #include <immintrin.h>
 
 #include "exponential.h"
@@ -18,7 +18,7 @@ constexpr int kColumns = 16;
 ATTRIBUTOR_AVX2_INLINE __m256 exp2_avx2(__m256 x) {
     const __m256 lowest = _mm256_set1_ps(-126.0f), one = _mm256_set1_ps(1.0f);
     const __m256 normal = _mm256_cmp_ps(x, lowest, _CMP_NLT_UQ);          // or NaN
-    x = _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(lowest, x));  // NaN comes second: kept
+    x = _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(lowest, x));  // NaN is the second operand, so it is kept
     const __m256 n = _mm256_floor_ps(x);
     const __m256 f = _mm256_sub_ps(x, n);
     __m256 p = _mm256_set1_ps(kExp2[4]);

@@ -1,6 +1,6 @@
 // float32 products by AVX-512: 12 queries x 32 keys in 24 registers, the exponential on the accumulators. Half a panel
-// of keys (16 KiB at D = 128) stays in the L1 cache with the tile of weights while all the queries pass by; a whole one
-// does not, and a kernel of 6 x 64 then waits for the L2 cache.
+// of keys (16 KiB at D = 128) stays in the L1 cache with the tile of weights during the loop over all queries. A whole
+// panel does not fit, so a kernel of 6 x 64 waits for the L2 cache.
 #include "avx512.h"
 
 namespace attributor::cpu {

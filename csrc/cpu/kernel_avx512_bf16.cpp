@@ -1,6 +1,6 @@
-// bfloat16 products by VDPBF16PS, accumulated in float32: 6 queries x 64 keys in 24 registers, two elements of D an
-// instruction. Built for Zen 4, where this runs at twice the rate of float32 (Intel: at the same rate, but half the
-// loads). Other types take the float32 kernel.
+// bfloat16 products by VDPBF16PS, accumulated in float32: 6 queries x 64 keys in 24 registers, two elements of D per
+// instruction. It is for Zen 4, where it runs at twice the rate of float32 (Intel: at the same rate, but with half the
+// loads). Other types use the float32 kernel.
 #include "avx512.h"
 
 #define ATTRIBUTOR_BF16 __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))

@@ -1,4 +1,4 @@
-// Plain C++ for any machine: loops over contiguous keys that a compiler turns into whatever vectors there are.
+// Plain C++ for any machine: loops over contiguous keys that a compiler vectorises for its target.
 #include "exponential.h"
 #include "kernels.h"
 
@@ -46,7 +46,7 @@ void weigh(const Tile& tile) {
 void multiply(const Product& product) {
     for (int64_t o = 0; o < product.O; ++o) {
         float* y = product.result + o * kKeys;
-        float sum[kKeys] = {};  // begins at zero: small terms would be lost one by one in a large Y
+        float sum[kKeys] = {};  // from zero, because small terms that are added one by one to a large Y would be lost
         for (int r = product.begin; r < product.end; ++r) {
             const float x = product.rows[o * product.stride + r];
             const float* w = product.weights + r * kKeys;

@@ -1,7 +1,8 @@
-// What an instruction set provides, and the shapes that the drivers (flow_step.cpp, removal_step.cpp) feed it.
+// The functions that an instruction set provides, and their arguments from the drivers (flow_step.cpp,
+// removal_step.cpp).
 //
 // A tile is kRows queries x kKeys keys. Its weights, summed over all heads (removal_step: of one head), stay in the L1
-// cache as float32 (96 x 64 x 4 = 24 KiB) until they are multiplied: the n x n matrix never exists.
+// cache as float32 (96 x 64 x 4 = 24 KiB) until they are multiplied: the n x n matrix is never formed.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +15,12 @@ namespace attributor::cpu {
 constexpr int kRows = 96;  // a multiple of every kernel's row_step: 6 (registers), 32 (AMX)
 constexpr int kKeys = 64;  // four 512-bit registers of float32
 
-// How a kernel wants query and key. A packed row is `parts` x depth(D) 32-bit words: float32 values (width 1) or
-// bfloat16 pairs (width 2), zero beyond D. The parts add up to the value: see kernel_amx.cpp.
+// A kernel's layout of query and key. A packed row is `parts` x depth(D) 32-bit words: float32 values (width 1) or
+// bfloat16 pairs (width 2), zero beyond D. The sum of the parts is the value, see kernel_amx.cpp.
 struct Format {
     int parts;
     int width;
-    int multiple;  // of words, that the depth is rounded up to
+    int multiple;  // the depth is rounded up to a multiple of so many words
     int64_t depth(int64_t D) const { return ((D + width - 1) / width + multiple - 1) / multiple * multiple; }
 };
 
@@ -46,14 +47,14 @@ struct Tile {
     int64_t depth;
     float* weights;          // [kRows][kKeys], 64-byte aligned; only rows [begin, end) are touched
     int begin, end;          // multiples of the kernel's row_step
-    bool add;                // to what is there; else the first head overwrites
+    bool add;                // add to the tile; else the first head overwrites it
     bool masked;             // whether any pair is hidden
     int64_t offset, window;  // key c is visible to row r when 0 <= r + offset - c < window
     bool capped;
     float cap_in, gain;
 };
 
-// Which case of a tile a kernel is compiled for: what does not apply costs nothing.
+// The case of a tile that a kernel is compiled for; unused features cost nothing.
 template <bool Masked, bool Capped, bool KeyBias>
 struct Variant {
     static constexpr bool masked = Masked, capped = Capped, key_bias = KeyBias;
@@ -73,7 +74,7 @@ inline int variant_of(const Tile& tile) {
 struct Product {
     const float* rows;   // R, at the tile's first query
     int64_t stride;      // of R
-    const void* packed;  // what pack_rows made of R for this block of queries, or null
+    const void* packed;  // R as pack_rows packed it for this block of queries, or null
     int64_t O;
     const float* weights;
     int begin, end;
@@ -103,11 +104,11 @@ struct Kernels {
     void (*weigh)(const Tile& tile);
     void (*multiply)(const Product& product);
     void (*sum_changes)(const Change& change);
-    // Optional (null): R in a form of its own, made once a call; bytes for one block of kRows queries, 0 = not for this
-    // O.
+    // Optional (null): packs R once per call; packed_rows_bytes returns the bytes for one block of kRows queries, 0 if
+    // R is not packed for this O.
     int64_t (*packed_rows_bytes)(int64_t O);
     void (*pack_rows)(const float* rows, int64_t stride, int64_t O, int valid, void* packed);
-    void (*enter)();  // optional: state of a thread before its first and after its last tile
+    void (*enter)();  // optional: set and reset a thread's state, before its first and after its last tile
     void (*leave)();
 };
 
@@ -119,7 +120,7 @@ const Kernels& avx512_bf16_kernels(Type type);
 const Kernels& amx_kernels(Type type);
 #endif
 
-// Which kernels `isa` names; throws std::invalid_argument when they cannot run here.
+// The kernels with the name `isa`; throws std::invalid_argument if they cannot run here.
 const Kernels& kernels(const std::string& isa, Type type);
 
 }  // namespace attributor::cpu

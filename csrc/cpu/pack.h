@@ -1,5 +1,5 @@
-// Query and key, row by row, into the 32-bit words that the kernels read. Plain C++: always inlined, so that each
-// kernel file compiles it for its own instruction set (a lambda or a library function would not be).
+// Packs query and key, row by row, into the 32-bit words that the kernels read. Plain C++, always inlined, so that each
+// kernel file compiles it for its own instruction set (this would not hold for a lambda or a library function).
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ struct Float16 {
     using Element = uint16_t;
     static ATTRIBUTOR_INLINE uint32_t widen(uint16_t bits) {
         const uint32_t magnitude = (bits & 0x7fffu) << 13;
-        // The exponent's bias differs by 112; a multiplication also normalises what is subnormal in float16.
+        // The exponent's bias differs by 112; a multiplication also normalises subnormal float16 numbers.
         const uint32_t finite = as_bits(as_float(magnitude) * 0x1p112f);
         const uint32_t special = magnitude | 0x7f800000u;
         return (magnitude >= (0x7c00u << 13) ? special : finite) | (uint32_t{bits} & 0x8000u) << 16;
@@ -59,7 +59,7 @@ ATTRIBUTOR_INLINE void pack_float32(const Source& source, int count, int64_t dep
     }
 }
 
-// [count][depth] words of two bfloat16 each; bits as they come.
+// [count][depth] words of two bfloat16 each, with unchanged bits.
 ATTRIBUTOR_INLINE void pack_bf16_pairs(const Source& source, int count, int64_t depth, uint32_t* packed) {
     for (int r = 0; r < count; ++r, packed += depth) {
         const int64_t bytes = r < source.valid ? source.D * 2 : 0;
@@ -68,7 +68,8 @@ ATTRIBUTOR_INLINE void pack_bf16_pairs(const Source& source, int count, int64_t 
     }
 }
 
-// [kKeys][depth] words to [kKeys / Columns][depth][Columns]: what one pass over a head's queries reads is contiguous.
+// [kKeys][depth] words to [kKeys / Columns][depth][Columns]: the words that one pass over a head's queries reads are
+// contiguous.
 template <int Columns>
 ATTRIBUTOR_INLINE void transpose(const uint32_t* from, int64_t depth, uint32_t* to) {
     for (int r = 0; r < kKeys; ++r) {

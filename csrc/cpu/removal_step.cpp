@@ -1,11 +1,11 @@
-// The driver of removal_step: cuts the work into tiles, skips those that are known to be zero, and deals key panels to
-// threads.
+// The driver of removal_step: divides the work into tiles, skips tiles that are known to be zero, and distributes key
+// panels to threads.
 //
 // A task is a group of neighbouring key panels, which owns their results. Within a task: for each KV head pack its keys
 // and values once; for each block of queries that counts for a key of the group, and for each query head whose dO is
 // not zero there, pack query and dO once, and for each panel compute the head's weights in an L1-resident tile, then dO
-// . v and the sum of both. A tile is summed in float32, tiles are added up in float64. What a panel adds up, and in
-// which order, depends neither on the grouping nor on the threads: the bits are always the same.
+// . v and the sum of both. A tile is summed in float32, tiles are added up in float64. The terms of a panel and their
+// order depend neither on the grouping nor on the threads, so results are bitwise reproducible.
 #include "../removal_step.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ using cpu::kKeys;
 using cpu::kRows;
 
 constexpr int64_t kPanelBytes = 1 << 20;  // of packed keys and values of one KV head in a task, for the L2 cache
-constexpr int64_t kMaxPanels = 16;        // a task: packing a block of queries then costs a sixteenth
+constexpr int64_t kMaxPanels = 16;        // per task: packing a block of queries then costs a sixteenth
 
 class Run {
   public:
@@ -48,13 +48,13 @@ class Run {
                 for (int64_t index = first; index < last; ++index) measure(index);
             };
         });
-        // The first panels are seen by the most queries: longest task first.
+        // The first panels are seen by the most queries, so the longest tasks come first.
         cpu::deal(panels_, group_, threads_, kernels_, stop_, [&] { return Task(*this); });
         return !stop_.requested();
     }
 
   private:
-    // The keys of a panel, and from which rows on they count.
+    // The keys of a panel, and the first rows that count for them.
     struct Panel {
         int64_t j0, valid;         // first key, number of keys
         int64_t earliest, latest;  // of their stops
@@ -83,7 +83,7 @@ class Run {
     int64_t words(int64_t rows) const { return key_words(rows) + value_words(rows); }
     int64_t start() const { return step_.N - step_.Q; }  // the position of the first query
 
-    // Which rows of a block have anything in dO of one head.
+    // Finds the first and last row of a block where dO of one head is not zero.
     void measure(int64_t index) {
         const int64_t head = index / blocks_, row = index % blocks_ * kRows;
         const int valid = int(std::min<int64_t>(kRows, step_.Q - row));
@@ -94,7 +94,7 @@ class Run {
         ranges_[index] = {first, last};
     }
 
-    // Plus or minus zero: no bit but the sign.
+    // Plus or minus zero: no bit is set except the sign.
     bool is_zero(const cpu::Source& rows, int64_t row) const {
         if (step_.type == Type::float32) return is_zero<uint32_t>(rows, row);
         return is_zero<uint16_t>(rows, row);
@@ -156,7 +156,7 @@ void Run::Task::operator()(int64_t first, int64_t last) {
         std::copy_n(totals.data() + slot * kKeys, panels[slot].valid, step.result + panels[slot].j0);
 }
 
-// The panels of the task; the earliest of all stops.
+// Sets the panels of the task; returns the earliest of all stops.
 int64_t Run::Task::measure_panels(int64_t first, int64_t last) {
     const RemovalStep& step = run.step_;
     panels.clear();

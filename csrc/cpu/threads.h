@@ -1,4 +1,4 @@
-// What surrounds the work of a call: memory, threads and their floating-point state, and the wish to stop.
+// Support for the work of a call: memory, threads and their floating-point state, and requests to stop.
 #pragma once
 
 #include <algorithm>
@@ -43,7 +43,7 @@ class Buffer {
 };
 
 // A thread's floating-point state while it computes: results too small for a normal float32 become 0, because
-// arithmetic on subnormal numbers is a hundred times slower; and what the kernels' own hooks set up.
+// arithmetic on subnormal numbers is a hundred times slower. Also calls the kernels' hooks `enter` and `leave`.
 class Entered {
   public:
     explicit Entered(const Kernels& kernels) : leave_(kernels.leave) {
@@ -69,7 +69,7 @@ class Entered {
 #endif
 };
 
-// Whether to go on; only the calling thread asks, and not more often than it would notice.
+// Whether the work must stop; only the calling thread polls the interrupt, at most five times a second.
 class Stop {
   public:
     explicit Stop(Interrupt interrupt)
@@ -94,7 +94,7 @@ class Stop {
     std::atomic<bool> stop_{false};
 };
 
-// Runs work() on up to `threads.count` threads, the calling one among them; the first exception of any comes out here.
+// Runs work() on up to `threads.count` threads, the calling one among them; rethrows the first exception of any thread.
 template <class Work>
 class Team {
   public:
@@ -115,7 +115,7 @@ class Team {
             others.reserve(threads);
             for (int t = 1; t < threads; ++t) others.emplace_back([this] { body(); });
         } catch (const std::exception&) {
-            // The system gives no more threads: those that started, and this one, do the work.
+            // The system cannot start more threads: the started ones and this one do the work.
         }
         body();
         for (std::thread& other : others) other.join();

@@ -1,4 +1,4 @@
-// attributor._cuda: addresses and sizes in, nothing of torch; kernels/flow_step/cuda.py keeps the tensors alive.
+// attributor._cuda takes addresses and sizes and does not use torch; kernels/flow_step/cuda.py keeps the tensors alive.
 #include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -24,7 +24,7 @@ T* pointer(std::uintptr_t address) {
 using Sizes = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
 using Matrices = std::tuple<std::uintptr_t, int64_t, int64_t>;
 
-// What the amount of scratch memory hangs on.
+// A step with the fields that determine the amount of scratch memory.
 cuda::FlowStep sized(const Sizes& sizes, std::uintptr_t key_bias, int64_t window, int device,
                      const cuda::Tuning& tuning) {
     cuda::FlowStep step{};
@@ -62,7 +62,7 @@ void flow_step(const Sizes& sizes, const std::string& dtype, std::uintptr_t rows
     if (scratch.second < needed)
         throw std::invalid_argument("scratch has " + std::to_string(scratch.second) + " bytes of the " +
                                     std::to_string(needed) + " that are needed");
-    py::gil_scoped_release release;  // a stream whose queue is full makes the launch wait
+    py::gil_scoped_release release;  // a launch blocks if the stream's queue is full
     cuda::flow_step(step);
 }
 
@@ -73,10 +73,10 @@ cuda::Tuning tuning_of(const py::kwargs& values) {
 }
 
 std::pair<int, int> versions() {
-    int driver = 0, runtime = 0;  // what the calls leave where there is no driver
+    int driver = 0, runtime = 0;  // the calls leave 0 if there is no driver
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
-    cudaGetLastError();  // of a machine without a driver
+    cudaGetLastError();  // clears the error of a machine without a driver
     return {driver, runtime};
 }
 

@@ -1,15 +1,15 @@
-// A warpgroup's work: W of each tile, its product with R, and Y of 64 keys at the end.
+// The work of a computing warpgroup: W of each tile, its product with R, and finally Y of 64 keys.
 #pragma once
 
 #include "heads.cuh"
 
 namespace attributor::cuda {
 
-// W of one warp as two float16 parts, scaled by the power of two that its largest element asks for: to 22 bits of that.
+// W of one warp as two float16 parts, scaled by a power of two from its largest element: accurate to 22 bits of that.
 //     high[2 b + r] and low[2 b + r] hold key row + 8 r, queries 8 b + column and the one after
 template <int W>
 __device__ float split(const float (&total)[W], uint32_t (&high)[W / 2], uint32_t (&low)[W / 2]) {
-    float largest = 0.0f, up, down;  // not a NaN, which is its own key's alone
+    float largest = 0.0f, up, down;  // ignores NaN, which concerns its own key only
 #pragma unroll
     for (int i = 0; i < W; ++i) largest = total[i] > largest ? total[i] : largest;
     power_of_two(warp_max(to_bits(largest)), up, down);
@@ -23,7 +23,7 @@ __device__ float split(const float (&total)[W], uint32_t (&high)[W / 2], uint32_
     return down;
 }
 
-// W R^T for one block of rows of R, which the ring's stage holds: 64 keys x BLOCK. Low times low would be below 2^-22.
+// W R^T for one block of rows of R in the ring's stage: 64 keys x BLOCK. Low times low is omitted, being below 2^-22.
 template <class V>
 __device__ void multiply_rows(float (&product_)[V::BLOCK / 2], const uint32_t (&high)[V::QUERIES / 4],
                               const uint32_t (&low)[V::QUERIES / 4], const char* rows) {
@@ -40,7 +40,7 @@ __device__ void multiply_rows(float (&product_)[V::BLOCK / 2], const uint32_t (&
     products_commit();
 }
 
-// Y of a warpgroup's 64 keys, in `part` (O, N); y[4 b + 2 r + c] is key row + 8 r of row 8 b + column + c of R.
+// Stores Y of a warpgroup's 64 keys in `part` (O, N); y[4 b + 2 r + c] is key row + 8 r, row 8 b + column + c of R.
 template <int BLOCK, class Store>
 __device__ void each_row(const Arguments& a, int first_key, Place place, int first_row, const float (&y)[BLOCK / 2],
                          float* part, Store store) {
@@ -56,7 +56,7 @@ __device__ void each_row(const Arguments& a, int first_key, Place place, int fir
 template <class V>
 __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles, int block_key, uint32_t rank,
                         float* part) {
-    // uniform: the compiler then keeps addresses that hang on it once a warp
+    // uniform, so that the compiler keeps addresses that depend on it once per warp
     const int thread = thread_index() % WARPGROUP, group = uniform(thread_index() / WARPGROUP) - 1;
     Computing<V> c{
         shared, a, group, rank, block_key + group * BOX, {thread / 32 * 16 + thread % 32 / 4, thread % 4 * 2}, {}, {}};
@@ -65,7 +65,7 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
     float y[V::HELD == 0 ? 1 : V::HELD][HALF_BLOCK] = {};
     bool down = false, first = true;
     if constexpr (V::OVERLAP == Overlap::turns)
-        if (group == 1) named_arrive(1, 2 * WARPGROUP);  // the first warpgroup begins
+        if (group == 1) named_arrive(1, 2 * WARPGROUP);  // lets the first warpgroup begin
 
     float one[V::WIDTH / 2];
     int stage = -1;
@@ -91,7 +91,7 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
             uint32_t high[V::QUERIES / 4], low[V::QUERIES / 4];
             const float scale = split(total, high, low);
             const float* factor = a.factor + int64_t{tile} * a.padded_rows + c.place.column;
-            auto block = [&](int row, float (&into)[V::BLOCK / 2]) {  // into = its part of Y, of this tile
+            auto block = [&](int row, float (&into)[V::BLOCK / 2]) {  // into = the tile's part of Y
                 const int at = c.take();
                 multiply_rows<V>(into, high, low, shared.stage(at));
                 float2 factors[V::BLOCK / 8];
@@ -129,7 +129,7 @@ __device__ void compute(const Shared<V>& shared, const Arguments& a, Tiles tiles
     }
 
     if constexpr (V::OVERLAP == Overlap::turns)
-        if (group == 0) named_sync(1, 2 * WARPGROUP);  // takes the turn that is left over
+        if (group == 0) named_sync(1, 2 * WARPGROUP);  // takes the last turn, which is left over
     if constexpr (V::BLOCK == 1) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {  // the four threads of a row

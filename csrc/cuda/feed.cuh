@@ -1,4 +1,4 @@
-// The warp that feeds: K, Q, biases and R into shared memory, as room becomes free.
+// The feeding warp: it copies K, Q, biases and R into shared memory as stages become free.
 #pragma once
 
 #include "variant.cuh"
@@ -15,7 +15,7 @@ __device__ void load_keys(const Shared<V>& shared, const Arguments& a, int stage
                      first_key + row, kv);
 }
 
-// One box of a tile that every block of the cluster wants; block `box` % CLUSTER brings it to all.
+// Loads one box of a tile that every block of the cluster needs; block `box` % CLUSTER loads it for all.
 template <class V>
 __device__ void load_shared_box(char* to, const TensorMap* map, Barrier* full, int box, uint32_t rank, int x, int y,
                                 int z) {
@@ -25,8 +25,8 @@ __device__ void load_shared_box(char* to, const TensorMap* map, Barrier* full, i
         load_box_to(to, map, full, x, y, z, (1 << V::CLUSTER) - 1);
 }
 
-// Everything in the order in which `compute` takes it: the heads of a tile, the first one of the next tile where that
-// is multiplied ahead, the rows of R of the tile.
+// Loads everything in the order in which `compute` reads it: the heads of a tile, the first head of the next tile if
+// that is multiplied ahead, the rows of R of the tile.
 template <class V>
 struct Feeding {
     Shared<V> shared;
@@ -37,7 +37,7 @@ struct Feeding {
     Ring<V::KEY_STAGES> keys;
     int loaded = -1;  // the key head that was loaded last
 
-    // An empty stage of the ring, whose barrier now expects so many bytes.
+    // Waits for an empty stage of the ring, and lets its barrier expect so many bytes.
     __device__ Barrier* take(uint32_t bytes) {
         barrier_wait(shared.empty(ring.stage()), ring.parity() ^ 1);
         Barrier* full = shared.full(ring.stage());

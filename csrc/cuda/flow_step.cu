@@ -1,4 +1,4 @@
-// The host's side of a call: sizes checked, tensor maps made, five kernels enqueued.
+// The host's side of a call: check sizes, make tensor maps, enqueue five kernels.
 #include "flow_step.h"
 
 #include <cudaTypedefs.h>
@@ -16,7 +16,7 @@ namespace attributor::cuda {
 
 namespace {
 
-// What a schedule depends on.
+// The arguments that determine a schedule.
 using Asked = std::tuple<int64_t, int64_t, int, int, int, int, int, int, int, int>;
 
 void refuse(const std::string& what) {
@@ -27,7 +27,7 @@ bool is_default(const Tuning& t) {
     return t.queries == 128 && !t.turns && t.cluster == 2 && t.emulated == 0 && !t.keys_shared;
 }
 
-// Where Y is added up, chosen or as asked for.
+// Where Y is added up: chosen, or as the tuning sets it.
 Rows rows_for(const FlowStep& s, int D, bool general) {
     if (s.tuning.held == 0 && s.O > 16) return Rows::more;
     return rows_of(s.O, s.tuning.held == 1 ? 1 : s.H, D, general);
@@ -45,12 +45,12 @@ void check_sizes(const FlowStep& s) {
         refuse("no such tuning");
 }
 
-// The columns that a kernel is compiled for.
+// The number of columns of the compiled kernel.
 int padded_size(int64_t D) {
     return D <= 64 ? 64 : D <= 128 ? 128 : 256;
 }
 
-// The schedule of a call; the last few are remembered, since a model asks for the same ones layer by layer.
+// The schedule of a call; the last few are cached, because all layers of a model need the same ones.
 Schedule schedule_of(const FlowStep& s) {
     int processors = 0;
     check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, s.device), "number of multiprocessors");
@@ -68,7 +68,7 @@ Schedule schedule_of(const FlowStep& s) {
     return known.front().second;
 }
 
-// The driver's function, without linking the driver.
+// The driver's function, obtained without linking the driver.
 PFN_cuTensorMapEncodeTiled_v12000 encoder() {
     static void* function = nullptr;
     static std::once_flag once;
@@ -87,8 +87,7 @@ PFN_cuTensorMapEncodeTiled_v12000 encoder() {
 }
 
 // Boxes of `rows` rows and 64 columns of a stack of matrices (heads, count, columns), swizzled as wgmma reads them;
-// zeros outside. Strides in elements; that of a dimension of size 1 is not looked at, and the map does not ask that
-// they grow.
+// zeros outside. Strides in elements; the stride of a dimension of size 1 is ignored, and strides need not grow.
 TensorMap map_of(const void* data, CUtensorMapDataType type, int64_t heads, int64_t count, int64_t columns,
                  int64_t head_stride, int64_t row_stride, int rows) {
     const int64_t line = ceil_div<int64_t>(columns, 8) * 8;
@@ -153,7 +152,7 @@ void flow_step(const FlowStep& s) {
     const bool general = s.key_bias != nullptr || s.softcap != 0;
     const cudaStream_t stream = static_cast<cudaStream_t>(s.stream);
 
-    // The kernel's gain is float32; the biases take exactly the log2(e) that its rounding amounts to.
+    // The kernel's gain is float32; the biases are multiplied by log2(e) with exactly the same rounding error.
     const double factor = s.power * (s.softcap != 0 ? s.softcap : s.scale), log2e = 1 / std::log(2.0);
     const float gain = static_cast<float>(factor * log2e);
     const double base = factor != 0 && gain != 0 && std::isfinite(gain / factor) ? gain / factor : log2e;

@@ -5,8 +5,8 @@
 
 namespace attributor::cuda {
 
-// 2^x of a finite x below 127 to 3e-7, 0 below 2^-126, without the exponential unit; for measuring: the fraction in
-// [-1/2, 1/2] by a polynomial, the rest into the exponent.
+// 2^x of a finite x below 127, accurate to 3e-7, 0 below 2^-126, without the exponential unit; for measurements. The
+// fraction in [-1/2, 1/2] goes through a polynomial, the rest into the exponent.
 __device__ inline float exp2_polynomial(float x) {
     constexpr float magic = 12582912.0f;  // 3 * 2^22: adding it rounds to a whole number
     const bool nothing = x < -126.0f;
@@ -21,7 +21,7 @@ __device__ inline float exp2_polynomial(float x) {
     return nothing ? 0.0f : from_bits(to_bits(p) + (to_bits(whole) << 23));
 }
 
-// To 1e-7 relative: 1 - 2 / (e^2x + 1) loses the small ones, which have an odd polynomial.
+// Accurate to 1e-7 relative: 1 - 2 / (e^2x + 1) is inaccurate for small x, where an odd polynomial is used.
 __device__ inline float tanh_precise(float x) {
     float u = x * x;
     float p = ((((-0.00626912f * u + 0.02111096f) * u - 0.05387395f) * u + 0.13332915f) * u - 0.3333333f) * u;
@@ -29,14 +29,14 @@ __device__ inline float tanh_precise(float x) {
     return (x < 0 ? -x : x) < 0.6f ? x + x * p : far;
 }
 
-// Of one thread: which of 64 keys its two rows of S are, and which of every 8 queries its two columns.
+// The place of one thread: which of 64 keys are its two rows of S, and which of every 8 queries its two columns.
 //     s[4 b + 2 r + c] is key `row + 8 r`, query `8 b + column + c`
 struct Place {
     int row, column;
 };
 
-// W += 2^(gain S + biases) for the queries of one S. `gap`: of its first query and the warpgroup's first key; where
-// MASKED, each pair is asked whether the query sees the key.
+// W += 2^(gain S + biases) for the queries of one S. `gap`: its first query minus the warpgroup's first key. If MASKED,
+// pairs whose query does not see the key are excluded.
 template <class V, bool MASKED, int N>
 __device__ void exponentials(float (&total)[V::QUERIES / 2], const float (&s)[N], int offset, const Arguments& a,
                              const float* bias, const float (&key_bias)[2], Place place, int gap) {
@@ -52,7 +52,7 @@ __device__ void exponentials(float (&total)[V::QUERIES / 2], const float (&s)[N]
                 if (a.softcap) x = tanh_precise(x * a.inner);
             x = x * a.gain + (c ? row_bias.y : row_bias.x);
             if constexpr (V::GENERAL) x += key_bias[r];
-            if constexpr (MASKED) {  // a query before the key is a large number without its sign
+            if constexpr (MASKED) {  // a query before the key gives a large unsigned number
                 const int distance = gap + 8 * b + place.column + c - (place.row + 8 * r);
                 if (static_cast<uint32_t>(distance) >= window) x = -INFINITY;
             }
@@ -61,11 +61,11 @@ __device__ void exponentials(float (&total)[V::QUERIES / 2], const float (&s)[N]
     }
 }
 
-// What a warpgroup knows while it computes.
+// The state of a computing warpgroup.
 template <class V>
 struct Computing {
-    static constexpr int W = V::QUERIES / 2;  // values of W that a thread holds
-    static constexpr int S = V::WIDTH / 2;    // and of S
+    static constexpr int W = V::QUERIES / 2;  // values of W per thread
+    static constexpr int S = V::WIDTH / 2;    // values of S per thread
 
     Shared<V> shared;
     const Arguments& a;
@@ -78,9 +78,9 @@ struct Computing {
     int loaded = -1;  // the key head in use
     uint32_t key[V::KEYS_HELD ? V::D / 4 : 1] = {};
 
-    __device__ int key_stage() const { return static_cast<int>((keys.used - 1) % V::KEY_STAGES); }  // where it lies
+    __device__ int key_stage() const { return static_cast<int>((keys.used - 1) % V::KEY_STAGES); }  // of `loaded`
 
-    // S = K Q^T for the WIDTH queries from `offset` of the tile in a stage; not waited for.
+    // Starts S = K Q^T for the WIDTH queries from `offset` of the tile in a stage, without waiting for it.
     __device__ void issue(float (&s)[S], int stage, int offset) const {
         const char* k = shared.key(key_stage()) + group * BOX_BYTES;
         const char* q = shared.stage(stage) + offset * BOX * 2;
@@ -98,7 +98,7 @@ struct Computing {
         products_commit();
     }
 
-    // The next stage of the ring, once it is full.
+    // Waits until the next stage of the ring is full, and returns it.
     __device__ int take() {
         const int stage = ring.stage();
         barrier_wait(shared.full(stage), ring.parity());
@@ -106,7 +106,7 @@ struct Computing {
         return stage;
     }
 
-    // Each warp arrives for itself, at every block of the cluster that fills the stage.
+    // Releases a stage: each warp arrives by itself, at every block of the cluster that fills the stage.
     __device__ void release(int stage) const {
         sync_warp();
         if (thread_index() % 32 == 0)
@@ -119,7 +119,8 @@ struct Computing {
         if (thread_index() % 32 == 0) barrier_arrive(shared.key_empty(key_stage()), rank);
     }
 
-    // K of the warpgroup from shared memory, as the left operand of products: 16 keys a warp, 16 columns a time.
+    // Loads K of the warpgroup from shared memory, as the left operand of products: 16 keys per warp, 16 columns at a
+    // time.
     __device__ void hold_keys() {
         const int row = thread_index() % WARPGROUP / 32 * 16 + thread_index() % 16, chunk = thread_index() % 32 / 16;
         const char* from = shared.key(key_stage()) + group * BOX_BYTES + row * BOX * 2;
@@ -131,8 +132,8 @@ struct Computing {
                               from + panel * KEYS * BOX * 2 + ((2 * step + chunk) ^ (row % 8)) * 16);
     }
 
-    // The stage of head number h, once it and its keys are there. No product with the keys of the head before may still
-    // be on its way.
+    // Waits for head number h and its keys, and returns the head's stage. No product with the previous head's keys may
+    // still be running.
     __device__ int take_head(int h) {
         const int kv = a.heads[a.H + h];
         if (kv != loaded) {
@@ -169,10 +170,9 @@ struct Computing {
     }
 
     // W of one tile: the sum over the heads. While one half of a head's queries is exponentiated, the products of the
-    // other half, or of the next head, are on their way: always issue, exponentiate, wait, in this order, because
-    // products that were in flight where the loop turns would be serialised by the compiler. Where `more`
-    // tiles come, `one` and `stage` are left with the next tile's first half; `stage` is -1 where nothing was
-    // multiplied yet.
+    // other half, or of the next head, run. The order is always issue, exponentiate, wait, because the compiler would
+    // serialise products that are still running at the end of a loop's pass. If `more` tiles follow, `one` and `stage`
+    // hold the next tile's first half on return; `stage` is -1 before the first product.
     __device__ void sum_heads_by_halves(float (&total)[W], float (&one)[S], int& stage, bool down, bool more,
                                         bool masked, int gap) {
         float other[S], key_bias[2];
@@ -198,7 +198,7 @@ struct Computing {
         }
     }
 
-    // The same with one S, the two warpgroups taking turns: one exponentiates while the other one's products run.
+    // As above with one S, where the two warpgroups take turns: one exponentiates while the products of the other run.
     __device__ void sum_heads_in_turns(float (&total)[W], bool down, bool masked, int gap) {
         float s[S], key_bias[2];
         for (int i = 0; i < a.H; ++i) {

@@ -1,6 +1,6 @@
-"""Runs a compiler and keeps what it said beside the object: python keep_output.py nvcc ... -o OBJECT writes OBJECT.txt.
+"""Run a compiler and save its output beside the object: python keep_output.py nvcc ... -o OBJECT writes OBJECT.txt.
 
-In an editable build only: tests/kernel/test_cuda_compile.py reads there what ptxas reports about registers and
+Used in editable builds only: tests/kernel/test_cuda_compile.py reads there the reports of ptxas on registers and
 serialised products.
 """
 

@@ -1,15 +1,16 @@
 // The kernel: Y[o, j] = sum_i R[o, i] sum_h 2^(gain q_h[i] . k[j] + row_bias[h, i] + key_bias[h, j]), never n x n.
 //
-// A thread block owns 128 keys and walks the tiles of queries that see them. One warp feeds shared memory, two
-// warpgroups compute, each with 64 keys and by itself:
+// A thread block owns 128 keys and loops over the tiles of queries that see them. One warp feeds shared memory. Two
+// warpgroups compute independently, each with 64 keys:
 //
 //     for each tile of queries, last first:
 //         for each head:      S = K Q^T        64 keys x QUERIES, by the tensor cores, into registers
 //                             W += 2^(gain S + biases)
 //         Y += W R^T          W from registers as two float16 parts, R^T as two from shared memory
 //
-// The transposed product leaves W where the next product wants its operand: it never passes through shared memory, and
-// the two warpgroups never wait for one another. README.md beside this file has the layout, the budget and the reasons.
+// The transposed product leaves W in the registers of the next product's operand, so it never passes through shared
+// memory, and the two warpgroups never wait for each other. README.md in this folder has the layout, the budget and the
+// reasons.
 #pragma once
 
 #include "compute.cuh"
@@ -47,7 +48,7 @@ __device__ void flow_step_item(const Arguments& a, char* raw) {
 
     const Tiles tiles{shared.tiles(), count};
     if (thread_index() < WARPGROUP) {
-        give_registers<24>();  // 24 + 2 x 240 is all that 3 x 168 at the start have; for more the taker waits for ever
+        give_registers<24>();  // 24 + 2 x 240 = 3 x 168, the total at the start; to take more would wait for ever
         if (thread_index() == 0) feed<V>(shared, a, tiles, block_key, rank);
     } else {
         take_registers<240>();

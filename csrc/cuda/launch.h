@@ -1,4 +1,4 @@
-// Between the host code and the kernels, which are compiled one file a head size.
+// The interface between the host code and the kernels, which are compiled in one file per head size.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,17 +8,17 @@
 
 namespace attributor::cuda {
 
-// What a variant is chosen by.
+// The properties that select a variant.
 struct Choice {
     Rows rows;
     bool half, general;
     Tuning tuning;
 };
 
-// Where Y is added up. Up to 16 rows in registers. More of them where few heads share the pass over Y in memory, which
-// comes once for all heads of a tile; with 128 columns and 8 heads or more that is little, and K in registers, which
-// shared memory would otherwise be too slow for, is worth more. With the biases of `general`, or 256 columns, 128 rows
-// would spill.
+// Where Y is added up. Up to 16 rows stay in registers. More rows stay there if few heads share the pass over Y in
+// memory, which is needed once per tile for all heads. With 128 columns and 8 heads or more, that pass is cheap, and it
+// pays more to keep K in registers, because shared memory would be too slow. With the biases of `general`, or with 256
+// columns, 128 rows would spill.
 constexpr int MANY_HEADS = 8;
 constexpr Rows rows_of(int64_t O, int64_t H, int D, bool general) {
     if (O == 1) return Rows::one;
@@ -31,12 +31,12 @@ constexpr Rows rows_of(int64_t O, int64_t H, int D, bool general) {
 void launch_64(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
 void launch_128(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
 void launch_256(const Choice& choice, const Arguments& arguments, cudaStream_t stream);
-// Whether there is such a variant; only in a build for measuring.
+// Returns whether there is such a variant; only in a build for measurements.
 bool launch_tuning(int D, const Choice& choice, const Arguments& arguments, cudaStream_t stream);
 
 inline void check(cudaError_t status, const char* call) {
     if (status == cudaSuccess) return;
-    cudaGetLastError();  // or the next call that goes well would tell this error
+    cudaGetLastError();  // else the next successful call would report this error
     throw Error(std::string(call) + ": " + cudaGetErrorString(status));
 }
 

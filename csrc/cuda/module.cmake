@@ -1,5 +1,5 @@
-# attributor._cuda, where there is an nvcc that can build it. ATTRIBUTOR_CUDA says what happens where there is none:
-# AUTO goes on without, ON stops, OFF does not look.
+# attributor._cuda, if there is an nvcc that can build it. ATTRIBUTOR_CUDA sets what happens without one: AUTO builds
+# without the kernel, ON fails. OFF never builds it.
 set(ATTRIBUTOR_CUDA AUTO CACHE STRING "the kernel for GPUs of compute capability 9.0: AUTO, ON or OFF")
 option(ATTRIBUTOR_CUDA_TUNING "also compile the variants that are there for measuring" OFF)
 string(TOUPPER "${ATTRIBUTOR_CUDA}" wanted)
@@ -14,7 +14,7 @@ endif()
 set(OLDEST_NVCC 12.3)
 set(GPU_CODE -gencode=arch=compute_90a,code=sm_90a)
 
-# Why the nvcc that was found cannot build the kernel; empty where it can. CMake's check_language would not say why.
+# Sets `problem` to the reason why `nvcc` cannot build the kernel, empty if it can. check_language gives no reason.
 function(ask_nvcc nvcc problem)
   if(NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
     set(${problem} "it is for Linux, this is ${CMAKE_SYSTEM_NAME}" PARENT_SCOPE)
@@ -71,7 +71,7 @@ endif()
 
 set(CMAKE_CUDA_COMPILER ${ATTRIBUTOR_NVCC})
 set(CMAKE_CUDA_HOST_COMPILER ${HOST_COMPILER})
-set(CMAKE_CUDA_ARCHITECTURES OFF)  # of CMake's own: 90a is not known to all versions
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # CMake's list: not all versions have 90a
 string(APPEND CMAKE_CUDA_FLAGS " ${GPU_CODE}")
 enable_language(CUDA)
 set(CMAKE_CUDA_STANDARD 17)
@@ -79,7 +79,7 @@ set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 set(CMAKE_CUDA_EXTENSIONS OFF)
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 
-# A file a head size, because each takes a core a while.
+# One file per head size, because each takes long to compile.
 add_library(flow_step_cuda STATIC
   csrc/cuda/kernels_128.cu
   csrc/cuda/kernels_64.cu
@@ -97,7 +97,7 @@ if(SKBUILD_STATE STREQUAL "editable")
   target_compile_options(flow_step_cuda PRIVATE -Xptxas=-v)
 endif()
 
-# The archive's names stay inside: a process may hold torch's own CUDA runtime, of another version.
+# The archive's symbols are hidden, because a process may hold torch's own CUDA runtime, of another version.
 pybind11_add_module(_cuda NO_EXTRAS csrc/cuda/bindings.cpp)
 target_link_libraries(_cuda PRIVATE flow_step_cuda)
 target_include_directories(_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})

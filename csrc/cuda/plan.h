@@ -1,8 +1,8 @@
-// How many parts the queries of a call are cut into. Host code; flow_step.cu remembers the answer.
+// Chooses the number of parts into which the queries of a call are divided. Host code; flow_step.cu caches the result.
 //
-// One part writes Y once and reads each key once. More parts share out the work more evenly where there are few blocks
-// of keys, and cost a pass over the parts of Y. The items are handed to the multiprocessors one after another by the
-// device, which is imitated here with estimated times.
+// With one part, Y is written once and each key is read once. More parts distribute the work more evenly if there are
+// few blocks of keys, and cost a pass over the parts of Y. The device assigns the items to the multiprocessors one
+// after another; this is simulated here with estimated times.
 #pragma once
 
 #include <functional>
@@ -13,7 +13,7 @@
 
 namespace attributor::cuda {
 
-// Seconds on an H100 at 1.755 GHz, by arithmetic: what is compared is only how one schedule relates to another.
+// Calculated seconds on an H100 at 1.755 GHz; they only serve to compare schedules.
 struct Costs {
     double tile;         // one tile of queries against one thread block's keys, all heads and rows
     double item = 3e-6;  // start and end of a cluster
@@ -26,7 +26,7 @@ struct Costs {
     }
 };
 
-// When the last of `slots` clusters that run side by side is done, and Y is added up.
+// The time until the last of `slots` concurrent clusters is done and Y is added up.
 inline double duration(const Schedule& s, int64_t O, const Costs& costs, int slots) {
     std::priority_queue<double, std::vector<double>, std::greater<double>> free;
     for (int i = 0; i < slots; ++i) free.push(0.0);
@@ -47,8 +47,8 @@ inline double duration(const Schedule& s, int64_t O, const Costs& costs, int slo
     return last + (2 * written + 4.0 * O * s.N) / costs.bytes_a_second;
 }
 
-// The schedule of a call on a device with so many slots for clusters. `parts` 0 chooses, within MOST_PART_BYTES of
-// parts.
+// The schedule of a call on a device with so many slots for clusters. `parts` 0: choose the number, within
+// MOST_PART_BYTES of parts.
 inline Schedule plan(int N, int window, int64_t O, int queries, int cluster, int group, int parts = 0, int64_t H = 32,
                      int D = 128, int slots = 66) {
     if (parts > 0) return in_parts(N, window, queries, cluster, group, parts);

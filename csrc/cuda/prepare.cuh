@@ -1,4 +1,4 @@
-// What goes before the kernel and after it: small, each thread by itself or with its warp.
+// The small steps before and after the kernel; threads work alone or with their warp.
 #pragma once
 
 #if defined(ATTRIBUTOR_EMULATED)
@@ -11,13 +11,13 @@
 
 namespace attributor::cuda {
 
-constexpr int SMALL_BLOCK = 256;  // threads of a block of these
+constexpr int SMALL_BLOCK = 256;  // threads per block of these kernels
 
 struct Preparation {
     const float* rows;     // (O, N)
     const int32_t* heads;  // (2, H)
     int O, N, H, tiles, queries, padded_rows, padded_keys;
-    double base;           // what a bias is multiplied by: log2(e), as the rounding of the kernel's gain has it
+    double base;           // the factor on biases: log2(e) with the rounding error of the kernel's gain
     uint16_t *high, *low;  // (O', T queries) float16
     float* factor;         // (T, O')
     float* padded;         // (T queries), O = 1 only
@@ -25,9 +25,9 @@ struct Preparation {
     float *row_bias_out, *key_bias_out;
 };
 
-// The exact power of two that brings `largest` >= 0 into [2^14, 2^15), and its inverse; float16 ends at 65504. The
-// exponent is kept above -100, so that both are normal numbers also for 0. For inf and NaN the inverse is NaN: whatever
-// shares the scale would come out as 0.
+// The exact power of two that brings `largest` >= 0 into [2^14, 2^15), and its inverse; the largest float16 is 65504.
+// The exponent is at least -100, so that both are normal numbers also for 0. For inf and NaN the inverse is NaN,
+// because other values with this scale would become 0.
 __device__ inline void power_of_two(uint32_t largest, float& up, float& down) {
     int exponent = static_cast<int>(largest >> 23) - 127;
     exponent = exponent < -100 ? -100 : exponent;
@@ -35,8 +35,8 @@ __device__ inline void power_of_two(uint32_t largest, float& up, float& down) {
     down = from_bits(exponent == 128 ? 0x7fffffffu : static_cast<uint32_t>(exponent - 14 + 127) << 23);
 }
 
-// R as two float16 whose sum is R to 22 bits, scaled for each row and tile of queries; which tiles hold anything at
-// all. One warp a row and tile, ceil(O' T / 8) blocks.
+// Splits R into two float16 whose sum is R to 22 bits, scaled for each row and tile of queries; marks the tiles that
+// are not all zero. One warp per row and tile, ceil(O' T / 8) blocks.
 __device__ inline void split_rows(const Preparation& p) {
     const int64_t index = block_index() * (SMALL_BLOCK / 32) + thread_index() / 32;
     if (index >= int64_t{p.padded_rows} * p.tiles) return;
@@ -60,11 +60,11 @@ __device__ inline void split_rows(const Preparation& p) {
     }
     if (lane == 0) {
         p.factor[int64_t{tile} * p.padded_rows + row] = down;
-        if (largest) p.active[tile] = 1;  // whoever writes, writes 1
+        if (largest) p.active[tile] = 1;  // all writers write 1
     }
 }
 
-// The one row of R, zeros behind it; which tiles hold anything. One warp a tile, ceil(T / 8) blocks.
+// Pads the one row of R with zeros; marks the tiles that are not all zero. One warp per tile, ceil(T / 8) blocks.
 __device__ inline void pad_row(const Preparation& p) {
     const int64_t tile = block_index() * (SMALL_BLOCK / 32) + thread_index() / 32;
     if (tile >= p.tiles) return;
@@ -78,7 +78,8 @@ __device__ inline void pad_row(const Preparation& p) {
     if (thread_index() % 32 == 0 && any) p.active[tile] = 1;
 }
 
-// A bias, (H, N) and natural logarithm -> (H, length) by `heads`, in base 2, -inf beyond. ceil(H length / 256) blocks.
+// Converts a bias, (H, N) natural logarithm, to (H, length) in the order of `heads`, in base 2, -inf beyond N. ceil(H
+// length / 256) blocks.
 __device__ inline void pad_bias(const Preparation& p, const float* bias, int length, float* out) {
     const int64_t index = block_index() * SMALL_BLOCK + thread_index();
     if (index >= int64_t{p.H} * length) return;
@@ -86,7 +87,7 @@ __device__ inline void pad_bias(const Preparation& p, const float* bias, int len
     out[index] = i < p.N ? static_cast<float>(bias[p.heads[h] * int64_t{p.N} + i] * p.base) : -INFINITY;
 }
 
-// Y from its parts, always in the same order. ceil(O N / 256) blocks.
+// Adds up the parts of Y, always in the same order. ceil(O N / 256) blocks.
 __device__ inline void add_parts(const Schedule& s, int O, const float* partial, float* result) {
     const int64_t index = block_index() * SMALL_BLOCK + thread_index();
     if (index >= int64_t{O} * s.N) return;

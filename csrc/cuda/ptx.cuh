@@ -1,5 +1,5 @@
-// The instructions of Hopper that CUDA C++ has no name for: barriers in shared memory, the tensor memory accelerator
-// (TMA), products of warpgroups (wgmma). tests/cuda has the same functions for a CPU.
+// Instructions of Hopper without a CUDA C++ function: barriers in shared memory, the tensor memory accelerator (TMA),
+// products of warpgroups (wgmma). tests/cuda has the same functions for a CPU.
 #pragma once
 
 #include <cuda.h>
@@ -16,7 +16,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// --- who and where
+// --- indices and synchronisation
 
 __device__ __forceinline__ int thread_index() {
     return threadIdx.x;
@@ -38,12 +38,12 @@ __device__ __forceinline__ void sync_warp() {
     __syncwarp();
 }
 
-// All threads of the cluster; what each wrote to shared memory before is seen by all after.
+// Synchronises all threads of the cluster; earlier writes to shared memory are visible to all afterwards.
 __device__ __forceinline__ void sync_cluster() {
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Wait at, or only count at, a barrier of the thread block that `threads` threads take part in; ids 1 to 15.
+// Wait at, or only arrive at, a barrier of the thread block for `threads` threads; ids 1 to 15.
 __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
@@ -60,7 +60,7 @@ __device__ __forceinline__ void take_registers() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
-// The largest of a warp's values.
+// The largest value in a warp.
 __device__ __forceinline__ uint32_t warp_max(uint32_t value) {
     return __reduce_max_sync(0xffffffffu, value);
 }
@@ -68,12 +68,12 @@ __device__ __forceinline__ uint32_t warp_ballot(bool value) {
     return __ballot_sync(0xffffffffu, value);
 }
 
-// The value of the thread whose number in the warp differs by these bits.
+// The value of the thread whose lane number differs by these bits.
 __device__ __forceinline__ float warp_other(float value, int bits) {
     return __shfl_xor_sync(0xffffffffu, value, bits);
 }
 
-// A value that is the same in all threads of a warp, known as such to the compiler.
+// A value that is the same in all threads of a warp, in a form that the compiler recognises as uniform.
 __device__ __forceinline__ int uniform(int value) {
     return __shfl_sync(0xffffffffu, value, 0);
 }
@@ -93,20 +93,19 @@ __device__ __forceinline__ void barrier_init(Barrier* barrier, uint32_t count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count));
 }
 
-// After the inits, before sync_cluster: the accelerator and the other blocks of the cluster see them.
+// After the inits and before sync_cluster: makes them visible to the accelerator and the other blocks of the cluster.
 __device__ __forceinline__ void barrier_init_fence() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-// Arrive, and expect so many bytes from the accelerator before the phase ends.
+// Arrives; the phase then also waits for so many bytes from the accelerator.
 __device__ __forceinline__ void barrier_expect(Barrier* barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                  : "memory");
 }
 
-// Arrive at the barrier that lies at the same place in block `rank` of the cluster. Ordered within the thread block
-// only: what comes before is reads, whose values are in registers. A scope of the cluster would be a fence of the whole
-// device.
+// Arrives at the barrier at the same address in block `rank` of the cluster. Ordered within the thread block only: the
+// earlier accesses are reads whose values are in registers. Cluster scope would be a fence of the whole device.
 __device__ __forceinline__ void barrier_arrive(Barrier* barrier, uint32_t rank) {
     asm volatile(
         "{\n.reg .b32 remote;\n"
@@ -116,8 +115,8 @@ __device__ __forceinline__ void barrier_arrive(Barrier* barrier, uint32_t rank) 
         : "memory");
 }
 
-// Until the phase of this parity has ended. What the accelerator wrote is then seen; threads write nothing for one
-// another.
+// Waits until the phase of this parity has ended. The accelerator's writes are then visible; threads write nothing for
+// each other.
 __device__ __forceinline__ void barrier_wait(Barrier* barrier, uint32_t parity) {
     asm volatile(
         "{\n.reg .pred done;\n"
@@ -127,7 +126,7 @@ __device__ __forceinline__ void barrier_wait(Barrier* barrier, uint32_t parity) 
         : "memory");
 }
 
-// --- copies from global to shared memory, that complete on a barrier
+// --- copies from global to shared memory that complete on a barrier
 
 // A box of a tensor of 3 dimensions, from coordinates x (innermost), y, z; zeros where the tensor ends.
 __device__ __forceinline__ void load_box(void* to, const TensorMap* map, Barrier* barrier, int x, int y, int z) {
@@ -138,7 +137,7 @@ __device__ __forceinline__ void load_box(void* to, const TensorMap* map, Barrier
         : "memory");
 }
 
-// The same into every block of the cluster whose bit is set, at the same place, and its barrier at the same place.
+// The same for every block of the cluster whose bit is set, to the same address, with the barrier at the same address.
 __device__ __forceinline__ void load_box_to(void* to, const TensorMap* map, Barrier* barrier, int x, int y, int z,
                                             uint16_t blocks) {
     asm volatile(
@@ -148,7 +147,7 @@ __device__ __forceinline__ void load_box_to(void* to, const TensorMap* map, Barr
         : "memory");
 }
 
-// `bytes` in a row, a multiple of 16, both addresses too.
+// `bytes` contiguous bytes; their number and both addresses are multiples of 16.
 __device__ __forceinline__ void load_line(void* to, const void* from, uint32_t bytes, Barrier* barrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                      shared_address(to)),
@@ -158,14 +157,14 @@ __device__ __forceinline__ void load_line(void* to, const void* from, uint32_t b
 
 // --- products of a warpgroup: D (64, n) float32 (+)= A (64, 16) B (n, 16)^T
 
-// A matrix in shared memory, rows of 64 elements of 16 bits, in boxes that the accelerator wrote with the swizzle of
-// 128 bytes: groups of 8 rows are 1024 bytes apart. Adding 2 moves on by 16 columns (the unit is 16 bytes).
+// The descriptor of a matrix in shared memory, rows of 64 elements of 16 bits, in boxes that the accelerator wrote with
+// the 128-byte swizzle: groups of 8 rows are 1024 bytes apart. Adding 2 advances by 16 columns (the unit is 16 bytes).
 __device__ __forceinline__ uint64_t matrix(const void* p) {
     constexpr uint64_t swizzle_128 = uint64_t{1} << 62, groups = uint64_t{1024 >> 4} << 32, one = uint64_t{1} << 16;
     return swizzle_128 | groups | one | ((shared_address(p) & 0x3ffff) >> 4);
 }
 
-// Before the first product: registers and shared memory that it reads have been written.
+// Before the first product: orders earlier writes to the registers and the shared memory that it reads.
 __device__ __forceinline__ void products_begin() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -173,12 +172,12 @@ __device__ __forceinline__ void products_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Until all are done: their results may be read, and what they read may be overwritten.
+// Waits until all are done: then results may be read, and operands may be overwritten.
 template <int N>
 __device__ __forceinline__ void products_wait(float (&d)[N]) {
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #pragma unroll
-    for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");  // nothing that reads d moves up
+    for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");  // no read of d moves above this
 }
 
 #define ATTRIBUTOR_R8 "%0, %1, %2, %3, %4, %5, %6, %7"
@@ -201,7 +200,7 @@ __device__ __forceinline__ void products_wait(float (&d)[N]) {
 #define ATTRIBUTOR_D64(d, i) ATTRIBUTOR_D32(d, i), ATTRIBUTOR_D32(d, i + 32)
 #define ATTRIBUTOR_D96(d, i) ATTRIBUTOR_D64(d, i), ATTRIBUTOR_D32(d, i + 64)
 
-// Both from shared memory; A and B are `matrix`.
+// Both operands from shared memory; A and B are `matrix` descriptors.
 #define ATTRIBUTOR_PRODUCT(N, COUNT, A_AT, B_AT, C_AT, TYPE)                                              \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #C_AT                                               \
                  ", 0;\n"                                                                                 \
@@ -234,8 +233,8 @@ __device__ __forceinline__ void product(float (&d)[96], uint64_t a, uint64_t b, 
         ATTRIBUTOR_PRODUCT(192, 96, 96, 97, 98, "bf16");
 }
 
-// A from registers: of thread t of a warp, rows t / 4 and + 8 (a[0], a[1]), columns 2 (t % 4) and the one after; then
-// the same 8 columns on (a[2], a[3]). They may not change before the products are waited for.
+// A from registers: thread t of a warp holds rows t / 4 and t / 4 + 8 (a[0], a[1]), columns 2 (t % 4) and the next one;
+// then the same 8 columns further (a[2], a[3]). They must not change before products_wait.
 #define ATTRIBUTOR_PRODUCT_A(N, COUNT, A0, A1, A2, A3, B_AT, C_AT, TYPE)                                  \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #C_AT                                               \
                  ", 0;\n"                                                                                 \
@@ -258,8 +257,8 @@ __device__ __forceinline__ void product_from(float (&d)[32], const uint32_t* a, 
         ATTRIBUTOR_PRODUCT_A(64, 32, 32, 33, 34, 35, 36, 37, "bf16");
 }
 
-// Four matrices of 8 rows of 16 bytes from shared memory, one row's address a thread: threads 0 to 7 give the rows of
-// the first. Thread t gets 4 bytes of each: row t / 4, elements 2 (t % 4) and the one after.
+// Four matrices of 8 rows of 16 bytes from shared memory. Each thread gives the address of one row: threads 0 to 7
+// those of the first matrix. Thread t gets 4 bytes of each matrix: row t / 4, elements 2 (t % 4) and the next one.
 __device__ __forceinline__ void load_matrices(uint32_t* to, const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -267,7 +266,7 @@ __device__ __forceinline__ void load_matrices(uint32_t* to, const void* row) {
                  : "memory");
 }
 
-// Registers that products read stay as they are until here; after products_wait.
+// Keeps registers that products read unchanged up to here; call it after products_wait.
 template <int N>
 __device__ __forceinline__ void keep_until_here(const uint32_t (&x)[N]) {
 #pragma unroll
@@ -282,7 +281,7 @@ __device__ __forceinline__ float exp2_unit(float x) {
     return y;
 }
 
-// To 2 units in the last place; 0 for divisors beyond 2^126.
+// Accurate to 2 units in the last place; 0 for divisors above 2^126.
 __device__ __forceinline__ float divide(float x, float y) {
     return __fdividef(x, y);
 }
@@ -303,7 +302,7 @@ __device__ __forceinline__ float2 unpack_half(uint32_t both) {
     return __half22float2(*reinterpret_cast<__half2*>(&both));
 }
 
-// Add without waiting for the sum; one thread adds to an address, so in the order of its program.
+// Adds without waiting for the sum; only one thread adds to an address, so the order is that of its program.
 __device__ __forceinline__ void add_to(float* p, float x) {
     asm volatile("red.global.add.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory");
 }

@@ -1,11 +1,11 @@
-// How the work of one call is cut into clusters of thread blocks. Plain C++: the kernel and the host ask the same
+// How the work of one call is divided into clusters of thread blocks. Plain C++: the kernel and the host call the same
 // functions, and tests/kernel/test_cuda_schedule.py proves on a CPU that they cover every pair of tiles exactly once.
 //
 //     keys      | cluster: 128 keys a thread block, CLUSTER blocks |   x   queries | part: some tiles of QUERIES
 //     queries |
 //
-// A cluster owns its columns of Y in its part; parts are added up in a fixed order. So nothing is written by two, and
-// the same bits come out every time.
+// A cluster owns its columns of Y in its part; parts are added up in a fixed order. So no two clusters write to the
+// same place, and results are bitwise reproducible.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ namespace attributor::cuda {
 
 constexpr int KEYS = 128;                              // of one thread block: two warpgroups of 64
 constexpr int MOST_PARTS = 16;                         // of the queries
-constexpr int MOST_TILES = 8192;                       // of one part, each a bit in shared memory
-constexpr int64_t MOST_TOKENS = int64_t{1} << 24;      // so that positions, and items, can be counted in 32 bits
+constexpr int MOST_TILES = 8192;                       // of one part, each one bit in shared memory
+constexpr int64_t MOST_TOKENS = int64_t{1} << 24;      // so that positions and items fit into 32 bits
 constexpr int64_t MOST_PART_BYTES = int64_t{1} << 28;  // of partial results
 
 template <class T>
@@ -50,10 +50,10 @@ struct Item {
 };
 
 struct Schedule {
-    int N, window;  // window: >= N for none
+    int N, window;  // window: >= N means no window
     int queries;    // of a tile
-    int cluster;    // thread blocks, so cluster * KEYS keys a block
-    int group;      // blocks of keys whose items follow one another: they read the same queries at the same time
+    int cluster;    // thread blocks, so cluster * KEYS keys per block
+    int group;      // blocks of keys with consecutive items: they read the same queries at the same time
     int tiles, blocks, part_tiles, parts;
 
     ATTRIBUTOR_BOTH int keys() const { return cluster * KEYS; }
@@ -70,7 +70,7 @@ struct Schedule {
         return {seen.begin / part_tiles, ceil_div(seen.end, part_tiles)};
     }
 
-    // What the block sees of a part.
+    // The tiles of a part that the block sees.
     ATTRIBUTOR_BOTH Range tiles_of(int block, int part) const {
         Range seen = seen_by(block);
         return {most(seen.begin, part * part_tiles), least(seen.end, (part + 1) * part_tiles)};
@@ -79,7 +79,7 @@ struct Schedule {
     ATTRIBUTOR_BOTH int groups() const { return ceil_div(blocks, group); }
     ATTRIBUTOR_BOTH int blocks_in(int g) const { return least(group, blocks - g * group); }
 
-    // The parts that some block of the group sees: the first block's first to the last block's last.
+    // The parts that some block of the group sees: from the first block's first part to the last block's last part.
     ATTRIBUTOR_BOTH Range parts_of_group(int g) const {
         return {parts_of(g * group).begin, parts_of(g * group + blocks_in(g) - 1).end};
     }
@@ -90,8 +90,8 @@ struct Schedule {
         return sum;
     }
 
-    // Item number `index`: groups of keys in order, inside from the last part to the first, inside the group's blocks.
-    // Some items at the corners of a group see no tile; their part is not added up.
+    // Item number `index`: groups of keys in order; in a group the parts from last to first; in a part the group's
+    // blocks. Some items at the corners of a group see no tile; their part is not added up.
     ATTRIBUTOR_BOTH Item item(int index) const {
         int g = 0;
         for (;; ++g) {
@@ -104,14 +104,15 @@ struct Schedule {
         return {block, part, tiles_of(block, part)};
     }
 
-    // Whether some pair of the tile and of the 128 keys from `first_key` on is hidden, so that each has to be asked.
+    // Whether some pair of the tile and of the 128 keys from `first_key` on is hidden, so that each pair needs the
+    // mask.
     ATTRIBUTOR_BOTH bool masked(int tile, int first_key) const {
         int low = tile * queries, high = low + queries - 1;
         return low < first_key + KEYS - 1 || high - first_key >= window;
     }
 };
 
-// A schedule of so many parts at most; window >= N for none.
+// A schedule of at most so many parts; window >= N means no window.
 inline Schedule in_parts(int N, int window, int queries, int cluster, int group, int parts) {
     Schedule s{N, least(window, N), queries, cluster, group, ceil_div(N, queries), 0, 0, 0};
     s.blocks = ceil_div(N, s.keys());
@@ -120,12 +121,12 @@ inline Schedule in_parts(int N, int window, int queries, int cluster, int group,
     return s;
 }
 
-// Where everything lies in the caller's scratch memory, in bytes; every piece at a multiple of 256.
+// Offsets of the buffers in the caller's scratch memory, in bytes; each is a multiple of 256.
 struct Workspace {
     int64_t row_bias, key_bias, high, low, factor, rows, active, partial, bytes;
 };
 
-// Rows of R that are multiplied at once: 16 or 64, which is what the buffers are padded to; 1 row takes no product.
+// Rows of R that are multiplied at once: 16 or 64, to which the buffers are padded; one row needs no product.
 constexpr int row_block(int64_t O) {
     return O == 1 ? 1 : O <= 16 ? 16 : 64;
 }

@@ -1,4 +1,5 @@
-// Variants that are compiled for measuring only: heads of 64 and 128 elements, bfloat16, neither key bias nor softcap.
+// Variants that are compiled for measurements only: heads of 64 and 128 elements, bfloat16, neither key bias nor
+// softcap.
 #include "launch.h"
 
 namespace attributor::cuda {

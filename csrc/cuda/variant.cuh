@@ -1,5 +1,5 @@
-// What the parts of the kernel share: what is decided when compiling, what a call brings, where things lie in shared
-// memory, and which tiles are walked.
+// Types that the parts of the kernel share: compile-time parameters, the arguments of a call, the layout of shared
+// memory, and the list of active tiles.
 #pragma once
 
 #include "prepare.cuh"
@@ -7,19 +7,19 @@
 
 namespace attributor::cuda {
 
-enum class Rows { one, to_16, to_64, to_128, more };  // of R: how many, and so where Y is added up
+enum class Rows { one, to_16, to_64, to_128, more };  // how many rows of R; determines where Y is added up
 enum class Overlap { halves, turns };                 // see `compute`
 
-constexpr int BOX = 64;                   // rows and columns of what one copy brings, 8 KB
+constexpr int BOX = 64;                   // rows and columns of one copy, 8 KB
 constexpr int BOX_BYTES = BOX * BOX * 2;  //
 constexpr int WARPGROUP = 128;
 constexpr int THREADS = 3 * WARPGROUP;
 
-// What is decided when compiling.
+// Compile-time parameters.
 //   D: columns of Q and K, a multiple of 64.   HALF: they are float16, else bfloat16.
 //   GENERAL: there is a key bias or a softcap.   CLUSTER: thread blocks that share each tile of queries.
-//   EMULATED: so many of every 8 exponentials come from the multipliers instead of the exponential unit.
-//   KEYS_SHARED: K is multiplied from shared memory also where registers could hold it.
+//   EMULATED: so many of every 8 exponentials are computed by the multipliers instead of the exponential unit.
+//   KEYS_SHARED: K is multiplied from shared memory even if registers could hold it.
 template <int D_, Rows ROWS_, bool HALF_, bool GENERAL_, int QUERIES_ = 128, Overlap OVERLAP_ = Overlap::halves,
           int CLUSTER_ = 2, int EMULATED_ = 0, bool KEYS_SHARED_ = false>
 struct Variant {
@@ -32,8 +32,8 @@ struct Variant {
     static constexpr int BLOCK = ROWS == Rows::one ? 1 : ROWS == Rows::to_16 ? 16 : 64;  // rows of R at once
     static constexpr int HELD = ROWS == Rows::more ? 0 : ROWS == Rows::to_128 ? 2 : 1;   // blocks of Y in registers
     static constexpr int PANELS = D / BOX;
-    // Whether K waits in registers: products that read both operands from shared memory, 64 x 64 at a time, would take
-    // all of its bandwidth. There is room for D / 4 registers more where few rows of Y are held.
+    // Whether K is kept in registers: products that read both operands from shared memory, 64 x 64 at a time, would use
+    // all of its bandwidth. D / 4 more registers are free if few rows of Y are held.
     static constexpr bool KEYS_HELD = OVERLAP == Overlap::halves && D <= 128 && HELD * BLOCK <= 16 && !KEYS_SHARED_;
 
     static constexpr int KEY_BYTES = KEYS * D * 2;
@@ -44,8 +44,8 @@ struct Variant {
     static constexpr int KEY_STAGES = D == 256 || KEYS_HELD ? 1 : 2;
     static constexpr int STAGES = D == 256 ? 2 : QUERIES > 128 ? 3 : KEYS_HELD ? 5 : 4;
 
-    // Whether the next tile's first products run while this tile is finished. Their queries then lie in the ring until
-    // those of the head after them are there too: beside both, all blocks of R of a tile need stages of their own.
+    // Whether the next tile's first products run while this tile is finished. Their queries then stay in the ring until
+    // the next head's queries have arrived: besides both, all blocks of R of a tile need their own stages.
     __host__ __device__ static constexpr bool ahead(int padded_rows) {
         return OVERLAP == Overlap::halves && (BLOCK == 1 || padded_rows <= (STAGES - 2) * BLOCK);
     }
@@ -68,16 +68,16 @@ struct Arguments {
     const float* row_bias;  // (H, T QUERIES), base 2, by `heads`
     const float* key_bias;  // (H, blocks keys) or null, base 2, by `heads`
     const float* rows;      // (T QUERIES), O = 1 only
-    const float* factor;    // (T, O'): what the rows of R of a tile were divided by
-    const int32_t* active;  // (T,): whether R has anything there
-    const int32_t* heads;   // (2, H): query heads, those of one key head together; and their key heads
+    const float* factor;    // (T, O'): the divisors of the rows of R, by tile
+    const int32_t* active;  // (T,): whether R is not zero there
+    const int32_t* heads;   // (2, H): query heads, grouped by key head; and their key heads
     float* partial;         // (parts, O, N)
     int O, H, padded_rows;  // O' = padded_rows
     float gain, inner;      // logit = softcap tanh(inner q.k), gain q.k without a softcap
     bool softcap;
 };
 
-// How many stages of a ring were used so far, which says all: each time round, the barriers' parity turns.
+// Position in a ring of STAGES buffers: slot and barrier parity follow from the number of stages used so far.
 template <int STAGES>
 struct Ring {
     uint32_t used = 0;
@@ -103,13 +103,13 @@ struct Shared {
     __device__ uint32_t* tiles() const { return reinterpret_cast<uint32_t*>(base + V::TILES_AT); }
 };
 
-// The tiles of an item that hold anything of R, last first; a bit each in shared memory, and behind the bits the number
-// of the item's first tile, for which the warp that feeds has no register left.
+// The tiles of an item where R is not zero, last first: one bit each in shared memory. After the bits comes the number
+// of the item's first tile, for which the feeding warp has no register left.
 struct Tiles {
     static constexpr int FIRST = MOST_TILES / 32;
 
     const uint32_t* bits;
-    int at;  // bits below this one are still to come
+    int at;  // bits below this one are not yet visited
 
     // The next tile, or -1.
     __device__ int next() {
@@ -126,7 +126,8 @@ struct Tiles {
     }
 };
 
-// Heads are walked up for one tile and down for the next, so that K of the head where they turn is loaded once.
+// Heads are visited in ascending order for one tile and descending for the next, so that K of the head at the turn is
+// loaded once.
 __device__ inline int head_at(int i, int H, bool down) {
     return down ? H - 1 - i : i;
 }

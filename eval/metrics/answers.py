@@ -1,28 +1,18 @@
 """Exact match and F1 of a written answer, as HotPotQA's official evaluation counts them (Yang et al. 2018)."""
 
-import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["contains_expected", "exact_match", "f1", "normalise"]
+from attributor._text import normalise_answer
+
+__all__ = ["contains_expected", "exact_match", "f1"]
 
 CLOSED = frozenset({"yes", "no", "noanswer"})  # these are right or wrong, never partly right
-PUNCTUATION = str.maketrans("", "", string.punctuation)
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-
-
-def normalise(answer: str) -> str:
-    """Lower case, without ASCII punctuation, without the words a, an and the, single spaces.
-
-    In this order, which matters: punctuation goes without leaving a space, so "the-end" is the word "theend".
-    """
-    return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
 
 
 def exact_match(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
     """1 where the normalised answer is the expected one or one of its aliases, else 0."""
-    return int(normalise(answer) in {normalise(text) for text in (expected, *aliases)})
+    return int(normalise_answer(answer) in {normalise_answer(text) for text in (expected, *aliases)})
 
 
 def contains_expected(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
@@ -30,8 +20,8 @@ def contains_expected(answer: str, expected: str, aliases: Sequence[str] = ()) -
 
     For models that answer in sentences, where an exact match is never reached. Yes and no have to come first.
     """
-    written = normalise(answer)
-    answers = [text for text in map(normalise, (expected, *aliases)) if text]
+    written = normalise_answer(answer)
+    answers = [text for text in map(normalise_answer, (expected, *aliases)) if text]
     return int(any(written.split()[:1] == [w] if w in CLOSED else f" {w} " in f" {written} " for w in answers))
 
 
@@ -40,7 +30,7 @@ def f1(answer: str, expected: str, aliases: Sequence[str] = ()) -> float:
 
     With aliases, the best of them. Where one of the two is yes, no or noanswer and the other is not the same, 0.
     """
-    return max(_f1(normalise(answer), normalise(text)) for text in (expected, *aliases))
+    return max(_f1(normalise_answer(answer), normalise_answer(text)) for text in (expected, *aliases))
 
 
 def _f1(answer: str, expected: str) -> float:

@@ -1,10 +1,10 @@
-"""Errors of the implementations; the checked functions raise their own errors with the same text."""
+"""Errors of the implementations; `attributor._step` raises its own errors with the same text."""
 
 __all__ = ["ImplementationFailure", "UnsupportedCall"]
 
 
 class UnsupportedCall(ValueError):  # noqa: N818
-    """Sizes, a dtype or an option that the implementation has no code for; the message says what would work."""
+    """Sizes, a dtype or an option that the implementation does not support; the message says what would work."""
 
 
 class ImplementationFailure(RuntimeError):  # noqa: N818

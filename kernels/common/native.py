@@ -1,4 +1,4 @@
-"""What every implementation in C++ needs: the instruction set, threads, and tensors whose addresses C++ can read."""
+"""Code shared by the C++ implementations: the instruction set, threads, and tensors that C++ can read by address."""
 
 import ctypes
 import functools
@@ -30,10 +30,10 @@ def choose_isa() -> str:
 
 @functools.cache
 def find_team() -> int:
-    """The address of GOMP_parallel in the OpenMP runtime that torch brought along, 0 where there is none.
+    """The address of GOMP_parallel in torch's OpenMP runtime; 0 if there is none.
 
-    Its threads spin for milliseconds after every parallel operation of torch; threads of our own would have to share
-    the cores with them, and two threads were no faster than one.
+    Its threads spin for milliseconds after every parallel operation of torch. Other threads would share the cores with
+    them: two such threads were no faster than one.
     """
     package = Path(torch.__file__).parent
     no_load = getattr(os, "RTLD_NOLOAD", None)

@@ -10,7 +10,7 @@ __all__ = ["Scales", "load_tile", "tanh"]
 
 
 class Scales(NamedTuple):
-    """The exponent is gain f(inner s) + biases, f the hyperbolic tangent or nothing."""
+    """The exponent is gain f(inner s) + biases, with f the hyperbolic tangent or the identity."""
 
     gain: float
     inner: float
@@ -18,7 +18,7 @@ class Scales(NamedTuple):
 
 @triton.jit
 def tanh(x):
-    """To 1e-7 relative: 1 - 2 / (e^2x + 1) loses the small ones, which have an odd polynomial."""
+    """Accurate to 1e-7 relative: 1 - 2 / (e^2x + 1) is inaccurate for small x, where an odd polynomial is used."""
     u = x * x
     p = ((((-0.00626912 * u + 0.02111096) * u - 0.05387395) * u + 0.13332915) * u - 0.3333333) * u
     return tl.where(tl.abs(x) < 0.6, x + x * p, 1.0 - 2.0 / (tl.exp2(x * 2.8853900817779268) + 1.0))

@@ -1,4 +1,4 @@
-"""What the Triton implementations share on the host: numbers in base 2, and tensors that the kernels can read."""
+"""Host code shared by the Triton implementations: numbers in base 2, and tensors that the kernels can read."""
 
 import functools
 import math
@@ -28,10 +28,10 @@ def is_interpreted() -> bool:
 
 
 def scale_to_base_two(scale: float, power: float, softcap: float | None) -> tuple[float, float, float]:
-    """For 2^(gain f(inner s) + base bias) = exp(power logit + bias), f the hyperbolic tangent or nothing.
+    """(gain, inner, base) with 2^(gain f(inner s) + base bias) = exp(power logit + bias), f tanh or the identity.
 
-    The kernel's gain is float32. The bias takes exactly the log2(e) that this rounding amounts to, so that logit and
-    log-sum-exp cancel as they should.
+    The kernel's gain is float32. `base` is log2(e) with exactly the same rounding error, so that logit and log-sum-exp
+    cancel.
     """
     factor = power * (scale if softcap is None else softcap)
     gain = _float32(factor * math.log2(math.e))
@@ -51,7 +51,7 @@ def pad_bias(bias: Tensor, base: float, length: int) -> Tensor:
 
 
 def make_readable(tensor: Tensor, block: int, described: bool) -> Tensor:
-    """The tensor, or a copy of it that the kernel can read: most need none."""
+    """The tensor, or a copy that the kernel can read; most tensors need no copy."""
     tensor = tensor.detach()
     size, (heads, row, last) = tensor.element_size(), tensor.stride()
     good = last == 1 and row > 0 and block * row < 2**31
@@ -65,7 +65,7 @@ def make_readable(tensor: Tensor, block: int, described: bool) -> Tensor:
 
 
 def make_source(tensor: Tensor, block: int, columns: int, described: bool) -> object:
-    """What `load_tile` reads tiles of `block` rows and `columns` columns from: a descriptor, or the tensor itself."""
+    """The source of `load_tile` for tiles of `block` rows and `columns` columns: a descriptor, or the tensor itself."""
     if not described:
         return tensor
     from triton.tools.tensor_descriptor import TensorDescriptor
@@ -74,19 +74,19 @@ def make_source(tensor: Tensor, block: int, columns: int, described: bool) -> ob
 
 
 def list_active_tiles(active: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the tiles (T,) that are not 0: (T,) with their numbers first, and (T + 1,), how many there are before each."""
+    """For tiles (T,): (T,) with the non-zero tiles' indices first; (T + 1,), how many of these precede each tile."""
     before = torch.zeros(active.numel() + 1, dtype=torch.int32, device=active.device)
     torch.cumsum(active, 0, dtype=torch.int32, out=before[1:])
     return torch.argsort((active == 0).to(torch.uint8), stable=True).to(torch.int32), before
 
 
 def on_device(device: torch.device) -> torch.cuda.device:
-    return torch.cuda.device(device if device.type == "cuda" else -1)  # -1: nothing to switch
+    return torch.cuda.device(device if device.type == "cuda" else -1)  # -1 switches nothing
 
 
 @functools.cache
 def find_capability(device: torch.device) -> int:
-    """80, 90, 100 ... of an NVIDIA GPU, 0 of anything else."""
+    """80, 90, 100 ... for an NVIDIA GPU, 0 for other devices."""
     if device.type != "cuda" or torch.version.hip is not None:
         return 0
     major, minor = torch.cuda.get_device_capability(device)

@@ -23,7 +23,7 @@ def flow_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (O, N) float32
-    """On as many threads as torch uses; the same bits for any number of them. Ctrl-C ends it within a second.
+    """Run on torch's number of threads; the result is bitwise the same for any number. Ctrl-C ends it within a second.
 
     Raises:
         UnsupportedCall: query and key are not float32, bfloat16 or float16.
@@ -35,7 +35,7 @@ def flow_step(
             "use impl='reference'"
         )
     (O, N), (H, _, D), G = rows.shape, query.shape, key.shape[0]
-    # Names, not temporaries: the tensors must outlive the call that reads their addresses.
+    # The names keep the tensors alive during the call that reads their addresses.
     rows, row_bias = as_float32(rows), as_float32(row_bias)
     key_bias = None if key_bias is None else as_float32(key_bias)
     query, key = make_rows_contiguous(query), make_rows_contiguous(key)

@@ -10,7 +10,7 @@ __all__ = ["DTYPES", "MAX_HEAD_SIZE", "flow_step"]
 
 DTYPES = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 MAX_HEAD_SIZE = 256
-LINE = 8  # elements of 16 bits: the copies by hardware need addresses and strides at multiples of 16 bytes
+LINE = 8  # elements of 16 bits: hardware copies need addresses and strides that are multiples of 16 bytes
 
 
 def flow_step(
@@ -27,11 +27,11 @@ def flow_step(
     softcap: float | None,
     tuning: _cuda.Tuning | None = None,
 ) -> Tensor:  # (O, N) float32
-    """On the GPU that holds the tensors, on its current stream; the same bits every time. `tuning`: for measuring.
+    """Run on the tensors' GPU, on its current stream; bitwise reproducible. `tuning`: for measurements.
 
     Raises:
-        UnsupportedCall: sizes, a dtype or a tuning that no kernel is compiled for.
-        ImplementationFailure: the driver or the runtime refuses.
+        UnsupportedCall: no kernel is compiled for these sizes, this dtype or tuning.
+        ImplementationFailure: the driver or the runtime reports an error.
     """
     if query.dtype not in DTYPES:
         raise UnsupportedCall(
@@ -39,17 +39,17 @@ def flow_step(
         )
     (O, N), (H, _, D), G = rows.shape, query.shape, key.shape[0]
     device = rows.device
-    # Names, not temporaries: memory that is freed before the launch may be another tensor's by then. Freed after it, it
-    # goes to work of the same stream only, which comes later.
+    # The names keep these tensors alive: memory that is freed before the launch may be reused by then. After the
+    # launch, only later work of the same stream reuses it.
     rows, row_bias = _float32(rows), _float32(row_bias)
     key_bias = None if key_bias is None else _float32(key_bias)
     query, key = make_readable(query), make_readable(key)
-    order = torch.argsort(kv_index, stable=True)  # query heads that share a key head follow one another
+    order = torch.argsort(kv_index, stable=True)  # query heads that share a key head become neighbours
     heads = torch.stack((order, kv_index[order])).to(torch.int32)
     tuning = tuning or _cuda.Tuning()
     sizes, seen, number = (O, N, H, G, D), N if window is None else min(window, N), rows.get_device()
     try:
-        with torch.cuda.device(number):  # the calls leave it the current one
+        with torch.cuda.device(number):  # the calls leave this device the current one
             needed = _cuda.scratch_bytes(
                 sizes=sizes, key_bias=key_bias is not None, window=seen, device=number, tuning=tuning
             )
@@ -82,11 +82,11 @@ def flow_step(
 
 
 def make_readable(tensor: Tensor) -> Tensor:
-    """The stack of matrices, or a copy of it that the hardware can fetch: most need none."""
+    """The tensor, or a copy that the hardware can fetch; most tensors need no copy."""
     tensor = tensor.detach()
     (heads, count, D), (head, row, last) = tensor.shape, tensor.stride()
     good = tensor.data_ptr() % (2 * LINE) == 0 and (last == 1 or D == 1)
-    for size, stride in ((heads, head), (count, row)):  # a stride that nothing is reached by does not matter
+    for size, stride in ((heads, head), (count, row)):  # the stride of a dimension of size 1 does not matter
         good = good and (size == 1 or (stride > 0 and stride % LINE == 0))
     if good:
         return tensor

@@ -3,7 +3,7 @@
     Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
 over the pairs with j <= i and i - j < window, where logit_h[i, j] = scale q_h[i] . k_g(h)[j], passed through
-softcap * tanh(. / softcap) where the model caps its logits. No blocks and no skips: 8 H N^2 bytes and more in float64.
+softcap * tanh(. / softcap) if the model caps its logits. No blocks and no skips: 8 H N^2 bytes and more in float64.
 """
 
 import torch
@@ -25,7 +25,7 @@ def flow_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (O, N)
-    """One layer of the recurrence, from the weights of all heads, (H, N, N)."""
+    """One layer of the recurrence, through the attention weights of all heads, (H, N, N)."""
     logit = scale * torch.einsum("hid,hjd->hij", query, key[kv_index])
     if softcap is not None:
         logit = softcap * torch.tanh(logit / softcap)

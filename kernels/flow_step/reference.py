@@ -1,9 +1,9 @@
-"""flow_step in plain torch, on any device and with a gradient; runs where no kernel can.
+"""flow_step in plain torch, on any device and with a gradient; the fallback if no kernel can run.
 
     Y[o, j] = sum_i rows[o, i] sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
 over the pairs with j <= i and i - j < window, where logit_h[i, j] = scale q_h[i] . k_g(h)[j], passed through
-softcap * tanh(. / softcap) where the model caps its logits. See README.md beside this file for the mathematics.
+softcap * tanh(. / softcap) if the model caps its logits. See README.md in this folder for the mathematics.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["flow_step"]
 
-BLOCK = 256  # query rows a block: bounds the working set to H x BLOCK x N elements
+BLOCK = 256  # query rows per block: bounds the working set to H x BLOCK x N elements
 
 
 def flow_step(
@@ -27,7 +27,7 @@ def flow_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (O, N)
-    """Blockwise over queries, any device; computes in the widest of float32 and the inputs' dtypes.
+    """Compute blockwise over queries, in the widest of float32 and the inputs' dtypes.
 
     Blocks where the rows are all zero are skipped, unless a gradient with respect to the rows is needed.
     """

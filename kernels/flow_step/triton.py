@@ -2,9 +2,9 @@
 
     Y[o, j] = sum_i R[o, i] W[i, j],    W[i, j] = sum_h exp(power * logit_h[i, j] + row_bias[h, i] + key_bias[h, j])
 
-A program owns a tile of keys, hence its columns of Y: no atomics, the same bits every time. It walks the tiles of
-queries that see them, from the last to the first, so that programs that run together read the same Q; inside, over the
-heads, whose weights are added up before the one product with R. See README.md.
+A program owns a tile of keys and its columns of Y, so there are no atomics and results are bitwise reproducible. It
+loops over the tiles of queries that see these keys, from the last to the first, so that concurrent programs read the
+same Q. The inner loop over the heads adds up their weights before one product with R. See README.md.
 """
 
 import torch
@@ -28,7 +28,7 @@ from attributor.kernels.flow_step.triton_device import Bias, Lists, Rows, Stride
 
 __all__ = ["flow_step", "is_interpreted"]
 
-PROGRAMS = 512  # at least so many where N allows: four a multiprocessor of the largest GPUs
+PROGRAMS = 512  # at least so many if N allows: four per multiprocessor of the largest GPUs
 PART_BYTES = 1 << 28  # of partial results
 
 
@@ -46,7 +46,7 @@ def flow_step(
     softcap: float | None,
     tile: Tile | None = None,
 ) -> Tensor:  # (O, N) float32
-    """On the GPU that holds the tensors; query and key float16, bfloat16 or float32, D <= 256. `tile`: for tuning.
+    """Run on the tensors' GPU; query and key are float16, bfloat16 or float32, D <= 256. `tile`: for tuning.
 
     Raises:
         UnsupportedCall: another dtype or a larger D.
@@ -63,7 +63,7 @@ def flow_step(
     BQ, BK = tile.queries, tile.keys
     T, keys = triton.cdiv(N, BQ), triton.cdiv(N, BK)
     kv = kv_index.tolist()
-    order = sorted(range(H), key=lambda h: kv.index(kv[h]))  # query heads that share a key head follow one another
+    order = sorted(range(H), key=lambda h: kv.index(kv[h]))  # query heads that share a key head become neighbours
     heads = torch.tensor(order, dtype=torch.int32, device=device)
     kv_of_head = torch.tensor([kv[h] for h in order], dtype=torch.int32, device=device)
 

@@ -17,10 +17,10 @@ from attributor.kernels.common.triton_device import load_tile, tanh
 __all__ = ["Bias", "Lists", "Rows", "Strides", "split_rows", "step_kernel"]
 
 
-# Arguments of `step_kernel` that travel together. Its sizes do not: Triton 3.6 and 3.7 specialise the numbers inside of
-# a tuple whatever `do_not_specialize` says, and another length would compile the kernel again.
+# Arguments of `step_kernel` in tuples. Sizes are separate arguments: Triton 3.6 and 3.7 specialise numbers inside of a
+# tuple regardless of `do_not_specialize`, and another length would compile the kernel again.
 class Rows(NamedTuple):
-    """R: as it is for one row, else as `split_rows` leaves it."""
+    """R: as float32 for one row, else as `split_rows` stores it."""
 
     single: Any  # (T BQ,) float32
     high: Any  # (O', T BQ) float16
@@ -36,12 +36,12 @@ class Bias(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """Which heads and tiles a program goes through, int32."""
+    """The heads and tiles that a program loops over, int32."""
 
-    heads: Any  # (H,), those of one key head together
+    heads: Any  # (H,), grouped by key head
     kv: Any  # (H,), the key head of each
-    tiles: Any  # (T,), those first where R is not zero
-    before: Any  # (T + 1,), how many such tiles there are before each
+    tiles: Any  # (T,), tiles where R is not zero first
+    before: Any  # (T + 1,), how many such tiles precede each
 
 
 class Strides(NamedTuple):
@@ -57,8 +57,8 @@ class Strides(NamedTuple):
 def _power_of_two(largest):
     """The exact scale that brings `largest` >= 0 into [2^14, 2^15), and its inverse.
 
-    Below fp16's 65504, and what is 2^40 times smaller is still seen by a low part. 127 is the bias of float32's
-    exponent; it is kept above -100, so that both scales are normal numbers also for 0, inf and NaN.
+    This is below fp16's 65504, and values 2^40 times smaller still reach the low part. 127 is the bias of float32's
+    exponent. The exponent is at least -100, so that both scales are normal numbers also for 0, inf and NaN.
     """
     exponent = tl.maximum((largest.to(tl.int32, bitcast=True) >> 23) - 127, -100)
     up = ((14 + 127 - exponent) << 23).to(tl.float32, bitcast=True)
@@ -68,7 +68,7 @@ def _power_of_two(largest):
 
 @triton.jit
 def _halves(x):
-    """Two fp16 whose sum is x: to 22 bits, or to an absolute 2^-25."""
+    """Two fp16 numbers whose sum is x, to 22 bits or to an absolute 2^-25."""
     high = x.to(tl.float16)
     return high, (x - high.to(tl.float32)).to(tl.float16)
 
@@ -77,7 +77,7 @@ def _halves(x):
 def _products(query, key, h, kv, first_query, first_key, strides, N, D: tl.constexpr, BD: tl.constexpr,
               BQ: tl.constexpr, BK: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
               PRECISION: tl.constexpr):  # fmt: skip
-    """Q K^T of one head, [BQ, BK], from BD columns at a time."""
+    """Q K^T of one head, [BQ, BK], with BD columns at a time."""
     b_query = load_tile(query, h, first_query, 0, strides.query_head, strides.query_row, N, D, BQ, BD, DESCRIBED,
                         UPCAST)  # fmt: skip
     b_key = load_tile(key, kv, first_key, 0, strides.key_head, strides.key_row, N, D, BK, BD, DESCRIBED, UPCAST)
@@ -93,7 +93,7 @@ def _products(query, key, h, kv, first_query, first_key, strides, N, D: tl.const
 
 @triton.jit(do_not_specialize=["O", "N"])
 def split_rows(p_rows, p_high, p_low, p_factor, p_active, O, N, BQ: tl.constexpr, BO: tl.constexpr):
-    """R as two fp16 parts a tile of queries, scaled a row and tile, and which tiles hold anything at all.
+    """Split R into two fp16 parts, scaled per row and tile of queries, and mark the tiles that are not all zero.
 
     p_rows (O, N) float32 -> p_high, p_low (O', T BQ), p_factor (T, O'), p_active (T,), O' a multiple of BO.
     """
@@ -119,7 +119,7 @@ def split_rows(p_rows, p_high, p_low, p_factor, p_active, O, N, BQ: tl.constexpr
 @triton.jit
 def _accumulate(y, total, rows, i_rows, p_part, i_tile, T, O, N, first_key, BQ: tl.constexpr, BK: tl.constexpr,
                 BO: tl.constexpr, HELD: tl.constexpr):  # fmt: skip
-    """Add R W of one tile of queries to Y: both as two fp16 parts; low times low would be below 2^-22 of it."""
+    """Add R W of one tile of queries to Y, both as two fp16 parts, without low times low, below 2^-22 of it."""
     o_q = i_tile * BQ + tl.arange(0, BQ)
     # [1, 1] and not a scalar: Triton 3.7 cannot compile a one-dimensional maximum of products for compute capability 10
     up, down = _power_of_two(tl.max(tl.max(total, axis=1, keep_dims=True), axis=0, keep_dims=True))
@@ -127,7 +127,7 @@ def _accumulate(y, total, rows, i_rows, p_part, i_tile, T, O, N, first_key, BQ: 
     OP = tl.cdiv(O, BO) * BO
     NQ = T * BQ
     o_row = tl.arange(0, BO)
-    o_r = o_row[:, None] * NQ + o_q[None, :]  # beside a 64-bit base, 32 bits will do
+    o_r = o_row[:, None] * NQ + o_q[None, :]  # 32 bits are enough, because the base has 64 bits
     p_factor = rows.factor + i_tile.to(tl.int64) * OP
     if HELD:
         base = (i_rows * BO).to(tl.int64) * NQ
@@ -170,13 +170,13 @@ def step_kernel(query, key, rows, bias, lists, p_result, O, N, H, T, NK, parts, 
                 SINGLE: tl.constexpr, HELD: tl.constexpr, AHEAD: tl.constexpr, KEY_BIAS: tl.constexpr,
                 WINDOW: tl.constexpr, SOFTCAP: tl.constexpr, DESCRIBED: tl.constexpr, UPCAST: tl.constexpr,
                 PRECISION: tl.constexpr):  # fmt: skip
-    """Y of one tile of keys from one part of the queries that see it; no other program writes there."""
+    """Compute Y of one tile of keys from one part of the queries that see it; no other program writes there."""
     i_program = tl.program_id(0)
     i_part = i_program % parts
     i_rows = tl.program_id(1)
     first_key = i_program // parts * BK
 
-    # Tiles that see some of the keys, and those of them that see all; in numbers of the list of active tiles.
+    # Tiles that see some of the keys, and those that see all of them, as indices into the list of active tiles.
     first = first_key // BQ
     first_inside = tl.minimum((first_key + BK - 2) // BQ + 1, T)
     last = T
@@ -205,7 +205,7 @@ def step_kernel(query, key, rows, bias, lists, p_result, O, N, H, T, NK, parts, 
         else:
             end = outside
             count = (outside - inside) * H
-        if AHEAD:  # the products of head i + 1 are on their way while head i is exponentiated
+        if AHEAD:  # the products of head i + 1 run while head i is exponentiated
             n = end - 1
             if MASKED:
                 n -= tl.where(n < outside, outside - inside, 0)
@@ -222,7 +222,7 @@ def step_kernel(query, key, rows, bias, lists, p_result, O, N, H, T, NK, parts, 
             if MASKED:
                 n -= tl.where(n < outside, outside - inside, 0)
             i_tile_ahead = tl.load(lists.tiles + n)
-            if AHEAD:  # before the next products are issued: the exponentials can then be taken while those run
+            if AHEAD:  # before the next products are issued, so that the exponentials run beside them
                 x = _exponents(s, h, i_tile, bias, T, NK, first_key, scales, BQ, BK, KEY_BIAS, SOFTCAP)
                 if SINGLE:
                     b_rows = tl.load(rows.single + i_tile * BQ + tl.arange(0, BQ))

@@ -23,7 +23,7 @@ def removal_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (N,) float64
-    """On as many threads as torch uses; the same bits for any number of them. Ctrl-C ends it within a second.
+    """Run on torch's number of threads; the result is bitwise the same for any number. Ctrl-C ends it within a second.
 
     Raises:
         UnsupportedCall: query, key, value and d_output are not all float32, all bfloat16 or all float16.
@@ -36,7 +36,7 @@ def removal_step(
             f"{', '.join(sorted(map(str, dtypes)))}; use impl='reference'"
         )
     (H, Q, D), (G, N, Dv) = query.shape, value.shape
-    # Names, not temporaries: the tensors must outlive the call that reads their addresses.
+    # The names keep the tensors alive during the call that reads their addresses.
     query, key, value, d_output = (make_rows_contiguous(x) for x in (query, key, value, d_output))
     lse, delta = as_float32(lse), as_float32(delta)
     stops = stops.to(torch.int64).contiguous()

@@ -3,7 +3,7 @@
     c[j] = sum_(h, i >= stops[j]) P_h[i, j] (dO_h[i] . v_g(h)[j] - delta_h[i])
 
 over the pairs with i - j < window, where P_h[i, j] = exp(logit_h[i, j] - lse_h[i]), logit_h[i, j] = scale q_h[i] .
-k_g(h)[j], passed through softcap * tanh(. / softcap) where the model caps its logits. No blocks and no skips: 16 H Q N
+k_g(h)[j], passed through softcap * tanh(. / softcap) if the model caps its logits. No blocks and no skips: 16 H Q N
 bytes and more in float64.
 """
 
@@ -26,7 +26,7 @@ def removal_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (N,)
-    """What closing a gate on each key would change, to first order, summed over heads and later rows."""
+    """The gradient with respect to a gate on each key, summed over heads and later rows."""
     (H, Q, _), (G, N, _) = query.shape, key.shape
     kv_index = torch.arange(H, device=key.device) // (H // G)
     logit = scale * torch.einsum("hid,hjd->hij", query, key[kv_index])

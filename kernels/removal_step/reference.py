@@ -1,8 +1,8 @@
-"""removal_step in plain torch, on any device; runs where no kernel can.
+"""removal_step in plain torch, on any device; the fallback if no kernel can run.
 
     c[j] = sum_(h, i >= stops[j]) P_h[i, j] (dO_h[i] . v_g(h)[j] - delta_h[i])
 
-over the pairs with i - j < window, where P_h[i, j] = exp(logit_h[i, j] - lse_h[i]). See README.md beside this file for
+over the pairs with i - j < window, where P_h[i, j] = exp(logit_h[i, j] - lse_h[i]). See README.md in this folder for
 the mathematics.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["removal_step"]
 
-BLOCK = 256  # query rows a block: bounds the working set to a few BLOCK x N matrices
+BLOCK = 256  # query rows per block: bounds the working set to a few BLOCK x N matrices
 
 
 def removal_step(
@@ -27,7 +27,7 @@ def removal_step(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:  # (N,) float64
-    """Blockwise over queries; computes in the widest of float32 and the inputs' dtypes, and sums blocks in float64.
+    """Compute blockwise over queries, in the widest of float32 and the inputs' dtypes; sum blocks in float64.
 
     Blocks where dO is all zero are skipped.
     """

@@ -2,9 +2,9 @@
 
     c[j] = sum_(h, i >= stops[j]) P_h[i, j] (dO_h[i] . v_g(h)[j] - delta_h[i])
 
-A program owns a tile of keys of one key head: no atomics, the same bits every time. It keeps K and V of the tile, and
-walks the tiles of rows that count for them, from the last to the first, in one query head after another. What the
-programs of a tile leave, in float32, is added up in float64. See README.md.
+A program owns a tile of keys of one key head, so there are no atomics and results are bitwise reproducible. It keeps K
+and V of the tile, and loops over the query heads and over the tiles of rows that count, from the last to the first. The
+float32 results of a tile's programs are added up in float64. See README.md.
 """
 
 import torch
@@ -28,7 +28,7 @@ from attributor.kernels.removal_step.triton_device import Lists, Rows, Strides, 
 
 __all__ = ["removal_step"]
 
-PROGRAMS = 512  # at least so many where the sizes allow: four a multiprocessor of the largest GPUs
+PROGRAMS = 512  # at least so many if the sizes allow: four per multiprocessor of the largest GPUs
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -46,7 +46,7 @@ def removal_step(
     softcap: float | None,
     tile: Tile | None = None,
 ) -> Tensor:  # (N,) float64
-    """On the GPU that holds the tensors. Tiles of rows where dO is all zero are skipped. `tile`: for tuning.
+    """Run on the tensors' GPU. Tiles of rows where dO is all zero are skipped. `tile`: for tuning.
 
     Raises:
         UnsupportedCall: other dtypes, more than one, or heads of more than 256 elements.

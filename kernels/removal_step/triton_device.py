@@ -17,8 +17,8 @@ from attributor.kernels.common.triton_device import load_tile, tanh
 __all__ = ["Lists", "Rows", "Strides", "removal_kernel"]
 
 
-# Arguments of `removal_kernel` that travel together. Its sizes do not: Triton 3.6 and 3.7 specialise the numbers inside
-# of a tuple whatever `do_not_specialize` says, and another length would compile the kernel again.
+# Arguments of `removal_kernel` in tuples. Sizes are separate arguments: Triton 3.6 and 3.7 specialise numbers inside of
+# a tuple regardless of `do_not_specialize`, and another length would compile the kernel again.
 class Rows(NamedTuple):
     """Numbers of each row of Q, float32."""
 
@@ -27,10 +27,10 @@ class Rows(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """Which tiles of rows a program goes through, int32."""
+    """The tiles of rows that a program loops over, int32."""
 
-    tiles: Any  # (T,), those first where dO is not zero
-    before: Any  # (T + 1,), how many such tiles there are before each
+    tiles: Any  # (T,), tiles where dO is not zero first
+    before: Any  # (T + 1,), how many such tiles precede each
 
 
 class Strides(NamedTuple):
@@ -50,7 +50,7 @@ class Strides(NamedTuple):
 def _products(left, right, i_left, i_right, first_left, first_right, left_head, left_row, right_head, right_row, NL, NR,
               D: tl.constexpr, BD: tl.constexpr, BL: tl.constexpr, BR: tl.constexpr, DESCRIBED: tl.constexpr,
               PRECISION: tl.constexpr):  # fmt: skip
-    """L R^T of one head of each, [BL, BR], from BD columns at a time."""
+    """L R^T of one head each, [BL, BR], with BD columns at a time."""
     s = tl.zeros([BL, BR], tl.float32)
     for column in range(0, D, BD):  # not unrolled: the compiler would keep all of R in registers
         b_left = load_tile(left, i_left, first_left, column, left_head, left_row, NL, D, BL, BD, DESCRIBED, False)
@@ -64,7 +64,7 @@ def removal_kernel(query, key, d_output, value, rows, lists, p_stops, p_result, 
                    strides, D: tl.constexpr, DV: tl.constexpr, BD: tl.constexpr, BV: tl.constexpr, BQ: tl.constexpr,
                    BK: tl.constexpr, HELD: tl.constexpr, WINDOW: tl.constexpr, SOFTCAP: tl.constexpr,
                    DESCRIBED: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
-    """One tile of c from one key head and one part of the rows of its query heads; p_result (G parts, N) float32.
+    """Compute one tile of c from one key head and a part of the rows of its query heads; p_result (G parts, N) float32.
 
     `heads` query heads share a key head. No other program writes to the same place.
     """
@@ -91,7 +91,7 @@ def removal_kernel(query, key, d_output, value, rows, lists, p_stops, p_result, 
         b_value = load_tile(value, i_kv, first_key, 0, strides.value_head, strides.value_row, N, DV, BK, BV, DESCRIBED,
                             UPCAST)  # fmt: skip
     total = tl.zeros([BQ // 16, 8, BK], tl.float32)
-    for i in range(start, stop):  # head after head, the last tile of each first
+    for i in range(start, stop):  # one head after the other, from the last tile to the first
         h = i_kv * heads + i // count
         first_row = tl.load(lists.tiles + begin + count - 1 - i % count) * BQ
         if HELD:
@@ -122,7 +122,7 @@ def removal_kernel(query, key, d_output, value, rows, lists, p_stops, p_result, 
                 hidden = hidden | (o_position[:, None] - o_key[None, :] >= window)
             x = tl.where(hidden, float("-inf"), x)
         terms = tl.exp2(x) * (t - tl.load(rows.delta + o_row)[:, None])
-        # Tensor cores leave rows r and r + 8 of each 16 in one thread: their sum halves the registers of the total.
+        # Tensor cores put rows r and r + 8 of each 16 into one thread: their sum halves the registers of the total.
         total += tl.sum(terms.reshape(BQ // 16, 2, 8, BK), axis=1)
     p_tile = p_result + tl.program_id(1).to(tl.int64) * N + o_key
     tl.store(p_tile, tl.sum(tl.sum(total, axis=0), axis=0), mask=o_key < N)

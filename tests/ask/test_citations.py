@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from attributor import Citation, Document, ImplementationError, InputError, Weights, ask, flow
 from attributor._ask import force_answer
+from attributor._cite.says import measure_says
 from attributor._prompt import build_prompt
 
 KEEPER = Document("\r\nThe lighthouse stands on the cliff.\r\nThe keeper writes. ", "The light", {"id": 7})
@@ -85,6 +87,15 @@ def test_the_flow_alone_cites_the_same(answer):
     assert [(c.start, c.stop, c.quote) for c in again.citations] == [
         (c.start, c.stop, c.quote) for c in answer.citations
     ]
+
+
+def test_each_citation_says_how_many_of_the_claims_words_its_sentence_holds(answer):
+    for claim in answer.claims:
+        assert [c.says for c in claim.citations] == measure_says(claim.text, [c.quote for c in claim.citations])
+    assert [c.says for c in answer.citations] == measure_says(ANSWER, [c.quote for c in answer.citations])
+    assert {c["says"] for c in answer.to_json()["citations"]} == {c.says for c in answer.citations}
+    if sys.version_info >= (3, 11):
+        assert all(0 <= c.says <= 1 for c in answer.citations)
 
 
 def test_claims_may_be_given(model, tokenizer):

@@ -140,6 +140,7 @@ def test_json_has_the_documented_keys():
         "title": "Numbers",
         "page": 2,
         "metadata": metadata,
+        "says": None,
     }
     assert json.loads(json.dumps(answer.to_json())) == {
         "version": 1,

@@ -166,7 +166,8 @@ def test_json_of_other_sums_and_fewer_pieces(asked, doc):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [["--json"], []])
 def test_a_flow_on_a_full_disk(options, folder, doc):
-    command = [sys.executable, "-m", "attributor.cli", "ask", "-m", folder, "-d", doc, "-q", "Q", "-a", "A", *options]
+    command = [sys.executable, "-m", "attributor.cli", "ask", "-m", folder, "-d", doc, "-q", "Q", "-a", "A"]
+    command += ["--weights", "mean", *options]
     with open("/dev/full", "w") as full:
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert (ran.returncode, ran.stderr) == (1, "error: cannot write to standard output: No space left on device\n")

@@ -14,7 +14,7 @@ from tiny_chat import save, tokenizer
 from typer.testing import CliRunner
 
 import attributor
-from attributor._cite import show_needed
+from attributor._cite import show_needed, show_says
 from attributor._models.default_model import DEFAULT_MODEL, converted_folder
 from attributor.cli.commands import app
 
@@ -227,10 +227,11 @@ def test_what_the_answer_needed_is_printed_and_in_the_json(folder, documents, ef
     result = run(*command, "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    read = report["prompt_tokens"] + report["answer_tokens"] - 1
-    line = f"effects of 2 claims: 2 backward passes over {read} tokens\n"
-    assert result.stderr == (line if effects == "claims" else "")
     of_claims = [citation for claim in report["claims"] for citation in claim["citations"]]
+    read = report["prompt_tokens"] + report["answer_tokens"] - 1
+    cited = len({citation["number"] for citation in of_claims})
+    line = f"effects of 2 claims: 2 backward passes over {read} tokens, and {cited} forward passes\n"
+    assert result.stderr == (line if effects == "claims" else "")
     assert all(isinstance(citation["needed"], float) for citation in (*of_claims, *report["citations"]))
     numbers = {(citation["number"], citation["needed"]) for citation in report["citations"]}
     assert ({(citation["number"], citation["needed"]) for citation in of_claims} == numbers) == (effects == "answer")
@@ -241,7 +242,9 @@ def test_what_the_answer_needed_is_printed_and_in_the_json(folder, documents, ef
     for text, citations in ((claims, of_claims), (pieces, report["citations"])):
         for citation in citations:
             assert show_needed(citation["needed"]) in text
-    assert "needed estimates how much log p" in printed
+            assert citation["says"] is None or show_says(citation["says"]) in text
+    assert ("says: the part of the words" in printed) == any(c["says"] is not None for c in report["citations"])
+    assert "needed says how much log p the answer, or the claim, loses without it" in printed
     assert re.search(r"effects \d", printed.rpartition("Seconds:")[2])
     assert "needed" not in run(*command[:-2]).stdout
 
@@ -268,7 +271,8 @@ def program(*args, **more):
 
 
 def test_as_a_program(folder, documents):
-    process = program("ask", "-m", folder, "-d", documents, "-q", "Who?", "--max_new_tokens", "2", "--json")
+    command = ["ask", "-m", folder, "-d", documents, "-q", "Who?", "--weights", "mean"]
+    process = program(*command, "--max_new_tokens", "2", "--json")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["answer_tokens"] <= 2

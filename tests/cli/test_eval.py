@@ -22,7 +22,7 @@ from attributor.cli.commands import app
 from attributor.cli.eval_progress import EVERY, SHOWN, Display
 from attributor.cli.eval_run import build_config, default_folder
 from attributor.cli.options import Dtype
-from attributor.eval.config import Config
+from attributor.eval.config import Config, default_methods
 from attributor.eval.run import runner
 from attributor.eval.run.case import run_case
 from attributor.methods import describe
@@ -116,9 +116,8 @@ def given(**changes):
 
 
 def test_options_become_a_config():
-    assert build_config("hotpotqa", given()) == Config(
-        dataset="sample", methods=("flow", "flow:retrieval", "mean-attention", "max-attention", "length", "random")
-    )
+    first, *others = default_methods()
+    assert build_config("hotpotqa", given()) == Config(dataset="sample", methods=(first, "flow:retrieval", *others))
     other = build_config("hotpotqa", given(model="some/model", method=" flow:output_norm , random:3 "))
     assert other.methods == ("flow:output_norm", "random:3")
     assert build_config("hotpotqa", given(model="some/model")).methods == Config().methods
@@ -148,6 +147,9 @@ def test_help_is_complete_without_torch():
     for name, summary, _ in describe():
         assert name in shown
         assert summary[:40] in plain(shown)
+    assert f"default: {', '.join(default_methods())}, and flow:retrieval" in plain(shown)
+    documented = (ROOT / "docs" / "eval.md").read_text("utf-8")
+    assert f"| `--method` | {', '.join(f'`{name}`' for name in default_methods((3, 11)))}; " in documented
     for words in ("--split validation", "torchrun", "Exit status: 0 done", "goes on where it was", "our own sample"):
         assert words in plain(shown)
     top = plain(run("--help").stdout)

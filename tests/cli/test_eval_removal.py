@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 import attributor._models.load
 from attributor.cli.commands import app
-from attributor.cli.eval_options import REMOVAL_METHODS
 from attributor.cli.eval_run import build_config, default_folder
-from attributor.eval.config import Config
+from attributor.eval.config import Config, removal_methods
 from attributor.methods import parse
 
 ROOT = Path(__file__).parents[2]
@@ -66,10 +65,13 @@ def test_wrong_options_exit_2(args, message, monkeypatch):
 
 def test_options_become_a_config():
     config = build_config("removal", options_of())
-    assert config == Config(dataset="removal", methods=REMOVAL_METHODS, rows=20, tokens=300, seed=0)
-    assert parse(config.methods)[0].name == "flow:retrieval"
+    flow, *rest = removal_methods()
+    assert {"removal-gradient", "removal-gradient:8", "length", "random"} <= set(rest)
+    methods = ("flow:retrieval", *rest)
+    assert config == Config(dataset="removal", methods=methods, rows=20, tokens=300, seed=0)
+    assert [method.name for method in parse(config.methods)] == list(methods)
     other = build_config("removal", options_of("--model", "some/model", "--kinds", "memory, single", "--seed", "3"))
-    assert other.methods == ("flow", *REMOVAL_METHODS[1:])
+    assert other.methods == (flow, *rest) == removal_methods()
     assert (other.kinds, other.seed) == (("memory", "single"), 3)
     assert Config.from_json(json.loads(json.dumps(other.to_json()))) == other
 
@@ -104,7 +106,7 @@ def test_help_shows_examples_and_defaults_without_torch():
         "[default: 20]",
         "[default: 300]",
         "[default: all]",
-        "[default: flow:retrieval, mean-attention, max-attention, removal-gradient",
+        "max-attention, removal-gradient, removal-gradient:8, length, random; flow:retrieval in place of flow",
     ):
         assert text in words, text
     documented = (ROOT / "docs" / "eval.md").read_text("utf-8")

@@ -60,6 +60,15 @@ def test_what_was_needed_stands_behind_a_cited_sentence_and_nowhere_else():
     assert "needed" not in printed(example(), citations=citations)
 
 
+def test_what_a_sentence_says_stands_behind_a_cited_sentence_and_nowhere_else():
+    known = [replace(citation, says=0.256, needed=2.0) for citation in example().cite().citations]
+    out = " ".join(printed(example(), citations=known).split())
+    assert out.count("says 0.26 needed +2.0 nats") == len(known) > 0
+    for by in ("token", "document"):
+        assert "says" not in printed(example(), citations=known, by=by)
+    assert "says" not in printed(example(), citations=[replace(citation, says=None) for citation in known])
+
+
 def test_a_line_on_what_a_stage_costs_is_printed_also_where_no_bar_is_shown(capsys):
     for shown in (False, True):
         with StageProgress(shown) as progress:

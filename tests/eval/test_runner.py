@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 import weakref
 
 import pytest
@@ -22,6 +23,7 @@ from attributor.eval.run.faithfulness import case_seed
 from attributor.eval.run.faithfulness import measure as faithful
 from attributor.eval.run.write_from_cache import write_from_cache
 from attributor.eval.store import RunFolder
+from attributor.methods.bm25 import score_texts
 
 
 def test_a_run_over_a_file(evaluate, examples):
@@ -247,3 +249,23 @@ def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
         assert not [reference for reference in kept if reference() is not None]
     finally:
         gc.enable()
+
+
+def test_methods_that_compare_words_score_what_the_record_holds(evaluate, examples):
+    names = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if sys.version_info >= (3, 11) else ()))
+    outcome = evaluate(settings(examples, methods=names, limit=2))
+    for record in read_records(outcome.folder):
+        texts = [record["text"][start:stop] for start, stop, _ in record["segments"]]
+        titles = [record["documents"][document][2] for *_, document in record["segments"]]
+        query = f"{record['question']} {record['answer']}"
+        scores = {name: fields["scores"]["segment"] for name, fields in record["methods"].items()}
+        titled = [f"{title} {text}" for title, text in zip(titles, texts, strict=True)]
+        assert scores["bm25"] == pytest.approx(score_texts(query, texts).tolist())
+        assert scores["bm25:title"] == pytest.approx(score_texts(query, titled).tolist())
+        assert scores["bm25:title"] != pytest.approx(scores["bm25"])
+        assert scores["answer-string"] == [float(record["answer"].lower() in text.lower()) for text in texts]
+        for name in names:
+            assert len(scores[name]) == len(texts)
+            assert max(scores[name]) > 0
+            assert not record["methods"][name]["reads"]
+            assert record["methods"][name]["passes"] == 0

@@ -204,15 +204,15 @@ def test_a_model_comes_back_as_it_was():
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
     implementation = model.config._attn_implementation
     methods = parse("flow,max-attention,gradient-x-input")
-    reading = read(model, methods)
+    reading, another = read(model, methods), read(model, methods)
     for method in methods:
         method(reading)
     broken = model.model.layers[3].register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="half way"):
-        GradientXInput()(reading)
+        GradientXInput()(another)
     broken.remove()
     with torch.inference_mode():
-        GradientXInput()(reading)
+        GradientXInput()(another)
     assert [module.training for module in model.modules()] == flags
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
     assert all(parameter.grad is None for parameter in model.parameters())

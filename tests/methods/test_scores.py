@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from method_readings import read
 
+import attributor
 from attributor import InputError, NumericsError
-from attributor.methods import GradientXInput, Length, MeanAttention, score
+from attributor._effects import EffectsTask, SegmentTokens, effects_of
+from attributor.methods import GradientXInput, Length, MeanAttention, parse, score
 from attributor.methods._score import AGGREGATIONS, aggregate
 
 
@@ -58,6 +60,49 @@ def test_a_score_by_segments_has_one_and_documents_sum_it():
 def test_a_gradient_counts_its_pass():
     got = score(GradientXInput(), read(tiny("llama"), []))
     assert (got.passes, got.reads) == (1, False)
+
+
+def log_probs_of_sets(kept):
+    """(M,) as if the first segment were worth 2 nats and each other one 0.5."""
+    return -10 + kept.double() @ torch.tensor([2.0, *[0.5] * (kept.shape[1] - 1)]).double()
+
+
+@pytest.mark.parametrize(("variant", "rows", "removals"), [("", "all", 0), (":suffix", "suffix", 0), (":4", "all", 4)])
+def test_removal_gradient_is_what_effects_computes(variant, rows, removals):
+    model = tiny("llama")
+    reading = read(model, [], ablate=log_probs_of_sets)
+    got = score(parse(f"removal-gradient{variant}")[0], reading).segments["segment"]
+    places = [(reading.segment_of == s).nonzero() for s in range(6)]
+    spans = [(int(place[0]), int(place[-1]) + 1) for place in places]
+    k = len(reading.prompt.ids)
+    task = EffectsTask(reading.ids, k, SegmentTokens.of_spans(spans, k), rows=rows)
+    expected = effects_of(model, task, ablations=removals, ablate=log_probs_of_sets).scores
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+    plain = attributor.effects(model, reading.ids, spans, prompt_length=k, rows=rows).scores
+    assert torch.allclose(got, plain, rtol=1e-9, atol=1e-12) == (removals == 0)
+
+
+def test_variants_of_a_gradient_share_its_pass():
+    """The first one pays, in any order; the scores are those of a reading of their own."""
+    specs = [
+        "gradient-x-input:signed",
+        "gradient-x-input",
+        "removal-gradient:2",
+        "removal-gradient",
+        "removal-gradient:suffix",
+    ]
+    model = tiny("llama")
+    for order in (specs, specs[::-1]):
+        reading = read(model, [], ablate=log_probs_of_sets)
+        shared = {method.name: score(method, reading) for method in parse(order)}
+        passes = {name: scores.passes for name, scores in shared.items()}
+        assert sum(passes[name] for name in specs[:2]) == 1
+        assert sum(passes[name] for name in specs[2:4]) == 1 + 2  # and the two removals
+        assert passes["removal-gradient:suffix"] == 1
+        for method in parse(order):
+            alone = score(method, read(model, [], ablate=log_probs_of_sets))
+            for how, values in alone.segments.items():
+                assert torch.equal(values, shared[method.name].segments[how])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

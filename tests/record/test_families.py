@@ -156,7 +156,7 @@ def test_the_reference_takes_models_with_eager_attentions(family):
 
 @pytest.mark.parametrize("scale", [1, 10, 100, 1000])
 def test_large_logits_stay_within_the_budget_of_their_size(scale):
-    """float32: twice the error of eager attention, and a rounding of the largest logit; docs/recording.md."""
+    """float32: twice the error of eager attention, and a rounding of the largest logit; docs/exactness.md."""
     model, ids = copy.deepcopy(tiny("llama")), ids_of()
     with torch.no_grad():
         for layer in model.model.layers:

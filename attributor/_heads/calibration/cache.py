@@ -23,11 +23,11 @@ from attributor._record import check_decoder, check_recordable
 __all__ = ["cache_path", "cached_weights", "save_weights"]
 
 log = logging.getLogger("attributor")
-_weights_by_digest: dict[str, Weights] = {}  # of this process, also where the folder cannot be written to
+_weights_by_digest: dict[str, Weights] = {}  # of this process; also used if the folder cannot be written to
 
 
 def cache_path(model: Any) -> Path:
-    """Where the heads of this model are kept."""
+    """The file in which the heads of this model are cached."""
     return _path(model, model_digest(model))
 
 
@@ -39,16 +39,16 @@ def _path(model: Any, key: str) -> Path:
 def cached_weights(
     model: Any, tokenizer: Any = None, *, digest: str | None = None, progress: Progress | None = None
 ) -> Weights:
-    """The heads of this model that retrieve: from the cache, else found now and kept there.
+    """The retrieval heads of this model: from the cache, else found now and cached.
 
-    Processes that ask at the same time wait for the first one and share its result. Where the folder cannot be written
-    to, the heads are found all the same, with a note, and kept for as long as the process lives.
+    Concurrent processes wait for the first one and share its result. If the folder cannot be written to, a note is
+    logged, and the heads are kept only until the process ends.
 
     Args:
         model: a transformers decoder-only model.
-        tokenizer: its tokenizer; None loads it from where the model was loaded from.
-        digest: its `weights_digest`, where that is known already.
-        progress: as in `calibrate`; None shows a bar where stderr is a terminal, and logs one line elsewhere.
+        tokenizer: its tokenizer; None loads it from the model's source.
+        digest: its `weights_digest`, if that is known already.
+        progress: as in `calibrate`; None shows a bar if stderr is a terminal, else logs one line.
 
     Raises:
         InputError: there is no tokenizer, or the model cannot be calibrated.
@@ -83,7 +83,7 @@ def _check_recordable(model: Any) -> None:
 
 
 def save_weights(weights: Weights, path: Path) -> None:
-    """Save weights, in a folder that is made where there is none.
+    """Save weights; create the folder if it does not exist.
 
     Raises:
         OutputError: the folder cannot be made or written to.
@@ -100,7 +100,7 @@ def _load(path: Path) -> Weights | None:
         return Weights.load(path)
     except FileNotFoundError:
         return None
-    except FileFormatError as error:  # of a version to come, or damaged: ours to replace
+    except FileFormatError as error:  # of a newer version, or damaged: the file is replaced
         log.warning("%s; the heads are found anew", error)
         return None
 
@@ -114,7 +114,7 @@ def _try_to_save(weights: Weights, path: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[bool]:
-    """Hold the lock of `path`; False where the folder cannot be written to, so that nothing can be kept."""
+    """Hold the lock of `path`; yields False if the folder cannot be written to, so that nothing can be cached."""
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _calibrate(model: Any, tokenizer: Any, path: Path | None, progress: Progress
 
 
 def _load_tokenizer(model: Any) -> Any:
-    """The tokenizer that lies where the model was loaded from, by the rules of `load_model`."""
+    """Load the tokenizer from the model's source, by the rules of `load_model`."""
     name = str(getattr(model, "name_or_path", "") or "")
     revision = getattr(model.config, "_commit_hash", None)
     try:
@@ -172,7 +172,7 @@ def _load_tokenizer(model: Any) -> Any:
         options = {"revision": revision} if revision else {}
         with silence_transformers():
             return _models.load_tokenizer(place.target, local_files_only=not place.network, **options)
-    except Exception as error:  # transformers raises many kinds where there is no tokenizer
+    except Exception as error:  # transformers raises many kinds if there is no tokenizer
         raise InputError(
             f"no retrieval heads are known for {name or 'this model'} yet, and finding them needs its tokenizer "
             f"({(str(error).splitlines() or [type(error).__name__])[0]}): pass tokenizer=, or pass the file that "

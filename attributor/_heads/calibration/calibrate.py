@@ -16,19 +16,19 @@ from attributor._record import check_decoder, check_recordable
 __all__ = ["COUNT", "SEED", "calibrate", "measure_heads"]
 
 COUNT, SEED = 24, 0
-SIZES = (MOST, 6, 4, 2)  # documents a prompt, for windows that are too short for ten
+SIZES = (MOST, 6, 4, 2)  # documents per prompt; fewer for windows that are too short for ten
 
 
 def calibrate(
     model: Any, tokenizer: Any, *, count: int = COUNT, seed: int = SEED, progress: Progress | None = None
 ) -> Weights:
-    """Find the heads of a model that look facts up in a prompt: what ``weights="retrieval"`` does once for a model.
+    """Find the retrieval heads of a model, as ``weights="retrieval"`` does once per model.
 
-    The model reads `count` generated prompts of about ten documents, in each of which we know the sentences that the
-    answer comes from, because we planted them: a fact, two facts that lead to each other, a code to copy, a fact asked
-    for in other words. A head's score is the average precision of the planted sentences under the attention that it
-    pays to each sentence, half from the rows of the answer and half from those of the question; the four best heads get
-    1/16 each. No data set and no labels.
+    The model reads `count` generated prompts of about ten documents. The sentences with the answer are known, because
+    they are planted: a fact, two linked facts, a code to copy, or a fact whose question uses other words. All sentences
+    are ranked by a head's attention, half from the answer's rows and half from the question's rows. The head's score is
+    the average precision of the planted sentences. The four best heads get 1/16 each. This needs no data set and no
+    labels.
 
         weights = attributor.calibrate(model, tokenizer)
         weights.save("heads.safetensors")
@@ -36,8 +36,8 @@ def calibrate(
     Args:
         model: a transformers decoder-only model.
         tokenizer: its tokenizer.
-        count: how many prompts; one forward pass each.
-        seed: other prompts.
+        count: how many prompts; each takes one forward pass.
+        seed: another seed gives other prompts.
         progress: called with ("calibrate", done, total), total = count x layers.
 
     Raises:
@@ -56,7 +56,7 @@ def measure_heads(
     kinds: Sequence[str] = STANDARD,
     progress: Progress | None = None,
 ) -> HeadScores:
-    """The scores of all heads on `count` cases, of as many documents as the model has room for."""
+    """Score all heads on `count` cases, with as many documents as fit into the model's window."""
     check_decoder(model)
     check_recordable(model)
     check_callable("progress", progress)

@@ -13,11 +13,11 @@ from attributor._heads.weights import Weights
 __all__ = ["DEFAULT_HEAD_COUNT", "check_head_count", "choose_heads", "rank_heads"]
 
 DEFAULT_HEAD_COUNT = 4
-WEIGHT_PER_HEAD = 1 / 16  # of each head against the residual's 1: with more, the flow mixes sentences, and finds fewer
+WEIGHT_PER_HEAD = 1 / 16  # of each head against the residual's 1; with more, the flow mixes sentences and finds fewer
 
 
 def rank_heads(scores: HeadScores) -> list[tuple[int, int, float]]:
-    """All heads, best first: (layer, head, ap), the ap a mean over kinds of cases; the earlier one of equals."""
+    """All heads, best first, as (layer, head, ap); ap is a mean over kinds of cases. Ties keep the model's order."""
     means = scores.mean("ap").nan_to_num(0).flatten()
     order = means.sort(descending=True, stable=True)
     H = scores.shape[1]
@@ -25,10 +25,10 @@ def rank_heads(scores: HeadScores) -> list[tuple[int, int, float]]:
 
 
 def check_head_count(heads: int | None, of: int) -> int:
-    """How many heads to take of a model with `of` of them; None: 4, or all of a model with fewer.
+    """How many of a model's `of` heads to take; None: 4, or all of a model with fewer.
 
     Raises:
-        InputError: none, or more than there are.
+        InputError: fewer than 1, or more than `of`.
     """
     if heads is None:
         return min(DEFAULT_HEAD_COUNT, of)
@@ -40,7 +40,7 @@ def check_head_count(heads: int | None, of: int) -> int:
 
 
 def choose_heads(scores: HeadScores, *, heads: int | None = None, seed: int | None = None) -> Weights:
-    """The best heads, with equal weights, and the share of the question that they were ranked with.
+    """The best heads, with equal weights, and the question's share with which they were ranked.
 
     Args:
         scores: of all heads.

@@ -26,34 +26,34 @@ from attributor._record import (
 
 __all__ = ["QUESTION", "HeadScores", "score_heads"]
 
-QUESTION = 0.5  # the share of the question's rows: 2/3 and 4/5 did as well on HotPotQA's train rows, 1/4 did not
+QUESTION = 0.5  # the share of the question's rows: on HotPotQA's train rows 2/3 and 4/5 did as well, 1/4 did worse
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class HeadScores:
-    """One number a case and head, from straight attention: nothing is composed over layers.
+    """One number per case and head, from attention itself, without composition over layers.
 
-    "ap" is the average precision of the planted sentences under the attention that a head's rows pay to each sentence,
-    summed over its tokens; "mass" is the share of its attention to all sentences that the planted ones get. What does
-    not apply to a case is NaN.
+    "ap" is the average precision of the planted sentences when sentences are ranked by a head's attention, summed over
+    their tokens. "mass" is the planted sentences' share of its attention to all sentences. Numbers that do not apply to
+    a case are NaN.
 
     Attributes:
         kinds: the kind of each of the C cases.
-        ap, mass: (C, L, H) float32, from rows as `Weights.question` = QUESTION has them: half the mean of the rows that
-            predict the answer and its end, half the mean of the question's rows.
+        ap, mass: (C, L, H) float32, from mixed rows as with `Weights.question` = QUESTION: half the mean of the rows
+            that predict the answer and its end, half the mean of the question's rows.
         answer_ap, answer_mass: (C, L, H), from the rows that predict the answer and its end.
         question_ap, question_mass: (C, L, H), from the rows of the question's tokens.
-        hop_ap, hop_mass: (C, 2, L, H), from the answer's rows, each planted sentence alone, in the order in which they
-            are needed; the other one is left out. Of cases with two planted sentences.
+        hop_ap, hop_mass: (C, 2, L, H), from the answer's rows, for each of two planted sentences, in the order in which
+            they are needed; the other one is left out. Only for cases with two planted sentences.
         link_ap, link_mass: (C, L, H), from the rows of the later planted sentence to the earlier one, among the
-            sentences before it. Of cases with two planted sentences.
-        link_from: (C,) int64, which planted sentence stands later: 1, 2, or 0 where there is one only.
+            sentences before it. Only for cases with two planted sentences.
+        link_from: (C,) int64, which planted sentence stands later: 1, 2, or 0 if there is only one.
         chance: (C,) float32, the expected ap of a random order.
         model: the name of the model.
         documents: in each prompt.
         tokens: of all prompts together.
-        seconds: that the scoring took.
+        seconds: how long the scoring took.
     """
 
     kinds: tuple[str, ...]
@@ -81,7 +81,7 @@ class HeadScores:
         return int(self.ap.shape[1]), int(self.ap.shape[2])
 
     def by_kind(self, name: str = "ap") -> dict[str, Tensor]:
-        """One field's mean over the cases of each kind, NaN where it applies to none of them: {kind: (..., L, H)}."""
+        """One field's mean over the cases of each kind, {kind: (..., L, H)}; NaN if it applies to none of them."""
         values = getattr(self, name)
         which = {kind: [case for case, of in enumerate(self.kinds) if of == kind] for kind in dict.fromkeys(self.kinds)}
         return {kind: values[cases].nanmean(0) for kind, cases in which.items()}
@@ -99,7 +99,7 @@ def _tensor_names() -> list[str]:
 
 
 def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Progress | None = None) -> HeadScores:
-    """Read every case once, and score every head by the sentences that it looks at: one forward pass a case.
+    """Read every case in one forward pass, and score every head by the sentences that it attends to.
 
     Args:
         model: a transformers decoder-only model of L layers with H heads.
@@ -139,14 +139,14 @@ def score_heads(model: Any, tokenizer: Any, cases: Sequence[Case], progress: Pro
 
 
 def _attention(model: Any, tokenized: TokenizedCase, progress: Progress) -> tuple[Tensor, Tensor | None]:
-    """What the mean row pays to each sentence, (2, L, H, S): the answer's, the question's; the later planted one's."""
+    """Attention to each sentence: mean rows of answer and question, (2, L, H, S); of the later planted sentence."""
     L, H = model_facts(model).shape
     groups = [tokenized.answer, tokenized.question]
     if len(tokenized.planted) == 2:
         groups.append((tokenized.sentence_of == max(tokenized.planted)).nonzero()[:, 0])
     with record_attention(model, HeadWeights(torch.full((L, H), 1 / H)), progress=progress) as recording:
         forward(model, tokenized.ids[:-1])
-    sums = torch.zeros(len(groups), L, H, tokenized.sentences + 1)  # the last column: tokens of no sentence
+    sums = torch.zeros(len(groups), L, H, tokenized.sentences + 1)  # the last column: tokens outside all sentences
     columns = tokenized.sentence_of[:-1].where(tokenized.sentence_of[:-1] >= 0, torch.tensor(tokenized.sentences))
     for layer in range(L):
         for head in range(H):
@@ -163,7 +163,7 @@ def _rows(recording: RecordedAttention, layer: int, head: int, H: int, groups: l
 
 
 def _score(tokenized: TokenizedCase, sums: Tensor, later: Tensor | None) -> dict[str, Tensor]:
-    """One case's entries of `HeadScores`."""
+    """The entries of one case in `HeadScores`."""
     S, planted = tokenized.sentences, list(tokenized.planted)
     is_planted = _mark(S, planted)
     mixed = torch.cat([((1 - QUESTION) * sums[0] + QUESTION * sums[1])[None], sums])

@@ -1,4 +1,4 @@
-"""Identify a model by samples of its weights, whatever its name and wherever it was loaded from."""
+"""Identify a model by samples of its weights, independent of its name and source."""
 
 import hashlib
 import json
@@ -15,17 +15,17 @@ __all__ = ["model_digest", "weights_digest"]
 
 SAMPLES = 512  # of each tensor
 SMALLEST = 2.0**-14  # the smallest normal float16; below it float16 has fewer digits than bfloat16, so those count as 0
-RULE = 4  # goes up when prompts, scores or the choice of heads change, so that heads are found anew
-# what a configuration says that does not change the model's attention
+RULE = 4  # increase it when prompts, scores or the choice of heads change, so that heads are found again
+# fields of a configuration that do not change the model's attention
 IGNORED = {"architectures", "dtype", "torch_dtype", "quantization_config", "transformers_version", "use_cache"}
 
 
 def model_digest(model: Any, weights: str | None = None) -> str:
-    """64 hexadecimal digits, the key of a model's heads in the cache: of its configuration and its weights.
+    """The key of a model's heads in the cache: 64 hexadecimal digits, from its configuration and its weights.
 
     Args:
         model: a transformers decoder-only model.
-        weights: its `weights_digest`, where that is known already.
+        weights: its `weights_digest`, if that is known already.
 
     Raises:
         UnsupportedModelError: as `weights_digest`.
@@ -39,15 +39,15 @@ def weights_digest(model: Any, dtype: torch.dtype | None = None) -> str:
     """64 hexadecimal digits, of samples of all parameters and saved buffers in the order of their registration.
 
     Floating-point numbers are rounded to bfloat16, so a model has the same digest in float32 and in bfloat16. In
-    float16 it has the same one if its file holds 16-bit numbers; those of a float32 file are rounded twice, which gives
-    other numbers. Quantised numbers are taken as the bytes that they are. The state of adapters counts, names do not.
+    float16 it has the same one if its file holds 16-bit numbers; numbers of a float32 file are rounded twice and
+    differ. Quantised numbers are digested as bytes. The state of adapters counts, names do not.
 
     Args:
         model: a transformers model.
-        dtype: of which the model would be if its file were loaded so; None: as it is.
+        dtype: digest the model as if its file were loaded with this dtype; None: as it is.
 
     Raises:
-        UnsupportedModelError: a tensor of a class that does not show its numbers.
+        UnsupportedModelError: a tensor whose class gives no access to its numbers.
     """
     facts: list[Any] = [state for module in model.modules() if (state := adapter_state(module))]
     samples: list[Tensor] = []
@@ -65,7 +65,7 @@ def weights_digest(model: Any, dtype: torch.dtype | None = None) -> str:
 
 
 def _saved_tensors(model: nn.Module) -> Iterator[Tensor]:
-    """The ordinary tensors of the state dict; of those that accelerate keeps elsewhere, not the placeholders."""
+    """The ordinary tensors of the state dict; for tensors that accelerate offloads, the offloaded numbers."""
     for name, value in model.state_dict().items():
         if isinstance(value, Tensor) and value.device.type == "meta":
             value = _offloaded_tensor(model, name, value)
@@ -82,7 +82,7 @@ def _offloaded_tensor(model: nn.Module, name: str, placeholder: Tensor) -> Tenso
     owner, _, leaf = name.rpartition(".")
     try:
         hook = getattr(model.get_submodule(owner), "_hf_hook", None)
-    except AttributeError:  # a state dict with names of its own
+    except AttributeError:  # a state dict with other names than the modules
         return placeholder
     for part in (hook, *getattr(hook, "hooks", ())):
         numbers = getattr(part, "weights_map", None)
@@ -111,7 +111,7 @@ def _ordinary_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _take(tensor: Tensor) -> Tensor:
-    """SAMPLES numbers, evenly spaced; the odd step meets every column of a matrix whose width is a power of two."""
+    """SAMPLES numbers, evenly spaced; the odd step reaches every column of a matrix whose width is a power of two."""
     flat = tensor.reshape(-1)
     return flat[:: flat.numel() // SAMPLES | 1][:SAMPLES]
 
@@ -122,7 +122,7 @@ def _sample(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def _to_cpu(parts: list[Tensor]) -> list[Tensor]:
-    """The parts in their order, by one copy a device."""
+    """Copy the parts to the CPU, in their order, with one copy per device."""
     result: dict[int, Tensor] = {}
     for device in {part.device for part in parts}:
         here = [index for index, part in enumerate(parts) if part.device == device]
@@ -132,7 +132,7 @@ def _to_cpu(parts: list[Tensor]) -> list[Tensor]:
 
 
 def _plain_config(config: Any) -> Any:
-    """A configuration as plain data, without what changes from one loading to the next."""
+    """A configuration as plain data, without the fields that change from one loading to the next."""
     if isinstance(config, dict):
         return {
             str(key): _plain_config(value)

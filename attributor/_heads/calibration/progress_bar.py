@@ -8,10 +8,10 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar:
-    """The callback of `score_heads` as a bar with the time that is left, on stderr where that is a terminal."""
+    """A callback for `score_heads` that shows a bar with the remaining time, if stderr is a terminal."""
 
     def __init__(self, what: str, *, delay: float = 0.0, shown: bool | None = None) -> None:
-        """`delay`: seconds before it appears; `shown`: None: only where stderr is a terminal."""
+        """`delay`: seconds before it appears. `shown`: None: only if stderr is a terminal."""
         self.shown = sys.stderr is not None and sys.stderr.isatty() if shown is None else shown
         self._what = what
         self._from = time.monotonic() + delay

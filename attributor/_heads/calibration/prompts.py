@@ -18,18 +18,18 @@ __all__ = ["KINDS", "Case", "make_case", "make_cases"]
 KINDS = ("fact", "two_hop", "copy", "paraphrase", "comparison")
 STANDARD = KINDS[:4]
 LEAST = 2  # documents
-MOST = 10  # as many as there are values to tell apart, with some to spare
+MOST = 10  # each document needs its own value; the lists in VALUES hold a few more
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt with an answer and the sentences that it comes from.
+    """A prompt with an answer and the sentences that hold it.
 
     Attributes:
         kind: one of `KINDS`.
         documents: (title, sentences) each.
-        question: what is asked.
+        question: the question's text.
         answer: its answer, which occurs in the last planted sentence (for a comparison: in the first one).
         planted: (document, sentence) of the sentences that answer it, in the order in which they are needed.
     """
@@ -42,18 +42,18 @@ class Case:
 
 
 def make_cases(count: int, seed: int = 0, *, kinds: Sequence[str] = STANDARD, documents: int = MOST) -> list[Case]:
-    """`count` cases, kinds in turn; case i depends on the seed and i alone.
+    """Make `count` cases, with the kinds in turn; case i depends only on the seed and i.
 
     Args:
         count: how many, >= 1.
         seed: any whole number; another one gives other names, facts and questions.
-        kinds: some of `KINDS`: "fact" (one fact is asked for), "two_hop" (the answer stands in a document that only a
-            fact of another one leads to), "copy" (a code or a motto to be repeated), "paraphrase" (asked in other words
-            than the sentence's), "comparison" (which of two years is earlier).
+        kinds: some of `KINDS`: "fact" (a question about one fact), "two_hop" (a fact in one document leads to the
+            document with the answer), "copy" (repeat a code or a motto), "paraphrase" (the question uses other words
+            than the sentence), "comparison" (which of two years is earlier).
         documents: how many a prompt has, 2 to 10.
 
     Raises:
-        InputError: a count below 1, a seed that is no whole number, unknown kinds, or documents out of range.
+        InputError: a count below 1, a seed that is not a whole number, unknown kinds, or documents out of range.
     """
     if not kinds or not set(kinds) <= set(KINDS):
         raise InputError(f"kinds must be some of {', '.join(KINDS)}, got {', '.join(kinds) or 'none'}")
@@ -101,37 +101,37 @@ class _World:
         self._draw = draw
         self._left: dict[str, list[Any]] = {}
 
-    def _fresh(self, name: str, items: Sequence[T]) -> T:
+    def _pick(self, name: str, items: Sequence[T]) -> T:
         left = self._left.setdefault(name, list(items))
         return left.pop(self._draw.below(len(left)))  # type: ignore[no-any-return]
 
     def name(self, thing: str) -> str:
         form, first, second = NAMES[thing]
-        return form.format(self._fresh(f"{thing} 0", first.split()), self._fresh(f"{thing} 1", second.split()))
+        return form.format(self._pick(f"{thing} 0", first.split()), self._pick(f"{thing} 1", second.split()))
 
     def value(self, what: str) -> str:
         """A value that no other sentence of the prompt has."""
         if what in NAMES:
             return self.name(what)
         if what == "year":
-            return str(self._fresh(what, range(1620, 1960)))
+            return str(self._pick(what, range(1620, 1960)))
         if what == "code":
             letters = "".join(self._draw.some("BCDFGHKLMNPRSTVWXZ", 2))
-            return f"{letters}-{self._fresh(what, range(1000, 10000))}"
+            return f"{letters}-{self._pick(what, range(1000, 10000))}"
         if what == "motto":
             return " ".join(self._draw.some(PHRASE.split(), 5))
-        return self._fresh(what, VALUES[what].split(", "))
+        return self._pick(what, VALUES[what].split(", "))
 
 
 class _Document:
-    """A document in the making: its name, its kind, and the values of its facts."""
+    """A document before it is written: its name, its kind, and the values of its facts."""
 
     def __init__(self, world: _World, thing: str) -> None:
         self.thing = thing
         self.name = world.name(thing)
         self.values: dict[Fact, str] = {}
 
-    def know(self, world: _World, facts: Sequence[Fact]) -> None:
+    def add_facts(self, world: _World, facts: Sequence[Fact]) -> None:
         for fact in facts:
             if fact not in self.values:
                 self.values[fact] = world.value(fact.value)
@@ -152,8 +152,8 @@ class _Document:
 
 
 def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case:
-    """One sentence answers the question; the other documents say the same of other things."""
-    things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all of one kind, or of two
+    """One sentence answers the question; the other documents state the same fact about other things."""
+    things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all things of one kind, or of two kinds
     target_fact = draw.one((CODE, MOTTO)) if kind == "copy" else draw.one(KINDS_OF_THING[things[0]].facts)
     made = []
     for number in range(documents):
@@ -161,7 +161,7 @@ def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case
         own = KINDS_OF_THING[document.thing].facts
         needed = [target_fact] if kind == "copy" or document.thing == things[0] else []
         others = [fact for fact in own if fact not in needed]
-        document.know(world, needed + draw.some(others, 3 - len(needed)))
+        document.add_facts(world, needed + draw.some(others, 3 - len(needed)))
         made.append(document)
     target = made[0]
     questions = target_fact.reworded_questions if kind == "paraphrase" else target_fact.questions
@@ -170,7 +170,7 @@ def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case
 
 
 def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
-    """Half of the documents each lead to one of the other half, and the question names the first of one such pair."""
+    """Each document of one half leads to one of the other half; the question names the first of one such pair."""
     bridges = [(thing, fact) for thing, kind in KINDS_OF_THING.items() for fact in kind.facts if fact.bridge]
     source, bridge = draw.one(bridges)
     target_fact = draw.one([fact for fact in KINDS_OF_THING[bridge.value].facts if fact is not bridge])
@@ -181,7 +181,7 @@ def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
     for document in (*starts, *ends):
         needed = [bridge] if document.values else [target_fact]
         others = [fact for fact in KINDS_OF_THING[document.thing].facts if fact not in (bridge, target_fact)]
-        document.know(world, needed + draw.some(others, 2))
+        document.add_facts(world, needed + draw.some(others, 2))
     start, end = starts[0], ends[0]
     question = draw.one(target_fact.questions).format(n=bridge.bridge.format(n=start.name))
     planted = [(start, bridge), (end, target_fact)]
@@ -189,13 +189,13 @@ def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
 
 
 def _make_comparison(draw: _Draw, world: _World, documents: int) -> Case:
-    """Two years have to be compared; the one whose name is the answer is planted first."""
+    """The question compares two years; the sentence about the answer is planted first."""
     thing = draw.one(list(KINDS_OF_THING))
     year = next(fact for fact in KINDS_OF_THING[thing].facts if fact.comparison)
     made = [_Document(world, thing) for _ in range(documents)]
     for document in made:
         others = [fact for fact in KINDS_OF_THING[thing].facts if fact is not year]
-        document.know(world, [year, *draw.some(others, 2)])
+        document.add_facts(world, [year, *draw.some(others, 2)])
     pair = sorted(made[:2], key=lambda document: document.values[year])
     a, b = draw.some(pair, 2)
     question = year.comparison.format(a=a.name, b=b.name)
@@ -211,7 +211,7 @@ def _make_case(
     question: str,
     answer: str,
 ) -> Case:
-    """Put the documents in some order, and write down where the planted sentences came to stand."""
+    """Write the documents in random order, and locate the planted sentences."""
     order = draw.some(made, len(made))
     written = [document.write(draw) for document in order]
     places = tuple((order.index(document), written[order.index(document)][1].index(fact)) for document, fact in planted)
@@ -219,5 +219,5 @@ def _make_case(
 
 
 def _capitalize(text: str) -> str:
-    """With a capital letter first: the name "the Amber Heron" begins a sentence."""
+    """Start the text with a capital letter, also if it begins with a name such as "the Amber Heron"."""
     return text[:1].upper() + text[1:]

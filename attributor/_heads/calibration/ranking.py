@@ -26,7 +26,7 @@ def average_precision(scores: Tensor, planted: Tensor) -> Tensor:
 
 
 def planted_share(scores: Tensor, planted: Tensor) -> Tensor:
-    """(..., S) -> (...): the part of all scores that the planted sentences have; 0 where all are 0."""
+    """(..., S) -> (...): the planted sentences' share of all scores; 0 if all scores are 0."""
     total = scores.sum(-1)
     return scores[..., planted].sum(-1) / total.where(total > 0, torch.ones_like(total))
 

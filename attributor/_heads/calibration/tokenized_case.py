@@ -19,10 +19,11 @@ class TokenizedCase:
     """Tokens of one case.
 
     Attributes:
-        ids: (n,) int64, prompt and answer, and the token that ends it where the tokenizer has one.
-        sentence_of: (n,) int64, the sentence of each token, counted through all documents; -1 for tokens of none.
-        answer: (a,) int64, the positions that predict the answer's tokens, its end included: at the last of them the
-            whole answer has been read.
+        ids: (n,) int64, prompt and answer, and the end token if the tokenizer has one.
+        sentence_of: (n,) int64, the sentence of each token, counted through all documents; -1 for tokens outside all
+            sentences.
+        answer: (a,) int64, the positions that predict the answer's tokens and its end; at the last one the whole answer
+            has been read.
         question: (q,) int64, the positions of the question's tokens.
         planted: the planted sentences' numbers, in the order in which they are needed.
         sentences: how many there are, S.
@@ -37,7 +38,7 @@ class TokenizedCase:
 
 
 def tokenize_case(tokenizer: Any, case: Case) -> TokenizedCase:
-    """Documents and question through the model's chat template (plain text where it has none), the answer behind.
+    """Tokenise documents and question with the model's chat template (plain text without one), then the answer.
 
     Raises:
         InputError: a template that refuses or rewrites the user's turn.

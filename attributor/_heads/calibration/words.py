@@ -1,7 +1,7 @@
 """Words of the calibration prompts: invented names, and facts with their statements and questions.
 
-No text of a data set is in here. In the templates ``{n}`` is the name of what is spoken about, ``{s}`` the name or, in
-later sentences, a pronoun at the start of a sentence, ``{v}`` the value of the fact.
+It holds no text of any data set. In the templates ``{n}`` is the name of the subject, ``{s}`` the name or, in later
+sentences, a pronoun at the start of a sentence, ``{v}`` the value of the fact.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ __all__ = ["CODE", "KINDS_OF_THING", "MOTTO", "NAMES", "PHRASE", "VALUES", "Fact
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that can be said, and asked in the same and in other words.
+    """One fact, with sentences that state it and questions in the same words and in other words.
 
     Attributes:
         value: which list of `VALUES` the value comes from; or "person" or "town", a name; or "year".
         statements: sentences that state it.
         questions: questions in the words of the sentences.
-        reworded_questions: questions that share no telling word with any of the sentences.
-        bridge: a phrase for the value, where that is something with facts of its own: "the captain of {n}".
+        reworded_questions: questions that share no content word with any of the sentences.
+        bridge: a phrase for a value that has facts of its own, such as "the captain of {n}".
         comparison: a question for the one of two things, {a} or {b}, whose year is the earlier one.
     """
 
@@ -35,8 +35,8 @@ class Thing:
     """A kind of thing that a document can be about.
 
     Attributes:
-        pronouns: what may stand for the name at the start of a sentence.
-        facts: what is known about such things.
+        pronouns: words that may replace the name at the start of a sentence.
+        facts: the facts about such things.
         fillers: sentences that state none of the facts.
     """
 
@@ -45,7 +45,7 @@ class Thing:
     fillers: tuple[str, ...]
 
 
-# names are put together from two parts, each used once in a prompt
+# a name has two parts; each part is used once in a prompt
 NAMES: dict[str, tuple[str, str, str]] = {  # kind: (form, first parts, second parts)
     "person": (
         "{0} {1}",
@@ -77,7 +77,7 @@ NAMES: dict[str, tuple[str, str, str]] = {  # kind: (form, first parts, second p
     ),
 }
 
-# no value is a word of a template or of another list, so that an answer is found where it is planted and nowhere else
+# no value is a word of a template or of another list, so that an answer occurs only in its planted sentence
 VALUES = {
     "job": "beekeeper, clockmaker, glassblower, baker, surveyor, bookbinder, midwife, locksmith, saddler, weaver, "
     "tailor, cartographer",
@@ -99,7 +99,7 @@ VALUES = {
     "sign": "crown, hammer, rooster, lobster, dragon, pelican, beehive, comet, sickle, thimble, pinecone, dagger",
 }
 
-# what a motto is made of
+# the words of a motto
 PHRASE = (
     "copper winter basket meadow seven hollow bright ladder under salt window marching never cloud iron twelve "
     "orchard slowly feather bridge whisper golden harbour stone quickly velvet mountain thirty lantern river"

@@ -7,11 +7,11 @@ from attributor._errors import AttributorError, InputError
 
 __all__ = ["VARIABLE", "static_folder", "static_text"]
 
-VARIABLE = "ATTRIBUTOR_WEB_STATIC"  # another folder with a built front end, for those who work on it
+VARIABLE = "ATTRIBUTOR_WEB_STATIC"  # another folder with a built front end, for its development
 
 
 def static_folder() -> Path:
-    """The folder that holds the built front end: index.html, app.js, app.css and what they load later.
+    """The folder of the built front end: index.html, app.js, app.css and the files that they load later.
 
     Raises:
         InputError: ATTRIBUTOR_WEB_STATIC names something that is not a folder.
@@ -33,7 +33,7 @@ def static_folder() -> Path:
 
 
 def static_text(name: str) -> str:
-    """The text of one of its files, "app.js" or "app.css".
+    """The text of a file of the front end, "app.js" or "app.css".
 
     Raises:
         InputError, AttributorError: as `static_folder`; or the folder lacks the file.

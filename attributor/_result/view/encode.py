@@ -1,12 +1,20 @@
 """Encode a view file: the data of the case page. The format's name is "attributor.view".
 
-Tensors, with integers in the smallest of U8, U16 and I32 that holds them, characters as Unicode code points, u units of
-the prompt and o rows of the answer: text U8, UTF-8; lengths (u) characters of each unit; token_counts (u), absent if
-all are 1; sentence_runs and document_runs I32 (m, 2), [[which one or -1, how many units], ...]; answer U8, UTF-8;
-answer_lengths (o) characters of each row; total F32 (u), the mean of all rows; base F32 (o), what the shares of each
-row refer to: its sum over the documents, or over the prompt where there are none; on_answer and missing F32 (o), absent
-where they are not known; gold and gold_documents I32, absent where none are marked. Only in pages: rows U16 or U8
-(o, u), ``steps * sqrt(score / largest of the row)``, steps 65535 or 255, and largest F32 (o).
+Its tensors, for u units of the prompt and o rows of the answer. Integers have the smallest dtype of U8, U16 and I32
+that holds them; characters are Unicode code points.
+
+- text: U8, UTF-8.
+- lengths: (u), characters of each unit.
+- token_counts: (u), absent if all are 1.
+- sentence_runs, document_runs: I32 (m, 2), [[index or -1, how many units], ...].
+- answer: U8, UTF-8.
+- answer_lengths: (o), characters of each row.
+- total: F32 (u), the mean of all rows.
+- base: F32 (o), the whole that a row's shares refer to: its sum over the documents, or over a prompt without documents.
+- on_answer, missing: F32 (o), absent if unknown.
+- gold, gold_documents: I32, absent without marks.
+- rows, only in pages: U16 or U8 (o, u), ``steps * sqrt(score / largest of the row)``, steps 65535 or 255.
+- largest, only in pages: F32 (o).
 """
 
 import json
@@ -32,14 +40,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class QuantisedRows:
-    """The rows that a page carries: (r, u) steps of the square root of their share of the row's largest, (r,)."""
+    """The rows of a page: (r, u) steps of the square root of score / the row's largest score; and the largest, (r,)."""
 
     steps: Array
     largest: Floats
 
 
 def page_title(view: FlowView) -> str:
-    """What the page is called."""
+    """The title of the page."""
     if view.title:
         return view.title
     answer = " ".join((view.flow.answer or "").split())
@@ -60,7 +68,7 @@ def encode_view(view: FlowView) -> bytes:
 
 
 def encode_page_view(view: FlowView, room: int) -> bytes:
-    """The view file of a page: with rows, and units and rows put together so that there are `room` bytes of scores.
+    """The view file of a page, with rows; units and rows are merged so that the scores take `room` bytes.
 
     Raises:
         FileFormatError: scores that are NaN or infinite.
@@ -77,7 +85,7 @@ def encode_page_view(view: FlowView, room: int) -> bytes:
         notes.append(f"The answer is long: {together} tokens of it are shown together, as their mean.")
     steps = 65535 if 2 * len(rows_first) * len(units) <= room else 255
     rows = _quantise(view.flow.arrays.scores, units.first, rows_first, steps)
-    if steps == 255:  # the finer steps are beyond what any digit shows
+    if steps == 255:  # 65535 steps are finer than any displayed digit
         notes.append("Scores are rounded to 255 steps of the square root of their share of the row's largest.")
     return _encode(view, units, total.astype(np.float32), rows_first, rows, notes)
 
@@ -105,7 +113,7 @@ def _encode(
             means = np.add.reduceat(values, rows_first, dtype=np.float64) / run_lengths(rows_first, o)
             tensors[name] = np.maximum(means, 0.0).astype(np.float32)
     for name, marked in (("gold", view.gold), ("gold_documents", view.gold_documents)):
-        # a page whose sentences were given up has none to mark
+        # a page that was merged beyond sentences has none to mark
         if marked is not None and (name == "gold_documents" or units.sentences):
             tensors[name] = np.array(sorted(marked), dtype=np.int32)
     if rows is not None:

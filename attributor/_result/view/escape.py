@@ -4,7 +4,7 @@ import re
 
 __all__ = ["escape_invisible"]
 
-# Controls, and the characters that reorder or hide what is read; joiners stay, because scripts and emoji need them.
+# Control characters, and those that reorder or hide text; joiners stay, because scripts and emoji need them.
 HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f]"

@@ -23,8 +23,8 @@ class FlowView:
     Attributes:
         flow: in memory, or mapped from its file.
         gold, gold_documents: sentences and documents that people marked as evidence; None without such marks.
-        question, expected: what was asked and what should have come out, where that is known.
-        title: of the page; None: made from the answer.
+        question, expected: the question and the expected answer, if known.
+        title: of the page; None: the answer's beginning.
         name: what error messages call the flow.
     """
 
@@ -40,7 +40,7 @@ class FlowView:
 
     @property
     def scores(self) -> Scores:
-        """The sums that the views show, the same object each time; threads that ask at the same time share it."""
+        """The sums that the views show; every call, in any thread, returns the same object."""
         with self._lock:
             made: Scores | None = vars(self).get("_scores")
             if made is None:
@@ -49,5 +49,5 @@ class FlowView:
 
     @cached_property
     def on_answer(self) -> Floats | None:
-        """(o,) float32, what stayed on earlier answer tokens; None where rows do not add up to 1."""
+        """(o,) float32, the share on earlier answer tokens; None if rows do not add up to 1."""
         return self.flow.arrays.on_answer

@@ -21,26 +21,26 @@ __all__ = ["Scores"]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-ROWS = 16  # between two sums over all rows before
-TOKENS = 256  # between two sums over all tokens before
-CACHED = 200_000  # values looked at at once for edges: what stays in a processor's cache
+ROWS = 16  # rows between two cumulative sums
+TOKENS = 256  # tokens between two cumulative sums
+CACHED = 200_000  # values per block for edges: they fit into a processor's cache
 
 
 class Scores:
-    """Means and sums of a flow's scores for the views; every number is that of ``flow.by(...)`` to float32.
+    """Means and sums of a flow's scores for the views; every number equals that of ``flow.by(...)`` in float32.
 
-    Three arrays of cumulative sums are computed in one pass over the scores when first needed (0.1 s for 100,000
-    tokens x 512 rows): sums of all rows before every 16th, (o / 16, k) float64; sums of all tokens before every
-    256th, (o, k / 256) float64; and sums over runs of tokens of one sentence and document, (o, m) float32. Together
-    `cache_bytes`: 0.2 of the scores' own bytes with sentences of 20 tokens, at most 1.2 of them. Threads may ask at
-    the same time.
+    Three arrays of sums are computed in one pass over the scores at their first use (0.1 s for 100,000 tokens x 512
+    rows). The first sums all rows before every 16th, (o / 16, k) float64. The second sums all tokens before every
+    256th, (o, k / 256) float64. The third sums runs of tokens of one sentence and document, (o, m) float32. Together
+    they take `cache_bytes`: 0.2 times the scores' bytes with sentences of 20 tokens, at most 1.2 times. Threads may
+    call concurrently.
 
     Args:
-        flow: in memory or mapped; the object is not kept, its arrays are.
+        flow: in memory or mapped; only its arrays are kept.
         name: what error messages call the flow.
 
     Attributes:
-        units: the u units that rows are given in.
+        units: the u units of each row.
     """
 
     def __init__(self, flow: Flow, name: str = "the flow") -> None:
@@ -59,7 +59,7 @@ class Scores:
         self._lock = Lock()
         self._sums: tuple[Doubles, Doubles, Floats] | None = None
         self._nonnegative = True
-        self._least = self._largest = 0.0  # of all scores, in size for the second
+        self._least = self._largest = 0.0  # the smallest score, and the largest absolute score
 
     @property
     def count(self) -> int:
@@ -75,17 +75,17 @@ class Scores:
 
     @property
     def has_negative(self) -> bool:
-        """Whether any score is below 0, by more than noise: a millionth of the largest."""
+        """Whether any score is below 0 by more than noise, a millionth of the largest."""
         self._cumulative_sums()
         return self._least < -1e-6 * self._largest
 
     def check_finite(self) -> None:
-        """Raise FileFormatError where scores are NaN or infinite, which a mapped file may hold."""
+        """Raise FileFormatError if scores are NaN or infinite, as they may be in a mapped file."""
         self._cumulative_sums()
 
     @property
     def base(self) -> Floats:
-        """(o,) float32, what shares refer to: each row's sum over the documents, or over the prompt without any."""
+        """(o,) float32, each row's sum over the documents, or over a prompt without documents; shares refer to it."""
         runs = self._cumulative_sums()[2]
         if self._counts["document"]:
             runs = runs[:, self._run_of["document"] >= 0]
@@ -108,7 +108,7 @@ class Scores:
         if stop - start <= ROWS:
             sums = self._add(np.zeros(self._scores.shape[1]), start, stop, 1)
         else:
-            # from the nearest sums before each end, and the rows between; the last sum is after the last row
+            # from the cumulative sums nearest to each end, and the rows between; the last sum is after the last row
             marks = self._cumulative_sums()[0]
             low, high = round(start / ROWS), len(marks) - 1 if stop == o else round(stop / ROWS)
             low_row, high_row = low * ROWS, o if stop == o else high * ROWS
@@ -116,13 +116,13 @@ class Scores:
             self._add(sums, start, low_row, 1) if start < low_row else self._add(sums, low_row, start, -1)
             self._add(sums, high_row, stop, 1) if high_row < stop else self._add(sums, stop, high_row, -1)
             if self._nonnegative:
-                np.maximum(sums, 0.0, out=sums)  # what is 0 may come out of the difference as -1e-17
+                np.maximum(sums, 0.0, out=sums)  # the difference may give -1e-17 for 0
         if len(self.units) < len(sums):
             sums = np.add.reduceat(sums, self.units.first)
         return self._check_finite((sums / (stop - start)).astype(np.float32))
 
     def sums(self, by: str, start: int, stop: int) -> tuple[Floats, float]:
-        """The mean of rows start ... stop - 1, summed up: (s,) or (d,) float32, and what lies in none.
+        """The mean of rows start ... stop - 1, summed by sentence or document: (s,) or (d,) float32, and the rest.
 
         Args:
             by: "sentence" or "document".
@@ -137,7 +137,7 @@ class Scores:
         return sums[1:].astype(np.float32), float(sums[0])
 
     def received(self, start: int, stop: int) -> Floats:
-        """(o,) float32, what each row took from units start ... stop - 1 together.
+        """(o,) float32, each row's sum over units start ... stop - 1.
 
         Raises:
             InputError: no such units; FileFormatError: scores that are NaN or infinite.
@@ -151,10 +151,10 @@ class Scores:
         """The `limit` largest connections of rows start ... stop - 1 and pieces, largest first.
 
         Args:
-            by: "sentence" or "document", whose index -1 stands for what lies in none; or "token", the units.
+            by: "sentence" or "document", with the index -1 for tokens outside all of them; or "token", the units.
             start, stop: rows.
             limit: how many at most.
-            unit_start, unit_stop: only what comes from these units; a piece that lies in them in part counts in part.
+            unit_start, unit_stop: count only these units; a piece that is partly among them counts in part.
 
         Raises:
             InputError: no such rows, units or pieces; FileFormatError: scores that are NaN or infinite.
@@ -186,9 +186,9 @@ class Scores:
         return top.edges(start, width, unit_start)
 
     def _piece_sums(self, by: str, start: int, stop: int, unit_start: int, unit_stop: int) -> Floats:
-        """(stop - start, 1 + pieces), what each of these rows took from pieces of these units; first, from none."""
+        """(stop - start, 1 + pieces), each row's sum over these units by piece; column 0: outside all pieces."""
         low, high = int(self._bounds[unit_start]), int(self._bounds[unit_stop])
-        # runs of tokens that lie in the range as a whole, and what is left of those at its ends
+        # runs of tokens that are completely in the range, and the parts of runs at its ends
         left = int(np.searchsorted(self._starts, low, side="left"))
         right = int(np.searchsorted(np.append(self._starts[1:], self._scores.shape[1]), high, side="right"))
         target = self._run_of[by]
@@ -248,7 +248,7 @@ class Scores:
             least, most = min(least, float(row.min())), max(most, float(row.max()))
             if (i + 1) % ROWS == 0 or i + 1 == o:
                 before_rows[-(-(i + 1) // ROWS)] = sums
-        self._check_finite(sums)  # NaN or infinity in any row stays in the sum of all rows
+        self._check_finite(sums)  # NaN or infinity in any row persists in the sum of all rows
         self._nonnegative, self._least, self._largest = least >= 0.0, least, max(most, -least)
         return before_rows, before_tokens, runs
 
@@ -272,7 +272,7 @@ def _add_runs(out: Doubles, runs: Floats, target: Ints) -> None:
     inside, merged = target[~outside], merged[:, ~outside]
     if len(np.unique(inside)) == len(inside):
         out[:, inside] += merged
-    else:  # a piece whose tokens do not lie side by side
+    else:  # a piece with tokens that are not adjacent
         np.add.at(out.T, inside, merged.T)
 
 

@@ -1,4 +1,4 @@
-"""Render a flow as one HTML file that loads nothing: the built front end, and the data that `encode.py` packs."""
+"""Render a flow as one HTML file that loads nothing else: the built front end, and the data from `encode.py`."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ __all__ = ["FILE_LIMIT", "NOTEBOOK_LIMIT", "render_frame", "render_page"]
 
 FILE_LIMIT = 6_000_000  # bytes of a page
 NOTEBOOK_LIMIT = 2_000_000  # bytes of the iframe that a notebook keeps
-SMALLEST_ROOM = 100_000  # bytes of scores: where even these are too many, the text is what is large
+SMALLEST_ROOM = 100_000  # bytes of scores: if a page is still too large with this, its text is the reason
 
 # webapp/src/share/page.ts writes the same skeleton in the browser
 SKELETON = """<!doctype html>
@@ -43,25 +43,25 @@ Allow scripts to see it.</noscript>
 
 
 def render_page(view: FlowView, limit: int = FILE_LIMIT) -> str:
-    """The page as a string; long flows are shown by sentences, then by larger pieces, to stay under `limit` bytes.
+    """The page as a string; long flows are shown by sentence, then by larger pieces, to stay under `limit` bytes.
 
-    The text itself is never cut: a prompt longer than the limit makes a page longer than it.
+    The text itself is never cut: a prompt longer than the limit gives a page longer than the limit.
 
     Raises:
         AttributorError: the front end is missing, or cannot be put into a page.
         FileFormatError: scores that are NaN or infinite.
     """
-    room = limit * 3 // 4  # bytes of scores, which base64 makes a third longer; the rest of the page is not known yet
+    room = limit * 3 // 4  # bytes of scores, which base64 makes a third longer; the size of the rest is not known yet
     while True:
         text = _render(page_title(view), encode_page_view(view, room))
         over = len(text.encode("utf-8")) - limit
         if over <= 0 or room <= SMALLEST_ROOM:
             return text
-        room = max(room - max(over * 3 // 4, room // 10), SMALLEST_ROOM)  # a tenth: fewer bytes may change nothing
+        room = max(room - max(over * 3 // 4, room // 10), SMALLEST_ROOM)  # a smaller step may change nothing
 
 
 def render_frame(view: FlowView) -> str | None:
-    """The page in a sandboxed iframe for a notebook; None where that would be larger than `NOTEBOOK_LIMIT`.
+    """The page in a sandboxed iframe for a notebook; None if it would be larger than `NOTEBOOK_LIMIT`.
 
     Raises:
         AttributorError: the front end is missing, or cannot be put into a page.
@@ -94,9 +94,9 @@ def _render(title: str, view: bytes) -> str:
 
 @lru_cache(maxsize=2)
 def _code(folder: str, changed: tuple[int, ...]) -> tuple[str, str]:
-    """The front end's script and style, as a browser's parser will hand them to its hash. Read anew once changed."""
+    """The front end's script and style, with the line ends that a browser hashes; read again after a change."""
     script, style = (static_text(name).replace("\r\n", "\n").replace("\r", "\n") for name in ("app.js", "app.css"))
-    # what would end the element early, or have the parser look for another end of it; and what a parser replaces
+    # text that ends the element early or changes where the parser ends it, and characters that a parser replaces
     for name, text, forbidden in (("app.js", script, r"</script|<!--|\0"), ("app.css", style, r"</style|<!--|\0")):
         match = re.search(forbidden, text, re.IGNORECASE)
         if match:

@@ -9,17 +9,17 @@ __all__ = ["Edges", "LargestEdges"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-STEP = 32  # every how many-th value is looked at to guess where the largest begin
+STEP = 32  # the sample for a lower bound of the largest values has every 32nd value
 
 
 @dataclass(frozen=True)
 class Edges:
-    """E connections of rows and pieces, largest first, of equals the first row and piece first.
+    """E connections of rows and pieces, largest first; equal ones in the order of rows and pieces.
 
     Attributes:
         rows, pieces: (e,) int32.
         mass: (e,) float32.
-        total: the mass of all connections that were looked at; what is not above 0 is none.
+        total: the mass of all connections that were offered; values <= 0 do not count.
     """
 
     rows: npt.NDArray[np.int32]
@@ -29,7 +29,7 @@ class Edges:
 
 
 class LargestEdges:
-    """Keeps the `limit` largest of the values that are offered, in the order in which they come."""
+    """Keeps the `limit` largest of the offered values."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -40,7 +40,7 @@ class LargestEdges:
         self._total = 0.0
 
     def offer(self, block: Floats, total: float | None = None) -> None:
-        """Look at a block of rows x pieces, all blocks of the same width; `total`: its mass, where that is known."""
+        """Offer a block of rows x pieces; all blocks have the same width. `total`: its mass, if known."""
         flat = np.ascontiguousarray(block).reshape(-1)
         if total is None:
             total = float(np.maximum(flat, np.float32(0.0)).sum(dtype=np.float64))
@@ -54,7 +54,7 @@ class LargestEdges:
         self._offered += flat.size
 
     def edges(self, first_row: int, width: int, first_piece: int) -> Edges:
-        """What was kept; the first value offered is of that row and piece."""
+        """The largest connections; the first offered value belongs to `first_row` and `first_piece`."""
         order = np.argsort(-self._mass, kind="stable")
         rows, pieces = np.divmod(self._at[order], width)
         return Edges(
@@ -62,7 +62,7 @@ class LargestEdges:
         )
 
     def _guess_floor(self, flat: Floats) -> np.float32:
-        """A value that more than `limit` of these surpass, so that the rest need not be sorted; else the floor."""
+        """A value that at least `limit` of these exceed, so that the rest need not be sorted; else the floor."""
         if len(self._mass) >= self._limit or flat.size < 64 * STEP:
             return self._floor
         sample = flat[::STEP]
@@ -71,7 +71,7 @@ class LargestEdges:
         return guess if guess > self._floor and np.count_nonzero(flat > guess) >= self._limit else self._floor
 
     def _prune(self) -> None:
-        """Keep the `limit` largest, of those equal to the smallest of them the first ones."""
+        """Keep the `limit` largest; of values equal to the smallest kept one, the first."""
         place = len(self._mass) - self._limit
         self._floor = np.partition(self._mass, place)[place]
         keep = self._mass > self._floor

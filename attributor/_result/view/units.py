@@ -1,4 +1,4 @@
-"""Units that a view draws: tokens (those that share a character as one), or larger pieces for a page."""
+"""The units that a view draws: tokens (tokens that share a character are one unit), or larger pieces for a page."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 __all__ = ["Units", "answer_texts", "encode_runs", "merge_units", "run_lengths", "run_starts", "token_units"]
 
 Ints = npt.NDArray[np.int64]
-MOST_UNITS = 20_000  # of a page
+MOST_UNITS = 20_000  # in a page
 
 
 @dataclass(frozen=True)
 class Units:
-    """U pieces of the prompt, which together are its whole text.
+    """U pieces of the prompt that together cover its text.
 
     Attributes:
-        text: the prompt; where a flow carries none, its ids.
-        first: (u,) the first token of each unit; a unit's tokens run up to the next one's.
-        ends: (u,) the character after each unit's last; a unit's text begins where the one before ends.
-        sentence, document: (u,) which one each lies in, -1 for none.
+        text: the prompt; its ids for a flow without text.
+        first: (u,) the first token of each unit; its tokens end where the next unit begins.
+        ends: (u,) the character after each unit's last; a unit's text begins where the previous one ends.
+        sentence, document: (u,) the sentence and the document of each unit, -1 for none.
         sentences: how many sentences there are.
         tokens: k.
         kind: "token" or "piece".
-        notes: what the reader should know about all this.
+        notes: sentences for the reader of the page.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Units:
 
 
 def token_units(flow: Flow) -> Units:
-    """Every token a unit, but for those that share a character, or have none."""
+    """One unit per token; tokens that share a character, or have none, are merged."""
     text, spans = text_and_spans(flow)
     first = _character_starts(spans)
     ends = np.maximum.reduceat(spans[:, 1], first)
@@ -74,15 +74,15 @@ def token_units(flow: Flow) -> Units:
 
 
 def merge_units(units: Units, rows: int, room: int) -> Units:
-    """At most `MOST_UNITS` units and, where rows can be put together for the rest, `room` bytes of scores.
+    """Merge to at most `MOST_UNITS` units, and towards `room` bytes of scores, but not below 1,000 units.
 
-    Where tokens are too many they are shown by sentence, where those are too many by runs of equal length.
+    Too many tokens are merged to sentences; too many sentences are merged to runs of equal length.
     """
     sentences_tried = (len(units) > MOST_UNITS or rows * len(units) > room) and units.sentences
     if sentences_tried:
         keep = run_starts(np.stack([units.sentence, units.document], axis=1))
         units = _merge_at(units, keep, "The prompt is long: shares are shown by sentence.")
-    # rather some answer tokens together than less of the prompt than 1,000 pieces
+    # merge answer tokens rather than show fewer than 1,000 pieces of the prompt
     most = min(MOST_UNITS, max(room // rows, 1_000))
     if len(units) > most:
         keep = _equal_run_starts(units.document, most)
@@ -93,7 +93,7 @@ def merge_units(units: Units, rows: int, room: int) -> Units:
 
 
 def answer_texts(flow: Flow, rows_first: Ints | None = None) -> list[str]:
-    """The text of each row, or of each run of rows that begins at `rows_first`; ids where there is no text."""
+    """The text of each row, or of each run of rows that begins at `rows_first`; ids if there is no text."""
     o, k = flow.arrays.scores.shape
     first = np.arange(o) if rows_first is None else rows_first
     if not flow.answered:
@@ -108,7 +108,7 @@ def answer_texts(flow: Flow, rows_first: Ints | None = None) -> list[str]:
 
 
 def text_and_spans(flow: Flow) -> tuple[str, Ints]:
-    """The text and the (k, 2) characters of each token; a flow without text shows its ids."""
+    """The text and the (k, 2) characters of each token; ids for a flow without text."""
     if flow.text is not None and flow.arrays.offsets is not None:
         return flow.text, flow.arrays.offsets
     words = [f"{i} " for i in flow.arrays.ids[: flow.prompt_length].tolist()]
@@ -118,7 +118,7 @@ def text_and_spans(flow: Flow) -> tuple[str, Ints]:
 
 
 def segments_of(spans: Ints) -> list[Segment]:
-    """Spans as `assign_tokens` takes them, without their texts."""
+    """Spans as Segments for `assign_tokens`, without their texts."""
     return [Segment(start, stop, "") for start, stop in spans.tolist()]
 
 
@@ -128,7 +128,7 @@ def run_starts(keys: Ints) -> Ints:
 
 
 def run_lengths(starts: Ints, total: int) -> Ints:
-    """How long each run is, of runs that cover `total` places."""
+    """The length of each run; the runs cover `total` places."""
     lengths: Ints = np.diff(np.append(starts, total))
     return lengths
 
@@ -140,7 +140,7 @@ def encode_runs(values: Ints) -> npt.NDArray[np.int32]:
 
 
 def _character_starts(spans: Ints) -> Ints:
-    """The first token of each run of tokens that share no character with the tokens before them."""
+    """The first token of each unit: it shares no character with earlier tokens."""
     reached = np.maximum.accumulate(spans[:, 1])
     fresh = (spans[1:, 0] >= reached[:-1]) & (spans[1:, 1] > spans[1:, 0])
     return np.flatnonzero(np.r_[True, fresh]).astype(np.int64)
@@ -155,7 +155,7 @@ def _equal_run_starts(document: Ints, most: int) -> Ints:
 
 
 def _merge_at(units: Units, keep: Ints, note: str) -> Units:
-    """The units at `keep`, each together with those up to the next one."""
+    """Merge each unit at `keep` with the units up to the next one at `keep`."""
     return replace(
         units,
         first=units.first[keep],

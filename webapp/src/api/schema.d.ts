@@ -537,6 +537,11 @@ export interface components {
              */
             quote: string;
             /**
+             * Says
+             * @description how many of the content words of the claim, or of the answer, the sentence holds
+             */
+            says: number | null;
+            /**
              * Share
              * @description of what came from the documents
              */

@@ -1,0 +1,56 @@
+"""The texts that methods compare: question with answer, and the segments, each perhaps behind its document's title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor._documents import keep_places
+from attributor._errors import InputError
+from attributor._text import Segment
+
+if TYPE_CHECKING:
+    from attributor.methods._reading import Reading
+
+__all__ = ["find_documents_of", "join_query", "list_titled_texts"]
+
+
+def join_query(reading: Reading, method: str, between: str = " ") -> str:
+    """The question and the answer in one text.
+
+    Args:
+        reading: with the texts of both, or of one.
+        method: the name of the method, for the error.
+        between: what stands between the two.
+
+    Raises:
+        InputError: the reading has neither text.
+    """
+    query = f"{reading.question}{between}{reading.answer_text}".strip()
+    if not query:
+        raise InputError(f"{method} compares texts; give the reading its question or answer_text")
+    return query
+
+
+def list_titled_texts(reading: Reading) -> list[str]:
+    """The text of each segment behind its document's title; the text alone where there is no document or title."""
+    documents = keep_places(reading.prompt.text, reading.prompt.documents)
+    titles = [document.source.title for document in documents]
+    owners = find_documents_of(reading.segments, documents)
+    return [
+        f"{titles[owner]} {segment.text}".strip() if owner >= 0 else segment.text
+        for segment, owner in zip(reading.segments, owners.tolist(), strict=True)
+    ]
+
+
+def find_documents_of(segments: Sequence[Segment], documents: Sequence[Segment]) -> npt.NDArray[np.int64]:
+    """(S,) int64: the document that each segment lies in, -1 for none."""
+    owners = np.full(len(segments), -1, dtype=np.int64)
+    for d, document in enumerate(documents):
+        for s, segment in enumerate(segments):
+            if document.start <= segment.start and segment.stop <= document.stop:
+                owners[s] = d
+    return owners

@@ -1,0 +1,109 @@
+"""Combines the scores of two methods, from the cases of evaluation runs, and compares them with either alone.
+
+    attributor eval hotpotqa FILE --methods flow:retrieval,bm25,bm25:title,removal-gradient --out RUN
+    python bench/combinations.py flow:retrieval,bm25:title RUN ...
+    python bench/combinations.py flow:retrieval,removal-gradient RUN ...
+
+Three ways, for each sentence: "rank" adds its ranks; "share" adds its shares of the positive scores; "product"
+multiplies these shares, each with 1/S added. AP is of the marked evidence. LDS is of rows that were run with
+--faithfulness. A difference is paired, combination minus the better of the two methods.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attributor.eval.metrics import linear_datamodeling_score, main_aggregation, mean_intervals
+from attributor.eval.metrics.evidence import measure_case
+
+Floats = npt.NDArray[np.float64]
+METRICS = ("AP", "LDS")
+
+
+def cases_of(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The rows of some runs that are done."""
+    for run in runs:
+        with (run / "cases.jsonl").open(encoding="utf-8") as file:
+            for case in map(json.loads, file):
+                if case["status"] == "done":
+                    yield case
+
+
+def scores_of(case: dict[str, Any], method: str) -> Floats:
+    """(S,) by sentence."""
+    by = case["methods"][method]["scores"]
+    return np.array(by[main_aggregation(by)], np.float64)
+
+
+def shares(scores: Floats) -> Floats:
+    """(S,) the positive scores, with sum 1; equal ones where none is positive."""
+    positive = scores.clip(min=0)
+    return positive / positive.sum() if positive.any() else np.full(len(scores), 1 / max(1, len(scores)))
+
+
+def ranks(scores: Floats) -> Floats:
+    """(S,) from 0, higher for higher scores; the mean of their ranks where scores are equal."""
+    from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
+
+    return np.asarray(rankdata(scores), np.float64) - 1
+
+
+def combine(one: Floats, other: Floats) -> dict[str, Floats]:
+    """(S,) by way."""
+    even = 1 / max(1, len(one))
+    return {
+        "rank": ranks(one) + ranks(other),
+        "share": shares(one) + shares(other),
+        "product": (shares(one) + even) * (shares(other) + even),
+    }
+
+
+def measure(case: dict[str, Any], scores: Floats) -> dict[str, float]:
+    """AP, and LDS where the row has it; NaN for what cannot be measured."""
+    ap = measure_case(scores, case["gold"])["ap"]
+    measured = {"AP": np.nan if ap is None else ap, "LDS": np.nan}
+    if case["faithfulness"]:
+        effects = case["faithfulness"]["effects"]
+        sets = np.array([[bit == "1" for bit in row] for row in effects["kept"]])
+        lds = linear_datamodeling_score(scores, sets, np.array(effects["log_probs"]))
+        measured["LDS"] = np.nan if lds is None else lds
+    return measured
+
+
+def interval(values: Sequence[float] | Floats) -> str:
+    """A mean with its 95% interval."""
+    (mean,) = mean_intervals(np.asarray(values)[:, None])
+    if mean.value is None:
+        return ""
+    return f"{mean.value:.3f}" + (f" [{mean.low:.3f}, {mean.high:.3f}]" if mean.low is not None else "")
+
+
+def main(methods: Sequence[str], runs: Sequence[Path]) -> None:
+    """Print a Markdown table."""
+    rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    one, other = methods
+    for case in cases_of(runs):
+        scores = {name: scores_of(case, name) for name in methods}
+        for name, values in {**scores, **combine(scores[one], scores[other])}.items():
+            for metric, value in measure(case, values).items():
+                rows[metric][name].append(value)
+    for metric in METRICS:
+        columns = {name: np.array(values) for name, values in rows[metric].items()}
+        if not columns or np.isnan(columns[one]).all():
+            continue
+        better = max(methods, key=lambda name: float(np.nanmean(columns[name])))
+        print(f"\n{metric}, {int((~np.isnan(columns[one])).sum())} rows\n")
+        print(f"| scores | {metric} | minus {better} |\n|---|---|---|")
+        for name, values in columns.items():
+            difference = "" if name in methods else interval(values - columns[better])
+            print(f"| {name} | {interval(values)} | {difference} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1].split(","), [Path(name) for name in sys.argv[2:]])

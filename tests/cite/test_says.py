@@ -1,0 +1,119 @@
+"""`says`: how many of a claim's content words a cited sentence holds."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cited_answers import make_answer, make_citation
+
+from attributor._cite import ScoredText, cite, show_says
+from attributor._cite.says import measure_says
+from attributor._documents import Document, place_documents
+
+STEPS = "It was finished in 1868 and has 164 steps."
+NOTES = Document("Lava is black.\nAsh is grey.", "Field notes")
+LAVA, ASH = make_citation(NOTES, "Lava is black.", 1), make_citation(NOTES, "Ash is grey.", 2)
+
+needs_cite_right = pytest.mark.skipif(sys.version_info < (3, 11), reason="cite-right needs Python 3.11")
+
+
+@needs_cite_right
+@pytest.mark.parametrize(
+    ("claim", "sentence", "says"),
+    [
+        (STEPS, STEPS, 1),  # copied
+        ("It has 164 steps, finished in 1868!", STEPS, 1),  # other order, other marks
+        ("The lighthouse has 164 steps.", STEPS, 2 / 3),  # lighthouse 164 steps
+        ("One climbs 164 stairs in the tower.", STEPS, 1 / 5),  # one climbs 164 stairs tower: a paraphrase
+        ("Boats leave before dawn.", STEPS, 0),  # unrelated
+        ("It is in the.", "It was in the.", None),  # stop words only
+        ("…", STEPS, None),
+        ("1,868 steps", "There are 1868 steps", 1),  # a number with a comma
+        ("steps and steps", "Many steps.", 1 / 2),  # a word counts as often as it occurs
+        ("Lava is not black.", "Lava is black.", 2 / 3),  # "not" is a content word
+        ("Grau", "", 0),
+    ],
+)
+def test_says_is_the_part_of_the_claims_content_words(claim, sentence, says):
+    assert measure_says(claim, [sentence]) == [says if says is None else pytest.approx(says)]
+
+
+@needs_cite_right
+def test_says_has_one_value_a_sentence():
+    assert measure_says("Lava is black.", ["Black lava.", "Ash.", "Lava"]) == [1, 0, 0.5]
+    assert measure_says("Lava is black.", []) == []
+
+
+def offsets_of(tokens):
+    stops = np.cumsum([len(token) for token in tokens])
+    return np.stack([stops - [len(token) for token in tokens], stops], axis=1)
+
+
+def cited_answer(answer, rows):
+    """The citations of an answer whose tokens took the rows' scores from "Lava is black." and "Ash is grey."."""
+    tokens = ["Lava is black.", "\n", "Ash is grey.", "\n"]
+    text = "".join(tokens)
+    scores = np.array([[lava, 0, ash, 0] for lava, ash in rows], dtype=np.float32)
+    flow = ScoredText(scores, text, offsets_of(tokens), "".join(answer), offsets_of(answer))
+    return cite(flow, place_documents(text, [NOTES]))
+
+
+@needs_cite_right
+def test_says_of_a_claim_and_of_the_whole_answer():
+    cited = cited_answer(["Black lava. ", "The ash is white."], [(1, 0), (0.5, 0.5)])
+    of_claims = [[(c.number, c.says) for c in claim.citations] for claim in cited.claims]
+    assert of_claims == [[(1, 1.0)], [(1, 0.0), (2, 0.5)]]
+    # black lava ash white: a half is in the first, a quarter in the second
+    assert [(c.number, c.says) for c in cited.citations] == [(1, 0.5), (2, 0.25)]
+
+
+@needs_cite_right
+def test_what_a_model_thought_is_no_part_of_the_answer():
+    cited = cited_answer(["<think>Ash, lava, gold?</think>", "Black lava."], [(1, 0), (1, 0)])
+    assert [c.says for c in cited.citations] == [c.says for c in cited.claims[0].citations] == [1.0]
+
+
+def test_without_the_package_says_is_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cite_right.text.content_coverage", None)
+    assert measure_says(STEPS, [STEPS, ""]) == [None, None]
+    cited = cited_answer(["Black lava."], [(1, 0)])
+    assert [c.says for c in cited.citations] == [c.says for c in cited.claims[0].citations] == [None]
+    assert "says" not in str(cited)
+    assert [c["says"] for c in json.loads(json.dumps(cited.to_json()))["citations"]] == [None]
+
+
+@pytest.mark.parametrize(
+    ("says", "text"), [(0, "says 0.00"), (2 / 3, "says 0.67"), (0.996, "says 1.00"), (1, "says 1.00")]
+)
+def test_says_is_shown_as_a_part_of_one(says, text):
+    assert show_says(says) == text
+
+
+def test_says_is_shown_and_written_where_it_is_known():
+    known = [replace(LAVA, says=0.75, needed=2.125), replace(ASH, says=0.0)]
+    answer = make_answer("Black. Grey.", [("Black.", [known[0]]), ("Grey.", [known[1]])])
+    assert str(answer).splitlines()[2:] == [
+        '[1] Field notes, 50%, says 0.75, needed +2.1 nats: "Lava is black."',
+        '[2] Field notes, 50%, says 0.00: "Ash is grey."',
+    ]
+    report = answer.to_json()
+    assert json.loads(json.dumps(report)) == report
+    assert report["version"] == 1
+    assert [c["says"] for c in report["citations"]] == [0.75, 0.0]
+    assert [claim["citations"][0]["says"] for claim in report["claims"]] == [0.75, 0.0]
+    extras = [annotation["extras"] for annotation in answer.to("langchain")[0]["annotations"]]
+    assert [extra["says"] for extra in extras] == [0.75, 0.0]
+    unknown = make_answer("Black. Grey.", [("Black.", [LAVA]), ("Grey.", [ASH])])
+    assert "says" not in str(unknown) + json.dumps(unknown.to("langchain"))
+    for shape in ("anthropic", "openai", "cohere"):
+        assert answer.to(shape) == unknown.to(shape)
+
+
+def test_importing_the_package_does_not_import_the_aligner():
+    code = "import sys, attributor, attributor._cite; attributor.Citation; attributor.ask; attributor.Flow;"
+    code += "print({'pydantic', 'cite_right', 'bm25s'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

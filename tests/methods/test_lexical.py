@@ -1,0 +1,211 @@
+"""The methods that compare words: BM25, the answer's string and the aligner, against values worked out by hand."""
+
+import sys
+from importlib import import_module
+from math import log
+from types import SimpleNamespace
+
+import pytest
+from tiny_chat import tokenizer
+
+from attributor import InputError, build_prompt
+from attributor._documents import Document, place_documents
+from attributor._text import Segment
+from attributor.eval.config import Config, default_methods
+from attributor.methods import BM25, AnswerString, CiteRight, parse
+
+needs_cite_right = pytest.mark.skipif(sys.version_info < (3, 11), reason="cite-right needs Python 3.11")
+LAVA, ASH, FLOWS = "Lava is black, black!", "The ash is grey.", "Lava flows."
+
+
+def reading_of_texts(*texts, question="", answer_text="", documents=()):
+    """A stand-in for a reading: segments on a line each, in documents given as (first, last, title)."""
+    text = "\n".join(texts)
+    starts = [sum(len(t) + 1 for t in texts[:i]) for i in range(len(texts))]
+    segments = tuple(Segment(a, a + len(t), t) for a, t in zip(starts, texts, strict=True))
+    placed = tuple(
+        Segment(segments[first].start, segments[last].stop, "", title, index)
+        for index, (first, last, title) in enumerate(documents)
+    )
+    prompt = SimpleNamespace(text=text, documents=placed)
+    return SimpleNamespace(segments=segments, prompt=prompt, question=question, answer_text=answer_text)
+
+
+def weigh(count, holding, segments=3):
+    """The weight of a word of which `holding` of the segments have one, `count` / (count + the length's part)."""
+    return lambda length: log(1 + (segments - holding + 0.5) / (holding + 0.5)) * count / (count + length)
+
+
+def length_part(words, mean):
+    return 1.5 * (0.25 + 0.75 * words / mean)
+
+
+def test_bm25_is_its_formula():
+    # without stop words: lava black black; ash grey; lava flows. Of 7 words 7/3 are in a segment.
+    reading = reading_of_texts(LAVA, ASH, FLOWS, question="Is lava BLACK?", answer_text="Black lava.")
+    first, third = length_part(3, 7 / 3), length_part(2, 7 / 3)
+    lava = weigh(1, holding=2)
+    assert BM25()(reading).tolist() == pytest.approx([lava(first) + weigh(2, holding=1)(first), 0, lava(third)])
+    assert BM25()(reading)[0] == pytest.approx(log(1.6) / (1 + 1.8214286) + log(8 / 3) * 2 / (2 + 1.8214286))
+
+
+def test_bm25_reads_words_of_one_character_and_digits():
+    reading = reading_of_texts("Vitamin C", "5 apples", "Vitamin K", question="C", answer_text="5")
+    scores = BM25()(reading)
+    assert scores[0] == pytest.approx(log(1 + 2.5 / 1.5) / (1 + length_part(2, 2)))
+    assert bool(scores[1] > 0)
+    assert scores[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "question"),
+    [
+        ((LAVA, ASH), "Which is it, and where is the"),
+        ((LAVA, ASH), "Zebra?"),
+        ((LAVA, ASH), "?!"),
+        (("...", "—"), "Lava"),
+        ((), "Lava"),
+    ],
+)
+def test_bm25_is_0_where_no_word_is_shared(texts, question):
+    assert BM25()(reading_of_texts(*texts, question=question)).tolist() == [0] * len(texts)
+
+
+def test_bm25_with_titles_reads_a_segment_behind_its_documents_title():
+    texts = (LAVA, ASH, FLOWS, "It is heavy.")
+    documents = [(0, 1, "Etna"), (2, 2, "Gold")]
+    reading = reading_of_texts(*texts, question="Gold?", answer_text="flows", documents=documents)
+    assert BM25()(reading).tolist() == pytest.approx([0, 0, BM25()(reading)[2].item(), 0])
+    shown = ("Etna lava is black black", "Etna ash grey", "Gold lava flows", "heavy")
+    titled = BM25("title")(reading).tolist()
+    assert titled == pytest.approx(BM25()(reading_of_texts(*shown, question="Gold flows")).tolist())
+    assert [score > 0 for score in titled] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("documents", [[], [(0, 1, None), (2, 2, None)], [(0, 1, "document 1"), (2, 2, "document 2")]])
+def test_bm25_with_titles_is_bm25_where_there_are_none(documents):
+    reading = reading_of_texts(LAVA, ASH, FLOWS, question="document 1 lava?", documents=documents)
+    assert BM25("title")(reading).tolist() == BM25()(reading).tolist()
+    assert BM25()(reading)[0] > 0
+
+
+def test_titles_are_those_of_the_documents_also_where_the_prompt_shows_none():
+    text = f"{LAVA}\n\n{ASH}"
+    documents = place_documents(text, [Document(LAVA, "Etna"), Document(ASH)])
+    segments = tuple(Segment(d.start, d.stop, d.text) for d in documents)
+    reading = SimpleNamespace(
+        segments=segments, prompt=SimpleNamespace(text=text, documents=documents), question="Etna", answer_text=""
+    )
+    assert [score > 0 for score in BM25("title")(reading).tolist()] == [True, False]
+
+
+def test_titles_of_a_built_prompt():
+    prompt = build_prompt(tokenizer(), [("Etna", LAVA), ASH], "Where?")
+    spans = [prompt.text.index(text) for text in (LAVA, ASH)]
+    segments = tuple(Segment(a, a + len(t), t) for a, t in zip(spans, (LAVA, ASH), strict=True))
+    reading = SimpleNamespace(segments=segments, prompt=prompt, question="Etna document 2", answer_text="")
+    assert BM25()(reading).tolist() == [0, 0]
+    assert [score > 0 for score in BM25("title")(reading).tolist()] == [True, False]
+
+
+def test_bm25_is_quiet_and_keeps_its_name(capfd):
+    reading = reading_of_texts(LAVA, ASH, question="lava")
+    plain, titled = parse("bm25,bm25:title")
+    assert [method.name for method in (plain, titled, BM25(), BM25("title"))] == ["bm25", "bm25:title"] * 2
+    plain(reading)
+    titled(reading)
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(InputError, match="bm25 takes segment, title, got 'titles'"):
+        parse("bm25:titles")
+    with pytest.raises(InputError, match="bm25 compares texts; give the reading its question or answer_text"):
+        plain(reading_of_texts(LAVA))
+
+
+@pytest.mark.parametrize(
+    ("answer", "holds"),
+    [
+        ("black", [1, 0, 0]),
+        ("The BLACK.", [1, 0, 0]),
+        ("lava", [1, 0, 1]),
+        ("lav", [0, 0, 0]),  # no whole word
+        ("ava flows", [0, 0, 0]),
+        ("lava flows", [0, 0, 1]),
+        ("ash is grey", [0, 1, 0]),
+        ("black black", [1, 0, 0]),  # punctuation goes
+        ("a", [0, 0, 0]),  # nothing is left
+        ("?", [0, 0, 0]),
+        ("", [0, 0, 0]),
+    ],
+)
+def test_the_answers_string_is_found_as_whole_words(answer, holds):
+    assert AnswerString()(reading_of_texts(LAVA, ASH, FLOWS, answer_text=answer)).tolist() == holds
+
+
+def test_the_answers_string_of_no_segments():
+    assert AnswerString()(reading_of_texts(answer_text="lava")).tolist() == []
+
+
+@needs_cite_right
+def test_cite_right_aligns_question_and_answer_with_a_planted_sentence():
+    texts = ("Boats leave before dawn.", "The lighthouse of Marrowick has 164 steps.", "Bread is baked at night.")
+    scores = CiteRight()(reading_of_texts(*texts, question="How many steps?", answer_text="It has 164 steps."))
+    assert [score > 0 for score in scores.tolist()] == [False, True, False]
+    # of the question's 3 words 1 is matched, of the answer's 4 words 3, without a gap; a word in one of three segments
+    # weighs log(4 / 2) + 1, one in none 1
+    rare = log(2) + 1
+    question = 1 / 3 + 1 / 3 + 0.5 * rare / (rare + 2)
+    answer = 3 / 4 + 3 / 4 + 0.5 * 3 * rare / (3 * rare + 1)
+    assert scores[1] == pytest.approx(question + answer)
+
+
+@needs_cite_right
+@pytest.mark.parametrize(
+    ("texts", "question", "answer"),
+    [(("Boats leave.", "Bread."), "Which lava?", "Grey."), (("...",), "Lava?", "Black."), ((), "Lava?", "Black.")],
+)
+def test_cite_right_is_0_where_nothing_is_aligned(texts, question, answer):
+    reading = reading_of_texts(*texts, question=question, answer_text=answer)
+    assert CiteRight()(reading).tolist() == [0] * len(texts)
+
+
+@needs_cite_right
+def test_cite_right_scores_more_segments_than_the_three_that_the_library_keeps():
+    texts = [f"Stone {number} is black lava." for number in range(300)]
+    reading = reading_of_texts(*texts, question="Which stone is lava?", answer_text="black lava")
+    assert bool((CiteRight()(reading) > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("library", "method", "command"),
+    [
+        ("bm25s", BM25(), r"'bm25' needs bm25s; install it with: pip install 'attributor\[eval\]'"),
+        (
+            "cite_right",
+            CiteRight(),
+            r"'cite-right' needs cite-right; install it with: pip install 'attributor\[eval\]'",
+        ),
+    ],
+)
+def test_a_missing_library_is_named_with_its_command(library, method, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr(import_module(CiteRight.__module__), "PYTHON", (3, 11))
+    for call in (lambda: method.needs(None), lambda: method(reading_of_texts(LAVA, question="lava"))):
+        with pytest.raises(InputError, match=command):
+            call()
+
+
+def test_on_an_old_python_cite_right_says_what_would_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cite_right", None)
+    monkeypatch.setattr(import_module(CiteRight.__module__), "PYTHON", (3, 10))
+    with pytest.raises(InputError, match=r"needs Python 3\.11 or later, and this is 3\.10; bm25 and answer-string"):
+        CiteRight().needs(None)
+
+
+def test_the_default_methods_leave_cite_right_out_where_python_is_too_old():
+    names = ("flow", "bm25", "bm25:title", "answer-string", "cite-right")
+    rest = ("mean-attention", "max-attention", "length", "random")
+    assert default_methods((3, 11)) == default_methods((3, 14)) == (*names, *rest)
+    assert default_methods((3, 10)) == (*names[:-1], *rest)
+    for python in ((3, 10), (3, 11)):
+        assert [method.name for method in parse(default_methods(python))] == list(default_methods(python))
+    assert Config().methods == default_methods()

@@ -1,0 +1,182 @@
+"""The documentation's examples run, its commands name options that exist, and its links have a target."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import typer
+
+from attributor._models import DEFAULT_MODEL, converted_folder, is_in_hub_cache
+from attributor.cli.commands import app
+
+ROOT = Path(__file__).parents[2]
+PATTERNS = ("*.md", "docs/**/*.md", "eval/*.md", "kernels/*/*.md", "csrc/*/*.md", "bench/*.md")
+PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in PATTERNS for path in ROOT.glob(pattern))
+INDEX = "docs/index.md"
+
+# Blocks that do not run: (page, reason), as in the comment before the block: <!-- example: not run, REASON -->
+NOT_RUN = {("csrc/cuda/README.md", "needs a Hopper GPU"), ("docs/gpu.md", "needs a GPU")}
+# The same for blocks without the comment: (page, a line of the block): reason
+NOT_RUN_BY_LINE = {
+    ("README.md", "X = torch.eye(n)"): "shows the definition, for matrices that it does not compute",
+    ("docs/eval.md", "from attributor.eval.run import run_evaluation"): "needs a data set's file",
+}
+# Names that a page's examples use without defining them
+SET_UP = {
+    "docs/citations.md": """
+import attributor
+model, tokenizer = attributor.load_model()
+question = "How many steps does the lighthouse have?"
+documents = [
+    "The harbour of Marrowick has a stone pier of 210 metres. Boats leave before dawn.",
+    "The lighthouse stands on Gannet Head. It was finished in 1868 and has 164 steps.",
+]
+chat = [{"role": "user", "content": "\\n".join([*documents, question])}]
+""",
+}
+
+needs_default_model = pytest.mark.skipif(
+    converted_folder() is None and not is_in_hub_cache(DEFAULT_MODEL, None),
+    reason="the default model is neither in the user's cache folder nor in the hub's cache",
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A Python block of a page.
+
+    Attributes:
+        line: of its first line of code, from 1.
+        code: its text.
+        output: of the indented block right behind it; "" where there is none.
+        excluded: why it does not run; None: it runs.
+    """
+
+    line: int
+    code: str
+    output: str
+    excluded: str | None
+
+
+def read_page(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
+
+
+def find_examples(page: str) -> Iterator[Example]:
+    text = read_page(page)
+    pattern = r"(?:<!-- example: not run, (.+?) -->\n+)?^```python\n(.*?)^```\n(?:\n((?: {4}[^\n]*\n|\n)+))?"
+    for block in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
+        code, output = block[2], re.sub("^ {4}", "", block[3] or "", flags=re.MULTILINE).strip("\n")
+        listed = [reason for (name, line), reason in NOT_RUN_BY_LINE.items() if name == page and line in code]
+        yield Example(
+            line=text.count("\n", 0, block.start(2)) + 1,
+            code=code,
+            output="" if output.startswith("attributor ") else output,
+            excluded=block[1] or (listed[0] if listed else None),
+        )
+
+
+def find_commands(page: str) -> Iterator[str]:
+    """Commands of fenced and indented blocks, without comments; options on further lines are joined."""
+    text = re.sub(r"^```python\n.*?^```", "", read_page(page), flags=re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE)
+    for block in [*fenced, *indented]:
+        for line in re.sub(r"(\\)?\n +(?=-)", " ", block).splitlines():
+            command = re.match(r"\s*(?:\$ )?(?:\S.* -m attributor\.cli|attributor) (.*)", line)
+            if command:
+                yield re.split(r"\s{2,}|\s#", command[1])[0]
+
+
+def check_command(words: list[str]) -> None:
+    """Have typer parse a command whose functions do nothing.
+
+    Raises:
+        Exception: typer's errors: no such command or option, an option without its value, a value of another type.
+    """
+    root = typer.main.get_command(app)
+    commands = [root]
+    while commands:
+        command = commands.pop()
+        command.callback, command.no_args_is_help = lambda **_: None, False
+        command.invoke_without_command = True  # of groups, which the pages name too
+        commands += getattr(command, "commands", {}).values()
+    root(words, standalone_mode=False)
+
+
+def heading_anchors(page: str) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", read_page(page), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def find_links(page: str) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", read_page(page), flags=re.MULTILINE | re.DOTALL)
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+
+
+@needs_default_model
+@pytest.mark.parametrize("page", [page for page in PAGES if any(not each.excluded for each in find_examples(page))])
+def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    exec(SET_UP.get(page, ""), names)
+    for example in find_examples(page):
+        if example.excluded:
+            continue
+        printed = StringIO()
+        # blank lines before the code, so that a traceback names the page's own line
+        code = compile("\n" * (example.line - 1) + example.code, str(ROOT / page), "exec")
+        with redirect_stdout(printed):
+            exec(code, names)
+        if example.output and not is_in_hub_cache(DEFAULT_MODEL, None):  # the hub's copy has other numbers
+            assert printed.getvalue().strip("\n") == example.output, f"{page}, line {example.line}"
+
+
+def test_examples_that_do_not_run_are_listed_and_compile():
+    excluded = [(page, each) for page in PAGES for each in find_examples(page) if each.excluded]
+    without_comment = set(NOT_RUN_BY_LINE.values())
+    assert {(page, each.excluded) for page, each in excluded if each.excluded not in without_comment} == NOT_RUN
+    for page, each in excluded:
+        compile(each.code, page, "exec")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(find_commands(page))])
+def test_the_commands_of_a_page_exist(page):
+    for command in find_commands(page):
+        try:
+            check_command(shlex.split(re.sub(r"[\[\]]", "", command)))
+        except Exception as error:
+            pytest.fail(f"{page}: attributor {command}: {type(error).__name__}: {error}")
+
+
+@pytest.mark.parametrize(
+    "command", ["ask --no-such-option", "no-such-command", "ask --effects neither", "eval hotpotqa --limit"]
+)
+def test_a_wrong_command_is_noticed(command):
+    with pytest.raises(Exception, match=r"(?i)no such (option|command)|neither|requires an argument"):
+        check_command(command.split())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if find_links(page)])
+def test_the_links_of_a_page_have_a_target(page):
+    for link in find_links(page):
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), f"{page} links to {link}, which does not exist"
+        if anchor:
+            headings = heading_anchors(target.resolve().relative_to(ROOT).as_posix())
+            assert anchor in headings, f"{page} links to {link}; the headings are {sorted(headings)}"
+
+
+def test_the_index_names_every_page():
+    linked = {(ROOT / INDEX).parent.joinpath(link.partition("#")[0]).resolve() for link in find_links(INDEX)}
+    pages = [page for page in PAGES if not page.startswith(("docs/quality/", "bench/")) and page != INDEX]
+    missing = [page for page in pages if ROOT / page not in linked]
+    assert not missing, f"{INDEX} does not link to {', '.join(missing)}"
