@@ -9,7 +9,7 @@ from typing import Any
 from attributor._errors import FileFormatError, InputError
 from attributor._models import DEFAULT_MODEL
 
-__all__ = ["MAX_NEW_TOKENS", "Config", "default_methods"]
+__all__ = ["MAX_NEW_TOKENS", "Config", "default_methods", "removal_methods"]
 
 ANSWERS = ("expected", "generated")
 CONVENTIONS = ("text", "mask")
@@ -24,6 +24,16 @@ def default_methods(python: tuple[int, ...] = sys.version_info[:2]) -> tuple[str
     """
     lexical = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if python >= (3, 11) else ()))
     return ("flow", *lexical, "mean-attention", "max-attention", "length", "random")
+
+
+def removal_methods(python: tuple[int, ...] = sys.version_info[:2]) -> tuple[str, ...]:
+    """The methods of a run that removes documents and names none: removal effects as well.
+
+    Args:
+        python: as in `default_methods`.
+    """
+    *methods, length, random = default_methods(python)
+    return (*methods, "removal-gradient", "removal-gradient:8", length, random)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,11 @@ class Config:
         verifier: base URL of an OpenAI-compatible endpoint that judges whether an answer is right, or None.
         verifier_model: the name of its model.
         cost_rows: on so many examples, the first ones, a plain forward pass is timed too.
+        rows: of a data set that is generated: how many rows of each kind; None for its default.
+        seed: of a data set that is generated: what its rows follow from; None for 0.
+        kinds: of a data set that is generated: which kinds; None for all.
+        tokens: of a data set that is generated: the longest prompt, to which distractors are added; None for its
+            default.
 
     Raises:
         InputError: a setting out of its range.
@@ -86,6 +101,10 @@ class Config:
     verifier: str | None = None
     verifier_model: str | None = None
     cost_rows: int = 8
+    rows: int | None = None
+    seed: int | None = None
+    kinds: tuple[str, ...] | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run, before anything is loaded."""
@@ -93,6 +112,7 @@ class Config:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         least = {"limit": 1, "max_tokens": 1, "max_new_tokens": 1, "masks": 3, "ablation_batch": 1, "cost_rows": 0}
+        least |= {"rows": 1, "tokens": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -102,7 +122,8 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """As run.json holds it."""
-        return asdict(self) | {"methods": list(self.methods)}
+        kinds = None if self.kinds is None else list(self.kinds)
+        return asdict(self) | {"methods": list(self.methods), "kinds": kinds}
 
     @classmethod
     def from_json(cls, settings: Any) -> "Config":
@@ -119,7 +140,9 @@ class Config:
                 "written by a newer attributor?"
             )
         try:
-            return cls(**{**settings, "methods": tuple(settings.get("methods", cls.methods))})
+            kinds = settings.get("kinds")
+            sequences = {"methods": tuple(settings.get("methods", cls.methods))}
+            return cls(**{**settings, **sequences, "kinds": None if kinds is None else tuple(kinds)})
         except TypeError as error:
             raise FileFormatError(f"the settings of the run are not readable: {error}") from None
 

@@ -17,6 +17,9 @@ from attributor.eval.data import DataSet, data_sets
 
 __all__ = ["app"]
 
+READ_ONLY = ("data", "config", "split", "limit", "max_tokens")  # options of data sets that are read
+GENERATED_ONLY = ("rows", "tokens", "kinds", "seed")  # and of those that are generated
+
 app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_markup_mode="rich")
 
 
@@ -49,6 +52,10 @@ def _run(
     split: str | None = None,
     limit: opt.Limit = None,
     max_tokens: opt.MaxTokens = None,
+    rows: int | None = None,
+    tokens: int | None = None,
+    kinds: str | None = None,
+    seed: int | None = None,
     model: shared.Model = DEFAULT_MODEL,
     dtype: shared.DtypeOption = shared.Dtype.auto,
     device_map: shared.DeviceMap = None,
@@ -79,10 +86,18 @@ def _run(
 
 
 def _command(data_set: DataSet) -> Callable[..., None]:
-    """`_run` with the options of one data set: --config and --split on the hub; else DATA is required."""
+    """`_run` with the options of one data set.
+
+    --config and --split on the hub; else DATA is required, or, where rows are generated, there is nothing to read.
+    """
     signature = inspect.signature(_run)
     parameters = dict(signature.parameters)
-    if data_set.hub:
+    for name in READ_ONLY if data_set.kinds else GENERATED_ONLY:
+        del parameters[name]
+    if data_set.kinds:
+        for name, (annotation, default) in opt.generated_options(data_set).items():
+            parameters[name] = parameters[name].replace(annotation=annotation, default=default)
+    elif data_set.hub:
         parameters["config"] = parameters["config"].replace(annotation=opt.hub_config(data_set))
         parameters["split"] = parameters["split"].replace(annotation=opt.hub_split(data_set))
     else:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from attributor.cli.options import option, unwrap
-from attributor.eval.config import default_methods
+from attributor.eval.config import default_methods, removal_methods
 from attributor.eval.data import DataSet
 
-__all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "hub_config", "hub_split"]
+__all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "generated_options", "hub_config", "hub_split"]
 
 EVAL_HELP = unwrap("""How well does attribution find the evidence that people marked, and what the model really used?
 
@@ -23,8 +23,9 @@ DATA, METHODS, ANSWER, ABLATION, RUN = "The data", "The methods", "The answer", 
 def dataset_help(data_set: DataSet) -> str:
     """The help of one data set's command; the methods are added when it is shown."""
     examples = "\n\n".join(_example(line) for line in data_set.commands)
-    return unwrap(f"""Have a model answer questions, attribute the answers by several methods, and compare with the
-evidence that people marked.
+    truth = "what the answers lose without each document" if data_set.kinds else "the evidence that people marked"
+    return unwrap(f"""Have a model answer questions, attribute the answers by several methods, and compare with
+{truth}.
 
 {data_set.description}
 
@@ -89,23 +90,35 @@ def hub_split(data_set: DataSet) -> Any:
     return Annotated[str | None, option(DATA, f"Of the public data set: {names}.", metavar="NAME")]
 
 
+def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
+    """{name: (annotation, default)} of the options that only a data set that is generated has."""
+    kinds = ", ".join(data_set.kinds)
+    kinds_help = f"Some of {kinds}, with commas between them.  [dim]\\[default: all][/]"
+    tokens_help = "The longest prompt: as many documents that are not needed are added as fit into it."
+    return {
+        "rows": (Annotated[int, _number(DATA, "Rows of each kind.")], data_set.rows),
+        "tokens": (Annotated[int, _number(DATA, tokens_help)], data_set.tokens),
+        "kinds": (Annotated[str | None, option(DATA, kinds_help, "--kinds", metavar="KINDS")], None),
+        "seed": (Annotated[int, option(DATA, "Another one gives other names, facts and questions.", metavar="N")], 0),
+        "method": (RemovalMethodNames, None),
+    }
+
+
 Limit = Annotated[int | None, _number(DATA, "Only the first N rows.")]
 MaxTokens = Annotated[
     int | None,
     _number(DATA, "Skip prompts of more tokens; those that do not fit the model are skipped always. Nothing is cut."),
 ]
 
-MethodNames = Annotated[
-    str | None,
-    option(
-        METHODS,
-        f"Names with commas between them, see below.  [dim]\\[default: {', '.join(default_methods())}, and "
-        "flow:retrieval where heads are shipped for the model][/]",
-        "--method",
-        "--methods",
-        metavar="NAMES",
-    ),
-]
+
+def _method_names(default: str) -> Any:
+    shown = f"[dim]\\[default: {default} where heads are shipped for the model][/]"
+    text = f"Names with commas between them, see below.  {shown}"
+    return Annotated[str | None, option(METHODS, text, "--method", "--methods", metavar="NAMES")]
+
+
+MethodNames = _method_names(f"{', '.join(default_methods())}, and flow:retrieval")
+RemovalMethodNames = _method_names(f"{', '.join(removal_methods())}; flow:retrieval in place of flow")
 SaveFlows = Annotated[bool, option(METHODS, "Keep every token's score of the first flow method.", "--save-flows")]
 CostRows = Annotated[int, _number(METHODS, "On so many rows, also time a plain forward pass.", 0)]
 

@@ -16,7 +16,7 @@ from attributor.cli.eval_report import wide_console
 from attributor.cli.prompt_input import UsageError
 from attributor.cli.run_command import standard_output
 from attributor.cli.terminal_text import escape
-from attributor.eval.data import data_sets
+from attributor.eval.data import DataSet, data_sets
 
 if TYPE_CHECKING:
     from attributor.eval.config import Config
@@ -38,6 +38,9 @@ STRAIGHT = {  # what the settings are called, where the option has another name
     "verifier_model",
     "cost_rows",
     "limit",
+    "rows",
+    "tokens",
+    "seed",
     "model",
     "device_map",
     "revision",
@@ -53,7 +56,7 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
     """
     from attributor.eval.config import Config
 
-    data, config, split = options["data"], options.get("config"), options.get("split")
+    data, config, split = options.get("data"), options.get("config"), options.get("split")
     if data is not None and (config is not None or split is not None):
         raise UsageError(f"--config and --split are for the public data set, and {data} is a file; give one of them")
     data_set = data_sets()[dataset]
@@ -64,6 +67,7 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
             default_config, default_split = data_set.default_split
             config, split = config or default_config, split or default_split
     names = options["method"]
+    default = _default_removal_methods if data_set.kinds else _default_methods
     try:
         return Config(
             dataset=dataset,
@@ -73,8 +77,9 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
             dtype=options["dtype"].value,
             answer=options["answer"].value,
             ablation=options["ablation"].value,
-            methods=_default_methods(options["model"]) if names is None else _parse_methods(names),
-            **{name: options[name] for name in STRAIGHT},
+            methods=default(options["model"]) if names is None else _parse_methods(names),
+            kinds=_parse_kinds(options.get("kinds"), data_set),
+            **{name: options[name] for name in STRAIGHT if name in options},
         )
     except InputError as error:
         raise UsageError(str(error)) from None
@@ -89,6 +94,32 @@ def _default_methods(model: str) -> tuple[str, ...]:
     return (first, *(["flow:retrieval"] if model in shipped_models() else []), *rest)
 
 
+def _default_removal_methods(model: str) -> tuple[str, ...]:
+    """The default ones where documents are removed: the flow through the retrieval heads where some are shipped."""
+    from attributor._heads import shipped_models
+    from attributor.eval.config import removal_methods
+
+    flow, *rest = removal_methods()
+    return ("flow:retrieval" if model in shipped_models() else flow, *rest)
+
+
+def _parse_kinds(names: str | None, data_set: DataSet) -> tuple[str, ...] | None:
+    """The kinds of rows that --kinds names; None for all.
+
+    Raises:
+        InputError: one that the data set does not have, or that is named twice.
+    """
+    if names is None:
+        return None
+    kinds = tuple(name.strip() for name in names.split(","))
+    for kind in kinds:
+        if kind not in data_set.kinds:
+            raise InputError(f"unknown kind {kind!r}; there are {', '.join(data_set.kinds)}")
+        if kinds.count(kind) > 1:
+            raise InputError(f"the kind {kind!r} is named twice")
+    return kinds
+
+
 def _parse_methods(names: str) -> tuple[str, ...]:
     from attributor.methods import parse
 
@@ -97,7 +128,7 @@ def _parse_methods(names: str) -> tuple[str, ...]:
 
 
 def default_folder(config: "Config") -> Path:
-    """runs/DATA-MODEL-ROWS, made of letters that every file system takes."""
+    """runs/DATA-MODEL-ROWS, made of letters that every file system takes; see `_list_generated_parts`."""
     data = config.dataset if config.source is None else Path(config.source).stem
     parts = [data if config.split is None else f"{data}-{config.config}-{config.split}"]
     parts.append(Path(config.model).name or config.model)
@@ -105,7 +136,16 @@ def default_folder(config: "Config") -> Path:
         parts.append("generated")
     if config.limit is not None:
         parts.append(str(config.limit))
+    parts += _list_generated_parts(config)
     return Path("runs") / re.sub(r"[^\w.-]+", "_", "-".join(parts)).strip("._")
+
+
+def _list_generated_parts(config: "Config") -> list[str]:
+    """What follows the model in the name of a run whose rows are generated: rows of each kind, tokens, seed, kinds."""
+    parts = [] if config.rows is None else [f"{config.rows}x{config.tokens}"]
+    if config.seed:
+        parts.append(f"seed{config.seed}")
+    return parts + list(config.kinds or ())
 
 
 def evaluate(dataset: str, options: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attributor._effects import shared_masks as shared_masks
     from attributor._prompt import without as without
     from attributor.methods._method import Fitted as Fitted
+    from attributor.methods._method import InNats as InNats
     from attributor.methods._method import Method as Method
     from attributor.methods._method import Needs as Needs
     from attributor.methods._reading import Reading as Reading

@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from attributor.methods._reading import Reading
 
-__all__ = ["Fitted", "Method", "Needs"]
+__all__ = ["Fitted", "InNats", "Method", "Needs"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,14 @@ class Fitted(Protocol):
 
     def design(self, reading: Reading) -> Tensor:
         """(M, S) bool, the sets of segments that stay: a measurement on others shows what the method predicts."""
+
+
+@runtime_checkable
+class InNats(Protocol):
+    """A method whose scores are nats: how much log p(answer) would fall without a segment.
+
+    Attributes:
+        in_nats: True; that a method has it is what counts.
+    """
+
+    in_nats: ClassVar[bool]

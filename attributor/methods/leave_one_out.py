@@ -29,6 +29,7 @@ class LeaveOneOut:
     source: ClassVar[str] = SOURCE
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = True
+    in_nats: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
         """No attention; log p of the answer comes from the shared forward pass."""

@@ -39,6 +39,7 @@ class RemovalGradient:
     source: ClassVar[str] = ""
     by: ClassVar[str] = "segment"
     reads: ClassVar[bool] = False
+    in_nats: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse other words, and numbers below 1."""

@@ -1,6 +1,6 @@
 """The data sets: their examples become questions. A new data set is one file here; `_registry.py` describes it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,10 +11,11 @@ from attributor._errors import InputError
 from attributor.eval.data._fields import FieldError
 from attributor.eval.data._hub import read_hub
 from attributor.eval.data._local_file import read_examples
-from attributor.eval.data._question import Question
+from attributor.eval.data._question import GeneratedQuestion, Question
 from attributor.eval.data._registry import DataSet, data_sets
 
-__all__ = ["DataSet", "Problem", "Question", "QuestionSet", "data_sets", "load_questions"]
+__all__ = ["DataSet", "GeneratedQuestion", "Problem", "Question", "QuestionSet"]
+__all__ += ["data_sets", "generate_questions", "lengthen", "load_questions"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ def load_questions(
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InputError(f"limit must be a whole number >= 1, or None for all rows, got {limit!r}")
     data_set = known[name]
+    if data_set.kinds:
+        raise InputError(f"the rows of {name!r} are generated, not read; use generate_questions({name!r})")
     examples: Iterator[tuple[int, Any]]
     if data_set.file is not None:
         if source is not None:
@@ -101,6 +104,44 @@ def load_questions(
         label, public = read_hub(data_set, config or first, split or second, limit)
         examples = enumerate(public, 1)
     return _collect(data_set, label, islice(examples, limit))
+
+
+def generate_questions(
+    name: str, *, rows: int | None = None, seed: int = 0, kinds: Sequence[str] | None = None
+) -> QuestionSet:
+    """The questions of a data set that generates them.
+
+    Args:
+        name: one of `data_sets()` that has kinds.
+        rows: how many of each kind; None for the data set's default.
+        seed: another one gives other names, facts and questions.
+        kinds: some of the data set's; None for all.
+
+    Raises:
+        InputError: a data set that is read, an unknown kind or one that is named twice, or rows < 1.
+    """
+    data_set = data_sets().get(name)
+    if data_set is None or not data_set.kinds:
+        raise InputError(f"{name!r} generates no rows; {', '.join(_list_generated())} does")
+    chosen = data_set.kinds if kinds is None else tuple(kinds)
+    if not chosen or not set(chosen) <= set(data_set.kinds) or len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"kinds must be some of {', '.join(data_set.kinds)}, each once, got {', '.join(map(str, chosen)) or 'none'}"
+        )
+    count = data_set.rows if rows is None else rows
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InputError(f"rows must be a whole number >= 1, got {rows!r}")
+    questions = tuple(data_set.generator().generate(count, seed, chosen))
+    return QuestionSet(questions, (), name, f"generated from seed {seed}, {count} rows of each kind")
+
+
+def lengthen(name: str, question: GeneratedQuestion, distractors: int) -> GeneratedQuestion:
+    """A generated question with so many documents that are not needed; the other documents and their order stay."""
+    return data_sets()[name].generator().lengthen(question, distractors)
+
+
+def _list_generated() -> list[str]:
+    return [name for name, data_set in data_sets().items() if data_set.kinds]
 
 
 def _collect(data_set: DataSet, label: str, examples: Iterator[tuple[int, Any]]) -> QuestionSet:
@@ -144,6 +185,8 @@ def _refuse_other_data_set(data_set: DataSet, label: str, example: dict[str, Any
     """Raises InputError if the example is plainly one of another data set; two of one schema share its `recognises`."""
     own = data_set.reader().recognises
     for other in data_sets().values():
+        if other.kinds:
+            continue
         recognises = other.reader().recognises
         if recognises is not own and recognises(example):
             raise InputError(f"{label} looks like {other.title}: use {other.name} instead of {data_set.name}")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Document", "Question"]
+__all__ = ["Document", "GeneratedQuestion", "Question"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,19 @@ class Question:
     aliases: tuple[str, ...] = ()
     kind: str = ""
     level: str = ""
+
+
+@dataclass(frozen=True)
+class GeneratedQuestion(Question):
+    """A question that a data set generates; a run measures what removing its documents does to the answer.
+
+    Attributes:
+        planted: the documents that were written for this question, ascending; the others are distractors.
+        written: whether the answer that the model writes is attributed, and not the expected one.
+        seed, row: what it follows from, with its kind.
+    """
+
+    planted: tuple[int, ...] = ()
+    written: bool = False
+    seed: int = 0
+    row: int = 0

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attributor.eval.metrics.evidence import LEVELS, METRICS, Ranking, precision_recall
+from attributor.eval.metrics.removals import RemovalArrays, measure_removals
 
 __all__ = [
     "BINS",
@@ -58,6 +59,7 @@ class CaseArrays:
         peak_bytes: the largest that was seen.
         ablations: what the faithfulness numbers were measured with: (convention, masks, seed), each once.
         counts: cases, done, skipped, failed, and cases that metrics leave out: no_gold, all_gold, unusable.
+        removals: what removing documents did; None where no case has such numbers.
     """
 
     ids: list[str]
@@ -83,6 +85,7 @@ class CaseArrays:
     peak_bytes: int | None = None
     ablations: list[tuple[str, int, int]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    removals: RemovalArrays | None = None
 
     def column(self, method: str, unit: str = "sentence", aggregation: str | None = None) -> int | None:
         """The number of a column; of the main aggregation where none is given; None where there is no such column."""
@@ -143,6 +146,7 @@ def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Case
         passes=nothing(m),
         drops=nothing(m, len(DROPS)),
         lds=nothing(m),
+        removals=measure_removals(done, methods),
     )
     arrays.counts["cases"] = len(cases)
     for case in cases:

@@ -19,6 +19,7 @@ from attributor.eval.metrics.case_arrays import (
 )
 from attributor.eval.metrics.evidence import MAIN, METRICS, measure
 from attributor.eval.metrics.intervals import RESAMPLES, SEED, mean_intervals, median_interval
+from attributor.eval.metrics.removals import summarize_removals
 
 __all__ = ["SECONDARY", "VERSION", "RunningMetrics", "split_strata", "summarize", "summarize_arrays"]
 
@@ -65,6 +66,9 @@ def summarize_arrays(
     for name, method in methods.items():
         method["best"] = _best_aggregation(method)
         method["costs"], method["faithfulness"] = costs[name], faithful.get(name)
+    removals = None
+    if arrays.removals is not None:
+        removals = summarize_removals(arrays.removals, list(arrays.methods), resamples, seed)
     own = mean_intervals(np.stack([arrays.em, arrays.says, arrays.f1, arrays.verified], axis=1), fewer, seed)
     return {
         "version": VERSION,
@@ -83,6 +87,7 @@ def summarize_arrays(
         "methods": methods,
         "differences": _summarize_differences(arrays, methods, resamples, seed),
         "ablations": [dict(zip(("convention", "masks", "seed"), how, strict=True)) for how in arrays.ablations],
+        "removals": removals,
         "peak_bytes": arrays.peak_bytes,
     }
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from attributor._result import escape_invisible
 from attributor.eval.report.build import Report
-from attributor.eval.report.tables import Cell, Table, build_runs_table, build_tables, list_facts
+from attributor.eval.report.cells import Cell, Table
+from attributor.eval.report.tables import build_runs_table, build_tables, list_facts
 
 if TYPE_CHECKING:
     from rich.console import Console

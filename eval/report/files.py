@@ -10,11 +10,12 @@ from typing import Any
 from attributor._errors import OutputError
 from attributor._io import write_atomically
 from attributor._result import escape_invisible
-from attributor.eval.metrics import DROPS, METRICS
+from attributor.eval.metrics import DROPS, METRICS, MODEL, SCORED
 from attributor.eval.report.build import Part, Report
-from attributor.eval.report.page import CAPTIONS, EXPLAINED, build_page
+from attributor.eval.report.cells import Cell, Table
+from attributor.eval.report.page import CAPTIONS, build_page, list_terms
 from attributor.eval.report.plots import draw_plots, to_png, to_svg
-from attributor.eval.report.tables import Cell, Table, build_runs_table, build_tables, list_facts
+from attributor.eval.report.tables import build_runs_table, build_tables, list_facts
 
 __all__ = ["COLUMNS", "to_csv", "to_markdown", "write_report"]
 
@@ -93,12 +94,31 @@ def _list_numbers(part: Part) -> Iterator[list[Any]]:
             faithful = metric == "lds" or metric in {f"drop@{k}" for k in DROPS}
             how = method["main"] if faithful else ""
             yield [part.name, name, "", "sentence" if faithful else "", how, "all", metric, *_interval_values(interval)]
+    yield from _list_removals(part)
     for difference in part.summary["differences"]:
         how = methods[difference["method"]]["main"]
         yield [
             *(part.name, difference["method"], difference["other"], "sentence", how, "all", difference["metric"]),
             *_interval_values(difference),
         ]
+
+
+def _list_removals(part: Part) -> Iterator[list[Any]]:
+    """What removing documents did: of the model, which is no method, and of each method."""
+    removals = part.summary["removals"]
+    if not removals:
+        return
+    for group, entry in removals["kinds"].items():
+        for name in MODEL:
+            metric = f"removal:{name}"
+            yield [part.name, "", "", "document", "", f"kind:{group}", metric, *_interval_values(entry[name])]
+    for name in part.order:
+        how = part.summary["methods"][name]["main"]
+        for group, scored in removals["methods"][name].items():
+            for measure in SCORED:
+                names = [part.name, name, "", "document", how, f"kind:{group}", f"removal:{measure}"]
+                if scored[measure]["n"]:
+                    yield [*names, *_interval_values(scored[measure])]
 
 
 def _interval_values(interval: Mapping[str, Any]) -> list[Any]:
@@ -134,7 +154,8 @@ def to_markdown(report: Report, drawn: list[str] | None = None) -> str:
         for table in tables[1:]:
             lines += _format_table(table, 3)
     lines += ["## What the numbers mean", ""]
-    lines += [f"- **{_escape_markdown(name)}**: {_escape_markdown(words)}" for name, words in EXPLAINED.items()]
+    terms = list_terms(report)
+    lines += [f"- **{_escape_markdown(name)}**: {_escape_markdown(words)}" for name, words in terms.items()]
     return "\n".join(lines) + "\n"
 
 

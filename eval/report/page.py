@@ -9,10 +9,11 @@ from importlib.resources import files
 
 from attributor._result import escape_invisible
 from attributor.eval.report.build import Report
+from attributor.eval.report.cells import Cell, Table
 from attributor.eval.report.plots import INK, LINE, PAPER, SERIES, SOFT
-from attributor.eval.report.tables import Cell, Table, build_runs_table, build_tables, list_facts
+from attributor.eval.report.tables import build_runs_table, build_tables, list_facts
 
-__all__ = ["CAPTIONS", "EXPLAINED", "build_page"]
+__all__ = ["CAPTIONS", "build_page", "list_terms"]
 
 CAPTIONS = {
     "average-precision": "Mean AP over rows with 95% intervals, and the paired difference on the rows that both have.",
@@ -32,6 +33,10 @@ EXPLAINED = {
     "another question than finding the sentences that people marked.",
     "Ties, intervals": "Ties count as the mean over all their orders. Intervals are 95% percentile bootstrap intervals "
     "over rows; differences are paired.",
+}
+EXPLAINED_REMOVALS = {
+    "Removal": "Documents are removed from the prompt, one or two at a time, and the answer's log-probability is "
+    "measured again. The costliest document is the one without which the answer loses most.",
 }
 TONES = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--card"} | {
     colour: f"--s{i}" for i, colour in enumerate(SERIES)
@@ -72,7 +77,7 @@ def build_page(report: Report, drawn: Mapping[str, str]) -> str:
         if rest:
             body.append(f"<details><summary>More tables</summary>{rest}</details>")
         body.append("</section>")
-    terms = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(words)}</dd>" for name, words in EXPLAINED.items())
+    terms = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(words)}</dd>" for name, words in list_terms(report).items())
     body.append(f"<h2>What the numbers mean</h2><dl>{terms}</dl>")
     css = _stylesheet(styles)
     digest = base64.b64encode(hashlib.sha256(css.encode("utf-8")).digest()).decode("ascii")
@@ -86,6 +91,12 @@ def build_page(report: Report, drawn: Mapping[str, str]) -> str:
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def list_terms(report: Report) -> dict[str, str]:
+    """The names in the tables, and what they mean."""
+    removed = any(part.summary["removals"] for part in report.parts)
+    return EXPLAINED | (EXPLAINED_REMOVALS if removed else {})
 
 
 def _introduction(report: Report) -> str:

@@ -21,7 +21,7 @@ FIELDS = (
     *("id", "status", "kind", "level", "em", "says", "f1", "verified"),
     *("tokens", "answer_tokens", "gold", "gold_documents"),
 )
-MEASURED = ("methods", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness")
+MEASURED = ("methods", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness", "removals")
 PATH = re.compile(r"(?:(?<=:)|^)(?:~|\.{1,2}|[A-Za-z]:)?[\\/](?:.*[\\/])?([^\\/]+)[\\/]?$", re.DOTALL)
 
 
@@ -163,6 +163,7 @@ def _select_numbers(record: Any, where: str) -> dict[str, Any]:
         if not isinstance(numbers[name] or [], list) or not are_indices(numbers[name] or [], 2**31):
             raise FileFormatError(f"{where}: {name} must be a list of different indices")
     numbers["methods"], names = _methods(numbers["methods"] or {}, where)
+    _check_removals(numbers["removals"], len(numbers["documents"] or ()), where)
     measured = numbers["faithfulness"]
     if measured is not None:
         fits = isinstance(measured, dict) and all(isinstance(measured.get(k) or {}, dict) for k in ("drops", "lds"))
@@ -173,6 +174,24 @@ def _select_numbers(record: Any, where: str) -> dict[str, Any]:
             for key in ("drops", "lds")
         }
     return numbers
+
+
+def _check_removals(removals: Any, documents: int, where: str) -> None:
+    """Raises FileFormatError if these are not the removals of a case."""
+    if removals is None:
+        return
+    try:
+        sets, log_probs = removals["sets"], removals["log_probs"]
+        numbers = [*log_probs, removals["full"], removals["without_documents"]]
+        fits = len(sets) == len(log_probs) and all(isinstance(number, int | float) for number in numbers)
+        fits = fits and all(are_indices(indices, documents) for indices in (*sets, removals["planted"]))
+    except (KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise FileFormatError(
+            f"{where}: removals must be null or hold planted, sets of documents, a log-probability for each set, full "
+            "and without_documents"
+        )
 
 
 def _methods(methods: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -1,13 +1,15 @@
 """Builds the tables of a report as plain cells, for the terminal, Markdown and HTML alike."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from attributor.eval.metrics import DROPS, MAIN
 from attributor.eval.report.build import Part, Report
+from attributor.eval.report.cells import Cell, Table, format_interval, format_number
+from attributor.eval.report.removal_tables import build_removal_tables
 
-__all__ = ["NAMES", "Cell", "Table", "build_runs_table", "build_tables", "list_facts"]
+__all__ = ["NAMES", "build_runs_table", "build_tables", "list_facts"]
 
 NAMES = {
     "ap": "AP",
@@ -19,45 +21,9 @@ NAMES = {
     **{f"drop@{k}": f"Drop, top {k}" for k in DROPS},
     "lds": "LDS",
 }
-SETTINGS = ("model", "dtype", "device", "dataset", "source", "config", "split", "limit", "answer", "ablation", "masks")
-SETTINGS_MORE = ("mask_seed", "max_tokens", "processes")
+SETTINGS = ("model", "dtype", "device", "dataset", "source", "config", "split", "limit", "rows", "seed", "kinds")
+SETTINGS_MORE = ("tokens", "answer", "ablation", "masks", "mask_seed", "max_tokens", "processes")
 COMPARED = ("ap", "auroc", "first_is_gold", "full_support@5")  # more do not fit beside each other
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Attributes:
-        text: the number or the name.
-        sub: its interval, or "".
-        strong: to be drawn in bold.
-    """
-
-    text: str
-    sub: str = ""
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table.
-
-    Attributes:
-        title: above it.
-        header: a name a column.
-        rows: of as many cells.
-        note: below it, or "".
-        first: whether it belongs to what is seen at first, and not to the details.
-        names: how many columns from the left hold names; the others hold numbers.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[Cell]]
-    note: str = ""
-    first: bool = False
-    names: int = 1
 
 
 def list_facts(part: Part) -> list[tuple[str, str]]:
@@ -87,7 +53,7 @@ def list_facts(part: Part) -> list[tuple[str, str]]:
         ("verified", "verified"),
     ):
         if summary["answers"][name]["n"]:
-            cell = _format_interval(summary["answers"][name])
+            cell = format_interval(summary["answers"][name])
             pairs.append((words, f"{cell.text} ({cell.sub}), n = {summary['answers'][name]['n']:,}"))
     if summary["peak_bytes"]:
         pairs.append(("peak memory of the whole run", f"{summary['peak_bytes'] / 1e9:.2f} GB"))
@@ -95,10 +61,12 @@ def list_facts(part: Part) -> list[tuple[str, str]]:
 
 
 def build_tables(part: Part) -> list[Table]:
-    """The tables of one run, those that have rows."""
+    """The tables of one run, those that have rows; those of removed documents first."""
+    removals = build_removal_tables(part)
+    evidence = [_build_evidence_table(part, "sentence"), _build_differences_table(part, COMPARED)]
     tables = [
-        _build_evidence_table(part, "sentence"),
-        _build_differences_table(part, COMPARED),
+        *removals,
+        *([replace(table, first=False) for table in evidence] if removals else evidence),
         _build_faithfulness_table(part),
         _build_differences_table(part, (*(f"drop@{k}" for k in DROPS), "lds")),
         _build_costs_table(part),
@@ -122,7 +90,7 @@ def build_runs_table(report: Report) -> Table | None:
         row = [Cell(method)]
         for i, part in enumerate(report.parts):
             here = method in part.arrays.methods
-            row.append(_format_interval(_main_interval(part, method, "ap")) if here else Cell("–"))
+            row.append(format_interval(_main_interval(part, method, "ap")) if here else Cell("–"))
             if i:
                 row.append(_format_difference(changes.get((part.name, method)), n=True))
         rows.append(row)
@@ -141,13 +109,13 @@ def _build_evidence_table(part: Part, unit: str) -> Table:
         by = method[unit].get(method["main"], {}).get("all")
         if by is None:
             continue
-        row = [Cell(name), *(_format_interval(by[metric]) for metric in MAIN)]
+        row = [Cell(name), *(format_interval(by[metric]) for metric in MAIN)]
         if unit == "sentence":
             best = method["best"]
             row.append(
                 Cell("–")
                 if len(method[unit]) < 2
-                else Cell(best, _format_interval(method[unit][best]["all"]["ap"]).text)
+                else Cell(best, format_interval(method[unit][best]["all"]["ap"]).text)
             )
         rows.append([*row, Cell(f"{by['ap']['n']:,}")])
     for column in range(1, len(MAIN) + 1):
@@ -182,7 +150,7 @@ def _build_faithfulness_table(part: Part) -> Table:
         intervals = part.summary["methods"][name]["faithfulness"]
         if intervals:
             rows.append(
-                [Cell(name), *(_format_interval(intervals[key]) for key in keys), Cell(f"{intervals['lds']['n']:,}")]
+                [Cell(name), *(format_interval(intervals[key]) for key in keys), Cell(f"{intervals['lds']['n']:,}")]
             )
     for column in range(1, len(keys) + 1):
         _embolden(rows, column)
@@ -222,7 +190,7 @@ def _build_aggregations_table(part: Part) -> Table:
     rows = []
     for name in names:
         by = methods[name]["sentence"]
-        row = [Cell(name), *(_format_interval(by[how]["all"]["ap"]) if how in by else Cell("–") for how in hows)]
+        row = [Cell(name), *(format_interval(by[how]["all"]["ap"]) if how in by else Cell("–") for how in hows)]
         best = max(range(1, len(row)), key=lambda i: row[i].text)
         row[best] = Cell(row[best].text, row[best].sub, strong=True)
         rows.append(row)
@@ -236,7 +204,7 @@ def _build_strata_table(part: Part) -> Table:
     for name in part.order if strata else []:
         method = part.summary["methods"][name]
         by = method["sentence"].get(method["main"], {})
-        rows.append([Cell(name), *(_format_interval(by[s]["ap"]) if s in by else Cell("–") for s in ("all", *strata))])
+        rows.append([Cell(name), *(format_interval(by[s]["ap"]) if s in by else Cell("–") for s in ("all", *strata))])
     header = ["Method", f"all ({every:,})", *(f"{name} ({n:,})" for name, n in strata.items())]
     for column in range(1, len(header)):
         _embolden(rows, column)
@@ -253,34 +221,18 @@ def _main_interval(part: Part, method: str, metric: str) -> Mapping[str, Any]:
     return dict(by.get(metric, {"value": None, "low": None, "high": None, "n": 0}))
 
 
-def _format_interval(interval: Mapping[str, Any]) -> Cell:
-    if interval["value"] is None:
-        return Cell("–")
-    sub = (
-        "" if interval["low"] is None else f"{_format_number(interval['low'], 2)}–{_format_number(interval['high'], 2)}"
-    )
-    if interval["low"] is not None and interval["low"] < 0:
-        sub = f"{_format_number(interval['low'], 2)} to {_format_number(interval['high'], 2)}"
-    return Cell(_format_number(interval["value"], 3), sub)
-
-
 def _format_difference(change: Mapping[str, Any] | None, n: bool = False) -> Cell:
     if change is None or change["value"] is None:
         return Cell("–")
     sub = (
         ""
         if change["low"] is None
-        else f"{_format_number(change['low'], 2, '+')} to {_format_number(change['high'], 2, '+')}"
+        else f"{format_number(change['low'], 2, '+')} to {format_number(change['high'], 2, '+')}"
     )
     apart = change["low"] is not None and (change["low"] > 0 or change["high"] < 0)
     if n:
         sub = f"{sub}, n = {change['n']:,}" if sub else f"n = {change['n']:,}"
-    return Cell(_format_number(change["value"], 3, "+"), sub, strong=apart)
-
-
-def _format_number(value: float, digits: int, sign: str = "") -> str:
-    text = f"{value:{sign}.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+    return Cell(format_number(change["value"], 3, "+"), sub, strong=apart)
 
 
 def _format_forwards(interval: Mapping[str, Any]) -> Cell:

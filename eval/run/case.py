@@ -16,14 +16,15 @@ from attributor._errors import InputError
 from attributor._models import window_of
 from attributor._prompt import encode_answer
 from attributor.eval.config import Config
-from attributor.eval.data import Question
+from attributor.eval.data import GeneratedQuestion, Question
 from attributor.eval.metrics import contains_expected, exact_match, f1
 from attributor.eval.run import faithfulness
 from attributor.eval.run.memory import peak_bytes
 from attributor.eval.run.prompts import CasePrompt, build_case_prompt
+from attributor.eval.run.removals import fit_length, length_limit, measure_removals
 from attributor.eval.run.verifier import Verifier
 from attributor.eval.run.write_from_cache import write_from_cache
-from attributor.methods import Fitted, FlowMethod, Method, Reading
+from attributor.methods import Fitted, FlowMethod, InNats, Method, Reading
 
 __all__ = ["Setting", "failed_record", "release", "run_case", "unusable_record"]
 
@@ -74,10 +75,13 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         AttributorError: the case cannot be run.
     """
     began = time.perf_counter()
+    if isinstance(question, GeneratedQuestion):
+        question = fit_length(question, setting.tokenizer, setting.config)
     case = build_case_prompt(setting.tokenizer, question)
     record = _empty(question) | _prompt_fields(case)
-    forced = forced_answer(question, setting.tokenizer, setting.config) if setting.config.answer == "expected" else None
-    reason = _too_long(len(case.prompt.ids), forced, setting)
+    writes = _is_written(question, setting.config)
+    forced = None if writes else forced_answer(question, setting.tokenizer, setting.config)
+    reason = _too_long(question, len(case.prompt.ids), forced, setting)
     if reason:
         return record | {"status": "skipped", "reason": reason, "seconds": time.perf_counter() - began}
     if not warm:
@@ -124,6 +128,8 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
             case_id=question.id,
             fitted=designs,
         )
+    if isinstance(question, GeneratedQuestion):
+        record["removals"] = _measure_removals(question, case, answer_pass.answer, setting)
     if setting.flow_file is not None:
         _save_flow(reading, answer_pass, setting, question.id)
     record |= {"peak_bytes": peak_bytes(setting.model), "seconds": time.perf_counter() - began}
@@ -170,7 +176,7 @@ def _empty(question: Question) -> Record:
         **dict.fromkeys(("verifier_error", "text")),
         **{name: [] for name in ("segments", "documents", "gold", "gold_documents")},
         "methods": {},
-        **dict.fromkeys(("seconds", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness")),
+        **dict.fromkeys(("seconds", "seconds_read", "seconds_plain", "peak_bytes", "faithfulness", "removals")),
     }
 
 
@@ -185,11 +191,20 @@ def _prompt_fields(case: CasePrompt) -> Record:
     }
 
 
-def _too_long(k: int, forced: Tensor | None, setting: Setting) -> str | None:
+def _is_written(question: Question, config: Config) -> bool:
+    """Whether the model's own answer is attributed."""
+    return config.answer == "generated" or (isinstance(question, GeneratedQuestion) and question.written)
+
+
+def _too_long(question: Question, k: int, forced: Tensor | None, setting: Setting) -> str | None:
     """Why a prompt of k tokens is skipped, or None. The last token of an answer is never read."""
-    most, window = setting.config.max_tokens, window_of(setting.model)
-    if most is not None and k > most:
-        return f"the prompt has {k:,} tokens, more than --max-tokens {most:,}"
+    limits = {"--max-tokens": setting.config.max_tokens}
+    if isinstance(question, GeneratedQuestion):
+        limits["--tokens"] = length_limit(setting.config)
+    for option, most in limits.items():
+        if most is not None and k > most:
+            return f"the prompt has {k:,} tokens, more than {option} {most:,}"
+    window = window_of(setting.model)
     a = setting.config.max_new_tokens if forced is None else forced.numel()
     if window is not None and k + a - 1 > window:
         return f"the prompt has {k:,} tokens and its answer {a:,}; the model reads {window:,}"
@@ -249,7 +264,23 @@ def _scored(method: Method, reading: Reading) -> Record:
         "seconds": scored.seconds,
         "reads": scored.reads,
         "passes": scored.passes,
+        "nats": isinstance(method, InNats),
     }
+
+
+def _measure_removals(question: GeneratedQuestion, case: CasePrompt, answer: Tensor, setting: Setting) -> Record:
+    """What the answer loses when documents are removed, titles included."""
+    convention = setting.config.ablation
+    ablator = registry.Ablator(
+        setting.model,
+        setting.tokenizer,
+        case.prompt,
+        answer,
+        case.documents,
+        convention=convention,
+        batch=setting.config.ablation_batch,
+    )
+    return measure_removals(question, ablator, convention=convention)
 
 
 def _save_flow(reading: Reading, answer_pass: AnswerPass, setting: Setting, name: str) -> None:

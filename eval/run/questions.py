@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from attributor.eval.config import Config
-from attributor.eval.data import QuestionSet, load_questions
+from attributor.eval.data import QuestionSet, data_sets, generate_questions, load_questions
 from attributor.eval.run.case import unusable_record
 
 __all__ = ["describe_data", "list_case_ids", "make_notes", "make_unusable_records", "read_questions"]
@@ -14,11 +14,14 @@ Record = dict[str, Any]
 
 
 def read_questions(config: Config) -> QuestionSet:
-    """The questions of the data set that the settings name.
+    """The questions of the data set that the settings name, read or generated.
 
     Raises:
         InputError: there are none, or they cannot be read.
     """
+    data_set = data_sets().get(config.dataset)
+    if data_set is not None and data_set.kinds:
+        return generate_questions(config.dataset, rows=config.rows, seed=config.seed or 0, kinds=config.kinds)
     return load_questions(config.dataset, config.source, config=config.config, split=config.split, limit=config.limit)
 
 

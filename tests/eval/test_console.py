@@ -8,8 +8,8 @@ from fake_cases import cases, write_run
 from rich.console import Console
 
 from attributor.eval.report import build_report, print_report, read_run
+from attributor.eval.report.cells import Cell, Table
 from attributor.eval.report.console import print_table
-from attributor.eval.report.tables import Cell, Table
 
 HEADER = ["Method", "Minus", "AP", "First is gold", "Full support@5", "n"]
 NAMES = ("straight:retrieval", "flow:" + "a-long-name-" * 3)

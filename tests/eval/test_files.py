@@ -174,9 +174,14 @@ def test_a_file_of_no_known_schema_names_what_it_has_and_what_is_wanted(written)
 
 @pytest.mark.parametrize("name", ["squad", "HotpotQA", "", None, ["hotpotqa"]], ids=repr)
 def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(InputError, match="there are hotpotqa, 2wiki, musique, sample"):
+    with pytest.raises(InputError, match="there are hotpotqa, 2wiki, musique, removal, sample"):
         load_questions(name)
-    assert tuple(data_sets()) == ("hotpotqa", "2wiki", "musique", "sample")
+    assert tuple(data_sets()) == ("hotpotqa", "2wiki", "musique", "removal", "sample")
+
+
+def test_a_data_set_that_is_generated_is_not_read():
+    with pytest.raises(InputError, match="the rows of 'removal' are generated, not read"):
+        load_questions("removal")
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.0, "3", True], ids=repr)

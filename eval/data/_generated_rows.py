@@ -1,0 +1,274 @@
+"""Generate the rows of `attributor eval removal`: planted documents, a question, its answer, and distractors.
+
+A row follows from its kind, the seed and its number alone. More distractors leave the other documents and their order
+as they were.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from attributor.eval.data._draw import Draw
+from attributor.eval.data._invented_words import (
+    FILLERS,
+    FIRST_NAMES,
+    KNOWN_FACTS,
+    NAME_PARTS,
+    RELATIONS,
+    TITLES,
+    Relation,
+)
+from attributor.eval.data._paraphrases import (
+    CODE_NAMES,
+    FORMS,
+    HABITS,
+    LANGUAGES,
+    ROLES,
+    SECRET_ROLES,
+    SECRETS,
+)
+from attributor.eval.data._question import Document, GeneratedQuestion
+
+__all__ = ["MAKERS", "make_row"]
+
+LOOKALIKES = 2  # documents with the same fact of other names, in rows whose answer the model writes
+MOST_DRAWS = 20  # of a name; where all were taken, the next one has two parts
+PARTS = [parts.split() for parts in NAME_PARTS]
+Values = tuple[str, ...] | range | str
+
+
+@dataclass
+class World:
+    """Names and values that a row may still use.
+
+    Attributes:
+        draw: what the next choice comes from.
+        names: those that were used.
+        answers: values that no other document may state.
+        relation: the fact that the question is about; distractors state others.
+    """
+
+    draw: Draw
+    names: set[str] = field(default_factory=set)
+    answers: set[str] = field(default_factory=set)
+    relation: Relation | None = None
+
+    def name(self, subject: str) -> str:
+        """A name that the row does not have yet, of a place or a person."""
+        name = ""
+        for attempt in range(2 * MOST_DRAWS):
+            name = self._place() if subject == "place" else f"{self.draw.one(FIRST_NAMES.split())} {self._surname()}"
+            if attempt >= MOST_DRAWS:
+                name = f"{name}-{self._place()}"
+            if name not in self.names:
+                break
+        self.names.add(name)
+        return name
+
+    def value(self, values: Values) -> str:
+        """A value that is not among `answers`."""
+        if isinstance(values, str):
+            return self.name(values)
+        return str(self.draw.one([value for value in values if str(value) not in self.answers]))
+
+    def answer(self, values: Values) -> str:
+        """A value that no document states from now on, but for those that are made with it."""
+        value = self.value(values)
+        self.answers.add(value)
+        return value
+
+    def _place(self) -> str:
+        return "".join(self.draw.one(part) for part in PARTS)
+
+    def _surname(self) -> str:
+        return f"{self.draw.one(PARTS[0])}{self.draw.one(PARTS[1])}{self.draw.one(('son', 'er'))}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A row without its distractors.
+
+    Attributes:
+        question: what is asked.
+        answer: a sentence that answers it.
+        value: what the answer says, in a word or two; it counts as right, too.
+        planted: the documents that were written for the question, the evidence first.
+        evidence: how many of them are evidence.
+        form: of a paraphrase, else "".
+        written: whether the model's own answer is attributed.
+    """
+
+    question: str
+    answer: str
+    value: str
+    planted: tuple[Document, ...]
+    evidence: int = 1
+    form: str = ""
+    written: bool = False
+
+
+def make_row(kind: str, seed: int, row: int, distractors: int) -> GeneratedQuestion:
+    """A row with so many documents beside the planted ones."""
+    key = (seed, kind, row)
+    world = World(Draw(*key))
+    plan = MAKERS[kind](world, seed, row)
+    documents = list(plan.planted)
+    others = [relation for relation in RELATIONS if relation is not world.relation]
+    for number in range(distractors):
+        world.draw = Draw(*key, "distractor", number)
+        documents.append(_make_distractor(world, others))
+    places = [Draw(*key, "place", number).number() for number in range(len(documents))]
+    order = sorted(range(len(documents)), key=places.__getitem__)
+    return GeneratedQuestion(
+        id=f"{kind}-{seed}-{row}",
+        text=plan.question,
+        answer=plan.answer,
+        aliases=(plan.value,),
+        documents=tuple(documents[number] for number in order),
+        gold=frozenset((order.index(number), 0) for number in range(plan.evidence)),
+        kind=kind,
+        level=plan.form,
+        planted=tuple(sorted(order.index(number) for number in range(len(plan.planted)))),
+        written=plan.written,
+        seed=seed,
+        row=row,
+    )
+
+
+def _make_distractor(world: World, relations: Sequence[Relation]) -> Document:
+    """A document with a fact that no question is about, of a name of its own."""
+    relation = world.draw.one(relations)
+    name = world.name(relation.subject)
+    statement = world.draw.one(relation.statements).format(n=name, v=world.value(relation.values))
+    return _write(world, relation.subject, name, statement)
+
+
+def _write(world: World, subject: str, name: str, statement: str, titles: Sequence[str] = TITLES) -> Document:
+    """A document of a statement and a sentence without a fact, in any order."""
+    filler = world.draw.one(FILLERS[subject]).format(n=name)
+    sentences = world.draw.some((statement, filler), 2)
+    return Document(world.draw.one(titles).format(n=name), (" ".join(sentences),))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a row's question is about: a relation of one name, and its value."""
+
+    relation: Relation
+    name: str
+    value: str
+
+    def state(self, statement: str) -> str:
+        """A statement of the relation, with name and value."""
+        return statement.format(n=self.name, v=self.value)
+
+    def plan(self, planted: Sequence[Document], *, evidence: int = 1, written: bool = False) -> Plan:
+        """The row that asks for this fact."""
+        question, answer = self.relation.question.format(n=self.name), self.state(self.relation.answer)
+        return Plan(question, answer, self.value, tuple(planted), evidence, written=written)
+
+
+def _choose_fact(world: World, kind: str, seed: int, row: int) -> Fact:
+    """The fact of a row; the rows of a kind go through all relations in turn."""
+    order = Draw(seed, kind, "relations").some(RELATIONS, len(RELATIONS))
+    relation = world.relation = order[row % len(order)]
+    return Fact(relation, world.name(relation.subject), world.answer(relation.values))
+
+
+def _make_single(world: World, seed: int, row: int) -> Plan:
+    """One document states the fact."""
+    fact = _choose_fact(world, "single", seed, row)
+    statement = fact.state(world.draw.one(fact.relation.statements))
+    return fact.plan([_write(world, fact.relation.subject, fact.name, statement)])
+
+
+def _make_duplicate(world: World, seed: int, row: int) -> Plan:
+    """Two documents state the fact in different words."""
+    fact = _choose_fact(world, "duplicate", seed, row)
+    statements = [fact.state(text) for text in world.draw.some(fact.relation.statements, 2)]
+    return fact.plan(_write_two(world, fact, statements), evidence=2)
+
+
+def _make_distractor_row(world: World, seed: int, row: int) -> Plan:
+    """One document states the fact; another one has all words of the question and does not state it."""
+    fact = _choose_fact(world, "distractor", seed, row)
+    statement = fact.state(world.draw.one(fact.relation.statements))
+    return fact.plan(_write_two(world, fact, [statement, fact.relation.lure.format(n=fact.name)]))
+
+
+def _make_conflict(world: World, seed: int, row: int) -> Plan:
+    """Two documents state different values; the expected answer is that of the first."""
+    fact = _choose_fact(world, "conflict", seed, row)
+    other = Fact(fact.relation, fact.name, world.answer(fact.relation.values))
+    first, second = world.draw.some(fact.relation.statements, 2)
+    return fact.plan(_write_two(world, fact, [fact.state(first), other.state(second)]))
+
+
+def _write_two(world: World, fact: Fact, statements: Sequence[str]) -> list[Document]:
+    """Two documents about one name, with different titles."""
+    titles = world.draw.some(TITLES, 2)
+    return [
+        _write(world, fact.relation.subject, fact.name, statement, (title,))
+        for statement, title in zip(statements, titles, strict=True)
+    ]
+
+
+def _make_memory(world: World, seed: int, row: int) -> Plan:
+    """Two documents state a fact that models know."""
+    order = Draw(seed, "memory", "facts").some(KNOWN_FACTS, len(KNOWN_FACTS))
+    fact = order[row % len(order)]
+    statements, titles = world.draw.some(fact.statements, 2), world.draw.some(TITLES, 2)
+    planted = [
+        Document(title.format(n=fact.topic), (statement,)) for title, statement in zip(titles, statements, strict=True)
+    ]
+    return Plan(fact.question, fact.answer, fact.value, tuple(planted), evidence=2)
+
+
+def _make_paraphrase(world: World, seed: int, row: int) -> Plan:
+    """The evidence shares no content word with question and answer; three forms in turn."""
+    form = FORMS[row % len(FORMS)]
+    if form == "code names":
+        return _make_code_names(world, form)
+    number = row // len(FORMS)
+    language = 0 if form == "other words" else 1 + number % (len(LANGUAGES) - 1)
+    roles = Draw(seed, form, "roles").some(list(ROLES), len(ROLES))
+    role, habit = roles[number % len(roles)], HABITS[number % len(HABITS)]
+    value, *words = world.draw.one(habit.values)
+    name = world.name("person")
+    sentences = [ROLES[role][language].format(n=name), habit.sentences[language].format(n=name, v=words[language])]
+    evidence = Document(name, (" ".join(sentences),))
+    return Plan(habit.question.format(r=role), habit.answer.format(r=role, v=value), value, (evidence,), form=form)
+
+
+def _make_code_names(world: World, form: str) -> Plan:
+    """A message in code names, and the list of what they stand for."""
+    secret, role = world.draw.one(SECRETS), world.draw.one(SECRET_ROLES)
+    first, second = world.draw.some(CODE_NAMES.split(), 2)
+    value = world.answer(secret.values)
+    message = Document(f"Message {10 + world.draw.below(90)}", (secret.sentence.format(a=first, b=second),))
+    meanings = world.draw.some((f"{first} stands for the {role}.", f"{second} stands for {value}."), 2)
+    key = Document("List of code names", (" ".join(meanings),))
+    question, answer = secret.question.format(r=role), secret.answer.format(r=role, v=value)
+    return Plan(question, answer, value, (message, key), evidence=2, form=form)
+
+
+def _make_written(world: World, seed: int, row: int) -> Plan:
+    """One document states the fact, others state it of other names; the model writes the answer itself."""
+    fact = _choose_fact(world, "written", seed, row)
+    relation = fact.relation
+    others = [Fact(relation, world.name(relation.subject), world.answer(relation.values)) for _ in range(LOOKALIKES)]
+    planted = [
+        _write(world, relation.subject, stated.name, stated.state(world.draw.one(relation.statements)))
+        for stated in (fact, *others)
+    ]
+    return fact.plan(planted, written=True)
+
+
+MAKERS: dict[str, Callable[[World, int, int], Plan]] = {
+    "single": _make_single,
+    "duplicate": _make_duplicate,
+    "distractor": _make_distractor_row,
+    "conflict": _make_conflict,
+    "memory": _make_memory,
+    "paraphrase": _make_paraphrase,
+    "written": _make_written,
+}
