@@ -1,9 +1,9 @@
 """The settings of a run, as run.json stores them; a resumed run must have the same ones."""
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from typing import Any
 
 from attributor._errors import FileFormatError, InputError
@@ -13,26 +13,27 @@ __all__ = ["MAX_NEW_TOKENS", "Config", "default_methods", "removal_methods"]
 
 ANSWERS = ("expected", "generated")
 CONVENTIONS = ("text", "mask")
+ALIGNER = find_spec("cite_right") is not None
 MAX_NEW_TOKENS = 32  # the answers of these data sets are short, and exact match fails on anything behind them
 
 
-def default_methods(python: tuple[int, ...] = sys.version_info[:2]) -> tuple[str, ...]:
+def default_methods(aligner: bool = ALIGNER) -> tuple[str, ...]:
     """The methods of a run that names none.
 
     Args:
-        python: its version; cite-right needs 3.11, and is left out below.
+        aligner: whether cite-right is installed, which needs Python 3.11; it is left out elsewhere.
     """
-    lexical = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if python >= (3, 11) else ()))
+    lexical = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if aligner else ()))
     return ("flow", *lexical, "mean-attention", "max-attention", "length", "random")
 
 
-def removal_methods(python: tuple[int, ...] = sys.version_info[:2]) -> tuple[str, ...]:
+def removal_methods(aligner: bool = ALIGNER) -> tuple[str, ...]:
     """The methods of a run that removes documents and names none: removal effects as well.
 
     Args:
-        python: as in `default_methods`.
+        aligner: as in `default_methods`.
     """
-    *methods, length, random = default_methods(python)
+    *methods, length, random = default_methods(aligner)
     return (*methods, "removal-gradient", "removal-gradient:8", length, random)
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "Claim",
     "DocumentShare",
     "Origin",
+    "list_sources",
     "origin_sentence",
     "show_needed",
     "show_says",
@@ -41,7 +42,7 @@ class Citation:
         needed: nats, about how much log-probability the claim or the answer would lose without the sentence; below 0
             it would gain. None where it was not computed.
         says: from 0 to 1, how many of the content words of the claim, or of the answer, the sentence holds. None
-            without the package cite-right.
+            where the words cannot be compared, see `measure_says`.
     """
 
     number: int
@@ -153,7 +154,7 @@ class CitedAnswer:
 
     def __str__(self) -> str:
         """The answer with numbers behind its claims, and the sources below."""
-        sources = [_describe(citation) for citation in self.citations]
+        sources = [_describe(citation) for citation in list_sources(self)]
         return "\n".join([self.marked_text().strip(), *([""] if sources else []), *sources])
 
     def __repr__(self) -> str:
@@ -174,6 +175,19 @@ class CitedAnswer:
             parts += [self.text[position:end], f" {marks}" if marks else ""]
             position = end
         return "".join([*parts, self.text[position:]])
+
+
+def list_sources(cited: CitedAnswer) -> tuple[Citation, ...]:
+    """The answer's citations for a printed list: each with the largest `says` of the claims that cite it.
+
+    Compared with the whole answer, a sentence that says one of several claims in full would have a small `says`.
+    """
+    largest: dict[int, float] = {}
+    for claim in cited.claims:
+        for citation in claim.citations:
+            if citation.says is not None:
+                largest[citation.number] = max(citation.says, largest.get(citation.number, 0.0))
+    return tuple(dataclasses.replace(citation, says=largest.get(citation.number)) for citation in cited.citations)
 
 
 def show_share(share: float) -> str:

@@ -67,7 +67,8 @@ def cite(
     at least that of an average sentence. The sentence with the largest share is always cited.
 
     The field `says` compares the cited sentences with the claim's text, and for the whole answer with the answer's;
-    see `measure_says`. What a model thought before its answer is left out.
+    see `measure_says`. What a model thought before its answer is left out, also where a claim begins in the thought
+    and ends behind it. A claim that lies in the thought is compared as it is.
 
     Args:
         scored: the texts and the scores.
@@ -85,6 +86,7 @@ def cite(
     shares = _Shares(scored, documents, sentences)
     of_answer = shares.of_rows(shares.rows, is_whole=True)
     numbers: dict[int, int] = {}
+    thought_end = _start_of_answer(scored.answer)
 
     def make(text: str, of_text: Doubles, chosen: Sequence[int]) -> tuple[Citation, ...]:
         says = measure_says(text, [sentences[i].text for i in chosen])
@@ -102,11 +104,12 @@ def cite(
         chosen = _choose(of_claim, top)
         for i in chosen:
             numbers.setdefault(i, len(numbers) + 1)
-        cited.append(Claim(span.start, span.stop, span.text, make(span.text, of_claim, chosen)))
+        text = scored.answer[max(span.start, thought_end) : span.stop] if span.stop > thought_end else span.text
+        cited.append(Claim(span.start, span.stop, span.text, make(text, of_claim, chosen)))
     return CitedAnswer(
         text=scored.answer,
         claims=tuple(cited),
-        citations=make(scored.answer[_start_of_answer(scored.answer) :], of_answer, list(numbers)),
+        citations=make(scored.answer[thought_end:], of_answer, list(numbers)),
         documents=tuple(
             DocumentShare(document.index, document.source.title or None, float(share), document.source.metadata)
             for document, share in zip(documents, shares.of_documents(), strict=True)

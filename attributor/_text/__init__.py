@@ -1,4 +1,4 @@
-"""Locate the sentences, documents and tokens of a text as character spans.
+"""Locate the sentences, documents and tokens of a text as character spans; split and normalise texts to compare them.
 
 Imports no torch, so that `attributor explore` starts without it.
 """
@@ -17,6 +17,7 @@ from attributor._text.segments import (
     is_segment_list,
     split_sentences,
 )
+from attributor._text.words import has_unspaced_words, split_words
 
 __all__ = [
     "Segment",
@@ -27,10 +28,12 @@ __all__ = [
     "find_documents",
     "find_segment",
     "find_segments",
+    "has_unspaced_words",
     "is_segment_list",
     "join_content",
     "normalise_answer",
     "split_sentences",
+    "split_words",
     "sum_tokens",
     "token_offsets",
     "token_runs",

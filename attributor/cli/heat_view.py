@@ -41,7 +41,8 @@ def create_heat_view(
     Args:
         console: what it will be printed on: its colours and its encoding decide the form.
         flow: with text.
-        citations: whose numbers stand before the sentences of the list, and their `says` and `needed` behind.
+        citations: whose numbers stand before the sentences of the list, and their `says` and `needed` behind, from
+            `list_sources`.
         by: "token", "sentence" or "document", the pieces of the list; documents are tinted by token or by sentence.
         how: how the scores of tokens become one of a piece, as in `Flow.by`.
         top: how many pieces to list; 0 lists all.

@@ -32,7 +32,10 @@ STAGES = {
     "removals": "removals",
 }
 
-SAYS = "says: the part of the words of the claim, or of the answer, that a cited sentence holds."
+SAYS = (
+    "says: the part of the claim's words that a cited sentence holds; in the list, of the claim where it is largest. "
+    "It compares words only: a sentence that denies the claim can have 1."
+)
 NEEDED = (
     "A share says how much was read of a sentence; needed says how much log p the answer, or the claim, loses without "
     "it. --without N shows what is then answered."
@@ -219,7 +222,7 @@ def _create_progress() -> Any:
 
 
 def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, str]) -> None:
-    from attributor._cite import origin_sentence
+    from attributor._cite import list_sources, origin_sentence
     from attributor.cli.answer_question import describe
     from attributor.cli.heat_view import create_claims, create_heat_view
     from attributor.cli.terminal_text import escape
@@ -243,12 +246,12 @@ def _print_result(answered: "Answer", output: OutputOptions, files: dict[str, st
         if len(answered.claims) > 1 or not _are_listed(answered, output):
             console.print(create_claims(console, answered))
         view = create_heat_view(
-            console, flow, citations=answered.citations, by=output.by, how=output.how, top=output.top
+            console, flow, citations=list_sources(answered), by=output.by, how=output.how, top=output.top
         )
         console.print(view)
         if answered.origin is not None:
             console.print(Text(f"{origin_sentence(answered.origin)}\n", "dim"))
-        if any(citation.says is not None for citation in answered.citations):
+        if any(citation.says is not None for citation in list_sources(answered)):
             console.print(Text(f"{SAYS}\n", "dim"))
         if answered.effects is not None:
             console.print(Text(f"{NEEDED}\n", "dim"))

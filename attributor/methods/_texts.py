@@ -47,10 +47,12 @@ def list_titled_texts(reading: Reading) -> list[str]:
 
 
 def find_documents_of(segments: Sequence[Segment], documents: Sequence[Segment]) -> npt.NDArray[np.int64]:
-    """(S,) int64: the document that each segment lies in, -1 for none."""
-    owners = np.full(len(segments), -1, dtype=np.int64)
-    for d, document in enumerate(documents):
-        for s, segment in enumerate(segments):
-            if document.start <= segment.start and segment.stop <= document.stop:
-                owners[s] = d
-    return owners
+    """(S,) int64: the document that each segment lies in, -1 for none. Documents do not overlap, in any order."""
+    if not documents:
+        return np.full(len(segments), -1, dtype=np.int64)
+    order = np.argsort([document.start for document in documents], kind="stable")
+    starts = np.array([documents[d].start for d in order])
+    stops = np.array([documents[d].stop for d in order])
+    places = np.searchsorted(starts, [segment.start for segment in segments], side="right") - 1
+    inside = (places >= 0) & (np.array([segment.stop for segment in segments]) <= stops[places])
+    return np.where(inside, order[places], -1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from attributor._text import normalise_answer
+from attributor._text import split_words
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:
@@ -20,12 +20,14 @@ NAME = "answer-string"
 SUMMARY = "1 where the segment holds the answer word for word, else 0"
 ORDER = 104
 
+ARTICLES = frozenset({"a", "an", "the"})
+
 
 @dataclass(frozen=True)
 class AnswerString:
-    """1 where the segment holds the answer as whole words, else 0; both normalised as exact match does.
+    """1 where the segment holds the answer's words one after another, else 0.
 
-    An answer that is empty when normalised, such as "The", occurs nowhere.
+    The words are those of `split_words` without a, an and the. An answer that has none, such as "The", occurs nowhere.
     """
 
     name: ClassVar[str] = NAME
@@ -39,6 +41,11 @@ class AnswerString:
 
     def __call__(self, reading: Reading) -> Tensor:
         """(S,): 0 or 1."""
-        answer = normalise_answer(reading.answer_text)
-        holds = [bool(answer) and f" {answer} " in f" {normalise_answer(s.text)} " for s in reading.segments]
+        answer = _join_words(reading.answer_text)
+        holds = [bool(answer.strip()) and answer in _join_words(segment.text) for segment in reading.segments]
         return torch.tensor(holds, dtype=torch.float64)
+
+
+def _join_words(text: str) -> str:
+    """The words with a space before and behind each, so that only whole words are found."""
+    return f" {' '.join(word for word in split_words(text) if word not in ARTICLES)} "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attributor._errors import InputError
+from attributor._text import split_words
 from attributor.methods._method import Needs
 from attributor.methods._texts import join_query, list_titled_texts
 
@@ -27,7 +28,7 @@ LIBRARY = "bm25s"
 
 TEXTS = ("segment", "title")
 K1, B = 1.5, 0.75
-WORD = r"(?u)\b\w+\b"  # of one character, too: the library's own pattern leaves out "5" and "C"
+WORD = r"\S+"  # of the texts that `split_words` made; the library's own pattern leaves out "5" and "C"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class BM25:
 
         sum_q log(1 + (n - n_q + 0.5) / (n_q + 0.5)) f_q / (f_q + k1 (1 - b + b l)),   k1 = 1.5, b = 0.75
 
-    Words are in lower case, without English stop words, question words among them. Only the order of the scores means
-    something.
+    Words are those of `split_words` without the library's English stop words. These are question words too, and the
+    letters a, d, i, m, o, s, t and y. Only the order of the scores means something.
 
     Attributes:
         text: "segment", the default: each segment's own words; "title": those of its document's title as well, which
@@ -84,8 +85,10 @@ def score_texts(query: str, texts: Sequence[str]) -> Tensor:
         InputError: the library is not installed.
     """
     library = _import_library()
+    prepared = [" ".join(split_words(text)) for text in (query, *texts)]
     options = {"token_pattern": WORD, "stopwords": "english_plus", "return_ids": False, "show_progress": False}
-    query_words, *words = library.tokenize([query, *texts], allow_empty=False, **options)
+    tokenized = library.tokenize(prepared, **options)
+    query_words, *words = [[word for word in text if word] for text in tokenized]  # a text without words has one, ""
     known = set().union(*words)
     shared = [word for word in dict.fromkeys(query_words) if word in known]  # each once
     if not shared:

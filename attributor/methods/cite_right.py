@@ -81,6 +81,6 @@ def _import_library() -> Any:
             ) from error
         raise InputError(
             "the method 'cite-right' needs cite-right; install it with: pip install 'attributor[eval]', or "
-            "pip install cite-right"
+            "pip install 'cite-right<0.5'"
         ) from error
     return cite_right

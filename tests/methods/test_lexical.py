@@ -13,6 +13,7 @@ from attributor._documents import Document, place_documents
 from attributor._text import Segment
 from attributor.eval.config import Config, default_methods
 from attributor.methods import BM25, AnswerString, CiteRight, parse
+from attributor.methods._texts import find_documents_of
 
 needs_cite_right = pytest.mark.skipif(sys.version_info < (3, 11), reason="cite-right needs Python 3.11")
 LAVA, ASH, FLOWS = "Lava is black, black!", "The ash is grey.", "Lava flows."
@@ -69,6 +70,41 @@ def test_bm25_reads_words_of_one_character_and_digits():
 )
 def test_bm25_is_0_where_no_word_is_shared(texts, question):
     assert BM25()(reading_of_texts(*texts, question=question)).tolist() == [0] * len(texts)
+
+
+def test_bm25_counts_no_words_in_a_text_of_punctuation():
+    assert BM25()(reading_of_texts("...", FLOWS, "—", question="?!")).tolist() == [0, 0, 0]
+    scores = BM25()(reading_of_texts("...", FLOWS, "—", question="lava")).tolist()
+    assert scores == pytest.approx([0, weigh(1, holding=1)(length_part(2, 2 / 3)), 0])  # 2 words in 3 segments
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("caf\u00e9", "cafe\u0301"),
+        ("Marrowick", "“Marrowick”—town"),
+        ("1,000", "1000 boats"),
+        ("京", "北京是首都"),
+        ("3.5", "3.5 km"),
+    ],
+)
+def test_bm25_finds_other_forms_of_a_word(question, text):
+    scores = BM25()(reading_of_texts(text, "5 35 55", question=question)).tolist()
+    assert [score > 0 for score in scores] == [True, False]
+
+
+@pytest.mark.parametrize(("question", "text"), [("55", "5,5 Meter"), ("5", "3.5 km"), ("314", "3,14")])
+def test_bm25_keeps_numbers_whole(question, text):
+    assert BM25()(reading_of_texts(text, question=question)).tolist() == [0]
+
+
+def test_the_document_of_a_segment_is_the_one_that_holds_it():
+    spans = [(0, 2), (4, 6), (2, 5), (9, 12), (7, 9), (11, 13)]
+    segments = [Segment(a, b, "") for a, b in spans]
+    documents = [Segment(4, 8, ""), Segment(0, 3, ""), Segment(9, 12, "")]  # not in the prompt's order
+    assert find_documents_of(segments, documents).tolist() == [1, 0, -1, 2, -1, -1]
+    assert find_documents_of(segments, []).tolist() == [-1] * 6
+    assert find_documents_of([], documents).tolist() == []
 
 
 def test_bm25_with_titles_reads_a_segment_behind_its_documents_title():
@@ -141,6 +177,29 @@ def test_the_answers_string_is_found_as_whole_words(answer, holds):
     assert AnswerString()(reading_of_texts(LAVA, ASH, FLOWS, answer_text=answer)).tolist() == holds
 
 
+@pytest.mark.parametrize(
+    ("answer", "text", "holds"),
+    [
+        ("35", "the 3.5 km", 0),
+        ("3.5", "the 3.5 km", 1),
+        ("5", "the 3.5 km", 0),
+        ("1,000", "some 1000 boats", 1),
+        ("55", "5,5 Meter", 0),
+        ("Marrowick", "the “Marrowick”", 1),
+        ("Marrowick", "Marrowick—town", 1),
+        ("“Marrowick”", "Marrowick", 1),
+        ("O'Hara", "O’Hara", 1),
+        ("caf\u00e9", "the cafe\u0301", 1),
+        ("北京", "北京是首都", 1),
+        ("京是", "北京是首都", 1),
+        ("北首", "北京是首都", 0),
+        ("US", "the U.S. navy", 1),
+    ],
+)
+def test_the_answers_string_is_found_in_other_forms_of_its_words(answer, text, holds):
+    assert AnswerString()(reading_of_texts(text, answer_text=answer)).tolist() == [holds]
+
+
 def test_the_answers_string_of_no_segments():
     assert AnswerString()(reading_of_texts(answer_text="lava")).tolist() == []
 
@@ -182,7 +241,8 @@ def test_cite_right_scores_more_segments_than_the_three_that_the_library_keeps()
         (
             "cite_right",
             CiteRight(),
-            r"'cite-right' needs cite-right; install it with: pip install 'attributor\[eval\]'",
+            r"'cite-right' needs cite-right; install it with: pip install 'attributor\[eval\]', "
+            r"or pip install 'cite-right<0\.5'",
         ),
     ],
 )
@@ -201,11 +261,11 @@ def test_on_an_old_python_cite_right_says_what_would_work(monkeypatch):
         CiteRight().needs(None)
 
 
-def test_the_default_methods_leave_cite_right_out_where_python_is_too_old():
+def test_the_default_methods_leave_cite_right_out_where_it_is_not_installed():
     names = ("flow", "bm25", "bm25:title", "answer-string", "cite-right")
     rest = ("mean-attention", "max-attention", "length", "random")
-    assert default_methods((3, 11)) == default_methods((3, 14)) == (*names, *rest)
-    assert default_methods((3, 10)) == (*names[:-1], *rest)
-    for python in ((3, 10), (3, 11)):
-        assert [method.name for method in parse(default_methods(python))] == list(default_methods(python))
+    assert default_methods(True) == (*names, *rest)
+    assert default_methods(False) == (*names[:-1], *rest)
+    for aligner in (True, False):
+        assert [method.name for method in parse(default_methods(aligner))] == list(default_methods(aligner))
     assert Config().methods == default_methods()

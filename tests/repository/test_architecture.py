@@ -57,7 +57,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "_record": ("_step _models", "torch transformers"),
     "_step": ("kernels.flow_step kernels.removal_step kernels.common _core _cuda", "torch triton"),
     "_result": ("_cite _documents _text _io", "matplotlib pandas safetensors torch"),
-    "_cite": ("_documents _text", "cite_right"),
+    "_cite": ("_documents _text", ""),
     "_prompt": ("_documents _text", "torch"),
     "_documents": ("_text", "pypdf"),
     "_models": ("_io", "filelock gguf huggingface_hub platformdirs rich safetensors tokenizers torch transformers"),

@@ -91,7 +91,10 @@ class Citation(_Answer):
     page: int | None = Field(description="from 1, where form feeds separate pages")
     metadata: dict[str, Any] = Field(description="of the document; text where JSON has no such value")
     says: float | None = Field(
-        ge=0, le=1, description="how many of the content words of the claim, or of the answer, the sentence holds"
+        ge=0,
+        le=1,
+        description="how many of the content words of the claim, or of the answer, the sentence holds; "
+        "words only, so that a sentence that denies the claim can have 1",
     )
 
 

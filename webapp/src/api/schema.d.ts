@@ -538,7 +538,7 @@ export interface components {
             quote: string;
             /**
              * Says
-             * @description how many of the content words of the claim, or of the answer, the sentence holds
+             * @description how many of the content words of the claim, or of the answer, the sentence holds; words only, so that a sentence that denies the claim can have 1
              */
             says: number | null;
             /**
