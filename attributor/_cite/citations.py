@@ -205,7 +205,7 @@ def show_needed(needed: float) -> str:
 
 
 def show_says(says: float) -> str:
-    """How many of the claim's content words a sentence holds, as every view writes it: ``says 0.75``.
+    """How many of the claim's content words a sentence holds, as print and terminal write it: ``says 0.75``.
 
     It is no percentage, because a share stands beside it and the two are parts of different things.
     """
