@@ -7,7 +7,7 @@ as they were.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from attributor.eval.data._draw import Draw
+from attributor._draw import Draw
 from attributor.eval.data._invented_words import (
     FILLERS,
     FIRST_NAMES,

@@ -231,7 +231,7 @@ HABITS = (
 
 @dataclass(frozen=True)
 class Secret:
-    """Something that is told in code names.
+    """A message in code names.
 
     Attributes:
         question: the question for it, where {r} is the role.

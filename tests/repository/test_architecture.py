@@ -21,7 +21,7 @@ import attributor
 
 ROOT = Path(__file__).parents[2]
 
-BASE = "_checks _errors _literals"  # what every package may import
+BASE = "_checks _draw _errors _literals"  # what every package may import
 # package: (our packages that it may import, packages of others beside the standard library and numpy)
 PACKAGES: dict[str, tuple[str, str]] = {
     "eval.hotpot_qa": ("cli", ""),
@@ -70,10 +70,20 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "_cuda": ("", ""),
     "_checks": ("", ""),
     "_literals": ("", ""),
+    "_draw": ("", ""),
     "_errors": ("", ""),
 }
 # these import nothing of BASE
-NO_BASE = ("kernels.flow_step", "kernels.removal_step", "kernels.common", "_core", "_cuda", "_literals", "_errors")
+NO_BASE = (
+    "kernels.flow_step",
+    "kernels.removal_step",
+    "kernels.common",
+    "_core",
+    "_cuda",
+    "_literals",
+    "_draw",
+    "_errors",
+)
 # names of torch, transformers and others that begin with an underscore and that no public name replaces
 PRIVATE_OF_OTHERS = {"_forward_pre_hooks", "_version", "_hf_hook"}
 

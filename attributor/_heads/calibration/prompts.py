@@ -4,22 +4,22 @@ No data set and no labels: names and facts are drawn from the lists of `words`. 
 whose sequence Python promises to keep, so a seed gives the same prompts everywhere.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from attributor._checks import shorten_value
+from attributor._draw import Draw
 from attributor._errors import InputError
 from attributor._heads.calibration.words import CODE, KINDS_OF_THING, MOTTO, NAMES, PHRASE, VALUES, Fact
 
 __all__ = ["KINDS", "Case", "make_case", "make_cases"]
 
+T = TypeVar("T")
 KINDS = ("fact", "two_hop", "copy", "paraphrase", "comparison")
 STANDARD = KINDS[:4]
 LEAST = 2  # documents
 MOST = 10  # each document needs its own value; the lists in VALUES hold a few more
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def make_cases(count: int, seed: int = 0, *, kinds: Sequence[str] = STANDARD, do
 
 def make_case(kind: str, seed: int, index: int, *, documents: int = MOST) -> Case:
     """Case `index` of a seed; see `make_cases`."""
-    draw = _Draw(f"attributor {seed} {index}")
+    draw = Draw("attributor", seed, index)
     world = _World(draw)
     if kind == "two_hop":
         return _make_two_hop(draw, world, documents)
@@ -76,28 +76,10 @@ def make_case(kind: str, seed: int, index: int, *, documents: int = MOST) -> Cas
     return _make_one_hop(draw, world, kind, documents)
 
 
-class _Draw:
-    """Choices that are the same in every version of Python."""
-
-    def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed).random
-
-    def below(self, stop: int) -> int:
-        return int(self._random() * stop)
-
-    def one(self, items: Sequence[T]) -> T:
-        return items[self.below(len(items))]
-
-    def some(self, items: Sequence[T], count: int) -> list[T]:
-        """`count` different items, in any order."""
-        rest = list(items)
-        return [rest.pop(self.below(len(rest))) for _ in range(count)]
-
-
 class _World:
     """Names and values that were not used yet in this prompt."""
 
-    def __init__(self, draw: _Draw) -> None:
+    def __init__(self, draw: Draw) -> None:
         self._draw = draw
         self._left: dict[str, list[Any]] = {}
 
@@ -136,7 +118,7 @@ class _Document:
             if fact not in self.values:
                 self.values[fact] = world.value(fact.value)
 
-    def write(self, draw: _Draw) -> tuple[tuple[str, tuple[str, ...]], list[Fact | None]]:
+    def write(self, draw: Draw) -> tuple[tuple[str, tuple[str, ...]], list[Fact | None]]:
         """((title, sentences), the fact that each sentence states)."""
         kind = KINDS_OF_THING[self.thing]
         pronoun = draw.one(kind.pronouns)
@@ -151,7 +133,7 @@ class _Document:
         return (_capitalize(self.name), tuple(sentences)), order
 
 
-def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case:
+def _make_one_hop(draw: Draw, world: _World, kind: str, documents: int) -> Case:
     """One sentence answers the question; the other documents state the same fact about other things."""
     things = draw.some(list(KINDS_OF_THING), 2 if draw.below(2) else 1)  # all things of one kind, or of two kinds
     target_fact = draw.one((CODE, MOTTO)) if kind == "copy" else draw.one(KINDS_OF_THING[things[0]].facts)
@@ -169,7 +151,7 @@ def _make_one_hop(draw: _Draw, world: _World, kind: str, documents: int) -> Case
     return _make_case(draw, kind, made, [(target, target_fact)], question, target.values[target_fact])
 
 
-def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
+def _make_two_hop(draw: Draw, world: _World, documents: int) -> Case:
     """Each document of one half leads to one of the other half; the question names the first of one such pair."""
     bridges = [(thing, fact) for thing, kind in KINDS_OF_THING.items() for fact in kind.facts if fact.bridge]
     source, bridge = draw.one(bridges)
@@ -188,7 +170,7 @@ def _make_two_hop(draw: _Draw, world: _World, documents: int) -> Case:
     return _make_case(draw, "two_hop", starts + ends, planted, question, end.values[target_fact])
 
 
-def _make_comparison(draw: _Draw, world: _World, documents: int) -> Case:
+def _make_comparison(draw: Draw, world: _World, documents: int) -> Case:
     """The question compares two years; the sentence about the answer is planted first."""
     thing = draw.one(list(KINDS_OF_THING))
     year = next(fact for fact in KINDS_OF_THING[thing].facts if fact.comparison)
@@ -204,7 +186,7 @@ def _make_comparison(draw: _Draw, world: _World, documents: int) -> Case:
 
 
 def _make_case(
-    draw: _Draw,
+    draw: Draw,
     kind: str,
     made: list[_Document],
     planted: list[tuple[_Document, Fact]],
