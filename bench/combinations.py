@@ -9,34 +9,27 @@ multiplies these shares, each with 1/S added. AP is of the marked evidence. LDS 
 --faithfulness. A difference is paired, combination minus the better of the two methods.
 """
 
-import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from effects import format_interval, read_cases, read_removals
 
-from attributor.eval.metrics import linear_datamodeling_score, main_aggregation, mean_intervals
+from attributor.eval.metrics import linear_datamodeling_score, main_aggregation
 from attributor.eval.metrics.evidence import measure_case
 
 Floats = npt.NDArray[np.float64]
 METRICS = ("AP", "LDS")
 
 
-def cases_of(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of some runs that are done."""
-    for run in runs:
-        with (run / "cases.jsonl").open(encoding="utf-8") as file:
-            for case in map(json.loads, file):
-                if case["status"] == "done":
-                    yield case
-
-
 def scores_of(case: dict[str, Any], method: str) -> Floats:
     """(S,) by sentence."""
+    if method not in case["methods"]:
+        sys.exit(f"the run has no {method!r}; it has {', '.join(case['methods'])}")
     by = case["methods"][method]["scores"]
     return np.array(by[main_aggregation(by)], np.float64)
 
@@ -69,26 +62,17 @@ def measure(case: dict[str, Any], scores: Floats) -> dict[str, float]:
     ap = measure_case(scores, case["gold"])["ap"]
     measured = {"AP": np.nan if ap is None else ap, "LDS": np.nan}
     if case["faithfulness"]:
-        effects = case["faithfulness"]["effects"]
-        sets = np.array([[bit == "1" for bit in row] for row in effects["kept"]])
-        lds = linear_datamodeling_score(scores, sets, np.array(effects["log_probs"]))
+        sets, log_probs, _ = read_removals(case)
+        lds = linear_datamodeling_score(scores, sets.numpy(), log_probs.numpy())
         measured["LDS"] = np.nan if lds is None else lds
     return measured
-
-
-def interval(values: Sequence[float] | Floats) -> str:
-    """A mean with its 95% interval."""
-    (mean,) = mean_intervals(np.asarray(values)[:, None])
-    if mean.value is None:
-        return ""
-    return f"{mean.value:.3f}" + (f" [{mean.low:.3f}, {mean.high:.3f}]" if mean.low is not None else "")
 
 
 def main(methods: Sequence[str], runs: Sequence[Path]) -> None:
     """Print a Markdown table."""
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     one, other = methods
-    for case in cases_of(runs):
+    for case in read_cases(runs):
         scores = {name: scores_of(case, name) for name in methods}
         for name, values in {**scores, **combine(scores[one], scores[other])}.items():
             for metric, value in measure(case, values).items():
@@ -101,9 +85,11 @@ def main(methods: Sequence[str], runs: Sequence[Path]) -> None:
         print(f"\n{metric}, {int((~np.isnan(columns[one])).sum())} rows\n")
         print(f"| scores | {metric} | minus {better} |\n|---|---|---|")
         for name, values in columns.items():
-            difference = "" if name in methods else interval(values - columns[better])
-            print(f"| {name} | {interval(values)} | {difference} |")
+            difference = "" if name in methods else format_interval(values - columns[better], 3)
+            print(f"| {name} | {format_interval(values, 3)} | {difference} |")
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1].count(",") != 1:
+        sys.exit("usage: python bench/combinations.py METHOD,METHOD RUN ...")
     main(sys.argv[1].split(","), [Path(name) for name in sys.argv[2:]])

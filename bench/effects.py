@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,13 +32,13 @@ FITTED = 48  # sets that may be fitted; the rest measures
 LDS, AP = "LDS", "AP"
 
 
-def cases_of(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def read_cases(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """The rows of some runs that are done."""
     for run in runs:
         with (run / "cases.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 case = json.loads(line)
-                if case["status"] == "done" and case["faithfulness"]:
+                if case["status"] == "done":
                     yield case
 
 
@@ -47,7 +48,7 @@ def scores_of(case: dict[str, Any]) -> dict[str, Tensor]:
     for name, fields in case["methods"].items():
         by = fields["scores"]
         scores[name] = torch.tensor(by[main_aggregation(by)], dtype=torch.float64)
-    sets, log_probs, full = removals_of(case)
+    sets, log_probs, full = read_removals(case)
     tokens = case["answer_tokens"]
     gradient = scores["removal-gradient"]
     intact = torch.ones(1, sets.shape[1], dtype=torch.bool)
@@ -61,7 +62,7 @@ def scores_of(case: dict[str, Any]) -> dict[str, Tensor]:
     return scores
 
 
-def removals_of(case: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def read_removals(case: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """The sets (M, S) bool that stay, log p (M,) of the answer with each, and log p (1,) with all."""
     effects = case["faithfulness"]["effects"]
     sets = torch.tensor([[bit == "1" for bit in row] for row in effects["kept"]])
@@ -72,8 +73,10 @@ def main(runs: Sequence[Path]) -> None:
     """Print a Markdown table."""
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     fits, signs = [], []
-    for case in cases_of(runs):
-        sets, log_probs, full = removals_of(case)
+    for case in read_cases(runs):
+        if not case["faithfulness"]:
+            continue
+        sets, log_probs, full = read_removals(case)
         if len(sets) < FITTED + 8:
             continue
         measured = slice(FITTED, None)
@@ -90,19 +93,20 @@ def main(runs: Sequence[Path]) -> None:
     count = len(fits)
     print(f"{count} rows\n\n| method | LDS | AP of marked evidence |\n|---|---|---|")
     for name, values in rows.items():
-        print(f"| {name} | {interval(values[LDS])} | {interval(values[AP])} |")
+        print(f"| {name} | {format_interval(values[LDS])} | {format_interval(values[AP])} |")
     name = next(iter(rows), "")
-    print(f"\nthe gradient has the sign of the removal for the first sentence of {name}: {interval(signs)}")
+    print(f"\nthe gradient has the sign of the removal for the first sentence of {name}: {format_interval(signs)}")
     print(f"median alpha {np.median([fit.alpha for fit in fits]):.3g}, ", end="")
     print(f"median tau / sigma {np.median([fit.ratio for fit in fits]):.3g} (of {RATIOS[0]:g} to {RATIOS[-1]:g})")
 
 
-def interval(values: list[float]) -> str:
+def format_interval(values: Sequence[float] | npt.NDArray[np.float64], digits: int = 2) -> str:
     """A mean with its bootstrap interval."""
-    (mean,) = mean_intervals(np.array(values)[:, None])
+    (mean,) = mean_intervals(np.asarray(values)[:, None])
     if mean.value is None:
         return ""
-    return f"{mean.value:.2f}" + (f" [{mean.low:.2f}, {mean.high:.2f}]" if mean.low is not None else "")
+    shown = f"{mean.value:.{digits}f}"
+    return shown + (f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if mean.low is not None else "")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_every_imported_package_is_declared():
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     declared |= {"attributor", "tokenizers", "triton"}  # of transformers; where a GPU's torch brings it
     known_as = {"sklearn": "scikit-learn"}  # import names that are not the package's
-    ours = {"gpu", *(path.stem for path in ROOT.glob("bench/cpu/*.py"))}
+    ours = {"gpu", *(path.stem for top in ("bench", "bench/cpu") for path in ROOT.glob(f"{top}/*.py"))}
     for path in [p for top in ("attributor", "kernels", "eval", "bench") for p in ROOT.glob(f"{top}/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
