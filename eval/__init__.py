@@ -1,1 +1,1 @@
-"""How far attention flow can be trusted: data sets with marked evidence, methods side by side, metrics, reports."""
+"""Evaluate attribution methods: data sets with known evidence, runs, metrics and reports."""

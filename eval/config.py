@@ -14,21 +14,21 @@ __all__ = ["MAX_NEW_TOKENS", "Config", "default_methods", "removal_methods"]
 ANSWERS = ("expected", "generated")
 CONVENTIONS = ("text", "mask")
 ALIGNER = find_spec("cite_right") is not None
-MAX_NEW_TOKENS = 32  # the answers of these data sets are short, and exact match fails on anything behind them
+MAX_NEW_TOKENS = 32  # the answers of these data sets are short; exact match fails if text follows them
 
 
 def default_methods(aligner: bool = ALIGNER) -> tuple[str, ...]:
-    """The methods of a run that names none.
+    """Return the default methods of a run.
 
     Args:
-        aligner: whether cite-right is installed, which needs Python 3.11; it is left out elsewhere.
+        aligner: whether cite-right is installed (it needs Python 3.11); if not, it is left out.
     """
     lexical = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if aligner else ()))
     return ("flow", *lexical, "mean-attention", "max-attention", "length", "random")
 
 
 def removal_methods(aligner: bool = ALIGNER) -> tuple[str, ...]:
-    """The methods of a run that removes documents and names none: removal effects as well.
+    """Return the default methods of a run that removes documents; they include removal effects.
 
     Args:
         aligner: as in `default_methods`.
@@ -39,39 +39,39 @@ def removal_methods(aligner: bool = ALIGNER) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides what a run computes; where it is written to is no part of it.
+    """All settings that determine what a run computes. The run folder is not one of them.
 
     Attributes:
         dataset: a name of `attributor.eval.data.data_sets()`, such as "hotpotqa".
         source: a file of examples; None: the data set on the hub, or for "sample" the shipped examples.
-        config: of the hub's data set.
-        split: of the hub's data set.
-        limit: at most so many examples, the first ones.
+        config: configuration of the hub's data set.
+        split: split of the hub's data set.
+        limit: read only the first `limit` examples; None: all.
         model: hub id, folder or .gguf file.
-        dtype: what it is loaded as.
-        device_map: where it is put.
-        revision: of the hub's model.
+        dtype: dtype of the loaded model.
+        device_map: devices of the model.
+        revision: revision of the hub's model.
         trust_remote_code: whether code that comes with the model may run.
         methods: names as `attributor.methods.parse` takes them.
         max_tokens: prompts with more tokens are skipped; None: only those that do not fit the model's window.
         answer: "expected": the data set's answer is forced; "generated": the model's own is attributed.
-        end_token: attribute the token that ends an answer, too: what its row looked up is the answer, read whole.
+        end_token: also attribute the token that ends an answer; the position that predicts it has read the whole
+            answer.
         max_new_tokens: the longest answer that the model writes.
         check_answer: with "expected", have the model write its own answer too, for exact match and F1.
         faithfulness: measure log-probability drops and LDS by leaving segments out.
         ablation: how segments are left out, in the methods that ablate and in `faithfulness`: "text" or "mask".
-        masks: how many random ablations LDS is measured with.
-        mask_seed: what they are drawn from, together with the case's id.
+        masks: number of random ablations for LDS.
+        mask_seed: seed of these ablations, combined with the case's id.
         ablation_batch: how many ablations are read at once.
-        save_flows: keep the token-level flow of the first flow method of every case.
+        save_flows: save the token-level flow of the first flow method for every case.
         verifier: base URL of an OpenAI-compatible endpoint that judges whether an answer is right, or None.
         verifier_model: the name of its model.
-        cost_rows: on so many examples, the first ones, a plain forward pass is timed too.
-        rows: of a data set that is generated: how many rows of each kind; None for its default.
-        seed: of a data set that is generated: what its rows follow from; None for 0.
-        kinds: of a data set that is generated: which kinds; None for all.
-        tokens: of a data set that is generated: the longest prompt, to which distractors are added; None for its
-            default.
+        cost_rows: on the first `cost_rows` examples, also time a forward pass without recording.
+        rows: for a generated data set, the number of rows of each kind; None: its default.
+        seed: for a generated data set, the seed of its rows; None: 0.
+        kinds: for a generated data set, the kinds of rows; None: all.
+        tokens: for a generated data set, the longest prompt, filled with distractors; None: its default.
 
     Raises:
         InputError: a setting out of its range.
@@ -108,7 +108,7 @@ class Config:
     tokens: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run, before anything is loaded."""
+        """Check the settings before anything is loaded."""
         for name, known in (("answer", ANSWERS), ("ablation", CONVENTIONS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -122,13 +122,13 @@ class Config:
             raise InputError("no methods: name at least one")
 
     def to_json(self) -> dict[str, Any]:
-        """As run.json holds it."""
+        """Return the settings as run.json stores them."""
         kinds = None if self.kinds is None else list(self.kinds)
         return asdict(self) | {"methods": list(self.methods), "kinds": kinds}
 
     @classmethod
     def from_json(cls, settings: Any) -> "Config":
-        """What `to_json` made; settings that were added later take their defaults.
+        """Read what `to_json` returned; settings that were added later get their defaults.
 
         Raises:
             FileFormatError: not the settings of a run, or those of a newer version.
@@ -148,7 +148,7 @@ class Config:
             raise FileFormatError(f"the settings of the run are not readable: {error}") from None
 
     def differences(self, other: "Config") -> list[str]:
-        """What differs, a line each, with this run's value first: "limit: 30 there, 60 now"."""
+        """List the settings that differ, one line each, with this run's value first: "limit: 30 there, 60 now"."""
         mine, others = self.to_json(), other.to_json()
         return [
             f"{name}: {_shown(mine[name])} there, {_shown(others[name])} now"

@@ -20,7 +20,7 @@ __all__ = ["CASES", "CASE_PARTS", "FLOWS", "FORMAT", "RUN", "VERSION"]
 __all__ += ["CaseWriter", "Follower", "RunFolder", "flow_name", "write_json"]
 
 RUN, CASES, FLOWS, LOCK = "run.json", "cases.jsonl", "flows", ".lock"
-CASE_PARTS = "cases.*.jsonl"  # with a process's rank for *: what the processes of a shared run write
+CASE_PARTS = "cases.*.jsonl"  # of the processes of a shared run; * is the rank
 BLOCK = 1 << 16
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
 FORMAT, VERSION = "attributor.run", 1
@@ -28,10 +28,10 @@ Record = dict[str, Any]
 
 
 class RunFolder:
-    """A run folder that belongs to this configuration.
+    """The folder of one run.
 
-    cases.jsonl holds a record a line. A run of several processes writes a part each, cases.<rank>.jsonl, which the
-    first process merges; parts of a run that was killed are read like the rest, however many processes go on with it.
+    cases.jsonl holds one record in each line. In a shared run each process writes its own part, cases.<rank>.jsonl, and
+    the first process merges the parts. Parts of a killed run are read too, with any number of processes that resume it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def run(self) -> Record | None:
-        """What run.json holds; None where there is none.
+        """The content of run.json; None if there is no such file.
 
         Raises:
             FileFormatError: it is not readable.
@@ -60,11 +60,11 @@ class RunFolder:
         return content
 
     def open(self, config: Config, data: Mapping[str, Any], *, overwrite: bool = False) -> list[str]:
-        """Make the folder, or go on with it where it is of the same configuration and data; returns what to say.
+        """Create the folder, or resume the run in it; return notes for the user.
 
         Raises:
-            InputError: a folder of another run, or of something else.
-            OutputError: it cannot be written, or another process is writing it.
+            InputError: the folder holds a run with other settings or data, or files of another kind.
+            OutputError: the folder cannot be written, or another process writes to it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class RunFolder:
             self._clear()
             notes.append(f"{self.path}: what an earlier run left there was removed")
         elif there and not self._has_cases():
-            self._clear()  # a run that ended before its first case, perhaps because of a setting
+            self._clear()  # the earlier run ended before its first case
         elif there:
             self._check_same_settings(config, data)
         run = self.run
@@ -108,7 +108,7 @@ class RunFolder:
         return any(file.exists() and file.stat().st_size > 0 for file in (self.path / CASES, *self.parts()))
 
     def _acquire_lock(self) -> None:
-        """Hold the folder until this process ends, so that two runs do not write the same files."""
+        """Lock the folder until this process ends, so that two runs do not write the same files."""
         if sys.platform == "win32":
             return
         self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -121,15 +121,15 @@ class RunFolder:
             return
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _clear(self) -> None:
-        """Remove what runs write here, and nothing else."""
+        """Remove the files that a run writes, and no others."""
         files = [self.path / CASES, *self.parts(), *(self.path / FLOWS).glob("*.safetensors")]
-        files.append(self.path / RUN)  # last: a folder without it would not be recognised as that of a run
+        files.append(self.path / RUN)  # last, because a folder without it is not recognised
         try:
             for file in files:
                 file.unlink(missing_ok=True)
@@ -137,11 +137,11 @@ class RunFolder:
             raise OutputError(f"cannot remove {error.filename}: {error.strerror or error}") from error
 
     def parts(self) -> list[Path]:
-        """The parts that processes of a shared run wrote and that are not merged yet."""
+        """Return the parts of a shared run that are not merged yet."""
         return sorted(self.path.glob(CASE_PARTS))
 
     def _repair(self) -> list[str]:
-        """Cut off lines that were not finished, and merge what parts there are."""
+        """Cut off unfinished last lines and merge the parts; return notes for the user."""
         notes = []
         for file in (self.path / CASES, *self.parts()):
             if file.exists() and (torn := _cut_torn_line(file)):
@@ -153,10 +153,10 @@ class RunFolder:
         return notes
 
     def records(self) -> dict[str, Record]:
-        """The last record of every case, by id, in the order of the file.
+        """Return the last record of every case by id, in the order of the files.
 
         Raises:
-            FileFormatError: a line that is no record.
+            FileFormatError: a line is not a record.
         """
         records: dict[str, Record] = {}
         for file in (self.path / CASES, *self.parts()):
@@ -165,9 +165,10 @@ class RunFolder:
         return records
 
     def merge(self, order: Sequence[str] | None) -> dict[str, Record]:
-        """Bring all records into cases.jsonl, one a case, in the order of `order` (None: as they stand).
+        """Write all records to cases.jsonl, one for each case, and return them.
 
-        Returns them. The parts go once the whole file is there.
+        `order` lists the ids in the order to write; None keeps the present order. The parts are removed after the file
+        is complete.
         """
         records = self.records()
         if order is not None:
@@ -181,13 +182,13 @@ class RunFolder:
         return records
 
     def update(self, more: Mapping[str, Any]) -> Record:
-        """Write run.json anew with `more` in it."""
+        """Add `more` to run.json; return the new content."""
         content = {**(self.run or {}), **more}
         write_json(self.path / RUN, content)
         return content
 
     def flow_file(self, name: str) -> Path:
-        """Where the flow of a case goes; ids may hold anything, and file systems tell case apart or do not."""
+        """Return the file for the flow of a case, and create its folder."""
         folder = self.path / FLOWS
         try:
             folder.mkdir(exist_ok=True)
@@ -197,7 +198,7 @@ class RunFolder:
 
 
 class CaseWriter:
-    """Appends records to one file: each one is in the file when `write` returns, whole, or the file is as before."""
+    """Appends records to a file. If `write` fails, the file is as before."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -216,14 +217,14 @@ class CaseWriter:
         """Append one line.
 
         Raises:
-            OutputError: it could not be written, the disk being full for one; what was written before is untouched.
+            OutputError: the line could not be written, for example because the disk is full; earlier lines are intact.
         """
         data = memoryview(encode_record(record))
         before = os.fstat(self._handle).st_size
         try:
             while data:
                 data = data[os.write(self._handle, data) :]
-        except BaseException as error:  # Ctrl-C too leaves no half of a line
+        except BaseException as error:  # no partial line is left, also after Ctrl-C
             with suppress(OSError):
                 os.ftruncate(self._handle, before)
             if isinstance(error, OSError):
@@ -235,14 +236,14 @@ class CaseWriter:
 
 
 class Follower:
-    """Reads what other processes append to their parts, for the progress that the first one shows."""
+    """Reads the records that other processes append to their parts; the first process shows the progress of all."""
 
     def __init__(self, folder: RunFolder, own: Path) -> None:
         self._folder, self._own = folder, own
         self._read: dict[Path, int] = {}
 
     def read_new(self) -> list[Record]:
-        """The records that were finished since the last call."""
+        """Return the records that were finished since the last call."""
         records: list[Record] = []
         for part in self._folder.parts():
             if part == self._own:
@@ -258,7 +259,10 @@ class Follower:
 
 
 def flow_name(case: str) -> str:
-    """The file name of a case's flow, in the folder FLOWS of its run: plain ASCII without separators, for any id."""
+    """Return the file name of a case's flow in the folder FLOWS: ASCII without separators, for any id.
+
+    Ids with capitals get a hash, because some file systems ignore case.
+    """
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):02x}" for c in case)
     # beyond two digits the end of %xx is ambiguous: "แ" and "ä1" would both be %e41
     if len(plain) > 100 or plain != plain.lower() or any(ord(c) > 0xFF for c in case):
@@ -269,12 +273,12 @@ def flow_name(case: str) -> str:
 
 
 def encode_record(record: Record) -> bytes:
-    """One line of ASCII, so that no reader finds other line breaks in it; NaN would not be JSON and is refused."""
+    """Encode a record as one line of ASCII, which has no other line breaks. NaN is not JSON and raises ValueError."""
     return json.dumps(record, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all.
+    """Write a JSON file, whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
@@ -283,10 +287,10 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def _cut_torn_line(file: Path) -> int:
-    """Cut off what stands behind the last whole line; returns how many bytes that was.
+    """Cut off an unfinished last line; return its length in bytes.
 
     Raises:
-        FileFormatError: what stands there is many lines with other line ends.
+        FileFormatError: the rest of the file is lines with old Mac line ends.
         OutputError: the file cannot be read or written.
     """
     try:

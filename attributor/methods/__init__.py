@@ -1,4 +1,4 @@
-"""Attribution methods side by side: one file each, behind one interface, on one recorded forward pass.
+"""Attribution methods, one file each, with one interface, on one recorded forward pass.
 
 methods = parse("flow:retrieval,max-attention,contextcite:32")
 answer_pass = force_answer(model, prompt.ids, answer, union(methods, model), log_probs=True)
@@ -14,7 +14,7 @@ from attributor.methods._registry import describe as describe
 from attributor.methods._registry import parse as parse
 from attributor.methods._registry import registry
 
-# The one list of names, for type checkers; each is imported on first use, so that naming the methods costs nothing.
+# The list of public names, for type checkers. Each name is imported on first use, so that this import is fast.
 # A method's class is public without a line here; a line gives type checkers its type.
 if TYPE_CHECKING:
     from attributor._ask import force_answer as force_answer
@@ -59,5 +59,5 @@ __getattr__ = import_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """Return the public names."""
     return list(__all__)

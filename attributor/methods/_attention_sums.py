@@ -1,4 +1,4 @@
-"""Sums the attention of the answer's rows over layers and heads, one layer at a time through the flow's kernel."""
+"""Sums the attention of the answer's rows over layers and heads; each layer is one step of the flow's kernel."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["require_every_head", "sum_attention"]
 
 
 def require_every_head(model: Any, *, values: bool = False) -> Needs:
-    """All L x H heads must be recorded."""
+    """Return the need for all L x H heads."""
     return Needs(torch.ones(head_shape(model), dtype=torch.bool), values)
 
 
 def sum_attention(reading: Reading, weights: Tensor, *, question: float = 0.0, **options: Any) -> Tensor:
     """(k,) float64: sum over the answer's rows i, layers and heads of w[l, h] P[l, h, i, :]^power c[l, h, :].
 
-    One step of the kernel a layer, for the answer's rows alone: (a, k) numbers at a time.
+    Each layer is one step of the kernel for the answer's rows alone, so only (a, k) numbers are held at a time.
 
     Args:
         reading: the recorded prompt and answer.

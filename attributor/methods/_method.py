@@ -15,7 +15,7 @@ __all__ = ["Fitted", "InNats", "Method", "Needs"]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs of the one recorded forward pass that all methods of a run share.
+    """What a method needs from the recorded forward pass, which all methods of a run share.
 
     Attributes:
         heads: (L, H) bool, the heads that must be recorded; None for a method that reads no attention.
@@ -27,7 +27,7 @@ class Needs:
 
 
 class Method(Protocol):
-    """One way to say where an answer came from. Implementations are frozen dataclasses, one file each.
+    """An attribution method. Implementations are frozen dataclasses, one file each.
 
     Attributes:
         source: the paper or page that the method comes from, or "" for a plain baseline.
@@ -41,21 +41,21 @@ class Method(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in results: "flow:retrieval"."""
+        """Its name in results, such as "flow:retrieval"."""
 
     def needs(self, model: Any) -> Needs:
-        """What must be recorded for it; called once before the first case, so what takes long is prepared here."""
+        """Return what must be recorded. It is called once, before the first case, so slow preparation belongs here."""
 
     def __call__(self, reading: Reading) -> Tensor:
-        """Scores, higher for what the answer took more from: (k,) or (S,) float on the CPU, as `by` says."""
+        """Return scores, higher for what the answer took more from: (k,) or (S,) float on the CPU, as `by` says."""
 
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A method that reads prompts with segments left out."""
+    """A method whose scores are fitted to prompts without some segments."""
 
     def design(self, reading: Reading) -> Tensor:
-        """(M, S) bool, the sets of segments that stay: a measurement on others shows what the method predicts."""
+        """(M, S) bool, the sets of kept segments that it is fitted to; a measurement must use other sets."""
 
 
 @runtime_checkable
@@ -63,7 +63,7 @@ class InNats(Protocol):
     """A method whose scores are nats: how much log p(answer) would fall without a segment.
 
     Attributes:
-        in_nats: True; that a method has it is what counts.
+        in_nats: True; only its presence is checked.
     """
 
     in_nats: ClassVar[bool]

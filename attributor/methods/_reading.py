@@ -1,4 +1,4 @@
-"""One prompt and its answer, read once by a model: what every attribution method is given."""
+"""One prompt and its answer, read once by a model: the input of every attribution method."""
 
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -24,7 +24,7 @@ class Reading:
     """A prompt of k tokens in S segments, an answer of a tokens, and the model's attention over both, recorded once.
 
     Attributes:
-        model: the model, as it was.
+        model: the model.
         tokenizer: its tokenizer.
         prompt: text, ids and offsets of the prompt.
         answer: (a,) int64, the answer's tokens.
@@ -33,9 +33,9 @@ class Reading:
         answer_text: the answer's text.
         log_probs: (a,) float64, log p of each answer token given everything before it.
         seconds: of the recorded forward pass.
-        passes: sequences that methods have had the model read since, beside the recorded one. What `once` shares
-            counts for each method that takes it.
-        shared_seconds: of what methods took from `once` after another one had computed it.
+        passes: number of sequences that the model has read for methods since the recorded one. A pass that `once`
+            shares counts for each method that uses it.
+        shared_seconds: seconds of results that methods took from `once` after another method had computed them.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Reading:
 
     @cached_property
     def question_tokens(self) -> Tensor | None:
-        """(Q,) int64: the prompt's tokens of the question; None where the prompt does not say where it stands."""
+        """(Q,) int64: the prompt's tokens of the question; None if the prompt does not locate the question."""
         return self.prompt.question_tokens
 
     @property
@@ -90,14 +90,14 @@ class Reading:
 
     @cached_property
     def segment_of(self) -> Tensor:
-        """(k,) int64: the segment of each prompt token, -1 for tokens of none."""
+        """(k,) int64: the segment of each prompt token, -1 for tokens outside all segments."""
         return torch.from_numpy(assign_tokens(self.prompt.offsets.numpy(), self.segments))
 
     def once(self, name: Hashable, compute: Callable[[], T]) -> T:
-        """What `compute` returned at the first call with this name; methods that need the same pass share it.
+        """Return the result of `compute`, which runs at the first call with this name; methods share a pass this way.
 
-        Its seconds and passes are charged to every method that takes it, so costs do not depend on the order of the
-        methods. The value stays in memory as long as the reading.
+        Its seconds and passes count for every method that uses it, so costs do not depend on the order of the methods.
+        The result stays in memory as long as the reading.
         """
         if name in self._computed:
             value, seconds, passes = self._computed[name]
@@ -110,13 +110,13 @@ class Reading:
         return value
 
     def flow(self, weights: HeadWeights) -> Tensor:
-        """(a, k) float32: the flow through `weights`, of heads that were recorded, with their share of the question."""
+        """(a, k) float32: the flow through `weights`, with their question share; their heads must be recorded."""
         sequence = TokenSequence(self.ids, len(self.prompt.ids))
         scores: Tensor = follow(self._pass.recorded, sequence, weights, self.question_tokens).scores
         return scores
 
     def attention(self, layer: int, heads: Tensor, positions: Tensor | None = None, **options: Any) -> Tensor:
-        """(a, k) float32: what the answer's positions attended to in one layer, sum_h heads[h] P[h]^power c[h].
+        """(a, k) float32: attention of the answer's positions in one layer, sum_h heads[h] P[h]^power c[h].
 
         `heads` is (H,); `positions` (R,) selects other rows than the answer's; options are those of
         `Recording.attention`.
@@ -127,10 +127,10 @@ class Reading:
     def ablate(self, kept: Tensor) -> Tensor:
         """(M, S) bool, the segments that are kept -> (M,) float64, log p of the whole answer without the others.
 
-        How they are left out (by text or by attention mask) is the run's convention; see `Ablator`.
+        The run's convention says how they are left out: by text or by attention mask; see `Ablator`.
 
         Raises:
-            InputError: this reading has no way to ablate.
+            InputError: the reading was made without `ablate`.
         """
         if self._ablate is None:
             raise InputError("this reading was made without a way to leave segments out; give it ablate=")

@@ -1,17 +1,17 @@
-"""Every method by the name that a user types, found by walking this folder.
+"""Find the methods in this folder, and list them by the names that users type.
 
-A method is one public file. It declares itself with literal constants at its top level, which are read without running
-the file, so that `--help` starts without torch:
+A method is one public file. It has constants at its top level. They must be literals, because they are read without
+running the file, so that `--help` starts without torch:
 
     NAME      what users type: "contextcite"
     SUMMARY   what it is, one line for lists
-    SOURCE    the paper or page that it comes from; left out for a plain baseline
-    ARGUMENT  the field that the text after a colon sets ("contextcite:64"); left out where nothing follows. The text is
-              read as the type of the field's default: int, float or str.
-    ORDER     its place in lists, smallest first; left out: after those that have one
-    LIBRARY   the optional package that it imports, as it is imported: "bm25s"; left out where it needs none
+    SOURCE    the paper or page that it comes from; optional, a plain baseline has none
+    ARGUMENT  the field that the text after a colon sets ("contextcite:64"); optional. The text is read as
+              the type of the field's default: int, float or str
+    ORDER     its place in lists, smallest first; optional, files without it come last
+    LIBRARY   the optional package that it imports, by its import name: "bm25s"; optional
 
-and holds one public class, the method; see `Method`.
+and one public class, the method; see `Method`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ NUMBERS = {int: "a whole number", float: "a number"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as its file declares it.
+    """The constants of a method's file.
 
     Attributes:
         name: what users type, before any colon.
-        summary: what it is, one line.
+        summary: one line for lists.
         source: the paper or page, or "".
         argument: the field that the text after the colon sets, "" for none.
         order: its place in lists.
@@ -64,10 +64,10 @@ class Entry:
 
     @classmethod
     def of(cls, file: SourceFile) -> Entry:
-        """The declaration of one file.
+        """Read the constants of one file.
 
         Raises:
-            ImportError: a constant that is missing or of another type, or not exactly one public class.
+            ImportError: a constant is missing or of another type, or the file has not exactly one public class.
         """
         if len(file.classes) != 1:
             raise ImportError(f"{file.path} must hold one public class, the method; it has {list(file.classes)}")
@@ -83,10 +83,10 @@ class Entry:
         )
 
     def make(self, spec: str, argument: str | None) -> Method:
-        """The method, named as the user wrote it.
+        """Create the method, with the name that the user wrote.
 
         Raises:
-            InputError: an argument that is of no use to it.
+            InputError: the method has no argument, or not this one.
         """
         method: Any = getattr(import_module(self.module), self.class_name)
         if argument is None:
@@ -103,18 +103,18 @@ class Entry:
 
 @cache
 def registry() -> dict[str, Entry]:
-    """Every method by its name, in the order of lists."""
+    """Return every method by its name, in the order of lists."""
     return index_by_name(Entry.of(file) for file in read_package(PACKAGE))
 
 
 def parse(specs: str | Sequence[str]) -> list[Method]:
-    """Methods from their names, in the order given: "flow:retrieval,max-attention,contextcite:32".
+    """Create methods from their names, in the order given: "flow:retrieval,max-attention,contextcite:32".
 
     Args:
         specs: names with commas between them, or a list of names; what follows a colon is the method's one argument.
 
     Raises:
-        InputError: no name, an unknown one, an argument that is of no use, or the same method twice.
+        InputError: no name, an unknown name, an unusable argument, or the same method twice.
     """
     entries = registry()
     names = specs.split(",") if isinstance(specs, str) else list(specs)
@@ -140,10 +140,10 @@ def parse(specs: str | Sequence[str]) -> list[Method]:
 
 
 def check_libraries(specs: Sequence[str]) -> None:
-    """See that the packages of some methods are installed, without importing them: before a model is loaded.
+    """Check that the packages of methods are installed, without importing them. Call it before a model is loaded.
 
     Raises:
-        InputError: one is not.
+        InputError: a package is missing.
     """
     entries = registry()
     for spec in specs:
@@ -162,5 +162,5 @@ def _is_installed(package: str) -> bool:
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """(name, what it is in one line, where it comes from or "") of every method, for people to choose from."""
+    """Return (name, summary, source or "") of every method, in the order of lists."""
     return [(name, entry.summary, entry.source) for name, entry in registry().items()]

@@ -1,4 +1,4 @@
-"""A method's scores for segments and documents, with what they cost."""
+"""Computes a method's scores for segments and documents, and their cost."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class MethodScores:
-    """What one method made of one reading.
+    """The scores of one method for one reading.
 
     Attributes:
-        name: the method's.
+        name: name of the method.
         segments: (S,) float64 by aggregation: sum, mean, top5 (the sum of the five largest) and max over the segment's
             tokens, or "segment" alone for a method that scores segments.
-        documents: (Dn,) float64 likewise, over the tokens or the segments of each of the prompt's documents.
-        seconds: of the method itself, without the shared forward pass; with what it shares with other methods.
+        documents: (Dn,) float64 by aggregation, over the tokens or the segments of each of the prompt's documents.
+        seconds: time of the method itself, without the recorded forward pass, and with passes that `Reading.once`
+            shares.
         reads: whether it uses the shared forward pass.
-        passes: sequences that it had the model read beside it; a gradient's backward pass is not counted.
+        passes: sequences that the model read for it in addition; a gradient's backward pass is not counted.
     """
 
     name: str
@@ -48,16 +49,16 @@ class MethodScores:
     passes: int
 
 
-Scored = MethodScores  # its first name
+Scored = MethodScores  # the former name
 
 
 def union(methods: Iterable[Method], model: Any) -> HeadWeights | None:
-    """Weights to record with so that all `methods` find what they need: weight 1 for every head that any of them reads.
+    """Return weights to record with: weight 1 for every head that any of the methods reads.
 
-    Call it once before the first case: it is where methods prepare what takes long.
+    Call it once, before the first case, because methods do slow preparation in it.
 
     Returns:
-        None where no method reads attention: nothing need be recorded.
+        The weights; None if no method reads attention, so that nothing must be recorded.
     """
     heads: Tensor | None = None
     values = False
@@ -75,8 +76,8 @@ def score(method: Method, reading: Reading) -> MethodScores:
     """Run one method on one reading.
 
     Raises:
-        NumericsError: scores that are not finite, with the method's name.
-        InputError: a method that returns another shape than it promises.
+        NumericsError: a score is not finite; the error names the method.
+        InputError: the method returns another shape than `by` says.
     """
     before, shared_before = reading.passes, reading.shared_seconds
     began = time.perf_counter()
@@ -103,11 +104,11 @@ def score(method: Method, reading: Reading) -> MethodScores:
 
 
 def aggregate(values: Floats, owner: Ints, count: int) -> dict[str, Tensor]:
-    """(count,) float64 by aggregation: the values of each owner brought to one; 0 for an owner without any.
+    """(count,) float64 by aggregation: one number for each owner, from its values; 0 for an owner without values.
 
     Args:
         values: (k,).
-        owner: (k,) int64, 0 to count - 1, or -1 for a value that belongs to none.
+        owner: (k,) int64, 0 to count - 1, or -1 for a value without owner.
         count: how many owners there are.
     """
     values, owner = values[owner >= 0], owner[owner >= 0]

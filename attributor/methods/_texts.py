@@ -1,4 +1,4 @@
-"""The texts that methods compare: question with answer, and the segments, each perhaps behind its document's title."""
+"""The texts that methods compare: question with answer, and segments, with or without their documents' titles."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["find_documents_of", "join_query", "list_titled_texts"]
 
 
 def join_query(reading: Reading, method: str, between: str = " ") -> str:
-    """The question and the answer in one text.
+    """Join the question and the answer to one text.
 
     Args:
-        reading: with the texts of both, or of one.
+        reading: has the text of both, or of one.
         method: the name of the method, for the error.
-        between: what stands between the two.
+        between: the text between the two.
 
     Raises:
         InputError: the reading has neither text.
@@ -36,7 +36,7 @@ def join_query(reading: Reading, method: str, between: str = " ") -> str:
 
 
 def list_titled_texts(reading: Reading) -> list[str]:
-    """The text of each segment behind its document's title; the text alone where there is no document or title."""
+    """Return each segment's text after its document's title; the text alone if there is no document or title."""
     documents = keep_places(reading.prompt.text, reading.prompt.documents)
     titles = [document.source.title for document in documents]
     owners = find_documents_of(reading.segments, documents)
@@ -47,7 +47,7 @@ def list_titled_texts(reading: Reading) -> list[str]:
 
 
 def find_documents_of(segments: Sequence[Segment], documents: Sequence[Segment]) -> npt.NDArray[np.int64]:
-    """(S,) int64: the document that each segment lies in, -1 for none. Documents do not overlap, in any order."""
+    """(S,) int64: the document that contains each segment, or -1. The documents may have any order, but no overlap."""
     if not documents:
         return np.full(len(segments), -1, dtype=np.int64)
     order = np.argsort([document.start for document in documents], kind="stable")

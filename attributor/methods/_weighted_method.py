@@ -17,10 +17,10 @@ __all__ = ["WeightedMethod"]
 
 @dataclass(frozen=True)
 class WeightedMethod:
-    """A method that goes by the heads of `weights`: a preset, a file, an (L, H) tensor or a `Weights`.
+    """A method that uses the heads of `weights`: a preset, a file, an (L, H) tensor or a `Weights`.
 
-    `needs(model)` resolves the weights, which may take a while (reading a file, calibrating a preset); calls use the
-    result.
+    `needs(model)` resolves the weights, which may take a while: it reads a file or calibrates a preset. Later calls use
+    the result.
 
     Raises:
         InputError: no such weights.
@@ -43,14 +43,14 @@ class WeightedMethod:
             object.__setattr__(self, "name", f"{self.kind}:{shown}")
 
     def needs(self, model: Any) -> Needs:
-        """The heads with weight."""
+        """Return the heads with a weight above 0."""
         weights = self._weights_by_model[model] = resolve(self.weights, model)
         return Needs(weights.heads > 0, weights.value_norms)
 
     def weights_for(self, model: Any) -> HeadWeights:
-        """The weights as numbers for this model."""
+        """Return the weights as numbers for this model."""
         if model not in self._weights_by_model:
             self.needs(model)
         return self._weights_by_model[model]
 
-    through = weights_for  # its first name
+    through = weights_for  # the former name

@@ -1,4 +1,4 @@
-"""The answer's string: whether a segment holds the answer, word for word; a baseline."""
+"""Answer string: whether a segment contains the answer, word for word; a baseline."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ ARTICLES = frozenset({"a", "an", "the"})
 
 @dataclass(frozen=True)
 class AnswerString:
-    """1 where the segment holds the answer's words one after another, else 0.
+    """1 if the segment contains the answer's words one after another, else 0.
 
-    The words are those of `split_words` without a, an and the. An answer that has none, such as "The", occurs nowhere.
+    The words are those of `split_words` without a, an and the. An answer without such words, for example "The", is in
+    no segment.
     """
 
     name: ClassVar[str] = NAME
@@ -36,7 +37,7 @@ class AnswerString:
     reads: ClassVar[bool] = False
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded."""
+        """Record nothing."""
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:
@@ -47,5 +48,5 @@ class AnswerString:
 
 
 def _join_words(text: str) -> str:
-    """The words with a space before and behind each, so that only whole words are found."""
+    """Join the words, each with a space on both sides, so that only whole words are found."""
     return f" {' '.join(word for word in split_words(text) if word not in ARTICLES)} "

@@ -1,4 +1,4 @@
-"""BM25: how rare the words are that a segment shares with the question and the answer. It needs no model."""
+"""BM25 of the words that a segment shares with question and answer; rare words count more. It needs no model."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ LIBRARY = "bm25s"
 
 TEXTS = ("segment", "title")
 K1, B = 1.5, 0.75
-WORD = r"\S+"  # of the texts that `split_words` made; the library's own pattern leaves out "5" and "C"
+WORD = r"\S+"  # a word of `split_words`; the library's own pattern leaves out "5" and "C"
 
 
 @dataclass(frozen=True)
 class BM25:
     """BM25 of question + " " + answer, with the prompt's segments as the collection.
 
-    With q over the distinct words of the query, n the segments, n_q those that hold q, f_q how often q is in the
-    segment, and l the segment's words over the mean of all segments:
+    q runs over the distinct words of the query. n is the number of segments, n_q the number of those with q, f_q how
+    often q is in the segment, and l the segment's number of words over the mean of all segments:
 
         sum_q log(1 + (n - n_q + 0.5) / (n_q + 0.5)) f_q / (f_q + k1 (1 - b + b l)),   k1 = 1.5, b = 0.75
 
-    Words are those of `split_words` without the library's English stop words. These are question words too, and the
-    letters a, d, i, m, o, s, t and y. Only the order of the scores means something.
+    Words are those of `split_words` without the library's English stop words, which include question words and the
+    letters a, d, i, m, o, s, t and y. Only the order of the scores is meaningful.
 
     Attributes:
-        text: "segment", the default: each segment's own words; "title": those of its document's title as well, which
-            changes nothing where documents have no titles.
-        name: "bm25", and the text where it is not the default.
+        text: "segment", the default: each segment's own words; "title": also those of its document's title, if it has
+            one.
+        name: "bm25", followed by the text if it is not the default.
     """
 
     text: str = "segment"
@@ -59,7 +59,7 @@ class BM25:
         """Check the text.
 
         Raises:
-            InputError: it is none of TEXTS.
+            InputError: it is not in TEXTS.
         """
         if self.text not in TEXTS:
             raise InputError(f"bm25 takes {', '.join(TEXTS)}, got {self.text!r}")
@@ -67,12 +67,12 @@ class BM25:
             object.__setattr__(self, "name", "bm25" if self.text == "segment" else f"bm25:{self.text}")
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded; a missing library is reported here, before the first case."""
+        """Record nothing; a missing library is reported here, before the first case."""
         _import_library()
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(S,): 0 where the segment shares no word."""
+        """(S,): 0 for a segment that shares no word."""
         query = join_query(reading, NAME)
         titled = self.text == "title"
         return score_texts(query, list_titled_texts(reading) if titled else [s.text for s in reading.segments])
@@ -88,7 +88,7 @@ def score_texts(query: str, texts: Sequence[str]) -> Tensor:
     prepared = [" ".join(split_words(text)) for text in (query, *texts)]
     options = {"token_pattern": WORD, "stopwords": "english_plus", "return_ids": False, "show_progress": False}
     tokenized = library.tokenize(prepared, **options)
-    query_words, *words = [[word for word in text if word] for text in tokenized]  # a text without words has one, ""
+    query_words, *words = [[word for word in text if word] for text in tokenized]  # for a text without words it is [""]
     known = set().union(*words)
     shared = [word for word in dict.fromkeys(query_words) if word in known]  # each once
     if not shared:

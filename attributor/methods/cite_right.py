@@ -1,4 +1,4 @@
-"""cite-right: question and answer aligned with each segment, word after word. It needs no model."""
+"""cite-right: aligns question and answer with each segment, word by word. It needs no model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ LIBRARY = "cite_right"
 
 PYTHON = sys.version_info[:2]
 SPANS = "\n\n"  # between question and answer: a new paragraph, so that no span holds words of both
-ALL = 1_000_000  # citations, of every candidate: the library keeps the best three unless told otherwise
+ALL = 1_000_000  # no limit on citations and candidates; the library's default keeps the best three
 
 
 @dataclass(frozen=True)
 class CiteRight:
-    """The text aligner cite-right, with the sentences of question and answer as the spans that it cites.
+    """The text aligner cite-right. The spans that it finds citations for are the sentences of question and answer.
 
-    For each span the library looks for segments that share the span's rare words, and aligns the two (Smith-Waterman).
-    Its score of a citation is the normalised alignment + the part of the span's words that are matched + half of the
-    words in common, weighted by rarity. A segment gets the sum over the spans.
+    For each span the library finds segments that share the span's rare words, and aligns the two (Smith-Waterman). The
+    score of a citation is the normalised alignment + the part of the span's words that are matched + half of the words
+    in common, weighted by rarity. A segment gets the sum over the spans.
     """
 
     name: ClassVar[str] = NAME
@@ -44,12 +44,12 @@ class CiteRight:
     reads: ClassVar[bool] = False
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded; a missing library is reported here, before the first case."""
+        """Record nothing; a missing library is reported here, before the first case."""
         _import_library()
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(S,): 0 where nothing is aligned."""
+        """(S,): 0 if nothing is aligned."""
         library = _import_library()
         config = library.CitationConfig(
             min_answer_coverage=0,

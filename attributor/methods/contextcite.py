@@ -26,7 +26,7 @@ ARGUMENT = "masks"
 ORDER = 100
 LIBRARY = "sklearn"
 
-CERTAIN = -1e-12  # log p nearer to 0 than this is rounding
+CERTAIN = -1e-12  # a log p nearer to 0 than this is a rounding error
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class ContextCite:
     """Lasso on the logit of p(answer) over M random sets of segments, each kept with probability 1/2: M passes.
 
     Attributes:
-        masks: M, how many sets; all of them where the prompt has fewer, 2^S.
-        seed: of the sets; each prompt derives its own from it.
+        masks: M, the number of sets; all 2^S sets if there are fewer than M.
+        seed: seed of the sets; each prompt derives its own from it.
         alpha: the lasso's penalty, for standardised features and the logit divided by the answer's tokens.
         name: "contextcite:M".
     """
@@ -49,7 +49,7 @@ class ContextCite:
     reads: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Two sets at least, or there is nothing to compare."""
+        """Check that there are at least two sets to compare, and that alpha is above 0."""
         if isinstance(self.masks, bool) or not isinstance(self.masks, int) or self.masks < 2:
             raise InputError(f"contextcite needs a whole number of masks >= 2, got {self.masks!r}")
         if not (math.isfinite(self.alpha) and self.alpha > 0):
@@ -58,15 +58,15 @@ class ContextCite:
             object.__setattr__(self, "name", f"contextcite:{self.masks}")
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded."""
+        """Record nothing."""
         return Needs()
 
     def design(self, reading: Reading) -> Tensor:
-        """(M, S) bool: the sets that are fitted for this prompt, for measurements that must not use them."""
+        """(M, S) bool: the sets that are read for this prompt; measurements must not use them."""
         return shared_masks(case_seed(self.seed, reading.prompt.ids), self.masks, len(reading.segments))
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(S,): the change of the logit that each segment brings."""
+        """(S,): the change of the logit with each segment."""
         design = self.design(reading)
         if not reading.segments:
             return torch.zeros(0, dtype=torch.float64)
@@ -83,7 +83,7 @@ def logit(log_p: Tensor) -> Tensor:
     if not bool(torch.isfinite(log_p).all()):
         raise NumericsError(f"log-probabilities of the answer are not finite: {log_p[~log_p.isfinite()][:3].tolist()}")
     log_p = log_p.double().clamp(max=CERTAIN)
-    # log(1 - e^x), by whichever form keeps its digits
+    # log(1 - e^x), by the form without loss of digits
     rest = torch.where(log_p > -math.log(2), torch.log(-torch.expm1(log_p)), torch.log1p(-torch.exp(log_p)))
     return log_p - rest
 
@@ -91,15 +91,15 @@ def logit(log_p: Tensor) -> Tensor:
 def fit_lasso(masks: Tensor, targets: Tensor, alpha: float) -> Tensor:
     """(S,) float64: coefficients of the lasso of `targets` on `masks`, in the units of the targets.
 
-    Minimises ||y - b - Z w||^2 / 2M + alpha ||w||_1 with the columns of Z the masks with mean 0 and deviation 1, as the
-    paper's code does, and returns w over the deviations. A segment that every set keeps, or none, gets 0.
+    Minimises ||y - b - Z w||^2 / 2M + alpha ||w||_1 and returns w over the deviations. The columns of Z are the masks,
+    scaled to mean 0 and deviation 1, as in the paper's code. A segment that every set keeps, or no set, gets 0.
 
     Args:
         masks: (M, S) bool.
         targets: (M,).
         alpha: > 0.
     """
-    from sklearn.linear_model import Lasso  # type: ignore[import-untyped, unused-ignore]  # half a second
+    from sklearn.linear_model import Lasso  # type: ignore[import-untyped, unused-ignore]  # takes half a second
 
     X = masks.numpy().astype(np.float64)
     deviation = X.std(0)

@@ -1,4 +1,4 @@
-"""Attention flow: attention rollout for the answer's rows alone, through the heads that the weights choose."""
+"""Attention flow: attention rollout for the answer's rows alone, through the heads that the weights select."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ class FlowMethod(WeightedMethod):
         return reading.flow(self.weights_for(reading.model)).sum(0, dtype=torch.float64)
 
 
-Flow = FlowMethod  # its first name, which is also that of `attributor.Flow`, the result
+Flow = FlowMethod  # the former name; `attributor.Flow` is another class, the result

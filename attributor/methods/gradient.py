@@ -29,12 +29,12 @@ REDUCTIONS = ("norm", "signed", "absolute")
 
 @dataclass(frozen=True)
 class GradientXInput:
-    """g_j * x_j of sum log p(answer), with x_j the embedding of token j, brought to one number a token.
+    """g_j * x_j reduced to one number for each token; g_j is the gradient of log p(answer), x_j the embedding.
 
     Attributes:
         reduction: "norm", the default: ||g_j * x_j||_2, as Inseq aggregates; "signed": sum_d g_jd x_jd, as Captum's
             tutorials do: the first-order change of log p when the embedding grows; "absolute": |sum_d g_jd x_jd|.
-        name: "gradient-x-input", and the reduction where it is not the default.
+        name: "gradient-x-input", followed by the reduction if it is not the default.
     """
 
     reduction: str = "norm"
@@ -52,11 +52,11 @@ class GradientXInput:
             object.__setattr__(self, "name", f"gradient-x-input{shown}")
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded."""
+        """Record nothing."""
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(k,): one forward and one backward pass of the model with its own attention; it is left as it was.
+        """(k,): from one forward and one backward pass with the model's own attention; the model does not change.
 
         All reductions of a prompt share one pass.
         """
@@ -72,7 +72,7 @@ def reduce_products(reading: Reading) -> tuple[Tensor, Tensor]:
 
 
 def embedding_gradient(reading: Reading) -> tuple[Tensor, Tensor]:
-    """(n, d) each, n = k + a - 1: what the embedding gave for each token, and the gradient of log p(answer) to it."""
+    """(n, d) each, n = k + a - 1: the embedding of each token, and the gradient of log p(answer) with respect to it."""
     model = reading.model
     ids = reading.ids[None, :-1]
     leaves: list[Tensor] = []

@@ -33,7 +33,7 @@ class LastAttention:
     reads: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
-        """The heads of the last layer."""
+        """Record the heads of the last layer."""
         heads = torch.zeros(head_shape(model), dtype=torch.bool)
         heads[-1] = True
         return Needs(heads)

@@ -23,7 +23,7 @@ ORDER = 90
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """log p(answer | all) - log p(answer | all but s), by the run's way of leaving text out: S forward passes."""
+    """log p(answer | all) - log p(answer | all but s), by the run's ablation convention: S forward passes."""
 
     name: ClassVar[str] = NAME
     source: ClassVar[str] = SOURCE
@@ -32,7 +32,7 @@ class LeaveOneOut:
     in_nats: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
-        """No attention; log p of the answer comes from the shared forward pass."""
+        """Record nothing; log p of the answer comes from the shared forward pass."""
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:

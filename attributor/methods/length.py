@@ -22,7 +22,7 @@ ORDER = 120
 
 @dataclass(frozen=True)
 class Length:
-    """The tokens of the segment."""
+    """The number of tokens of the segment."""
 
     name: ClassVar[str] = NAME
     source: ClassVar[str] = ""
@@ -30,7 +30,7 @@ class Length:
     reads: ClassVar[bool] = False
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded."""
+        """Record nothing."""
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:

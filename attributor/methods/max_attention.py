@@ -32,11 +32,11 @@ class MaxAttention:
     reads: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
-        """All heads."""
+        """Record all heads."""
         return require_every_head(model)
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(k,): summed over the answer's tokens. One step of the kernel a head; (a, k) numbers are kept."""
+        """(k,): summed over the answer's tokens. Each head is one step of the kernel; (a, k) numbers are held."""
         L, H = head_shape(reading.model)
         strongest = torch.zeros(reading.answer.numel(), len(reading.prompt.ids), dtype=torch.float32)
         for layer in range(L):

@@ -25,7 +25,7 @@ ORDER = 30
 
 @dataclass(frozen=True)
 class MeanAttention:
-    """1/(L H) sum_l sum_h P[l, h], summed over the answer's rows: where the model looks on average."""
+    """1/(L H) sum_l sum_h P[l, h], summed over the answer's rows."""
 
     name: ClassVar[str] = NAME
     source: ClassVar[str] = SOURCE
@@ -33,7 +33,7 @@ class MeanAttention:
     reads: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
-        """All heads."""
+        """Record all heads."""
         return require_every_head(model)
 
     def __call__(self, reading: Reading) -> Tensor:

@@ -30,7 +30,7 @@ class Position:
     reads: ClassVar[bool] = False
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded."""
+        """Record nothing."""
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:

@@ -25,11 +25,11 @@ ORDER = 140
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform numbers from a hash of the seed and the prompt's ids: the same prompt, the same numbers.
+    """Uniform numbers from a hash of the seed and the prompt's ids, so a prompt always gets the same numbers.
 
     Attributes:
-        seed: another one gives other numbers.
-        name: "random", and the seed where it is not 0.
+        seed: another seed gives other numbers.
+        name: "random", followed by the seed if it is not 0.
     """
 
     seed: int = 0
@@ -44,7 +44,7 @@ class Random:
             object.__setattr__(self, "name", f"random:{self.seed}" if self.seed else "random")
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded."""
+        """Record nothing."""
         return Needs()
 
     def __call__(self, reading: Reading) -> Tensor:

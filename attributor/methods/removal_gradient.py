@@ -29,9 +29,9 @@ class RemovalGradient:
     """The effects of `attributor.effects` (docs/effects.md): one forward and one backward pass.
 
     Attributes:
-        variant: "all", the default: every row counts; "suffix": the rows after the last segment; a whole number M: all
-            rows, and M prompts with segments left out that are really read.
-        name: "removal-gradient", and the variant where it is not the default.
+        variant: "all", the default: every row counts; "suffix": only the rows after the last segment; a whole number M:
+            all rows, and M real removals, prompts that the model reads without some segments.
+        name: "removal-gradient", followed by the variant if it is not the default.
     """
 
     variant: str = "all"
@@ -42,7 +42,7 @@ class RemovalGradient:
     in_nats: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse other words, and numbers below 1."""
+        """Check the variant."""
         if self.variant not in ("all", "suffix") and not (self.variant.isdecimal() and int(self.variant) >= 1):
             raise InputError(
                 f"removal-gradient takes 'all', 'suffix' or a number of removals >= 1 after its colon, "
@@ -53,21 +53,21 @@ class RemovalGradient:
 
     @property
     def removals(self) -> int:
-        """M."""
+        """M, the number of real removals."""
         return int(self.variant) if self.variant.isdecimal() else 0
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded: its forward pass keeps a graph."""
+        """Record nothing; the method runs a forward pass of its own, with gradients."""
         return Needs()
 
     def design(self, reading: Reading) -> Tensor:
-        """(M, S) bool: the sets that are read for this prompt, for measurements that must not use them."""
+        """(M, S) bool: the sets that are read for this prompt; measurements must not use them."""
         if not self.removals or not reading.segments:
             return torch.zeros(0, len(reading.segments), dtype=torch.bool)
         return antithetic_masks(case_seed(0, reading.ids), self.removals, len(reading.segments))
 
     def __call__(self, reading: Reading) -> Tensor:
-        """(S,): nats that the answer owes to each segment. Variants with the same rows share one backward pass."""
+        """(S,): nats that the answer would lose without each segment. Variants with the same rows share one pass."""
         if not reading.segments:
             return torch.zeros(0, dtype=torch.float64)
         segments = SegmentTokens(reading.segment_of, len(reading.segments))

@@ -26,7 +26,7 @@ POWER = 4
 
 @dataclass(frozen=True)
 class SharpenedAttention:
-    """sum_l sum_h P[l, h]^4 without the first position: heads that look somewhere in particular count."""
+    """sum_l sum_h P[l, h]^4 without the first position: heads with concentrated attention count more."""
 
     name: ClassVar[str] = NAME
     source: ClassVar[str] = ""
@@ -34,7 +34,7 @@ class SharpenedAttention:
     reads: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
-        """All heads."""
+        """Record all heads."""
         return require_every_head(model)
 
     def __call__(self, reading: Reading) -> Tensor:

@@ -37,7 +37,7 @@ class Similarity:
 
     Attributes:
         model: a hub id or a folder that sentence-transformers can load.
-        name: "similarity", and the model where it is not the default.
+        name: "similarity", followed by the model if it is not the default.
     """
 
     model: str = DEFAULT
@@ -58,7 +58,7 @@ class Similarity:
             object.__setattr__(self, "name", "similarity" if self.model == DEFAULT else f"similarity:{self.model}")
 
     def needs(self, model: Any) -> Needs:
-        """Nothing recorded; the embedding model is loaded here, before the first case."""
+        """Record nothing; load the embedding model before the first case."""
         _encoder(self.model)
         return Needs()
 

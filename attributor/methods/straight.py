@@ -1,4 +1,4 @@
-"""Straight attention of chosen heads: what the answer's positions looked at, not composed over the layers."""
+"""Straight attention of selected heads: attention of the answer's positions, without composition over the layers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ORDER = 20
 
 @dataclass(frozen=True)
 class Straight(WeightedMethod):
-    """sum_l sum_h w[l, h] P[l, h]^power c[l, h] over the rows that the flow begins with: the weights' own share of
-    the question, power, norms and sink.
+    """sum_l sum_h w[l, h] P[l, h]^power c[l, h], summed over the rows that the flow starts with.
 
-    What flow through the same heads adds to this is the composition over layers.
+    Question share, power, value norms and sink are those of the weights. The flow through the same heads differs from
+    this only by the composition over layers.
     """
 
     weights: Any = "retrieval"

@@ -25,7 +25,7 @@ ORDER = 60
 
 @dataclass(frozen=True)
 class ValueNormAttention:
-    """sum_l sum_h P[l, h, i, j] c[l, h, j], with c = ||W_O^h v_j^h||: a sink has much attention and tiny values."""
+    """sum_l sum_h P[l, h, i, j] c[l, h, j], with c = ||W_O^h v_j^h||: a sink has much attention but small values."""
 
     name: ClassVar[str] = NAME
     source: ClassVar[str] = SOURCE
@@ -33,7 +33,7 @@ class ValueNormAttention:
     reads: ClassVar[bool] = True
 
     def needs(self, model: Any) -> Needs:
-        """All heads, and the norms of their projected values."""
+        """Record all heads, and the norms of their projected values."""
         return require_every_head(model, values=True)
 
     def __call__(self, reading: Reading) -> Tensor:

@@ -1,4 +1,4 @@
-"""The data sets: their examples become questions. A new data set is one file here; `_registry.py` describes it."""
+"""Read or generate the questions of a data set. A new data set is one file here; `_registry.py` describes it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ __all__ += ["data_sets", "generate_questions", "lengthen", "load_questions"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in an example that could not be used.
+    """A part of an example that cannot be used.
 
     Attributes:
-        number: its line in a .jsonl file, its place in a list or in a split; from 1.
-        id: the example's id, where it is known.
-        field: where it is; "row" for all of the example.
+        number: line in a .jsonl file, or place in a list or split; from 1.
+        id: the example's id; None if unknown.
+        field: name of the field; "row" for the whole example.
         reason: what is wrong with it.
     """
 
@@ -35,7 +35,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        """One line, for people."""
+        """Format the problem in one line."""
         known = f" (id {self.id})" if self.id else ""
         where = "" if self.field == "row" else f" {self.field}:"
         return f"row {self.number}{known}:{where} {self.reason}"
@@ -46,11 +46,12 @@ class QuestionSet:
     """The questions of a data set.
 
     Attributes:
-        questions: those that can be asked, in order; their ids are unique.
-        problems: examples that could not be used.
+        questions: the usable ones, in order, with unique ids.
+        problems: examples that cannot be used.
         name: the data set's name in the registry.
-        source: what to call the examples in reports: a file's name, or the public name with configuration and split.
-        notes: what was left out of examples that are used: supporting facts that lead nowhere, paragraphs without text.
+        source: name of the examples in reports: a file's name, or the public name with configuration and split.
+        notes: parts that were left out of usable examples: supporting facts without a sentence, paragraphs without
+            text.
     """
 
     questions: tuple[Question, ...]
@@ -68,18 +69,18 @@ def load_questions(
     split: str | None = None,
     limit: int | None = None,
 ) -> QuestionSet:
-    """The questions of a data set, and which examples could not be used.
+    """Read the questions of a data set, and list the examples that cannot be used.
 
     Args:
         name: one of `data_sets()`.
-        source: a local .json or .jsonl file; None for the data set on the hub, or the examples that are shipped.
-        config: of the data set on the hub, such as "distractor"; None for its default.
-        split: of the data set on the hub, such as "train"; None for its default.
-        limit: how many examples to read, from the first; examples that cannot be used count.
+        source: a local .json or .jsonl file; None: the data set on the hub, or the shipped examples.
+        config: configuration on the hub, such as "distractor"; None: the default.
+        split: split on the hub, such as "train"; None: the default.
+        limit: read only the first `limit` examples, usable or not; None: all.
 
     Raises:
-        InputError: an unknown name, no source where one is needed, a file that is missing, empty or of another schema,
-            a hub that cannot be reached, or no example that can be used.
+        InputError: the name is unknown, a needed source is missing, the file is missing, empty or of another schema,
+            the hub cannot be reached, or no example is usable.
     """
     known = data_sets()
     if not isinstance(name, str) or name not in known:
@@ -109,16 +110,16 @@ def load_questions(
 def generate_questions(
     name: str, *, rows: int | None = None, seed: int = 0, kinds: Sequence[str] | None = None
 ) -> QuestionSet:
-    """The questions of a data set that generates them.
+    """Generate the questions of a data set that is not read from a file.
 
     Args:
         name: one of `data_sets()` that has kinds.
-        rows: how many of each kind; None for the data set's default.
-        seed: another one gives other names, facts and questions.
-        kinds: some of the data set's; None for all.
+        rows: number of rows of each kind; None: the data set's default.
+        seed: another seed gives other names, facts and questions.
+        kinds: some of the data set's kinds; None: all.
 
     Raises:
-        InputError: a data set that is read, an unknown kind or one that is named twice, or rows < 1.
+        InputError: the data set is read from a file, a kind is unknown or given twice, or rows < 1.
     """
     data_set = data_sets().get(name)
     if data_set is None or not data_set.kinds:
@@ -136,7 +137,7 @@ def generate_questions(
 
 
 def lengthen(name: str, question: GeneratedQuestion, distractors: int) -> GeneratedQuestion:
-    """A generated question with so many documents that are not needed; the other documents and their order stay."""
+    """Return the question with this number of distractors; its other documents and their order stay."""
     return data_sets()[name].generator().lengthen(question, distractors)
 
 
@@ -182,7 +183,7 @@ def _id_of(example: dict[str, Any]) -> str | None:
 
 
 def _refuse_other_data_set(data_set: DataSet, label: str, example: dict[str, Any]) -> None:
-    """Raises InputError if the example is plainly one of another data set; two of one schema share its `recognises`."""
+    """Raise InputError if another data set recognises the example, unless both share one `recognises` function."""
     own = data_set.reader().recognises
     for other in data_sets().values():
         if other.kinds:

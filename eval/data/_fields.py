@@ -20,7 +20,7 @@ Example = Mapping[str, Any]
 
 
 class FieldError(Exception):
-    """A field of an example that cannot be used, and what is wrong with it; never leaves this folder."""
+    """A field of an example that cannot be used, and the reason. This package catches it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -29,10 +29,10 @@ class FieldError(Exception):
 
 
 def check_text(field: str, value: Any, *, empty: bool = False) -> str:
-    """The value, if it is text that can be encoded, with something in it or `empty`.
+    """Return the value if it is text that UTF-8 can encode, and neither empty nor blank unless `empty` is set.
 
     Raises:
-        FieldError: it is none.
+        FieldError: it is not such text.
     """
     if not isinstance(value, str):
         raise FieldError(field, "is missing" if value is None else f"must be text, got {type(value).__name__}")
@@ -46,7 +46,7 @@ def check_text(field: str, value: Any, *, empty: bool = False) -> str:
 
 
 def read_text(example: Example, field: str, *, default: str | None = None) -> str:
-    """A field of the example without surrounding white space; `default`, if given, where it is missing, null or blank.
+    """Return a text field without surrounding white space; `default`, if given, for a missing, null or blank field.
 
     Raises:
         FieldError: it is not text, or missing without a default.
@@ -58,10 +58,10 @@ def read_text(example: Example, field: str, *, default: str | None = None) -> st
 
 
 def read_id(example: Example, *names: str) -> str:
-    """The example's id, under the first of the names that it has; a whole number counts as text.
+    """Return the example's id from the first of these fields that it has; a whole number is converted to text.
 
     Raises:
-        FieldError: there is none, or it is neither text nor a whole number.
+        FieldError: it has none of the fields, or the id is neither text nor a whole number.
     """
     name = next((name for name in names if example.get(name) is not None), names[0])
     value = example.get(name)
@@ -71,10 +71,10 @@ def read_id(example: Example, *names: str) -> str:
 
 
 def check_list(field: str, value: Any) -> list[Any]:
-    """The value, if it is a list.
+    """Return the value if it is a list.
 
     Raises:
-        FieldError: it is none.
+        FieldError: it is not a list.
     """
     if not isinstance(value, list):
         raise FieldError(field, "is missing" if value is None else f"must be a list, got {type(value).__name__}")
@@ -82,10 +82,10 @@ def check_list(field: str, value: Any) -> list[Any]:
 
 
 def read_pairs(example: Example, field: str, first: str, second: str) -> list[tuple[Any, Any]]:
-    """A field that is either {first: [...], second: [...]}, equally long, or a list of [first, second].
+    """Return the pairs of a field: {first: [...], second: [...]} with equal lengths, or a list of [first, second].
 
     Raises:
-        FieldError: it is neither.
+        FieldError: the field has another form.
     """
     value = example.get(field)
     if isinstance(value, dict):
@@ -102,10 +102,12 @@ def read_pairs(example: Example, field: str, first: str, second: str) -> list[tu
 def build_documents(
     field: str, paragraphs: list[tuple[str, tuple[str, ...]]], notes: list[FieldError]
 ) -> tuple[tuple[Document, ...], list[int | None]]:
-    """The paragraphs that hold text, and each paragraph's place among them; None for one without text, which is noted.
+    """Build a document of each paragraph with text.
+
+    The second result is the index of each paragraph's document: None for a paragraph without text, which is noted.
 
     Raises:
-        FieldError: none holds text.
+        FieldError: no paragraph has text.
     """
     documents: list[Document] = []
     places: list[int | None] = []

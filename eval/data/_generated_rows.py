@@ -1,7 +1,7 @@
 """Generate the rows of `attributor eval removal`: planted documents, a question, its answer, and distractors.
 
-A row follows from its kind, the seed and its number alone. More distractors leave the other documents and their order
-as they were.
+A row follows from its kind, the seed and its number alone. With more distractors the other documents and their order
+stay the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,21 +30,21 @@ from attributor.eval.data._question import Document, GeneratedQuestion
 
 __all__ = ["MAKERS", "make_row"]
 
-LOOKALIKES = 2  # documents with the same fact of other names, in rows whose answer the model writes
-MOST_DRAWS = 20  # of a name; where all were taken, the next one has two parts
+LOOKALIKES = 2  # documents that state the fact of other names, in `written` rows
+MOST_DRAWS = 20  # attempts to draw a new name; after them, names have two parts
 PARTS = [parts.split() for parts in NAME_PARTS]
 Values = tuple[str, ...] | range | str
 
 
 @dataclass
 class World:
-    """Names and values that a row may still use.
+    """The names and values that a row has used so far.
 
     Attributes:
-        draw: what the next choice comes from.
-        names: those that were used.
+        draw: source of the next random choice.
+        names: the used names.
         answers: values that no other document may state.
-        relation: the fact that the question is about; distractors state others.
+        relation: the question's type of fact; distractors state facts of other types.
     """
 
     draw: Draw
@@ -53,7 +53,7 @@ class World:
     relation: Relation | None = None
 
     def name(self, subject: str) -> str:
-        """A name that the row does not have yet, of a place or a person."""
+        """Draw a name of a place or person that the row does not have yet."""
         name = ""
         for attempt in range(2 * MOST_DRAWS):
             name = self._place() if subject == "place" else f"{self.draw.one(FIRST_NAMES.split())} {self._surname()}"
@@ -65,13 +65,13 @@ class World:
         return name
 
     def value(self, values: Values) -> str:
-        """A value that is not among `answers`."""
+        """Draw a value that is not in `answers`."""
         if isinstance(values, str):
             return self.name(values)
         return str(self.draw.one([value for value in values if str(value) not in self.answers]))
 
     def answer(self, values: Values) -> str:
-        """A value that no document states from now on, but for those that are made with it."""
+        """Draw a value and add it to `answers`, so that no later document draws it."""
         value = self.value(values)
         self.answers.add(value)
         return value
@@ -88,12 +88,12 @@ class Plan:
     """A row without its distractors.
 
     Attributes:
-        question: what is asked.
+        question: the question.
         answer: a sentence that answers it.
-        value: what the answer says, in a word or two; it counts as right, too.
+        value: the answer in a word or two; it also counts as right.
         planted: the documents that were written for the question, the evidence first.
-        evidence: how many of them are evidence.
-        form: of a paraphrase, else "".
+        evidence: how many planted documents are evidence.
+        form: form of a `paraphrase` row, else "".
         written: whether the model's own answer is attributed.
     """
 
@@ -107,7 +107,7 @@ class Plan:
 
 
 def make_row(kind: str, seed: int, row: int, distractors: int) -> GeneratedQuestion:
-    """A row with so many documents beside the planted ones."""
+    """Make a row with this number of distractors."""
     key = (seed, kind, row)
     world = World(Draw(*key))
     plan = MAKERS[kind](world, seed, row)
@@ -135,7 +135,7 @@ def make_row(kind: str, seed: int, row: int, distractors: int) -> GeneratedQuest
 
 
 def _make_distractor(world: World, relations: Sequence[Relation]) -> Document:
-    """A document with a fact that no question is about, of a name of its own."""
+    """Write a document that states a fact of another type, about a new name."""
     relation = world.draw.one(relations)
     name = world.name(relation.subject)
     statement = world.draw.one(relation.statements).format(n=name, v=world.value(relation.values))
@@ -143,7 +143,7 @@ def _make_distractor(world: World, relations: Sequence[Relation]) -> Document:
 
 
 def _write(world: World, subject: str, name: str, statement: str, titles: Sequence[str] = TITLES) -> Document:
-    """A document of a statement and a sentence without a fact, in any order."""
+    """Write a document of a statement and a sentence without a fact, in random order."""
     filler = world.draw.one(FILLERS[subject]).format(n=name)
     sentences = world.draw.some((statement, filler), 2)
     return Document(world.draw.one(titles).format(n=name), (" ".join(sentences),))
@@ -151,24 +151,24 @@ def _write(world: World, subject: str, name: str, statement: str, titles: Sequen
 
 @dataclass(frozen=True)
 class Fact:
-    """What a row's question is about: a relation of one name, and its value."""
+    """The fact of a row's question: a relation, the name that it is about, and the value."""
 
     relation: Relation
     name: str
     value: str
 
     def state(self, statement: str) -> str:
-        """A statement of the relation, with name and value."""
+        """Insert name and value into a statement."""
         return statement.format(n=self.name, v=self.value)
 
     def plan(self, planted: Sequence[Document], *, evidence: int = 1, written: bool = False) -> Plan:
-        """The row that asks for this fact."""
+        """Plan the row whose question is about this fact."""
         question, answer = self.relation.question.format(n=self.name), self.state(self.relation.answer)
         return Plan(question, answer, self.value, tuple(planted), evidence, written=written)
 
 
 def _choose_fact(world: World, kind: str, seed: int, row: int) -> Fact:
-    """The fact of a row; the rows of a kind go through all relations in turn."""
+    """Choose the fact of a row; the rows of a kind go through all relations in turn."""
     order = Draw(seed, kind, "relations").some(RELATIONS, len(RELATIONS))
     relation = world.relation = order[row % len(order)]
     return Fact(relation, world.name(relation.subject), world.answer(relation.values))
@@ -204,7 +204,7 @@ def _make_conflict(world: World, seed: int, row: int) -> Plan:
 
 
 def _write_two(world: World, fact: Fact, statements: Sequence[str]) -> list[Document]:
-    """Two documents about one name, with different titles."""
+    """Write two documents about one name, with different titles."""
     titles = world.draw.some(TITLES, 2)
     return [
         _write(world, fact.relation.subject, fact.name, statement, (title,))
@@ -240,7 +240,7 @@ def _make_paraphrase(world: World, seed: int, row: int) -> Plan:
 
 
 def _make_code_names(world: World, form: str) -> Plan:
-    """A message in code names, and the list of what they stand for."""
+    """A message in code names, and the list of their meanings."""
     secret, role = world.draw.one(SECRETS), world.draw.one(SECRET_ROLES)
     first, second = world.draw.some(CODE_NAMES.split(), 2)
     value = world.answer(secret.values)

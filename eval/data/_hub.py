@@ -14,7 +14,9 @@ LOCAL = "name a local .json or .jsonl file of it instead"
 
 
 def read_hub(data_set: DataSet, config: str, split: str, limit: int | None) -> tuple[str, Iterator[Example]]:
-    """A name for reports, and the examples; with a limit only they are fetched, unless all are in the cache.
+    """Return a name for reports, and the examples.
+
+    With a limit, only that many examples are fetched, unless the data set is in the cache.
 
     Raises:
         InputError: an unknown configuration or split, or a hub that cannot be reached.
@@ -25,7 +27,7 @@ def read_hub(data_set: DataSet, config: str, split: str, limit: int | None) -> t
     if split.partition("[")[0] not in splits[config]:
         raise InputError(f"unknown split {split!r} of {hub}, {config}; there are {', '.join(splits[config])}")
     try:
-        import datasets  # type: ignore[import-untyped]  # here, because it takes seconds and local files do not need it
+        import datasets  # type: ignore[import-untyped]  # takes seconds, and local files do not need it
     except ImportError as error:
         raise InputError(f"{hub} needs the package datasets: pip install 'attributor[eval]'; or {LOCAL}") from error
     label = f"{hub}, {config}, {split}"
@@ -34,6 +36,6 @@ def read_hub(data_set: DataSet, config: str, split: str, limit: int | None) -> t
     try:
         examples = datasets.load_dataset(hub, config, split=split, streaming=streaming)
         return label, iter(list(islice(examples, limit)) if streaming else examples)
-    except Exception as error:  # every layer below (hub, http, file systems, arrow) raises errors of its own
+    except Exception as error:  # each layer (hub, http, file systems, arrow) raises its own errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{label} cannot be loaded from the hub ({reason}); {LOCAL}") from error

@@ -1,8 +1,7 @@
-"""Words of the generated rows: invented names, facts about invented places and people, and facts that models know.
+"""The words of generated rows: invented names, facts about invented places and people, and facts that models know.
 
-They share no name and no sentence with the prompts that retrieval heads are chosen on (`attributor calibrate`), so that
-these rows do not favour those heads. In the templates ``{n}`` is the name of a place or a person, ``{v}`` the value of
-the fact.
+The prompts on which retrieval heads are chosen (`attributor calibrate`) have other names and sentences. So these rows
+do not favour those heads. In the templates ``{n}`` is the name of a place or a person, ``{v}`` the value of the fact.
 """
 
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ __all__ = ["FILLERS", "FIRST_NAMES", "KNOWN_FACTS", "NAME_PARTS", "RELATIONS", "
 
 @dataclass(frozen=True)
 class Relation:
-    """A fact that can be invented of any name.
+    """A type of fact that can be invented for any name.
 
     Attributes:
         subject: "place" or "person": what {n} is.
-        values: the words that {v} may be, a range of numbers, or "place" or "person": an invented name.
+        values: the possible words for {v}, or a range of numbers; "place" or "person" for an invented name.
         statements: sentences that state the fact, in different words.
-        question: the question for it.
+        question: the question about it.
         answer: its answer as a sentence.
         lure: a sentence with all content words of the question that does not state the fact.
     """
@@ -37,9 +36,9 @@ class KnownFact:
 
     Attributes:
         topic: a title for documents about it.
-        question: the question for it.
-        value: what the question is about, in a word or two.
-        answer: a sentence with it.
+        question: the question about it.
+        value: the answer in a word or two.
+        answer: the answer as a sentence.
         statements: two sentences that state it, in different words.
     """
 
@@ -50,7 +49,7 @@ class KnownFact:
     statements: tuple[str, str]
 
 
-# the name of a place is one part of each; a surname is one part of the first and the second, and "son" or "er"
+# a place name is one part of each line; a surname is one part of each of the first two lines, and "son" or "er"
 NAME_PARTS = (
     "Bra Cle Dro Fla Gri Hu Ja Kro Li Mo Ni Pla Que Ro Sti Tha Ur Vi Wo Zu",
     "bel dar fen gal lor min nak ros tur vel zan pim",

@@ -13,7 +13,7 @@ from attributor.eval.data._fields import FieldError
 
 __all__ = ["read_examples"]
 
-CHUNK = 1 << 20  # characters of a JSON list that are read at once: a limit of examples need not read the whole file
+CHUNK = 1 << 20  # characters of a JSON list that are read at once; with a limit the rest is not read
 WHITE = re.compile(r"[ \t\r\n]*")
 BOM = b"\xef\xbb\xbf"
 WORKS = 'a .json file (a list of rows, or {"data": [...]}) or a .jsonl file (one row a line), in UTF-8'
@@ -27,13 +27,13 @@ KNOWN = {
 
 
 def read_examples(path: Path) -> Iterator[tuple[int, Any]]:
-    """(example number, example): the line of a .jsonl file, the place in a list, from 1; blank lines are no examples.
+    """Yield (number, example): the line of a .jsonl file or the place in a list, from 1; blank lines are skipped.
 
-    An example that cannot be read is yielded as the FieldError that says why, and the others follow. What stands after
-    a broken place of a JSON list cannot be read; the FieldError there says so.
+    If an example cannot be read, a FieldError with the reason is yielded instead of it, and the next examples follow.
+    After a broken place of a JSON list nothing can be read, and the last FieldError says so.
 
     Raises:
-        InputError: no file, a folder, an empty file, or nothing that looks like examples.
+        InputError: the file is missing, a folder or empty, or holds nothing that looks like examples.
     """
     shown = shorten_path(path)
     try:
@@ -49,7 +49,7 @@ def read_examples(path: Path) -> Iterator[tuple[int, Any]]:
             if head.startswith(magic):
                 raise InputError(f"{path} {reason}; what works is {WORKS}")
         head = head.removeprefix(BOM).lstrip()
-        if b"\0" in head[:4]:  # every second byte of ASCII in UTF-16, three of four in UTF-32
+        if b"\0" in head[:4]:  # ASCII in UTF-16 has a 0 in every second byte
             raise InputError(f"{path} is not UTF-8 but looks like UTF-16 or UTF-32; what works is {WORKS}")
         if not head:
             raise InputError(f"{path} is empty; name {WORKS}")
@@ -66,7 +66,7 @@ def read_examples(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _head(path: Path) -> bytes:
-    """What the file begins with, up to the first block that is more than white space."""
+    """Read the beginning of the file, up to the first block with more than white space."""
     with path.open("rb") as file:
         head = file.read(4096)
         while not head.removeprefix(BOM).strip() and (more := file.read(4096)):
@@ -75,11 +75,11 @@ def _head(path: Path) -> bytes:
 
 
 def _list(path: Path) -> Iterator[tuple[int, Any]]:
-    """The elements of a JSON list, read piece by piece; bytes that are not UTF-8 become lone surrogates."""
+    """Yield the elements of a JSON list, read in pieces; bytes that are not UTF-8 become lone surrogates."""
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         buffer, size, number = file.read(CHUNK), CHUNK, 1
-        at = buffer.find("[") + 1  # white space before it may fill the first piece
+        at = buffer.find("[") + 1  # white space may fill the first piece
         while not at:
             buffer = file.read(CHUNK)
             at = buffer.find("[") + 1
@@ -93,7 +93,7 @@ def _list(path: Path) -> Iterator[tuple[int, Any]]:
                 mark = buffer[stop]
                 if mark not in ",]":
                     raise json.JSONDecodeError("Expecting ',' delimiter", buffer, stop)
-            except (ValueError, IndexError, RecursionError) as error:  # broken, or not all of it is here yet
+            except (ValueError, IndexError, RecursionError) as error:  # broken, or not read completely yet
                 more = file.read(size)
                 if not more:
                     reason = "the file ends too early" if isinstance(error, IndexError) else _broken(error, start)
@@ -113,7 +113,7 @@ def _skip(buffer: str, at: int) -> int:
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Any]]:
-    """JSON lines; or one object that holds the examples under "data"."""
+    """Yield the examples of JSON lines, or of one object with the list under "data"."""
     first = [example for _, example in islice(_lines(path), 2)]
     if len(first) == 1 and isinstance(first[0], dict) and isinstance(first[0].get("data"), list):
         yield from enumerate(first[0]["data"], 1)

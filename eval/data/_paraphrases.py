@@ -1,4 +1,4 @@
-"""Evidence without a content word of its question and answer: other words, another language, code names.
+"""Evidence that shares no content word with question and answer: other words, another language, code names.
 
 The question names a person by a role ("the doctor"). The evidence gives the role and the fact in other words, or in
 another language. In the templates ``{n}`` is the person's name, ``{v}`` the value.
@@ -90,10 +90,10 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Habit:
-    """Something that can be said of a person.
+    """A statement about a person.
 
     Attributes:
-        question: the question for it, where {r} is the role.
+        question: the question about it, where {r} is the role.
         answer: its answer as a sentence, where {v} is the value.
         sentences: the sentence in other English words, in German, in French and in Spanish.
         values: the value in the answer, and {v} in each of the four sentences.
@@ -234,9 +234,9 @@ class Secret:
     """A message in code names.
 
     Attributes:
-        question: the question for it, where {r} is the role.
+        question: the question about it, where {r} is the role.
         answer: its answer as a sentence, where {v} is the value.
-        sentence: it in code names, {a} for the role and {b} for the value.
+        sentence: the message in code names, {a} for the role and {b} for the value.
         values: as `Relation.values`.
     """
 

@@ -1,4 +1,4 @@
-"""A question with its documents and its evidence: the form into which every data set is brought."""
+"""A question with its documents and evidence: the common form of all data sets."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Document:
 
     Attributes:
         title: may be "".
-        pieces: as they follow each other in the text; a piece begins with the white space that separates it.
+        pieces: in the order of the text; a piece begins with the white space that separates it from the one before.
     """
 
     title: str
@@ -23,7 +23,7 @@ class Question:
     """One example of a data set, as the evaluation uses it.
 
     Attributes:
-        id: unique in its data set; what a resumed run goes by.
+        id: unique in its data set; a resumed run identifies cases by it.
         text: the question.
         answer: the expected answer.
         aliases: other answers that count as right.
@@ -45,12 +45,12 @@ class Question:
 
 @dataclass(frozen=True)
 class GeneratedQuestion(Question):
-    """A question that a data set generates; a run measures what removing its documents does to the answer.
+    """A generated question; a run measures what its answer loses without each document.
 
     Attributes:
         planted: the documents that were written for this question, ascending; the others are distractors.
-        written: whether the answer that the model writes is attributed, and not the expected one.
-        seed, row: what it follows from, with its kind.
+        written: whether the model's own answer is attributed instead of the expected one.
+        seed, row: with the kind, they determine the question.
     """
 
     planted: tuple[int, ...] = ()

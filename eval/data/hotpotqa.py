@@ -37,22 +37,22 @@ ORDER = 10
 
 
 def question(example: Example, *, separator: str = "") -> tuple[Question, list[FieldError]]:
-    """An example in the hub's schema or in the official one, and what was left out of it.
+    """Convert an example in the hub's schema or the official one; the notes say what was left out.
 
         the hub's:  {id, question, answer, type, level,
                      context: {title[], sentences[][]}, supporting_facts: {title[], sent_id[]}}
         official:   {_id, question, answer, type, level,
                      context: [[title, [sentence, ...]], ...], supporting_facts: [[title, sent_id], ...]}
 
-    Sentences after the first keep the space that they begin with. Supporting facts that lead nowhere, or to an empty
-    sentence, are left out and noted.
+    Sentences after the first keep the space that they begin with. Supporting facts without a sentence, or with an empty
+    one, are left out and noted.
 
     Args:
         example: the example.
-        separator: what to put between two sentences that no white space parts.
+        separator: text between two sentences that no white space separates.
 
     Raises:
-        FieldError: a field that cannot be used, or no supporting fact that leads anywhere.
+        FieldError: a field cannot be used, or no supporting fact has a sentence.
     """
     notes: list[FieldError] = []
     paragraphs = []
@@ -77,7 +77,7 @@ def question(example: Example, *, separator: str = "") -> tuple[Question, list[F
 
 
 def _parted(sentences: list[str], separator: str) -> tuple[str, ...]:
-    """The sentences, each beginning with the separator if no white space parts it from what stands before it."""
+    """Put the separator before each sentence that no white space separates from the one before."""
     pieces: list[str] = []
     before = ""
     for sentence in sentences:
@@ -88,7 +88,7 @@ def _parted(sentences: list[str], separator: str) -> tuple[str, ...]:
 
 
 def _gold(example: Example, documents: tuple[Document, ...], notes: list[FieldError]) -> frozenset[tuple[int, int]]:
-    """The supporting facts as (document, piece); equal sentences under equal titles are all evidence."""
+    """Locate the supporting facts as (document, piece). Equal sentences under equal titles are all evidence."""
     field = "supporting_facts"
     facts = read_pairs(example, field, "title", "sent_id")
     lost: list[FieldError] = []
@@ -114,5 +114,5 @@ def _gold(example: Example, documents: tuple[Document, ...], notes: list[FieldEr
 
 
 def recognises(example: Example) -> bool:
-    """Whether an example is HotPotQA's and not, by its other fields, 2WikiMultihopQA's."""
+    """Return whether an example has the fields of HotPotQA, and not those of 2WikiMultihopQA."""
     return "context" in example and "supporting_facts" in example and "level" in example and "evidences" not in example

@@ -27,12 +27,12 @@ ORDER = 30
 
 
 def question(example: Example) -> tuple[Question, list[FieldError]]:
-    """An example of MuSiQue; a paragraph is one piece, and the kind ("2hop", "3hop1", ...) is what the id begins with.
+    """Convert an example. A paragraph is one piece, and the id begins with the kind ("2hop", "3hop1", ...).
 
         {id, question, answer, answer_aliases[], answerable, paragraphs: [{title, paragraph_text, is_supporting}, ...]}
 
     Raises:
-        FieldError: a field that cannot be used, an example that is marked unanswerable, or no supporting paragraph.
+        FieldError: a field cannot be used, the example is marked unanswerable, or no paragraph is supporting.
     """
     if example.get("answerable") is False:
         raise FieldError("answerable", "is false, so no paragraph holds the evidence")
@@ -72,7 +72,7 @@ def question(example: Example) -> tuple[Question, list[FieldError]]:
 
 
 def recognises(example: Example) -> bool:
-    """Whether an example is MuSiQue's: its paragraphs have a paragraph_text."""
+    """Return whether an example is of MuSiQue: its paragraphs have a paragraph_text."""
     paragraphs = example.get("paragraphs")
     first = paragraphs[0] if isinstance(paragraphs, list) and paragraphs else None
     return isinstance(first, dict) and "paragraph_text" in first

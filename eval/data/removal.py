@@ -1,4 +1,4 @@
-"""Generated questions about invented facts, for measuring what the answer loses without each document."""
+"""Generated questions about invented facts, to measure what the answer loses without each document."""
 
 from collections.abc import Iterator, Sequence
 
@@ -39,16 +39,16 @@ ROWS = 20
 TOKENS = 300
 ORDER = 35
 
-LEAST = 2  # distractors of a row
+LEAST = 2  # smallest number of distractors of a row
 
 
 def generate(rows: int, seed: int, kinds: Sequence[str]) -> Iterator[GeneratedQuestion]:
-    """`rows` rows of each kind with LEAST distractors, the kinds in turn; a row follows from kind, seed and number."""
+    """Yield `rows` rows of each kind, the kinds in turn, each row with LEAST distractors."""
     for row in range(rows):
         for kind in kinds:
             yield make_row(kind, seed, row, LEAST)
 
 
 def lengthen(question: GeneratedQuestion, distractors: int) -> GeneratedQuestion:
-    """The same row with so many distractors, LEAST or more: the other documents and their order stay."""
+    """Return the same row with this number of distractors, or LEAST; its other documents and their order stay."""
     return make_row(question.kind, question.seed, question.row, max(distractors, LEAST))

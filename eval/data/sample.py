@@ -1,4 +1,4 @@
-"""The two-hop questions of our own that are shipped in sample.jsonl, in the schema of HotPotQA's hub."""
+"""The two-hop questions that are shipped in sample.jsonl, in the hub's schema of HotPotQA."""
 
 from attributor.eval.data.hotpotqa import question, recognises
 

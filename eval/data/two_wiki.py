@@ -22,7 +22,7 @@ KINDS = ("compositional", "inference", "bridge_comparison")  # beside "compariso
 
 
 def question(example: Example) -> tuple[Question, list[FieldError]]:
-    """An example of 2WikiMultihopQA; its sentences come without the space between them, which is put in.
+    """Convert an example. Its sentences have no space between them, so one is inserted.
 
     Raises:
         FieldError: as for HotPotQA.
@@ -32,6 +32,8 @@ def question(example: Example) -> tuple[Question, list[FieldError]]:
 
 
 def recognises(example: Example) -> bool:
-    """Whether an example is 2WikiMultihopQA's: HotPotQA's fields, with evidences or an own kind, without a level."""
+    """Return whether an example is of 2WikiMultihopQA: HotPotQA's fields, with evidences or a kind of KINDS, without
+    level.
+    """
     typical = "evidences" in example or example.get("type") in KINDS
     return "context" in example and "supporting_facts" in example and typical and "level" not in example

@@ -1,4 +1,4 @@
-"""The metrics of a run: evidence metrics, bootstrap intervals, summaries. numpy and scipy only."""
+"""Compute the metrics of a run: evidence, removals, bootstrap intervals and summaries. Imports numpy only."""
 
 from attributor.eval.metrics.answers import contains_expected, exact_match, f1
 from attributor.eval.metrics.case_arrays import BINS, DROPS, CaseArrays, are_indices, main_aggregation, measure_cases

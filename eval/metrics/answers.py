@@ -1,4 +1,4 @@
-"""Exact match and F1 of a written answer, as HotPotQA's official evaluation counts them (Yang et al. 2018)."""
+"""Exact match and F1 of a written answer, as in HotPotQA's official evaluation (Yang et al. 2018)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ CLOSED = frozenset({"yes", "no", "noanswer"})  # these are right or wrong, never
 
 
 def exact_match(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
-    """1 where the normalised answer is the expected one or one of its aliases, else 0."""
+    """Return 1 if the normalised answer is the expected one or one of its aliases, else 0."""
     return int(normalise_answer(answer) in {normalise_answer(text) for text in (expected, *aliases)})
 
 
 def contains_expected(answer: str, expected: str, aliases: Sequence[str] = ()) -> int:
-    """1 where the normalised answer holds the expected one, or an alias, as whole words, else 0.
+    """Return 1 if the normalised answer contains the expected one, or an alias, as whole words, else 0.
 
-    For models that answer in sentences, where an exact match is never reached. Yes and no have to come first.
+    This is for models that answer in sentences and never reach an exact match. Yes and no must come first.
     """
     written = normalise_answer(answer)
     answers = [text for text in map(normalise_answer, (expected, *aliases)) if text]
@@ -26,9 +26,9 @@ def contains_expected(answer: str, expected: str, aliases: Sequence[str] = ()) -
 
 
 def f1(answer: str, expected: str, aliases: Sequence[str] = ()) -> float:
-    """F1 of the words that the normalised answer shares with the expected one, counted with repetition; 0 to 1.
+    """Return F1 of the words that the normalised answer shares with the expected one, counted with repetition; 0 to 1.
 
-    With aliases, the best of them. Where one of the two is yes, no or noanswer and the other is not the same, 0.
+    With aliases it is the best value. If one of the two is yes, no or noanswer, and they are not equal, it is 0.
     """
     return max(_f1(normalise_answer(answer), normalise_answer(text)) for text in (expected, *aliases))
 

@@ -25,14 +25,14 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 
 DROPS = (1, 3, 5)
-BINS = (1, 2, 3, 4, 5, 10, 20)  # the last rank of each bar of the histogram; one more bar for what lies beyond
+BINS = (1, 2, 3, 4, 5, 10, 20)  # the last rank of each bar of the histogram; one more bar for higher ranks
 COUNTS = ("cases", "done", "skipped", "failed", "no_gold", "all_gold", "unusable")
 UNITS = (("sentence", "scores", "segments", "gold"), ("document", "documents", "documents", "gold_documents"))
 
 
 @dataclass(frozen=True)
 class Column:
-    """What one column of numbers is about: a method, how its tokens were put together, and what was ranked."""
+    """What a column of numbers stands for: the ranked unit, the method, and its aggregation."""
 
     unit: str  # "sentence" or "document"
     method: str
@@ -45,21 +45,22 @@ class CaseArrays:
 
     Attributes:
         ids: of the cases.
-        gold: of the cases: the gold pieces; equal ones mean that two runs ranked the same thing.
-        kind, level: of the cases, "" where unknown.
+        gold: the gold pieces of the cases; two runs are compared on cases where they are equal.
+        kind, level: of the cases; "" if unknown.
         em, says, f1, verified: (n,), of the model's own answer; `verified` by the optional verifier.
-        methods: by name, with the main aggregation of each.
-        columns: what was ranked.
+        methods: the main aggregation of each method, by name.
+        columns: the columns of `values`.
         values: by metric, (n, columns).
         curve: (n, methods, len(LEVELS)), precision at levels of recall, by sentence, main aggregation.
-        first: (n, methods, len(BINS) + 1), where the first gold sentence stands, main aggregation.
-        seconds, total, multiple, passes: (n, methods); own seconds, with the shared read, over one plain forward.
+        first: (n, methods, len(BINS) + 1), probability of each rank of the first gold sentence, main aggregation.
+        seconds, total, multiple, passes: (n, methods): own seconds; own seconds plus the shared read; this sum over the
+            seconds of one plain forward pass; extra passes.
         drops: (n, methods, len(DROPS)), lds: (n, methods).
-        reads: by method, whether it uses the shared read.
-        peak_bytes: the largest that was seen.
-        ablations: what the faithfulness numbers were measured with: (convention, masks, seed), each once.
+        reads: for each method, whether it uses the shared read.
+        peak_bytes: the largest of all cases.
+        ablations: (convention, masks, seed) of the faithfulness numbers, each once.
         counts: cases, done, skipped, failed, and cases that metrics leave out: no_gold, all_gold, unusable.
-        removals: what removing documents did; None where no case has such numbers.
+        removals: results of removing documents; None if no case has them.
     """
 
     ids: list[str]
@@ -88,7 +89,7 @@ class CaseArrays:
     removals: RemovalArrays | None = None
 
     def column(self, method: str, unit: str = "sentence", aggregation: str | None = None) -> int | None:
-        """The number of a column; of the main aggregation where none is given; None where there is no such column."""
+        """Return the index of a column, by default that of the main aggregation; None if there is no such column."""
         column = Column(unit, method, self.methods[method] if aggregation is None else aggregation)
         return self.columns.index(column) if column in self.columns else None
 
@@ -102,7 +103,7 @@ class CaseArrays:
 
 
 def main_aggregation(available: Iterable[str], preferred: str = "sum") -> str:
-    """The aggregation that stands for a method: the preferred one, or a segment method's only one, or the first."""
+    """Return the aggregation that represents a method: `preferred`, else "segment", else the first."""
     names = list(available)
     return preferred if preferred in names else "segment" if "segment" in names or not names else names[0]
 
@@ -111,7 +112,7 @@ def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Case
     """Compute every metric of every case.
 
     Args:
-        cases: records of a run, see eval/README.md; those that are not done are counted.
+        cases: records of a run (docs/eval.md); those that are not done are only counted.
         main: the aggregation of token methods that tables and plots show first.
     """
     done = [case for case in cases if case.get("status") == "done"]
@@ -161,13 +162,13 @@ def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Case
 
 
 def own_answer_is_right(case: Mapping[str, Any]) -> float | None:
-    """Whether the model's own answer contains the expected one; where that was not recorded, whether it equals it."""
+    """Return whether the model's own answer contains the expected one; without that record, whether it equals it."""
     contained = case.get("says")
     return case.get("em") if contained is None else contained
 
 
 def _number(value: Any) -> float:
-    """The number, or NaN for anything that is none."""
+    """Return the value as a float; NaN if it is not a finite number."""
     return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else np.nan
 
 
@@ -201,12 +202,12 @@ def _fill_metrics(arrays: CaseArrays, index: int, case: Mapping[str, Any], place
 
 
 def are_indices(gold: Sequence[Any], S: int) -> bool:
-    """Whether these are different indices of S pieces."""
+    """Return whether these are different indices of S pieces."""
     return len(set(gold)) == len(gold) and all(isinstance(g, int) and 0 <= g < S for g in gold)
 
 
 def are_scores(scores: Any, S: int) -> bool:
-    """Whether these are S finite numbers."""
+    """Return whether these are S finite numbers."""
     if not isinstance(scores, list) or len(scores) != S:
         return False
     try:
@@ -216,7 +217,7 @@ def are_scores(scores: Any, S: int) -> bool:
 
 
 def _fill_curves(arrays: CaseArrays, index: int, columns: Sequence[Column], ranking: Ranking) -> None:
-    """Fill in the curve and the place of the first gold sentence of one case."""
+    """Fill in the curve and the rank of the first gold sentence of one case."""
     names = list(arrays.methods)
     mine = [i for i, column in enumerate(columns) if arrays.methods[column.method] == column.aggregation]
     where = [names.index(columns[i].method) for i in mine]
@@ -228,7 +229,7 @@ def _fill_curves(arrays: CaseArrays, index: int, columns: Sequence[Column], rank
 
 
 def _fill_costs(arrays: CaseArrays, index: int, case: Mapping[str, Any]) -> None:
-    """Fill in what the methods of one case cost."""
+    """Fill in the costs of the methods for one case."""
     read, plain = _number(case.get("seconds_read")), _number(case.get("seconds_plain"))
     peak = case.get("peak_bytes")
     if isinstance(peak, (int, float)):
@@ -247,7 +248,7 @@ def _fill_costs(arrays: CaseArrays, index: int, case: Mapping[str, Any]) -> None
 
 
 def _fill_ablations(arrays: CaseArrays, index: int, case: Mapping[str, Any]) -> None:
-    """Fill in what was measured by ablation on one case."""
+    """Fill in the faithfulness numbers of one case."""
     measured = case.get("faithfulness")
     if not measured:
         return

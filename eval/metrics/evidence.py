@@ -1,8 +1,8 @@
-"""How well scores find the gold pieces of one prompt; eval/README.md has the formulas.
+"""Metrics of how well scores find the gold pieces of one prompt; eval/README.md has the formulas.
 
 Letters: M methods (or aggregations) that scored the same case, S pieces (sentences or documents), G of them gold.
-Every value is its expectation over all orders of the pieces with tied scores, so it cannot depend on how the pieces
-were listed. For what is linear in the ranks (AUROC) that is the same as giving ties their average rank.
+Every value is an expectation over all orders of the pieces with tied scores, so it does not depend on the order in
+which the pieces are listed. For AUROC, which is linear in the ranks, this equals giving ties their average rank.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 
 CUTS = (1, 3, 5, 10)  # k of the metrics at k
-LEVELS = np.linspace(0, 1, 41)  # of recall, where the precision-recall curve is read off
+LEVELS = np.linspace(0, 1, 41)  # levels of recall at which the precision-recall curve is evaluated
 LEVELS.setflags(write=False)
 
 
@@ -48,10 +48,10 @@ class Ranking:
 
     Attributes:
         chance: (M, S), the expected number of gold pieces, 0 to 1, at each rank.
-        before: (M, S), the number of pieces in front of the rank's tie.
-        tied: (M, S), the number of pieces in the rank's tie; 1 where nothing is tied.
-        gold_before: (M, S), the gold pieces in front of the rank's tie.
-        gold_tied: (M, S), the gold pieces in the rank's tie.
+        before: (M, S), the number of pieces before the rank's tie.
+        tied: (M, S), the number of pieces in the rank's tie; 1 if nothing is tied.
+        gold_before: (M, S), the number of gold pieces before the rank's tie.
+        gold_tied: (M, S), the number of gold pieces in the rank's tie.
         gold: G.
     """
 
@@ -71,8 +71,8 @@ class Ranking:
             gold: the indices of the gold pieces, each once: 0 < G < S.
 
         Raises:
-            InputError: another shape, a score that is NaN or infinite, an index out of range or twice, no gold piece,
-                or nothing but gold pieces.
+            InputError: another shape, a score that is NaN or infinite, an index out of range or given twice, no gold
+                piece, or gold pieces only.
         """
         values = np.atleast_2d(np.asarray(scores, np.float64))
         if values.ndim != 2 or not values.size:
@@ -119,8 +119,8 @@ class Ranking:
 
     @cached_property
     def first(self) -> Floats:
-        """(M, S): the probability that the first gold piece stands at each rank; rows sum to 1."""
-        # Inside a tie of t pieces, r of them gold, the piece after i others that are not gold is gold with r / (t - i).
+        """(M, S): the probability that the first gold piece has each rank; rows sum to 1."""
+        # In a tie of t pieces, r of them gold: after i pieces that are not gold, the next is gold with r / (t - i).
         left = self.tied - (self.ranks - 1 - self.before)
         hazard = np.minimum(self.gold_tied / left, 1)
         survive = np.cumprod(1 - hazard, axis=1)
@@ -128,7 +128,7 @@ class Ranking:
 
     @cached_property
     def last(self) -> Floats:
-        """(M, S): the probability that the last gold piece stands at each rank; rows sum to 1."""
+        """(M, S): the probability that the last gold piece has each rank; rows sum to 1."""
         hazard = np.minimum(self.gold_tied / (self.ranks - self.before), 1)  # the same, from the end
         survive = np.cumprod((1 - hazard)[:, ::-1], axis=1)[:, ::-1]
         return np.asarray(hazard * np.concatenate([survive[:, 1:], np.ones((len(hazard), 1))], axis=1))
@@ -146,7 +146,7 @@ def _check_gold(gold: Sequence[int], S: int) -> npt.NDArray[np.int64]:
 
 def average_precision(ranking: Ranking) -> Floats:
     """AP: the mean over the gold pieces of the precision at their rank; (M,), 0 to 1."""
-    # A gold piece i places into its tie has r - 1 gold companions, of which i / (t - 1) stand in front of it.
+    # A gold piece at place i of its tie: of the r - 1 other gold pieces, the share i / (t - 1) is before it.
     place = ranking.ranks - 1 - ranking.before
     companions = place * (ranking.gold_tied - 1) / np.maximum(ranking.tied - 1, 1)
     precision_there = (ranking.gold_before + 1 + companions) / ranking.ranks
@@ -154,7 +154,7 @@ def average_precision(ranking: Ranking) -> Floats:
 
 
 def auroc(ranking: Ranking) -> Floats:
-    """AUROC: the probability that a gold piece stands in front of one that is not, ties counted half; (M,), 0 to 1."""
+    """AUROC: the probability that a gold piece ranks before one that is not gold, ties count half; (M,), 0 to 1."""
     G, S = ranking.gold, ranking.pieces
     average_rank = ranking.before + (ranking.tied + 1) / 2
     total = (ranking.chance * average_rank).sum(axis=1)
@@ -162,7 +162,7 @@ def auroc(ranking: Ranking) -> Floats:
 
 
 def precision(ranking: Ranking, k: int) -> Floats:
-    """Precision@k: gold pieces among the first k, over k, also where there are fewer than k pieces; (M,), 0 to 1."""
+    """Precision@k: gold pieces among the first k, over k, also if there are fewer than k pieces; (M,), 0 to 1."""
     return np.asarray(ranking.gold_found[:, min(k, ranking.pieces) - 1] / k)
 
 
@@ -172,7 +172,7 @@ def recall(ranking: Ranking, k: int) -> Floats:
 
 
 def full_support(ranking: Ranking, k: int) -> Floats:
-    """Full-support@k: 1 where all gold pieces are among the first k; (M,), 0 to 1."""
+    """Full-support@k: 1 if all gold pieces are among the first k; (M,), 0 to 1."""
     return np.asarray(ranking.last[:, :k].sum(axis=1))
 
 
@@ -191,7 +191,7 @@ def precision_recall(ranking: Ranking) -> Floats:
     precisions = ranking.gold_found / ranking.ranks
     best = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
     reached = ranking.gold_found / ranking.gold
-    # The rank where a recall is first reached; a hair less, because a sum of chances may fall short of its integer.
+    # The first rank that reaches a recall. 1e-9 allows for rounding: a sum of chances may be just below its integer.
     places = np.stack([np.searchsorted(row, LEVELS - 1e-9) for row in reached])
     return np.asarray(np.take_along_axis(best, np.minimum(places, ranking.pieces - 1), axis=1))
 
@@ -213,11 +213,11 @@ METRICS: Mapping[str, Callable[[Ranking], Floats]] = MappingProxyType(
         **{f"full_support@{k}": _cut_at(full_support, k) for k in CUTS},
     }
 )
-MAIN = ("ap", "auroc", "first_is_gold", "r_precision", "full_support@5", "mrr")  # what a table shows
+MAIN = ("ap", "auroc", "first_is_gold", "r_precision", "full_support@5", "mrr")  # the metrics of a table
 
 
 def measure(scores: Any, gold: Sequence[int], names: Sequence[str] = tuple(METRICS)) -> dict[str, Floats]:
-    """Several metrics of one case under M methods at once.
+    """Compute several metrics of one case under M methods at once.
 
     Args:
         scores: (M, S) or (S,), finite.
@@ -235,10 +235,10 @@ def measure(scores: Any, gold: Sequence[int], names: Sequence[str] = tuple(METRI
 
 
 def measure_case(scores: Any, gold: Sequence[int]) -> dict[str, float | None]:
-    """Every metric of one case under one method; all are None where the case has no gold piece or nothing else.
+    """Compute every metric of one case under one method; all are None without a gold piece or with gold pieces only.
 
     Raises:
-        InputError: as `Ranking.of`, but for the number of gold pieces.
+        InputError: as `Ranking.of`, except for the number of gold pieces.
     """
     S = np.size(scores)
     if len(_check_gold(gold, S)) in (0, S):
@@ -247,19 +247,19 @@ def measure_case(scores: Any, gold: Sequence[int]) -> dict[str, float | None]:
 
 
 def linear_datamodeling_score(scores: Any, masks: Any, effects: Any) -> float | None:
-    """LDS of one case: how well sums of scores predict what is left of the answer (Park et al. 2023, TRAK).
+    """LDS of one case: how well sums of scores predict the measured effects (Park et al. 2023, TRAK).
 
     Args:
         scores: (S,), finite.
         masks: (M, S) of 0 and 1: which pieces each of M ablated prompts kept.
-        effects: (M,), finite: what was measured with each, such as the answer's log-probability.
+        effects: (M,), finite: the value measured with each mask, such as the answer's log-probability.
 
     Returns:
-        The Spearman correlation of ``masks @ scores`` with `effects`, ties by average rank, -1 to 1. 0 where the
-        prediction is the same for every mask (it says nothing); None where the effects are (there is nothing to say).
+        The Spearman correlation of ``masks @ scores`` with `effects`, ties by average rank, -1 to 1. It is 0 if the
+        prediction is the same for every mask, and None if all effects are equal.
 
     Raises:
-        InputError: shapes that do not fit, fewer than two masks, or a number that is not finite.
+        InputError: the shapes do not fit, there are fewer than two masks, or a number is not finite.
     """
     values, masks, measured = (np.asarray(x, np.float64) for x in (scores, masks, effects))
     if values.ndim != 1 or masks.ndim != 2 or masks.shape != (measured.size, values.size) or measured.ndim != 1:
@@ -269,7 +269,7 @@ def linear_datamodeling_score(scores: Any, masks: Any, effects: Any) -> float | 
     if len(measured) < 2 or not (np.isfinite(values).all() and np.isfinite(measured).all()):
         raise InputError(f"LDS needs two masks or more and finite numbers, got {len(measured)} masks")
     predicted = masks @ values
-    # Sums of the same scores in another order differ in the last bits; that must not pass for a prediction.
+    # Sums of the same scores in another order differ in the last bits. Rounding removes this difference.
     scale = np.abs(values).sum()
     predicted = np.round(predicted / scale, 12) if scale > 0 else predicted
     a, b = (_average_ranks(x) - (len(measured) + 1) / 2 for x in (predicted, measured))

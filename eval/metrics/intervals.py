@@ -1,7 +1,7 @@
 """Bootstrap intervals over cases: the 2.5th and 97.5th percentile of means over cases drawn with replacement.
 
-Percentile and not BCa: over bounded metrics and tens of cases the two differ by less than the width's own noise, and
-the percentile interval of many columns is one matrix product.
+The intervals are percentile intervals, not BCa. For bounded metrics and tens of cases the two differ by less than the
+noise of their width. The percentile intervals of many columns take one matrix product.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean (or median) over n cases with its 95% interval; without one where n < 2, without a value where n = 0."""
+    """A mean (or median) over n cases with its 95% interval; low and high are None if n < 2, value is None if n = 0."""
 
     value: float | None
     low: float | None
@@ -31,7 +31,7 @@ class Interval:
     n: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For JSON; six decimals, more than a bootstrap is precise to."""
+        """Return a dict for JSON, rounded: a bootstrap is less precise than six decimals."""
         return {"value": _short(self.value), "low": _short(self.low), "high": _short(self.high), "n": self.n}
 
 
@@ -40,15 +40,15 @@ def _short(value: float | None) -> float | None:
 
 
 def mean_intervals(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> list[Interval]:
-    """The mean of every column with its interval.
+    """Compute the mean of every column with its interval.
 
-    All columns with the same cases share the same draws, so intervals of differences are paired where the columns hold
-    differences of the same case.
+    Columns with the same cases share the draws. A column of differences of two values of the same case therefore gives
+    a paired interval.
 
     Args:
-        values: (n, C); NaN where a case has no value in a column.
+        values: (n, C); NaN if a case has no value in a column.
         resamples: how often n cases are drawn.
-        seed: of the draws; the same seed and the same cases give the same interval.
+        seed: seed of the draws; the same seed and cases give the same interval.
 
     Raises:
         InputError: not a matrix, or resamples < 1.
@@ -84,7 +84,7 @@ def _column_intervals(values: Floats, n: int, resamples: int, seed: int) -> Iter
 
 
 def _counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """How often each of n cases was drawn, (some, n) at a time."""
+    """Yield how often each of n cases is drawn, (some, n) at a time."""
     generator = np.random.default_rng(seed)
     most = max(CHUNK // n, 1)
     for done in range(0, resamples, most):
@@ -94,7 +94,7 @@ def _counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def median_interval(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """The median of (n,) numbers with its interval; for seconds, where one slow case should not count."""
+    """Compute the median of (n,) numbers with its interval; used for times, where outliers should not count."""
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     n = len(known)

@@ -1,4 +1,4 @@
-"""How well scores of documents predict what the answer loses without them; eval/README.md has the definitions."""
+"""Measure how well document scores predict what the answer loses without documents; eval/README.md defines it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,23 +25,23 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 
 NEEDED = math.log(2)  # nats: without the document the answer has half its probability, or less
-# what is measured of the model, and of each method
+# measures of the model, and of each method
 MODEL = ("planted", "pairs", "distractors", "evidence", "documents", "counts", "zero", "says", "em")
 SCORED = ("first", "rank", "error")
-JUDGED, FORM = ", ", ": "  # in the names of groups: "written, right", "paraphrase: code names"
-BEST = {"first": 1, "rank": 1, "error": -1}  # 1: the highest is the best
+JUDGED, FORM = ", ", ": "  # separators in group names: "written, right", "paraphrase: code names"
+BEST = {"first": 1, "rank": 1, "error": -1}  # 1: the highest is the best; -1: the lowest
 
 
 @dataclass(frozen=True)
 class CaseRemovals:
-    """What one case lost without its documents.
+    """What the answer of one case loses without documents.
 
     Attributes:
         sets: the sets of documents that were removed.
         drops: (len(sets),) nats: log p of the answer with all documents, minus that without the set.
         planted: the planted documents.
         evidence: the documents with the evidence.
-        count: of all documents.
+        count: number of all documents.
         without_documents: nats that the answer loses without any document.
     """
 
@@ -54,7 +54,7 @@ class CaseRemovals:
 
     @classmethod
     def of(cls, case: Mapping[str, Any]) -> "CaseRemovals | None":
-        """Those of a record; None where nothing was removed."""
+        """Read the removals of a record; None if nothing was removed."""
         removals = case.get("removals")
         if not removals:
             return None
@@ -76,13 +76,13 @@ class CaseRemovals:
 
     @property
     def costliest(self) -> int | None:
-        """The document whose removal costs most; None where none costs NEEDED."""
+        """The document whose removal costs most; None if no removal costs NEEDED or more."""
         singles = self.singles
         document = max(singles, key=lambda d: singles[d], default=None)
         return document if document is not None and singles[document] >= NEEDED else None
 
     def describe_model(self) -> dict[str, float]:
-        """Those of MODEL that follow from the drops; NaN for none."""
+        """Compute the measures of MODEL that follow from the drops; NaN without a value."""
         singles = self.singles
         pairs = [drop for removed, drop in zip(self.sets, self.drops, strict=True) if len(removed) == 2]
         evidence = [
@@ -99,14 +99,14 @@ class CaseRemovals:
         }
 
     def first(self, scores: Floats) -> float:
-        """1 where the costliest document has the highest score, of all documents; 1 / t where t documents have it."""
+        """Return 1 if the costliest document has the highest score of all, 1 / t if t documents share it, else 0."""
         if self.costliest is None:
             return np.nan
         highest = scores == scores.max()
         return float(highest[self.costliest] / highest.sum())
 
     def rank(self, scores: Floats) -> float:
-        """Spearman's correlation of the sums of scores of the removed sets with the drops."""
+        """Return Spearman's correlation of the sums of scores over the removed sets with the drops."""
         masks = np.zeros((len(self.sets), self.count))
         for row, removed in enumerate(self.sets):
             masks[row, removed] = 1
@@ -114,17 +114,17 @@ class CaseRemovals:
         return np.nan if value is None else value
 
     def error(self, scores: Floats) -> float:
-        """The mean distance, in nats, of the scores of documents that were removed alone from their drops."""
+        """Return the mean distance in nats between scores and drops of the documents that were removed alone."""
         return _mean([abs(scores[d] - drop) for d, drop in self.singles.items()])
 
 
 @dataclass
 class RemovalArrays:
-    """What removing documents did in n cases; NaN where a case has no value.
+    """The removal measures of n cases; NaN if a case has no value.
 
     Attributes:
-        groups: of each case: its kind, and for answers that the model writes whether it is right; and its kind with
-            its form, where it has one. () where nothing was removed.
+        groups: the groups of each case: its kind, with right or wrong if the model wrote the answer; and its kind with
+            its form, if it has a form. () if nothing was removed.
         model: (n,) for each name of MODEL.
         scored: (n, methods) for each name of SCORED.
     """
@@ -135,7 +135,7 @@ class RemovalArrays:
 
     @property
     def names(self) -> list[str]:
-        """The groups, forms behind kinds, in the order of their first cases; answers that are right before wrong."""
+        """The groups in the order of their first cases; forms come after kinds, right answers before wrong ones."""
         groups = list(dict.fromkeys(group for case in self.groups for group in case))
         kinds = list(dict.fromkeys(map(_kind_of, groups)))
 
@@ -146,11 +146,11 @@ class RemovalArrays:
 
 
 def measure_removals(cases: Sequence[Mapping[str, Any]], methods: Mapping[str, str]) -> RemovalArrays | None:
-    """Measure the removals of n done cases; None where nothing was removed in any.
+    """Measure the removals of n done cases; None if no case has any.
 
     Args:
         cases: records of a run.
-        methods: the aggregation of documents' scores that counts, by method.
+        methods: the aggregation of document scores that is used, by method.
     """
     measured = [CaseRemovals.of(case) for case in cases]
     if not any(measured):
@@ -182,17 +182,18 @@ def measure_removals(cases: Sequence[Mapping[str, Any]], methods: Mapping[str, s
 
 
 def is_too_weak(kind: str, evidence: float | None, documents: float | None) -> bool:
-    """Whether a model is too weak for a kind: the one rule, on means over its rows.
+    """Return whether a model is too weak for a kind, by means over the rows of the kind.
 
     Args:
-        kind: of the rows.
+        kind: kind of the rows.
         evidence: nats that the answer loses without all of its evidence.
         documents: nats that it loses without any document.
 
     Returns:
-        memory: without documents the answer loses NEEDED or more, so the model does not know the fact. written: it
-        loses less, so what the model writes does not come from the documents. Others: without the evidence the answer
-        loses less than NEEDED, so it does not rest on the evidence. False where the mean is not known.
+        For memory, True if the answer loses NEEDED or more without documents: the model does not know the fact. For
+        written, True if it loses less than NEEDED: what the model writes does not come from the documents. For other
+        kinds, True if it loses less than NEEDED without the evidence: it does not rest on the evidence. False if the
+        mean is unknown.
     """
     if kind == "memory":
         return documents is not None and documents >= NEEDED
@@ -201,7 +202,7 @@ def is_too_weak(kind: str, evidence: float | None, documents: float | None) -> b
 
 
 def summarize_removals(arrays: RemovalArrays, methods: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
-    """The key "removals" of a summary, ready for JSON; eval/README.md describes it."""
+    """Compute the key "removals" of a summary, ready for JSON; eval/README.md describes it."""
     kinds: dict[str, Any] = {}
     scored: dict[str, dict[str, Any]] = {name: {} for name in methods}
     for group in arrays.names:
@@ -225,9 +226,10 @@ def summarize_removals(arrays: RemovalArrays, methods: Sequence[str], resamples:
 
 
 def _compare_with_best(values: Floats, sign: int, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """For each method its mean over rows with its interval, and as "behind" how much better the best method is.
+    """Compute each method's mean over rows with its interval, and "behind": how much better the best method is.
 
-    The best method has the highest mean (with a sign of -1 the lowest); "behind" is a paired difference, 0 for itself.
+    The best method has the highest mean, or the lowest if sign is -1. "behind" is a paired difference; for the best
+    method it is 0.
     """
     intervals = mean_intervals(values, resamples, seed)
     means = [-np.inf if interval.value is None else sign * interval.value for interval in intervals]

@@ -24,9 +24,9 @@ from attributor.eval.metrics.removals import summarize_removals
 __all__ = ["SECONDARY", "VERSION", "RunningMetrics", "split_strata", "summarize", "summarize_arrays"]
 
 VERSION = 1  # of the keys
-SECONDARY = 1_000  # resamples at most, for all but the main metrics by sentence over all cases
-MOST_STRATA = 12  # of kinds, and of levels: the most frequent ones
-LEVELS = ("easy", "medium", "hard")  # in this order, and others behind them
+SECONDARY = 1_000  # most resamples for the secondary intervals
+MOST_STRATA = 12  # most kinds, and most levels: the most frequent ones
+LEVELS = ("easy", "medium", "hard")  # in this order; others come after them
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,13 +34,13 @@ Floats = npt.NDArray[np.float64]
 def summarize(
     cases: Sequence[Mapping[str, Any]], *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Any]:
-    """Everything that a run says, ready for JSON (no NaN); eval/README.md describes the keys.
+    """Compute all metrics of a run, ready for JSON (no NaN); eval/README.md describes the keys.
 
     Args:
-        cases: records of a run, in any order; a later record does not replace an earlier one of the same id here.
+        cases: records of a run, in any order; two records of the same id count as two cases.
         main: the aggregation of token methods that differences, curves and tables use.
-        resamples: of the main metrics' intervals; the others take at most SECONDARY.
-        seed: of the resamples.
+        resamples: resamples of the primary intervals; the others use at most SECONDARY.
+        seed: seed of the resamples.
     """
     return summarize_arrays(measure_cases(cases, main), main=main, resamples=resamples, seed=seed)
 
@@ -48,7 +48,7 @@ def summarize(
 def summarize_arrays(
     arrays: CaseArrays, *, main: str = "sum", resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Any]:
-    """`summarize` for cases whose metrics are computed already."""
+    """Do the same as `summarize`, for cases whose metrics are already computed."""
     groups = split_strata(arrays)
     fewer = min(resamples, SECONDARY)
     methods: dict[str, Any] = {
@@ -102,7 +102,7 @@ def _fill_intervals(
     resamples: int,
     seed: int,
 ) -> None:
-    """Put the intervals of some metrics where they belong: all columns at once, because drawing takes the time."""
+    """Fill in the intervals of some metrics: all columns at once, because drawing takes most of the time."""
     places = [i for i, column in enumerate(arrays.columns) if column.unit == unit]
     if not places or not metrics:
         return
@@ -116,7 +116,7 @@ def _fill_intervals(
 
 
 def split_strata(arrays: CaseArrays) -> dict[str, npt.NDArray[np.bool_]]:
-    """Cases by stratum, (n,) each: all, by kind, by level, by whether the model's own answer held the expected one."""
+    """Return the cases of each stratum, (n,) bool: all, by kind, by level, and by right or wrong own answer."""
     groups = {"all": np.ones(len(arrays.ids), bool)}
     kinds, levels = Counter(filter(None, sorted(arrays.kind))), Counter(filter(None, sorted(arrays.level)))
     for name, _ in kinds.most_common(MOST_STRATA):
@@ -129,7 +129,7 @@ def split_strata(arrays: CaseArrays) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def _best_aggregation(method: Mapping[str, Any]) -> str:
-    """The aggregation with the highest AP; chosen on these very cases, so its number flatters."""
+    """Return the aggregation with the highest AP; it is chosen on the same cases, so its AP is too high."""
     by = method["sentence"]
     known = {how: by[how]["all"]["ap"]["value"] for how in by if by[how]["all"]["ap"]["value"] is not None}
     return max(known, key=lambda how: (known[how], how == method["main"])) if known else str(method["main"])
@@ -152,7 +152,7 @@ def _summarize_costs(arrays: CaseArrays, resamples: int, seed: int) -> dict[str,
 
 
 def _summarize_faithfulness(arrays: CaseArrays, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
-    """By method, for those that were measured."""
+    """Summarize faithfulness by method, for methods with values."""
     names, keys = list(arrays.methods), [*(f"drop@{k}" for k in DROPS), "lds"]
     table = np.concatenate([arrays.drops, arrays.lds[:, :, None]], axis=2).reshape(
         len(arrays.ids), len(names) * len(keys)
@@ -169,7 +169,7 @@ def _summarize_faithfulness(arrays: CaseArrays, resamples: int, seed: int) -> di
 def _summarize_differences(
     arrays: CaseArrays, methods: Mapping[str, Any], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Method minus other on the cases that both have, main aggregation; the one with the higher AP comes first."""
+    """Compute method minus other on the cases of both, main aggregation; the method with the higher AP comes first."""
 
     def quality(i: int) -> float:
         value = methods[names[i]]["sentence"].get(arrays.methods[names[i]], {}).get("all", {}).get("ap", {})
@@ -196,21 +196,21 @@ def _summarize_differences(
 
 
 class RunningMetrics:
-    """Metrics so far, for a progress display: mean AP of each method over the cases that were added.
+    """Metrics so far, for a progress display: mean AP of each method over the added cases.
 
     Attributes:
         counts: cases by status.
     """
 
     def __init__(self, main: str = "sum") -> None:
-        """Begin with nothing; `main` as in `summarize`."""
+        """Start without cases; `main` as in `summarize`."""
         self._main = main
         self._sums: dict[str, list[float]] = {}
         self._right: list[float] = []
         self.counts = {"done": 0, "skipped": 0, "failed": 0}
 
     def add(self, case: Mapping[str, Any]) -> None:
-        """Take in one record; one that cannot be ranked counts, and changes no mean."""
+        """Add one record; a record that cannot be ranked is counted, but changes no mean."""
         status = str(case.get("status"))
         self.counts[status] = self.counts.get(status, 0) + 1
         if status != "done":
@@ -236,5 +236,5 @@ class RunningMetrics:
 
     @property
     def right(self) -> float | None:
-        """The share of the model's own answers that were right, where there are any."""
+        """The share of the model's own answers that are right; None without any."""
         return float(np.mean(self._right)) if self._right else None

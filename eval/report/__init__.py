@@ -1,4 +1,4 @@
-"""The report of runs: numbers only, no text of any data set, so that it may be shared and committed."""
+"""Report runs as tables, plots and files: numbers only, no text of any data set, so that a report can be shared."""
 
 from attributor.eval.report.build import build_report
 from attributor.eval.report.console import print_report

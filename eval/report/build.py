@@ -25,7 +25,7 @@ class Part:
         arrays: its cases as arrays.
         summary: see `attributor.eval.metrics.summary.summarize`.
         order: the methods, highest AP first.
-        against: by method, the one that it is compared with.
+        against: for each method, the one that it is compared with.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Part:
     against: dict[str, str]
 
     def difference(self, method: str, other: str, metric: str) -> dict[str, Any] | None:
-        """Method minus other, with its interval; None where they have no row in common."""
+        """Return method minus other with its interval; None if they have no row in common."""
         for difference in self.summary["differences"]:
             if difference["metric"] == metric and {difference["method"], difference["other"]} == {method, other}:
                 return dict(difference) if difference["method"] == method else _reverse(difference)
@@ -49,8 +49,8 @@ class Report:
 
     Attributes:
         parts: one a run.
-        baseline: what was asked for as baseline, or None: the best of the other methods.
-        across: the same method in two runs: later run minus the first, on the rows that both ranked.
+        baseline: the chosen baseline; None: the best of the other methods.
+        across: differences of one method between two runs: later run minus the first, on the rows that both ranked.
         notes: about the comparison.
     """
 
@@ -61,11 +61,11 @@ class Report:
 
     @property
     def methods(self) -> list[str]:
-        """Every method once, highest AP of the first run first."""
+        """Every method once, in the order of AP in the first run."""
         return list(dict.fromkeys(name for part in self.parts for name in part.order))
 
     def to_json(self) -> dict[str, Any]:
-        """What `attributor eval report --json` prints; no NaN."""
+        """Return what `attributor eval report --json` prints, without NaN."""
         return {
             "version": VERSION,
             "baseline": self.baseline,
@@ -93,14 +93,14 @@ def build_report(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Report:
-    """Compute the metrics of every run anew, from its cases, and compare.
+    """Compute the metrics of every run from its cases, and compare the runs.
 
     Args:
         runs: one or more.
         baseline: a method that all others are compared with; None: each with the best of the others, by AP.
         main: the aggregation of token methods that tables and plots show first.
         resamples: see `summarize`.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
         InputError: no run, or a baseline that no run has.
@@ -128,14 +128,14 @@ def build_report(
 
 
 def main_value(summary: dict[str, Any], method: str, metric: str = "ap", stratum: str = "all") -> float | None:
-    """The mean of a metric by sentence, main aggregation."""
+    """Return the mean of a metric by sentence, main aggregation."""
     method_summary = summary["methods"][method]
     by = method_summary["sentence"].get(method_summary["main"], {}).get(stratum, {}).get(metric)
     return None if by is None else by["value"]
 
 
 def _name_runs(runs: Sequence[Run]) -> list[str]:
-    """The folders' names, with a number where two are the same."""
+    """Return the names of the folders; equal names get a number."""
     names: list[str] = []
     for run in runs:
         name, i = run.name, 2
@@ -146,7 +146,7 @@ def _name_runs(runs: Sequence[Run]) -> list[str]:
 
 
 def _compare_runs(parts: Sequence[Part], resamples: int, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
-    """The later runs minus the first."""
+    """Compute each later run minus the first; return the differences and notes."""
     differences, notes = [], []
     for part in parts[1:]:
         first = parts[0]
@@ -180,7 +180,7 @@ def _compare_runs(parts: Sequence[Part], resamples: int, seed: int) -> tuple[lis
 
 
 def _reverse(difference: dict[str, Any]) -> dict[str, Any]:
-    """The same difference the other way round."""
+    """Return the difference with method and other swapped."""
     negated = {key: None if difference[key] is None else -difference[key] for key in ("value", "low", "high")}
     low, high = negated["high"], negated["low"]
     return difference | {

@@ -1,4 +1,4 @@
-"""Cells and tables of a report, before they become text for a terminal, Markdown or HTML."""
+"""Cells and tables of a report, which are then formatted for a terminal, Markdown or HTML."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Cell:
     Attributes:
         text: the number or the name.
         sub: its interval, or "".
-        strong: to be drawn in bold.
+        strong: whether it is bold.
     """
 
     text: str
@@ -27,12 +27,12 @@ class Table:
     """One table.
 
     Attributes:
-        title: above it.
-        header: a name a column.
-        rows: of as many cells.
-        note: below it, or "".
-        first: whether it belongs to what is seen at first, and not to the details.
-        names: how many columns from the left hold names; the others hold numbers.
+        title: the title above it.
+        header: one name for each column.
+        rows: rows of one cell for each column.
+        note: the text below it, or "".
+        first: whether it is shown at first, and not only among the details.
+        names: number of columns, from the left, that hold names; the others hold numbers.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Table:
 
 
 def format_interval(interval: Mapping[str, Any], digits: int = 3) -> Cell:
-    """The value, with its interval below it."""
+    """Format the value, with its interval below it."""
     if interval["value"] is None:
         return Cell("–")
     sub = "" if interval["low"] is None else f"{format_number(interval['low'], 2)}–{format_number(interval['high'], 2)}"
@@ -54,6 +54,6 @@ def format_interval(interval: Mapping[str, Any], digits: int = 3) -> Cell:
 
 
 def format_number(value: float, digits: int, sign: str = "") -> str:
-    """The number with a minus sign that is as wide as a plus sign; no sign before 0."""
+    """Format a number with a minus sign as wide as a plus sign; 0 has no sign."""
     text = f"{value:{sign}.{digits}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"

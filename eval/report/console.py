@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["print_report", "print_table"]
 
-NARROW = 12  # names are not squeezed further
+NARROW = 12  # smallest width of a column of names
 
 
 def print_report(console: "Console", report: Report) -> None:
-    """Print the tables that are seen at first, those of every run and the comparison."""
+    """Print the first tables of every run, and the comparison of the runs."""
     from rich.text import Text
 
     for part in report.parts:
@@ -45,12 +45,12 @@ def print_report(console: "Console", report: Report) -> None:
 
 
 def print_table(console: "Console", table: Table) -> None:
-    """The table with as many of its columns as there is room for, and a line that names the others."""
+    """Print as many columns of the table as fit, and a line that names the others."""
     from rich.text import Text
 
     width = console.width
     shown, drawn = _fit_columns(console, table)
-    console.width = max(width, _needed_width(console, drawn))  # too narrow even so: lines run on, nothing is cut
+    console.width = max(width, _needed_width(console, drawn))  # if still too narrow, lines overflow and nothing is cut
     try:
         console.print(drawn)
     finally:
@@ -64,7 +64,7 @@ def print_table(console: "Console", table: Table) -> None:
                 console, _build_rich_table(table, range(len(table.header)), _widest_name(table, width))
             )
         ) > width:
-            width = needed  # where there is more room, names take more
+            width = needed  # in a wider console, columns of names are wider too
         console.print(
             Text(
                 f"Left out for want of room: {escape_invisible(', '.join(left_out))}. A terminal of {width} columns "
@@ -76,7 +76,7 @@ def print_table(console: "Console", table: Table) -> None:
 
 
 def _join_facts(facts: Sequence[str], width: int) -> list[str]:
-    """Facts beside each other as long as there is room, so that none is broken that fits on a line."""
+    """Join facts to lines of at most `width`; a fact that fits on a line is not broken."""
     from rich.cells import cell_len
 
     lines = [""]
@@ -90,9 +90,9 @@ def _join_facts(facts: Sequence[str], width: int) -> list[str]:
 
 
 def _fit_columns(console: "Console", table: Table) -> tuple[list[int], "RichTable"]:
-    """The columns that fit beside each other, and the table of them.
+    """Return the columns that fit, and the table of them.
 
-    They are ordered from the left; the number of rows always stays. Names break into lines before the last numbers go.
+    Columns of numbers are dropped from the right, except for the first one and "n". Then names are broken into lines.
     """
     shown, most = list(range(len(table.header))), _widest_name(table, console.width)
     droppable = [i for i in range(table.names + 1, len(table.header)) if table.header[i] != "n"]
@@ -109,20 +109,20 @@ def _fit_columns(console: "Console", table: Table) -> tuple[list[int], "RichTabl
 
 
 def _widest_name(table: Table, width: int) -> int:
-    """The widest that a column of names is without breaking, in a console of that width."""
+    """Return the width up to which names are not broken, in a console of this width."""
     names: int = table.names
     return max(NARROW, width // (names + 1))
 
 
 def _needed_width(console: "Console", drawn: "RichTable") -> int:
-    """The width at which the table is drawn whole."""
+    """Return the width that the whole table needs."""
     from rich.measure import Measurement
 
     return int(Measurement.get(console, console.options.update(width=100_000), drawn).maximum)
 
 
 def _build_rich_table(table: Table, columns: Sequence[int], most: int) -> "RichTable":
-    """The table with some of its columns, and with names that break into lines where they are wider than `most`."""
+    """Build the table of some of its columns; names wider than `most` are broken into lines."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text

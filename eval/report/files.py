@@ -28,13 +28,13 @@ def write_report(report: Report, folder: str | Path) -> tuple[list[Path], list[s
 
     Args:
         report: what `build_report` made.
-        folder: where to; made where it is not there. Files of an earlier report are replaced.
+        folder: the output folder, which is created if missing. Files of an earlier report are replaced.
 
     Returns:
         The files, and notes for the user.
 
     Raises:
-        OutputError: the folder cannot be made, or a file not written.
+        OutputError: the folder cannot be created, or a file cannot be written.
     """
     target = Path(folder)
     try:
@@ -60,10 +60,11 @@ def write_report(report: Report, folder: str | Path) -> tuple[list[Path], list[s
 
 
 def to_csv(report: Report) -> str:
-    """Every number, one a row: the columns are COLUMNS.
+    """Return every number in a row of its own; the columns are COLUMNS.
 
-    The metrics of a method, what it costs and how faithful it is; differences, where `other` is what was subtracted (a
-    method, or after "run:" another run). Text that a spreadsheet would take for a formula begins with an apostrophe.
+    The numbers are the metrics, costs and faithfulness of each method, removals, and differences. In a difference,
+    `other` is the method that was subtracted, or the run, as "run:NAME". Text that a spreadsheet would read as a
+    formula begins with an apostrophe.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -104,7 +105,7 @@ def _list_numbers(part: Part) -> Iterator[list[Any]]:
 
 
 def _list_removals(part: Part) -> Iterator[list[Any]]:
-    """What removing documents did: of the model, which is no method, and of each method."""
+    """Yield the removal measures of the model, without a method's name, and of each method."""
     removals = part.summary["removals"]
     if not removals:
         return
@@ -126,7 +127,7 @@ def _interval_values(interval: Mapping[str, Any]) -> list[Any]:
 
 
 def escape_formula(cell: Any) -> Any:
-    """The cell, with an apostrophe in front of text that a spreadsheet would take for a formula."""
+    """Put an apostrophe before text that a spreadsheet would read as a formula."""
     if isinstance(cell, str):
         plain = escape_invisible(cell)
         formula = cell.lstrip().startswith(("=", "+", "-", "@")) or cell.startswith(("\t", "\r", "\n"))
@@ -135,7 +136,7 @@ def escape_formula(cell: Any) -> Any:
 
 
 def to_markdown(report: Report, drawn: list[str] | None = None) -> str:
-    """The report in Markdown; `drawn` are the names of plots that lie beside it as .svg."""
+    """Return the report in Markdown; `drawn` names the plots that are .svg files in the same folder."""
     there = drawn or []
     lines = [f"# Attribution: {_escape_markdown(', '.join(part.name for part in report.parts))}", ""]
     lines += [f"> {_escape_markdown(note)}.\n" for note in report.notes]
@@ -186,6 +187,6 @@ def _format_cell(cell: Cell) -> str:
 
 
 def _escape_markdown(text: str) -> str:
-    """Text in which Markdown and HTML find nothing to do."""
+    """Escape every character that has a meaning in Markdown or HTML."""
     plain = " ".join(escape_invisible(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", plain)

@@ -1,4 +1,4 @@
-"""Places the labels of a plot so that none covers another."""
+"""Places the labels of a plot so that they do not overlap."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions as near to the targets as they can be with `gap` between neighbours, inside low and high.
+    """Return the positions nearest to the targets with `gap` between neighbours, between low and high.
 
-    Where there is no room for the gap, the positions are spread evenly over all of it.
+    If the gap does not fit, the positions are spread evenly from low to high.
     """
     n = len(targets)
     if n and (n - 1) * gap > high - low:
         gap = (high - low) / max(n - 1, 1)
     order = sorted(range(n), key=lambda i: targets[i])
-    # Neighbours that would be too close become a block around the mean of its members' targets.
+    # Neighbours that would be too close form a block around the mean of their targets.
     blocks: list[list[float]] = []  # each [sum of (target - place in the block), members]
     for i in order:
         blocks.append([targets[i], 1])
@@ -43,10 +43,10 @@ def _start(block: Sequence[float], gap: float, low: float, high: float) -> float
 
 
 def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, margin: float = 3.0) -> Floats:
-    """Lower left corners (n, 2) for labels of `sizes` (n, 2) near their anchors (n, 2), all in the same unit.
+    """Return the lower left corners (n, 2) of labels of `sizes` (n, 2) near their anchors (n, 2), all in one unit.
 
-    Labels are placed one after the other, each where it covers least of the other labels, of `taken` and of the
-    anchors, inside the frame; of equally good places the nearest.
+    The labels are placed one after the other, inside the frame. Each gets the place where it overlaps least with the
+    other labels, `taken` and the anchors. Of equal places it gets the nearest.
     """
     boxes: list[Box] = list(taken)
     boxes += [(x - margin, y - margin, x + margin, y + margin) for x, y in anchors]
@@ -61,7 +61,7 @@ def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, marg
                 bottom = y + dy - height / 2
                 box = (left - 1, bottom - 1, left + width + 1, bottom + height + 1)
                 cost = sum(_shared(box, other) for other in boxes) + 10 * _outside(box, frame) + distance / 4
-                cost += 0.5 * (dx < -1)  # to the right, where one reads on
+                cost += 0.5 * (dx < -1)  # the right side is better
                 if cost < best[0]:
                     best = (cost, left, bottom)
         corners[i] = best[1:]

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no script, nothing loaded from anywhere, plots as SVG inside it."""
+"""Build the report as one HTML file with inline SVG plots; it has no script and loads nothing."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ TONES = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--card"} | {
 
 
 def build_page(report: Report, drawn: Mapping[str, str]) -> str:
-    """The page.
+    """Build the page.
 
     Args:
         report: what `build_report` made.
@@ -94,7 +94,7 @@ def build_page(report: Report, drawn: Mapping[str, str]) -> str:
 
 
 def list_terms(report: Report) -> dict[str, str]:
-    """The names in the tables, and what they mean."""
+    """Return the names in the tables and their meanings."""
     removed = any(part.summary["removals"] for part in report.parts)
     return EXPLAINED | (EXPLAINED_REMOVALS if removed else {})
 
@@ -151,14 +151,14 @@ def _stylesheet(styles: Mapping[str, str]) -> str:
 
 
 def _inline_svg(svg: str, name: str, styles: dict[str, str]) -> str:
-    """An SVG file made part of the page: its colours follow the page's, and it needs no style of its own.
+    """Convert an SVG file to an element of the page, in the page's colours.
 
-    Style attributes become classes, which the page's policy allows by the hash of its one style element.
+    Style attributes become classes in the page's one style element, whose hash the page's security policy allows.
 
     Args:
         svg: as matplotlib wrote it.
-        name: of the plot, a prefix of the ids.
-        styles: class names by their rules, to which this adds.
+        name: name of the plot, which becomes a prefix of the ids.
+        styles: class names by their rules; new ones are added.
     """
     drawing = svg[svg.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", drawing, flags=re.DOTALL)

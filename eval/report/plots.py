@@ -1,4 +1,4 @@
-"""The report's plots, drawn with matplotlib: narrow enough for a telephone, labels beside what they name."""
+"""Draws the report's plots with matplotlib: narrow enough for a phone, labels beside the marks."""
 
 import io
 import warnings
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["INK", "LINE", "PAPER", "SERIES", "SOFT", "draw_plots", "to_png", "to_svg"]
 
-# Okabe and Ito's colours, without the yellow that no white page shows; the page has its own tones of them for the dark.
+# The colours of Okabe and Ito, without yellow, which is invisible on white. In dark mode the page has its own tones.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 INK, SOFT, LINE, PAPER = "#1d1b19", "#6a645d", "#e4dfd8", "#ffffff"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (4, 1.2, 1, 1.2)), "-", (0, (5, 1.5)))
-WIDTH = 5.2  # inches: 374 points, so that 9 points stay 9 on a telephone
-CHEAPEST = 0.01  # of a plain forward; less is drawn there
+WIDTH = 5.2  # inches: 374 points, so that 9 points stay 9 on a phone
+CHEAPEST = 0.01  # of a plain forward pass; lower values are drawn here
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -51,7 +51,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw_plots(report: Report) -> dict[str, "Figure"]:
-    """The plots by the name of their file; with several runs each run has its own, and there is one of all.
+    """Draw the plots, by the name of their file: those of each run, and of several runs one more with all.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -77,12 +77,12 @@ def draw_plots(report: Report) -> dict[str, "Figure"]:
 
 
 def to_svg(figure: "Figure", background: str = PAPER) -> str:
-    """As an SVG file whose text is text, the same bytes every time."""
+    """Render as SVG with text as text; the bytes are the same every time."""
     return _render(figure, "svg", background).decode("utf-8")
 
 
 def to_png(figure: "Figure") -> bytes:
-    """As a PNG file, at twice the size of a common screen."""
+    """Render as PNG, at twice the size of a common screen."""
     return _render(figure, "png", PAPER)
 
 
@@ -92,7 +92,7 @@ def _render(figure: "Figure", form: str, background: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     with rc_context(STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a name in letters that the font lacks
+        warnings.simplefilter("ignore", UserWarning)  # the font may lack letters of a name
         figure.savefig(buffer, format=form, dpi=200, facecolor=background, metadata=metadata)
     return buffer.getvalue()
 
@@ -104,12 +104,12 @@ def _new_figure(height: float) -> "Figure":
 
 
 def _write_text(ax: "Axes", x: float, y: float, text: str, **more: Any) -> Any:
-    """Text as it stands, without formulas."""
+    """Write text without interpreting formulas."""
     return ax.text(x, y, text, parse_math=False, **more)
 
 
 def _shorten_name(text: str, most: int = 21) -> str:
-    """The name in one line, without its middle where it is too long: both ends tell methods apart."""
+    """Return the name in one line; if it is too long, cut its middle, since both ends distinguish methods."""
     shown = " ".join(escape_invisible(text).split())
     return shown if len(shown) <= most else f"{shown[: most - 9]}…{shown[-8:]}"
 
@@ -121,7 +121,7 @@ def _main_interval(part: Part, method: str, metric: str = "ap") -> dict[str, Any
 
 
 def _write_row_names(ax: "Axes", names: Sequence[str], ys: Sequence[float]) -> None:
-    """The names of rows, left of the axes."""
+    """Write the names of rows left of the axes."""
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     for name, y in zip(names, ys, strict=True):
@@ -129,7 +129,7 @@ def _write_row_names(ax: "Axes", names: Sequence[str], ys: Sequence[float]) -> N
 
 
 def _draw_average_precision(part: Part, colours: dict[str, str]) -> "Figure | None":
-    """AP with intervals, and the paired difference from another method beside it."""
+    """Draw AP with intervals, and beside it the paired difference from another method."""
     rows = [(name, interval) for name in part.order if (interval := _main_interval(part, name)) is not None]
     if not rows:
         return None
@@ -178,14 +178,14 @@ def _has_better(part: Part, name: str) -> bool:
 
 
 def _draw_precision_recall(part: Part, colours: dict[str, str]) -> "Figure | None":
-    """Precision over recall, the mean of the rows' interpolated curves."""
+    """Draw precision over recall: the mean of the rows' interpolated curves."""
     names = list(part.arrays.methods)
     there = [name for name in part.order if not np.isnan(part.arrays.curve[:, names.index(name)]).all()]
     if not there:
         return None
     figure = _new_figure(max(3.4, 0.9 + 0.19 * len(there)))
     ax = figure.add_axes((0.1, 0.14, 0.58, 0.76))
-    gap = 0.18 / (0.76 * figure.get_figheight())  # of a label's height, in units of precision
+    gap = 0.18 / (0.76 * figure.get_figheight())  # height of a label, in units of precision
     ends = []
     for name in reversed(there):
         curve = np.nanmean(part.arrays.curve[:, names.index(name)], axis=0)
@@ -205,7 +205,7 @@ def _draw_precision_recall(part: Part, colours: dict[str, str]) -> "Figure | Non
 
 
 def _draw_first_gold(part: Part, colours: dict[str, str]) -> "Figure | None":
-    """In how many rows the first gold sentence stands at which rank, a small histogram a method."""
+    """Draw a small histogram for each method: the share of rows by the rank of the first gold sentence."""
     names = list(part.arrays.methods)
     there = [name for name in part.order if not np.isnan(part.arrays.first[:, names.index(name), 0]).all()]
     if not there:
@@ -236,7 +236,7 @@ def _draw_first_gold(part: Part, colours: dict[str, str]) -> "Figure | None":
 
 
 def _draw_cost(part: Part, colours: dict[str, str]) -> "Figure | None":
-    """AP against the time that it takes, in plain forward passes."""
+    """Draw AP against time, in plain forward passes."""
     rows = []
     for name in part.order:
         interval, forwards = _main_interval(part, name), part.summary["methods"][name]["costs"]["forwards"]
@@ -275,7 +275,7 @@ def _draw_cost(part: Part, colours: dict[str, str]) -> "Figure | None":
 
 
 def _set_multiple_ticks(ax: "Axes") -> None:
-    """Ticks as people read them: 0.1×, 1×, 10×."""
+    """Set ticks such as 0.1×, 1×, 10×."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     low, high = ax.get_xlim()
@@ -290,7 +290,7 @@ def _set_multiple_ticks(ax: "Axes") -> None:
 def _write_names_beside(
     figure: "Figure", ax: "Axes", points: Sequence[tuple[str, float, float]], taken: Sequence[Any]
 ) -> None:
-    """Names next to points, none over another, with a line where a name had to move away."""
+    """Write names beside points without overlap; a line connects a distant name with its point."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
@@ -311,7 +311,7 @@ def _write_names_beside(
 
 
 def _draw_runs(report: Report) -> "Figure":
-    """AP of the same methods in every run."""
+    """Draw AP of the same methods in every run."""
     names = report.methods
     figure = _new_figure(1.35 + 0.42 * len(names) + 0.16 * len(report.parts))
     inch = 1 / figure.get_figheight()

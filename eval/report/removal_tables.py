@@ -32,7 +32,7 @@ COMMON = (
     " Bold: the best, and methods whose paired difference from it has a 95% interval with 0 in it. *: the model is too "
     "weak for this kind."
 )
-EVIDENCE = {  # what `evidence` is, in a sentence
+EVIDENCE = {  # the words for a kind's evidence
     "single": "the document with the fact",
     "duplicate": "both documents with the fact",
     "distractor": "the document with the fact",
@@ -41,7 +41,7 @@ EVIDENCE = {  # what `evidence` is, in a sentence
 
 
 def build_removal_tables(part: Part) -> list[Table]:
-    """The tables of a run in which documents were removed; none for other runs."""
+    """Build the tables of a run in which documents were removed; other runs have none."""
     removals = part.summary.get("removals")
     if not removals:
         return []
@@ -49,7 +49,7 @@ def build_removal_tables(part: Part) -> list[Table]:
 
 
 def explain_weakness(removals: dict[str, Any]) -> list[str]:
-    """A sentence for each kind that the model is too weak for."""
+    """Return a sentence for each kind for which the model is too weak."""
     needed = format_number(removals["needed"], 2)
     sentences = []
     for group, entry in removals["kinds"].items():

@@ -16,7 +16,7 @@ from attributor.eval.store import CASE_PARTS, CASES, FORMAT, RUN, VERSION
 
 __all__ = ["Run", "read_run", "shorten_method_name", "shorten_path"]
 
-# Of a case, all that numbers are made from. Whatever holds text of a data set stays behind.
+# The fields of a case that are read. Fields with text of a data set are left out.
 FIELDS = (
     *("id", "status", "kind", "level", "em", "says", "f1", "verified"),
     *("tokens", "answer_tokens", "gold", "gold_documents"),
@@ -30,12 +30,12 @@ class Run:
     """One run.
 
     Attributes:
-        folder: where it lies.
-        name: of the folder.
+        folder: its path.
+        name: name of the folder.
         settings: what run.json says about the model, the data and the options; paths are cut to their last part.
         cases: the records without text, one a case.
-        notes: what was not as it should be.
-        finished: whether run.json says so.
+        notes: problems that were found while reading.
+        finished: whether run.json says that the run is done.
     """
 
     folder: Path
@@ -49,15 +49,15 @@ class Run:
 def read_run(folder: str | Path) -> Run:
     """Read a run folder: cases.jsonl, the unmerged parts of a shared run, and run.json where there is one.
 
-    A last line that was not finished is left out and noted, as is a missing run.json. Of several records of one case
-    the last counts.
+    An unfinished last line is left out and noted; a missing run.json is noted too. If a case has several records, the
+    last one is used.
 
     Raises:
-        InputError: there is no such folder.
-        FileFormatError: it is not the folder of a run, or a record in it is not readable; names the line.
+        InputError: the folder does not exist.
+        FileFormatError: it is not the folder of a run, or a record is not readable; the error names the line.
     """
     path = Path(folder)
-    if not os.path.isdir(path):  # False, too, for what is no name of a file
+    if not os.path.isdir(path):  # also False for invalid names of files
         inside = f"; give its folder, {path.parent}" if path.name in (RUN, CASES) else ""
         what = "is a file, not the folder of a run" if os.path.exists(path) else "does not exist"
         raise InputError(f"{shorten_for_message(path)} {what}{inside}")
@@ -109,14 +109,14 @@ def _shortened(value: Any) -> Any:
 
 
 def shorten_path(text: str) -> str:
-    """The text with a path in it (or at its end) cut to its last part: a report should not tell where things lay."""
+    """Cut a path in the text, or at its end, to its last part, so that a report contains no paths."""
     if text.startswith(("http://", "https://")):
         return text
     return PATH.sub(lambda match: str(match[1]), text)
 
 
 def shorten_method_name(name: str) -> str:
-    """A method's name with a weights file in it cut to the file's stem: flow:runs/heads.safetensors -> flow:heads."""
+    """Cut a weights file in a method's name to its stem: flow:runs/heads.safetensors -> flow:heads."""
     kind, colon, argument = name.partition(":")
     if argument.endswith(".safetensors"):
         return kind + colon + argument.replace("\\", "/").rpartition("/")[2].removesuffix(".safetensors")
@@ -134,7 +134,7 @@ def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
                 except (ValueError, RecursionError) as error:
                     if has_old_mac_lines(line):
                         raise FileFormatError(f"{file}, line {number}: {OLD_MAC}") from error
-                    if not line.endswith(b"\n"):  # only the last line can be without an end: the run was killed there
+                    if not line.endswith(b"\n"):  # only the last line can lack its end, when the run was killed
                         notes.append(f"the last line of {file.name} was not finished; that case is left out")
                         return
                     raise FileFormatError(f"{file}, line {number}: not JSON ({_one_line(error)})") from error
@@ -144,10 +144,10 @@ def _records(file: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _select_numbers(record: Any, where: str) -> dict[str, Any]:
-    """The numbers of a record.
+    """Select the numbers of a record.
 
     Raises:
-        FileFormatError: it is none; names the field.
+        FileFormatError: it is not a record; the error names the field.
     """
     if not isinstance(record, dict) or not isinstance(record.get("id"), str):
         raise FileFormatError(f"{where}: not the record of a case: an object with an id is due")
@@ -158,7 +158,7 @@ def _select_numbers(record: Any, where: str) -> dict[str, Any]:
         spans = record.get(name) or []
         if not isinstance(spans, list):
             raise FileFormatError(f"{where}: {name} must be a list, got {type(spans).__name__}")
-        numbers[name] = [None] * len(spans)  # how many; the titles are text
+        numbers[name] = [None] * len(spans)  # only their number, because the titles are text
     for name in ("gold", "gold_documents"):
         if not isinstance(numbers[name] or [], list) or not are_indices(numbers[name] or [], 2**31):
             raise FileFormatError(f"{where}: {name} must be a list of different indices")
@@ -177,7 +177,7 @@ def _select_numbers(record: Any, where: str) -> dict[str, Any]:
 
 
 def _check_removals(removals: Any, documents: int, where: str) -> None:
-    """Raises FileFormatError if these are not the removals of a case."""
+    """Raise FileFormatError if these are not the removals of a case."""
     if removals is None:
         return
     try:
@@ -195,7 +195,7 @@ def _check_removals(removals: Any, documents: int, where: str) -> None:
 
 
 def _methods(methods: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The methods by the names that the report uses, and which name became which."""
+    """Return the methods by the names of the report, and the report's name for each original name."""
     fits = isinstance(methods, dict) and all(
         isinstance(record, dict) and all(isinstance(record.get(key) or {}, dict) for key in ("scores", "documents"))
         for record in methods.values()
@@ -203,7 +203,7 @@ def _methods(methods: Any, where: str) -> tuple[dict[str, Any], dict[str, str]]:
     if not fits:
         raise FileFormatError(f"{where}: methods must hold an object with scores and documents for every method")
     names = {name: shorten_method_name(name) for name in methods}
-    if len(set(names.values())) < len(names):  # two files of one name in two folders
+    if len(set(names.values())) < len(names):  # two files with the same name in two folders
         names = {name: name for name in methods}
     return {names[name]: record for name, record in methods.items()}, names
 

@@ -23,11 +23,11 @@ NAMES = {
 }
 SETTINGS = ("model", "dtype", "device", "dataset", "source", "config", "split", "limit", "rows", "seed", "kinds")
 SETTINGS_MORE = ("tokens", "answer", "ablation", "masks", "mask_seed", "max_tokens", "processes")
-COMPARED = ("ap", "auroc", "first_is_gold", "full_support@5")  # more do not fit beside each other
+COMPARED = ("ap", "auroc", "first_is_gold", "full_support@5")  # no more fit side by side
 
 
 def list_facts(part: Part) -> list[tuple[str, str]]:
-    """What was run, and on how much of it, as names and values."""
+    """Return the settings and counts of a run, as names and values."""
     counts, summary = part.summary["counts"], part.summary
     settings = part.run.settings
     pairs = [
@@ -61,7 +61,7 @@ def list_facts(part: Part) -> list[tuple[str, str]]:
 
 
 def build_tables(part: Part) -> list[Table]:
-    """The tables of one run, those that have rows; those of removed documents first."""
+    """Build the tables of one run that have rows; the tables of removed documents come first."""
     removals = build_removal_tables(part)
     evidence = [_build_evidence_table(part, "sentence"), _build_differences_table(part, COMPARED)]
     tables = [
@@ -78,7 +78,7 @@ def build_tables(part: Part) -> list[Table]:
 
 
 def build_runs_table(report: Report) -> Table | None:
-    """The same methods in all runs; None for one run."""
+    """Build the table of the same methods in all runs; None for one run."""
     if len(report.parts) < 2:
         return None
     changes = {(c["run"], c["method"]): c for c in report.across if c["metric"] == "ap"}
@@ -255,7 +255,7 @@ def _format_seconds(value: float | None) -> str:
 
 
 def _embolden(rows: list[list[Cell]], column: int) -> None:
-    """Mark the highest number of a column."""
+    """Make the highest number of a column bold."""
     values = [_parse_number(row[column].text) for row in rows]
     if len(rows) > 1 and (most := max(values)) > float("-inf"):
         for row, value in zip(rows, values, strict=True):

@@ -1,4 +1,4 @@
-"""Run one question: the model reads it once, every method scores that reading, and one record comes out."""
+"""Run one question: the model reads it once, every method scores this reading, and the result is one record."""
 
 import gc
 import time
@@ -40,9 +40,9 @@ class Setting:
         model: on its devices, in evaluation mode.
         tokenizer: the model's.
         methods: in the order in which they are run.
-        weights: what must be recorded for all of them; None: nothing.
-        verifier: asked about written answers, or None.
-        flow_file: where a case's flow is kept, or None.
+        weights: the weights to record with, for all methods; None: record nothing.
+        verifier: judges written answers; None: no judgement.
+        flow_file: returns the file for the flow of a case; None: flows are not saved.
     """
 
     config: Config
@@ -54,19 +54,19 @@ class Setting:
     flow_file: Callable[[str], Path] | None = None
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the verifier's connection."""
         if self.verifier is not None:
             self.verifier.__exit__()
 
 
 def run_case(question: Question, setting: Setting, *, timed: bool = False, warm: bool = True) -> Record:
-    """Ask one question and attribute its answer by every method.
+    """Run one question and attribute its answer by every method.
 
     Args:
-        question: of a data set.
-        setting: of the run.
-        timed: also time the same pass without recording, for the ratio of the two.
-        warm: whether the model has read anything before; if not, it first reads this, untimed.
+        question: a question of the data set.
+        setting: what all cases share.
+        timed: also time the same pass without recording.
+        warm: whether the model has run before; if not, it first reads this question untimed.
 
     Returns:
         The record that docs/eval.md describes, "done" or "skipped".
@@ -137,24 +137,24 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
 
 
 def failed_record(question: Question, error: BaseException) -> Record:
-    """The record of a case that could not be run."""
+    """Return the record of a case that failed."""
     return _empty(question) | {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
 def unusable_record(name: str, reason: str) -> Record:
-    """The record of a row that no question could be made of."""
+    """Return the record of a row that cannot be converted to a question."""
     return _empty(Question(name, "", "", (), frozenset())) | {"status": "failed", "reason": f"DataError: {reason}"}
 
 
 def release(model: Any) -> None:
-    """Let go of what a case that failed has left behind; one that ends well leaves nothing to be looked for."""
+    """Free the memory that a failed case still holds; other cases leave nothing behind."""
     gc.collect()
     if getattr(model, "device", None) is not None and model.device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def forced_answer(question: Question, tokenizer: Any, config: Config) -> Tensor:
-    """(a,) int64: the expected answer, and the token that ends it where there is one and `config.end_token` is set."""
+    """(a,) int64: the expected answer, and with `config.end_token` its end token, if the tokenizer has one."""
     answer = encode_answer(tokenizer, question.answer)
     end = getattr(tokenizer, "eos_token_id", None)
     if not config.end_token or end is None:
@@ -192,12 +192,12 @@ def _prompt_fields(case: CasePrompt) -> Record:
 
 
 def _is_written(question: Question, config: Config) -> bool:
-    """Whether the model's own answer is attributed."""
+    """Return whether the model's own answer is attributed."""
     return config.answer == "generated" or (isinstance(question, GeneratedQuestion) and question.written)
 
 
 def _too_long(question: Question, k: int, forced: Tensor | None, setting: Setting) -> str | None:
-    """Why a prompt of k tokens is skipped, or None. The last token of an answer is never read."""
+    """Return why a prompt of k tokens is skipped, or None. The last token of an answer is never read."""
     limits = {"--max-tokens": setting.config.max_tokens}
     if isinstance(question, GeneratedQuestion):
         limits["--tokens"] = length_limit(setting.config)
@@ -212,7 +212,7 @@ def _too_long(question: Question, k: int, forced: Tensor | None, setting: Settin
 
 
 def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[AnswerPass, str | None]:
-    """The recorded pass over prompt and answer, and the text of the model's own answer where there is one."""
+    """Run the recorded pass over prompt and answer; also return the text of the model's own answer, or None."""
     model, ids, config = setting.model, case.prompt.ids, setting.config
     if forced is None:
         answer_pass = write_answer(
@@ -229,7 +229,7 @@ def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[
 
 
 def _plain(case: CasePrompt, forced: Tensor | None, setting: Setting) -> float:
-    """Seconds of the same pass without recording."""
+    """Return the seconds of the same pass without recording."""
     model, ids = setting.model, case.prompt.ids
     if forced is None:
         return write_answer(model, ids, setting.config.max_new_tokens, None, log_probs=True).seconds
@@ -269,7 +269,7 @@ def _scored(method: Method, reading: Reading) -> Record:
 
 
 def _measure_removals(question: GeneratedQuestion, case: CasePrompt, answer: Tensor, setting: Setting) -> Record:
-    """What the answer loses when documents are removed, titles included."""
+    """Measure what the answer loses when documents are removed with their titles."""
     convention = setting.config.ablation
     ablator = registry.Ablator(
         setting.model,
@@ -284,7 +284,7 @@ def _measure_removals(question: GeneratedQuestion, case: CasePrompt, answer: Ten
 
 
 def _save_flow(reading: Reading, answer_pass: AnswerPass, setting: Setting, name: str) -> None:
-    """Keep the token-level flow of the first flow method, with the prompt's own text and documents."""
+    """Save the token-level flow of the first flow method, with the prompt's text and documents."""
     method = next((method for method in setting.methods if isinstance(method, FlowMethod)), None)
     if method is None or setting.flow_file is None:
         raise InputError("no method is a flow, so there is none to save")

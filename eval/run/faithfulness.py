@@ -24,16 +24,16 @@ def measure(
     case_id: str,
     fitted: Sequence[Tensor] = (),
 ) -> dict[str, Any]:
-    """Log-probability drops without each method's top segments, and LDS, of one case.
+    """Measure, for one case, log-probability drops without each method's top segments, and LDS.
 
     Args:
         scores: by method and aggregation, S floats each; "sum" (token methods) or "segment" is used.
         ablate: (M, S) bool, the segments that are kept -> (M,) log p of the answer; shared by all methods.
-        S: segments.
-        convention: how `ablate` leaves them out, for the record.
-        count: masks that LDS is measured with, each segment kept with probability 1/2.
-        seed: of the masks, together with `case_id`: the same for every method and every run.
-        case_id: of the case.
+        S: number of segments.
+        convention: how `ablate` removes the others; stored in the record.
+        count: number of masks for LDS; each keeps a segment with probability 1/2.
+        seed: with `case_id` the seed of the masks, which are the same for every method and every run.
+        case_id: id of the case.
         fitted: masks (M, S) that methods were fitted to; LDS uses none of them.
 
     Returns:
@@ -55,7 +55,7 @@ def measure(
     drops = (full - ablated).reshape(len(ranked), len(DROPS)).tolist()
     return {
         "convention": convention,
-        "masks": count,  # there are fewer only where 2^S is not more
+        "masks": count,  # fewer masks exist if 2^S is smaller
         "seed": seed,
         "drops": {name: dict(zip(map(str, DROPS), row, strict=True)) for name, row in zip(ranked, drops, strict=True)},
         "lds": {
@@ -71,6 +71,6 @@ def measure(
 
 
 def case_seed(seed: int, case_id: str) -> int:
-    """One seed a case, from the run's and the case's id."""
+    """Return the seed of a case, from the run's seed and the case's id."""
     digest = hashlib.sha256(f"{seed}:{case_id}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "big")

@@ -11,11 +11,11 @@ __all__ = ["peak_bytes"]
 
 
 def peak_bytes(model: Any) -> int | None:
-    """Bytes: allocated on the model's GPUs where it is on any, else resident in main memory; None where unknown."""
+    """Return the peak in bytes: allocated on the model's GPUs if it has any, else resident in main memory; or None."""
     if gpus := gpus_of(model):
         return peak_memory(gpus)
     try:
-        # not getrusage first: on Linux it begins with what the parent process had in memory
+        # getrusage comes second: on Linux its value starts at the memory of the parent process
         if match := re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii")):
             return int(match[1]) * 1024
     except (OSError, UnicodeDecodeError):

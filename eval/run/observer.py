@@ -13,16 +13,16 @@ class RunObserver(Protocol):
         """Show the user a sentence."""
 
     def start_stage(self, text: str) -> None:
-        """A stage begins that takes a while, such as loading the model."""
+        """Start a stage that takes a while, such as loading the model."""
 
     def start_cases(self, total: int, earlier: Sequence[Mapping[str, Any]]) -> None:
-        """The cases begin: `total` in all; `earlier` are the records of those that an earlier run finished."""
+        """Start the cases: `total` in all; `earlier` holds the records that earlier sessions wrote."""
 
     def add_case(self, record: Mapping[str, Any]) -> None:
-        """One more case, of this process or another, was written to its file."""
+        """Add a case that this process, or another one, has written to its file."""
 
     def end(self) -> None:
-        """The cases are over, or were interrupted."""
+        """All cases are done, or the run was interrupted."""
 
 
 class SilentObserver:

@@ -21,7 +21,7 @@ class CasePrompt:
         piece_of: the (document, piece) of each segment, both from 0.
         gold: the segments that are evidence, ascending.
         gold_documents: the documents that hold evidence, ascending.
-        documents: the documents' spans in `prompt.text`, title lines included, one for each of the question's.
+        documents: spans of the question's documents in `prompt.text`, title lines included.
     """
 
     prompt: Prompt
@@ -33,7 +33,7 @@ class CasePrompt:
 
 
 def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None = None) -> CasePrompt:
-    """The documents and the question as one user turn, and the pieces' places by arithmetic on characters.
+    """Build one user turn of documents and question, and locate the pieces in it by counting characters.
 
     Args:
         tokenizer: a Hugging Face tokenizer, with or without a chat template.
@@ -41,8 +41,8 @@ def build_case_prompt(tokenizer: Any, question: Question, *, system: str | None 
         system: the system turn's text; None leaves it to the template.
 
     Raises:
-        InputError: no document, a document without text, text that cannot be encoded, evidence that is no piece with
-            text, a chat template that changes the text; and as :func:`attributor._prompt.build.build_prompt`.
+        InputError: there is no document, a document has no text, text cannot be encoded, evidence is not a piece with
+            text, or the chat template changes the text; and as :func:`attributor._prompt.build.build_prompt`.
     """
     if not question.documents:
         raise InputError(f"question {question.id} has no documents to attribute to")

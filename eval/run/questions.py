@@ -1,4 +1,4 @@
-"""The questions of a run, records of the examples that cannot be used, and a digest of both."""
+"""Read the questions of a run; make records of unusable examples, and a digest of both."""
 
 import hashlib
 from dataclasses import replace
@@ -14,10 +14,10 @@ Record = dict[str, Any]
 
 
 def read_questions(config: Config) -> QuestionSet:
-    """The questions of the data set that the settings name, read or generated.
+    """Read or generate the questions of the data set of the settings.
 
     Raises:
-        InputError: there are none, or they cannot be read.
+        InputError: there are no questions, or they cannot be read.
     """
     data_set = data_sets().get(config.dataset)
     if data_set is not None and data_set.kinds:
@@ -26,12 +26,12 @@ def read_questions(config: Config) -> QuestionSet:
 
 
 def list_case_ids(data: QuestionSet) -> list[str]:
-    """The ids of all records of a run, in their order: the questions, then what could not be used."""
+    """Return the ids of all records of a run, in order: first the questions, then the unusable examples."""
     return [*(question.id for question in data.questions), *(record["id"] for record in make_unusable_records(data))]
 
 
 def describe_data(data: QuestionSet) -> Record:
-    """What run.json says about the data; the digest shows whether a resumed run has the same examples."""
+    """Describe the data for run.json; its digest shows whether a resumed run has the same examples."""
     digest = hashlib.sha256()
     for question in data.questions:
         digest.update(repr(replace(question, gold=frozenset())).encode("utf-8", "surrogatepass"))
@@ -47,7 +47,7 @@ def describe_data(data: QuestionSet) -> Record:
 
 
 def make_unusable_records(data: QuestionSet) -> list[Record]:
-    """Records of the examples that no question could be made of, with ids of their own."""
+    """Make the records of unusable examples, with unique ids."""
     taken = {question.id for question in data.questions}
     records = []
     for problem in data.problems:
@@ -60,7 +60,7 @@ def make_unusable_records(data: QuestionSet) -> list[Record]:
 
 
 def make_notes(data: QuestionSet) -> list[str]:
-    """One sentence each on the examples that cannot be used, and on those that lost something."""
+    """Return a sentence on the unusable examples, and one on the examples with parts left out."""
     sentences = []
     for what, problems in (("cannot be used", data.problems), ("used with something left out", data.notes)):
         if problems:

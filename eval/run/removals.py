@@ -13,18 +13,18 @@ from attributor.eval.run.prompts import build_case_prompt
 
 __all__ = ["fit_length", "length_limit", "list_removals", "measure_removals"]
 
-DISTRACTORS = 8  # that are removed at most; prompts of 300 tokens have no more
+DISTRACTORS = 8  # most distractors that are removed; prompts of 300 tokens have no more
 
 
 def length_limit(config: Config) -> int:
-    """The longest prompt of a generated row, in tokens."""
+    """Return the longest prompt of a generated row, in tokens."""
     return data_sets()[config.dataset].tokens if config.tokens is None else config.tokens
 
 
 def fit_length(question: GeneratedQuestion, tokenizer: Any, config: Config) -> GeneratedQuestion:
-    """The row with the most distractors that its prompt has room for.
+    """Return the row with as many distractors as fit into its prompt.
 
-    A row that is too long with the fewest distractors that it needs is returned with these.
+    If the row is too long even with its fewest distractors, it is returned with these.
     """
     most = length_limit(config)
 
@@ -44,10 +44,10 @@ def fit_length(question: GeneratedQuestion, tokenizer: Any, config: Config) -> G
 
 
 def list_removals(question: GeneratedQuestion) -> tuple[list[int], list[list[int]]]:
-    """(distractors, sets): the distractors that are removed, and every set of documents that is removed.
+    """Return the distractors that are removed, and every set of documents that is removed.
 
-    The sets are each planted document, each pair of them, and each distractor; of more than DISTRACTORS so many, evenly
-    spaced over the prompt.
+    The sets are each planted document, each pair of them, and each distractor. If there are more than DISTRACTORS
+    distractors, that many are removed, evenly spaced over the prompt.
     """
     others = [d for d in range(len(question.documents)) if d not in question.planted]
     count = min(len(others), DISTRACTORS)
@@ -60,12 +60,12 @@ def list_removals(question: GeneratedQuestion) -> tuple[list[int], list[list[int
 def measure_removals(
     question: GeneratedQuestion, ablate: Callable[[Tensor], Tensor], *, convention: str
 ) -> dict[str, Any]:
-    """The field "removals" of a record.
+    """Measure the removals of a case; return the field "removals" of its record.
 
     Args:
-        question: Dn documents.
+        question: has Dn documents.
         ablate: (M, Dn) bool, the documents that stay -> (M,) log p of the answer.
-        convention: how `ablate` removes them, for the record.
+        convention: how `ablate` removes the others; stored in the record.
     """
     distractors, sets = list_removals(question)
     stays = torch.ones(len(sets) + 2, len(question.documents), dtype=torch.bool)

@@ -45,18 +45,18 @@ PACKAGES = (
     "scipy",
     "sentence-transformers",
 )
-FATAL = (UnsupportedModelError, ImplementationError, OutputError)  # the next case would raise it again
+FATAL = (UnsupportedModelError, ImplementationError, OutputError)  # the next case would fail too
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        folder: where it lies.
-        run: what run.json holds.
-        was_complete: whether it was complete before, so that nothing was run.
+        folder: the run folder.
+        run: the content of run.json.
+        was_complete: whether the run was complete before, so that nothing was run.
         is_first: whether this is the first of the processes that shared the cases.
     """
 
@@ -67,7 +67,7 @@ class RunOutcome:
 
     @property
     def failed(self) -> int:
-        """How many cases failed."""
+        """The number of failed cases."""
         return int(self.run["counts"]["failed"])
 
 
@@ -82,15 +82,15 @@ def run_evaluation(
     observer: RunObserver | None = None,
     debug: Callable[[str], None] | None = None,
 ) -> RunOutcome:
-    """Run, or go on with, an evaluation.
+    """Run or resume an evaluation.
 
     Args:
         config: the settings.
-        out: the run's folder, made where it is not there.
-        model: loaded already; None: `config.model` is loaded.
-        tokenizer: the model's, with `model`.
-        overwrite: remove what a run left in the folder and start anew.
-        retry_failed: run cases again that failed before; without it their records are kept.
+        out: the run folder, which is created if missing.
+        model: a loaded model; None: load `config.model`.
+        tokenizer: the tokenizer of `model`.
+        overwrite: remove the earlier run in the folder and start anew.
+        retry_failed: run failed cases again; otherwise their records are kept.
         observer: receives the progress; in a shared run only that of the first process does.
         debug: called with the traceback of each case that fails.
 
@@ -101,7 +101,7 @@ def run_evaluation(
         InputError: settings, data or a folder that cannot be used.
         OutputError: a record could not be written; every case before is kept.
         OtherProcessError: in a shared run, another process failed and has reported why.
-        KeyboardInterrupt: after the folder was left in order.
+        KeyboardInterrupt: the run was interrupted; the folder is complete up to the last case.
     """
     shards = Shards.join()
     observer = observer if observer is not None and shards.is_first else SilentObserver()
@@ -128,7 +128,7 @@ def _run(
     earlier: list[Record] = []
 
     def prepare() -> tuple[list[str], bool]:
-        """Open the folder before a model is loaded; returns the ids of the earlier cases, and whether they are all."""
+        """Open the folder before a model is loaded; return the earlier cases' ids, and whether the run is complete."""
         shards.device_map(config.device_map)
         _check_settings(config)
         data = read_questions(config)
@@ -193,7 +193,7 @@ def _run(
 
 
 def _check_settings(config: Config) -> None:
-    """Refuse settings that cannot work together."""
+    """Raise InputError for settings that conflict."""
     methods = registry.parse(config.methods)
     registry.check_libraries(config.methods)
     if config.save_flows and not any(isinstance(method, FlowMethod) for method in methods):
@@ -210,7 +210,7 @@ def _check_settings(config: Config) -> None:
 def _prepare_setting(
     config: Config, folder: RunFolder, observer: RunObserver, model: Any, tokenizer: Any, device_map: str | None
 ) -> Setting:
-    """Everything that the cases share; what would fail in every one of them fails here."""
+    """Load what all cases share; an error that would affect every case is raised here."""
     methods = registry.parse(config.methods)
     if model is None:
         model, tokenizer = load_model(
@@ -232,7 +232,7 @@ def _prepare_setting(
 def _run_or_record_failure(
     question: Question, setting: Setting, *, timed: bool, warm: bool, debug: Callable[[str], None] | None
 ) -> Record:
-    """One case; an error of this case alone is written into its record."""
+    """Run one case; an error of this case alone is written into its record."""
     try:
         record: Record = run_case(question, setting, timed=timed, warm=warm)
         return record
@@ -242,12 +242,12 @@ def _run_or_record_failure(
         if debug is not None:
             debug(traceback.format_exc())
         record = failed_record(question, error)
-    release(setting.model)  # out here, where the traceback no longer holds what the case had read
+    release(setting.model)  # outside the handler, where no traceback holds the case's tensors
     return record
 
 
 def _finish_run(folder: RunFolder, order: Sequence[str], seconds: float) -> Record:
-    """Merge, compute the metrics, write run.json."""
+    """Merge the parts, compute the metrics, write run.json."""
     cases = list(folder.merge(order).values())
     counts = {status: sum(case["status"] == status for case in cases) for status in ("done", "skipped", "failed")}
     more: Record = {
@@ -261,7 +261,7 @@ def _finish_run(folder: RunFolder, order: Sequence[str], seconds: float) -> Reco
 
 
 def _describe_environment(setting: Setting, shards: Shards) -> Record:
-    """What the numbers of this session were made with."""
+    """Return the versions, device and processes of this session."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in PACKAGES},
         "device": _describe_device(setting.model),
@@ -271,7 +271,7 @@ def _describe_environment(setting: Setting, shards: Shards) -> Record:
 
 
 def _describe_device(model: Any) -> str:
-    """Where the model was, in words."""
+    """Describe the model's devices, the threads and the dtype."""
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     names = [torch.cuda.get_device_name(torch.device(name)) for name in devices if name.startswith("cuda")]
     shown = f"{', '.join(devices)} ({', '.join(names)})" if names else ", ".join(devices)

@@ -11,7 +11,7 @@ from attributor._errors import AttributorError, InputError
 __all__ = ["OtherProcessError", "Shards"]
 
 T = TypeVar("T")
-LONGEST = timedelta(days=30)  # how long one process may wait for the slowest; a dead one is noticed at once
+LONGEST = timedelta(days=30)  # longest wait for the slowest process; a dead process is noticed at once
 
 
 class OtherProcessError(AttributorError):
@@ -19,14 +19,14 @@ class OtherProcessError(AttributorError):
 
 
 class Shards:
-    """Which process this is, out of how many.
+    """The place of this process among all processes of a run.
 
-    The processes speak through gloo on the CPU, also where the models run on GPUs: all they share is a few words.
+    The processes communicate through gloo on the CPU, even if the models run on GPUs, because their messages are short.
 
     Attributes:
-        rank: of this process, from 0.
-        count: of all processes.
-        local: its number on this machine, which is the number of its GPU.
+        rank: number of this process, from 0.
+        count: number of all processes.
+        local: number of this process on its machine, which is also the number of its GPU.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, local: int = 0) -> None:
@@ -34,10 +34,10 @@ class Shards:
 
     @classmethod
     def join(cls) -> "Shards":
-        """Meet the other processes, where a launcher started more than one.
+        """Join the other processes, if a launcher started more than one.
 
         Raises:
-            InputError: there is no accelerate, or the environment is not that of a launcher.
+            InputError: accelerate is not installed, or the environment is not that of a launcher.
         """
         world = os.environ.get("WORLD_SIZE", "1")
         if world in ("", "0", "1"):
@@ -49,7 +49,7 @@ class Shards:
                 f"WORLD_SIZE is {world}: sharing rows out needs the package accelerate; pip install 'attributor[eval]'"
             ) from None
         try:
-            os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; accelerate warns without
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does; otherwise accelerate warns
             state = PartialState(cpu=True, timeout=LONGEST)
         except (ValueError, RuntimeError) as error:
             raise InputError(
@@ -69,14 +69,14 @@ class Shards:
         return self.count > 1
 
     def own_share(self, items: Sequence[T]) -> Sequence[T]:
-        """Every count-th of the items, so that all processes end at about the same time."""
+        """Return every count-th of the items, so that all processes end at about the same time."""
         return items[self.rank :: self.count]
 
     def device_map(self, requested: str | None) -> str | None:
-        """Where this process puts its model: "cuda" becomes one GPU a process.
+        """Return the device map of this process; "cuda" becomes one GPU for each process.
 
         Raises:
-            InputError: "auto" and its like, which would put the models of all processes on the same devices.
+            InputError: "auto" and similar maps, which would put the models of all processes on the same devices.
         """
         if int(os.environ.get("LOCAL_WORLD_SIZE", self.count)) == 1:  # no other process on this machine
             return requested
@@ -88,11 +88,11 @@ class Shards:
         return f"cuda:{self.local}" if requested == "cuda" else requested
 
     def run_in_first(self, work: Callable[[], T]) -> T:
-        """What `work` returns in the first process, for all of them.
+        """Run `work` in the first process; return its result in all processes.
 
         Raises:
-            AttributorError: whatever it raised there.
-            OtherProcessError: in the other processes; the first one reports the error.
+            AttributorError: in the first process, the error of `work`.
+            OtherProcessError: in the other processes, if `work` failed or a process ended.
         """
         if not self.is_shared:
             return work()
@@ -112,10 +112,10 @@ class Shards:
         return result
 
     def wait(self, meanwhile: Callable[[], None] | None = None, every: float = 0.5) -> None:
-        """Until all processes are here, calling `meanwhile` now and then.
+        """Wait until all processes have called this; call `meanwhile` every `every` seconds.
 
         Raises:
-            OtherProcessError: one of them has ended.
+            OtherProcessError: a process has ended.
         """
         if not self.is_shared:
             return

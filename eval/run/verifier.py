@@ -1,4 +1,4 @@
-"""Asks another model whether a generated answer agrees with the expected one: any OpenAI-compatible endpoint."""
+"""Has a model at an OpenAI-compatible endpoint judge whether a written answer agrees with the expected one."""
 
 import os
 import re
@@ -26,16 +26,16 @@ different fact is not. Reply with one word: yes or no."""
 
 
 class Verifier:
-    """A connection to one endpoint; `ask` never raises because of it.
+    """A connection to one endpoint; a failing endpoint raises no error in `ask`.
 
-    The key is taken from the environment and goes nowhere but into the request's header.
+    The key is read from the environment and is used only in the request's header.
     """
 
     def __init__(self, url: str, model: str | None) -> None:
-        """`url`: what stands before /chat/completions, e.g. http://localhost:8000/v1.
+        """Open the connection; `url` is the part before /chat/completions, such as http://localhost:8000/v1.
 
         Raises:
-            InputError: a URL that cannot be one or that holds a secret, no model, or no httpx.
+            InputError: the URL is invalid or holds a secret, no model is named, or httpx is not installed.
         """
         try:
             parts = urlsplit(url)
@@ -63,7 +63,7 @@ class Verifier:
             raise InputError(f"the verifier's key ({' or '.join(KEYS)}) holds characters that no header can carry")
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._client = httpx.Client(timeout=TIMEOUT, headers=headers, trust_env=True)
-        self._failed = 0  # requests in a row
+        self._failed = 0  # failed requests in a row
 
     def __enter__(self) -> "Verifier":
         return self
@@ -74,12 +74,12 @@ class Verifier:
     def ask(
         self, question: str, expected: str, generated: str, aliases: Sequence[str] = ()
     ) -> tuple[bool | None, str | None]:
-        """Whether `generated` agrees with `expected`, or None and why that is not known."""
+        """Return whether `generated` agrees with `expected`; or None and the reason why that is unknown."""
         also = f" (or: {'; '.join(aliases)})" if aliases else ""
         text = PROMPT.format(question=question, expected=expected, aliases=also, generated=generated)
         body = {"model": self._model, "temperature": 0, "messages": [{"role": "user", "content": text}]}
         reason = ""
-        for attempt in range(TRIES if self._failed < TRIES else 1):  # an endpoint that is gone costs no more pauses
+        for attempt in range(TRIES if self._failed < TRIES else 1):  # no retries after TRIES failed requests
             if attempt:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
             try:
@@ -110,6 +110,6 @@ class Verifier:
         return words[0] == "yes", None
 
     def _without_key(self, text: str) -> str:
-        """Some servers repeat the key that they refuse."""
+        """Remove the key from a server's answer, since some servers repeat a key that they refuse."""
         text = text.replace(self._key, "***") if self._key else text
         return re.sub(r"sk-[\w-]{8,}", "***", text)

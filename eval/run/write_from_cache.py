@@ -1,4 +1,4 @@
-"""What a model writes behind a prompt, from the keys and values of a pass that has read the prompt."""
+"""Generate the model's own answer from the keys and values of a pass that has read the prompt."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ __all__ = ["write_from_cache"]
 
 @torch.no_grad()
 def write_from_cache(model: Any, prompt: Tensor, count: int, cache: Any) -> Tensor:
-    """(a,) int64: what the model writes greedily behind the prompt (k,), from the cache of a pass that read it.
+    """(a,) int64: what the model writes greedily after the prompt (k,), from the cache of a pass that read it.
 
-    What the cache holds from the prompt's last token on is dropped; a cache that cannot be cut is not used.
+    The cache is cut before the prompt's last token. A cache that cannot be cut is not used.
     """
     prefix = _cut(cache, len(prompt) - 1)
     options = {} if prefix is None else {"past_key_values": prefix}
@@ -23,7 +23,7 @@ def write_from_cache(model: Any, prompt: Tensor, count: int, cache: Any) -> Tens
 
 
 def _cut(cache: Any, length: int) -> Any:
-    """The cache of the first `length` tokens, None where it cannot be had: sliding windows have thrown keys away."""
+    """Cut the cache to its first `length` tokens; None if it cannot be cut, because sliding windows drop keys."""
     layers = getattr(cache, "layers", None)
     if length < 1 or not layers or not hasattr(cache, "crop"):
         return None

@@ -25,10 +25,6 @@ NOT_RUN = {
     ("csrc/cuda/README.md", "needs a Hopper GPU"),
     ("docs/gpu.md", "needs a GPU"),
 }
-# The same for blocks without the comment: (page, a line of the block): reason
-NOT_RUN_BY_LINE = {
-    ("docs/eval.md", "from attributor.eval.run import run_evaluation"): "needs a data set's file",
-}
 # Names that a page's examples use without defining them
 SET_UP = {
     "docs/citations.md": """
@@ -75,12 +71,11 @@ def find_examples(page: str) -> Iterator[Example]:
     pattern = r"(?:<!-- example: not run, (.+?) -->\n+)?^```python\n(.*?)^```\n(?:\n((?: {4}[^\n]*\n|\n)+))?"
     for block in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         code, output = block[2], re.sub("^ {4}", "", block[3] or "", flags=re.MULTILINE).strip("\n")
-        listed = [reason for (name, line), reason in NOT_RUN_BY_LINE.items() if name == page and line in code]
         yield Example(
             line=text.count("\n", 0, block.start(2)) + 1,
             code=code,
             output="" if output.startswith("attributor ") else output,
-            excluded=block[1] or (listed[0] if listed else None),
+            excluded=block[1],
         )
 
 
@@ -144,8 +139,7 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 
 def test_examples_that_do_not_run_are_listed_and_compile():
     excluded = [(page, each) for page in PAGES for each in find_examples(page) if each.excluded]
-    without_comment = set(NOT_RUN_BY_LINE.values())
-    assert {(page, each.excluded) for page, each in excluded if each.excluded not in without_comment} == NOT_RUN
+    assert {(page, each.excluded) for page, each in excluded} == NOT_RUN
     for page, each in excluded:
         compile(each.code, page, "exec")
 
