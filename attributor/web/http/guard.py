@@ -112,8 +112,8 @@ class _GuardedResponse:
     async def set_cookie_and_reload(self, location: str, access: Access) -> None:
         """Set the access cookie and load the location.
 
-        A redirect would not work: the cookie is SameSite=Strict, and a navigation that began on another site, such as a
-        link in a mail, would follow the redirect without it. A navigation of this server's page sends the cookie.
+        A redirect would not work, because the cookie is SameSite=Strict. A navigation that began on another site, such
+        as a link in a mail, would follow the redirect without it. A navigation of this server's page sends the cookie.
         """
         cookie = f"{access.cookie}={access.token}; Path=/; HttpOnly; SameSite=Strict"
         headers = [
