@@ -62,7 +62,7 @@ class SparseSweep:
         return result / float(1 + w.sum())
 
     def pull_up(self, depth: int, positions: Ints, below: Ints, values: Floats) -> Floats:
-        """(positions,) the sum of `values` at the positions below, weighted with the step from each position to them."""
+        """(positions,) the sum of `values` at the positions below, weighted with the steps from each position."""
         queries = self._queries(depth, positions)
         keys = torch.from_numpy(below).to(queries.query.device)
         value = torch.from_numpy(values).to(queries.query)
