@@ -1,6 +1,6 @@
-"""Citations: which sentences of the documents each claim of an answer came from, and how much of it.
+"""Citations: the sentences of the documents that each claim of an answer came from, with their shares.
 
-`cite` computes a `CitedAnswer` from the scores of a flow. It and its parts know no model and import no torch.
+`cite` computes a `CitedAnswer` from the scores of a flow. This package uses no model and imports no torch.
 """
 
 from attributor._cite.citations import (

@@ -21,7 +21,7 @@ __all__ = [
     "show_share",
 ]
 
-VERSION = 1  # of the keys of `to_json`: goes up when one changes its meaning or goes away
+VERSION = 1  # of the keys of `to_json`; increased if a key changes its meaning or is removed
 QUOTE = 300  # characters of a quote that are printed
 
 
@@ -31,18 +31,18 @@ class Citation:
 
     Attributes:
         number: from 1, as in ``[1]``; the same sentence has the same number in every claim.
-        document: the index of the document, from 0, in the order in which the documents were given.
-        start: the first character of the sentence in the document as it was given.
+        document: the index of the document, from 0, in the user's order.
+        start: the first character of the sentence in the user's document.
         stop: the character after the last.
         quote: these characters.
         share: from 0 to 1, of what came from the documents.
-        title: of the document; None where it has none.
-        page: from 1, the page on which the sentence begins; None where no form feed separates pages.
-        metadata: of the document, as it was given.
-        needed: nats, about how much log-probability the claim or the answer would lose without the sentence; below 0
-            it would gain. None where it was not computed.
-        says: from 0 to 1, how many of the content words of the claim, or of the answer, the sentence holds. None
-            where the words cannot be compared, see `measure_says`.
+        title: of the document, or None.
+        page: from 1, the page on which the sentence begins; None if no form feed separates pages.
+        metadata: of the document, unchanged.
+        needed: nats, how much log-probability the claim or the answer would lose without the sentence; below 0 it would
+            gain. None if it was not computed.
+        says: from 0 to 1, the part of the content words of the claim, or of the answer, that the sentence holds. None
+            if the words cannot be compared, see `measure_says`.
     """
 
     number: int
@@ -60,14 +60,14 @@ class Citation:
 
 @dataclass(frozen=True)
 class Claim:
-    """A part of the answer, a sentence where nothing else was given, and its sources.
+    """A part of the answer, by default a sentence, and its sources.
 
     Attributes:
         start: its first character in the answer.
         stop: the character after the last.
         text: these characters.
-        citations: its sources, the largest share first; shares are of what this claim took from the documents. Empty
-            where nothing came from the documents.
+        citations: its sources, the largest share first; shares are of what this claim took from the documents. Empty if
+            nothing came from the documents.
     """
 
     start: int
@@ -78,13 +78,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class DocumentShare:
-    """How much of what came from the documents came from one of them.
+    """The share of one document in what came from all documents.
 
     Attributes:
         document: its index, from 0.
-        title: None where it has none.
+        title: of the document, or None.
         share: from 0 to 1; all documents together have 1.
-        metadata: as it was given.
+        metadata: of the document, unchanged.
     """
 
     document: int
@@ -116,10 +116,10 @@ class CitedAnswer:
 
     Attributes:
         text: of the answer.
-        claims: the sentences of the answer, or the spans that were given, in order.
-        citations: every cited sentence once, by number; shares are those of the answer as a whole.
-        documents: the share of each document, in the order in which the documents were given.
-        origin: of the whole flow; None where the rows of the flow do not add up to 1.
+        claims: the sentences of the answer, or the user's spans, in order.
+        citations: every cited sentence once, by number; shares are those of the whole answer.
+        documents: the share of each document, in the user's order.
+        origin: of the whole flow; None if the rows of the flow do not add up to 1.
     """
 
     text: str
@@ -129,7 +129,7 @@ class CitedAnswer:
     origin: Origin | None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict for `json.dump`; docs/citations.md documents each key. Metadata goes in as it is."""
+        """A dict for `json.dump`; docs/citations.md documents each key. Metadata are not converted."""
         return {
             "version": VERSION,
             "answer": self.text,
@@ -158,7 +158,7 @@ class CitedAnswer:
         return "\n".join([self.marked_text().strip(), *([""] if sources else []), *sources])
 
     def __repr__(self) -> str:
-        """The class, the beginning of the answer, and how much is cited."""
+        """The class, the beginning of the answer, and the numbers of claims and citations."""
         count, sources = len(self.claims), len(self.citations)
         text = self.text if len(self.text) <= QUOTE else f"{self.text[: QUOTE - 1]}…"
         return (
@@ -199,21 +199,21 @@ def show_share(share: float) -> str:
 
 
 def show_needed(needed: float) -> str:
-    """How much log-probability a sentence was needed for, as every view writes it: ``needed +2.1 nats``."""
+    """The log-probability that is lost without a sentence, as every view writes it: ``needed +2.1 nats``."""
     text = f"{needed:+.1f}" if abs(needed) >= 0.95 else f"{needed:+.2f}"
     return f"needed {'0' if float(text) == 0 else text} nats"
 
 
 def show_says(says: float) -> str:
-    """How many of the claim's content words a sentence holds, as print and terminal write it: ``says 0.75``.
+    """The part of the claim's content words that a sentence holds, as print and terminal write it: ``says 0.75``.
 
-    It is no percentage, because a share stands beside it and the two are parts of different things.
+    It is not a percentage, because it stands beside a share, which is a part of something else.
     """
     return f"says {says:.2f}"
 
 
 def origin_sentence(origin: Origin) -> str:
-    """How much of the whole came from the documents, in one line."""
+    """One line on how much of the whole flow came from the documents."""
     return (
         f"{show_share(origin.documents)} of the whole flow came from the documents, {show_share(origin.prompt)} from "
         f"question and template, {show_share(origin.answer)} from the answer's own words. This is normal; "
@@ -224,7 +224,7 @@ def origin_sentence(origin: Origin) -> str:
 def _as_dict(part: Any) -> dict[str, Any]:
     """The fields of a dataclass, with those of its citations; unlike `dataclasses.asdict` it copies no metadata.
 
-    A citation has no key `needed` where that was not computed.
+    A citation has no key `needed` if it was not computed.
     """
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     if isinstance(part, Citation) and part.needed is None:

@@ -20,9 +20,9 @@ Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
-QUESTION_KEPT = 1 / 3  # of the question's part, in the rows of a claim: 1/4 of each row begins on it instead of 1/2
-LEAST = 0.1  # share of a cited sentence
-LEAST_OF_BEST = 0.3  # of the largest share of the claim
+QUESTION_KEPT = 1 / 3  # of the question's part in the rows of a claim: 1/4 of each row then starts on it instead of 1/2
+LEAST = 0.1  # the smallest share of a cited sentence
+LEAST_OF_BEST = 0.3  # the same, as a part of the largest share of the claim
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +30,14 @@ class ScoredText:
     """A prompt and an answer as text, with the scores of a flow.
 
     Attributes:
-        scores: (o, k) float, row r says where answer token r came from; never negative.
+        scores: (o, k) float, row r has the scores of answer token r; never negative.
         text: the prompt.
         offsets: (k, 2) int64, the characters of each prompt token.
         answer: the answer.
         answer_offsets: (o, 2) int64, the characters of each answer token.
-        question_scores: (k,) the part of every row that started on the question; None where there is none.
-        on_answer: (o,) what stayed on earlier tokens of the answer; None where rows do not add up to 1.
-        missing: (o,) what was not followed; None as `on_answer`.
+        question_scores: (k,) the part of every row that started on the question; None without such a part.
+        on_answer: (o,) what stayed on earlier tokens of the answer; None if rows do not add up to 1.
+        missing: (o,) what was not followed; None if rows do not add up to 1.
     """
 
     scores: Floats
@@ -59,22 +59,23 @@ def cite(
 ) -> CitedAnswer:
     """Find the sentences of the documents that each claim of an answer came from.
 
-    The share of a sentence in a claim is the sum of the scores of its tokens, averaged over the claim's rows, divided
-    by the same of all tokens of the documents. Where a claim is not the whole answer, a third of the question's part of
-    each row is kept: it is the same in every row and makes claims alike (docs/quality.md has the measurement).
+    For each claim the scores are averaged over the claim's rows. The share of a sentence is the sum over its tokens,
+    divided by the sum over all tokens of the documents. If a claim is not the whole answer, only a third of the
+    question's part of each row counts: this part is the same in every row and makes claims alike (docs/quality.md has
+    the measurement).
 
     A sentence is cited if its share is at least `LEAST`, at least `LEAST_OF_BEST` of the claim's largest share, and
     at least that of an average sentence. The sentence with the largest share is always cited.
 
-    The field `says` compares the cited sentences with the claim's text, and for the whole answer with the answer's;
-    see `measure_says`. What a model thought before its answer is left out, also where a claim begins in the thought
-    and ends behind it. A claim that lies in the thought is compared as it is.
+    The field `says` compares the cited sentences with the claim's text, and for the whole answer with the answer's
+    text; see `measure_says`. The model's thinking before its answer is left out, also of a claim that begins in it and
+    ends after it. A claim inside the thinking is compared unchanged.
 
     Args:
         scored: the texts and the scores.
-        documents: in the prompt's text, in the order in which they were given.
+        documents: in the prompt's text, in the user's order.
         claims: (start, stop) characters of the answer, or text that occurs in it once; None: its sentences.
-        top: the most citations of a claim, at least 1.
+        top: the largest number of citations of a claim, at least 1.
 
     Raises:
         InputError: claims that are not in the answer, or hold no token.
@@ -123,7 +124,7 @@ def split_documents(text: str, documents: Sequence[PlacedDocument]) -> list[Segm
 
     Args:
         text: the prompt.
-        documents: in the text; `Segment.document` of a sentence is the place of its document in this sequence.
+        documents: in the text; `Segment.document` of a sentence is the index of its document in this sequence.
     """
     return [
         Segment(sentence.start, sentence.stop, sentence.text, None, index)
@@ -133,7 +134,7 @@ def split_documents(text: str, documents: Sequence[PlacedDocument]) -> list[Segm
 
 
 def claim_rows(answer_offsets: Ints, start: int, stop: int) -> Ints:
-    """The tokens of an answer, with these (o, 2) characters, that the claim from `start` to `stop` holds."""
+    """The answer tokens, with these (o, 2) characters, of the claim from character `start` to `stop`."""
     return np.flatnonzero(assign_tokens(answer_offsets, [Segment(start, stop, "")]) == 0)
 
 
@@ -142,7 +143,7 @@ class _Shares:
 
     def __init__(self, scored: ScoredText, documents: Sequence[Segment], sentences: Sequence[Segment]) -> None:
         question = scored.question_scores
-        self._sums = []  # of sentences and of documents: (o, count) of the rows, (count,) of the question's part
+        self._sums = []  # for sentences and for documents: (o, count) of the rows, (count,) of the question's part
         for segments in (sentences, documents):
             assigned = assign_tokens(scored.offsets, segments)
             of_question = (
@@ -158,9 +159,9 @@ class _Shares:
         return float(self._sums[1][0][self.rows].sum()) / len(self.rows)
 
     def of_rows(self, rows: Ints, *, is_whole: bool) -> Doubles:
-        """(s,) of the sentences, for the mean of some rows; zeros where nothing came from the documents.
+        """(s,) of the sentences, for the mean of some rows; zeros if nothing came from the documents.
 
-        `is_whole`: the rows are the whole answer, whose rows keep all of the question's part.
+        `is_whole`: the rows are the whole answer, and all of the question's part counts.
         """
         left_out = 0.0 if is_whole else 1 - QUESTION_KEPT
         sentences, documents = (
@@ -178,12 +179,12 @@ class _Shares:
 
 
 def _sum_by(scores: Floats, assigned: Ints, segments: Sequence[Segment]) -> Doubles:
-    """(o, count) sums of the tokens of each segment; a sum that rounding made negative counts as 0."""
+    """(o, count) sums over the tokens of each segment; a sum that is negative by rounding counts as 0."""
     return np.maximum(sum_tokens(scores, assigned, len(segments))[:, :-1], 0.0)
 
 
 def _choose(shares: Doubles, top: int) -> list[int]:
-    """The sentences that are cited for their shares (s,), the largest first."""
+    """The sentences that are cited, chosen by their shares (s,), the largest first."""
     order = [i for i in np.argsort(-shares, kind="stable")[:top].tolist() if shares[i] > 0]
     if not order:
         return []
@@ -202,13 +203,13 @@ def _find_origin(scored: ScoredText, shares: _Shares) -> Origin | None:
 
 
 def _split_claims(answer: str) -> tuple[Segment, ...]:
-    """The sentences of an answer; what a model thought before it is no claim."""
+    """The sentences of an answer, without the model's thinking before it."""
     start = _start_of_answer(answer)
     return split_sentences(answer, (Segment(start, len(answer), ""),)) if start < len(answer) else ()
 
 
 def _start_of_answer(answer: str) -> int:
-    """The first character behind what a model thought; the end where it did nothing else."""
+    """The first character after the model's thinking; the end if there is nothing else."""
     end = answer.rfind(END_OF_THINKING)
     if end >= 0:
         return end + len(END_OF_THINKING)
@@ -216,10 +217,10 @@ def _start_of_answer(answer: str) -> int:
 
 
 def find_claims(answer: str, claims: Sequence[SegmentLike]) -> tuple[Segment, ...]:
-    """The spans of the answer that a user names.
+    """The user's spans of the answer.
 
     Raises:
-        InputError: no list, or something that is not in the answer.
+        InputError: not a list, or a span or text that is not in the answer.
     """
     if isinstance(claims, str) or not isinstance(claims, Sequence):
         raise InputError(

@@ -1,7 +1,7 @@
-"""The citations of an answer in the shapes of other APIs, as plain dicts and lists that need none of their packages.
+"""The citations of an answer in the shapes of other APIs, as plain dicts and lists; their packages are not imported.
 
-Offsets count Unicode code points from 0, as Python does, and end after the last character. JSON can hold a result
-where it can hold the metadata of the documents.
+Offsets count Unicode code points from 0, as Python does, and end after the last character. JSON can hold a result if it
+can hold the metadata of the documents.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JsonDict = dict[str, Any]
 
 
 def convert(answer: CitedAnswer, shape: str) -> Any:
-    """The answer in the shape of another API; the functions below describe each.
+    """The answer in the shape of another API; each function below describes its shape.
 
     Raises:
         InputError: an unknown shape.
@@ -35,17 +35,17 @@ def convert(answer: CitedAnswer, shape: str) -> Any:
 
 
 def to_anthropic(answer: CitedAnswer) -> list[JsonDict]:
-    """``message.content`` of the Messages API: text blocks, which together are the answer exactly.
+    """``message.content`` of the Messages API: text blocks, which together are exactly the answer.
 
     Source: Anthropic, "Citations", https://platform.claude.com/docs/en/build-with-claude/citations, "Response
     structure" and "Plain text documents".
 
     Each cited claim is a block. Text between cited claims is a block without the key ``citations``, as in the source.
-    Where claims overlap, the text is cut at every border, and a block has the citations of all claims that cover it.
+    If claims overlap, the text is cut at every border, and a block has the citations of all claims that cover it.
     ``file_id`` is null, as the API sends it; the types of a request have no such key.
 
     Lost: shares, ``says``, ``needed``, numbers, pages, metadata, and claims without a citation. The API counts pages
-    only in a PDF; a document of text has ``char_location`` here too, with form feeds or without.
+    only in a PDF. A text document has ``char_location`` here too, with form feeds or without.
     """
     claims = _cited_claims(answer)
     borders = sorted({0, len(answer.text), *(border for claim in claims for border in (claim.start, claim.stop))})
@@ -66,14 +66,14 @@ def to_openai(answer: CitedAnswer) -> JsonDict:
     tools-web-search; `openai.types.responses.ResponseOutputText`. The other API, chat completions, can only cite URLs.
 
     A document with a URL (metadata ``url``, or ``source`` if that is an HTTP address) gives a ``url_citation`` whose
-    ``start_index`` and ``end_index`` are the claim in the answer. OpenAI marks the link that it writes into the text
-    there; both are to be sliced as ``text[start_index:end_index]``. Any other document gives a ``file_citation`` whose
-    ``index`` is the end of the claim, where a mark would be inserted. Its ``file_id`` is the metadata ``file_id``, else
-    the id as in `to_cohere`; its ``filename`` the title, else the metadata ``source``, else that id. A document that a
-    claim cites twice has one annotation.
+    ``start_index`` and ``end_index`` are the claim in the answer. In OpenAI's responses they mark the link in the text.
+    Both are sliced as ``text[start_index:end_index]``. Any other document gives a ``file_citation`` whose ``index`` is
+    the end of the claim, where a mark would be inserted. Its ``file_id`` is the metadata ``file_id``, otherwise the id
+    as in `to_cohere`. Its ``filename`` is the title, otherwise the metadata ``source``, otherwise that id. A document
+    that a claim cites twice has one annotation.
 
-    Lost: the sentence that is cited and its place, shares, ``says``, ``needed``, numbers, pages and other metadata; of
-    a ``file_citation`` also where its claim begins.
+    Lost: the cited sentence and its place, shares, ``says``, ``needed``, numbers, pages and other metadata; for a
+    ``file_citation`` also where its claim begins.
     """
     annotations = []
     for claim in _cited_claims(answer):
@@ -90,13 +90,13 @@ def to_cohere(answer: CitedAnswer) -> JsonDict:
 
     Source: Cohere, "RAG Citations", https://docs.cohere.com/docs/rag-citations; `cohere.types.Citation`.
 
-    ``start`` and ``end`` are the claim in the answer. It has one source for each sentence that it cites, so that the id
-    of a document can come twice. The id is the metadata ``id`` if that is text, else ``doc:0`` for the first document,
-    as Cohere numbers documents without an id. ``document`` holds the metadata, and ``id``, ``title`` and ``snippet``:
-    the sentence that is cited, where Cohere repeats what was sent.
+    ``start`` and ``end`` are the claim in the answer. It has one source for each sentence that it cites, so the id of a
+    document can occur twice. The id is the metadata ``id`` if that is text. Otherwise it is ``doc:0`` for the first
+    document, as Cohere numbers documents without an id. ``document`` holds the metadata, ``id``, ``title`` and
+    ``snippet``. The snippet is the cited sentence; Cohere's own holds the text that was sent.
 
-    Lost: the place of the sentence in the document, shares, ``says``, ``needed``, numbers and pages; metadata of the
-    names above.
+    Lost: the place of the sentence in the document, shares, ``says``, ``needed``, numbers and pages; metadata with one
+    of the names above.
     """
     citations = [
         {
@@ -119,9 +119,9 @@ def to_langchain(answer: CitedAnswer) -> list[JsonDict]:
 
     ``start_index`` and ``end_index`` are the claim in the answer; ``url`` is found as in `to_openai`. ``extras`` holds
     ``number``, ``document``, ``start``, ``stop``, ``share``, ``page`` and ``metadata`` of the `Citation`, and
-    ``says`` and ``needed`` where they were computed.
+    ``says`` and ``needed`` if they were computed.
 
-    Lost: shares, ``says`` and ``needed`` of the answer as a whole, and its origin.
+    Lost: shares, ``says`` and ``needed`` of the whole answer, and its origin.
     """
     annotations = [
         _langchain_citation(claim, citation) for claim in _cited_claims(answer) for citation in claim.citations
@@ -218,6 +218,6 @@ def _find_url(citation: Citation) -> str | None:
 
 
 def _read_text(citation: Citation, key: str) -> str | None:
-    """What the metadata has under a key; None where that is no text, or empty."""
+    """The metadata's text for a key; None if the value is empty or is not text."""
     value = citation.metadata.get(key)
     return value if isinstance(value, str) and value else None

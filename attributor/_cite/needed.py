@@ -1,4 +1,4 @@
-"""How much log-probability an answer owes to the sentences that it cites, put into its citations."""
+"""Puts the log-probability that an answer loses without each cited sentence into its citations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,10 +26,10 @@ def add_needed(
 
     Args:
         cited: an answer whose citations are among the sentences.
-        documents: in the prompt's text, as `cite` took them.
+        documents: in the prompt's text, the same as for `cite`.
         sentences: those of the documents, from `split_documents`.
-        of_answer: (s,) nats, of the cited sentences at least, for the citations of the whole answer; None where they
-            are not known.
+        of_answer: (s,) nats, for the citations of the whole answer; values of sentences that are not cited are not
+            used. None if they are unknown.
         of_claims: the same for each claim.
     """
     places = _index_places(documents, sentences)
@@ -49,13 +49,13 @@ def add_needed(
 def locate_citations(
     cited: CitedAnswer, documents: Sequence[PlacedDocument], sentences: Sequence[Segment]
 ) -> tuple[int, ...]:
-    """The sentence that each of the answer's citations quotes, by its index; arguments as of `add_needed`."""
+    """The index of the sentence that each of the answer's citations quotes; arguments as in `add_needed`."""
     places = _index_places(documents, sentences)
     return tuple(places[c.document, c.start, c.stop] for c in cited.citations)
 
 
 def _index_places(documents: Sequence[PlacedDocument], sentences: Sequence[Segment]) -> dict[tuple[int, int, int], int]:
-    """The index of each sentence, by its document and its characters of that document as it was given."""
+    """The index of each sentence, by its document and its characters in the user's document."""
     places = {}
     for index, sentence in enumerate(sentences):
         document = documents[sentence.document or 0]

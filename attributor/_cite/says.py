@@ -1,4 +1,4 @@
-"""How many of a claim's content words a cited sentence holds: a comparison of texts, without the model."""
+"""The part of a claim's content words that a cited sentence holds: a comparison of texts, without the model."""
 
 import re
 from collections import Counter
@@ -9,7 +9,8 @@ from attributor._text import has_unspaced_words, split_words
 __all__ = ["measure_says"]
 
 MARKERS = re.compile(r"\[\d+(?:\s*[,;–-]\s*\d+)*\]")  # [1] and [1, 2], which many models write themselves
-# English words without content. No, not and never are content: they change what a claim says. So is us, also the U.S.
+# English words without content. "no", "not" and "never" are content: they change what a claim says. So is "us", which
+# can also be the U.S.
 STOP_WORDS = """
 a an the this that these those
 i me my mine myself you your yours yourself yourselves he him his himself she her hers herself it its itself
@@ -28,12 +29,12 @@ STOP_WORD_SET = frozenset(STOP_WORDS.split())
 def measure_says(claim: str, sentences: Sequence[str]) -> list[float | None]:
     """How much of the claim each sentence says: the part of the claim's content words that it holds, 0 to 1.
 
-    Content words are the words of `split_words` that are no English stop words. Each counts as often as the claim has
-    it, and is held as often as the sentence has it. Their order does not matter, and neither does a denial: "Lava is
-    not black." holds all content words of "Lava is black." Marks such as [1] in the claim are left out.
+    Content words are the words of `split_words` except English stop words. Each counts as often as it occurs in the
+    claim, and is held as often as it occurs in the sentence. Order and denials do not matter. "Lava is not black."
+    holds all content words of "Lava is black." Marks such as [1] in the claim are left out.
 
     Returns:
-        One value a sentence. None where the claim has no content words, and where claim or sentence is in Thai, Lao,
+        One value for each sentence. None if the claim has no content words, or if claim or sentence is in Thai, Lao,
         Khmer or Burmese, which write no spaces between words.
     """
     words = _count_content(MARKERS.sub(" ", claim))

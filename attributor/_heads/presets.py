@@ -1,7 +1,7 @@
 """The named choices of head weights, in one list. Imports no torch, so that `--help` stays fast.
 
 The command line, the error messages and the OpenAPI description of `attributor serve` take the names from here. To add
-a preset, add its name and its row below, and compute its weights in `resolution.py`; Until the table of labels in
+a preset, add its name and its row below, and compute its weights in `resolution.py`. Until the table of labels in
 `webapp/src/live/weights.ts` has the name too, it does not compile.
 """
 
@@ -44,8 +44,8 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "retrieval": Preset(
         derived_from="calibration",
-        help="heads that look facts up, from the answer and from the question; found once where none are shipped, see "
-        "attributor calibrate",
+        help="the few heads that attend from answer or question to the evidence; found once for a model without "
+        "shipped heads, see attributor calibrate",
         report="{count} of {heads} heads, found without labels in {model}",
     ),
 }

@@ -1,4 +1,4 @@
-"""Answer a prompt and attribute the answer: the computation of `attributor flow` and `attributor demo`."""
+"""Answer a prompt and attribute the answer: the computation of `attributor ask` and `attributor demo`."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ HINTS = Hints(question="only --question says where it stands", longer="--max-new
 
 @dataclass(frozen=True)
 class Settings:
-    """Which model, and how it is read: the options that `attributor flow` and `attributor demo` share."""
+    """The options of the model, the weights and the answer, which `attributor ask` and `attributor demo` share."""
 
     model: str
     dtype: str = "auto"
@@ -32,7 +32,7 @@ class Settings:
 
 
 def check_settings(settings: Settings) -> Weights:
-    """Everything that can be known to be wrong before a model is loaded; returns the weights.
+    """Check all that can be checked before a model is loaded; returns the weights.
 
     Raises:
         InputError: unknown weights, a power that is not > 0.
@@ -45,7 +45,7 @@ def check_settings(settings: Settings) -> Weights:
 
 
 def describe(answered: Answer) -> str:
-    """Which weights were used, in words."""
+    """The sentence that describes the weights of an answer."""
     weights = answered.weights
     heads = weights.heads.numel()
     preset = PRESETS.get(weights.name)
@@ -62,7 +62,7 @@ def describe(answered: Answer) -> str:
 
 
 def answer(source: PromptSource, settings: Settings, stages: StageProgress) -> Answer:
-    """Load the model, have it answer (or take the given answer), and follow its attention back to the prompt."""
+    """Load the model, let it answer or read the given answer, and follow its attention back to the prompt."""
     weights = check_settings(settings)
     source.check()
     stages.begin("load", f"Loading {settings.model}" if _here(settings) else None)
@@ -73,7 +73,7 @@ def answer(source: PromptSource, settings: Settings, stages: StageProgress) -> A
         revision=settings.revision,
         trust_remote_code=settings.trust_remote_code,
     )
-    # finding the heads of a model may take minutes: with a bar of this command's, or a line where there is no terminal
+    # calibration may take minutes: this command's bar shows its progress, or `resolve` prints a line without a terminal
     resolved = _heads.resolve(weights, model, tokenizer, progress=stages if stages.shown else None)
     stages.begin("tokenize")
     options = AskOptions(
@@ -90,12 +90,12 @@ def answer(source: PromptSource, settings: Settings, stages: StageProgress) -> A
 
 
 def _here(settings: Settings) -> bool:
-    """Whether nothing needs fetching; where something does, load_model shows bars of its own."""
+    """Whether the model is on this machine. If it is not, load_model shows the bars of the download."""
     name = settings.model
     if Path(name).exists():
         return True
     try:
         cached = _models.is_in_hub_cache(name, settings.revision)
-    except ValueError:  # not the name of a model; load_model will say so
+    except ValueError:  # not the name of a model; load_model raises the error
         return True
     return cached or (name == _models.DEFAULT_MODEL and converted_folder() is not None)

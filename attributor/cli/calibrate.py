@@ -1,4 +1,4 @@
-"""The command `attributor calibrate`: it finds the retrieval heads of a model, prints them and saves their weights."""
+"""The command `attributor calibrate`: finds the retrieval heads of a model, prints them and saves their weights."""
 
 import json
 import os
@@ -17,14 +17,14 @@ __all__ = ["CALIBRATE_HELP", "calibrate"]
 
 CALIBRATE_HELP = opt.unwrap("""Find a model's retrieval heads, for [cyan]--weights retrieval[/].
 
-The model reads a few dozen prompts that are made up here: ten short documents about invented people, towns, ships and
-firms, and a question whose answer was planted in one sentence or two. A head is good if it looks at the planted
-sentences while the model reads the question and while it answers. No data set and no labels are needed, and one forward
-pass a prompt: a minute or two for a small model on a CPU.
+The model reads a few dozen generated prompts: ten short documents about invented people, towns, ships and firms, and a
+question whose answer was planted in one or two sentences. A head is good if it attends to the planted sentences while
+the model reads the question and while it answers. This needs no data set and no labels. It takes one forward pass for
+each prompt: a minute or two for a small model on a CPU.
 
-Average precision (AP) says how high the planted sentences rank among all sentences by a head's attention, 1 is best;
-mass is the share of its attention to sentences that they get. fact: one fact is asked for; two_hop: one fact leads to
-another; copy: a code is to be repeated; paraphrase: the question uses other words.
+Average precision (AP) says how high the planted sentences rank among all sentences by a head's attention; 1 is best.
+Mass is their share of its attention to all sentences. Kinds of prompts: fact, the question is about one fact; two_hop,
+one fact leads to another; copy, a code must be repeated; paraphrase, the question uses other words.
 
 [bold]Examples[/]
 
@@ -34,8 +34,9 @@ another; copy: a code is to be repeated; paraphrase: the question uses other wor
 
 [cyan]attributor flow --model Qwen/Qwen2.5-0.5B-Instruct -d notes/ -q "When?" --weights heads.safetensors[/]
 
-Without --out the heads go to the cache folder, where [cyan]--weights retrieval[/] finds them; it also does all of this
-by itself where that is needed. Exit status: 0 done; 1 it could not be done; 2 wrong options; 130 interrupted.""")
+Without --out the heads are saved to the cache folder, which [cyan]--weights retrieval[/] reads. It also does all of
+this by itself if no heads are known for the model. Exit status: 0 done; 1 failed; 2 wrong options; 130
+interrupted.""")
 
 HEADS_PANEL = "The heads"
 Out = Annotated[
@@ -44,11 +45,12 @@ Out = Annotated[
         opt.OUTPUT, r"Where to save the weights.  [dim]\[default: the cache folder][/]", "--out", "-o", metavar="FILE"
     ),
 ]
-Overwrite = Annotated[bool, opt.option(opt.OUTPUT, "Replace --out if it is there already.", "--overwrite")]
+Overwrite = Annotated[bool, opt.option(opt.OUTPUT, "Replace --out if it exists.", "--overwrite")]
 Count = Annotated[int, opt.option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
-Seed = Annotated[int, opt.option(HEADS_PANEL, "Another seed makes other prompts.", "--seed", metavar="S")]
+Seed = Annotated[int, opt.option(HEADS_PANEL, "Another seed generates other prompts.", "--seed", metavar="S")]
 Heads = Annotated[
-    int | None, opt.option(HEADS_PANEL, r"How many to take.  [dim]\[default: 4][/]", "--heads", min=1, metavar="K")
+    int | None,
+    opt.option(HEADS_PANEL, r"How many heads to take.  [dim]\[default: 4][/]", "--heads", min=1, metavar="K"),
 ]
 
 
@@ -86,7 +88,7 @@ def calibrate(
             model, dtype=dtype.value, device_map=device_map, revision=revision, trust_remote_code=trust_remote_code
         )
         facts = model_facts(loaded)
-        heads = check_head_count(heads, facts.layers * facts.heads)  # now, not in a minute
+        heads = check_head_count(heads, facts.layers * facts.heads)  # before the prompts are read
         with ProgressBar(f"Reading {count} prompts") as bar:
             scores = measure_heads(loaded, tokenizer, count=count, seed=seed, progress=bar)
         weights = choose_heads(scores, heads=heads, seed=seed)
@@ -100,10 +102,10 @@ def calibrate(
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """See that the file can be written before a model is loaded.
+    """Check that the file can be written, before a model is loaded.
 
     Raises:
-        OutputError: it is there already, or it is a folder, or its folder cannot be written to.
+        OutputError: the file exists, it is a folder, or its folder is not writable.
     """
     if out.is_dir():
         raise OutputError(f"{out} is a folder; give a file name")
@@ -115,7 +117,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _describe_best_heads(scores: "HeadScores", weights: "Weights") -> list[dict[str, Any]]:
-    """The chosen heads, best first: their weight, AP and mass, over all and by kind."""
+    """The chosen heads, best first: weight, AP and mass, each as a mean and by kind."""
     from attributor._heads import rank_heads
 
     count = int((weights.heads > 0).sum())  # type: ignore[operator]
@@ -149,7 +151,7 @@ def _build_report(scores: "HeadScores", weights: "Weights", path: Path, seed: in
 
 
 def _print_table(scores: "HeadScores", weights: "Weights", path: Path, *, seed: int, unused: bool) -> None:
-    """Print the heads; `unused` where --weights retrieval takes others than those in the cache folder."""
+    """Print the heads; `unused`: --weights retrieval uses shipped heads for this model, not the cache folder's."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

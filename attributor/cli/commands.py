@@ -32,14 +32,14 @@ ANSWER_OPTIONS = (
     "model", "device_map", "revision", "trust_remote_code", "weights", "power", "impl", "max_new_tokens",
     "without",
 )  # fmt: skip
-EFFECTS = {None: False, opt.EffectsBy.answer: True, opt.EffectsBy.claims: "claims"}  # as `attributor.ask` takes them
+EFFECTS = {None: False, opt.EffectsBy.answer: True, opt.EffectsBy.claims: "claims"}  # `effects=` of `attributor.ask`
 
 app = typer.Typer(
     name="attributor",
     help=opt.HELP,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    pretty_exceptions_enable=False,  # an unexpected error is a bug, and its plain traceback is what a report needs
+    pretty_exceptions_enable=False,  # an unexpected error is a bug, and a bug report needs its plain traceback
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda name: name.replace("_", "-"),  # --device_map is --device-map
@@ -66,7 +66,7 @@ def _root(
 
 
 def _attribute_answer(options: dict[str, Any], read_input: "Callable[[], PromptSource]") -> None:
-    """What `ask` and `demo` share: refuse what cannot work before a model is loaded, then run.
+    """Check the options before a model is loaded, then run; `ask` and `demo` share this function.
 
     Args:
         options: the command's options by name, as typer parsed them.
@@ -132,7 +132,7 @@ def ask(
         )
 
 
-app.command("flow", hidden=True, help=opt.ASK_HELP)(ask)  # its name before version 0.3
+app.command("flow", hidden=True, help=opt.ASK_HELP)(ask)  # the command's old name
 
 
 @app.command(help=opt.DEMO_HELP)
@@ -154,7 +154,7 @@ def demo(
     save: opt.Save = None,
     debug: opt.Debug = False,
 ) -> None:
-    """The same on the documents that are shipped."""
+    """Cite the sources of an answer in the documents that come with attributor."""
 
     def read_input() -> "PromptSource":
         prompt_input = read_example(question, answer, max_new_tokens)
@@ -172,7 +172,7 @@ app.command(help=SERVE_HELP)(serve)
 
 @app.command(help=opt.INFO_HELP)
 def info(as_json: opt.Json = False, debug: opt.Debug = False) -> None:
-    """What is installed and what can run here."""
+    """Show what is installed and what can run here."""
     with report_errors("info", debug):
         from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""The commands below `attributor eval`: one a data set, all with the same options, and `report`."""
+"""The commands below `attributor eval`: one for each data set, with shared options, and `report`."""
 
 import inspect
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from attributor.eval.data import DataSet, data_sets
 
 __all__ = ["app"]
 
-READ_ONLY = ("data", "config", "split", "limit", "max_tokens")  # options of data sets that are read
-GENERATED_ONLY = ("rows", "tokens", "kinds", "seed")  # and of those that are generated
+READ_ONLY = ("data", "config", "split", "limit", "max_tokens")  # options of data sets that are read from files
+GENERATED_ONLY = ("rows", "tokens", "kinds", "seed")  # options of data sets that are generated
 
 app = typer.Typer(name="eval", help=opt.EVAL_HELP, no_args_is_help=True, rich_markup_mode="rich")
 
 
 class _WithMethods(TyperCommand):
-    """A command whose help ends in a panel of the methods that there are, looked up when the help is printed."""
+    """A command whose help ends with a panel of all methods, which is built when the help is printed."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print typer's panels, then ours."""
+        """Print typer's panels, then the panel of methods."""
         super().format_help(ctx, formatter)
         from rich.console import Console
         from rich.panel import Panel
@@ -81,14 +81,14 @@ def _run(
     as_json: opt.Json = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Evaluate on one data set: the one whose name the command has."""
+    """Evaluate on the data set with the command's name."""
     _evaluate(str(context.info_name), context.params)
 
 
 def _command(data_set: DataSet) -> Callable[..., None]:
     """`_run` with the options of one data set.
 
-    --config and --split on the hub; else DATA is required, or, where rows are generated, there is nothing to read.
+    Data sets on the hub have --config and --split. Data sets with generated rows read no file. The others require DATA.
     """
     signature = inspect.signature(_run)
     parameters = dict(signature.parameters)
@@ -136,7 +136,7 @@ def report(
     as_json: opt.ReportJson = False,
     debug: shared.Debug = False,
 ) -> None:
-    """Tables and plots of runs."""
+    """Show tables of runs, and write tables and plots."""
     with report_errors("eval report", debug):
         from attributor.cli.eval_report import report_runs
 

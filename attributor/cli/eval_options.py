@@ -1,4 +1,4 @@
-"""The options of `attributor eval`: each with its help, in the panels that `--help` shows."""
+"""The options of `attributor eval`, with their help, by panel of `--help`."""
 
 from enum import Enum
 from pathlib import Path
@@ -12,16 +12,16 @@ from attributor.eval.data import DataSet
 
 __all__ = ["EVAL_HELP", "REPORT_HELP", "dataset_help", "generated_options", "hub_config", "hub_split"]
 
-EVAL_HELP = unwrap("""How well does attribution find the evidence that people marked, and what the model really used?
+EVAL_HELP = unwrap("""Measure how well attribution finds the evidence that people marked, or what the model really used.
 
-[bold]attributor eval hotpotqa[/] runs on questions that come with attributor, with the default model, and needs
+[bold]attributor eval hotpotqa[/] runs on questions that come with attributor, with the default model. It needs
 nothing else.""")
 
 DATA, METHODS, ANSWER, ABLATION, RUN = "The data", "The methods", "The answer", "Faithfulness", "The run"
 
 
 def dataset_help(data_set: DataSet) -> str:
-    """The help of one data set's command; the methods are added when it is shown."""
+    """The help of one data set's command, without the list of methods, which `_WithMethods` prints."""
     examples = "\n\n".join(_example(line) for line in data_set.commands)
     truth = "what the answers lose without each document" if data_set.kinds else "the evidence that people marked"
     return unwrap(f"""Have a model answer questions, attribute the answers by several methods, and compare with
@@ -29,9 +29,9 @@ def dataset_help(data_set: DataSet) -> str:
 
 {data_set.description}
 
-Every method scores the same answers; those that read attention share one recorded forward pass a question. Each
-question is written to the run's folder as it is done: a run that was interrupted, or killed, goes on where it was when
-the same command is given again.
+Every method scores the same answers. Methods that read attention share one recorded forward pass for each question.
+Each question is written to the run's folder when it is done. To resume a run that was interrupted or killed, give the
+same command again.
 
 [bold]Examples[/]
 
@@ -45,7 +45,7 @@ def _example(line: str) -> str:
     return f"[cyan]{command}[/]{gap}{remark}"
 
 
-REPORT_HELP = unwrap("""Show what runs found: a table here; Markdown, CSV and a page with plots in a folder.
+REPORT_HELP = unwrap("""Show the results of runs: a table here; Markdown, CSV and a page with plots in a folder.
 
 Several runs of the same rows are compared, with intervals.
 
@@ -64,7 +64,7 @@ class AnswerKind(str, Enum):
 
 
 class Ablation(str, Enum):
-    """How segments are left out."""
+    """How segments are left out: from the text, or by an attention mask."""
 
     text = "text"
     mask = "mask"
@@ -91,15 +91,15 @@ def hub_split(data_set: DataSet) -> Any:
 
 
 def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
-    """{name: (annotation, default)} of the options that only a data set that is generated has."""
+    """{name: (annotation, default)} of the options that only generated data sets have."""
     kinds = ", ".join(data_set.kinds)
-    kinds_help = f"Some of {kinds}, with commas between them.  [dim]\\[default: all][/]"
-    tokens_help = "The longest prompt: as many documents that are not needed are added as fit into it."
+    kinds_help = f"Some of {kinds}, separated by commas.  [dim]\\[default: all][/]"
+    tokens_help = "The longest prompt: distractors are added until no more fit into it."
     return {
         "rows": (Annotated[int, _number(DATA, "Rows of each kind.")], data_set.rows),
         "tokens": (Annotated[int, _number(DATA, tokens_help)], data_set.tokens),
         "kinds": (Annotated[str | None, option(DATA, kinds_help, "--kinds", metavar="KINDS")], None),
-        "seed": (Annotated[int, option(DATA, "Another one gives other names, facts and questions.", metavar="N")], 0),
+        "seed": (Annotated[int, option(DATA, "Another seed gives other names, facts and questions.", metavar="N")], 0),
         "method": (RemovalMethodNames, None),
     }
 
@@ -107,32 +107,32 @@ def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
 Limit = Annotated[int | None, _number(DATA, "Only the first N rows.")]
 MaxTokens = Annotated[
     int | None,
-    _number(DATA, "Skip prompts of more tokens; those that do not fit the model are skipped always. Nothing is cut."),
+    _number(DATA, "Skip prompts of more tokens. Prompts that do not fit the model are always skipped, never cut."),
 ]
 
 
 def _method_names(default: str) -> Any:
-    shown = f"[dim]\\[default: {default} where heads are shipped for the model][/]"
-    text = f"Names with commas between them, see below.  {shown}"
+    shown = f"[dim]\\[default: {default} if heads are shipped for the model][/]"
+    text = f"Names, separated by commas, see below.  {shown}"
     return Annotated[str | None, option(METHODS, text, "--method", "--methods", metavar="NAMES")]
 
 
 MethodNames = _method_names(f"{', '.join(default_methods())}, and flow:retrieval")
 RemovalMethodNames = _method_names(f"{', '.join(removal_methods())}; flow:retrieval in place of flow")
-SaveFlows = Annotated[bool, option(METHODS, "Keep every token's score of the first flow method.", "--save-flows")]
-CostRows = Annotated[int, _number(METHODS, "On so many rows, also time a plain forward pass.", 0)]
+SaveFlows = Annotated[bool, option(METHODS, "Save the scores of every token by the first flow method.", "--save-flows")]
+CostRows = Annotated[int, _number(METHODS, "On the first N rows, also time a plain forward pass.", 0)]
 
 Answer = Annotated[
-    AnswerKind, option(ANSWER, "Attribute the data set's answer, or the one that the model writes.", "--answer")
+    AnswerKind, option(ANSWER, "Attribute the data set's answer, or the answer that the model writes.", "--answer")
 ]
-MaxNewTokens = Annotated[int, _number(ANSWER, "The longest answer that the model writes.")]
+MaxNewTokens = Annotated[int, _number(ANSWER, "The most tokens that the model writes.")]
 CheckAnswer = Annotated[
     bool,
-    option(ANSWER, "With the expected answer, have the model write its own too, to see whether it is right."),
+    option(ANSWER, "With the expected answer, also have the model write its own, to check whether it is right."),
 ]
 EndToken = Annotated[
     bool,
-    option(ANSWER, "Attribute the token that ends the answer, too.", "--end-token/--no-end-token"),
+    option(ANSWER, "Also attribute the token that ends the answer.", "--end-token/--no-end-token"),
 ]
 VerifierUrl = Annotated[
     str | None,
@@ -148,21 +148,21 @@ VerifierModel = Annotated[str | None, option(ANSWER, "The model that judges.", m
 
 Faithfulness = Annotated[
     bool,
-    option(ABLATION, "Also measure what leaving segments out does to the answer: drops and LDS.", "--faithfulness"),
+    option(ABLATION, "Also measure how leaving segments out changes the answer: drops and LDS.", "--faithfulness"),
 ]
 AblationKind = Annotated[
-    Ablation, option(ABLATION, "How segments are left out, by every method that does so too.", "--ablation")
+    Ablation, option(ABLATION, "How segments are left out, also by methods that leave segments out.", "--ablation")
 ]
-Masks = Annotated[int, _number(ABLATION, "Random ablations that LDS is measured with.", 3)]
-MaskSeed = Annotated[int, option(ABLATION, "What they are drawn from.", metavar="N")]
-AblationBatch = Annotated[int, _number(ABLATION, "Ablations that are read at once.")]
+Masks = Annotated[int, _number(ABLATION, "The number of random ablations for LDS.", 3)]
+MaskSeed = Annotated[int, option(ABLATION, "The seed of the random ablations.", metavar="N")]
+AblationBatch = Annotated[int, _number(ABLATION, "The number of ablations in one batch.")]
 
 Out = Annotated[
     Path | None,
     option(RUN, "The run's folder.  [dim]\\[default: runs/DATA-MODEL-ROWS][/]", "--out", "-o", metavar="FOLDER"),
 ]
-Overwrite = Annotated[bool, option(RUN, "Start anew, removing the run that the folder holds.", "--overwrite")]
-RetryFailed = Annotated[bool, option(RUN, "Run rows again that failed before.", "--retry-failed")]
+Overwrite = Annotated[bool, option(RUN, "Remove the run in the folder and start again.", "--overwrite")]
+RetryFailed = Annotated[bool, option(RUN, "Run the rows again that failed before.", "--retry-failed")]
 Json = Annotated[bool, option(RUN, "Print run.json on stdout and nothing else.", "--json")]
 Debug = Annotated[bool, option(RUN, "Show the tracebacks of errors, also of rows that failed.", "--debug")]
 
@@ -173,7 +173,7 @@ ReportOut = Annotated[
         "--out",
         "-o",
         metavar="FOLDER",
-        help="Where the files go.  [dim]\\[default: report, or compared, in the first run's folder][/]",
+        help="The folder for the files.  [dim]\\[default: report, or compared, in the first run's folder][/]",
     ),
 ]
 Baseline = Annotated[

@@ -23,10 +23,10 @@ SHOWN = 5  # failures that are printed one by one
 
 
 class Display:
-    """Shows one run. Where stderr is a terminal a few lines are drawn over again, elsewhere lines follow each other."""
+    """Shows the progress of one run: lines that are redrawn if stderr is a terminal, otherwise new lines."""
 
     def __init__(self, console: Console | None = None, clock: Any = time.monotonic) -> None:
-        """`console`: where to; None for stderr. `clock`: seconds, for tests."""
+        """`console`: None means stderr. `clock`: returns seconds; tests replace it."""
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self._clock = clock
         self._live: Live | None = None
@@ -36,11 +36,11 @@ class Display:
         self._failed = 0
 
     def note(self, text: str) -> None:
-        """A note, which stays."""
+        """Print a note that stays on the screen."""
         self._console.print(Text(f"Note: {escape(text)}{'' if text.endswith('.') else '.'}", "yellow"))
 
     def start_stage(self, text: str) -> None:
-        """What is being done before or after the cases."""
+        """Show a stage before or after the cases."""
         self.end()
         if self._console.is_terminal:
             self._live = Live(
@@ -54,7 +54,7 @@ class Display:
             self._console.print(Text(escape(text)))
 
     def start_cases(self, total: int, earlier: Sequence[Mapping[str, Any]]) -> None:
-        """The cases: all of them, and what was done earlier."""
+        """Start to show the cases: how many there are, and the records of those that were done earlier."""
         self.end()
         self._total, self._began = total, self._clock()
         self._spoke = self._began
@@ -68,7 +68,7 @@ class Display:
             self._live.start()
 
     def add_case(self, record: Mapping[str, Any]) -> None:
-        """One more row."""
+        """Count one more row."""
         self._running.add(record)
         self._done += 1
         if record["status"] == "failed" and record.get("question"):  # the note on the data reports the others
@@ -83,7 +83,7 @@ class Display:
                 self._console.print(Text("; ".join([self._count(), self._pace(), *self._metrics()])))
 
     def end(self) -> None:
-        """Take the moving lines away."""
+        """Remove the lines that are redrawn."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -100,7 +100,7 @@ class Display:
         return f"{self._done:,} of {self._total:,} rows" + (f" ({', '.join(extra)})" if extra else "")
 
     def _pace(self) -> str:
-        """Rows a second and the time that is left, by the rows of this session."""
+        """Rows per second and the time that is left, from the rows of this session."""
         spent, done = self._clock() - self._began, self._done - self._before
         if not done or spent <= 0:
             return f"{_span(spent)} so far"

@@ -34,7 +34,7 @@ def report_runs(runs: Sequence[Path], out: Path | None, baseline: str | None, as
 
 
 def wide_console() -> Console:
-    """Standard output; 140 columns wide, so that the tables fit, where it is no terminal and COLUMNS is not set."""
+    """Standard output. If it is not a terminal and COLUMNS is not set, it is 140 columns wide, so that tables fit."""
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 140

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_config", "default_folder", "evaluate"]
 
-STRAIGHT = {  # what the settings are called, where the option has another name
+STRAIGHT = {  # options that become settings of the same name
     "max_tokens",
     "max_new_tokens",
     "check_answer",
@@ -52,7 +52,7 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
     """Build the configuration of a run from the options.
 
     Raises:
-        UsageError: options that do not go together, or an unknown method.
+        UsageError: conflicting options, or an unknown method.
     """
     from attributor.eval.config import Config
 
@@ -86,7 +86,7 @@ def build_config(dataset: str, options: dict[str, Any]) -> "Config":
 
 
 def _default_methods(model: str) -> tuple[str, ...]:
-    """The default ones: with the retrieval heads where some are shipped for the model."""
+    """The default methods, with the flow through retrieval heads if heads are shipped for the model."""
     from attributor._heads import shipped_models
     from attributor.eval.config import default_methods
 
@@ -95,7 +95,7 @@ def _default_methods(model: str) -> tuple[str, ...]:
 
 
 def _default_removal_methods(model: str) -> tuple[str, ...]:
-    """The default ones where documents are removed: the flow through the retrieval heads where some are shipped."""
+    """The default methods for removed documents: the flow is through retrieval heads if heads are shipped."""
     from attributor._heads import shipped_models
     from attributor.eval.config import removal_methods
 
@@ -107,7 +107,7 @@ def _parse_kinds(names: str | None, data_set: DataSet) -> tuple[str, ...] | None
     """The kinds of rows that --kinds names; None for all.
 
     Raises:
-        InputError: one that the data set does not have, or that is named twice.
+        InputError: a kind that the data set does not have, or that is named twice.
     """
     if names is None:
         return None
@@ -128,7 +128,7 @@ def _parse_methods(names: str) -> tuple[str, ...]:
 
 
 def default_folder(config: "Config") -> Path:
-    """runs/DATA-MODEL-ROWS, made of letters that every file system takes; see `_list_generated_parts`."""
+    """runs/DATA-MODEL-ROWS, with only letters that every file system allows; see `_list_generated_parts`."""
     data = config.dataset if config.source is None else Path(config.source).stem
     parts = [data if config.split is None else f"{data}-{config.config}-{config.split}"]
     parts.append(Path(config.model).name or config.model)
@@ -141,7 +141,7 @@ def default_folder(config: "Config") -> Path:
 
 
 def _list_generated_parts(config: "Config") -> list[str]:
-    """What follows the model in the name of a run whose rows are generated: rows of each kind, tokens, seed, kinds."""
+    """For a run with generated rows, the parts of its name after the model: rows of each kind, tokens, seed, kinds."""
     parts = [] if config.rows is None else [f"{config.rows}x{config.tokens}"]
     if config.seed:
         parts.append(f"seed{config.seed}")
@@ -149,12 +149,13 @@ def _list_generated_parts(config: "Config") -> list[str]:
 
 
 def evaluate(dataset: str, options: dict[str, Any]) -> None:
-    """Run, or go on with, an evaluation; show its table, or run.json.
+    """Run or resume an evaluation, and print its table or run.json.
 
     Raises:
-        UsageError: options that do not go together.
-        AttributorError: whatever keeps the run from being done.
-        typer.Exit: 1 where rows failed, 130 where the run was interrupted.
+        UsageError: conflicting options.
+        AttributorError: the run failed.
+        KeyboardInterrupt: the run was interrupted.
+        typer.Exit: 1 if rows or another process failed.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     config = build_config(dataset, options)
@@ -184,10 +185,10 @@ def evaluate(dataset: str, options: dict[str, Any]) -> None:
     except OtherProcessError as error:
         if first:
             raise
-        time.sleep(1)  # a launcher stops all as soon as one has failed, and the first one still has to say why
+        time.sleep(1)  # a launcher stops all processes when one fails, and the first one must still print the reason
         raise typer.Exit(1) from error
     if not outcome.is_first:
-        return  # the first one has the exit status that counts: it may still be printing
+        return  # the exit status of the first process counts, which may still be printing
     with standard_output():
         if options["as_json"]:
             print(json.dumps(outcome.run, indent=2, allow_nan=False))

@@ -18,9 +18,9 @@ from attributor.cli.terminal_text import escape, one_line, shorten
 __all__ = ["WIDTH", "Heat", "Look"]
 
 WIDTH = 110  # columns: longer lines are hard to read
-WHOLE = 8_000  # characters of documents that are shown whole; of longer ones only what the answer used, in context
-CONTEXT = 160  # characters around it
-TINTED = 0.1  # of the largest share: what has less is left plain
+WHOLE = 8_000  # characters of documents that are shown in full; of longer ones only what the answer used, in context
+CONTEXT = 160  # characters before and after each piece that the answer used
+TINTED = 0.1  # of the largest share; pieces with less are not tinted
 SCALE = ((0xE6, 0xDE, 0xC6), (0xFF, 0xD5, 0x6B), (0xFF, 0xA2, 0x4A), (0xFF, 0x70, 0x4D))  # pale to strong
 INK = "#1a1a1a"  # on every tint: contrast at least 6 to 1
 TITLE = 24  # columns
@@ -29,7 +29,7 @@ Piece = tuple[int, int, float]  # start, stop, share
 
 @dataclass(frozen=True)
 class Look:
-    """What a console can show, and whether numbers are shares, in percent, or scores."""
+    """What a console can show; `percents`: numbers are shares, shown in percent, and not scores."""
 
     colour: bool
     ascii: bool
@@ -43,7 +43,7 @@ class Look:
         return cls(colour, console.options.ascii_only, min(WIDTH, console.width), percents)
 
     def share(self, share: float) -> str:
-        """A share, or a score that is none, for people to read."""
+        """A share or a score as text."""
         return show_share(share) if self.percents else f"{share:.3g}"
 
     def tint(self, strength: float) -> Style:
@@ -57,7 +57,7 @@ class Look:
         return Style(color=INK, bgcolor=f"rgb({red},{green},{blue})")
 
     def bar(self, strength: float, columns: int) -> Text:
-        """A bar of eighths of a column, or of # where the encoding has no blocks."""
+        """A bar in eighths of a column, or of # if the encoding has no block characters."""
         if self.ascii:
             return Text("#" * max(1, round(strength * columns)))
         full, rest = divmod(max(1, round(strength * columns * 8)), 8)
@@ -65,7 +65,7 @@ class Look:
 
     @property
     def dots(self) -> str:
-        """What stands for text that is left out."""
+        """The dots that replace text which is left out."""
         return " ... " if self.ascii else " … "
 
 
@@ -78,8 +78,8 @@ class Heat:
         tinted: sentences or tokens with their shares.
         look: what the console can show.
         marks: write the share behind each tinted piece.
-        top: how many of the pieces keep their surroundings, where documents are long; 0 for all.
-        total: what scores are divided by: what came from the documents.
+        top: how many pieces are shown in context if documents are long; 0 for all.
+        total: the score of all documents, by which scores are divided.
         citations: by their characters in the prompt.
     """
 
@@ -93,7 +93,7 @@ class Heat:
 
     @cached_property
     def text(self) -> str:
-        """The prompt, safe to print, every character at its place."""
+        """The prompt with control characters replaced; every character keeps its place."""
         return escape(self.flow.text or "")
 
     @cached_property
@@ -103,7 +103,7 @@ class Heat:
 
     @cached_property
     def pieces(self) -> tuple[list[Piece], ...]:
-        """What is tinted in each document, in order."""
+        """The tinted pieces of each document, in order."""
         pieces: tuple[list[Piece], ...] = tuple([] for _ in self.documents)
         for segment, share in zip(self.tinted.segments, self.tinted.total().tolist(), strict=True):
             document = segment.document if self.flow.documents else 0
@@ -117,7 +117,7 @@ class Heat:
         return max((share for pieces in self.pieces for *_, share in pieces), default=0.0)
 
     def panels(self) -> list[RenderableType]:
-        """The documents in the prompt's order: a panel for what the answer used, a line for the others."""
+        """The documents in the prompt's order: a panel for each that the answer used, a line for each other."""
         totals = self.flow.by([(d.start, d.stop) for d in self.documents]).total().tolist()
         shares = [max(total, 0.0) / self.total for total in totals]
         show_all = sum(d.stop - d.start for d in self.documents) <= WHOLE
@@ -153,12 +153,12 @@ class Heat:
         return parts
 
     def body_start(self, span: Segment) -> int:
-        """Where a document's text begins, behind the title line that the panel shows."""
+        """The first character of a document's text, after the title line, which the panel shows."""
         heading = f"{escape(span.label or '')}:\n"
         return span.start + (len(heading) if self.text.startswith(heading, span.start) else 0)
 
     def body(self, document: int, used: Sequence[Piece] | None) -> Text:
-        """One document's text, tinted: whole, or what stands around the pieces that were used."""
+        """One document's tinted text: all of it, or the used pieces with their context."""
         span = self.documents[document]
         at = start = self.body_start(span)
         windows = [(start, span.stop)]
@@ -197,7 +197,7 @@ class Heat:
 
 
 def _create_line_table(titles: int) -> Table:
-    """One line for each document that the answer hardly used."""
+    """A table with a line for each document that the answer hardly used."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True, style="dim", min_width=6)
     table.add_column(no_wrap=True, style="dim", width=titles)
@@ -206,10 +206,10 @@ def _create_line_table(titles: int) -> Table:
 
 
 def _cut_windows(text: str, near: Sequence[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
-    """Stretches of text[start:stop] around the given spans, ending between words, joined where they touch."""
+    """Windows of text[start:stop] around the given spans; they end between words, and are joined where they touch."""
     windows: list[tuple[int, int]] = []
     for a, b in sorted(near):
-        b = min(b, a + 4 * CONTEXT)  # a sentence without end
+        b = min(b, a + 4 * CONTEXT)  # for a sentence without an end
         left, right = max(start, a - CONTEXT), min(stop, b + CONTEXT)
         if left > start:
             left = text.find(" ", left, a) + 1 or left

@@ -1,7 +1,7 @@
 """Renders the heat view in a terminal: documents with tinted sentences, and a list of the largest shares.
 
-Readable on dark and light backgrounds (every tint brings its own dark text), without colour (shares stand behind the
-sentences) and without Unicode (bars of #). Nothing from a document reaches the terminal as a control sequence.
+It is readable on dark and light backgrounds (tinted text is always dark), without colour (shares stand behind the
+sentences) and without Unicode (bars of #). No text of a document reaches the terminal as a control sequence.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from attributor.cli.terminal_text import escape, one_line, shorten
 
 __all__ = ["create_claims", "create_heat_view"]
 
-LISTED_SHARE = 0.001  # smaller ones are listed together
+LISTED_SHARE = 0.001  # pieces with smaller shares are listed together
 LISTED = 200  # characters of a piece in the list
 NEAR = 24  # characters before and after a token in the list
 BAR = 14  # columns
@@ -36,15 +36,14 @@ def create_heat_view(
     how: str = "sum",
     top: int = 10,
 ) -> Constrain:
-    """The documents with what the answer used tinted, then the `top` pieces with their shares.
+    """The documents, tinted where the answer used them, then the `top` pieces with their shares.
 
     Args:
-        console: what it will be printed on: its colours and its encoding decide the form.
+        console: its colours and its encoding determine the form.
         flow: with text.
-        citations: whose numbers stand before the sentences of the list, and their `says` and `needed` behind, from
-            `list_sources`.
+        citations: from `list_sources`. The list shows their numbers before the sentences, `says` and `needed` behind.
         by: "token", "sentence" or "document", the pieces of the list; documents are tinted by token or by sentence.
-        how: how the scores of tokens become one of a piece, as in `Flow.by`.
+        how: how the scores of tokens become the score of a piece, as in `Flow.by`.
         top: how many pieces to list; 0 lists all.
     """
     ranked = rank_pieces(flow, by=by, how=how, top=top, least=LISTED_SHARE)
@@ -81,7 +80,7 @@ def _place_citations(flow: Flow, citations: Sequence[Citation]) -> dict[tuple[in
 
 
 def _create_table(heat: Heat, ranked: RankedPieces) -> Table:
-    """The pieces with the largest shares, then what the others have, up to 100%."""
+    """The pieces with the largest shares, then the shares of all others together; all shares add up to 100%."""
     look = heat.look
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True, min_width=5)
@@ -100,7 +99,7 @@ def _create_table(heat: Heat, ranked: RankedPieces) -> Table:
 
 
 def _quote_piece(heat: Heat, ranked: RankedPieces, hit: Hit) -> Text:
-    """A piece as the list shows it: short, on one line, with its number and the document that it stands in."""
+    """A piece as the list shows it: shortened to one line, with its citation number and its document."""
     text, segment, by = heat.text, ranked.grouped.segments[hit.index], ranked.by
     document = None if segment.document is None else heat.flow.documents[segment.document]
     label = one_line(escape((document.label if document else None) or ""))
@@ -125,7 +124,7 @@ def _quote_piece(heat: Heat, ranked: RankedPieces, hit: Hit) -> Text:
 
 
 def _append_measures(line: Text, citation: Citation) -> None:
-    """Write `says` and `needed` of a citation behind its sentence, where they were computed."""
+    """Write `says` and `needed` of a citation behind its sentence, if they were computed."""
     if citation.says is not None:
         line.append(f"  {show_says(citation.says)}", "dim")
     if citation.needed is not None:

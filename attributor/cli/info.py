@@ -15,7 +15,7 @@ PACKAGES = ("attributor", "torch", "transformers", "tokenizers", "safetensors", 
 
 
 def collect_info() -> dict[str, Any]:
-    """Everything as plain data; imports torch, but not transformers."""
+    """All facts as plain data. It imports torch, but not transformers."""
     import torch
 
     from attributor._models import DEFAULT_MODEL, cache_folder, converted_folder
@@ -103,7 +103,7 @@ def _cpu_name() -> str:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory: total, and available to new programs; None where the system does not say."""
+    """Bytes of memory, total and available to new programs; None if they cannot be read."""
     try:
         with open("/proc/meminfo", encoding="utf-8") as file:
             fields = dict(line.split(":", 1) for line in file)
@@ -119,7 +119,7 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def _container_limit() -> int | None:
-    """The bytes that a container may use, where it is limited."""
+    """The bytes that a container may use; None without a limit."""
     try:
         with open("/sys/fs/cgroup/memory.max", encoding="utf-8") as file:
             return int(file.read())

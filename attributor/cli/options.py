@@ -1,4 +1,4 @@
-"""The options of the command line: each with its help, in the panels that `--help` shows."""
+"""The options of the command line, with their help, by panel of `--help`."""
 
 from enum import Enum
 from pathlib import Path
@@ -11,19 +11,19 @@ from attributor._models import DEFAULT_MODEL
 
 
 def unwrap(text: str) -> str:
-    """Paragraphs on one line each: the help's renderer breaks lines itself, and would keep ours."""
+    """Put each paragraph on one line: the help's renderer breaks lines itself, and keeps line breaks of the text."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-HELP = unwrap("""Which sentences and documents did a language model's answer come from?
+HELP = unwrap("""Show which sentences and documents a language model's answer came from.
 
-[bold]attributor demo[/] shows it on documents that come with attributor; [bold]attributor ask[/] is for your own.""")
+[bold]attributor demo[/] does this with documents that come with attributor, [bold]attributor ask[/] with your own.""")
 
 ASK_HELP = unwrap("""Answer a question about documents, and cite the sentences that the answer came from.
 
-The model reads the prompt once and writes its answer, or takes the one you give it. Its attention is then followed
-back from the answer to the prompt. Shares are of what came from the documents. Options of two words may also be
-written with an underscore (--device_map). [cyan]attributor flow[/] is the same command.
+The model reads the prompt once and writes an answer, or reads the answer that you give. attributor then follows the
+attention from the answer back to the prompt. A share is a part of what came from the documents. Options of two words
+may also be written with an underscore (--device_map). [cyan]attributor flow[/] is the old name of this command.
 
 [bold]Examples[/]
 
@@ -37,13 +37,13 @@ written with an underscore (--device_map). [cyan]attributor flow[/] is the same 
 
 [cyan]attributor ask --prompt-file prompt.txt --raw --answer " Paris" --by token --json[/]
 
-Exit status: 0 done; 1 it could not be done, and one sentence on stderr says why; 2 wrong options; 130 interrupted.""")
+Exit status: 0 done; 1 failed, one sentence on stderr gives the reason; 2 wrong options; 130 interrupted.""")
 
-DEMO_HELP = unwrap(f"""Show where an answer came from, on ten short documents of our own: notes on an
+DEMO_HELP = unwrap(f"""Show where an answer came from, with ten short documents that come with attributor: notes on an
 invented island.
 
-Uses {DEFAULT_MODEL}, fetched once, and the retrieval heads shipped for it: heads that were found, without any labels,
-to look facts up in a prompt. [cyan]--weights mean[/] shows the plain definition, in which all heads count the same.""")
+Uses {DEFAULT_MODEL}, downloaded once, and the retrieval heads that are shipped for it. They were found without labels.
+[cyan]--weights mean[/] shows the plain definition, in which all heads count the same.""")
 
 INFO_HELP = "Show versions, implementations (and why one is missing), instruction set, memory, cache and default model."
 
@@ -51,7 +51,7 @@ PROMPT, ANSWER, MODEL, FLOW, OUTPUT = "The prompt", "The answer", "The model", "
 
 
 class By(str, Enum):
-    """What is listed."""
+    """The kind of pieces that are listed."""
 
     token = "token"
     sentence = "sentence"
@@ -59,14 +59,14 @@ class By(str, Enum):
 
 
 class EffectsBy(str, Enum):
-    """Whose log-probability is followed back to the sentences."""
+    """The text whose log-probability `needed` describes: the whole answer, or each claim."""
 
     answer = "answer"
     claims = "claims"
 
 
 class Dtype(str, Enum):
-    """What a model is loaded as."""
+    """The dtype in which a model is loaded."""
 
     auto = "auto"
     float32 = "float32"
@@ -82,49 +82,57 @@ Documents = Annotated[
     list[Path] | None,
     option(
         PROMPT,
-        "A UTF-8 text file, a PDF, a folder of .txt, .md and .pdf files, or - for stdin; repeat it for more. A text's "
-        "first line that ends in a colon is the title, else the file's name is.",
+        "A UTF-8 text file, a PDF, a folder of .txt, .md and .pdf files, or - for stdin. Repeat it for more documents. "
+        "If the first line of a text ends in a colon, it is the title; otherwise the title is the file's name.",
         "--document",
         "-d",
         metavar="FILE",
     ),
 ]
-Question = Annotated[str | None, option(PROMPT, "What to ask about the documents.", "--question", "-q", metavar="TEXT")]
-Instruction = Annotated[str | None, option(PROMPT, "How to answer, in place of our own line.", metavar="TEXT")]
+Question = Annotated[
+    str | None, option(PROMPT, "The question about the documents.", "--question", "-q", metavar="TEXT")
+]
+Instruction = Annotated[
+    str | None, option(PROMPT, "The line that says how to answer, in place of the default one.", metavar="TEXT")
+]
 Messages = Annotated[
     Path | None,
     option(
         PROMPT,
         r'Chat messages, JSON: \[{"role": "user", "content": "..."}, ...]. '
-        "If the last one is the assistant's, it is the answer.",
+        "If the last message is the assistant's, it is the answer.",
         metavar="FILE",
     ),
 ]
-PromptFile = Annotated[Path | None, option(PROMPT, "One text; its paragraphs count as documents.", metavar="FILE")]
+PromptFile = Annotated[
+    Path | None, option(PROMPT, "One text as the prompt; its paragraphs count as documents.", metavar="FILE")
+]
 Chat = Annotated[
     bool | None,
     option(
         PROMPT,
-        "The prompt file is a chat turn, or is used as it stands.  "
-        r"[dim]\[default: chat, where the model has a template][/]",
+        "Use the prompt file as a chat turn, or unchanged.  "
+        r"[dim]\[default: chat, if the model has a chat template][/]",
         "--chat/--raw",
     ),
 ]
 System = Annotated[str | None, option(PROMPT, "A system message.", metavar="TEXT")]
 
 Answer = Annotated[
-    str | None, option(ANSWER, "Attribute this answer; the model writes none.", "--answer", "-a", metavar="TEXT")
+    str | None, option(ANSWER, "Attribute this answer; the model does not write one.", "--answer", "-a", metavar="TEXT")
 ]
 MaxNewTokens = Annotated[
-    int | None, option(ANSWER, r"The longest answer to write.  [dim]\[default: 64][/]", min=1, metavar="N")
+    int | None, option(ANSWER, r"The most tokens that the model writes.  [dim]\[default: 64][/]", min=1, metavar="N")
 ]
 
 Model = Annotated[str, option(MODEL, "A hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL")]
 DtypeOption = Annotated[
     Dtype,
-    option(MODEL, "What to load it as; auto: as it was saved.", "--dtype", metavar="auto|float32|bfloat16|float16"),
+    option(
+        MODEL, "The dtype to load it in; auto: the saved dtype.", "--dtype", metavar="auto|float32|bfloat16|float16"
+    ),
 ]
-DeviceMap = Annotated[str | None, option(MODEL, "Where to put it: auto, cuda, cpu ...", metavar="MAP")]
+DeviceMap = Annotated[str | None, option(MODEL, "The device to load it on: auto, cuda, cpu ...", metavar="MAP")]
 Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit on the hub.", metavar="REV")]
 TrustRemoteCode = Annotated[bool, option(MODEL, "Run Python code that comes with the model.", "--trust-remote-code")]
 
@@ -133,32 +141,44 @@ Weights = Annotated[
     str,
     option(
         FLOW,
-        f"How much each head counts: {PRESET_HELP}, or a weights file. mean is the plain definition.",
+        f"How much each head counts: {PRESET_HELP}, or a weights file.",
         "--weights",
         "-w",
         metavar="NAME|FILE",
     ),
 ]
-Power = Annotated[float | None, option(FLOW, "Exponent of the attention; above 1 favours decided heads.", metavar="P")]
-Impl = Annotated[
-    str | None, option(FLOW, "Implementation: see attributor info.  [dim]\\[default: the best][/]", metavar="NAME")
+Power = Annotated[
+    float | None,
+    option(FLOW, "Exponent of the attention; above 1 favours heads whose attention is concentrated.", metavar="P"),
 ]
-ByOption = Annotated[By, option(FLOW, "What to list.", "--by")]
+Impl = Annotated[
+    str | None,
+    option(FLOW, "Implementation of the sweep, see attributor info.  [dim]\\[default: the best][/]", metavar="NAME"),
+]
+ByOption = Annotated[By, option(FLOW, "The pieces to list.", "--by")]
 How = Annotated[
-    str, option(FLOW, "How its tokens add up; top5: the mean of the 5 largest.", "--how", metavar="sum|mean|max|topK")
+    str,
+    option(
+        FLOW,
+        "How the tokens' scores become one number; top5: the mean of the 5 largest.",
+        "--how",
+        metavar="sum|mean|max|topK",
+    ),
 ]
 
-Top = Annotated[int, option(OUTPUT, "How many to list; 0: all.", "--top", "-n", min=0)]
-Json = Annotated[bool, option(OUTPUT, "JSON on stdout and nothing else.", "--json")]
-Html = Annotated[Path | None, option(OUTPUT, "Write a standalone page.", metavar="FILE")]
+Top = Annotated[int, option(OUTPUT, "How many pieces to list; 0: all.", "--top", "-n", min=0)]
+Json = Annotated[bool, option(OUTPUT, "Print JSON on stdout and nothing else.", "--json")]
+Html = Annotated[Path | None, option(OUTPUT, "Also write a standalone page.", metavar="FILE")]
 Page = Annotated[Path, option(OUTPUT, "Where to write the standalone page.", "--html", metavar="FILE")]
-Save = Annotated[Path | None, option(OUTPUT, "Save the flow (.safetensors) for attributor.load().", metavar="FILE")]
+Save = Annotated[
+    Path | None, option(OUTPUT, "Also save the flow (.safetensors), for attributor.load().", metavar="FILE")
+]
 Without = Annotated[
     int | None,
     option(
         ANSWER,
-        "Afterwards leave out source [N], answer again, and compare: the new answer, and the change in log p of the "
-        "first one.",
+        "Afterwards leave out source [N] and answer again. Shows the new answer, and how much log p of the first "
+        "answer changes.",
         "--without",
         min=1,
         metavar="N",
@@ -168,9 +188,9 @@ Effects = Annotated[
     EffectsBy | None,
     option(
         ANSWER,
-        "Also say what the answer, or each claim, needed: a share says how much was read of a sentence, needed says "
-        "how much log-probability is lost without it. One more forward pass a cited sentence, and one backward pass "
-        "for the answer, or one a claim.",
+        "Also compute needed of each cited sentence: how much log-probability the answer, or the claim, loses without "
+        "it. This takes one forward pass for each cited sentence, and one backward pass for the answer or for each "
+        "claim.",
         "--effects",
         metavar="answer|claims",
     ),

@@ -21,10 +21,10 @@ NAMES = {
 
 
 class StageProgress(StageClock):
-    """The clock of a command, which also shows what is going on where stderr is a terminal."""
+    """The clock of a command, which also shows a progress bar if stderr is a terminal."""
 
     def __init__(self, shown: bool | None = None) -> None:
-        """`shown`: None: only where stderr is a terminal."""
+        """`shown`: whether bars are shown; None: if stderr is a terminal."""
         super().__init__(self._update)
         self.shown = sys.stderr.isatty() if shown is None else shown
         self._bar: Progress | None = None
@@ -37,17 +37,17 @@ class StageProgress(StageClock):
         self.finish()
 
     def begin(self, stage: str, what: str | None = None) -> None:
-        """Start a stage, which ends the one before; `what` None shows no bar until progress is reported."""
+        """Start a stage and end the previous one. With `what` None the bar appears when progress is reported."""
         super().begin(stage)
         if what is not None:
             self._show(what)
 
     def announce(self, line: str) -> None:
-        """Print the line on stderr, also where that is no terminal and no bar is shown."""
+        """Print the line on stderr, also if stderr is not a terminal and shows no bar."""
         Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
 
     def finish(self) -> None:
-        """End the current stage and take its bar away."""
+        """End the current stage and remove its bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

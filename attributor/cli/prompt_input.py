@@ -19,7 +19,7 @@ STDIN = Path("-")
 
 
 class UsageError(Exception):
-    """Options that do not go together: exit status 2."""
+    """Conflicting options: exit status 2."""
 
 
 def read_prompt_input(
@@ -34,11 +34,11 @@ def read_prompt_input(
     answer: str | None = None,
     max_new_tokens: int | None = None,
 ) -> "PromptSource":
-    """Check that the options go together and read their files.
+    """Check that the options do not conflict, and read their files.
 
     Raises:
-        UsageError: no source of a prompt, more than one, or an option that does not go with it.
-        InputError: a file that cannot be read, is empty, or is not what it should be.
+        UsageError: no source of a prompt, more than one, or an option that conflicts with it.
+        InputError: a file that cannot be read, is empty, or has another content than the option expects.
     """
     names = [
         name
@@ -64,7 +64,7 @@ def read_prompt_input(
     if [*documents, messages, prompt_file].count(STDIN) > 1:
         raise UsageError("standard input (-) can be read only once")
 
-    from attributor._ask import PromptSource  # here, because `--help` need not wait for numpy
+    from attributor._ask import PromptSource  # imported here, so that `--help` does not import numpy
 
     if documents:
         read, notes = _read_documents(documents)
@@ -91,10 +91,10 @@ def _check_answer(answer: str | None, max_new_tokens: int | None) -> None:
 def read_example(
     question: str | None = None, answer: str | None = None, max_new_tokens: int | None = None
 ) -> "PromptSource":
-    """The documents that come with attributor, notes on an island that does not exist, and their question or yours.
+    """The documents that come with attributor, notes on an invented island, with their question or the given one.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: conflicting options.
     """
     from attributor._ask import PromptSource
     from attributor._documents import make_document
@@ -109,7 +109,7 @@ def read_example(
 
 
 def _read_documents(paths: Sequence[Path]) -> "tuple[tuple[Document, ...], tuple[str, ...]]":
-    from attributor._documents import read_files  # here, because `--help` need not wait for numpy
+    from attributor._documents import read_files  # imported here, so that `--help` does not import numpy
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it logs each fault of a file that it can still read
     return read_files(paths, stdin=True)
@@ -126,7 +126,7 @@ class _NotJsonError(Exception):
 
 
 def _refuse_constant(name: str) -> None:
-    """NaN and Infinity, which Python reads and JSON does not have."""
+    """Refuse NaN and Infinity, which Python accepts and JSON does not have."""
     raise _NotJsonError(name)
 
 

@@ -13,16 +13,16 @@ __all__ = ["RankedPieces", "document_total", "rank_pieces"]
 
 @dataclass(frozen=True, eq=False)
 class RankedPieces:
-    """The largest pieces, and what the others have.
+    """The largest pieces, and the shares of the rest.
 
     Attributes:
         by: "token", "sentence" or "document".
         grouped: all pieces of the prompt.
-        hits: the largest pieces inside of documents, largest first; `share` is of what came from the documents where
-            scores are sums, and the score itself otherwise.
+        hits: the largest pieces inside of documents, largest first. If scores are sums, `share` is a part of what came
+            from the documents; otherwise it is the score.
         others: how many pieces are not among the hits.
-        others_share: of these; 0 where scores are no sums.
-        rest: share of what lies in no piece: titles and line breaks; 0 where scores are no sums.
+        others_share: the share of these; 0 if scores are not sums.
+        rest: the share of text outside of all pieces, titles and line breaks; 0 if scores are not sums.
     """
 
     by: str
@@ -34,7 +34,7 @@ class RankedPieces:
 
 
 def document_total(flow: Flow) -> float:
-    """What the mean of all rows took from the documents, or from the whole prompt where it has none; at least 1e-30."""
+    """The score of all documents in the mean of all rows, or of a prompt without documents; at least 1e-30."""
     total = flow.by("document").total().double().sum() if flow.documents else flow.total().double().sum()
     return max(float(total), 1e-30)
 
@@ -47,9 +47,9 @@ def rank_pieces(
     Args:
         flow: with text.
         by: "token", "sentence" or "document".
-        how: how the scores of tokens become one of a piece, as in `Flow.by`.
+        how: how the scores of tokens become the score of a piece, as in `Flow.by`.
         top: how many.
-        least: pieces with a smaller share are not among them, where scores are sums.
+        least: the smallest share of a piece, if scores are sums.
     """
     grouped = flow.by(by, how)
     is_inside = [by == "document" or _is_body(flow, segment) for segment in grouped.segments]
@@ -67,7 +67,7 @@ def rank_pieces(
 
 
 def _is_body(flow: Flow, segment: Segment) -> bool:
-    """Whether it is text of a document, and not its title line."""
+    """Whether the segment is text of a document, and not its title line."""
     if not flow.documents:
         return True
     document = None if segment.document is None else flow.documents[segment.document]

@@ -46,7 +46,7 @@ __all__ = ["OutputOptions", "check_outputs", "make_folder", "report_errors", "ru
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What to show, and where to."""
+    """What to show, and the files to write."""
 
     by: str = "sentence"
     how: str = "sum"
@@ -56,7 +56,7 @@ class OutputOptions:
     save: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown `how` now and not after the model has answered."""
+        """Refuse an unknown `how` before the model answers."""
         if not re.fullmatch(r"sum|mean|max|top[1-9]\d{0,8}", self.how):
             raise UsageError(f"--how must be sum, mean, max or topK such as top5, got {self.how!r}")
         if self.html is not None and self.save is not None and self.html.absolute() == self.save.absolute():
@@ -65,7 +65,7 @@ class OutputOptions:
 
 @contextmanager
 def report_errors(command: str, debug: bool) -> Iterator[None]:
-    """Print errors that are meant for the user as one sentence on stderr, and exit with their status."""
+    """Print an error of attributor as one sentence on stderr, and exit with its status."""
     try:
         yield
     except UsageError as error:
@@ -78,7 +78,7 @@ def report_errors(command: str, debug: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # whoever read our output has gone, `| head` for one
+    except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         _discard_output()
         raise typer.Exit(1) from None
     except (MemoryError, RuntimeError) as error:
@@ -92,14 +92,14 @@ def report_errors(command: str, debug: bool) -> Iterator[None]:
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Around whatever prints the result: all of it has been written at the end, or it is an error.
+    """Wrap the code that prints the result: an error is raised unless all of it has been written at the end.
 
     Raises:
-        OutputError: standard output cannot be written to, on a full disk for one.
+        OutputError: standard output cannot be written to, for example on a full disk.
     """
     try:
         yield
-        if sys.stdout is not None:  # it is, where the program was started with it closed
+        if sys.stdout is not None:  # None if the program was started with standard output closed
             sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -109,12 +109,12 @@ def standard_output() -> Iterator[None]:
 
 
 def _discard_output() -> None:
-    """Let the rest of the buffer go nowhere: Python writes it at exit, and would complain once more."""
+    """Discard the rest of the buffer; otherwise Python writes it at exit and reports the error again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    from attributor._flow import is_out_of_memory  # it brings torch along, and most commands end well
+    from attributor._flow import is_out_of_memory  # imported here, because it imports torch
 
     return is_out_of_memory(error)
 
@@ -127,10 +127,10 @@ def _print_error(message: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that a file will lie in.
+    """Create the folder of a file.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be created.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,10 +139,10 @@ def make_folder(path: Path) -> None:
 
 
 def check_outputs(output: OutputOptions) -> None:
-    """See that every file can be written, before a model is loaded and anything computed could get lost.
+    """Check that every file can be written, before a model is loaded, so that no result is lost.
 
     Raises:
-        OutputError: a folder that is missing or read-only, or a folder where a file is meant.
+        OutputError: a folder that is missing or read-only, or a folder in place of a file.
     """
     for path in (output.html, output.save):
         if path is None:
@@ -191,7 +191,7 @@ def run_attribution(
         with _create_progress() as progress:
             shorter = answered.without(without, progress=progress)
     except BaseException:
-        if output.as_json:  # nothing that is computed is lost
+        if output.as_json:  # print the first answer, so that it is not lost
             _print(answered, output, files)
         raise
     if output.as_json:
@@ -203,7 +203,7 @@ def run_attribution(
 def _print(
     answered: "Answer", output: OutputOptions, files: dict[str, str], without: "AnswerWithout | None" = None
 ) -> None:
-    """The result on standard output: JSON, or the heat view."""
+    """Print the result on standard output: JSON, or the heat view."""
     if not output.as_json:
         _print_result(answered, output, files)
         return
@@ -269,7 +269,7 @@ def _are_listed(answered: "Answer", output: OutputOptions) -> bool:
 
 
 def _print_without(shorter: "AnswerWithout") -> None:
-    """What the model answers without one source, and how much less probable the first answer is."""
+    """Print the answer without one source, and how much less probable the first answer is without it."""
     from attributor.cli.terminal_text import escape
 
     console = Console(highlight=False)
@@ -288,7 +288,7 @@ def _print_without(shorter: "AnswerWithout") -> None:
 
 
 def _list_tips(answered: "Answer") -> list[str]:
-    """What a person who looks at this should know, and a program need not."""
+    """Advice for the terminal, which the JSON does not hold."""
     if answered.weights.name == "mean":
         return ["the mean of all heads follows everything that was read; --weights retrieval finds the sources"]
     return []

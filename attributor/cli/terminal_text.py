@@ -1,4 +1,4 @@
-"""Makes text of others safe for a terminal, and shortens it."""
+"""Makes foreign text safe for a terminal, and shortens it."""
 
 __all__ = ["escape", "one_line", "shorten"]
 
@@ -14,10 +14,10 @@ def escape(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space made one space."""
+    """The text with every run of white space replaced by one space."""
     return " ".join(text.split())
 
 
 def shorten(text: str, width: int) -> str:
-    """The text, cut to `width` characters with three dots where it is longer."""
+    """The text, cut to `width` characters with three dots if it is longer."""
     return text if len(text) <= width else text[: width - 3].rstrip() + "..."

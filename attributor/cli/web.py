@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPLORE_HELP", "SERVE_HELP", "explore", "serve"]
 
-EXPLORE_HELP = opt.unwrap("""Look at answers and where they came from, in the browser: a run of attributor eval, a
-flow that was saved, or a JSON list of cases.
+EXPLORE_HELP = opt.unwrap("""Show answers and their sources in the browser: a run of attributor eval, a saved flow, or
+a JSON list of cases.
 
-Without FILE the page asks for one; files can also be dropped on it. Nothing is uploaded and nothing is fetched: the
-page and its data come from this machine, and only this machine can open it.
+Without FILE the page lets you choose a file, or drop one on it. Nothing is uploaded or downloaded: the page and its
+data come from this machine. Without --host only this machine can open the page.
 
 [bold]Examples[/]
 
@@ -34,14 +34,14 @@ page and its data come from this machine, and only this machine can open it.
 
 [cyan]attributor explore --port 8080 --no-browser[/]
 
-On a far machine: [cyan]ssh -L 3000:localhost:3000 HOST[/], the same port on both ends, and open the printed address.
-Ctrl-C ends it. Exit status: 1 it could not be done; 2 wrong options; 130 ended by Ctrl-C.""")
+For a remote machine: run [cyan]ssh -L 3000:localhost:3000 HOST[/], with the same port on both ends, and open the
+printed address. Ctrl-C ends the command. Exit status: 1 failed; 2 wrong options; 130 ended by Ctrl-C.""")
 
-SERVE_HELP = opt.unwrap("""Ask a model in the browser, and watch where its answer comes from: the flow through its
-layers and heads, back to the tokens of the prompt.
+SERVE_HELP = opt.unwrap("""Load a model in the browser, let it answer, and show where the answer came from: the flow
+through its layers and heads, back to the tokens of the prompt.
 
-The model is loaded on the page, or now with --model. It runs on this machine, one request after another; what you write
-stays here, in memory, until the command ends.
+--model loads the model now; otherwise you choose it on the page. It runs on this machine, one request after another.
+What you write stays in the memory of this machine until the command ends.
 
 [bold]Examples[/]
 
@@ -51,12 +51,12 @@ stays here, in memory, until the command ends.
 
 [cyan]attributor serve --model Qwen/Qwen2.5-0.5B-Instruct --max-tokens 8192 --memory-budget 4[/]
 
-On a far machine: [cyan]ssh -L 3000:localhost:3000 HOST[/], the same port on both ends, and open the printed address.
-Ctrl-C ends it. Exit status: 1 it could not be done; 2 wrong options; 130 ended by Ctrl-C.""")
+For a remote machine: run [cyan]ssh -L 3000:localhost:3000 HOST[/], with the same port on both ends, and open the
+printed address. Ctrl-C ends the command. Exit status: 1 failed; 2 wrong options; 130 ended by Ctrl-C.""")
 
 SERVER, LIMITS = "The server", "Limits"
 FileToOpen = Annotated[
-    Path | None, typer.Argument(help="What to open; without it the page asks.", metavar="FILE|DIR", show_default=False)
+    Path | None, typer.Argument(help="The file or folder to open.", metavar="FILE|DIR", show_default=False)
 ]
 Port = Annotated[
     int | None,
@@ -68,17 +68,17 @@ Host = Annotated[
     str,
     opt.option(
         SERVER,
-        "Where to listen. Another address than localhost can be reached by others, who need the token that is then "
-        "part of the printed address; the connection is not encrypted.",
+        "The address to listen on. Other machines can reach any address but localhost. They need the token in the "
+        "printed address. The connection is not encrypted.",
         "--host",
         metavar="ADDRESS",
     ),
 ]
 NoBrowser = Annotated[bool, opt.option(SERVER, "Print the address and open no browser.", "--no-browser")]
-Debug = Annotated[bool, opt.option(SERVER, "Show each request, and all that is known of an error.", "--debug")]
+Debug = Annotated[bool, opt.option(SERVER, "Show each request, and all details of an error.", "--debug")]
 ServeModel = Annotated[
     str | None,
-    opt.option(opt.MODEL, "Load this now: a hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL"),
+    opt.option(opt.MODEL, "Load this model now: a hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL"),
 ]
 AllowPickle = Annotated[
     bool,
@@ -90,7 +90,7 @@ MaxTokens = Annotated[
     int | None,
     opt.option(
         LIMITS,
-        r"The longest prompt and answer together.  [dim]\[default: what the model was made for][/]",
+        r"The longest prompt and answer together.  [dim]\[default: the model's window][/]",
         "--max-tokens",
         min=1,
         metavar="N",
@@ -100,7 +100,8 @@ Budget = Annotated[
     float | None,
     opt.option(
         LIMITS,
-        r"How much memory answers may keep; older ones make room.  [dim]\[default: a quarter of it, 4.3 at most][/]",
+        r"How much memory stored answers may take; older ones are removed first.  "
+        r"[dim]\[default: a quarter of the memory, 4.3 at most][/]",
         "--memory-budget",
         min=0.01,
         metavar="GB",
@@ -115,7 +116,7 @@ def explore(
     no_browser: NoBrowser = False,
     debug: Debug = False,
 ) -> None:
-    """Look at a run, a flow or a list of cases in the browser."""
+    """Show a run, a flow or a list of cases in the browser."""
     with report_errors("explore", debug):
         _check_extra("explore")
         from attributor.web.explore import Sources
@@ -139,7 +140,7 @@ def serve(
     no_browser: NoBrowser = False,
     debug: Debug = False,
 ) -> None:
-    """Ask a model in the browser and watch where its answer comes from."""
+    """Load a model in the browser, let it answer, and show where the answer came from."""
     with report_errors("serve", debug):
         _check_extra("serve")
 
@@ -165,7 +166,7 @@ def serve(
 
 
 def _check_extra(command: str) -> None:
-    """Raise InputError where packages of the extra are missing."""
+    """Raise InputError if packages of the extra `web` are missing."""
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise InputError(f"attributor {command} needs {' and '.join(missing)}: pip install 'attributor[web]'")
@@ -174,9 +175,9 @@ def _check_extra(command: str) -> None:
 def _bind_and_serve(
     mode: "Mode", host: str, port: int | None, no_browser: bool, debug: bool, create_parts: Callable[[], dict[str, Any]]
 ) -> int:
-    """Bind, make what the app needs, and serve; returns the exit status that says why it ended.
+    """Bind the port, create the parts of the app, and serve; returns the exit status.
 
-    The port comes first: where it is taken, the command ends before anything else is imported or loaded.
+    The port is bound first. If it is taken, the command ends before it imports or loads anything else.
     """
     from attributor import web
     from attributor.web import create_app
@@ -210,9 +211,10 @@ def _bind_and_serve(
 
 
 def _exit(status: int) -> None:
-    """End the command; at once where a thread still computes, since its result is not needed any more.
+    """End the command; immediately if a thread still computes, because its result is no longer needed.
 
-    Outside of `report_errors`: it takes typer.Exit, a RuntimeError, for memory that ran out, and imports torch to see.
+    It must be called outside of `report_errors`. That would inspect typer.Exit, a RuntimeError, for out-of-memory, and
+    import torch for it.
     """
     others = [one for one in threading.enumerate() if one is not threading.current_thread()]
     deadline = time.monotonic() + 0.5
@@ -230,10 +232,10 @@ def _end_now(status: int) -> None:
 
 
 def _load_model(live: Any) -> None:
-    """Begin to load the model of the command line.
+    """Start to load the model of the command line.
 
     Raises:
-        InputError: it is refused at once.
+        InputError: the model is refused immediately.
     """
     from attributor.web.http import ApiError
 

@@ -1,6 +1,6 @@
 """The web views' server: `attributor explore` and `attributor serve`. Needs the extra attributor[web].
 
-start.py binds the port and runs the server; app.py puts the routes of http, explore and live together.
+start.py binds the port and runs the server. app.py combines the routes of http, explore and live.
 """
 
 from attributor.web.app import Mode, create_app

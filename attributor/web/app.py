@@ -1,4 +1,4 @@
-"""The web app in its two modes: `explore` shows the files of an evaluation, `serve` runs a model."""
+"""The web app in its two modes: `explore` shows saved runs and flows, `serve` runs a model."""
 
 import hashlib
 import re
@@ -37,9 +37,9 @@ def create_app(mode: Mode, access: Access, *, sources: Sources | None = None, li
     """The whole server as one ASGI app: the routes behind their guard.
 
     Args:
-        mode: which of the two.
-        access: who may ask.
-        sources: what the explorer was given; none for `serve`.
+        mode: "explore" or "serve".
+        access: the security rules for requests.
+        sources: the files of `explore`; None for `serve`.
         live: the service of `serve` (attributor.web.live.LiveService).
     """
     return Guard(create_api(mode, access, sources=sources, live=live), access)
@@ -50,7 +50,7 @@ def create_api(mode: Mode, access: Access, *, sources: Sources | None = None, li
     app = FastAPI(
         title=f"attributor {mode}",
         version=version("attributor"),
-        docs_url=None,  # they load scripts from elsewhere
+        docs_url=None,  # the pages of these docs load scripts from other servers
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
@@ -61,7 +61,7 @@ def create_api(mode: Mode, access: Access, *, sources: Sources | None = None, li
 
     @app.get("/api/session", tags=["explore"])
     def session() -> Session:
-        """Which door this is, and the token for what changes something."""
+        """The server's mode, and the token for requests that change something."""
         return Session(door=mode, version=version("attributor"), csrf=access.csrf, opened=files.only_source_id)
 
     app.include_router(explore.create_router(files))
@@ -90,12 +90,12 @@ def _mode_routers(mode: Mode, files: Sources, live: Any) -> list[Any]:
         from attributor.web.live import create_router as live_router
 
         routers.append(live_router(live))
-        find_flow = files.flow if live is None else live.get_view  # none: the routes are only described
+        find_flow = files.flow if live is None else live.get_view  # without a service the routes are only described
     return [*routers, http.create_router(find_flow)]
 
 
 def _respond_with_static_file(name: str, request: Request) -> Response:
-    """A file of the built front end. Browsers revalidate it each time, by its ETag, so that an upgrade shows."""
+    """A file of the built front end. Browsers revalidate it by its ETag on each request, so they see an upgrade."""
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", name) is None:
         raise ApiError(404, "not_found", "there is nothing at this address")
     data = _read_static(name)
@@ -116,7 +116,7 @@ def _read_static(name: str) -> bytes:
         if path.is_relative_to(folder):
             return path.read_bytes()
     except AttributorError as error:
-        LOG.error("%s", error)  # with the folder, which the response must not name
+        LOG.error("%s", error)  # the error names the folder, which the response must not name
         raise ApiError(503, "no_front_end", NO_FRONT_END) from error
     except OSError:
         pass

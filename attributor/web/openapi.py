@@ -1,6 +1,6 @@
 """The OpenAPI description of both modes, which `python -m attributor.web.openapi` prints.
 
-The server itself serves none. TypeScript's types are generated from it (make web), and tests drive the server with it.
+The server itself does not send it. `make web` generates TypeScript's types from it, and tests drive the server with it.
 """
 
 import json
@@ -19,7 +19,7 @@ def build_openapi(mode: Mode = "serve", *, live: Any = None) -> dict[str, Any]:
     """OpenAPI 3.1 of a mode, as JSON-like values; every route of `explore` is in `serve`, too.
 
     Args:
-        mode: which of the two.
+        mode: "explore" or "serve".
         live: the service of `serve`; the description does not depend on it.
     """
     openapi: dict[str, Any] = create_api(mode, Access("localhost", 3000), live=live).openapi()
@@ -28,7 +28,7 @@ def build_openapi(mode: Mode = "serve", *, live: Any = None) -> dict[str, Any]:
     for path in openapi["paths"].values():
         for method, operation in path.items():
             for status, response in operation["responses"].items():
-                if status in FAILURES:  # as JSON, whatever the route sends where all goes well
+                if status in FAILURES:  # failures are JSON, also for routes that otherwise send something else
                     response["content"] = FAILURE
             if method.upper() in UNSAFE:
                 operation["security"] = [{"csrf": []}]

@@ -24,25 +24,25 @@ from attributor.web.http import LOG, build_security_headers, error_body
 __all__ = ["PORT", "Server", "bind", "create_server", "open_browser", "serve"]
 
 PORT = 3000
-TRIES = 100  # ports, from the first one on
-GRACE_SECONDS = 1  # for answers that still run at the end; event streams do not end by themselves
+TRIES = 100  # ports that are tried, from PORT on
+GRACE_SECONDS = 1  # for responses that still run at the end; event streams do not end by themselves
 IN_USE = {errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", errno.EADDRINUSE)}
 ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
 
 
 def bind(host: str, port: int | None) -> tuple[int, list[socket.socket]]:
-    """Sockets that listen at a host, all on one port: `port`, or the first free one from PORT on where it is None.
+    """Sockets that listen at a host, all on one port: `port`, or with None the first free port from PORT on.
 
-    A host of "localhost" is both of its addresses, for a browser may try either, and on the other one another program
-    could answer.
+    "localhost" stands for both of its addresses. A browser may try either, and another program could answer on the
+    other one.
 
     Raises:
-        InputError: the port is taken or not allowed, or the host is no address of this machine.
+        InputError: the port is taken or not allowed, or the host is not an address of this machine.
     """
     for number in [port] if port is not None else range(PORT, PORT + TRIES):
         try:
             sockets = _bind_all(host, number)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no address could have
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host cannot be the name of an address
             if isinstance(error, OSError) and error.errno in IN_USE and port is None:
                 continue
             raise InputError(_explain_bind_error(host, number, error)) from None
@@ -71,7 +71,7 @@ def _bind_all(host: str, port: int) -> list[socket.socket]:
             try:
                 sockets.append(_listen(socket.socket(family, kind, protocol), address))
             except OSError as error:
-                if not sockets or error.errno not in ABSENT:  # a machine without IPv6 does with one address
+                if not sockets or error.errno not in ABSENT:  # a machine without IPv6 has only one address
                     raise
     except OSError:
         for one in sockets:
@@ -82,7 +82,7 @@ def _bind_all(host: str, port: int) -> list[socket.socket]:
 
 def _listen(listener: socket.socket, address: Any) -> socket.socket:
     try:
-        if sys.platform == "win32":  # there SO_REUSEADDR lets two programs have one port
+        if sys.platform == "win32":  # on Windows, SO_REUSEADDR would let two programs share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -98,19 +98,19 @@ def _listen(listener: socket.socket, address: Any) -> socket.socket:
 
 
 def open_browser(url: str) -> bool:
-    """Open the user's browser, where there is a screen; returns whether that was tried.
+    """Open the user's browser if there is a screen; returns whether this was tried.
 
-    Never a browser that draws in the terminal, nor one at the far end of an SSH connection.
+    It opens no browser in the terminal, and none on the remote end of an SSH connection.
     """
     screen = sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if not screen or os.environ.get("SSH_CONNECTION"):
         return False
-    threading.Thread(target=_open_quietly, args=(url,), daemon=True).start()  # some take seconds
+    threading.Thread(target=_open_quietly, args=(url,), daemon=True).start()  # some browsers take seconds to start
     return True
 
 
 def _open_quietly(url: str) -> None:
-    with contextlib.suppress(Exception):  # the address is printed, too
+    with contextlib.suppress(Exception):  # the address is also printed
         webbrowser.open(url)
 
 
@@ -123,15 +123,15 @@ def serve(
     verbose: bool = False,
     grace: float = GRACE_SECONDS,
 ) -> int:
-    """Serve until a signal comes; returns the exit status: 130 after Ctrl-C, 0 after SIGTERM.
+    """Serve until a signal; returns the exit status: 130 after Ctrl-C, 0 after SIGTERM.
 
     Args:
-        app: what answers.
+        app: the ASGI app.
         sockets: from `bind`.
-        ready: is called once the server answers.
-        ending: is called once it will answer no more, so that what streams can come to its end.
-        verbose: log each request, and the words of unexpected errors.
-        grace: seconds for answers that still run at the end.
+        ready: called when the server accepts requests.
+        ending: called when the server starts to shut down, so that event streams can end.
+        verbose: log each request, and the messages of unexpected errors.
+        grace: seconds for responses that still run at the end.
     """
     _set_up_logging(verbose)
     server = create_server(app, ready, ending=ending, grace=grace)
@@ -142,7 +142,7 @@ def serve(
 def create_server(
     app: ASGIApp, ready: Callable[[], None], *, ending: Callable[[], None] | None = None, grace: float = GRACE_SECONDS
 ) -> "Server":
-    """The server that `serve` runs; its `run(sockets)` returns once `should_exit` is set, or a signal came."""
+    """The server that `serve` runs; its `run(sockets)` returns when `should_exit` is set, or after a signal."""
     config = uvicorn.Config(
         app,
         http=_Protocol,
@@ -153,14 +153,14 @@ def create_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # seconds, and a part of one will do
+        timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # seconds; a fraction works too
         h11_max_incomplete_event_size=32_768,
     )
     return Server(config, ready, ending)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which says when it is ready, and does not raise the signal that ended it once more."""
+    """uvicorn's server. It calls `ready` and `ending`, and does not raise the signal that ended it again."""
 
     def __init__(
         self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None] | None = None
@@ -170,29 +170,29 @@ class Server(uvicorn.Server):
         self.ended_by: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen, then call `ready`."""
         await super().startup(sockets)
         if not self.should_exit:
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say so, and end."""
+        """Call `ending`, then shut down."""
         if self._ending is not None:
             self._ending()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends it in order; a second one at once."""
+        """Shut down in order at the first signal, and immediately at the second."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self.ended_by = self.ended_by or sig
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's; what is no HTTP is answered as all else: JSON, with the security headers."""
+    """uvicorn's protocol. It answers malformed requests as all others: with JSON and the security headers."""
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what could not be parsed, and hang up."""
+        """Refuse a request that cannot be parsed, and close the connection."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body = error_body("bad_request", "this is no HTTP request")
             headers = build_security_headers(
@@ -211,6 +211,6 @@ def _set_up_logging(verbose: bool) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("attributor: %(message)s"))
         LOG.addHandler(handler)
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what it would say, the guard has said
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # the guard logs the same
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

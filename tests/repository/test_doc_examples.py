@@ -25,19 +25,6 @@ NOT_RUN = {
     ("csrc/cuda/README.md", "needs a Hopper GPU"),
     ("docs/gpu.md", "needs a GPU"),
 }
-# Names that a page's examples use without defining them
-SET_UP = {
-    "docs/citations.md": """
-import attributor
-model, tokenizer = attributor.load_model()
-question = "How many steps does the lighthouse have?"
-documents = [
-    "The harbour of Marrowick has a stone pier of 210 metres. Boats leave before dawn.",
-    "The lighthouse stands on Gannet Head. It was finished in 1868 and has 164 steps.",
-]
-chat = [{"role": "user", "content": "\\n".join([*documents, question])}]
-""",
-}
 
 needs_default_model = pytest.mark.skipif(
     converted_folder() is None and not is_in_hub_cache(DEFAULT_MODEL, None),
@@ -124,7 +111,6 @@ def find_links(page: str) -> list[str]:
 def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
-    exec(SET_UP.get(page, ""), names)
     for example in find_examples(page):
         if example.excluded:
             continue

@@ -17,8 +17,8 @@ __all__ = ["ENDINGS", "OPENS", "Kind", "detect_file_kind", "detect_folder_kind",
 Kind = Literal["run", "flow", "list"]
 # webapp/src/open/endings.json has the same, for files that the page opens itself; tests/web/test_explore.py compares
 ENDINGS: dict[Kind, tuple[str, ...]] = {"run": (".jsonl", ".json"), "flow": (".safetensors",), "list": (".json",)}
-LONGEST_HEADER = 16_000_000  # bytes; safetensors itself allows 100 MB, and 100,000 documents take 5
-BEGINNING = 8_000_000  # bytes of a list, for its first entry
+LONGEST_HEADER = 16_000_000  # bytes; safetensors itself allows 100 MB, and 100,000 documents take 5 MB
+BEGINNING = 8_000_000  # bytes of a list that are read for its first entry
 RUN_BYTES = 64_000_000
 OPENS = (
     "the explorer opens the folder of a run (attributor eval --out), a flow (.safetensors, from flow.save or "
@@ -32,9 +32,9 @@ def is_run_file(name: str) -> bool:
 
 
 def detect_file_kind(rooted_path: RootedPath) -> tuple[Kind | None, str]:
-    """What a file is; None with the reason where it is nothing that can be shown.
+    """The kind of a file; None with the reason if it cannot be shown.
 
-    Only its beginning is read, and no more of it than a bound, whatever lengths it claims.
+    Only its beginning is read, up to a fixed bound, whatever lengths the file states.
     """
     try:
         with open_file(rooted_path) as file:
@@ -75,7 +75,7 @@ def _detect_flow(header: bytes) -> tuple[Kind | None, str]:
 
 
 def _detect_case_list(beginning: bytes) -> tuple[Kind | None, str]:
-    """A case list, [{case: {documents, ...}, generated_output, ...}, ...], by its first entry."""
+    """Detect a case list, [{case: {documents, ...}, generated_output, ...}, ...], by its first entry."""
     text = beginning.decode("utf-8-sig", "ignore").lstrip()[1:].lstrip()
     if text.startswith("]"):
         return None, "it is a JSON list without any case"
@@ -92,7 +92,7 @@ def _detect_case_list(beginning: bytes) -> tuple[Kind | None, str]:
 
 
 def detect_folder_kind(rooted_path: RootedPath) -> tuple[Literal["run"] | None, str]:
-    """Whether a folder is that of a run; None with the reason, which is "" for a folder of something else."""
+    """The kind of a folder: "run", or None with the reason, which is "" if the folder holds no run at all."""
     run_file = RootedPath.of(rooted_path.path / RUN, rooted_path.root)
     if run_file is None:
         return ("run", "") if find_case_files(rooted_path) else (None, "")
@@ -110,7 +110,7 @@ def detect_folder_kind(rooted_path: RootedPath) -> tuple[Literal["run"] | None, 
 
 
 def find_case_files(rooted_path: RootedPath) -> list[RootedPath]:
-    """The files of a run's cases: cases.jsonl, and parts of a shared run that are not merged into it yet."""
+    """The files of a run's cases: cases.jsonl, and the parts of several processes that are not merged into it yet."""
     names = [CASES, *sorted(path.name for path in rooted_path.path.glob(CASE_PARTS))]
     files = [RootedPath.of(rooted_path.path / name, rooted_path.root) for name in names]
     return [file for file in files if file is not None and file.path.is_file()]

@@ -1,4 +1,4 @@
-"""The routes of the explorer: what may be opened, and the bytes of its files. They need neither a model nor torch."""
+"""The routes of the explorer: the list of its files, and their bytes. They need neither a model nor torch."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ def create_router(sources: Sources) -> APIRouter:
 
     @routes.get("/sources", response_model_exclude_unset=True)
     def list_sources() -> SourceList:
-        """What was named on the command line, as it is now."""
+        """The sources at the path of the command line, in their current state."""
         infos = [
             SourceInfo(
                 id=name,
@@ -33,7 +33,7 @@ def create_router(sources: Sources) -> APIRouter:
 
     @routes.get("/sources/{source}/flow")
     def flow_of_case(source: str, case: Annotated[str, Query(max_length=4096)]) -> FlowId:
-        """The token-level flow that a run kept for a case, if it kept one."""
+        """The token-level flow that a run stored for a case, if there is one."""
         return FlowId(flow=sources.find_case_flow(source, case))
 
     @routes.get(

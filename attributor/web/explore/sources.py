@@ -24,18 +24,18 @@ from attributor.web.http import ApiError, RootedPath, open_file
 __all__ = ["Source", "Sources"]
 
 MAX_SOURCES = 500  # sources of one folder
-MAX_OPEN_FLOWS = 3  # flows that stay open: the one that is looked at, and those to compare it with
+MAX_OPEN_FLOWS = 3  # flows that stay open: the flow on the page, and flows to compare it with
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to look at.
+    """A run, a flow or a list that the page can show.
 
     Attributes:
         kind: run, flow or list.
-        name: to show; the name of its file or folder, with the folders between it and what was opened.
+        name: for the page: the name of its file or folder, with the folders below the path of the command line.
         rooted_path: its file or folder.
-        files: by what they hold: "run", "cases", "list" or "flow".
+        files: by content: "run", "cases", "list" or "flow".
     """
 
     kind: Kind
@@ -45,18 +45,18 @@ class Source:
 
     @property
     def bytes(self) -> int:
-        """How much there is to read; flows of cases are not counted."""
+        """The bytes of its files, without the flows of cases."""
         return sum(_size_of(rooted_path) for paths in self.files.values() for rooted_path in paths)
 
 
 class Sources:
-    """What `attributor explore` was given, and the ids by which the page requests it.
+    """The sources at the path of `attributor explore`, and the ids by which the page requests them.
 
     Args:
-        path: a file or a folder; None: nothing, the user chooses a file in the page.
+        path: a file or a folder; None: the user chooses a file in the page.
 
     Raises:
-        InputError: there is nothing there, or nothing in it that can be shown; the message says what was found.
+        InputError: the path does not exist, or holds nothing that can be shown; the message says what it holds.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -71,7 +71,7 @@ class Sources:
             raise InputError(f"cannot open {path}: {self.note or self._describe_nothing()}; {OPENS}")
 
     def scan(self) -> dict[str, Source]:
-        """Look again: the sources by their ids, in the order of their names. An id stays what it was."""
+        """List the files again: the sources by their ids, in the order of their names. A source keeps its id."""
         if self._path is None:
             return {}
         left_out: list[str] = []
@@ -87,7 +87,7 @@ class Sources:
 
     @property
     def only_source_id(self) -> str | None:
-        """The id of the source to show at once: the only one."""
+        """The id of the source that the page shows first, if it is the only one."""
         sources = self.scan()
         return next(iter(sources)) if len(sources) == 1 else None
 
@@ -101,7 +101,7 @@ class Sources:
         return {name: some if name == "cases" else some[0] for name, some in ids.items() if some or name == "cases"}
 
     def file(self, name: str) -> RootedPath:
-        """The file of an id.
+        """The file with an id.
 
         Raises:
             ApiError: 404, no such id.
@@ -109,7 +109,7 @@ class Sources:
         return self._look_up("file", name)
 
     def find_case_flow(self, source: str, case: str) -> str | None:
-        """The id of the token-level flow that a run kept for a case; None where it kept none.
+        """The id of the token-level flow that a run stored for a case, or None.
 
         Raises:
             ApiError: 404, no such source.
@@ -124,11 +124,11 @@ class Sources:
             return self._assign_id("flow", flow)
 
     def flow(self, name: str) -> FlowView:
-        """The flow of an id, read once and kept until `MAX_OPEN_FLOWS` others were read.
+        """The flow with an id. It is read once, and stays open until `MAX_OPEN_FLOWS` others were read.
 
         Raises:
             ApiError: 404, no such id, or its file is gone.
-            FileFormatError: its file is no flow.
+            FileFormatError: its file is not a flow.
         """
         rooted_path = self._look_up("flow", name)
         with open_file(rooted_path) as file:
@@ -175,7 +175,7 @@ class Sources:
         sources: list[Source] = []
         try:
             paths = sorted(root.iterdir())
-        except OSError as error:  # it was there when the command began
+        except OSError as error:  # the path existed when the command began
             left_out.append(f"{root.name} cannot be read any more ({error.strerror or error})")
             paths = []
         for path in paths:
@@ -240,7 +240,7 @@ def _summarize_left_out(left_out: list[str]) -> str | None:
 
 
 def _make_sendable(name: str) -> str:
-    """A name that can be sent: Python keeps bytes of it that are no UTF-8 as halves of surrogates."""
+    """The name without lone surrogates, which stand for bytes that are not UTF-8 and cannot be sent."""
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -259,10 +259,10 @@ def _file_state(file: Any) -> tuple[int, int]:
 
 
 def _open_view(rooted_path: RootedPath) -> FlowView:
-    """The flow of a file, mapped.
+    """The flow of a file, memory-mapped.
 
     Raises:
-        FileFormatError: it is no flow; the message names the file without its folders.
+        FileFormatError: the file is not a flow; the message names the file without its folders.
     """
     try:
         return FlowView(open_mapped(rooted_path.path), name=rooted_path.parts[-1])

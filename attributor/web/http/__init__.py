@@ -1,4 +1,4 @@
-"""What both web views share: security rules, error responses, files, and the routes of one flow."""
+"""The parts that both web views share: security rules, error responses, files, and the routes of one flow."""
 
 from attributor.web.http.errors import LOG, ApiError, add_error_handlers, classify_error, error_body, log_failure
 from attributor.web.http.files import FileRangeResponse, RootedPath, open_file

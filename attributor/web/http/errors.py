@@ -1,7 +1,7 @@
-"""Every failure as one JSON shape with its true status: {"error": {"code": ..., "message": ...}}.
+"""Sends every failure as JSON of one shape, {"error": {"code": ..., "message": ...}}, with its own HTTP status.
 
-A message is a sentence for the user. The message of an unexpected failure only refers to the log: tracebacks name
-files of this machine, and an exception's own words may hold pieces of a prompt.
+A message is a sentence for the user. The message of an unexpected failure only refers to the log: a traceback names
+files of this machine, and the exception's message may hold parts of a prompt.
 """
 
 import json
@@ -34,7 +34,7 @@ __all__ = ["LOG", "ApiError", "add_error_handlers", "classify_error", "error_bod
 
 LOG = logging.getLogger("attributor.web")
 
-# from the most particular on; the first that fits counts
+# subclasses before their base classes: the first match counts
 _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (DeviceMemoryError, 507, "out_of_memory"),
     (MemoryError, 507, "out_of_memory"),
@@ -71,13 +71,13 @@ _SENTENCES = {
 
 
 class ApiError(Exception):
-    """A failure that a route answers with.
+    """A failure that a route raises, and that is sent as its response.
 
     Args:
         status: 4xx or 5xx.
         code: snake_case, for programs.
         message: a sentence for the user that says what to do.
-        headers: more headers of the answer.
+        headers: more headers of the response.
     """
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -86,24 +86,24 @@ class ApiError(Exception):
 
 
 def error_body(code: str, message: str) -> bytes:
-    """The JSON of an error, in ASCII: a message may quote half of a surrogate pair, which has no UTF-8."""
+    """The JSON of an error, in ASCII: a message may quote a lone surrogate, which UTF-8 cannot encode."""
     return json.dumps({"error": {"code": code, "message": message}}).encode("ascii")
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error as an answer."""
+    """The response for an error."""
     return Response(error_body(code, message), status, headers, "application/json")
 
 
 def classify_error(error: BaseException) -> tuple[int, str] | None:
-    """The status and the code of an error that is meant for the user; None for an unexpected one."""
+    """The status and the code of an error with a message for the user; None for an unexpected error."""
     return next(((status, code) for kind, status, code in _STATUS if isinstance(error, kind)), None)
 
 
 def log_failure(error: BaseException, what: str) -> str:
-    """Write an unexpected failure to the log; returns the id under which it stands there.
+    """Write an unexpected failure to the log; returns its id in the log.
 
-    The log names the exception and where it came from. Its words, which may quote a prompt, are logged only with
+    The log has the type and the traceback of the exception. Its message may quote a prompt and is logged only with
     --debug.
     """
     name = secrets.token_hex(4)
@@ -116,7 +116,7 @@ def log_failure(error: BaseException, what: str) -> str:
 
 
 def _format_without_messages(error: BaseException) -> Iterator[str]:
-    """The trace of an error, and of those that led to it, without what they said."""
+    """The traceback of an error and of its causes, without their messages."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None:
         yield from _format_without_messages(before)
@@ -125,14 +125,14 @@ def _format_without_messages(error: BaseException) -> Iterator[str]:
 
 
 def internal_error_response(error: BaseException, what: str) -> Response:
-    """The answer to an unexpected failure, which is also logged."""
+    """Log an unexpected failure; returns the response for it."""
     name = log_failure(error, what)
     message = f"something went wrong that should not have: the terminal of this server says more, under {name}"
     return error_response(500, "internal_error", message)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Have the app answer every failure in this way."""
+    """Register handlers, so that the app sends every failure in this shape."""
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
@@ -147,7 +147,7 @@ async def _answer_api_error(_: Request, error: Exception) -> Response:
 
 
 async def _answer_http_exception(_: Request, error: Exception) -> Response:
-    """Starlette's own (404, 405) and those that a route raised with a sentence, or with {"code", "message"}."""
+    """Send Starlette's own errors (404, 405), and those that a route raised with a text or {"code", "message"}."""
     assert isinstance(error, HTTPException)
     detail: Any = error.detail
     code = _CODES.get(error.status_code, "refused")
@@ -159,7 +159,7 @@ async def _answer_http_exception(_: Request, error: Exception) -> Response:
 
 
 async def _answer_invalid_request(_: Request, error: Exception) -> Response:
-    """Which part of the request does not fit; what was sent is not repeated."""
+    """Send which part of the request is invalid, without repeating the received value."""
     assert isinstance(error, RequestValidationError)
     problems = []
     for one in error.errors()[:5]:
@@ -172,7 +172,7 @@ async def _answer_known_error(request: Request, error: Exception) -> Response:
     status_and_code = classify_error(error)
     assert status_and_code is not None
     status, code = status_and_code
-    if not isinstance(error, AttributorError):  # a bare MemoryError has no sentence of its own
+    if not isinstance(error, AttributorError):  # a bare MemoryError has no message for the user
         log_failure(error, f"{request.method} {request.url.path}")
         return error_response(status, code, "this machine ran out of memory: ask for less, or free some, and try again")
     return error_response(status, code, str(error))

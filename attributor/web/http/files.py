@@ -1,4 +1,4 @@
-"""Opens files without following links out of their folder, and sends them whole or one range of bytes."""
+"""Opens files without following links out of their folder, and sends all of their bytes or one range."""
 
 import asyncio
 import os
@@ -21,16 +21,16 @@ __all__ = ["FileRangeResponse", "RootedPath", "open_file", "parse_range"]
 
 CHUNK = 1 << 18
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would wait for its writer
+_FLAGS |= getattr(os, "O_NONBLOCK", 0)  # otherwise opening a named pipe blocks until a writer opens it
 
 
 @dataclass(frozen=True)
 class RootedPath:
-    """A file or a folder below a root. Both were resolved when it was found, so a link on the way is a later one.
+    """A file or a folder below a root. Both paths were resolved, so a link in them was created afterwards.
 
     Attributes:
         root: a resolved folder.
-        parts: the names from there on.
+        parts: the names below it.
     """
 
     root: Path
@@ -38,7 +38,7 @@ class RootedPath:
 
     @classmethod
     def of(cls, path: Path, root: Path) -> "RootedPath | None":
-        """Where a path really lies; None where that is outside of the root, or nowhere."""
+        """The resolved path; None if it is outside of the root, or does not exist."""
         try:
             resolved = Path(os.path.realpath(path, strict=True))
         except (OSError, ValueError):  # ValueError: a NUL in a name
@@ -47,7 +47,7 @@ class RootedPath:
 
     @property
     def path(self) -> Path:
-        """The whole path."""
+        """The full path."""
         return self.root.joinpath(*self.parts)
 
 
@@ -55,11 +55,11 @@ class RootedPath:
 def open_file(rooted_path: RootedPath) -> Iterator[BinaryIO]:
     """Open the regular file at a path, for reading bytes.
 
-    Every name below the root is opened by itself and none may be a link, so that a folder that was exchanged for a link
-    since it was looked at leads nowhere.
+    Every name below the root is opened by itself, and none may be a link. So a folder that was replaced by a link after
+    it was listed is refused.
 
     Raises:
-        ApiError: 404 where there is no such file any more, or it is a link or no regular file.
+        ApiError: 404, the file no longer exists, is a link, or is not a regular file.
     """
     try:
         handle = _open_without_links(rooted_path)
@@ -101,7 +101,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The bytes [start, stop) of a Range header; None: the whole file.
 
     Raises:
-        ApiError: 416 for what is not one range of bytes that the file has.
+        ApiError: 416, the header is not one range of bytes of this file.
     """
     if header is None:
         return None
@@ -121,12 +121,12 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 class FileRangeResponse(Response):
-    """An answer that sends a file's bytes; the file is open only while it runs.
+    """A response that sends a file's bytes; the file is open only while they are sent.
 
     Args:
-        rooted_path: what to send.
+        rooted_path: the file.
         range_header: the request's Range, or None.
-        if_range: the request's If-Range: another state of the file is sent whole.
+        if_range: the request's If-Range, or None. If it names another state of the file, all bytes are sent.
     """
 
     media_type = "application/octet-stream"
@@ -143,7 +143,7 @@ class FileRangeResponse(Response):
         return None if stale else parse_range(self.range_header, self.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         start, stop = self.span or (0, self.size)
         headers = {
             "content-type": "application/octet-stream",
@@ -154,7 +154,7 @@ class FileRangeResponse(Response):
         if self.span is not None:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{self.size}"
         with open_file(self.rooted_path) as file:
-            if _size_and_tag(file)[0] < stop:  # it was cut meanwhile
+            if _size_and_tag(file)[0] < stop:  # the file was shortened in the meantime
                 raise _file_gone(self.rooted_path)
             await send(
                 {
@@ -165,11 +165,11 @@ class FileRangeResponse(Response):
             )
             await run_in_threadpool(file.seek, start)
             left = stop - start
-            gone = asyncio.ensure_future(_disconnected(receive))  # sending to a closed connection is no error
+            gone = asyncio.ensure_future(_disconnected(receive))  # sending to a closed connection raises no error
             try:
                 while left:
                     data = await run_in_threadpool(file.read, min(CHUNK, left))
-                    if not data or gone.done():  # cut while it was read: the connection ends before its length
+                    if not data or gone.done():  # shortened while it is sent: the connection ends early
                         return
                     left -= len(data)
                     await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,4 +1,4 @@
-"""The routes of one flow, for `explore` and `serve`: view file, citations, sums of its scores, never the matrix."""
+"""The routes of one flow, for `explore` and `serve`: view file, citations, sums of scores, never the matrix."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -29,8 +29,8 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
     """The routes under /api/flows/{flow}.
 
     Args:
-        find_flow: returns the flow of an id; raises KeyError, or an ApiError of its own, where there is none. Called by
-            several threads at a time.
+        find_flow: returns the flow with an id; raises KeyError or an ApiError if there is none. Several threads call it
+            at the same time.
     """
     routes = APIRouter(prefix="/api/flows/{flow}", tags=["flows"])
 
@@ -49,25 +49,25 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
 
     @routes.get("/view", **_describe_response("the view file, without rows (attributor/_result/view/encode.py)"))
     def view(flow_view: View) -> Response:
-        """What is shown before anything is pointed at: text, pieces, the mean of all rows."""
+        """The data of the page before anything is selected: text, pieces, the mean of all rows."""
         return Response(encode_view(flow_view), media_type=BYTES)
 
     @routes.get("/rows", **_describe_response("safetensors: scores F32 (u)"))
     def rows(scores: ViewScores, start: Start = 0, stop: Stop = None) -> Response:
-        """The mean of rows start ... stop - 1, a number a unit."""
+        """The mean of rows start ... stop - 1, one number for each unit."""
         with _answer_422_to_bad_ranges():
             return _send_tensors(scores=scores.rows(start, scores.count if stop is None else stop))
 
     @routes.get("/sums", **_describe_response("safetensors: sums F32 (d or s), rest F32 (1)"))
     def sums(scores: ViewScores, by: Literal["document", "sentence"], start: Start = 0, stop: Stop = None) -> Response:
-        """The mean of rows start ... stop - 1, summed up over documents or sentences, and what lies in none."""
+        """The mean of rows start ... stop - 1, summed over documents or sentences, and the rest outside of them."""
         with _answer_422_to_bad_ranges():
             values, rest = scores.sums(by, start, scores.count if stop is None else stop)
         return _send_tensors(sums=values, rest=np.array([rest], dtype=np.float32))
 
     @routes.get("/received", **_describe_response("safetensors: received F32 (o)"))
     def received(scores: ViewScores, start: Start = 0, stop: Stop = None) -> Response:
-        """What each row took from units start ... stop - 1 together."""
+        """The sum of each row over units start ... stop - 1."""
         with _answer_422_to_bad_ranges():
             return _send_tensors(received=scores.received(start, len(scores.units) if stop is None else stop))
 
@@ -83,7 +83,7 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
         unit_start: Start = 0,
         unit_stop: Stop = None,
     ) -> Response:
-        """The largest connections of these rows and the pieces in these units; piece -1 is what lies in none."""
+        """The largest connections of these rows and the pieces in these units; piece -1 is the text outside of them."""
         with _answer_422_to_bad_ranges():
             top = scores.edges(by, start, scores.count if stop is None else stop, limit, unit_start, unit_stop)
         return _send_tensors(
@@ -109,13 +109,13 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
 
     @routes.get("/page", **_describe_response("one HTML file that works offline", "text/html"))
     def html(flow_view: View) -> Response:
-        """The flow as a page of its own, to keep and to send on."""
+        """The flow as a standalone page, for saving."""
         try:
             text = render_page(flow_view)
         except FileFormatError:
             raise
         except AttributorError as error:
-            LOG.error("%s", error)  # with the folder, which the response must not name
+            LOG.error("%s", error)  # the error names the folder, which the response must not name
             raise ApiError(503, "no_front_end", "this installation cannot make pages; its terminal says why") from error
         return Response(
             text.encode("utf-8"), media_type="text/html; charset=utf-8", headers=_attachment_headers("flow.html")
@@ -123,7 +123,7 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
 
     @routes.get("/file", **_describe_response("the flow file (docs/flow-file.md)"))
     def file(flow_view: View) -> Response:
-        """Everything, for `attributor.load`."""
+        """The flow file, for `attributor.load`."""
         size, chunks = pack_flow(flow_view.flow)
         headers = {"Content-Length": str(size), **_attachment_headers("flow.safetensors")}
         return StreamingResponse(chunks, media_type=BYTES, headers=headers)
@@ -133,7 +133,7 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
 
 @contextmanager
 def _answer_422_to_bad_ranges() -> Iterator[None]:
-    """Answers 422 to a range that the flow does not have, with the sentence that says which it has."""
+    """Answer 422 to a range that the flow does not have; the message says which ranges it has."""
     try:
         yield
     except InputError as error:
@@ -141,7 +141,7 @@ def _answer_422_to_bad_ranges() -> Iterator[None]:
 
 
 def _make_sendable(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as JSON holds it: a value that JSON cannot hold becomes text."""
+    """The metadata as JSON values; a value that JSON cannot hold becomes text."""
     return {str(key): value if _is_json(value) else str(value) for key, value in metadata.items()}
 
 
@@ -154,7 +154,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _describe_response(what: str, kind: str = BYTES) -> dict[str, Any]:
-    """How a route's answer is described."""
+    """The description of a route's response, for OpenAPI."""
     return {"response_class": Response, "responses": {200: {"description": what, "content": {kind: BINARY}}}}
 
 

@@ -14,7 +14,7 @@ from attributor.web.http.security import HEADERS, UNSAFE, Access, Refusal, build
 
 __all__ = ["BODY_SECONDS", "Guard"]
 
-BODY_SECONDS = 60.0  # for a body to arrive whole
+BODY_SECONDS = 60.0  # within which the body must arrive
 _OURS = {name.lower().encode() for name in HEADERS}
 
 
@@ -22,7 +22,7 @@ class Guard:
     """An ASGI app around another one.
 
     Args:
-        app: what answers the requests that pass.
+        app: answers the requests that pass the checks.
         access: the rules.
     """
 
@@ -33,7 +33,7 @@ class Guard:
         """Answer one request."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        if scope["type"] != "http":  # no route speaks WebSocket; closing before accepting is a 403
+        if scope["type"] != "http":  # there is no WebSocket route; closing before accepting sends a 403
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
         answer = _GuardedResponse(scope, send)
@@ -64,11 +64,11 @@ class Guard:
         return await self.app(scope, receive, answer.send)
 
     def _exchange_token(self, scope: Scope) -> str | None:
-        """Where to go on after the access token of the printed address was taken for a cookie; None if it was not."""
+        """The location to load after the access token of the printed address became a cookie; None without a token."""
         if self.access.token is None or scope["method"] != "GET" or scope["path"] != "/":
             return None
         tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
-        # Host and origin are judged first, as if the token were there in the header
+        # check host and origin first, as if the token were in the header
         with_token = [*scope["headers"], (b"authorization", f"Bearer {tokens[0]}".encode("latin-1", "replace"))]
         if not self.access.accepts_token(tokens[0]) or self.access.check({**scope, "headers": with_token}) is not None:
             return None
@@ -76,7 +76,7 @@ class Guard:
 
 
 class _GuardedResponse:
-    """The answer to one request, and how far it got."""
+    """The response to one request, and how much of it was sent."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope, self._send = scope, send
@@ -85,7 +85,7 @@ class _GuardedResponse:
         self._began = time.perf_counter()
 
     async def send(self, message: Message) -> None:
-        """ASGI's send: our headers in place of any of the same name, and never one of CORS."""
+        """ASGI's send: replaces headers by the security headers of the same name, and removes CORS headers."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = [
@@ -101,7 +101,7 @@ class _GuardedResponse:
             self._finished = True
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Answer with an error; the connection closes, since an unread body may follow."""
+        """Answer with an error and close the connection, because an unread body may follow."""
         headers = {"Connection": "close"}
         if refusal.status == 405:
             headers["Allow"] = "GET, HEAD, POST, DELETE"
@@ -110,10 +110,10 @@ class _GuardedResponse:
         await self._respond(error_response(refusal.status, refusal.code, refusal.message, headers))
 
     async def set_cookie_and_reload(self, location: str, access: Access) -> None:
-        """Set the access cookie and go on.
+        """Set the access cookie and load the location.
 
-        Not by a redirect: one that began on another site (a link in a mail) would be followed without the cookie,
-        which is SameSite=Strict. What a page of ours begins carries it.
+        A redirect would not work, because the cookie is SameSite=Strict. A navigation that began on another site, such
+        as a link in a mail, would follow the redirect without it. A navigation of this server's page sends the cookie.
         """
         cookie = f"{access.cookie}={access.token}; Path=/; HttpOnly; SameSite=Strict"
         headers = [
@@ -125,7 +125,7 @@ class _GuardedResponse:
         await self.send({"type": "http.response.body", "body": b"opening attributor ..."})
 
     async def fail(self, error: Exception) -> None:
-        """What escaped the app. Where the answer is whole, the app itself has logged it and answered."""
+        """Handle an exception that left the app. If the response is complete, the app has already logged it."""
         if self._finished:
             return
         name = log_failure(error, f"{self._scope['method']} {self._scope['path']}")
@@ -137,7 +137,7 @@ class _GuardedResponse:
         await response(self._scope, _receive_disconnect, self.send)
 
     def log(self) -> None:
-        """One line for those who asked for it; without the query, which may hold words of a prompt or the token."""
+        """Log one line with --debug. It leaves out the query, which may hold words of a prompt or the token."""
         seconds = time.perf_counter() - self._began
         LOG.debug("%s %a %s %.0f ms", self._scope["method"], self._scope["path"], self._status, seconds * 1000)
 
@@ -147,7 +147,7 @@ async def _receive_disconnect() -> Message:
 
 
 async def _read_body(receive: Receive, access: Access) -> bytes | Refusal | None:
-    """The whole body, however long its Content-Length said it is; None where the client went away before its end."""
+    """The whole body, whatever its Content-Length states; None if the client disconnected before its end."""
     body = bytearray()
     while True:
         message = await receive()
@@ -163,7 +163,7 @@ async def _read_body(receive: Receive, access: Access) -> bytes | Refusal | None
 
 
 async def _drain_body(receive: Receive, most: int) -> None:
-    """Read and discard it for a while: else a client that still sends gets a broken connection and no answer."""
+    """Read and discard the body for up to 2 seconds; otherwise a client that still sends would get no response."""
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_discard(receive, most), 2)
 
@@ -177,7 +177,7 @@ async def _discard(receive: Receive, left: int) -> None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that hands out the body that was read, and then what comes after it: a client that goes away."""
+    """A `receive` that returns the body that was read, then the messages after it, such as a disconnect."""
     read = False
 
     async def replay() -> Any:

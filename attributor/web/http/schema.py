@@ -1,4 +1,4 @@
-"""The JSON that `explore` and `serve` both send; TypeScript types are generated from these models (openapi.py)."""
+"""The JSON that both `explore` and `serve` send; TypeScript types are generated from these models (openapi.py)."""
 
 from typing import Any, Literal
 
@@ -25,20 +25,20 @@ class _Answer(BaseModel):
 
 
 class ErrorDetail(_Answer):
-    """What went wrong."""
+    """The code and the message of an error."""
 
     code: str = Field(description="snake_case, for programs", pattern="^[a-z0-9_]+$")
     message: str = Field(description="a sentence for the user that says what to do")
 
 
 class ErrorBody(_Answer):
-    """Every answer with a status of 400 or more."""
+    """The body of every response with a status of 400 or more."""
 
     error: ErrorDetail
 
 
 class Session(_Answer):
-    """What a page needs to know first."""
+    """The facts that a page needs first."""
 
     door: Literal["explore", "serve"]
     version: str
@@ -47,7 +47,7 @@ class Session(_Answer):
 
 
 class SourceFiles(_Answer):
-    """Ids of the files of one source: of a run, or of a list, or of a flow."""
+    """Ids of the files of one source: a run, a list or a flow."""
 
     run: str | None = Field(None, description="run.json: a file id")
     cases: list[str] | None = Field(None, description="cases.jsonl and parts of it: file ids")
@@ -56,7 +56,7 @@ class SourceFiles(_Answer):
 
 
 class SourceInfo(_Answer):
-    """Something to look at."""
+    """A run, a list or a flow that the page can show."""
 
     id: str
     kind: Literal["run", "flow", "list"]
@@ -66,14 +66,14 @@ class SourceInfo(_Answer):
 
 
 class SourceList(_Answer):
-    """What was named on the command line."""
+    """The sources at the path of the command line."""
 
     sources: list[SourceInfo]
     note: str | None = Field(description="what was left out, and why")
 
 
 class FlowId(_Answer):
-    """The flow that was kept for a case."""
+    """The stored flow of a case."""
 
     flow: str | None
 
@@ -108,7 +108,7 @@ class Claim(_Answer):
 
 
 class DocumentShare(_Answer):
-    """How much of what came from the documents came from one of them; all together have 1."""
+    """The share of one document in what came from all documents; all together have 1."""
 
     document: int = Field(ge=0, description="its index, from 0")
     title: str | None

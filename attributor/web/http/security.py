@@ -1,13 +1,15 @@
 """The security rules of the server: every request is checked against them before it reaches a route.
 
-The server listens on this machine, and so do all pages that a browser here has open. Against them stand:
+The server listens on this machine, so every page that is open in a browser here can send requests to it. The rules:
 
-- Host and port must be ours, so a foreign name that is pointed at 127.0.0.1 (DNS rebinding) reaches nothing;
-- Origin and Sec-Fetch-Site must name our own page; there are no CORS headers, so no other page may read an answer;
-- what changes something needs JSON, which a form cannot send, and a token that only our own page can read;
-- on another address than loopback everything needs an access token, which the printed address carries.
+- Host must name this server and its port. So a foreign name that points at 127.0.0.1 (DNS rebinding) is refused.
+- Origin and Sec-Fetch-Site must name the server's own page. There are no CORS headers, so other pages cannot read a
+  response.
+- A request that changes something needs JSON, which a form cannot send, and a token that only the server's page can
+  read.
+- On any address except loopback, every request needs the access token in the printed address.
 
-All of it fails closed: what is missing, doubled or malformed is refused.
+The rules fail closed: requests with missing, repeated or malformed headers are refused.
 """
 
 import hmac
@@ -25,7 +27,7 @@ CSRF_HEADER = "X-Attributor-Token"
 SAFE, UNSAFE = ("GET", "HEAD"), ("POST", "PUT", "PATCH", "DELETE")
 HEADER_LIMIT, HEADER_BYTES, TARGET_BYTES = 64, 32_768, 16_384
 
-# On every answer, whatever it is.
+# of every response
 HEADERS: dict[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; font-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -45,7 +47,7 @@ Scope = MutableMapping[str, Any]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request goes no further: an error's status, code and sentence."""
+    """The reason why a request is refused: an error's status, code and message."""
 
     status: int
     code: str
@@ -53,7 +55,7 @@ class Refusal:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only; a name other than localhost counts as one that is not."""
+    """Whether only this machine can reach an address; of names only "localhost" counts."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -69,11 +71,11 @@ class Access:
     """What one running server allows.
 
     Attributes:
-        host: what it listens on.
-        port: the port it listens on, which every Host has to name.
-        csrf: the token that unsafe methods need; a page of ours reads it from GET /api/session.
-        token: the access token that everything needs; None on loopback.
-        body_limit: bytes of a body.
+        host: the host that it listens on.
+        port: the port that it listens on, and that every Host header must name.
+        csrf: the token that unsafe methods need; the server's page reads it from GET /api/session.
+        token: the access token that every request needs; None on loopback.
+        body_limit: the largest number of bytes of a body.
     """
 
     host: str
@@ -84,12 +86,12 @@ class Access:
 
     @classmethod
     def at(cls, host: str, port: int) -> "Access":
-        """The rules of a server at this address: one that others can reach gets an access token."""
+        """The rules of a server at this address; with an access token if other machines can reach it."""
         return cls(host.strip("[]"), port, token=None if is_loopback(host) else secrets.token_urlsafe(24))
 
     @property
     def cookie(self) -> str:
-        """The name of the cookie that stands for the access token; cookies know no ports, so the name does."""
+        """The name of the cookie with the access token. It has the port, because cookies of all ports are shared."""
         return f"attributor_{self.port}"
 
     @property
@@ -100,11 +102,11 @@ class Access:
 
     @property
     def on_all_addresses(self) -> bool:
-        """Whether it listens on all addresses of this machine; what it listens on is then no address to open."""
+        """Whether it listens on all addresses of this machine; a browser cannot open such a host."""
         return self.host in ("0.0.0.0", "::", "")
 
     def url(self) -> str:
-        """The address to open on this machine, with the access token where one is needed."""
+        """The address to open on this machine, with the access token if one is needed."""
         shown = "localhost" if self.host in ("localhost", "127.0.0.1", "::1") else self.host
         if self.on_all_addresses:
             shown = "::1" if ":" in self.host else "127.0.0.1"
@@ -112,9 +114,9 @@ class Access:
         return f"http://{_bracket_ipv6(shown)}{port}/" + (f"?token={self.token}" if self.token else "")
 
     def check(self, scope: Scope) -> Refusal | None:
-        """Hold the head of a request against the rules; None where it may pass. `scope` is ASGI's, of an HTTP request.
+        """Check the head of a request; None if it may pass. `scope` is ASGI's, of an HTTP request.
 
-        The body's length is checked where it is read; a Content-Length may lie.
+        The real length of the body is checked when it is read, because a Content-Length may be wrong.
         """
         headers: dict[str, str] = {}
         if len(scope["headers"]) > HEADER_LIMIT or sum(len(k) + len(v) for k, v in scope["headers"]) > HEADER_BYTES:
@@ -137,7 +139,7 @@ class Access:
         )
 
     def _check_host(self, host: str | None, server: Any) -> Refusal | None:
-        """421 for a host that is not ours. On all addresses at once, it must be the very one that was connected to."""
+        """421 for a host that is not this server. On all addresses it may also be the one that was connected to."""
         match = _HOST.fullmatch((host or "").lower())
         if match is None:
             return Refusal(400, "bad_host", "the request names no host, or none that could be one")
@@ -188,7 +190,7 @@ class Access:
         return self.too_large() if int(length) > self.body_limit else None
 
     def too_large(self) -> Refusal:
-        """The refusal of a body past the limit."""
+        """The refusal of a body that exceeds the limit."""
         return Refusal(413, "too_large", f"a request may hold {self.body_limit / 1e6:,.3g} MB; this one holds more")
 
 
@@ -203,9 +205,9 @@ def _check_method(method: str) -> Refusal | None:
 
 
 def _check_fetch(headers: dict[str, str], scope: Scope) -> Refusal | None:
-    """Where the browser says that a request comes from: our own page, or a person who opens it.
+    """Check the origin of a request, from the browser's headers: the server's own page, or a user who opens it.
 
-    A link elsewhere may open the page itself (a top-level navigation to /). Programs send none of these headers.
+    A link on another site may open the page itself (a top-level navigation to /). Programs send none of these headers.
     """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     if origin is not None and origin.lower() != f"http://{headers['host'].lower()}":
@@ -223,5 +225,5 @@ def _equal_in_constant_time(received: str, expected: str) -> bool:
 
 
 def build_security_headers(more: Iterable[tuple[str, str]] = ()) -> list[tuple[bytes, bytes]]:
-    """The headers of every answer, and `more`, in the form of ASGI."""
+    """The headers of every response, and `more`, in the form of ASGI."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (*HEADERS.items(), *more)]

@@ -1,9 +1,9 @@
-"""Computes rows of a recorded layer's attention exactly, a block of keys at a time; every view is computed from it.
+"""Computes rows of a recorded layer's attention exactly, in blocks of keys; every view is computed from them.
 
     ln P[h, i, j] = logit_h[i, j] - lse[h, i],    logit as in flow_step, for first[i] <= j <= i and nothing else
 
-A recording of a generated answer holds one small tensor a written token. `Recording.layer` joins them all, which costs
-a copy of everything; here only the asked queries are gathered.
+A recording of a generated answer holds one small tensor for each written token. `Recording.layer` joins them, which
+copies all of them. Here only the requested queries are gathered.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +17,10 @@ from attributor._record import RecordedAttention, Tape
 
 __all__ = ["HIDDEN", "MOST_ROWS", "Check", "Queries", "RecordingReader", "choose_rows", "no_check"]
 
-HIDDEN = -1e30  # ln P of a key not attended to: its exponential is 0, and 0 times it is 0, as with -inf it is not
+HIDDEN = -1e30  # ln P of a key that is not attended to: its exponential is 0, and 0 * HIDDEN is 0, not NaN as with -inf
 MOST_ROWS = 64
-Check = Callable[[], None]  # called between two pieces of work; raises where they are not wanted any more
-ELEMENTS = 1 << 20  # of a block, for all heads of a KV head: 4 MB; in smaller ones threads mostly wait for each other
+Check = Callable[[], None]  # called between two pieces of work; raises if the work was cancelled
+ELEMENTS = 1 << 20  # of a block, for all heads of a KV head: 4 MB; in smaller blocks threads mostly wait for each other
 
 
 def no_check() -> None:
@@ -28,7 +28,7 @@ def no_check() -> None:
 
 
 def choose_rows(start: int, stop: int, most: int = MOST_ROWS) -> list[int]:
-    """At most `most` whole numbers of start..stop-1, first and last among them, evenly spread.
+    """At most `most` whole numbers of start..stop-1, evenly spread, with the first and the last.
 
     Raises:
         InputError: the range is empty.
@@ -50,9 +50,9 @@ class Queries:
         positions: (R,) int64, ascending, of the real sequence.
         query: (H, R, D) in the dtype to compute in, times `scale`.
         lse: (H, R) the same dtype.
-        first: (R,) int64, the first position that each attends to.
+        first: (R,) int64, the first position that each query attends to.
         key: (G, N, D) as recorded.
-        kv: H numbers, which of the G KV heads each head reads.
+        kv: H numbers, the KV head of the G that each head reads.
         softcap: of the logits, or None.
     """
 
@@ -67,7 +67,7 @@ class Queries:
 
     @property
     def seen(self) -> tuple[int, int]:
-        """The keys [low, high) outside of which no query attends to anything."""
+        """The range [low, high) of keys that the queries attend to."""
         return int(self.first.min()), int(self.positions[-1]) + 1
 
     def groups(self) -> Iterator[list[int]]:
@@ -82,7 +82,7 @@ class Queries:
             yield start, min(start + step, high)
 
     def log_attention(self, group: Sequence[int], low: int, high: int) -> Tensor:
-        """Ln P of heads that share a KV head: (len(group), R, high - low); HIDDEN where a query does not look."""
+        """Ln P of heads that share a KV head: (len(group), R, high - low); HIDDEN for keys that are not attended to."""
         key = self.key[self.kv[group[0]], low:high].to(self.query.dtype)
         log_shares = self._finish(group, self._queries(group) @ key.T)
         first, last = int(self.first.max()), int(self.positions[0])
@@ -93,7 +93,7 @@ class Queries:
         return log_shares
 
     def log_attention_at(self, group: Sequence[int], keys: Tensor) -> Tensor:
-        """As `logs`, for the keys at some positions (K,): (len(group), R, K)."""
+        """As `log_attention`, for the keys at positions (K,): (len(group), R, K)."""
         key = self.key[self.kv[group[0]]].index_select(0, keys).to(self.query.dtype)
         log_shares = self._finish(group, self._queries(group) @ key.T)
         return log_shares.masked_fill_((keys < self.first[:, None]) | (keys > self.positions[:, None]), HIDDEN)
@@ -111,12 +111,12 @@ class Queries:
 
 
 class RecordingReader:
-    """One sequence of a recording, read a few queries at a time.
+    """Reads one sequence of a recording, a few queries at a time.
 
     Attributes:
-        length: N, the positions that were read.
+        length: N, the positions that the model read.
         shape: (L, H) of the model.
-        layers: those that were recorded.
+        layers: the recorded layers.
 
     Raises:
         RecordingError, UnsupportedModelError, NumericsError: as `Recording.layer`.
@@ -129,15 +129,15 @@ class RecordingReader:
         self.layers = list(self._tapes)  # in the order in which they ran
 
     def heads(self, layer: int) -> tuple[int, ...]:
-        """The heads of a layer that were recorded; none where the layer was not."""
+        """The recorded heads of a layer; empty for a layer that was not recorded."""
         return self._tapes[layer].heads if layer in self._tapes else ()
 
     @torch.no_grad()
     def queries(self, layer: int, positions: Sequence[int] | Tensor, heads: Sequence[int] | None = None) -> Queries:
-        """The attention of one layer for queries at ascending positions; of all recorded heads, or of some.
+        """The attention of one layer for queries at ascending positions, of all recorded heads or of some.
 
         Raises:
-            InputError: positions that are not of the sequence, or not ascending.
+            InputError: positions outside of the sequence, or not ascending.
             RecordingError: the layer, or one of the heads, was not recorded.
         """
         tape = self._tape(layer, heads)

@@ -1,4 +1,4 @@
-"""Computes the map of layers x heads: five numbers a head about the attention of a few queries."""
+"""Computes the map of layers x heads: five numbers for each head about the attention of a few queries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class HeadMaps:
 
     Attributes:
         mass: share of the attention on the selected tokens.
-        entropy: -sum_j P ln P, in nats; what a learned sink took is no part of it.
+        entropy: -sum_j P ln P, in nats, without the attention on a learned sink.
         sink: share on token 0.
-        distance: how many tokens back it looks, the mean over what it looks at.
-        weight: what each head counts in the run's flow, of all heads.
+        distance: the mean distance in tokens to the keys, weighted by attention.
+        weight: of each head in the run's flow, for all heads.
     """
 
     mass: Map
@@ -46,18 +46,18 @@ def compute_head_maps(
     row: int = 0,
     check: Check = no_check,
 ) -> HeadMaps:
-    """Exact maps of all recorded heads, a block of keys at a time: no query's whole row is kept.
+    """Exact maps of all recorded heads, in blocks of keys; no full row of a query is kept.
 
     Args:
         recording: with N positions.
         positions: R ascending positions, the queries.
-        selected: (N,) or shorter, which tokens' share `mass` is.
-        weights: (L, H) the run's.
-        row: which sequence of the recorded batch.
-        check: called between layers and blocks; what it raises ends the work.
+        selected: (N,) bool or shorter, the tokens whose share is `mass`.
+        weights: (L, H) of the run.
+        row: the index of the sequence in the recorded batch.
+        check: called between layers and blocks; an exception that it raises ends the work.
 
     Raises:
-        InputError: positions, selection or weights that are not of this recording.
+        InputError: positions, selection or weights that do not fit this recording.
         RecordingError: nothing was recorded.
     """
     reader = RecordingReader(recording, row)
@@ -81,7 +81,7 @@ def _compute_layer_maps(queries: Queries, chosen: Tensor, check: Check) -> Tenso
     H, R = queries.lse.shape
     device, dtype = queries.query.device, queries.query.dtype
     low, high = queries.seen
-    # a column each: the attention's sum, the selected tokens' part, how far into its block it lies
+    # columns: sums of the attention, of the selected tokens' part, and of the attention times the key's position
     sums = torch.zeros(H, R, 3, dtype=torch.float64, device=device)
     entropy = torch.zeros(H, R, dtype=torch.float64, device=device)
     sink = torch.zeros(H, R, dtype=torch.float64, device=device)

@@ -1,4 +1,4 @@
-"""Runs long work one job at a time behind a short queue, and sends every listener all events of a job."""
+"""Runs long jobs one at a time behind a short queue, and sends every listener all events of a job."""
 
 import asyncio
 import gc
@@ -16,7 +16,7 @@ from attributor.web.http import ApiError, classify_error, log_failure
 __all__ = ["Cancelled", "Event", "Job", "Jobs", "Work", "describe_failure"]
 
 MAX_WAITING = 4  # jobs in the queue beside the one that runs
-MAX_ENDED = 64  # finished jobs that can still be listened to
+MAX_ENDED = 64  # finished jobs whose events are kept
 ENDED_SECONDS = 600.0
 STAGE_SECONDS = 0.05  # between two reports of the same stage
 LABELS = {
@@ -30,20 +30,20 @@ LABELS = {
 class Cancelled(BaseException):
     """The job that this thread works on was cancelled.
 
-    Not an Exception: libraries catch those and go on, or turn them into errors of their own.
+    It is not an Exception, because libraries catch those and continue, or raise their own errors instead.
     """
 
 
 @dataclass(frozen=True)
 class Event:
-    """What listeners hear: queued, stage, token, done, failed or cancelled."""
+    """An event for listeners: queued, stage, token, done, failed or cancelled."""
 
     name: str
     data: dict[str, Any]
 
 
 class Job:
-    """One piece of work, what became of it, and everything it said on the way.
+    """One job with its state and all of its events.
 
     Attributes:
         id: opaque.
@@ -55,7 +55,7 @@ class Job:
         self.id = secrets.token_urlsafe(9)
         self.kind = kind
         self.state = "queued"
-        self.stopped = threading.Event()  # set once it has ended, so that waiting can be interrupted
+        self.stopped = threading.Event()  # set when the job has ended, so that waiting can be interrupted
         self.ended_at = 0.0
         self._work: Work | None = work
         self._events: list[Event] = []
@@ -66,16 +66,16 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will be said."""
+        """Whether the job has ended; then no more events follow."""
         return self.stopped.is_set()
 
     def check(self) -> None:
-        """To be called between steps; raises Cancelled where the job was cancelled."""
+        """Raise Cancelled if the job was cancelled; call it between steps."""
         if self.stopped.is_set():
             raise Cancelled
 
     def stage(self, stage: str, done: int = 0, total: int = 0, label: str | None = None) -> None:
-        """Say how far a stage is; `total` 0 where that is not known. Raises Cancelled as `check`."""
+        """Send the progress of a stage; `total` is 0 if it is unknown. Raises Cancelled as `check`."""
         self.check()
         name, at = self._last
         now = time.monotonic()
@@ -86,28 +86,28 @@ class Job:
         self._add_event("stage", {"stage": stage, "label": shown, "done": done, "total": total})
 
     def token(self, text: str) -> None:
-        """Say a piece of the answer."""
+        """Send a piece of the answer."""
         self._add_event("token", {"text": text})
 
     def report_position(self, position: int) -> None:
-        """Say how many jobs come before this one, where that has changed."""
+        """Send how many jobs come before this one, if the number has changed."""
         if position != self._position:
             self._position = position
             self._add_event("queued", {"position": position})
 
     def cancel(self) -> bool:
-        """End it, from any thread: listeners hear of it at once, the work stops at its next step.
+        """End the job, from any thread. Listeners receive the event immediately; the work stops at its next step.
 
-        Returns False where it had ended already.
+        Returns False if the job had already ended.
         """
         return self._end("cancelled", {})
 
     def fail(self, failure: dict[str, str]) -> bool:
-        """End it as failed, with a code and a message. From any thread; returns as `cancel`."""
+        """End the job as failed, with a code and a message, from any thread; returns as `cancel`."""
         return self._end("failed", failure)
 
     def run(self) -> None:
-        """Do the work; whatever becomes of it is said, and nothing is raised."""
+        """Do the work, and send an event for its result or its failure; nothing is raised."""
         work, self._work = self._work, None
         with self._lock:
             if self.ended or work is None:
@@ -115,7 +115,7 @@ class Job:
             self.state = "running"
         try:
             commit = work(self)
-            with self._lock:  # either its result counts and `done` is sent, or it was cancelled and does not count
+            with self._lock:  # either the result is committed and `done` is sent, or the job was cancelled
                 self.check()
                 self._end("done", commit())
         except Cancelled:
@@ -125,11 +125,11 @@ class Job:
             self.fail(event)
         else:
             return
-        if event["code"] == "out_of_memory":  # not always: it stops every thread for a while, event streams too
+        if event["code"] == "out_of_memory":  # a collection stops all threads, event streams too
             gc.collect()
 
     async def listen(self, start: int = 0) -> AsyncIterator[tuple[int, Event]]:
-        """Every event from number `start` on, (its number, the event), past ones first; ends after the last one."""
+        """Yield (number, event) from number `start` on, past events first; ends after the last one."""
         here = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._listeners.add(here)
@@ -155,7 +155,7 @@ class Job:
             self.state, self.ended_at = state, time.monotonic()
             self._add_event(state, data)
             self.stopped.set()
-            self._work = None  # a request is not kept longer than needed
+            self._work = None  # frees the request
             self._wake()
         return True
 
@@ -169,16 +169,16 @@ class Job:
         for loop, ready in list(self._listeners):
             try:
                 loop.call_soon_threadsafe(ready.set)
-            except RuntimeError:  # that loop is closed: its listener is gone
+            except RuntimeError:  # the loop is closed, so its listener is gone
                 self._listeners.discard((loop, ready))
 
 
-# does the work, and returns what makes its result count: that is called once, unless the job was cancelled meanwhile
+# does the work and returns a function that commits the result; it is called once, unless the job was cancelled
 Work = Callable[[Job], Callable[[], dict[str, Any]]]
 
 
 class Jobs:
-    """One thread that works on one job after the other."""
+    """One thread that runs one job after the other."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -190,7 +190,7 @@ class Jobs:
 
     @property
     def busy(self) -> bool:
-        """Whether the thread is at work, perhaps on the last step of a job that was cancelled."""
+        """Whether the thread works, perhaps on the last step of a cancelled job."""
         return self._running is not None
 
     def submit(self, kind: str, work: Work) -> Job:
@@ -221,7 +221,7 @@ class Jobs:
         return job
 
     def get(self, job_id: str) -> Job:
-        """A job by its id; also one that has ended, for some minutes.
+        """A job by its id; for some minutes also a job that has ended.
 
         Raises:
             ApiError: 404.
@@ -234,7 +234,7 @@ class Jobs:
         return job
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job, waiting or running; nothing happens to one that has ended. Raises as `get`."""
+        """Cancel a waiting or running job; a job that has ended stays unchanged. Raises as `get`."""
         job = self.get(job_id)
         job.cancel()
         with self._changed:
@@ -249,7 +249,7 @@ class Jobs:
             return any(job.kind == kind and not job.ended for job in self._jobs.values())
 
     def close(self) -> None:
-        """End every job as failed, with the reason, and take no more: no one cancelled them."""
+        """End every job as failed, with the reason, and accept no more. They do not count as cancelled."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -269,7 +269,7 @@ class Jobs:
                 job = self._running = self._waiting.popleft()
                 self._report_positions()
             job.run()
-            del job  # nothing of a job is held while waiting for the next
+            del job  # frees the job while the thread waits for the next one
 
     def _report_positions(self) -> None:
         running = self._running is not None
@@ -277,7 +277,7 @@ class Jobs:
             job.report_position(index + running)
 
     def _forget(self) -> None:
-        """Drop what ended long ago, and the oldest where many ended."""
+        """Drop the jobs that ended long ago, and the oldest if many have ended."""
         before = time.monotonic() - ENDED_SECONDS
         ended = [job for job in self._jobs.values() if job.ended]
         for index, job in enumerate(ended):
@@ -286,7 +286,7 @@ class Jobs:
 
 
 def describe_failure(error: BaseException, what: str) -> dict[str, str]:
-    """The `failed` event of an error: its own sentence where it has one, else a reference to the log."""
+    """The `failed` event of an error: its message if that is for the user, otherwise a reference to the log."""
     if isinstance(error, ApiError):
         return {"code": error.code, "message": error.message}
     if _flow.is_out_of_memory(error) and not is_own_error(error):
@@ -302,7 +302,7 @@ def describe_failure(error: BaseException, what: str) -> dict[str, str]:
 
 
 def is_own_error(error: BaseException) -> bool:
-    """Whether the error has a sentence for the user."""
+    """Whether the error has a message for the user."""
     from attributor._errors import AttributorError
 
     return isinstance(error, AttributorError)

@@ -1,4 +1,4 @@
-"""Compute the mass that flows through a layered network, such as the page draws it, and its heaviest paths."""
+"""Compute the mass that flows through a layered network, which the page draws, and its heaviest paths."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ class Network:
 
     Attributes:
         positions: (n_l,) ascending, the nodes of each level.
-        mass: (n_0,) what starts at each node of the first level.
-        links: (n_l, n_(l+1)) the share of what is at a node that a step takes to the next level.
+        mass: (n_0,) the mass that starts at each node of the first level.
+        links: (n_l, n_(l+1)) the share of a node's mass that a step takes to the next level.
     """
 
     positions: list[Ints]
@@ -34,14 +34,14 @@ class Network:
         return masses
 
     def arriving_share(self) -> list[Floats]:
-        """(n_l,) the share of what is at each node that arrives at the last level."""
+        """(n_l,) the share of each node's mass that arrives at the last level."""
         shares = [np.ones(len(self.positions[-1]))]
         for link in reversed(self.links):
             shares.append(link @ shares[-1])
         return shares[::-1]
 
     def mass_through_nodes(self) -> list[Floats]:
-        """(n_l,) the mass of all paths through each node; every level's sums to `mass`."""
+        """(n_l,) the mass of all paths through each node; each level sums to `total`."""
         return [arriving * share for arriving, share in zip(self.arriving_mass(), self.arriving_share(), strict=True)]
 
     def mass_through_links(self) -> list[Floats]:
@@ -55,16 +55,16 @@ class Network:
         return float(self.arriving_mass()[-1].sum())
 
     def prune(self, loss: float, most: int) -> "Network":
-        """Without the thinnest steps, and nodes that then have no path.
+        """The network without the thinnest steps, and without nodes that then have no path.
 
         Args:
-            loss: the share of the mass that the steps left out may carry together.
-            most: steps that are kept at most, whatever that loses, an equal part at each level; the best path stays.
+            loss: the share of the mass that all removed steps together may carry.
+            most: the largest number of steps, whatever that loses, in equal parts for each level. The best path stays.
         """
         links = []
-        each = max(1, most // max(1, len(self.links)))  # of a level: where mass is spread, every step is thin
+        each = max(1, most // max(1, len(self.links)))  # of a level, where all steps are thin if the mass is spread out
         levels = np.zeros(len(self.positions), dtype=np.int64)
-        best = [path for _, path in find_best_paths(self, levels, 1)]  # stays, so that something does
+        best = [path for _, path in find_best_paths(self, levels, 1)]  # always stays, so that the network is not empty
         for level, (masses, link) in enumerate(zip(self.mass_through_links(), self.links, strict=True)):
             order = np.argsort(masses, axis=None, kind="stable")
             spent = np.cumsum(masses.ravel()[order])
@@ -84,12 +84,13 @@ class Network:
 
 
 def find_best_paths(network: Network, first: Ints, count: int) -> list[WeightedPath]:
-    """The `count` heaviest paths, exactly, heaviest first; node i of level l is called first[l] + i.
+    """The `count` heaviest paths, exactly, heaviest first; node i of level l has the id first[l] + i.
 
-    From the last level up every node keeps its `count` best ways down: those of a best path are best themselves.
+    From the last level up every node keeps its `count` heaviest ways down. This is exact: every part of a heaviest path
+    is itself among the heaviest.
     """
     masses: Floats = np.ones((len(network.positions[-1]), 1))  # (n_l, ways), heaviest first
-    choices: list[tuple[Ints, Ints]] = []  # where each way of a node leads, and which of the ways from there it takes
+    choices: list[tuple[Ints, Ints]] = []  # for each way of a node: the next node, and the rank of the way from there
     for link in [*reversed(network.links), network.mass[None]]:
         ways = (link[:, :, None] * masses).reshape(len(link), link.shape[1] * masses.shape[1])
         order = np.argsort(-ways, axis=1, kind="stable")[:, :count]

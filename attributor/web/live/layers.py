@@ -20,10 +20,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LayerEdges:
-    """E edges, largest first, and what there is in all.
+    """The E largest edges, largest first, and the sums of all edges.
 
     Attributes:
-        query: (E,) which of the positions.
+        query: (E,) index into the positions.
         key: (E,) unit of the prompt.
         head: (E,) head of the model.
         mass: (E,) share of that query's attention.
@@ -52,9 +52,9 @@ def find_layer_edges(
     units: tuple[int, int] | None = None,
     check: Check = no_check,
 ) -> LayerEdges:
-    """Raw attention, summed over the tokens of a unit; every head gets an equal part of `limit`.
+    """Find the edges of raw attention, summed over the tokens of a unit; every head gets an equal part of `limit`.
 
-    A part each, because one head that looks at a single token would otherwise leave no edge to those that look around.
+    Otherwise a head that attends to a single token would leave no edges to heads whose attention is spread out.
 
     Args:
         recording: with N positions.
@@ -62,10 +62,10 @@ def find_layer_edges(
         heads: of the model, each once.
         positions: R ascending positions, the queries.
         unit_of: (k,) the unit of each prompt token, ascending from 0.
-        weights: (L, H) the run's.
-        limit: how many edges at most.
+        weights: (L, H) of the run.
+        limit: the largest number of edges.
         units: only edges to units [start, stop); None: to all.
-        check: called between blocks; what it raises ends the work.
+        check: called between blocks; an exception that it raises ends the work.
 
     Raises:
         InputError: heads, positions, units or a limit that cannot be used.
@@ -86,7 +86,7 @@ def find_layer_edges(
     largest = weights.max().clamp(min=torch.finfo(weights.dtype).tiny)
     edges, totals = [], np.zeros(len(heads), np.float32)
     for group in queries.groups():
-        for index in group:  # a head at a time: R x units of one head are in memory
+        for index in group:  # one head at a time, so that memory holds R x units of one head
             sums = _sum_by_unit(queries, index, of, int(low), int(high), stop - start, check)
             totals[index] = float(sums.sum(dtype=torch.float64))
             mass, where = sums.flatten().topk(min(limit // len(heads), sums.numel()))
@@ -105,7 +105,7 @@ def find_layer_edges(
 
 
 def _sum_by_unit(queries: Queries, index: int, of: Tensor, low: int, high: int, units: int, check: Check) -> Tensor:
-    """(R, units) attention of one head on keys low..high-1, summed by unit; `of` (high - low,) names each key's."""
+    """(R, units) attention of one head on keys low..high-1, summed by unit; `of` (high - low,) has each key's unit."""
     sums = queries.query.new_zeros(len(queries.positions), units)
     first, last = queries.seen
     for begin, end in queries.blocks(1, max(low, first), min(high, last)):

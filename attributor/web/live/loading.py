@@ -32,7 +32,7 @@ class ModelSpec:
         device_map: "cpu", or as transformers takes it.
         max_tokens: prompt and answer together; None: the model's window.
         remote_code: run code that comes with the model.
-        pickle: read weights that are not safetensors, which may run code too.
+        pickle: read weights that are not safetensors; these may run code too.
     """
 
     id: str
@@ -45,16 +45,16 @@ class ModelSpec:
 
 
 def load(spec: ModelSpec, job: Job, held: int, unload: Callable[[], None]) -> tuple[Any, Any]:
-    """Find the model, fetch it where it is not here, and read it: (model, tokenizer).
+    """Find the model, download it if it is not on this machine, and read it: (model, tokenizer).
 
     Args:
-        spec: which.
+        spec: the model.
         job: reports the stages find, download, read and check.
-        held: bytes of the model before.
-        unload: drops that model; called once it is known that the new one can be loaded.
+        held: bytes of the previous model.
+        unload: drops the previous model; called after all checks that need no weights.
 
     Raises:
-        AttributorError: why it cannot be loaded.
+        AttributorError: the model cannot be loaded.
         Cancelled: at the next step after the job was cancelled.
     """
     job.stage("find", label=f"Looking for {spec.id}")
@@ -107,7 +107,7 @@ def check_max_tokens(spec: ModelSpec, window: int | None) -> None:
     """Refuse more tokens than the model has positions.
 
     Raises:
-        InputError: with both numbers.
+        InputError: more tokens than positions; the message has both numbers.
     """
     if spec.max_tokens is not None and window is not None and spec.max_tokens > window:
         raise InputError(
@@ -120,7 +120,7 @@ def check_safetensors(name: str, files: Iterable[str]) -> None:
     """Refuse a model whose weights are in a format that can run code while it is read.
 
     Raises:
-        ModelLoadError: there are such weights, and no others.
+        ModelLoadError: all weights are in such a format.
     """
     names = list(files)
     pickles = [file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
@@ -132,11 +132,11 @@ def check_safetensors(name: str, files: Iterable[str]) -> None:
 
 
 def _check_family(folder: Path, spec: ModelSpec) -> None:
-    """Refuse what can be judged from the configuration alone, before weights are fetched and read.
+    """Refuse models by their configuration alone, before weights are downloaded and read.
 
     Raises:
         UnsupportedModelError: a family that cannot be recorded.
-        InputError: more max tokens than it has positions.
+        InputError: more max tokens than the model has positions.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -145,7 +145,7 @@ def _check_family(folder: Path, spec: ModelSpec) -> None:
         with silence_transformers(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             empty = kinds.from_config(config)
-    except Exception:  # whatever is wrong with it, or needs a flag: loading says so
+    except Exception:  # a broken configuration, or one that needs a flag: loading raises its own error
         return
     check_decoder(empty, weights=False)
     check_recordable(empty)
@@ -153,7 +153,7 @@ def _check_family(folder: Path, spec: ModelSpec) -> None:
 
 
 def _find_folder(spec: ModelSpec, target: str) -> Path | None:
-    """Where the files lie."""
+    """The folder of the model's files."""
     path = Path(target).expanduser()
     if path.is_dir():
         return path
@@ -164,7 +164,7 @@ def _find_folder(spec: ModelSpec, target: str) -> Path | None:
 
 
 def _download(spec: ModelSpec, job: Job, held: int) -> None:
-    """Fetch configuration, tokenizer and weights from the hub into its cache, with progress in bytes."""
+    """Download configuration, tokenizer and weights from the hub into its cache, with progress in bytes."""
     import huggingface_hub as hub
 
     place = _models.ModelLocation(spec.id, network=True)
@@ -187,17 +187,17 @@ def _download(spec: ModelSpec, job: Job, held: int) -> None:
                         _check_family(folder, spec)
                 _fetch(spec, name, job, done, total)
                 done += sizes[name]
-    except Exception as error:  # the hub's client raises many kinds
+    except Exception as error:  # the hub's client raises many kinds of errors
         if isinstance(error, AttributorError):
             raise
         if _models.is_default_model(spec.id, spec.revision) and _models.is_connection_failure(error, place):
-            return  # load_model has another source for this one
+            return  # load_model has another source for this model
         reason = _models.failure_reason(error, spec.id, place, None)
         raise ModelLoadError(f"{spec.id}: {reason}") from error
 
 
 def _list_needed_files(sizes: dict[str, int], spec: ModelSpec) -> tuple[list[str], list[str]]:
-    """What of a repository is needed, small files and weights: no second copy of those in another format."""
+    """The needed files of a repository: small files, and the weights in one format."""
     weights = [name for name in sizes if name.endswith(".safetensors")]
     weights = [name for name in weights if name.startswith("model")] or weights
     if not weights and spec.pickle:
@@ -207,7 +207,7 @@ def _list_needed_files(sizes: dict[str, int], spec: ModelSpec) -> tuple[list[str
 
 
 def _fetch(spec: ModelSpec, name: str, job: Job, done: int, total: int) -> None:
-    """One file, reported in bytes of all files."""
+    """Download one file; its progress is reported in bytes of all files."""
     import huggingface_hub as hub
 
     label = f"Downloading {format_bytes(total)}"
@@ -235,7 +235,7 @@ def _fetch(spec: ModelSpec, name: str, job: Job, done: int, total: int) -> None:
 
 @contextlib.contextmanager
 def _report_reading(job: Job) -> Iterator[None]:
-    """Report to the job how many weights were read, through transformers' own bars where they can be replaced."""
+    """Report to the job how many weights were read, if transformers' progress bars can be replaced."""
     chatter: Any = importlib.import_module("transformers.utils.logging")
     replace = getattr(chatter, "set_tqdm_hook", None)
     if replace is None:
@@ -249,7 +249,7 @@ def _report_reading(job: Job) -> Iterator[None]:
 
 
 class _ReadingProgress:
-    """Takes the place of transformers' progress bar and reports to the job."""
+    """Replaces transformers' progress bar and reports to the job."""
 
     def __init__(self, job: Job, items: Any = None, *_: Any, **options: Any) -> None:
         self._job, self._items, self._done = job, items, 0
@@ -272,4 +272,4 @@ class _ReadingProgress:
         self.close()
 
     def __getattr__(self, _: str) -> Callable[..., None]:
-        return lambda *_, **__: None  # what else a bar can do: set_description, refresh, close ...
+        return lambda *_, **__: None  # other methods of a bar: set_description, refresh, close ...

@@ -14,7 +14,7 @@ from attributor.web.live.runs import format_bytes
 __all__ = ["available", "budget", "check_fits", "count_stored_numbers", "needed_bytes", "total"]
 
 BUDGET_SHARE, BUDGET_MOST = 0.25, 4 << 30  # of the machine's memory, for recordings and flows
-HEADER_MOST = 100 << 20  # as the format's own reader allows
+HEADER_MOST = 100 << 20  # bytes; the limit of the format's own reader
 BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
 }  # fmt: skip
@@ -23,14 +23,14 @@ SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def total() -> int | None:
-    """Bytes of main memory that this process may use; None where the system does not say."""
+    """Bytes of main memory that this process may use; None if they are unknown."""
     return _memory()[0]
 
 
 def available(device: str = "cpu") -> int | None:
-    """Bytes that can still be had: of main memory ("cpu"), of one GPU ("cuda", "cuda:1"), or of all ("auto", ...).
+    """Free bytes of main memory ("cpu"), of one GPU ("cuda", "cuda:1"), or of all devices ("auto", ...).
 
-    None where the system does not say.
+    None if they are unknown.
     """
     main = _memory()[1]
     if device == "cpu" or not torch.cuda.is_available():
@@ -48,7 +48,7 @@ def budget() -> int:
 
 
 def count_stored_numbers(folder: Path) -> dict[str, int]:
-    """Numbers by dtype ("F32", "BF16" ...) in a folder's weights, read from the headers; {} where they are unknown."""
+    """How many numbers of each dtype ("F32", "BF16" ...) a folder's weights have, by their headers; {} if unknown."""
     names = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
     ours = [path for name, path in names.items() if name.startswith("model")] or list(names.values())
     counts: dict[str, int] = {}
@@ -60,12 +60,12 @@ def count_stored_numbers(folder: Path) -> dict[str, int]:
                     numbers *= edge
                 counts[dtype] = counts.get(dtype, 0) + numbers
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return {}  # a broken file: reading it will say what is wrong
+        return {}  # a broken file: reading it raises its own error
     return counts
 
 
 def needed_bytes(counts: Mapping[str, int], dtype: str) -> int:
-    """Bytes that these numbers take once they are loaded as `dtype`; "auto" keeps what floats are stored as."""
+    """Bytes that these numbers take when they are loaded as `dtype`; "auto" keeps the stored dtype."""
     return sum(
         count * (SIZES[dtype] if dtype in SIZES and stored_as in FLOATS else BYTES.get(stored_as, 1))
         for stored_as, count in counts.items()
@@ -76,14 +76,14 @@ def check_fits(name: str, counts: Mapping[str, int], dtype: str, device: str, fr
     """Refuse a model that does not fit, before any of it is read.
 
     Args:
-        name: of the model, for the sentence.
-        counts: from `count_stored_numbers`; {} for a model of which nothing is known, which is not refused.
-        dtype: as it will be loaded.
+        name: of the model, for the message.
+        counts: from `count_stored_numbers`; {} if they are unknown, then nothing is refused.
+        dtype: in which it will be loaded.
         device: a device_map.
-        freed: bytes of the model that will be let go of before.
+        freed: bytes of the previous model, which is dropped first.
 
     Raises:
-        DeviceMemoryError: with what it needs and what is free.
+        DeviceMemoryError: it does not fit; the message has the needed and the free bytes.
     """
     free = available(device)
     if not counts or free is None:
@@ -118,7 +118,7 @@ def _header(path: Path) -> Iterable[tuple[str, list[int]]]:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """Main memory: all, and what can still be allocated; a container's limit counts."""
+    """Bytes of main memory, total and free; a container's limit counts."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("ascii").splitlines())
         everything, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))

@@ -28,7 +28,7 @@ __all__ = ["DTYPES", "LoadedModel", "Models", "check_request", "device_maps"]
 DTYPES: tuple[Dtype, ...] = ("auto", "float32", "bfloat16", "float16")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-NO_WINDOW = 8192  # prompt and answer together, for a model that names no window
+NO_WINDOW = 8192  # tokens of prompt and answer together, for a model without a stated window
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class LoadedModel:
     Attributes:
         model: in evaluation mode.
         tokenizer: its own.
-        spec: what it was loaded from.
-        presets: its weights by name; they outlive it.
-        window: the positions that it was made for, where it says.
+        spec: the request that it was loaded for.
+        presets: its head weights by name; they stay in use after the model is unloaded.
+        window: the number of its positions, or None if it is unknown.
         max_tokens: prompt and answer together.
-        parameters: numbers.
+        parameters: how many numbers it has.
     """
 
     model: Any
@@ -58,7 +58,7 @@ class LoadedModel:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, spec: ModelSpec) -> "LoadedModel":
-        """What there is to know of a model that was just read."""
+        """Collect the facts of a model that was just read."""
         presets = ResolvedPresets(model, tokenizer)
         window = presets.facts.window
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
@@ -77,10 +77,10 @@ class LoadedModel:
 
 
 class Models:
-    """Holds at most one model; another one takes its place."""
+    """Holds at most one model; the next one replaces it."""
 
     def __init__(self, settings: "ServerSettings") -> None:
-        """`settings`: of the server; what HTTP may not decide comes from there."""
+        """`settings`: of the server; they hold the options that an HTTP request may not set."""
         self._settings = settings
         self._lock = threading.Lock()
         self._loaded: LoadedModel | None = None
@@ -91,14 +91,14 @@ class Models:
 
     @property
     def loaded(self) -> LoadedModel | None:
-        """The model that is ready, None where there is none."""
+        """The model that is ready, or None."""
         return self._loaded
 
     def require_loaded(self) -> LoadedModel:
         """The model that is ready.
 
         Raises:
-            ApiError: 409, there is none.
+            ApiError: 409, no model is loaded.
         """
         loaded = self._loaded
         if loaded is None:
@@ -117,7 +117,7 @@ class Models:
         return job
 
     def state(self, memory_state: Memory) -> ModelState:
-        """What `GET /api/model` says."""
+        """The response of `GET /api/model`."""
         with self._lock:
             loaded, job, spec, error = self._loaded, self._job, self._spec, self._error
         loading_now = job is not None and not job.ended
@@ -146,11 +146,11 @@ class Models:
         )
 
     def _load_in_thread(self, spec: ModelSpec, job: Job) -> Callable[[], dict[str, Any]]:
-        """Load in a thread of its own, which is left behind where the job is cancelled and the thread cannot stop."""
+        """Load in a new thread; if the job is cancelled, the thread is abandoned, because it cannot be stopped."""
         with self._lock:
             self._error = None
         abandoned = self._abandoned
-        while abandoned is not None and abandoned.is_alive():  # two models at once might not fit
+        while abandoned is not None and abandoned.is_alive():  # two models at once might not fit into memory
             job.stage("wait", label="Waiting for the model that was cancelled to stop loading")
             abandoned.join(0.05)
         box: list[Any] = []
@@ -177,10 +177,10 @@ class Models:
         return commit
 
     def _load(self, spec: ModelSpec, job: Job, box: list[Any]) -> None:
-        held = self._loaded.nbytes if self._loaded is not None else 0  # its bytes only: it must be free to go
+        held = self._loaded.nbytes if self._loaded is not None else 0  # without a reference to the model
         try:
             result: Any = loading.load(spec, job, held, lambda: self._unload(job))
-        except BaseException as error:  # to be raised where the job waits; Cancelled too
+        except BaseException as error:  # raised again in the job's thread; Cancelled too
             result = error
         if not job.ended:
             box.append(result)
@@ -198,7 +198,7 @@ class Models:
 
 
 def device_maps() -> list[str]:
-    """Where a model may be put on this machine."""
+    """The values of device_map that this machine supports."""
     names = ["cpu", "auto"]
     with contextlib.suppress(RuntimeError):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -210,7 +210,7 @@ def device_maps() -> list[str]:
 
 
 def check_request(request: LoadRequest, settings: "ServerSettings") -> ModelSpec:
-    """The model that an HTTP request names, checked before anything is looked up.
+    """The model that an HTTP request names, checked before any file or hub access.
 
     Raises:
         ApiError: 400, an id, revision or device_map that is refused.
@@ -239,7 +239,7 @@ def check_request(request: LoadRequest, settings: "ServerSettings") -> ModelSpec
 
 
 def _check_id(name: str) -> None:
-    """Only a hub id, and never what would be read as a path."""
+    """Refuse everything but a hub id, also names that could be read as a path."""
     plain = HUB_ID.fullmatch(name) and ".." not in name and "--" not in name and not name.endswith((".git", ".gguf"))
     if not plain or not _models.is_hub_id(name):
         raise ApiError(

@@ -11,10 +11,10 @@ __all__ = ["TokenCounter", "check_one_prompt", "count_tokens", "make_prompt", "m
 
 
 def check_one_prompt(request: CountRequest) -> None:
-    """Refuse a request with two prompts, or with none.
+    """Refuse a request with two prompts or without a prompt.
 
     Raises:
-        ApiError: 422, what is missing or too much.
+        ApiError: 422, the message says what is missing or must be left out.
     """
     documents = bool(request.documents) or request.question is not None
     if request.messages and documents:
@@ -24,7 +24,7 @@ def check_one_prompt(request: CountRequest) -> None:
 
 
 def make_prompt(tokenizer: Any, request: CountRequest) -> Prompt:
-    """The prompt, as `attributor flow` makes it.
+    """Build the prompt in the same way as `attributor ask`.
 
     Raises:
         InputError: an empty part, or messages that the model's chat template refuses.
@@ -36,7 +36,7 @@ def make_prompt(tokenizer: Any, request: CountRequest) -> Prompt:
 
 
 class TokenCounter:
-    """Counts tokens while the user types; remembers the last prompt's count, for answers typed to a long prompt."""
+    """Counts tokens while the user types. It keeps the last prompt's count, for an answer typed to a long prompt."""
 
     def __init__(self) -> None:
         self._last: tuple[Any, CountRequest, int] | None = None
@@ -53,10 +53,10 @@ class TokenCounter:
 
 
 def count_tokens(tokenizer: Any, request: CountRequest) -> tuple[int, int]:
-    """Tokens of the prompt and of the answer, also while parts of both are still empty.
+    """Count the tokens of the prompt and of the answer; parts of both may still be empty.
 
     Raises:
-        InputError: as `make_prompt`, but for what is only empty as yet.
+        InputError: as `make_prompt`, but not for empty parts.
     """
     answer = request.answer if request.answer and request.answer.strip() else None
     answer_tokens = encode_answer(tokenizer, answer).numel() if answer is not None else 0
@@ -67,13 +67,13 @@ def count_tokens(tokenizer: Any, request: CountRequest) -> tuple[int, int]:
     question = (request.question or "").strip()
     if not documents and not question:
         return 0, answer_tokens
-    # a question that is still to come is counted as one sign, so that documents can be counted before it is there
+    # a missing question counts as one character, so that documents can be counted before the question is written
     complete = request.model_copy(update={"documents": documents, "question": question or "?"})
     return make_prompt(tokenizer, complete).ids.numel(), answer_tokens
 
 
 def make_title(request: CountRequest) -> str:
-    """What a run is called in a list: its question, else the last thing that the user said."""
+    """The title of a run in a list: its question, or the user's last message."""
     users = [message.content for message in reversed(request.messages) if message.role == "user"]
     everything = [message.content for message in request.messages]
     return pick_title([request.question or "", *users, *everything]) or "untitled"

@@ -19,7 +19,7 @@ class ResolvedPresets:
 
     Attributes:
         facts: of the model.
-        model_id: hub id or folder, or the model's class where it has neither.
+        model_id: hub id or folder, or the model's class if it has neither.
         shape: (L, H).
     """
 
@@ -32,10 +32,10 @@ class ResolvedPresets:
         self._lock = threading.Lock()
 
     def of(self, name: str, progress: Any = None) -> HeadWeights:
-        """The weights of that preset as numbers; a calibration that was not run before may take minutes.
+        """The weights of a preset as numbers; a calibration that was not run before may take minutes.
 
         Raises:
-            ApiError: the model is gone, and they were not resolved before.
+            ApiError: the model is no longer loaded, and the weights were not resolved before.
             AttributorError: as `attributor._heads.resolution.resolve`.
         """
         with self._lock:
@@ -52,7 +52,7 @@ class ResolvedPresets:
             return self._resolved[name]
 
     def of_heads(self, heads: list[tuple[int, int]]) -> HeadWeights:
-        """These heads alone, each as heavy as a retrieval head.
+        """Weights of these heads alone, each with the weight of a retrieval head.
 
         Raises:
             InputError: a head that the model does not have.
@@ -61,12 +61,12 @@ class ResolvedPresets:
         return _heads.resolve_for_shape(rule, self.shape)
 
     def forget_model(self) -> None:
-        """Drop the model, after the presets that can be derived from its parameters at once are resolved."""
+        """Resolve the presets that follow quickly from the model's parameters, then drop the model."""
         if self._model is not None:
             shipped = _heads.has_shipped_heads(self._model)  # other heads take minutes to find
             for name, preset in PRESETS.items():
                 if preset.derived_from == "parameters" or (preset.derived_from == "calibration" and shipped):
-                    with contextlib.suppress(AttributorError):  # a family without one projection a head
+                    with contextlib.suppress(AttributorError):  # for a family without a projection for each head
                         self.of(name)
         with self._lock:
             self._model = self._tokenizer = None

@@ -1,4 +1,4 @@
-"""The routes of `attributor serve` under /api. They respond at once: long work runs as a job."""
+"""The routes of `attributor serve` under /api. They respond immediately: long work runs as a job."""
 
 import asyncio
 import re
@@ -41,21 +41,21 @@ def create_router(live: LiveService) -> APIRouter:
 
 def _add_model_routes(api: APIRouter, live: LiveService) -> None:
     counter = prompts.TokenCounter()
-    counting = asyncio.Lock()  # asked for at every keystroke; more at once would only slow each other down
+    counting = asyncio.Lock()  # the page counts at every keystroke; parallel counts slow each other down
 
     @api.get("/model")
     async def model() -> ModelState:
-        """The model, and what may be asked for."""
+        """The model, and the options of load requests."""
         return live.state()
 
     @api.post("/model", status_code=202)
     async def load(request: LoadRequest) -> JobStarted:
-        """Load a model; it takes the place of the one before."""
+        """Load a model; it replaces the previous one."""
         return JobStarted(job=live.load(request).id)
 
     @api.post("/count")
     async def count(request: CountRequest) -> Counted:
-        """How many tokens a prompt and its answer have; both may be unfinished."""
+        """Count the tokens of a prompt and its answer; both may be unfinished."""
         loaded = live.models.require_loaded()
         async with counting:
             prompt, answer = await run_in_threadpool(counter, loaded.tokenizer, request)
@@ -70,7 +70,7 @@ def _add_run_routes(api: APIRouter, live: LiveService) -> None:
 
     @api.post("/runs", status_code=202)
     async def run(request: RunRequest) -> JobStarted:
-        """Have the model answer, or take the given answer, and follow it back to the prompt."""
+        """Let the model answer, or read the given answer, and follow it back to the prompt."""
         prompts.check_one_prompt(request)
         if not live.jobs.pending("load"):  # a run may wait for the model that is being loaded
             live.models.require_loaded()
@@ -78,12 +78,12 @@ def _add_run_routes(api: APIRouter, live: LiveService) -> None:
 
     @api.delete("/runs/{run_id}", status_code=204)
     async def remove(run_id: str) -> None:
-        """Forget a run, and its recording unless another run shares it."""
+        """Remove a run, and its recording unless another run shares it."""
         live.runs.remove(run_id)
 
     @api.post("/runs/{run_id}/weigh", status_code=202)
     async def weigh(run_id: str, request: WeighRequest) -> JobStarted:
-        """The flow of the same recording under other weights: a new run that shares the recording."""
+        """Compute the flow of the same recording with other weights: a new run that shares the recording."""
         if (request.weights is None) == (request.heads is None):
             raise ApiError(422, "one_choice", "give either weights, by name, or heads, as [layer, head] pairs")
         source = live.runs.get(run_id)
@@ -92,14 +92,14 @@ def _add_run_routes(api: APIRouter, live: LiveService) -> None:
 
 
 def _add_job_routes(api: APIRouter, live: LiveService) -> None:
-    def find_job(job_id: str) -> Job:  # as a dependency, so that an unknown job is answered before a stream begins
+    def find_job(job_id: str) -> Job:  # a dependency, so that an unknown job gets a 404 before a stream begins
         return live.jobs.get(job_id)
 
     @api.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
     async def events(
         job: Annotated[Job, Depends(find_job)], last_event_id: Annotated[str | None, Header()] = None
     ) -> AsyncIterator[ServerSentEvent]:
-        """What the job says, from the first event on (after Last-Event-ID, where a browser reconnects)."""
+        """The events of a job, from the first one on, or after Last-Event-ID if a browser reconnects."""
         known = re.fullmatch("[0-9]{1,9}", last_event_id or "")
         start = 0 if known is None else int(known[0]) + 1
         async for number, event in job.listen(start):
@@ -107,7 +107,7 @@ def _add_job_routes(api: APIRouter, live: LiveService) -> None:
 
     @api.delete("/jobs/{job_id}", status_code=202)
     async def cancel(job_id: str) -> JobStarted:
-        """Cancel a job that waits or runs; one that has ended stays as it is."""
+        """Cancel a waiting or running job; a job that has ended stays unchanged."""
         return JobStarted(job=live.jobs.cancel(job_id).id)
 
 

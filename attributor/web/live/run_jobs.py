@@ -1,4 +1,4 @@
-"""The work of run jobs: an answer is written or taken as given while every head is recorded, then followed back."""
+"""The work of run jobs: record all heads while the model writes or reads the answer, then follow it back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ Work = Callable[[Job], Callable[[], dict[str, Any]]]
 
 
 def run_work(live: "LiveService", request: RunRequest) -> Work:
-    """The work of `POST /api/runs`: generate and attribute, or attribute the answer that was given."""
+    """The work of `POST /api/runs`: write an answer and attribute it, or attribute the given answer."""
 
     def work(job: Job) -> Callable[[], dict[str, Any]]:
         loaded = live.models.require_loaded()
@@ -54,7 +54,7 @@ def run_work(live: "LiveService", request: RunRequest) -> Work:
 
 
 def weigh_work(live: "LiveService", source: LiveRun, request: WeighRequest) -> Work:
-    """The work of `POST /api/runs/{id}/weigh`: the same reading under other weights."""
+    """The work of `POST /api/runs/{id}/weigh`: the flow of the same recording with other weights."""
 
     def work(job: Job) -> Callable[[], dict[str, Any]]:
         shared = live.runs.get_shared(source)
@@ -93,7 +93,7 @@ def _keep(live: "LiveService", run: LiveRun) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What will be read: the prompt's tokens (k,), and the given answer's (a,) or how many may be written."""
+    """What the model will read: the prompt's tokens (k,), and the given answer's (a,) or the most tokens to write."""
 
     prompt: Prompt
     answer: Tensor | int
@@ -117,7 +117,7 @@ def _run(live: "LiveService", loaded: LoadedModel, request: RunRequest, job: Job
     nbytes = _flow.recorded_bytes(loaded.presets.facts, every.heads, plan.length)
     free = memory.available()
     if free is not None:
-        free += live.runs.used  # what older runs take can be had
+        free += live.runs.used  # older runs can be dropped
     fits = nbytes <= live.runs.budget and (free is None or nbytes <= free)
     gone = "" if fits else explain_too_large(nbytes, live.runs.budget, free)
     live.runs.reserve(nbytes if fits else 0)
@@ -163,7 +163,7 @@ def _plan(loaded: LoadedModel, request: RunRequest) -> _Plan:
 
     Raises:
         InputError: a prompt that cannot be built.
-        ApiError: one that is too long, with the numbers.
+        ApiError: a prompt that is too long; the message has the numbers.
     """
     prompts.check_one_prompt(request)
     prompt = prompts.make_prompt(loaded.tokenizer, request)
@@ -192,7 +192,7 @@ def _plan(loaded: LoadedModel, request: RunRequest) -> _Plan:
 
 
 class _Writing(AnswerCounter):
-    """Reports every layer and every token of a job, with its text; raises Cancelled where the job was cancelled."""
+    """Reports every layer and every token of a job, with its text; raises Cancelled if the job was cancelled."""
 
     def __init__(self, loaded: LoadedModel, total: int, job: Job) -> None:
         super().__init__(job.stage, total)
@@ -200,7 +200,7 @@ class _Writing(AnswerCounter):
         self._decoder = Decoder(loaded.tokenizer, end_token_ids(loaded.model))
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """The progress of reading and following, without the layers of single tokens."""
+        """Report the progress of reading and following, without the layers of single written tokens."""
         if stage == "prompt" and self.done > 0:
             self._job.check()
         else:

@@ -32,15 +32,15 @@ class RecordingGone(ApiError):  # noqa: N818 - what happened, as the code says i
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
-    """What the views of layers and heads are computed from.
+    """The data from which the views of layers and heads are computed.
 
     Attributes:
         recording: of all heads; `recording.layer(index)` and `recording.attention(...)` need no model.
         flow: the run's flow.
         weights: of this run.
-        question: (Q,) int64, the tokens that the rows begin on in part; None where there are none.
+        question: (Q,) int64, the tokens on which a share of the rows starts, or None.
         positions: (o,) int64, the position that predicts each row of the answer.
-        length: N, the positions that were read: k + o - 1.
+        length: N, the positions that the model read: k + o - 1.
     """
 
     recording: Recording
@@ -53,12 +53,12 @@ class RecordedRun:
 
 @dataclass(eq=False)
 class SharedRecording:
-    """A recording, which several runs may share: the same reading under different weights.
+    """A recording, which several runs with different weights may share.
 
     Attributes:
         recording: it holds no model.
-        sequence: prompt and answer as they were read, with their text.
-        nbytes: what it keeps in memory.
+        sequence: prompt and answer that the model read, with their text.
+        nbytes: the memory that it takes.
     """
 
     recording: Recording
@@ -74,15 +74,15 @@ class LiveRun:
     Attributes:
         title: for a list of runs.
         model: its hub id or folder.
-        presets: the weights that can be had by name.
+        presets: the weights of the model, by name.
         weights: those of this run.
-        weights_name: the preset, or "heads" where some were chosen by hand.
+        weights_name: the preset, or "heads" for heads that were chosen by hand.
         heads: the heads chosen by hand, (layer, head) each; None otherwise.
-        question: (Q,) int64, the question's tokens in the prompt, where there is one.
-        question_text: the question as text, where there is one.
+        question: (Q,) int64, the question's tokens in the prompt, or None.
+        question_text: the question as text, or None.
         notes: sentences for the user.
-        shared: the recording, None once it was given up.
-        gone: why it was given up.
+        shared: the recording, or None after it was dropped.
+        gone: the reason why it was dropped.
         id: opaque.
         flow_id: opaque.
         created: seconds since 1970.
@@ -108,10 +108,10 @@ class LiveRun:
 
     @property
     def own_bytes(self) -> int:
-        """What the run keeps in memory beside its recording, with what the views add to its scores once it is shown."""
+        """The bytes of the run without its recording, with the sums that the views add after it was first shown."""
         arrays = self.flow.arrays
         numbers = (arrays.scores, arrays.ids, arrays.offsets, arrays.answer_offsets)
-        # at most, see attributor._result.view.scores.Scores
+        # an upper bound, see attributor._result.view.scores.Scores
         sums = int(1.2 * arrays.scores.nbytes) if self.view is not None else 0
         return sum(array.nbytes for array in numbers if array is not None) + sums + len(self.flow.text or "")
 
@@ -124,8 +124,8 @@ class LiveRun:
 class RunStore:
     """Runs by opaque ids, for any number of tabs; safe to use from any thread.
 
-    Where the budget is exceeded, recordings go first, the least recently used one first, and their flows stay; then
-    whole runs, the least recently used one first.
+    If the budget is exceeded, recordings are dropped first, and their flows stay. Then whole runs are dropped. Both are
+    dropped in the order of their last use, the oldest first.
     """
 
     def __init__(self, budget: int) -> None:
@@ -147,7 +147,7 @@ class RunStore:
             return list(reversed(self._runs.values()))
 
     def add(self, run: LiveRun) -> None:
-        """Keep a run; older ones make room for it. A recording larger than the whole budget is not kept."""
+        """Store a run and drop older ones to make room. A recording larger than the whole budget is not stored."""
         with self._lock:
             shared = run.shared
             if shared is not None and shared.nbytes + run.own_bytes > self.budget:
@@ -157,7 +157,7 @@ class RunStore:
             self._fit(self.budget, spared=run)
 
     def reserve(self, nbytes: int) -> None:
-        """Give up recordings, the least recently used first, until so many bytes of the budget are free."""
+        """Drop recordings, the least recently used first, until `nbytes` of the budget are free."""
         with self._lock:
             self._drop_recordings(max(0, self.budget - nbytes), None)
 
@@ -165,7 +165,7 @@ class RunStore:
         """A run by its id.
 
         Raises:
-            ApiError: there is none (any more).
+            ApiError: there is no such run (any more).
         """
         return self._look_up(self._runs, run_id)
 
@@ -176,16 +176,16 @@ class RunStore:
     def get_view(self, flow_id: str) -> FlowView:
         """The flow for the views, by the flow's id; raises as `get`."""
         run = self._look_up(self._flows, flow_id)
-        if run.view is None:  # two requests may both make it; the second one's is as good
+        if run.view is None:  # two requests may both create it; either result can be used
             run.view = FlowView(run.flow, question=run.question_text or run.title, title=run.title)
         return run.view
 
     def get_recorded(self, flow_id: str) -> RecordedRun:
-        """What the views of layers and heads need, by the flow's id.
+        """The data for the views of layers and heads, by the flow's id.
 
         Raises:
             ApiError: there is no such flow.
-            RecordingGone: the recording was given up.
+            RecordingGone: the recording was dropped.
         """
         run = self._look_up(self._flows, flow_id)
         shared = self.get_shared(run)
@@ -200,14 +200,14 @@ class RunStore:
         )
 
     def get_shared(self, run: LiveRun) -> SharedRecording:
-        """The recording of a run; raises RecordingGone where it was given up."""
+        """The recording of a run; raises RecordingGone if it was dropped."""
         shared = run.shared
         if shared is None:
             raise RecordingGone(f"{run.gone or GONE}; the flow itself is still there. Run it again to see into layers")
         return shared
 
     def remove(self, run_id: str) -> None:
-        """Forget a run; raises as `get`."""
+        """Remove a run; raises as `get`."""
         with self._lock:
             self._forget(self.get(run_id))
 
@@ -256,7 +256,7 @@ GONE = "the recording of this run was given up to make room for others"
 
 
 def explain_too_large(nbytes: int, budget: int, free: int | None = None) -> str:
-    """Why a recording is not kept: it exceeds the budget, or what is free of the memory."""
+    """The reason why a recording is not stored: it exceeds the budget, or the free memory."""
     if free is not None and free < budget:
         limit = f"{format_bytes(max(0, free))} are free"
     else:
@@ -268,7 +268,7 @@ def explain_too_large(nbytes: int, budget: int, free: int | None = None) -> str:
 
 
 def format_bytes(nbytes: float) -> str:
-    """Bytes in words."""
+    """A number of bytes as text, with its unit."""
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if nbytes >= unit:
             return f"{nbytes / unit:.1f} {name}"
@@ -276,7 +276,7 @@ def format_bytes(nbytes: float) -> str:
 
 
 def pick_title(texts: Sequence[str]) -> str:
-    """A title from the first text that says anything."""
+    """A title from the first text that is not blank."""
     words = next((text for text in texts if text.strip()), "").split()
     short = " ".join(words[:40])
     return short if len(short) <= 80 else f"{short[:79]}…"

@@ -36,7 +36,7 @@ class _Body(BaseModel):
 
 
 class LoadRequest(_Body):
-    """Which model, and how it is read."""
+    """The model to load, and how to read it."""
 
     id: str = Field(
         min_length=1, max_length=4096, description="a hub id, or the model that the server was started with"
@@ -64,7 +64,7 @@ class Document(_Body):
 
 
 class CountRequest(_Body):
-    """A prompt that is still being written: parts may be empty."""
+    """A prompt that the user still writes: parts may be empty."""
 
     messages: list[Message] = Field(default_factory=list, max_length=10_000)
     documents: list[Document] = Field(default_factory=list, max_length=100_000)
@@ -73,7 +73,7 @@ class CountRequest(_Body):
 
 
 class RunRequest(CountRequest):
-    """`messages`, or `question` with `documents`; a given `answer` is attributed, else the model writes one."""
+    """`messages`, or `question` with `documents`. Without an `answer` to attribute, the model writes one."""
 
     max_new_tokens: int = Field(64, ge=1, le=1 << 20)
     weights: PresetName = "retrieval"
@@ -81,20 +81,20 @@ class RunRequest(CountRequest):
 
 
 class WeighRequest(_Body):
-    """Other weights for the same recording: a name, or (layer, head) pairs that count alone."""
+    """Other weights for the same recording: a name, or (layer, head) pairs; all other heads then have weight 0."""
 
     weights: PresetName | None = None
     heads: list[Head] | None = Field(None, min_length=1, max_length=100_000)
 
 
 class JobStarted(BaseModel):
-    """The job whose events tell what becomes of the request."""
+    """The job of the request; its events report the progress and the result."""
 
     job: str
 
 
 class Counted(BaseModel):
-    """How long a prompt and its answer are, and how long they may be together."""
+    """The tokens of a prompt and of its answer, and how many they may have together."""
 
     prompt_tokens: int
     answer_tokens: int
@@ -103,7 +103,7 @@ class Counted(BaseModel):
 
 
 class Memory(BaseModel):
-    """Bytes: what recordings and flows may take, what they take, and what the machine has."""
+    """Bytes that recordings and flows may take, that they take now, and that the machine has."""
 
     budget: int
     used: int
@@ -111,7 +111,7 @@ class Memory(BaseModel):
 
 
 class ModelState(BaseModel):
-    """The model, and what may be asked for."""
+    """The model, and the options of load requests."""
 
     state: Literal["none", "loading", "ready", "failed"]
     id: str | None

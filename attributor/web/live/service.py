@@ -18,13 +18,13 @@ __all__ = ["LiveService", "ServerSettings"]
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What the command line decides.
+    """The options of the command line.
 
     Attributes:
         model: loaded at the start: a hub id, a folder or a GGUF file; None loads nothing.
         max_tokens: prompt and answer together; None: the model's window.
-        trust_remote_code: run Python code that comes with a model; never decided over HTTP.
-        allow_pickle: read weights in formats that can run code; never decided over HTTP.
+        trust_remote_code: run Python code that comes with a model; an HTTP request cannot set it.
+        allow_pickle: read weights in formats that can run code; an HTTP request cannot set it.
         memory_budget: bytes for recordings and flows; None: a quarter of the memory, at most 4 GiB.
     """
 
@@ -39,14 +39,14 @@ class ServerSettings:
 
 
 class LiveService:
-    """Everything behind the routes of `attributor serve`; there is no state beside it.
+    """All state behind the routes of `attributor serve`.
 
     Attributes:
         settings: of the command line.
         runs: flows and recordings by opaque ids.
-        jobs: one at a time, and a queue.
+        jobs: the running job and the queue.
         models: the model in memory.
-        compute: held while a view is computed from a recording: one at a time, beside the job that runs.
+        compute: the lock of view computations: one runs at a time, in parallel with the running job.
     """
 
     def __init__(self, settings: ServerSettings | None = None) -> None:
@@ -59,10 +59,10 @@ class LiveService:
         self.compute = threading.Lock()
 
     def start(self) -> Job | None:
-        """Begin to load the model that the server was started with.
+        """Start to load the model of the command line.
 
         Raises:
-            ApiError: it is refused, as `load`.
+            ApiError: as `load`.
         """
         if self.settings.model is None:
             return None
@@ -89,7 +89,7 @@ class LiveService:
         return self.models.begin(check_request(request, self.settings), self.jobs.submit)
 
     def state(self) -> ModelState:
-        """The model, and what may be asked for."""
+        """The model, and the options of load requests."""
         return self.models.state(Memory(budget=self.runs.budget, used=self.runs.used, total=memory.total()))
 
     def get_view(self, flow_id: str) -> FlowView:
@@ -97,5 +97,5 @@ class LiveService:
         return self.runs.get_view(flow_id)
 
     def close(self) -> None:
-        """Cancel what runs and take no more."""
+        """End all jobs as failed, and accept no more."""
         self.jobs.close()

@@ -17,14 +17,14 @@ Ints = npt.NDArray[np.int64]
 
 
 class SparseSweep:
-    """The layers of a run that have chosen heads, the last one first: depth 0 leads from the top to the next level.
+    """The layers of a run with chosen heads, the last layer first: depth 0 leads from the top level to the next.
 
     Attributes:
         length: N.
         layers: the layer of each depth.
-        heads: its chosen heads.
-        depth: how many there are.
-        levels: of every level, how many of the model's layers lie below it; one level more than layers.
+        heads: the chosen heads of each depth.
+        depth: how many of these layers there are.
+        levels: for each level, how many of the model's layers lie below it; there is one level more than layers.
 
     Raises:
         InputError: weights of another model.
@@ -44,7 +44,7 @@ class SparseSweep:
         self.levels = (*(layer + 1 for layer in self.layers), 0)
 
     def push_down(self, depth: int, positions: Ints, mass: Floats) -> Floats:
-        """(N,) where the mass at some positions is one step further down."""
+        """(N,) the mass at each position one step further down, for mass that starts at some positions."""
         queries = self._queries(depth, positions)
         w, start_mass = self._w[depth], torch.from_numpy(mass).to(queries.query)
         low, high = queries.seen
@@ -62,13 +62,13 @@ class SparseSweep:
         return result / float(1 + w.sum())
 
     def pull_up(self, depth: int, positions: Ints, below: Ints, values: Floats) -> Floats:
-        """(positions,) what of one unit at each position reaches what `values` measures at positions below."""
+        """(positions,) the sum of `values` at the positions below, weighted with the steps from each position."""
         queries = self._queries(depth, positions)
         keys = torch.from_numpy(below).to(queries.query.device)
         value = torch.from_numpy(values).to(queries.query)
         reached = torch.zeros(len(positions), dtype=torch.float64, device=value.device)
         for group in queries.groups():
-            for index in group:  # a head at a time: positions x below of one head are in memory
+            for index in group:  # one head at a time, so that memory holds positions x below of one head
                 self._check()
                 logs = self._weight(depth, queries, [index], queries.log_attention_at([index], keys), keys)
                 reached += float(self._w[depth][index]) * (logs[0].exp() @ value).double()
@@ -79,12 +79,12 @@ class SparseSweep:
         return result / float(1 + self._w[depth].sum())
 
     def link_levels(self, depth: int, positions: Ints, below: Ints) -> Floats:
-        """(positions, below) the steps between them, residual and all heads together."""
+        """(positions, below) the steps between these positions, residual and all heads together."""
         links: Floats = self.split_links(depth, positions, below)[0].sum(0)
         return links
 
     def split_links(self, depth: int, positions: Ints, below: Ints) -> tuple[Floats, tuple[int, ...]]:
-        """(1 + H, positions, below): the residual's part of each step, then each head's; and which heads these are."""
+        """(1 + H, positions, below), the residual's part of each step, then each head's part; and these heads."""
         self._check()
         queries = self._queries(depth, positions)
         keys = torch.from_numpy(below).to(queries.query.device)
@@ -100,7 +100,7 @@ class SparseSweep:
         return self._reader.queries(self.layers[depth], torch.from_numpy(positions), self.heads[depth])
 
     def _weight(self, depth: int, queries: Queries, group: list[int], logs: Tensor, keys: Tensor) -> Tensor:
-        """From ln P to ln(P^power c) without what goes to a dropped sink, in place."""
+        """Turn ln P into ln(P^power c), in place, without the attention to a dropped sink."""
         weights = self._weights
         if weights.power != 1:
             logs.mul_(weights.power)

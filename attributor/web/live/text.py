@@ -5,26 +5,26 @@ from typing import Any
 
 __all__ = ["Decoder"]
 
-HALF = "\ufffd"  # what a tokenizer says of bytes that are no character yet
+HALF = "\ufffd"  # a tokenizer decodes the bytes of an incomplete character to this
 
 
 class Decoder:
-    """Turns tokens into pieces of text that add up to the text of them all."""
+    """Turns tokens into pieces of text. Together the pieces are the text of all tokens."""
 
     def __init__(self, tokenizer: Any, ends: Iterable[int] = ()) -> None:
-        """`ends`: tokens that end an answer, which are no text."""
+        """`ends`: tokens that end an answer, which are left out of the text."""
         self._tokenizer, self._ends = tokenizer, frozenset(ends)
         self._ids: list[int] = []
         # ids before `_sent` were sent; those from `_start` on are decoded again, for context
         self._start = self._sent = 0
 
     def add(self, tokens: Iterable[int]) -> str:
-        """The text that is certain now, perhaps ""."""
+        """The new text that later tokens cannot change; may be empty."""
         self._ids += [token for token in tokens if token not in self._ends]
         return self._new_text(last=False)
 
     def rest(self) -> str:
-        """What was held back, once nothing follows."""
+        """The rest of the text, after the last token."""
         return self._new_text(last=True)
 
     def _new_text(self, last: bool) -> str:

@@ -1,7 +1,8 @@
 """Computes tiles of one head's attention matrix at any zoom, without a whole row block in memory.
 
-Level 0 has a cell a pair of tokens, level z a cell for 2^z x 2^z pairs with their largest value and their mean. A tile
-is 256 x 256 cells. The mean is over the pairs with key <= query, so that the diagonal is as bright as it should be.
+Level 0 has a cell for each pair of tokens. Level z has a cell for 2^z x 2^z pairs, with their largest value and their
+mean. A tile is 256 x 256 cells. The mean is over the pairs with key <= query, so that cells on the diagonal are not too
+dark.
 """
 
 import threading
@@ -21,8 +22,8 @@ from attributor.web.live.attention import Check, Queries, RecordingReader, no_ch
 __all__ = ["SIZE", "AttentionTile", "TileCache", "compute_tile", "count_levels"]
 
 SIZE = 256
-WORK = 3e10  # multiplications a tile: a second or so on two cores
-EXPONENTIAL = 40  # multiplications that the exponential of one attention weight takes as long as
+WORK = 3e10  # multiplications for one tile: about a second on two cores
+EXPONENTIAL = 40  # multiplications that take as long as the exponential of one attention weight
 ROWS, KEYS = 256, 1024  # a block
 CACHE = 64 << 20
 
@@ -34,10 +35,10 @@ class AttentionTile:
     """One tile, in 255 steps of the square root: value = scale * (step / 255)^2.
 
     Attributes:
-        max: (256, 256) of each cell.
-        mean: (256, 256).
+        max: (256, 256) the largest value of each cell.
+        mean: (256, 256) the mean of each cell.
         scale: the largest value of `max` and of `mean`.
-        every: only every so many-th query was computed, 1 for all: `max` is then a lower bound, `mean` an estimate.
+        every: one of `every` queries was computed; 1 for all. Above 1 `max` is a lower bound and `mean` an estimate.
     """
 
     max: Bytes
@@ -47,7 +48,7 @@ class AttentionTile:
 
 
 class TileCache:
-    """The tiles that were asked for last, as they are sent, within a bound of bytes; safe to use from any thread."""
+    """The tiles that were requested last, in the form of the response, up to a limit of bytes; thread-safe."""
 
     def __init__(self, limit: int = CACHE) -> None:
         """`limit`: bytes that the cached tiles may take together."""
@@ -57,7 +58,7 @@ class TileCache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> bytes | None:
-        """What was put there, if it is still kept."""
+        """The tile with this key, or None."""
         with self._lock:
             if key not in self._tiles:
                 return None
@@ -65,7 +66,7 @@ class TileCache:
             return self._tiles[key]
 
     def put(self, key: Hashable, data: bytes) -> None:
-        """Keep a tile; those that were used longest ago make room for it. One beyond the whole bound is not kept."""
+        """Store a tile and drop the least recently used ones to make room. A tile above the limit is not stored."""
         if len(data) > self.limit:
             return
         with self._lock:
@@ -77,7 +78,7 @@ class TileCache:
 
 
 def count_levels(tokens: int) -> int:
-    """How many levels a matrix of so many tokens has: the last one is a single tile."""
+    """The number of levels of a matrix of `tokens` x `tokens`; the last level is a single tile."""
     return max(0, (max(1, tokens) - 1).bit_length() - SIZE.bit_length() + 1) + 1
 
 
@@ -94,18 +95,18 @@ def compute_tile(
     work: float = WORK,
     check: Check = no_check,
 ) -> AttentionTile:
-    """One tile of one head's attention.
+    """Compute one tile of one head's attention.
 
     Args:
         recording: with N positions.
         layer: counted from 0.
         head: of the model.
-        level: 0 for a cell a pair.
-        row: which tile, down the queries.
-        col: which tile, along the keys.
-        length: look at so many positions only; None: all N.
-        work: multiplications that a tile may take before queries are left out.
-        check: called between blocks; what it raises ends the work.
+        level: 0 for one cell for each pair.
+        row: the tile's index along the queries.
+        col: the tile's index along the keys.
+        length: use only the first `length` positions; None: all N.
+        work: the multiplications of a tile above which queries are left out.
+        check: called between blocks; an exception that it raises ends the work.
 
     Raises:
         InputError: a level or a tile that the matrix does not have.
@@ -115,7 +116,7 @@ def compute_tile(
     N = reader.length if length is None else min(length, reader.length)
     if not 0 <= level < count_levels(N):
         raise InputError(f"a matrix of {N} tokens has levels 0 to {count_levels(N) - 1}, got {level}")
-    span = SIZE << level  # tokens a tile
+    span = SIZE << level  # tokens of a tile
     tiles = -(-N // span)
     if not (0 <= row < tiles and 0 <= col < tiles):
         raise InputError(f"level {level} has tiles 0 to {tiles - 1} both ways, got row {row} and col {col}")
@@ -128,7 +129,7 @@ def compute_tile(
     pairs = _count_pairs(reader.first(layer, top, bottom).numpy(), top, left, right)
     every = _choose_every(level, pairs * (D + EXPONENTIAL), work)
     for begin in range(top, bottom, ROWS * every):
-        # of each run of `every` queries the last, which attends to most; at the sequence's end the last there is
+        # the last of each `every` queries, which attends to most keys; at the end, the last query of the sequence
         end = min(begin + ROWS * every, bottom)
         positions = torch.arange(begin + every - 1, end + every - 1, every).clamp(max=bottom - 1)
         queries = reader.queries(layer, positions, [head])
@@ -146,7 +147,7 @@ def compute_tile(
 
 
 def _choose_every(level: int, work: float, allowed: float) -> int:
-    """A power of 2, at most a cell's queries: every cell has one."""
+    """The step between computed queries: a power of 2, at most the queries of a cell, so that every cell has one."""
     every = 1
     while every < 1 << level and work / every > allowed:
         every *= 2
@@ -154,7 +155,7 @@ def _choose_every(level: int, work: float, allowed: float) -> int:
 
 
 def _count_pairs(first: npt.NDArray[np.int64], top: int, left: int, right: int) -> int:
-    """How many pairs of a rectangle are seen: query top + r looks at keys first[r] to itself."""
+    """How many pairs of a rectangle have attention: query top + r attends to keys from first[r] to itself."""
     queries = np.arange(top, top + len(first), dtype=np.int64)
     return int(np.clip(np.minimum(queries + 1, right) - np.maximum(first, left), 0, None).sum())
 
@@ -164,7 +165,7 @@ def _pool_block(
 ) -> None:
     """Add one block to the cells of a tile: R queries, `every` apart, and keys start..stop-1."""
     top, left, level, every = where
-    cell = max(1, (1 << level) // every)  # computed queries a cell
+    cell = max(1, (1 << level) // every)  # computed queries of a cell
     weight = queries.log_attention([0], start, stop)[0].exp().cpu()
     R = weight.shape[0]
     down, along = min(cell, ROWS), min(1 << level, KEYS)
@@ -180,12 +181,12 @@ def _pool_block(
 
 
 def _count_cells(top: int, bottom: int, left: int, right: int, level: int, every: int) -> Tensor:
-    """(256, 256) how many pairs with key <= query of each cell were computed."""
+    """(256, 256) the number of computed pairs with key <= query in each cell."""
     counts = np.zeros((SIZE, SIZE), dtype=np.int64)
     edges = left + (np.arange(SIZE + 1, dtype=np.int64) << level)
     for begin, end in _cells(top, bottom, level):
         queries = np.minimum(np.arange(begin + every - 1, end + every - 1, every), bottom - 1)
-        reach = np.clip(np.minimum(queries + 1, right)[:, None], edges[0], edges)  # keys below each edge that are seen
+        reach = np.clip(np.minimum(queries + 1, right)[:, None], edges[0], edges)  # keys <= query below each edge
         counts[(begin - top) >> level] = np.diff(reach, axis=1).sum(0)
     return torch.from_numpy(counts)
 

@@ -1,17 +1,18 @@
 """Finds the strongest paths of a flow, from rows of the answer down the layers to tokens of the prompt.
 
-A level is the residual stream between two layers with chosen heads; a node is a position of it. What flows from node i
-to node j of the next level is a step of the sweep, (delta_ij + sum_h w_h P[h, i, j]^p c_h[j]) / (1 + sum_h w_h), and
-the mass of a path is the product of its steps: all paths together are the flow.
+A level is the residual stream between two layers with chosen heads; a node is a position of it. The share that flows
+from node i to node j of the next level is a step of the sweep,
+(delta_ij + sum_h w_h P[h, i, j]^p c_h[j]) / (1 + sum_h w_h). The mass of a path is the product of its steps. All paths
+together are the flow.
 
-Whole levels are too many nodes, so paths are searched in three passes, each a few queries a layer:
+Full levels have too many nodes, so paths are searched in three passes, each with a few queries for each layer:
 
     down    the `wide` positions of each level that most mass reaches, F
-    up      how much of what is at them reaches the target through such positions, V
+    up      the share of their mass that reaches the target through such positions, V
     down    the few positions of each level that are drawn, by F V, where F comes through drawn positions only
 
-With `wide` = N the first two are exact: F = R_l of the sweep, and F V sums to the flow at every level. Whatever `wide`
-is, what is said of the drawn network is exact.
+With `wide` = N the first two passes are exact: F = R_l of the sweep, and F V sums to the flow at every level. The
+masses of the drawn network are exact for any `wide`.
 """
 
 from collections.abc import Sequence
@@ -31,10 +32,10 @@ from attributor.web.live.sparse_sweep import SparseSweep
 __all__ = ["Edge", "Extent", "Node", "PathTrace", "mean_start_row", "trace"]
 
 PATHS = 20
-HEADS = 6  # named a connection; the rest of its mass has no name
-WORK = 1e8  # attention weights of the first pass: less than a second on two cores; more changed no picture
-LEAST, MOST = 64, 2048  # positions a level in it, where there are so many
-UNDRAWN = 0.02  # of what `keep` leaves out anyway, the part that may be lost to thin edges
+HEADS = 6  # heads that are named for each edge; the rest of its mass has no head
+WORK = 1e8  # attention weights of the first pass: less than a second on two cores; more did not change any picture
+LEAST, MOST = 64, 2048  # positions of each level in the first pass, if there are so many
+UNDRAWN = 0.02  # the part of what `keep` leaves out that may be lost with thin edges
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -42,7 +43,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Node:
-    """A position at a level; `mass` is what the drawn paths through it carry to the target."""
+    """A position at a level; `mass` is the mass of the drawn paths through it."""
 
     id: int
     position: int
@@ -61,15 +62,15 @@ class Edge:
 
 @dataclass(frozen=True)
 class PathTrace:
-    """The drawn network, which is a lower bound of the flow that says how low.
+    """The drawn network. Its mass is a lower bound of the flow's.
 
     Attributes:
-        layers: of each level, how many of the model's layers lie below it; the heads of the topmost of these lead on to
-            the next level, whose number is smaller by more than one where layers have no chosen heads. The last is 0.
+        layers: for each level, how many of the model's layers lie below it. The heads of the highest of these layers
+            lead to the next level. Layers without chosen heads are skipped, and the last number is 0.
         levels: the nodes, by position.
         edges: from a level to the next, largest first.
         exact: the mass of all paths from the rows to the target.
-        mass: of the drawn ones; the share that is shown is mass / exact.
+        mass: of the drawn paths; the share that is shown is mass / exact.
         paths: the heaviest drawn paths, (mass, node ids).
     """
 
@@ -83,14 +84,15 @@ class PathTrace:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of the paths is searched and drawn.
+    """How many of the paths are searched and drawn.
 
     Attributes:
-        keep: above 0, at most 1: stop adding nodes to a level once the drawn paths can carry this share of all mass; a
-            level near the top gets a larger share, so that the last one comes out at `keep`.
-        nodes: at most so many a level.
-        edges: at most so many pairs of nodes, the heaviest; a pair has two edges where it stays and attends to itself.
-        wide: positions a level in the search; None: as many as a second allows.
+        keep: above 0, at most 1. Nodes are added to a level until the drawn paths can carry this share of all mass.
+            Levels near the top have a larger share, so that the last level ends at `keep`.
+        nodes: the largest number of nodes of a level.
+        edges: the largest number of pairs of nodes, the heaviest first. A pair with residual and attention has two
+            edges.
+        wide: positions of a level in the search; None: as many as can be searched in a second.
 
     Raises:
         InputError: a field that is out of its range.
@@ -121,16 +123,16 @@ def trace(
     extent: Extent | None = None,
     check: Check = no_check,
 ) -> PathTrace:
-    """Find the paths from `rows` to `target` that carry most.
+    """Find the paths from `rows` to `target` with the largest mass.
 
     Args:
         recording: with N positions.
         rows: (N,) or shorter, where the flow starts, as in the sweep: >= 0, most of it 0, sums to 1.
         target: ascending positions at which the paths end.
-        weights: the run's.
+        weights: of the run.
         exact: the mass of all paths: the scores of the run's flow on the target.
         extent: how much is drawn; None: the defaults.
-        check: called between layers and blocks; what it raises ends the work.
+        check: called between layers and blocks; an exception that it raises ends the work.
 
     Raises:
         InputError: arguments that are out of range.
@@ -155,7 +157,7 @@ def trace(
 
 
 def _search_down(sweep: SparseSweep, rows: Floats, target: Ints, wide: int) -> list[Ints]:
-    """The positions of each level that most mass reaches, and the target's own: it stays there on the residual."""
+    """The positions of each level that most mass reaches, and the target's own, where the residual keeps mass."""
     is_target = np.zeros(sweep.length, dtype=bool)
     is_target[target] = True
     candidates = []
@@ -173,7 +175,7 @@ def _search_down(sweep: SparseSweep, rows: Floats, target: Ints, wide: int) -> l
 
 
 def _search_up(sweep: SparseSweep, candidates: list[Ints], target: Ints) -> list[Floats]:
-    """How much of what is at each candidate reaches the target through candidates: a lower bound."""
+    """The share of each candidate's mass that reaches the target through candidates: a lower bound."""
     reach = [np.isin(candidates[-1], target).astype(np.float64)]
     for depth in reversed(range(sweep.depth)):
         reach.append(sweep.pull_up(depth, candidates[depth], candidates[depth + 1], reach[-1]))
@@ -188,9 +190,9 @@ def _choose_drawn(
     exact: float,
     extent: Extent,
 ) -> Network:
-    """Level by level the candidates that drawn nodes give most to and that pass most of it on.
+    """Choose, level by level, the candidates that receive most from drawn nodes and pass most of it to the target.
 
-    `exact` is the mass of which the share `extent.keep` is to be drawn.
+    The share `extent.keep` of the mass `exact` should be drawn.
     """
     here, mass = candidates[0], rows[candidates[0]]
     positions: list[Ints] = []
@@ -211,13 +213,13 @@ def _choose_drawn(
         here = candidates[depth + 1]
         links.append(sweep.link_levels(depth, positions[-1], here))
         mass = masses[-1] @ links[-1]
-    for depth, link in enumerate(links):  # all candidates so far; only the drawn ones stay
+    for depth, link in enumerate(links):  # the links lead to all candidates; only those to drawn nodes stay
         links[depth] = link[:, np.isin(candidates[depth + 1], positions[depth + 1])]
     return Network(positions, masses[0], links).prune((1 - extent.keep) * UNDRAWN, extent.edges)
 
 
 def _describe(sweep: SparseSweep, network: Network, exact: float) -> PathTrace:
-    """Nodes and edges with what the drawn paths carry, and the heaviest of them."""
+    """Nodes and edges with the mass of the drawn paths, and the heaviest of these paths."""
     total = network.total
     if not total:
         return PathTrace(sweep.levels, ((),) * len(sweep.levels), (), exact, 0.0, ())
@@ -254,7 +256,7 @@ def _describe(sweep: SparseSweep, network: Network, exact: float) -> PathTrace:
 
 
 def _largest(values: Floats, count: int) -> Ints:
-    """The indices of the `count` largest, largest first, of equal ones the first."""
+    """The indices of the `count` largest values, largest first; equal values keep their order."""
     if count <= 0:
         return np.zeros(0, dtype=np.int64)
     return np.argsort(-values, kind="stable")[: min(count, len(values))]
@@ -263,7 +265,7 @@ def _largest(values: Floats, count: int) -> Ints:
 def mean_start_row(
     positions: Sequence[int], length: int, question: npt.NDArray[np.integer] | None, share: float
 ) -> Floats:
-    """(N,) the mean of the rows that the sweep starts with at these positions (see `start_rows`)."""
+    """(N,) the mean of the sweep's start rows at these positions (see `start_rows`)."""
     rows = np.zeros(length)
     np.add.at(rows, list(positions), (1.0 if question is None else 1 - share) / len(positions))
     if question is not None and share:

@@ -27,7 +27,7 @@ class TraceLevel(BaseModel):
 
 
 class TraceEdge(BaseModel):
-    """A step from a level to the next; staying and attending to itself are two edges."""
+    """A step from a level to the next. The residual and attention to the same position are two edges."""
 
     start: int = Field(serialization_alias="from")
     stop: int = Field(serialization_alias="to")
@@ -45,7 +45,7 @@ class TracePath(BaseModel):
 
 
 class TraceAnswer(BaseModel):
-    """The strongest routes: of the whole mass, `exact`, the drawn ones carry the share `shown`."""
+    """The strongest routes. Of the mass of all routes, `exact`, the drawn ones carry the share `shown`."""
 
     levels: list[TraceLevel]
     edges: list[TraceEdge]
@@ -56,7 +56,7 @@ class TraceAnswer(BaseModel):
 
     @classmethod
     def of(cls, trace: PathTrace, unit_of: npt.NDArray[np.int64], rows: list[int]) -> "TraceAnswer":
-        """A trace with its positions as units and rows: `unit_of` (k,) is the unit of each prompt token."""
+        """The JSON of a trace, with units and rows for positions: `unit_of` (k,) is the unit of each prompt token."""
         k, exact = len(unit_of), trace.exact or 1.0
 
         def node(one: Node) -> TraceNode:
@@ -83,5 +83,5 @@ class TraceAnswer(BaseModel):
 
 
 def _short(value: float, digits: int = 6) -> float:
-    """So many digits: there may be thousands of them, and they are drawn."""
+    """The value rounded to `digits` significant digits, because a response may hold thousands of values."""
     return float(f"{value:.{digits}g}")

@@ -15,7 +15,7 @@ from attributor.web.live.attention import Check
 
 __all__ = ["run_in_turn"]
 
-POLL = 0.01  # seconds between two looks at whether it is this request's turn
+POLL = 0.01  # seconds between two attempts to get the lock
 T = TypeVar("T")
 
 
@@ -24,13 +24,13 @@ class _ClientLeftError(Exception):
 
 
 async def run_in_turn(lock: threading.Lock, request: Request, work: Callable[[Check], T]) -> T:
-    """Run `work` in a thread, alone, and end it when the client disconnects.
+    """Run `work` in a thread, one at a time, and end it when the client disconnects.
 
-    Waiting happens on the event loop: requests waiting in threads would leave none to those that could be answered.
+    Requests wait for the lock on the event loop. If they waited in threads, no thread would be left for other requests.
 
     Raises:
-        ApiError: arguments that the computation refuses (422); memory that ran out (507); a client that
-            disconnected (499, which is not delivered).
+        ApiError: the computation refuses its arguments (422), memory ran out (507), or the client disconnected (499,
+            which is not delivered).
     """
     cancelled = threading.Event()
 

@@ -1,7 +1,7 @@
 """The routes of views into the network: the head map, one layer, the strongest paths, tiles of a matrix.
 
-Each picture is computed at its request, from the recording of its run and for the requested rows alone: one at a
-time, in a thread, and cancelled once the client disconnects.
+Each picture is computed when it is requested, from the recording of its run and only for the requested rows. Pictures
+are computed one at a time, in a thread, and cancelled when the client disconnects.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_EDGES", "MOST_NODES", "TilesInfo", "create_router"]
 
 MOST_EDGES = 20_000  # a picture has 1,000
-MOST_NODES = 64  # a level
+MOST_NODES = 64  # of a level
 BYTES = "application/octet-stream"
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
@@ -59,10 +59,10 @@ class TilesInfo(BaseModel):
 
 @dataclass(frozen=True)
 class Selection:
-    """What a request selected, checked.
+    """The checked selection of a request.
 
     Attributes:
-        rows: of the answer, evenly chosen where there are many.
+        rows: of the answer, evenly chosen if there are many.
         units: [start, stop), or None for the whole prompt.
     """
 
@@ -99,7 +99,7 @@ def create_router(live: "LiveService") -> APIRouter:
     """The routes under /flows/{flow}, for the router of `attributor serve`.
 
     Args:
-        live: `runs.get_recorded(id)` and `runs.get_view(id)` give what is computed from; `compute` is held meanwhile.
+        live: `runs.get_recorded(id)` and `runs.get_view(id)` return the data; `compute` is the lock of computations.
     """
     routes = APIRouter(prefix="/flows/{flow}", tags=["network"])
     cache = matrix.TileCache()
@@ -131,10 +131,10 @@ def create_router(live: "LiveService") -> APIRouter:
         unit_start: UnitStart = None,
         unit_stop: UnitStop = None,
     ) -> Response:
-        """What the predicting positions look at in every head, the mean of the rows; NaN where nothing was recorded.
+        """The attention of every head at the positions that predict the rows, averaged; NaN for unrecorded heads.
 
         Attention on the selected units, entropy in nats, attention on token 0, mean distance in tokens, and the head's
-        weight in the run. At most 64 rows are averaged, evenly chosen: `rows`, and how many as `rows_used`.
+        weight in the run. At most 64 rows are averaged, evenly chosen: `rows`; `rows_used` is their number.
         """
 
         def work(check: Check) -> Response:
@@ -160,10 +160,10 @@ def create_router(live: "LiveService") -> APIRouter:
         unit_start: UnitStart = None,
         unit_stop: UnitStop = None,
     ) -> Response:
-        """The largest shares of attention that rows paid to units, of some heads of a layer, as the model had them.
+        """The largest shares of raw attention from rows to units, for some heads of a layer.
 
-        Each head has an equal part of `limit`; `totals` are the heads' whole masses to the selected units, over the
-        same rows; `relative` is a head's weight as a share of the run's largest.
+        Each head has an equal part of `limit`. `totals` are the heads' total masses to the selected units, over the
+        same rows. `relative` is a head's weight as a share of the run's largest weight.
         """
 
         def work(check: Check) -> Response:
@@ -210,7 +210,7 @@ def create_router(live: "LiveService") -> APIRouter:
 
     @routes.get("/tiles")
     async def tiles(flow: FlowId, layer: Layer, head: Head) -> TilesInfo:
-        """How large a head's attention matrix is."""
+        """The size of a head's attention matrix."""
         recorded = live.runs.get_recorded(flow)
         _check_heads(recorded.weights.heads, layer, head)
         return TilesInfo(tokens=recorded.length, size=matrix.SIZE, levels=matrix.count_levels(recorded.length))
@@ -225,8 +225,8 @@ def create_router(live: "LiveService") -> APIRouter:
         row: Annotated[int, Query(ge=0, description="which tile, down the queries")],
         col: Annotated[int, Query(ge=0, description="which tile, along the keys")],
     ) -> Response:
-        """A part of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean."""
-        recorded = live.runs.get_recorded(flow)  # a tile that is kept is not shown once the recording is gone
+        """A tile of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean."""
+        recorded = live.runs.get_recorded(flow)  # raises if the recording is gone, also for a cached tile
         place = (flow, layer, head, level, row, col)
 
         def work(check: Check) -> bytes:
@@ -291,7 +291,7 @@ def _used_rows(selection: Selection) -> dict[str, Any]:
 
 
 def _describe_response(what: str) -> dict[str, Any]:
-    """How a route's answer is described."""
+    """The description of a route's response, for OpenAPI."""
     return {"response_class": Response, "responses": {200: {"description": what, "content": {BYTES: BINARY}}}}
 
 

@@ -15,7 +15,7 @@ export interface paths {
         put?: never;
         /**
          * Count
-         * @description How many tokens a prompt and its answer have; both may be unfinished.
+         * @description Count the tokens of a prompt and its answer; both may be unfinished.
          */
         post: operations["count_api_count_post"];
         delete?: never;
@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * Edges
-         * @description The largest connections of these rows and the pieces in these units; piece -1 is what lies in none.
+         * @description The largest connections of these rows and the pieces in these units; piece -1 is the text outside of them.
          */
         get: operations["edges_api_flows__flow__edges_get"];
         put?: never;
@@ -93,7 +93,7 @@ export interface paths {
         };
         /**
          * File
-         * @description Everything, for `attributor.load`.
+         * @description The flow file, for `attributor.load`.
          */
         get: operations["file_api_flows__flow__file_get"];
         put?: never;
@@ -113,10 +113,10 @@ export interface paths {
         };
         /**
          * Heads
-         * @description What the predicting positions look at in every head, the mean of the rows; NaN where nothing was recorded.
+         * @description The attention of every head at the positions that predict the rows, averaged; NaN for unrecorded heads.
          *
          *     Attention on the selected units, entropy in nats, attention on token 0, mean distance in tokens, and the head's
-         *     weight in the run. At most 64 rows are averaged, evenly chosen: `rows`, and how many as `rows_used`.
+         *     weight in the run. At most 64 rows are averaged, evenly chosen: `rows`; `rows_used` is their number.
          */
         get: operations["heads_api_flows__flow__heads_get"];
         put?: never;
@@ -136,10 +136,10 @@ export interface paths {
         };
         /**
          * Layer
-         * @description The largest shares of attention that rows paid to units, of some heads of a layer, as the model had them.
+         * @description The largest shares of raw attention from rows to units, for some heads of a layer.
          *
-         *     Each head has an equal part of `limit`; `totals` are the heads' whole masses to the selected units, over the
-         *     same rows; `relative` is a head's weight as a share of the run's largest.
+         *     Each head has an equal part of `limit`. `totals` are the heads' total masses to the selected units, over the
+         *     same rows. `relative` is a head's weight as a share of the run's largest weight.
          */
         get: operations["layer_api_flows__flow__layer_get"];
         put?: never;
@@ -159,7 +159,7 @@ export interface paths {
         };
         /**
          * Html
-         * @description The flow as a page of its own, to keep and to send on.
+         * @description The flow as a standalone page, for saving.
          */
         get: operations["html_api_flows__flow__page_get"];
         put?: never;
@@ -179,7 +179,7 @@ export interface paths {
         };
         /**
          * Received
-         * @description What each row took from units start ... stop - 1 together.
+         * @description The sum of each row over units start ... stop - 1.
          */
         get: operations["received_api_flows__flow__received_get"];
         put?: never;
@@ -199,7 +199,7 @@ export interface paths {
         };
         /**
          * Rows
-         * @description The mean of rows start ... stop - 1, a number a unit.
+         * @description The mean of rows start ... stop - 1, one number for each unit.
          */
         get: operations["rows_api_flows__flow__rows_get"];
         put?: never;
@@ -219,7 +219,7 @@ export interface paths {
         };
         /**
          * Sums
-         * @description The mean of rows start ... stop - 1, summed up over documents or sentences, and what lies in none.
+         * @description The mean of rows start ... stop - 1, summed over documents or sentences, and the rest outside of them.
          */
         get: operations["sums_api_flows__flow__sums_get"];
         put?: never;
@@ -239,7 +239,7 @@ export interface paths {
         };
         /**
          * Tile
-         * @description A part of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean.
+         * @description A tile of a head's attention, 255 * sqrt(P / scale): each cell's largest value, and its mean.
          */
         get: operations["tile_api_flows__flow__tile_get"];
         put?: never;
@@ -259,7 +259,7 @@ export interface paths {
         };
         /**
          * Tiles
-         * @description How large a head's attention matrix is.
+         * @description The size of a head's attention matrix.
          */
         get: operations["tiles_api_flows__flow__tiles_get"];
         put?: never;
@@ -301,7 +301,7 @@ export interface paths {
         };
         /**
          * View
-         * @description What is shown before anything is pointed at: text, pieces, the mean of all rows.
+         * @description The data of the page before anything is selected: text, pieces, the mean of all rows.
          */
         get: operations["view_api_flows__flow__view_get"];
         put?: never;
@@ -324,7 +324,7 @@ export interface paths {
         post?: never;
         /**
          * Cancel
-         * @description Cancel a job that waits or runs; one that has ended stays as it is.
+         * @description Cancel a waiting or running job; a job that has ended stays unchanged.
          */
         delete: operations["cancel_api_jobs__job_id__delete"];
         options?: never;
@@ -341,7 +341,7 @@ export interface paths {
         };
         /**
          * Events
-         * @description What the job says, from the first event on (after Last-Event-ID, where a browser reconnects).
+         * @description The events of a job, from the first one on, or after Last-Event-ID if a browser reconnects.
          */
         get: operations["events_api_jobs__job_id__events_get"];
         put?: never;
@@ -361,13 +361,13 @@ export interface paths {
         };
         /**
          * Model
-         * @description The model, and what may be asked for.
+         * @description The model, and the options of load requests.
          */
         get: operations["model_api_model_get"];
         put?: never;
         /**
          * Load
-         * @description Load a model; it takes the place of the one before.
+         * @description Load a model; it replaces the previous one.
          */
         post: operations["load_api_model_post"];
         delete?: never;
@@ -391,7 +391,7 @@ export interface paths {
         put?: never;
         /**
          * Run
-         * @description Have the model answer, or take the given answer, and follow it back to the prompt.
+         * @description Let the model answer, or read the given answer, and follow it back to the prompt.
          */
         post: operations["run_api_runs_post"];
         delete?: never;
@@ -412,7 +412,7 @@ export interface paths {
         post?: never;
         /**
          * Remove
-         * @description Forget a run, and its recording unless another run shares it.
+         * @description Remove a run, and its recording unless another run shares it.
          */
         delete: operations["remove_api_runs__run_id__delete"];
         options?: never;
@@ -431,7 +431,7 @@ export interface paths {
         put?: never;
         /**
          * Weigh
-         * @description The flow of the same recording under other weights: a new run that shares the recording.
+         * @description Compute the flow of the same recording with other weights: a new run that shares the recording.
          */
         post: operations["weigh_api_runs__run_id__weigh_post"];
         delete?: never;
@@ -449,7 +449,7 @@ export interface paths {
         };
         /**
          * Session
-         * @description Which door this is, and the token for what changes something.
+         * @description The server's mode, and the token for requests that change something.
          */
         get: operations["session_api_session_get"];
         put?: never;
@@ -469,7 +469,7 @@ export interface paths {
         };
         /**
          * List Sources
-         * @description What was named on the command line, as it is now.
+         * @description The sources at the path of the command line, in their current state.
          */
         get: operations["list_sources_api_sources_get"];
         put?: never;
@@ -489,7 +489,7 @@ export interface paths {
         };
         /**
          * Flow Of Case
-         * @description The token-level flow that a run kept for a case, if it kept one.
+         * @description The token-level flow that a run stored for a case, if there is one.
          */
         get: operations["flow_of_case_api_sources__source__flow_get"];
         put?: never;
@@ -617,7 +617,7 @@ export interface components {
         };
         /**
          * CountRequest
-         * @description A prompt that is still being written: parts may be empty.
+         * @description A prompt that the user still writes: parts may be empty.
          */
         CountRequest: {
             /** Answer */
@@ -631,7 +631,7 @@ export interface components {
         };
         /**
          * Counted
-         * @description How long a prompt and its answer are, and how long they may be together.
+         * @description The tokens of a prompt and of its answer, and how many they may have together.
          */
         Counted: {
             /** Answer Tokens */
@@ -658,7 +658,7 @@ export interface components {
         };
         /**
          * DocumentShare
-         * @description How much of what came from the documents came from one of them; all together have 1.
+         * @description The share of one document in what came from all documents; all together have 1.
          */
         DocumentShare: {
             /**
@@ -680,14 +680,14 @@ export interface components {
         };
         /**
          * ErrorBody
-         * @description Every answer with a status of 400 or more.
+         * @description The body of every response with a status of 400 or more.
          */
         ErrorBody: {
             error: components["schemas"]["ErrorDetail"];
         };
         /**
          * ErrorDetail
-         * @description What went wrong.
+         * @description The code and the message of an error.
          */
         ErrorDetail: {
             /**
@@ -703,7 +703,7 @@ export interface components {
         };
         /**
          * FlowId
-         * @description The flow that was kept for a case.
+         * @description The stored flow of a case.
          */
         FlowId: {
             /** Flow */
@@ -711,7 +711,7 @@ export interface components {
         };
         /**
          * JobStarted
-         * @description The job whose events tell what becomes of the request.
+         * @description The job of the request; its events report the progress and the result.
          */
         JobStarted: {
             /** Job */
@@ -719,7 +719,7 @@ export interface components {
         };
         /**
          * LoadRequest
-         * @description Which model, and how it is read.
+         * @description The model to load, and how to read it.
          */
         LoadRequest: {
             /**
@@ -751,7 +751,7 @@ export interface components {
         };
         /**
          * Memory
-         * @description Bytes: what recordings and flows may take, what they take, and what the machine has.
+         * @description Bytes that recordings and flows may take, that they take now, and that the machine has.
          */
         Memory: {
             /** Budget */
@@ -776,7 +776,7 @@ export interface components {
         };
         /**
          * ModelState
-         * @description The model, and what may be asked for.
+         * @description The model, and the options of load requests.
          */
         ModelState: {
             /** Default Model */
@@ -890,7 +890,7 @@ export interface components {
         };
         /**
          * RunRequest
-         * @description `messages`, or `question` with `documents`; a given `answer` is attributed, else the model writes one.
+         * @description `messages`, or `question` with `documents`. Without an `answer` to attribute, the model writes one.
          */
         RunRequest: {
             /** Answer */
@@ -932,7 +932,7 @@ export interface components {
         };
         /**
          * Session
-         * @description What a page needs to know first.
+         * @description The facts that a page needs first.
          */
         Session: {
             /**
@@ -955,7 +955,7 @@ export interface components {
         };
         /**
          * SourceFiles
-         * @description Ids of the files of one source: of a run, or of a list, or of a flow.
+         * @description Ids of the files of one source: a run, a list or a flow.
          */
         SourceFiles: {
             /**
@@ -981,7 +981,7 @@ export interface components {
         };
         /**
          * SourceInfo
-         * @description Something to look at.
+         * @description A run, a list or a flow that the page can show.
          */
         SourceInfo: {
             /** Bytes */
@@ -999,7 +999,7 @@ export interface components {
         };
         /**
          * SourceList
-         * @description What was named on the command line.
+         * @description The sources at the path of the command line.
          */
         SourceList: {
             /**
@@ -1024,7 +1024,7 @@ export interface components {
         };
         /**
          * TraceAnswer
-         * @description The strongest routes: of the whole mass, `exact`, the drawn ones carry the share `shown`.
+         * @description The strongest routes. Of the mass of all routes, `exact`, the drawn ones carry the share `shown`.
          */
         TraceAnswer: {
             /** Edges */
@@ -1045,7 +1045,7 @@ export interface components {
         };
         /**
          * TraceEdge
-         * @description A step from a level to the next; staying and attending to itself are two edges.
+         * @description A step from a level to the next. The residual and attention to the same position are two edges.
          */
         TraceEdge: {
             /** From */
@@ -1123,7 +1123,7 @@ export interface components {
         };
         /**
          * WeighRequest
-         * @description Other weights for the same recording: a name, or (layer, head) pairs that count alone.
+         * @description Other weights for the same recording: a name, or (layer, head) pairs; all other heads then have weight 0.
          */
         WeighRequest: {
             /** Heads */
