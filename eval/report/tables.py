@@ -124,7 +124,7 @@ def _build_evidence_table(part: Part, unit: str) -> Table:
     main = part.summary["settings"]["main"]
     note = f"Token methods with the aggregation {main!r}; 95% bootstrap intervals over rows; bold is the highest."
     if unit == "sentence":
-        note += " The best aggregation was chosen on these rows, so its AP flatters."
+        note += " The best aggregation was chosen on these rows, so its AP is too high."
     return Table(f"Finding the evidence, by {unit}", header, rows, note, first=unit == "sentence")
 
 
@@ -157,7 +157,8 @@ def _build_faithfulness_table(part: Part) -> Table:
     how = "; ".join(f"{a['convention']}, {a['masks']} masks, seed {a['seed']}" for a in part.summary["ablations"])
     note = (
         f"Segments left out by: {how}. Drop: log-probability that the answer loses without the method's top segments. "
-        "LDS: rank correlation of predicted and measured effects. Another question than finding the evidence."
+        "LDS: rank correlation of predicted and measured effects. Neither measures whether a method "
+        "finds the evidence."
     )
     return Table("Faithfulness to the model", ["Method", *(NAMES[key] for key in keys), "n"], rows, note, first=True)
 
@@ -209,8 +210,8 @@ def _build_strata_table(part: Part) -> Table:
     for column in range(1, len(header)):
         _embolden(rows, column)
     note = (
-        "Rows of each stratum in brackets; answer:right are those whose own answer holds the expected one. A stratum "
-        "of all rows is not told twice."
+        "Brackets hold the number of rows. In answer:right the model's own answer holds the expected one. A stratum "
+        "of all rows is left out."
     )
     return Table("By question and by own answer: AP by sentence", header, rows, note)
 
