@@ -32,7 +32,7 @@ one fact leads to another; copy, a code must be repeated; paraphrase, the questi
 
 [cyan]attributor calibrate --model Qwen/Qwen2.5-0.5B-Instruct --heads 12 --out heads.safetensors[/]
 
-[cyan]attributor flow --model Qwen/Qwen2.5-0.5B-Instruct -d notes/ -q "When?" --weights heads.safetensors[/]
+[cyan]attributor ask --model Qwen/Qwen2.5-0.5B-Instruct -d notes/ -q "When?" --weights heads.safetensors[/]
 
 Without --out the heads are saved to the cache folder, which [cyan]--weights retrieval[/] reads. It also does all of
 this by itself if no heads are known for the model. Exit status: 0 done; 1 failed; 2 wrong options; 130
@@ -46,7 +46,7 @@ Out = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, opt.option(opt.OUTPUT, "Replace --out if it exists.", "--overwrite")]
-Count = Annotated[int, opt.option(HEADS_PANEL, "How many prompts to read.", "--count", min=1, metavar="N")]
+Count = Annotated[int, opt.option(HEADS_PANEL, "How many prompts the model reads.", "--count", min=1, metavar="N")]
 Seed = Annotated[int, opt.option(HEADS_PANEL, "Another seed generates other prompts.", "--seed", metavar="S")]
 Heads = Annotated[
     int | None,

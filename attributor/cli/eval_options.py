@@ -81,13 +81,15 @@ DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="A .json or .json
 def hub_config(data_set: DataSet) -> Any:
     """The option --config of a data set on the hub."""
     names = " or ".join(data_set.splits)
-    return Annotated[str | None, option(DATA, f"Of the public data set: {names}.", "--config", metavar="NAME")]
+    return Annotated[
+        str | None, option(DATA, f"The configuration of the public data set: {names}.", "--config", metavar="NAME")
+    ]
 
 
 def hub_split(data_set: DataSet) -> Any:
     """The option --split of a data set on the hub."""
     names = ", ".join(data_set.splits[data_set.default_split[0]])
-    return Annotated[str | None, option(DATA, f"Of the public data set: {names}.", metavar="NAME")]
+    return Annotated[str | None, option(DATA, f"The split of the public data set: {names}.", metavar="NAME")]
 
 
 def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
@@ -96,7 +98,7 @@ def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
     kinds_help = f"Some of {kinds}, separated by commas.  [dim]\\[default: all][/]"
     tokens_help = "The longest prompt: distractors are added until no more fit into it."
     return {
-        "rows": (Annotated[int, _number(DATA, "Rows of each kind.")], data_set.rows),
+        "rows": (Annotated[int, _number(DATA, "The number of rows of each kind.")], data_set.rows),
         "tokens": (Annotated[int, _number(DATA, tokens_help)], data_set.tokens),
         "kinds": (Annotated[str | None, option(DATA, kinds_help, "--kinds", metavar="KINDS")], None),
         "seed": (Annotated[int, option(DATA, "Another seed gives other names, facts and questions.", metavar="N")], 0),
@@ -104,7 +106,7 @@ def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
     }
 
 
-Limit = Annotated[int | None, _number(DATA, "Only the first N rows.")]
+Limit = Annotated[int | None, _number(DATA, "Use only the first N rows.")]
 MaxTokens = Annotated[
     int | None,
     _number(DATA, "Skip prompts of more tokens. Prompts that do not fit the model are always skipped, never cut."),

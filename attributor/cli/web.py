@@ -30,7 +30,7 @@ data come from this machine. Without --host only this machine can open the page.
 
 [cyan]attributor explore runs/hotpotqa[/] (the folder of a run, or a folder of such folders to compare)
 
-[cyan]attributor explore answer.safetensors[/] (from attributor flow --save, or flow.save())
+[cyan]attributor explore answer.safetensors[/] (from attributor ask --save, or flow.save())
 
 [cyan]attributor explore --port 8080 --no-browser[/]
 
