@@ -195,7 +195,7 @@ def test_a_flow_is_read_without_a_mouse(browser, door):  # noqa: F811
         # What a screen reader is told, once the keys rest.
         page.locator("[role=option]").nth(2).focus()
         page.wait_for_function(
-            "() => /Sources of answer token 3 at: most, [\\d.]+%, from /.test("
+            "() => /Sources of answer token 3 at: largest share [\\d.]+%, from /.test("
             "document.querySelector('.case-bars [aria-live]').textContent)"
         )
         page.locator("#case-prompt").focus()

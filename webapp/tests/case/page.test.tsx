@@ -70,10 +70,10 @@ describe("the page", () => {
     const hint = (): string => root.querySelector("#case-hint")!.textContent!;
     navigate({ page: "flow", flow: "f" }, { query: { in: "s1" } });
     await show();
-    expect(hint()).toBe("Coloured by what each word took from “Aa.”; most: 50% of what the word took from the documents.");
+    expect(hint()).toBe("Coloured by what each word took from “Aa.”; at most 50% of what the word took from the documents.");
     navigate({ page: "flow", flow: "f" }, { query: { in: "t2" } });
     await settled(30);
-    expect(hint()).toBe("Coloured by what each word took from “Sys”; most: 19% of all that the word took.");
+    expect(hint()).toBe("Coloured by what each word took from “Sys”; at most 19% of everything the word took.");
     render(null, root);
     await show({}, smallSource({ view: smallView({ normalized: false }) }));
     expect(hint()).toBe("Coloured by what each word took from “Sys”."); // scores of 17 would be 1,700%

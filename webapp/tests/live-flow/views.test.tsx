@@ -102,7 +102,7 @@ describe("the tabs", () => {
     await show();
     const cells = [...root.querySelectorAll("td")].map((td) => td.textContent);
     expect(cells[1]).toBe("“Paris” (2)");
-    expect(cells[2]).toBe("50% of all that this token took"); // of the template
+    expect(cells[2]).toBe("50% of everything this token took"); // of the template
   });
 
   test("without a recording the others say what to do, and ask nothing", async () => {
