@@ -62,7 +62,7 @@ def loaded(page):
 def example(page, tokens=12, weights="mean"):
     """The built-in example, with a short answer."""
     page.get_by_role("button", name="Example").click()
-    page.get_by_label("Most tokens of the answer").fill(str(tokens))
+    page.get_by_label("Maximum answer tokens").fill(str(tokens))
     page.get_by_label("Heads to follow").select_option(weights)
 
 
@@ -91,7 +91,7 @@ def arrived(page, before):
 
 def long_run(page, tokens=4096):
     """Start an answer that takes many seconds, and wait for its first words."""
-    page.get_by_label("Most tokens of the answer").fill(str(tokens))
+    page.get_by_label("Maximum answer tokens").fill(str(tokens))
     page.get_by_role("button", name="Answer and attribute").click()
     page.wait_for_selector(".live-written")
 

@@ -72,7 +72,7 @@ def test_pointing_at_the_answer_shows_its_sources_and_a_click_keeps_them(page):
 
 def test_a_given_answer_is_attributed_as_it_is(page):
     example(page)
-    page.get_by_label("I give it").check()
+    page.get_by_label("I write the answer").check()
     blocked = page.get_by_role("button", name="Attribute", exact=True)
     assert blocked.is_disabled()
     assert page.get_by_text("Write the answer that should be attributed.").is_visible()

@@ -141,7 +141,7 @@ def test_heads_are_chosen_looked_at_and_followed_alone(page):
     page.mouse.click(grid["x"] + 34 + 23, grid["y"] + grid["height"] * 0.45)
     page.mouse.click(grid["x"] + 34 + 46 + 23, grid["y"] + grid["height"] * 0.45)
     page.get_by_text("2 heads chosen").wait_for()
-    page.get_by_role("button", name="Look at them").click()
+    page.get_by_role("button", name="Open them").click()
     drawn(page)
     assert page.get_by_role("tab", name="Layer and head").get_attribute("aria-selected") == "true"
     changes(page, lambda: page.get_by_role("button", name="Absolute").click())
@@ -155,7 +155,7 @@ def test_heads_are_chosen_looked_at_and_followed_alone(page):
     assert sent.value.post_data_json["weights"] is None
     arrived(page, first)
     names = ", ".join(f"{layer}.{head}" for layer, head in heads)
-    assert f"Through 2 chosen heads only: {names}." in page.locator(".live-notes").inner_text()
+    assert f"Flow through 2 chosen heads only: {names}." in page.locator(".live-notes").inner_text()
     assert "2 heads chosen" in page.locator(".live-run[aria-current=true]").inner_text()
     assert shares(page) != whole
     assert shares_add_up(page)
@@ -189,9 +189,9 @@ def test_routes_are_listed_picked_and_limited(page):
         route.continue_()
     with page.expect_response(re.compile(r"/trace\?.*nodes=(?!24)\d+")):
         options = (
-            page.get_by_label("Nodes a layer, at most").locator("option").evaluate_all("all => all.map(o => o.value)")
+            page.get_by_label("Maximum nodes per layer").locator("option").evaluate_all("all => all.map(o => o.value)")
         )
-        page.get_by_label("Nodes a layer, at most").select_option(next(one for one in options if one != "24"))
+        page.get_by_label("Maximum nodes per layer").select_option(next(one for one in options if one != "24"))
     drawn(page)
 
 

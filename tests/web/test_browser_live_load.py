@@ -176,11 +176,11 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
     example(page, tokens=200)
     page.get_by_text("667 tokens (467 of prompt, 200 of answer) are more than 600, the limit set at loading").wait_for()
     assert page.get_by_role("button", name="Answer and attribute").is_disabled()
-    page.get_by_label("Most tokens of the answer").fill("133")
+    page.get_by_label("Maximum answer tokens").fill("133")
     answered(page)
     # a model that cannot be had leaves the one before
     assert "no such model" in refused(page, "org/nothing")
-    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Keep this model").click()
     assert page.locator(".live [role=alert]").count() == 0
     assert "org/tiny" in page.locator(".live-loaded").inner_text()
     page.get_by_role("button", name="Change").click()
@@ -275,7 +275,7 @@ def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F
         example(page)
         first = answered(page)
         load(page, "org/tiny")
-        page.get_by_role("heading", name="Through the model").wait_for()  # what is shown stays while another is loaded
+        page.get_by_role("heading", name="Flow through the model").wait_for()  # what is shown stays while another is loaded
         page.wait_for_selector(".live-progress", state="detached")
         answered(page)
         page.locator(".live-run").nth(1).click()

@@ -143,9 +143,9 @@ describe("heads", () => {
     button("Flow through these heads only").click();
     expect(onWeigh).toHaveBeenCalledWith([[1, 0], [2, 0]]);
     for (const name of ["ArrowUp", "ArrowUp", "ArrowRight", " "]) key(name); // head 0.1 was not recorded
-    await vi.waitFor(() => expect(text()).toContain("not recorded, as it does not count"));
+    await vi.waitFor(() => expect(text()).toContain("not recorded, because its weight in this run is 0"));
     expect(text()).toContain("2 heads chosen");
-    button("Look at them").click();
+    button("Open them").click();
     await vi.waitFor(() => expect(asked.filter((path) => path.includes("/layer?"))).toHaveLength(2));
   });
 
