@@ -86,7 +86,7 @@ def test_every_field_is_sent(page):
     assert types == ["auto", "float32", "bfloat16", "float16"]
     page.get_by_label("Number type").select_option("bfloat16")
     page.get_by_label("Device").select_option("auto")
-    page.get_by_label("Most tokens", exact=True).fill("512")
+    page.get_by_label("Maximum tokens", exact=True).fill("512")
     page.get_by_label("Revision").fill("no-such-branch")
     with page.expect_request("**/api/model") as sent:
         page.get_by_role("button", name="Load", exact=True).click()
@@ -96,11 +96,11 @@ def test_every_field_is_sent(page):
     page.locator("#live-load-error").wait_for()
     assert "the hub has no such revision" in page.locator("#live-load-error").inner_text()
     assert page.get_by_label("Number type").input_value() == "bfloat16"  # all is still there to be corrected
-    assert page.get_by_label("Most tokens", exact=True).input_value() == "512"
+    assert page.get_by_label("Maximum tokens", exact=True).input_value() == "512"
     assert page.get_by_label("Revision").input_value() == "no-such-branch"
     page.get_by_label("Hub id").fill("org/other")  # of which nobody said that it has such a branch
     assert page.get_by_label("Revision").input_value() == ""
-    assert page.get_by_label("Most tokens", exact=True).input_value() == ""
+    assert page.get_by_label("Maximum tokens", exact=True).input_value() == ""
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
         assert page.get_by_label("Hub id").input_value() == "org/tiny"
     finally:
         hub[0].slow = 0.0
-    page.get_by_label("Most tokens", exact=True).fill("600")
+    page.get_by_label("Maximum tokens", exact=True).fill("600")
     page.get_by_role("button", name="Load", exact=True).click()
     loaded(page)
     told = page.locator(".live-loaded").inner_text()
@@ -184,14 +184,14 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
     assert page.locator(".live [role=alert]").count() == 0
     assert "org/tiny" in page.locator(".live-loaded").inner_text()
     page.get_by_role("button", name="Change").click()
-    page.get_by_label("Most tokens", exact=True).fill("20000")
+    page.get_by_label("Maximum tokens", exact=True).fill("20000")
     page.get_by_role("button", name="Load", exact=True).click()
     page.locator("#live-load-error").wait_for()
     assert (
         "max tokens 20,000 is more than the window of org/tiny, 16,384 tokens"
         in page.locator("#live-load-error").inner_text()
     )
-    assert page.get_by_label("Most tokens", exact=True).get_attribute("aria-invalid") == "true"
+    assert page.get_by_label("Maximum tokens", exact=True).get_attribute("aria-invalid") == "true"
 
 
 def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811

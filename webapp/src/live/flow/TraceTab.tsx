@@ -118,8 +118,8 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           file={`${view.title} - routes`}
           label="Routes of the flow: the answer at the top, layers as rows, the prompt at the bottom. Arrow keys move from node to node, Enter lists the routes through a node."
           hint={`${question ? "With these weights the flow starts at the question too. " : ""}From the answer (top) through the layers to the prompt ` +
-            "(bottom): orange moves by attention, grey stays. Click a node or a curve for the routes through it."}
-          empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
+            "(bottom). Orange curves move by attention, grey curves stay at their position. Click a node or a curve to list the routes through it."}
+          empty={network && !network.node.size ? "No route from these answer tokens reaches the selection." : null}
         />
         <div class="flow-routes">
           <h3>
