@@ -205,7 +205,7 @@ def test_cases_are_searched_and_filtered(run_page):
     run_page.get_by_role("button", name="missed", exact=True).click()
     assert {*column(run_page, "hit@1")} == {"miss"}
     run_page.get_by_role("searchbox").fill("no such words")
-    assert "No case is like that" in run_page.locator(".run-none").text_content()
+    assert "No case matches" in run_page.locator(".run-none").text_content()
     run_page.get_by_role("button", name="Show all").click()
     assert counted(run_page) == f"{CASES} cases"
 
@@ -242,7 +242,7 @@ def test_two_runs_are_compared(run_page):
     better, same, worse = (int(text) for text in run_page.locator(".run-finding b").all_text_contents()[1:])
     assert 0 < n < CASES
     assert better + same + worse == n
-    assert "have other evidence marked there" in run_page.locator(".run-fold[open]").text_content()
+    assert "have other gold in that run" in run_page.locator(".run-fold[open]").text_content()
     found = [float(text.replace("−", "-")) for text in column(run_page, "Difference")[:n]]
     assert found == sorted(found, reverse=True)
     run_page.get_by_role("button", name="End the comparison").click()

@@ -63,7 +63,7 @@ describe("Digest", () => {
     expect(digest.differences("a", "mrr")).toEqual([]);
     const words = (low: number | null, high: number | null, less = false) => inWords({ value: 0, low, high, n: 3 }, less);
     expect([words(0.1, 0.2), words(-0.2, -0.1), words(0.1, 0.2, true), words(-0.2, -0.1, true)]).toEqual(["better", "worse", "worse", "better"]);
-    expect([words(-0.1, 0.1), words(0, 0), words(null, null)]).toEqual(["cannot be told apart", "cannot be told apart", "too few rows to tell"]);
+    expect([words(-0.1, 0.1), words(0, 0), words(null, null)]).toEqual(["no clear difference", "no clear difference", "too few rows"]);
   });
 
   it("says how the run was made", () => {
@@ -71,13 +71,13 @@ describe("Digest", () => {
     expect(digest.counts).toEqual([["rows", 12], ["done", 9], ["skipped", 3], ["with scores that cannot be used", 2]]);
     expect(digest.answers.map(([name]) => name)).toEqual(["exact match"]);
     expect(digest.strata).toEqual([["all", 9], ["kind:bridge", 4]]);
-    expect(digest.ablations).toBe("Pieces are taken out of the text (text); LDS over 32 random sets, seed 0.");
+    expect(digest.ablations).toBe("Pieces are removed from the text (text); LDS over 32 random sets, seed 0.");
     const settings = Object.fromEntries(digest.settings);
     expect(settings["Settings"]).toContainEqual(["max tokens", "1900"]);
     expect(settings["Settings"]).toContainEqual(["methods", "a, b"]);
     expect(settings["Settings"]!.some(([name]) => name === "limit")).toBe(false);
     expect(settings["Versions"]).toEqual([["torch", "2.13.0"]]);
-    expect(settings["Machine and time"]).toContainEqual(["most memory", "2.50 GB"]);
+    expect(settings["Machine and time"]).toContainEqual(["peak memory", "2.50 GB"]);
   });
 
   it("leaves out what is missing or of another shape", () => {

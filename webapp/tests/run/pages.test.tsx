@@ -70,7 +70,7 @@ describe("the comparison with another run", () => {
     expect(root.textContent).toContain("−0.67 (−1.50 to −0.10) over 3 cases, better. Case by case the other is better in 2, the same in 0, worse in 1.");
     await show({ other: "there", measure: "ap" });
     expect(root.textContent).toContain("−0.667 (−1.500 to −0.100) over 3 cases, worse. Case by case the other is better in 1, the same in 0, worse in 2.");
-    expect([inWords({ value: 1, low: 0.1, high: 2, n: 3 }, true), inWords({ value: 1, low: -0.1, high: 2, n: 3 }, true)]).toEqual(["worse", "cannot be told apart"]);
+    expect([inWords({ value: 1, low: 0.1, high: 2, n: 3 }, true), inWords({ value: 1, low: -0.1, high: 2, n: 3 }, true)]).toEqual(["worse", "no clear difference"]);
   });
 });
 

@@ -89,7 +89,7 @@ describe("indexCases", () => {
     expect(index.cases.map((one) => one.id)).toEqual(["a"]);
     expect(index.malformedCount).toBe(6);
     expect(index.notes()[0]).toBe(
-      "6 lines are no record of a case and left out: cases.jsonl line 1, cases.jsonl line 2, cases.jsonl line 3, cases.jsonl line 4, cases.jsonl line 5 ….",
+      "6 lines are not case records and are left out: cases.jsonl line 1, cases.jsonl line 2, cases.jsonl line 3, cases.jsonl line 4, cases.jsonl line 5 ….",
     );
   });
 
