@@ -43,7 +43,7 @@ def quotes(cited: CitedAnswer, claim: int) -> list[tuple[str, float]]:
     return [(citation.quote, citation.share) for citation in cited.claims[claim].citations]
 
 
-def test_shares_are_of_what_the_claim_took_from_the_documents():
+def test_shares_are_parts_of_what_the_claim_took_from_the_documents():
     flow = scored(
         ["It is ", "black. ", "And heavy."],
         [{0: 0.5, LAVA: 0.25, ASH: 0.125}, {LAVA: 0.25, ASH: 0.125, GOLD: 0.25}, {HEAVY: 0.75, GOLD: 0.25}],
@@ -123,7 +123,7 @@ def test_small_shares_are_not_cited(shares, cited_sentences):
     assert [sentences.index(f"{quote} ") for quote, _ in quotes(cited, 0)] == cited_sentences
 
 
-def test_claims_keep_a_third_of_the_questions_part_and_the_whole_answer_all_of_it():
+def test_claims_keep_a_third_of_the_question_share_and_the_whole_answer_keeps_all():
     # the question's part of each row is 0.3 on LAVA and 0.15 on HEAVY
     part = np.zeros(len(PROMPT), dtype=np.float32)
     part[[LAVA, HEAVY]] = 0.3, 0.15
@@ -174,7 +174,7 @@ def test_overlapping_claims_share_their_rows():
     assert quotes(cited, 1) == [("Ash is grey.", 1.0)]
 
 
-def test_no_claims():
+def test_an_empty_list_of_claims_has_no_citations():
     cited = cite(scored(["Black."], [{LAVA: 1.0}]), DOCUMENTS, claims=[])
     assert (cited.claims, cited.citations) == ((), ())
     assert [document.share for document in cited.documents] == [1.0, 0.0]
@@ -209,7 +209,7 @@ def test_a_claim_without_a_token_is_refused():
         cite(flow, DOCUMENTS, claims=[(6, 12)])
 
 
-def test_what_a_model_thought_is_no_claim():
+def test_thinking_is_not_a_claim():
     flow = scored(["<think>", "It may be grey. ", "</think>", "\n\n", "Black."], [{}, {ASH: 1.0}, {}, {}, {LAVA: 1.0}])
     cited = cite(flow, DOCUMENTS)
     assert [claim.text for claim in cited.claims] == ["Black."]
@@ -218,13 +218,13 @@ def test_what_a_model_thought_is_no_claim():
     assert [(citation.quote, citation.share) for citation in cited.citations] == [("Lava is black.", 0.5)]
 
 
-def test_an_answer_that_only_thought_has_no_claims():
+def test_an_answer_of_thinking_alone_has_no_claims():
     cited = cite(scored(["Grey?", "</think>"], [{ASH: 1.0}, {}]), DOCUMENTS)
     assert cited.claims == ()
     assert cited.text == "Grey?</think>"
 
 
-def test_an_end_token_without_characters_is_no_part_of_the_answer():
+def test_an_end_token_without_characters_is_not_part_of_the_answer():
     flow = scored(["Black.", ""], [{LAVA: 1.0}, {ASH: 3.0}])
     cited = cite(flow, DOCUMENTS)
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
@@ -246,12 +246,12 @@ def test_an_answer_that_took_nothing_from_the_documents_cites_nothing():
     assert cited.origin == Origin(documents=0.0, prompt=1.0, answer=0.0, missing=0.0)
 
 
-def test_a_claim_without_sources_stands_beside_one_that_has_some():
+def test_claims_with_and_without_sources_are_both_listed():
     cited = cite(scored(["Hm. ", "Black."], [{0: 1.0}, {LAVA: 1.0}]), DOCUMENTS)
     assert [len(claim.citations) for claim in cited.claims] == [0, 1]
 
 
-def test_scores_that_rounding_made_negative_count_as_nothing():
+def test_negative_scores_from_rounding_count_as_zero():
     cited = cite(scored(["Black."], [{LAVA: 0.5, ASH: -1e-9, HEAVY: -1e-9}]), DOCUMENTS)
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
     assert [document.share for document in cited.documents] == [1.0, 0.0]
@@ -287,7 +287,7 @@ def test_origin_needs_rows_that_add_up(leftovers):
     assert cite(scored(["Black."], [{LAVA: 0.5}], **leftovers), DOCUMENTS).origin is None
 
 
-def test_numbers_are_those_of_python():
+def test_numbers_are_python_types():
     flow = scored(["Black."], [{LAVA: 0.5, HEAVY: 0.5}], on_answer=[0.0], missing=[0.0])
     cited = cite(flow, DOCUMENTS, claims=[(np.int64(0), np.int64(6))])
     values = [

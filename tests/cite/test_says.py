@@ -58,7 +58,7 @@ def test_says_is_the_part_of_the_claims_content_words(claim, sentence, says):
     assert measure_says(claim, [sentence]) == [says if says is None else pytest.approx(says)]
 
 
-def test_says_has_one_value_a_sentence():
+def test_says_has_one_value_for_each_sentence():
     assert measure_says("Lava is black.", ["Black lava.", "Ash.", "Lava"]) == [1, 0, 0.5]
     assert measure_says("Lava is black.", []) == []
 
@@ -85,12 +85,12 @@ def test_says_of_a_claim_and_of_the_whole_answer():
     assert [(c.number, c.says) for c in cited.citations] == [(1, 0.5), (2, 0.25)]
 
 
-def test_what_a_model_thought_is_no_part_of_the_answer():
+def test_thinking_is_not_compared():
     cited = cited_answer(["<think>Ash, lava, gold?</think>", "Black lava."], [(1, 0), (1, 0)])
     assert [c.says for c in cited.citations] == [c.says for c in cited.claims[0].citations] == [1.0]
 
 
-def test_a_named_claim_is_compared_without_the_thought_that_it_begins_in():
+def test_a_passed_claim_is_compared_without_the_thinking_at_its_start():
     tokens = ["<think>Ash, gold?</think>", "Black lava."]
     text = "".join(tokens)
     cited = cited_answer(tokens, [(1, 0), (1, 0)], claims=[(0, len(text)), (7, 10)])

@@ -76,7 +76,7 @@ def test_a_result_as_json_is_mapped_to_its_own_characters(content):
 
 
 @pytest.mark.parametrize("role", ["tool", "function", "ipython", "observation"])
-def test_roles_of_results(role):
+def test_results_may_have_several_roles(role):
     prompt = prompt_from_messages(
         tokenizer(), [{"role": "user", "content": "Q?"}, {"role": role, "name": "look", "content": "210 metres"}]
     )
@@ -99,14 +99,14 @@ def test_without_results_every_message_is_a_document():
     assert prompt.question is None
 
 
-def test_results_without_a_question():
+def test_results_without_a_user_message_have_no_question():
     prompt = prompt_from_messages(tokenizer(), [{"role": "tool", "content": "210 metres"}])
     assert [d.text for d in prompt.documents] == ["210 metres"]
     assert prompt.question is None
 
 
 @pytest.mark.parametrize("calls", [7, [7], [{"id": 7}], [{"id": "a", "name": "flat"}], [{"id": "a", "function": "f"}]])
-def test_odd_calls(calls):
+def test_malformed_tool_calls_are_tolerated(calls):
     messages = [
         {"role": "assistant", "content": "", "tool_calls": calls},
         {"role": "tool", "tool_call_id": "a", "content": "210 metres"},

@@ -39,7 +39,7 @@ def dense(query, key, value, mask, scale, softcap, sink):
 
 @pytest.mark.parametrize("window", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_gradients_are_those_of_the_definition(small_tiles, shape, window):
+def test_gradients_equal_those_of_the_definition(small_tiles, shape, window):
     """With a cache in front, whose first keys may be dropped, and unused keys of a static cache behind."""
     grid = itertools.product(CALLS, (None, 3.0), (False, True), (False, True), (0, 13))
     for number, ((queries, start), softcap, sink, dropped, unused) in enumerate(grid):
@@ -48,7 +48,7 @@ def test_gradients_are_those_of_the_definition(small_tiles, shape, window):
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
-def test_gradients_of_more_than_one_tile_of_the_real_size(softcap):
+def test_gradients_of_several_tiles_of_the_real_size(softcap):
     compare(SHAPES["grouped heads"], 530, 500, None, softcap, False, 0, 0, seed=1)
     compare(SHAPES["grouped heads"], 1003, 0, 600, softcap, False, 0, 0, seed=2)
 

@@ -35,7 +35,7 @@ def test_both_schemas_of_hotpotqa_give_the_same_question(written, row):
     assert (loaded.problems, loaded.notes, loaded.name, loaded.source) == ((), (), "hotpotqa", "rows.jsonl")
 
 
-def test_sentences_of_2wiki_get_the_space_that_is_missing_between_them(written):
+def test_sentences_of_2wiki_are_joined_with_a_space(written):
     row = changed(TWO_WIKI, context=[["The light", ["One.", "Two.", "", "Three. ", "Four.", "\nFive."]]])
     row["supporting_facts"] = [["The light", 4]]
     question = only(load_questions("2wiki", written([row])))
@@ -44,12 +44,12 @@ def test_sentences_of_2wiki_get_the_space_that_is_missing_between_them(written):
     assert (question.kind, question.level) == ("compositional", "")
 
 
-def test_2wiki_in_the_shape_of_the_hub(written):
+def test_2wiki_is_read_in_the_schema_of_the_hub(written):
     row = changed(TWO_WIKI, context=HUB["context"], supporting_facts=HUB["supporting_facts"])
     assert only(load_questions("2wiki", written([row]))) == only(load_questions("2wiki", written([TWO_WIKI])))
 
 
-def test_paragraphs_of_musique_are_pieces_also_under_one_title(written):
+def test_paragraphs_of_musique_with_one_title_are_separate_documents(written):
     question = only(load_questions("musique", written([MUSIQUE])))
     assert question.documents == (
         Document("Same", ("The light is old. Its keeper is Ada.",)),

@@ -69,7 +69,7 @@ def check(case, question):
     assert list(case.gold_documents) == sorted({d for d, _ in question.gold})
 
 
-def test_documents_and_question_in_one_turn_and_the_pieces_in_them():
+def test_documents_and_question_are_one_turn_with_located_segments():
     question = asked(LIGHT, ADA, gold=[(1, 0), (0, 2)])
     case = build_case_prompt(TOKENIZERS["template"], question, system="Be brief.")
     head = "<|start|>system\nBe brief.<|end|>\n<|start|>user\n"
@@ -145,7 +145,7 @@ def test_any_documents_are_located_in_the_prompt(documents, name, system):
     check(build_case_prompt(TOKENIZERS[name], known, system=system), known)
 
 
-def test_tokens_fall_into_the_segments(made):
+def test_tokens_are_assigned_to_the_segments(made):
     question = asked(LIGHT, ADA)
     case = build_case_prompt(made, question)
     owner = assign_tokens(case.prompt.offsets.numpy(), case.segments)
@@ -155,7 +155,7 @@ def test_tokens_fall_into_the_segments(made):
         assert covered.strip() == segment.text
 
 
-def test_a_question_without_evidence_has_none(made):
+def test_a_question_without_evidence_has_no_gold(made):
     case = build_case_prompt(made, asked(ADA, gold=[]))
     assert (case.gold, case.gold_documents) == ((), ())
 
@@ -208,7 +208,7 @@ def test_a_template_that_rewrites_the_text_is_refused(template):
         build_case_prompt(tokenizer(template), asked(LIGHT, ADA))
 
 
-def test_a_place_that_does_not_hold_its_piece_is_refused(monkeypatch):
+def test_a_segment_that_is_not_at_its_place_is_refused(monkeypatch):
     """Should a prompt ever be made in another way than the arithmetic here takes for granted."""
     from attributor.eval.run import prompts
 

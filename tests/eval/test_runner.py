@@ -50,7 +50,7 @@ def test_a_run_over_a_file(evaluate, examples):
 
 
 @pytest.mark.parametrize("end_token", [True, False])
-def test_scores_are_those_of_the_plain_functions(evaluate, examples, model, tokenizer, end_token):
+def test_scores_equal_those_of_the_public_functions(evaluate, examples, model, tokenizer, end_token):
     record = read_records(evaluate(settings(examples, limit=1, end_token=end_token)).folder)[0]
     answer = encode_answer(tokenizer, record["answer"])
     if end_token:
@@ -115,7 +115,7 @@ def test_a_generated_answer_is_attributed_without_a_second_pass(evaluate, exampl
         assert max(record["methods"]["flow"]["scores"]["max"]) <= float(scores.max()) + 1e-5
 
 
-def test_the_models_own_answer_is_written_from_the_cache(evaluate, examples, model, tokenizer):
+def test_the_models_own_answer_is_generated_from_the_cache(evaluate, examples, model, tokenizer):
     with Counting(model) as counted:
         outcome = evaluate(settings(examples, limit=1, check_answer=True))
     record = read_records(outcome.folder)[0]
@@ -128,7 +128,7 @@ def test_the_models_own_answer_is_written_from_the_cache(evaluate, examples, mod
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral", "qwen2", "gpt2", "deepseek_v3", "gpt_oss"])
-def test_writing_behind_a_cache_is_writing_anew(family):
+def test_generation_from_a_cache_equals_generation_without(family):
     """Also where a window slides: such a cache cannot be cut, and is not used."""
     other = tiny(family)
     ids = torch.randint(3, VOCABULARY, (43,), generator=torch.Generator().manual_seed(3))
@@ -168,7 +168,7 @@ def test_prompts_that_are_too_long_are_skipped_and_counted(evaluate, examples, t
         assert read_records(out.folder)[0]["status"] == status
 
 
-def test_faithfulness_is_measured_with_masks_that_no_method_saw(evaluate, examples):
+def test_faithfulness_uses_masks_that_no_method_was_fitted_to(evaluate, examples):
     config = settings(examples, limit=2, methods=("flow", "contextcite:8"), faithfulness=True, masks=12, mask_seed=5)
     for record in read_records(evaluate(config).folder):
         found = record["faithfulness"]
@@ -178,7 +178,7 @@ def test_faithfulness_is_measured_with_masks_that_no_method_saw(evaluate, exampl
         assert all(-1 <= value <= 1 for value in found["lds"].values())
 
 
-def test_drops_and_lds_of_a_model_that_is_a_sum():
+def test_drops_and_lds_of_an_additive_model():
     worth = torch.tensor([3.0, -1.0, 0.5, 2.0], dtype=torch.float64)
     asked = []
 
@@ -215,7 +215,7 @@ def test_flows_are_saved_under_portable_names(evaluate, tmp_path):
     )
 
 
-def test_a_saved_flow_has_the_share_of_its_question(evaluate, examples, model, tmp_path):
+def test_a_saved_flow_has_the_question_share(evaluate, examples, model, tmp_path):
     weights = attributor.Weights(torch.full((2, 4), 0.25), question=0.5)
     weights.save(tmp_path / "half.safetensors")
     method = f"flow:{tmp_path / 'half.safetensors'}"
@@ -251,7 +251,7 @@ def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
         gc.enable()
 
 
-def test_methods_that_compare_words_score_what_the_record_holds(evaluate, examples):
+def test_methods_that_compare_words_score_the_texts_of_the_record(evaluate, examples):
     names = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if sys.version_info >= (3, 11) else ()))
     outcome = evaluate(settings(examples, methods=names, limit=2))
     for record in read_records(outcome.folder):

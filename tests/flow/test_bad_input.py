@@ -46,7 +46,7 @@ def test_a_single_parameter_without_numbers_is_named():
         attributor.flow(model, IDS)
 
 
-def test_documents_of_a_mac_are_found_by_a_tokenizer_that_composes_accents():
+def test_decomposed_documents_are_found_with_a_composing_tokenizer():
     made = tiny_chat.tokenizer()
     made.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
     model = tiny_chat.model(len(made))

@@ -26,7 +26,7 @@ def answered(chat):
     return prompt, prompt.with_answer(encode_answer(tokenizer, "The keeper"), tokenizer)
 
 
-def test_ids_alone_have_no_text():
+def test_a_sequence_of_ids_has_no_text():
     sequence = TokenSequence.of(torch.arange(7), 5)
     assert (sequence.text, sequence.offsets, sequence.answer, sequence.documents) == (None, None, None, ())
     assert sequence.read_ids.tolist() == [0, 1, 2, 3, 4, 5]
@@ -58,7 +58,7 @@ def test_a_flow_has_the_text_of_its_sequence(chat, answered):
     assert (got.text, got.documents, got.answer, got.normalized) == (prompt.text, prompt.documents, "The keeper", True)
 
 
-def test_a_recording_follows_a_sequence_that_it_read(chat, answered):
+def test_a_recording_has_the_flow_of_a_sequence_that_it_read(chat, answered):
     model, (_, sequence) = chat[0], answered
     with record(model) as recording, torch.no_grad():
         model(sequence.read_ids[None])

@@ -232,7 +232,7 @@ def test_wrong_arguments_of_load_model_are_named(argument, tmp_path, monkeypatch
         ("flow_step", "rows", torch.zeros(1, 5).to_sparse(), "rows must be a dense tensor, got the layout"),
     ],
 )
-def test_the_message_says_what_was_got_and_what_would_work(name, argument, value, message):
+def test_messages_name_the_value_and_what_would_work(name, argument, value, message):
     with pytest.raises(AttributorError, match=message):
         FUNCTIONS[name][0](**{argument: value})
 

@@ -275,7 +275,9 @@ def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F
         example(page)
         first = answered(page)
         load(page, "org/tiny")
-        page.get_by_role("heading", name="Flow through the model").wait_for()  # what is shown stays while another is loaded
+        page.get_by_role(
+            "heading", name="Flow through the model"
+        ).wait_for()  # what is shown stays while another is loaded
         page.wait_for_selector(".live-progress", state="detached")
         answered(page)
         page.locator(".live-run").nth(1).click()

@@ -143,7 +143,7 @@ describe("a link", () => {
 test("writes choices to the address, and keeps other keys", async () => {
   await show({ k: "3", x: "y" });
   button("Heads").click();
-  await vi.waitFor(() => expect(root.textContent).toContain("Most entropy"));
+  await vi.waitFor(() => expect(root.textContent).toContain("Largest entropy"));
   button("Sink").click();
   await vi.waitFor(() => expect(place.value.query).toMatchObject({ k: "3", x: "y", "f.tab": "heads", "f.measure": "sink" }));
   button("Layer and head").click();

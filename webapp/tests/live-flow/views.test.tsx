@@ -124,7 +124,7 @@ describe("the tabs", () => {
     await vi.waitFor(() => expect(text()).toContain("no memory left; choose fewer rows."));
     refuse = null;
     button("Try again").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
   });
 });
 
@@ -132,7 +132,7 @@ describe("heads", () => {
   test("the grid announces its current cell; chosen heads are passed to onWeigh", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
     const grid = root.querySelector("[role=grid]") as HTMLElement;
     expect([grid.getAttribute("aria-rowcount"), grid.getAttribute("aria-colcount")]).toEqual(["4", "4"]);
     const key = (name: string) => grid.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
@@ -152,7 +152,7 @@ describe("heads", () => {
   test("leaving the grid removes the outline of the cell", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
     const grid = root.querySelector("[role=grid]") as HTMLElement, canvas = root.querySelector("canvas") as HTMLElement;
     grid.focus();
     const key = () => grid.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true, cancelable: true }));
@@ -167,7 +167,7 @@ describe("heads", () => {
   test("requests follow the selection of rows and units, one request for many changes", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
     for (const start of [0, 1, 0, 1, 2]) state.pin({ start, stop: start + 1 });
     state.select({ by: "document", index: 0 });
     await vi.waitFor(() => expect(asked).toHaveLength(2));

@@ -68,7 +68,7 @@ describe("Digest", () => {
 
   it("lists the settings of the run", () => {
     expect(digest.title).toBe("hotpotqa · Small-1B");
-    expect(digest.counts).toEqual([["rows", 12], ["done", 9], ["skipped", 3], ["with scores that cannot be used", 2]]);
+    expect(digest.counts).toEqual([["rows", 12], ["done", 9], ["skipped", 3], ["with unusable scores", 2]]);
     expect(digest.answers.map(([name]) => name)).toEqual(["exact match"]);
     expect(digest.strata).toEqual([["all", 9], ["kind:bridge", 4]]);
     expect(digest.ablations).toBe("Pieces are removed from the text (text); LDS over 32 random sets, seed 0.");
