@@ -21,7 +21,7 @@ H100 = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "versions": {"torch": "2.11
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_without_a_gpu_ends_with_one_sentence(tmp_path):
+def test_make_gpu_check_without_a_gpu_prints_one_sentence(tmp_path):
     # a make that started pytest hands its variables down
     inherited = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
@@ -54,7 +54,7 @@ def test_unusable_arguments_are_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_budget_keeps_time_for_every_stage():
+def test_the_time_budget_reserves_time_for_every_stage():
     left = run.parse([]).budget
     assert left == 450
     for later in reversed(range(len(run.STAGES))):  # each takes all that it gets
@@ -86,7 +86,7 @@ def results(check):
     return json.loads(data), page
 
 
-def test_findings_of_a_stage_that_was_cut_off_are_kept_and_its_processes_ended(check):
+def test_a_stage_that_times_out_keeps_its_findings_and_ends_its_processes(check):
     program = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -124,7 +124,7 @@ with log.open("a") as file:
         pytest.fail("a process of the stage still runs")
 
 
-def test_findings_are_in_the_results_while_a_stage_runs(check):
+def test_findings_are_written_while_a_stage_runs(check):
     report.record(check.log, "ncu", "early", metrics={})
     seen = []
     write = check.write
@@ -134,7 +134,7 @@ def test_findings_are_in_the_results_while_a_stage_runs(check):
     assert [finding["name"] for finding in seen[0]] == ["early"]
 
 
-def test_a_stage_without_time_or_tool_says_so_and_one_that_fails_too(check, monkeypatch):
+def test_stages_without_time_or_tool_and_failed_stages_are_reported(check, monkeypatch):
     monkeypatch.setattr(run.shutil, "which", lambda *_, **__: None)
     assert run.run_ncu(check, 60.0) == ("skipped", "ncu was not found on PATH or in /usr/local/cuda/bin")
     assert run.run_sanitizer(check, 60.0)[0] == "skipped"
@@ -151,7 +151,7 @@ def test_a_stage_without_time_or_tool_says_so_and_one_that_fails_too(check, monk
     ("code", "outcome", "status"),
     [(0, "done", "clean"), (9, "failed", "errors"), (3, "failed", "did not work: text"), (None, "done", "cut off")],
 )
-def test_the_sanitizer_looks_at_each_kernel_that_can_run(check, monkeypatch, code, outcome, status):
+def test_the_sanitizer_checks_each_usable_kernel(check, monkeypatch, code, outcome, status):
     def execute(command, limit, **variables):
         if "triton" in command:
             return report.SKIPPED, "it cannot run here"
@@ -164,7 +164,7 @@ def test_the_sanitizer_looks_at_each_kernel_that_can_run(check, monkeypatch, cod
     assert statuses == dict.fromkeys(["memcheck of cuda", "racecheck of cuda", "synccheck of cuda"], status)
 
 
-def test_tests_that_end_their_process_fail_and_the_others_run(check, tmp_path, monkeypatch):
+def test_a_test_that_ends_its_process_fails_and_the_others_run(check, tmp_path, monkeypatch):
     """Their kernel is not measured: it would end that process too. One run: each process imports torch."""
     hang, die = "time.sleep(60)", "os.kill(os.getpid(), 9)"
     bodies = {"first": "pass", "hangs": hang, "between": "pass", "dies": die, "last": "pass"}
@@ -196,7 +196,7 @@ class Usable:
         self.name, self.usable = name, True
 
 
-def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
+def test_a_wrong_answer_is_reported_without_a_time(monkeypatch):
     monkeypatch.setattr(measure, "DEVICE", torch.device("cpu"))
     inputs = measure.make_inputs(shapes.HEADLINE.rehearsal())
     check = measure.make_check(inputs)
@@ -214,7 +214,7 @@ def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
         check("cuda", torch.full_like(inputs["rows"], float("nan")))
 
 
-def test_wrong_effects_are_found(monkeypatch):
+def test_wrong_removal_effects_are_reported(monkeypatch):
     """Of the first key, and of the last that a row counts for."""
     monkeypatch.setattr(removals, "DEVICE", torch.device("cpu"))
     inputs = removals.make_inputs(shapes.Removal(90, 40, 16, 8, 4, 2, "float32"))
@@ -337,7 +337,7 @@ def test_a_wrong_kernel_shows_no_time_and_fails_the_run(what, tmp_path, monkeypa
     assert run.main(places) == 1
 
 
-def test_the_page_of_a_run_that_has_only_begun():
+def test_an_unfinished_run_has_a_page():
     page = report.markdown(a_run(findings=[], passed={}, commit=None, rehearsal=True))
     assert page.startswith("# Rehearsal on a CPU: its numbers mean nothing")
     assert page.count("| 0 | 0 | 0 | 0 |") == 2
@@ -350,12 +350,12 @@ NCU = "==PROF== Connected\n" + "\n".join(
 )
 
 
-def test_what_ncu_prints_is_read():
+def test_ncu_output_is_parsed():
     assert run.parse_ncu(NCU) == {"gpu__time_duration.sum (us)": 7301.5, "sm__throughput.avg.pct_of_peak (%)": 81.25}
     assert run.parse_ncu("==ERROR== ERR_NVGPUCTRPERM - no permission to read counters\n") == {}
 
 
-def test_the_shapes_are_those_that_matter():
+def test_the_measured_shapes_are_distinct_and_cover_sizes():
     steps = shapes.STEPS
     assert len({step.name for step in steps}) == len(steps)
     assert {step.O for step in steps} >= {1, 16, 128, 512}

@@ -89,7 +89,7 @@ def test_recording_while_it_generates_gives_the_same_scores(family):
     assert got.scores.device.type == "cpu"
 
 
-def test_a_padded_batch_gives_what_each_gives_alone():
+def test_a_padded_batch_equals_its_sequences_alone():
     model = tiny("llama").to(DEVICE)
     short, long = ids_of(1, 40), ids_of(2, 60)
     ids = torch.zeros(2, 60, dtype=torch.long)
@@ -132,7 +132,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("which", CALLS)
-def test_fused_attention_that_is_trusted_is_right(which):
+def test_trusted_fused_attention_equals_the_definition(which):
     """Every kernel that passes its trial on 200 positions gives output and log-sum-exp of the definition at 4,096."""
     shape = {"Dv": None, "dtype": BF16, "window": None, "Q": None} | CALLS[which]
     H, G, D, dtype, window = (shape[name] for name in ("H", "G", "D", "dtype", "window"))
@@ -167,7 +167,7 @@ def test_fused_attention_that_is_trusted_is_right(which):
 
 
 @pytest.mark.parametrize("keep", ["host", "auto"])
-def test_from_main_memory_the_same_bits(monkeypatch, keep):
+def test_offloading_to_main_memory_gives_the_same_bits(monkeypatch, keep):
     model, ids = wide(), ids_of(1, LONG)
     expected = flow(model, ids, prompt_length=LONG - 9, impl=IMPL, keep="device")
     moved = []
@@ -211,7 +211,7 @@ def test_queries_and_keys_are_kept_without_copies():
     assert grown <= recorded_bytes(model_facts(model), heads, LONG) + lse + first + (1 << 20)
 
 
-def test_few_heads_keep_few_bytes():
+def test_few_selected_heads_take_little_memory():
     """A view of one head would keep all of them alive: it is copied, and the rest let go."""
     model, ids = wide(), ids_of(1, LONG)
     heads = torch.zeros(4, WIDE["num_attention_heads"])
@@ -225,7 +225,7 @@ def test_few_heads_keep_few_bytes():
     assert grown <= recorded_bytes(model_facts(model), heads, LONG) + 12 * LONG + (1 << 20)
 
 
-def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monkeypatch):
+def test_out_of_memory_errors_say_what_was_needed_and_the_model_stays_usable(monkeypatch):
     model = wide()
     ids, short = ids_of(1, at_most(8000, 200)), ids_of(2, 60)
     expected = flow(model, short, prompt_length=50, impl=IMPL)
@@ -272,7 +272,7 @@ def test_layers_on_two_devices_give_the_same_flow():
         assert error(got.scores, expected.scores.double()) < 1e-5
 
 
-def test_the_result_says_how_much_memory_it_took():
+def test_meta_has_the_peak_memory():
     got = flow(wide(), ids_of(1, LONG), impl=IMPL)
     assert got.meta["implementation"] == IMPL
     if not REHEARSAL:

@@ -34,7 +34,7 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 DTYPES = pytest.mark.parametrize("dtype", [BF16, FP16, FP32], ids=str)
 
 
-def test_the_kernels_that_a_gpu_gets(impl):
+def test_both_kernels_are_usable_and_triton_is_the_default(impl):
     """Both are usable where they are tested; triton is the one that is taken without a name."""
     found = {entry.name: entry for entry in list_availability()}
     assert found[impl].usable, found[impl].reason
@@ -139,7 +139,7 @@ def test_options(impl, dtype, O, which):
 
 
 @pytest.mark.parametrize("O", [1, 6])
-def test_a_bias_of_minus_infinity_leaves_out(impl, O):
+def test_a_bias_of_minus_infinity_excludes_its_pairs(impl, O):
     args, options = case(at_most(400), 64, O=O, dtype=BF16, key_bias=True)
     args[3][:, 70] = float("-inf")
     args[3][1, 100:140] = float("-inf")
@@ -152,7 +152,7 @@ def test_a_bias_of_minus_infinity_leaves_out(impl, O):
 
 
 @pytest.mark.parametrize("O", [1, 6, 40])
-def test_rows_that_are_zero_are_exact_zeros(impl, O):
+def test_zero_rows_give_exact_zeros(impl, O):
     args, options = case(at_most(700, 200), 64, O=O, dtype=BF16)
     args[0][:, :170] = 0
     args[0][O // 2] = 0
@@ -204,7 +204,7 @@ def test_any_shape(impl, data):
     check(*case(N, 64, H, G, O, BF16, window=window, power=power, seed=seed), impl)
 
 
-def test_the_tests_tell_right_from_wrong(impl):
+def test_a_wrong_bias_exceeds_the_budget(impl):
     """A bias that is off by a thousandth is found: the budget is not loose."""
     args, options = case(at_most(1003), 64, dtype=BF16)
     true = exact(args, options)

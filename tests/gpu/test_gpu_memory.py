@@ -15,7 +15,7 @@ DTYPES = pytest.mark.parametrize("dtype", [BF16, FP16, FP32], ids=str)
 
 
 @DTYPES
-def test_inputs_that_are_not_contiguous(impl, dtype):
+def test_inputs_may_be_non_contiguous(impl, dtype):
     (rows, query, key, row_bias, _), options = case(120, 32, 4, 2, dtype=dtype)
     if refused((rows, query, key, row_bias, None), options, impl):
         return
@@ -52,7 +52,7 @@ def test_the_same_bits_every_time(impl, dtype, O, options):
 
 @pytest.mark.filterwarnings("ignore")  # of operations without a deterministic form, which are not what is tested
 @pytest.mark.parametrize(("N", "O"), [(1, 1), (65, 1), (65, 5), (1003, 1), (1003, 16), (1003, 40), (1003, 513)])
-def test_every_element_of_the_answer_is_written(impl, N, O):
+def test_every_element_of_the_output_is_written(impl, N, O):
     """Memory that nobody wrote to holds NaN here: torch fills it in this mode."""
     args, options = case(at_most(N), 64, O=at_most(O, 60), dtype=BF16)
     expected = flow_step(*args, **options, impl=impl)
@@ -67,7 +67,7 @@ def test_every_element_of_the_answer_is_written(impl, N, O):
 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
 @pytest.mark.parametrize(("N", "O"), [(1, 1), (1003, 1), (1003, 16), (2003, 40), (2003, 200)])
-def test_what_memory_held_before_does_not_matter(impl, N, O, value):
+def test_previous_memory_content_does_not_change_the_answer(impl, N, O, value):
     """Results, parts of them and scratch memory come from torch's cache, which is full of NaN or of large numbers."""
     args, options = case(at_most(N), 64, O=at_most(O, 60), dtype=BF16)
     poison(0.0)
@@ -76,7 +76,7 @@ def test_what_memory_held_before_does_not_matter(impl, N, O, value):
     assert torch.equal(flow_step(*args, **options, impl=impl), expected)
 
 
-def test_what_is_behind_the_inputs_is_not_read(impl):
+def test_memory_beyond_the_inputs_is_not_read(impl):
     """Every argument lies between NaN: a read beyond its end shows."""
     (rows, query, key, row_bias, key_bias), options = case(131, 64, 3, 3, 5, dtype=BF16, key_bias=True)
 

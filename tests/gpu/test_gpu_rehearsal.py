@@ -13,7 +13,7 @@ from gpu.shapes import FLOWS, REMOVALS, STEPS, TUNED, TUNINGS
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_rehearsal_runs_everything_and_keeps_nothing(tmp_path):
+def test_a_rehearsal_runs_everything_and_stores_no_results(tmp_path):
     out, work, results = (tmp_path / name for name in ("out", "work", "results"))
     command = [sys.executable, "-m", "gpu.run", "--rehearse", "--out", str(out), "--results", str(results)]
     command += ["--work", str(work), "--budget", "3000", "--commit", "rehearsed"]

@@ -76,7 +76,7 @@ def check(args, options):
 
 
 @pytest.mark.skipif(bool(REHEARSAL), reason="the reference takes everything")
-def test_a_gpu_gets_the_kernel():
+def test_the_kernel_is_the_default_on_a_gpu():
     assert choose_impl(None, DEVICE, BF16, 128, step="removal_step") == IMPL
 
 
@@ -146,7 +146,7 @@ def test_stops_of_documents_and_beyond_the_end():
 
 
 @DTYPES
-def test_inputs_that_are_not_contiguous(dtype):
+def test_inputs_may_be_non_contiguous(dtype):
     (query, key, value, d_output, lse, delta, stops), options = case(120, D=32, dtype=dtype)
     expected = removal_step(query, key, value, d_output, lse, delta, stops, **options, impl=IMPL)
     spread = torch.full((120, 4, 3, 32), float("nan"), dtype=dtype, device=DEVICE)
@@ -160,7 +160,7 @@ def test_inputs_that_are_not_contiguous(dtype):
 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
 @pytest.mark.parametrize(("N", "Q"), [(1, 1), (1003, 1003), (2003, 70)])
-def test_the_same_bits_every_time_whatever_memory_held(N, Q, value):
+def test_the_same_bits_every_time_for_any_memory_content(N, Q, value):
     args, options = case(at_most(N), at_most(Q, 30), dtype=BF16)
     expected = removal_step(*args, **options, impl=IMPL)
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_any_shape(data):
     check(*case(N, Q, H=G * heads, G=G, dtype=BF16, window=window, seed=seed))
 
 
-def test_the_tests_tell_right_from_wrong():
+def test_a_wrong_log_sum_exp_exceeds_the_budget():
     """A log-sum-exp that is off by a thousandth is found: the budget is not loose."""
     args, options = case(at_most(1003), dtype=BF16)
     exact, sizes = exact_of(args, options), term_sizes(args, options)

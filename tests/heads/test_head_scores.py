@@ -85,7 +85,7 @@ def brute_force(model, tokenizer, case):
 ROWS = ("", "answer", "question", "hop", "link")
 
 
-def test_scores_are_those_of_attention_matrices(tokenizer):
+def test_scores_equal_those_of_attention_matrices(tokenizer):
     model = tiny_chat.model(len(tokenizer), 2048)
     cases = make_cases(6, seed=1, kinds=KINDS, documents=4)
     scores = score_heads(model, tokenizer, cases)
@@ -125,7 +125,7 @@ def test_progress_goes_up_to_the_end_and_the_model_is_as_before(model, tokenizer
         score_heads(model, tokenizer, [])
 
 
-def test_a_tokenizer_without_a_template(model):
+def test_a_tokenizer_without_a_template_is_accepted(model):
     plain = tiny_chat.tokenizer(None)
     case = make_cases(1, documents=2)[0]
     tokenized = tokenize_case(plain, case)
@@ -154,12 +154,12 @@ def test_the_best_heads_get_equal_weights():
     assert [head[:2] for head in rank_heads(made_up_scores(ap))[:2]] == [(0, 1), (1, 2)]
 
 
-def test_every_kind_counts_the_same():
+def test_every_kind_has_the_same_weight():
     ap = torch.tensor([[[1.0, 0.4]], [[1.0, 0.4]], [[0.0, 0.8]]])
     assert rank_heads(made_up_scores(ap, ("fact", "fact", "copy")))[0][:2] == (0, 1)
 
 
 @pytest.mark.parametrize(("heads", "match"), [(0, "from 1 to 6"), (7, "from 1 to 6, .* got 7"), (True, "got True")])
-def test_bad_choices(heads, match):
+def test_invalid_numbers_of_heads_are_refused(heads, match):
     with pytest.raises(InputError, match=match):
         choose_heads(made_up_scores(torch.rand(1, 2, 3)), heads=heads)

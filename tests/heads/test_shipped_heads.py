@@ -104,7 +104,7 @@ def round_to_8_bits(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_the_same_weights_get_them(model, shipped, quick_calibration, dtype):
+def test_the_same_weights_get_the_shipped_heads(model, shipped, quick_calibration, dtype):
     resolved = resolve("retrieval", model.to(dtype))
     assert torch.equal(resolved.heads, Weights.of_heads((2, 4), HEADS).heads)
     assert (resolved.name, resolved.source) == ("retrieval", "someone/tiny")
@@ -113,7 +113,7 @@ def test_the_same_weights_get_them(model, shipped, quick_calibration, dtype):
     assert not quick_calibration
 
 
-def test_the_same_weights_under_another_name_get_them(model, shipped, quick_calibration, tmp_path):
+def test_the_same_weights_under_another_name_get_the_shipped_heads(model, shipped, quick_calibration, tmp_path):
     loaded, tokenizer = attributor.load_model(saved(model, tmp_path), progress=False)
     got = flow(loaded, [3, 4, 5], weights="retrieval", tokenizer=tokenizer)
     assert got.meta["model"] == str(tmp_path / "copy")
@@ -121,7 +121,7 @@ def test_the_same_weights_under_another_name_get_them(model, shipped, quick_cali
     assert not quick_calibration
 
 
-def test_the_same_weights_elsewhere_get_them(model, shipped, quick_calibration):
+def test_offloaded_weights_get_the_shipped_heads(model, shipped, quick_calibration):
     accelerate = pytest.importorskip("accelerate")
     offloaded = accelerate.cpu_offload(copy.deepcopy(model))
     assert next(offloaded.parameters()).device.type == "meta"
@@ -141,7 +141,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_weights_get_their_own(model, tokenizer, shipped, quick_calibration, kind, caplog):
+def test_other_weights_get_their_own_heads(model, tokenizer, shipped, quick_calibration, kind, caplog):
     model.name_or_path = model.config._name_or_path = "someone/tiny"
     model.config.attributor_source = "someone/tiny"
     other = OTHERS[kind](model)
@@ -152,7 +152,7 @@ def test_other_weights_get_their_own(model, tokenizer, shipped, quick_calibratio
     assert "finding the heads of" in caplog.text
 
 
-def test_a_tuned_copy_in_a_folder_says_where_it_comes_from(model, shipped, quick_calibration, tmp_path):
+def test_a_tuned_copy_in_a_folder_gets_its_own_heads(model, shipped, quick_calibration, tmp_path):
     model.config.attributor_source = "someone/tiny"  # as the converted default model's configuration has it
     model.config.attributor_weights = "dequantised"
     folder = str(saved(tune(model), tmp_path))
@@ -165,7 +165,7 @@ def test_a_tuned_copy_in_a_folder_says_where_it_comes_from(model, shipped, quick
     assert on_purpose.count == 2
 
 
-def test_the_command_line_says_that_it_finds_the_heads_of_a_tuned_copy(model, shipped, quick_calibration, tmp_path):
+def test_the_command_line_announces_the_search_for_heads_of_a_tuned_copy(model, shipped, quick_calibration, tmp_path):
     folder = saved(tune(model), tmp_path)
     text = tmp_path / "text.txt"
     text.write_text("The keeper lit the lamp.")
@@ -176,7 +176,7 @@ def test_the_command_line_says_that_it_finds_the_heads_of_a_tuned_copy(model, sh
     assert len(quick_calibration) == 1
 
 
-def test_a_file_without_digests_is_for_nobody_but_can_be_named(model, shipped, tokenizer, quick_calibration):
+def test_a_file_without_digests_is_used_only_by_name(model, shipped, tokenizer, quick_calibration):
     Weights.of_heads((2, 4), HEADS, source="someone/tiny").save(shipped)
     assert not has_shipped_heads(model)
     resolve("retrieval", model, tokenizer)
@@ -184,7 +184,7 @@ def test_a_file_without_digests_is_for_nobody_but_can_be_named(model, shipped, t
     assert resolve(Weights("retrieval").shipped("someone/tiny"), model).count == 2
 
 
-def test_a_recording_needs_its_model_for_them(model, shipped, tokenizer):
+def test_a_recording_uses_the_shipped_heads_of_its_models_current_weights(model, shipped, tokenizer):
     ids = torch.tensor([3, 4, 5, 6])
     with record(model) as recording, torch.no_grad():
         model(ids[None])
@@ -201,7 +201,7 @@ def test_a_recording_needs_its_model_for_them(model, shipped, tokenizer):
 # ---- the digest
 
 
-def test_calibration_notes_the_digests_of_the_dtypes(model, tokenizer):
+def test_calibration_stores_the_digests_of_both_dtypes(model, tokenizer):
     weights = choose_heads(measure_heads(model, tokenizer, count=1))
     noted = weights.digests
     loaded = {weights_digest(model.to(dtype)) for dtype in (torch.float16, torch.float32)}
@@ -212,7 +212,7 @@ def test_calibration_notes_the_digests_of_the_dtypes(model, tokenizer):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_16_bit_file_is_the_same_model_in_every_dtype(model, dtype):
+def test_a_16_bit_model_has_one_digest_in_every_dtype(model, dtype):
     with torch.no_grad():
         for parameter in model.parameters():  # with numbers that float16 holds with fewer digits, or not at all
             parameter.view(-1)[::7] *= torch.logspace(0, -8, parameter.view(-1)[::7].numel())
@@ -223,7 +223,7 @@ def test_a_16_bit_file_is_the_same_model_in_every_dtype(model, dtype):
     assert len(digests) == 1
 
 
-def test_what_adapters_do_is_part_of_the_digest(model):
+def test_the_state_of_adapters_is_part_of_the_digest(model):
     peft = pytest.importorskip("peft")
     adapter = adapted(model, lora)
     adapter.add_adapter("other", lora(peft))
@@ -242,7 +242,7 @@ def test_what_adapters_do_is_part_of_the_digest(model):
 
 
 @pytest.mark.parametrize("kind", ["dynamic int8", "torchao int8", "quanto int8"])
-def test_quantised_weights_are_looked_at(tokenizer, kind):
+def test_quantised_weights_are_part_of_the_digest(tokenizer, kind):
     """Their numbers are in no parameter, or in one of another class; only one projection differs."""
     first, second = (tiny_chat.model(len(tokenizer)) for _ in range(2))
     same = weights_digest(OTHERS[kind](tiny_chat.model(len(tokenizer))))
@@ -286,7 +286,7 @@ def test_the_default_model_gets_the_shipped_heads(monkeypatch, dtype):
 
 
 @needs_default
-def test_copies_of_the_default_model(monkeypatch, tmp_path):
+def test_only_unchanged_copies_of_the_default_model_have_shipped_heads(monkeypatch, tmp_path):
     monkeypatch.delenv("ATTRIBUTOR_CACHE")
     model, tokenizer = attributor.load_model(progress=False)
     converted, _ = attributor.load_model(converted_folder(), progress=False)
