@@ -132,7 +132,7 @@ def rebound(browser):  # noqa: F811
     found.close()
 
 
-def test_our_own_page_may_ask_and_change(browser, ours, changed):  # noqa: F811
+def test_the_own_page_may_read_and_change(browser, ours, changed):  # noqa: F811
     for name in ("localhost", "127.0.0.1", "[::1]"):
         with ours() as server, opened(browser) as watched:
             watched.page.goto(f"http://{name}:{server.port}/")
@@ -141,7 +141,7 @@ def test_our_own_page_may_ask_and_change(browser, ours, changed):  # noqa: F811
     assert changed == [{}] * 3
 
 
-def test_another_origin_learns_and_changes_nothing(browser, ours, changed):  # noqa: F811
+def test_another_origin_reads_and_changes_nothing(browser, ours, changed):  # noqa: F811
     with ours() as server, foreign() as port, opened(browser) as watched:
         page = watched.page
         for theirs in (f"http://127.0.0.1:{port}/", f"http://localhost:{port}/"):  # cross-site, and same-site
@@ -163,7 +163,7 @@ def test_another_origin_learns_and_changes_nothing(browser, ours, changed):  # n
     assert changed == []
 
 
-def test_dns_rebinding_makes_nothing_of_ours_readable(rebound, ours, changed):
+def test_dns_rebinding_reads_nothing(rebound, ours, changed):
     with ours() as server, foreign() as port, opened(rebound) as watched:
         page = watched.page
         page.goto(f"http://evil.example:{port}/")  # the name does lead to this machine
@@ -176,7 +176,7 @@ def test_dns_rebinding_makes_nothing_of_ours_readable(rebound, ours, changed):
     assert changed == []
 
 
-def test_a_link_elsewhere_opens_the_page(browser, ours):  # noqa: F811
+def test_a_link_on_another_site_opens_the_page(browser, ours):  # noqa: F811
     with ours() as server, foreign() as port, opened(browser) as watched:
         watched.page.goto(f"http://127.0.0.1:{port}/")
         watched.page.evaluate("(url) => { location.href = url }", f"http://localhost:{server.port}/")
@@ -185,7 +185,7 @@ def test_a_link_elsewhere_opens_the_page(browser, ours):  # noqa: F811
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_the_printed_address_of_another_host_lets_one_in(browser, ours, linked):  # noqa: F811
+def test_the_printed_address_with_token_logs_in(browser, ours, linked):  # noqa: F811
     """Typed, or followed as a link in a mail: the cookie is SameSite=Strict."""
     with ours("0.0.0.0") as server, foreign() as port, opened(browser) as watched:
         page, url = watched.page, server.access.url().replace("0.0.0.0", "127.0.0.1")

@@ -78,7 +78,7 @@ def axe_in_both_themes(watched):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_serious_findings(browser, door, place):  # noqa: F811
+def test_axe_reports_no_serious_violation(browser, door, place):  # noqa: F811
     nothing = {"light": [], "dark": []}
     with opened(browser) as watched:
         go(watched.page, door, place)
@@ -94,7 +94,7 @@ def test_no_serious_findings(browser, door, place):  # noqa: F811
         watched.clean()
 
 
-def test_the_theme_is_chosen_and_kept(browser, door):  # noqa: F811
+def test_the_chosen_theme_is_kept(browser, door):  # noqa: F811
     with opened(browser, color_scheme="light") as watched:
         page = watched.page
         page.goto(door)
@@ -132,7 +132,7 @@ REACHABLE = """() => [...document.querySelectorAll('a[href], button, input, sele
 
 
 @pytest.mark.parametrize("place", PLACES[:4])
-def test_tab_reaches_everything_and_is_seen(browser, door, place):  # noqa: F811
+def test_tab_reaches_every_control_with_visible_focus(browser, door, place):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, place)
@@ -157,7 +157,7 @@ def test_tab_reaches_everything_and_is_seen(browser, door, place):  # noqa: F811
         watched.clean()
 
 
-def test_skipping_to_the_content(browser, door):  # noqa: F811
+def test_the_skip_link_leads_to_the_content(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -171,7 +171,7 @@ def test_skipping_to_the_content(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_a_flow_is_read_without_a_mouse(browser, door):  # noqa: F811
+def test_a_flow_can_be_read_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -204,7 +204,7 @@ def test_a_flow_is_read_without_a_mouse(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_the_map_is_moved_by_keys(browser, door):  # noqa: F811
+def test_the_map_can_be_moved_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "long")
@@ -220,7 +220,7 @@ def test_the_map_is_moved_by_keys(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_the_share_menu_by_keys(browser, door):  # noqa: F811
+def test_the_share_menu_works_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -244,7 +244,7 @@ def test_the_share_menu_by_keys(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_help_opens_and_closes_by_keys(browser, door):  # noqa: F811
+def test_help_opens_and_closes_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -264,7 +264,7 @@ def test_help_opens_and_closes_by_keys(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_keys_of_the_page_are_left_alone_where_people_write(browser, door):  # noqa: F811
+def test_shortcuts_are_off_in_text_fields(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "case")
@@ -298,7 +298,7 @@ def overflowing(page):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_narrow_screen_scrolls_one_way_only(browser, door, place):  # noqa: F811
+def test_a_narrow_screen_scrolls_only_vertically(browser, door, place):  # noqa: F811
     with opened(browser, viewport={"width": 400, "height": 800}) as watched:
         go(watched.page, door, place)
         assert overflowing(watched.page) == ""
@@ -309,7 +309,7 @@ def test_a_narrow_screen_scrolls_one_way_only(browser, door, place):  # noqa: F8
 
 
 @pytest.mark.parametrize("place", PLACES[:4])
-def test_text_of_twice_the_size_fits(browser, door, place):  # noqa: F811
+def test_text_at_200_percent_fits(browser, door, place):  # noqa: F811
     with opened(browser, viewport={"width": 1280, "height": 800}) as watched:
         go(watched.page, door, place)
         watched.page.evaluate("document.documentElement.style.fontSize = '200%'")
@@ -319,7 +319,7 @@ def test_text_of_twice_the_size_fits(browser, door, place):  # noqa: F811
         watched.clean()
 
 
-def test_two_colours_are_enough(browser, door):  # noqa: F811
+def test_the_page_works_in_forced_colours(browser, door):  # noqa: F811
     with opened(browser, forced_colors="active") as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -340,7 +340,7 @@ def test_two_colours_are_enough(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_nothing_moves_for_those_who_want_it_still(browser, door):  # noqa: F811
+def test_reduced_motion_stops_animations(browser, door):  # noqa: F811
     with opened(browser, reduced_motion="reduce") as watched:
         page = watched.page
         go(page, door, "tokens")

@@ -80,7 +80,7 @@ def settled(live):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_a_picture_that_was_hidden_is_as_it_was(page, live, name):  # noqa: F811
+def test_a_picture_is_unchanged_after_being_hidden(page, live, name):  # noqa: F811
     tab(page, name)
     page.mouse.move(3, 400)  # off the text, which comes under the pointer where the page becomes shorter
     before = settled(live)
@@ -94,7 +94,7 @@ def pin(page, row):
     page.mouse.move(3, 400)
 
 
-def test_every_picture_is_drawn_in_both_themes_and_axe_finds_nothing(live):  # noqa: F811
+def test_every_picture_is_drawn_and_accessible_in_both_themes(live):  # noqa: F811
     page = live.page
     example(page)
     answered(page)
@@ -108,7 +108,7 @@ def test_every_picture_is_drawn_in_both_themes_and_axe_finds_nothing(live):  # n
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_the_pictures_are_of_the_rows_that_are_kept(page, name):
+def test_pictures_show_the_selected_rows(page, name):
     tab(page, name)
     if name == "Matrix":  # the whole matrix: rows are a place in it
         return
@@ -117,7 +117,7 @@ def test_the_pictures_are_of_the_rows_that_are_kept(page, name):
     assert "the whole answer" not in page.locator(".flow-scope").inner_text()
 
 
-def test_a_selected_sentence_is_what_the_pictures_ask_for(page):
+def test_pictures_request_the_selected_sentence(page):
     tab(page, "Heads")
     with page.expect_response(re.compile(r"/heads\?.*unit_start=\d+&unit_stop=\d+")) as answer:
         page.locator(".case-bars .case-list > li .case-bar, .case-bars .case-list > li button").first.click()
@@ -129,7 +129,7 @@ def test_a_selected_sentence_is_what_the_pictures_ask_for(page):
         tab(page, name)
 
 
-def test_heads_are_chosen_looked_at_and_followed_alone(page):
+def test_heads_can_be_selected_inspected_and_followed_alone(page):
     first = run_id(page)
     whole = shares(page)
     tab(page, "Heads")
@@ -170,7 +170,7 @@ def run_id_after(page, first):
     return ""
 
 
-def test_routes_are_listed_picked_and_limited(page):
+def test_routes_can_be_listed_selected_and_limited(page):
     tab(page, "Routes")
     routes = page.locator(".flow-routes li button")
     assert routes.count() >= 1
@@ -195,24 +195,24 @@ def test_routes_are_listed_picked_and_limited(page):
     drawn(page)
 
 
-def test_the_matrix_is_zoomed_read_and_averaged(page):
+def test_the_matrix_can_be_zoomed_read_and_averaged(page):
     tab(page, "Matrix")
     changes(page, lambda: page.locator(".flow-matrix").get_by_role("button", name="Zoom in").click())
     changes(page, lambda: page.locator(".flow-matrix").get_by_role("button", name="All", exact=True).click())
     canvas = page.locator(".flow-matrix canvas").first
     box = canvas.bounding_box()
     canvas.hover(position={"x": box["width"] * 0.3, "y": box["height"] * 0.7}, force=True)
-    page.wait_for_function("() => /looks? at/.test(document.querySelector('.flow-cell')?.innerText)")
+    page.wait_for_function("() => /attends? to/.test(document.querySelector('.flow-cell')?.innerText)")
     changes(page, lambda: page.locator(".flow-matrix").locator("select").nth(1).select_option("2"))
 
 
-def test_the_keyboard_alone_from_the_first_page_to_a_tab(browser, door):  # noqa: F811
+def test_the_live_page_works_by_keyboard_alone(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         visit(page, door)
         reach(page, "Example")
         page.keyboard.press("Enter")
-        reach(page, "Most tokens of the answer")
+        reach(page, "Maximum answer tokens")
         page.keyboard.press("Control+a")
         page.keyboard.type("6")
         reach(page, "Heads to follow")
@@ -254,7 +254,7 @@ def reach(page, name, most=40):
     raise AssertionError(f"Tab did not come to {name!r}, but to {seen}")
 
 
-def test_nothing_of_the_size_of_a_matrix_is_sent_for_2000_tokens(browser, door):  # noqa: F811
+def test_no_response_has_the_size_of_a_matrix_for_2000_tokens(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page, sizes = watched.page, []
         page.on("requestfinished", lambda sent: sizes.append((sent.url, sent.sizes())))
@@ -262,7 +262,7 @@ def test_nothing_of_the_size_of_a_matrix_is_sent_for_2000_tokens(browser, door):
         paste(page, "Text of document 1", SENTENCE * 85)
         page.get_by_label("Question").fill("Who keeps the light?")
         page.get_by_label("Heads to follow").select_option("mean")
-        page.get_by_label("Most tokens of the answer").fill("40")
+        page.get_by_label("Maximum answer tokens").fill("40")
         answered(page)
         tokens = int(re.search(r"([\d,]+) →", page.locator(".live-run").first.inner_text()).group(1).replace(",", ""))
         assert tokens > 1800
@@ -286,7 +286,7 @@ def test_nothing_of_the_size_of_a_matrix_is_sent_for_2000_tokens(browser, door):
         watched.clean()
 
 
-def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noqa: F811
+def test_the_page_stays_responsive_with_8000_tokens(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         visit(page, door)
@@ -295,7 +295,7 @@ def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noq
         first = run_id(page)
         page.get_by_label("Text of document 1").fill("")
         paste(page, "Text of document 1", SENTENCE * 340)
-        page.get_by_label("Most tokens of the answer").fill("400")
+        page.get_by_label("Maximum answer tokens").fill("400")
         page.get_by_text(re.compile(r"[789],\d{3} tokens of prompt")).wait_for()
         page.get_by_role("button", name="Answer and attribute").click()
         page.wait_for_selector(".live-progress")

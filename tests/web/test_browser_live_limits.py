@@ -26,7 +26,7 @@ pytestmark = needs_browser
 GONE = "The server at this address does not answer; is `attributor serve` still running?"
 
 
-def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
+def test_evicted_recordings_keep_their_flows(browser, tiny):  # noqa: F811
     command = ("serve", "--model", str(tiny), "--memory-budget", "0.01")
     with served(*command, env=ENV) as url, opened(browser) as watched:
         page = watched.page
@@ -57,7 +57,7 @@ def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
         assert not watched.failed
 
 
-def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path):  # noqa: F811
+def test_a_run_too_large_to_record_shows_a_note(browser, tmp_path):  # noqa: F811
     deep = str(endless(tmp_path / "deep", layers=10))
     command = ("serve", "--model", deep, "--memory-budget", "0.01")
     with served(*command, env=ENV) as url, opened(browser) as watched:
@@ -75,7 +75,7 @@ def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path): 
         watched.clean()
 
 
-def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  # noqa: F811
+def test_a_stopped_server_shows_an_error_and_loses_no_input(browser, tiny):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         with served("serve", "--model", str(tiny), env=ENV) as url:
@@ -94,7 +94,7 @@ def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  
 
 
 @pytest.mark.parametrize("width", [1360, 400])
-def test_axe_and_the_width_of_every_state(browser, door, width):  # noqa: F811
+def test_every_state_is_accessible_and_fits_its_width(browser, door, width):  # noqa: F811
     with opened(browser, viewport={"width": width, "height": 900}, reduced_motion="reduce") as watched:
         page = watched.page
         visit(page, door)
@@ -129,7 +129,7 @@ def fits(page):
         assert axe(page) == [], scheme
 
 
-def test_the_default_model_out_of_the_box(browser):  # noqa: F811
+def test_the_default_model_answers_the_example(browser):  # noqa: F811
     from attributor._models import default_model, load
 
     name = default_model.DEFAULT_MODEL

@@ -73,14 +73,14 @@ def refused(page, name):
     return alert.inner_text()
 
 
-def test_the_first_look_offers_the_default_model(page):
+def test_the_first_page_offers_the_default_model(page):
     assert page.get_by_label("Hub id").input_value() == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert page.get_by_text("New here? Press Load, then Example, then").is_visible()
     assert page.get_by_role("button", name="Answer and attribute").is_disabled()
     assert page.get_by_text("Load a model first.").is_visible()
 
 
-def test_every_field_is_sent(page):
+def test_every_field_of_the_form_is_sent(page):
     page.get_by_label("Hub id").fill("org/tiny")
     types = page.get_by_label("Number type").locator("option").evaluate_all("all => all.map(one => one.value)")
     assert types == ["auto", "float32", "bfloat16", "float16"]
@@ -118,13 +118,13 @@ def test_every_field_is_sent(page):
         ("x" * 5000, "4096"),
     ],
 )
-def test_names_that_are_no_hub_ids_are_refused_before_anything_is_looked_up(page, hub, name, said):
+def test_invalid_hub_ids_are_refused_before_any_request(page, hub, name, said):
     asked = len(hub[0].asked)
     assert said in refused(page, name)
     assert len(hub[0].asked) == asked
 
 
-def test_a_model_that_is_not_there_and_one_that_is_gated(page):
+def test_missing_and_gated_models_are_refused_with_a_reason(page):
     assert refused(page, "org/nothing") == (
         "org/nothing: the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
     )
@@ -133,7 +133,7 @@ def test_a_model_that_is_not_there_and_one_that_is_gated(page):
     )
 
 
-def test_one_that_is_too_large_is_refused_before_it_is_fetched(page, hub):
+def test_a_model_that_is_too_large_is_refused_before_its_download(page, hub):
     hub[0].weights = 1 << 50
     try:
         said = refused(page, "org/tiny")
@@ -143,7 +143,7 @@ def test_one_that_is_too_large_is_refused_before_it_is_fetched(page, hub):
         hub[0].weights = 0
 
 
-def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
+def test_a_download_shows_stages_and_can_be_cancelled_and_retried(page, hub):
     hub[0].slow = 30.0
     page.get_by_label("Number type").select_option("float32")
     page.get_by_label("Device").select_option("cpu")
@@ -194,7 +194,7 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
     assert page.get_by_label("Maximum tokens", exact=True).get_attribute("aria-invalid") == "true"
 
 
-def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
+def test_a_load_started_in_another_tab_is_shown(browser, door, hub):  # noqa: F811
     hub[0].slow = 0.0
     with opened(browser) as one, opened(browser) as two:
         one.page.goto(door)
@@ -209,7 +209,7 @@ def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
         two.clean()
 
 
-def test_without_a_network_it_says_what_would_work(browser, tmp_path):  # noqa: F811
+def test_without_network_the_error_names_what_would_work(browser, tmp_path):  # noqa: F811
     with (
         served("serve", env=hub_env("http://127.0.0.1:9", tmp_path), warm=False) as url,
         opened(browser) as watched,
@@ -243,7 +243,7 @@ def test_a_family_that_cannot_be_recorded_is_named(browser, tmp_path):  # noqa: 
         watched.clean()
 
 
-def test_options_that_no_model_can_have_are_a_sentence(tiny):  # noqa: F811
+def test_invalid_model_options_end_the_command_with_an_error(tiny):  # noqa: F811
     command = ("serve", "--model", str(tiny), "--max-tokens", "1", "--port", "0", "--no-browser")
     process = WarmProcess(run_command_line, *command)
     printed = process.communicate(PATIENCE)
@@ -264,7 +264,7 @@ def test_a_damaged_model_is_named(browser, tmp_path):  # noqa: F811
         watched.clean()
 
 
-def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F811
+def test_runs_of_a_replaced_model_stay_usable(browser, door, hub):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         page.goto(door)

@@ -127,7 +127,7 @@ def harmless(page):
     assert found == []
 
 
-def test_a_hostile_flow_of_the_server(watched, door):
+def test_a_hostile_flow_of_the_server_does_nothing(watched, door):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="hostile.safetensors").click()
@@ -147,7 +147,7 @@ def test_a_hostile_flow_of_the_server(watched, door):
     watched.clean()
 
 
-def test_a_hostile_flow_of_the_browser_under_a_hostile_name(watched, empty_door, files):
+def test_a_hostile_local_flow_does_nothing(watched, empty_door, files):
     page = watched.page
     name = "<img src=x onerror=ran(5)>\u202e.safetensors"
     data = (files / "hostile.safetensors").read_bytes()
@@ -167,7 +167,7 @@ def test_a_hostile_flow_of_the_browser_under_a_hostile_name(watched, empty_door,
     watched.clean()
 
 
-def test_a_refused_file_under_a_hostile_name(watched, empty_door):
+def test_a_hostile_file_name_does_nothing(watched, empty_door):
     page = watched.page
     choose(page, empty_door, {"name": f"{MARKUP.replace('/', '')}\u202e.json", "mimeType": "", "buffer": b"{}"})
     page.wait_for_selector(".open-problem")
@@ -175,7 +175,7 @@ def test_a_refused_file_under_a_hostile_name(watched, empty_door):
     watched.clean()
 
 
-def test_a_hostile_page_from_disk(watched, door, tmp_path, browser):  # noqa: F811
+def test_a_hostile_page_from_disk_does_nothing(watched, door, tmp_path, browser):  # noqa: F811
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="hostile.safetensors").click()
@@ -204,7 +204,7 @@ def test_a_hostile_page_from_disk(watched, door, tmp_path, browser):  # noqa: F8
     watched.clean()
 
 
-def test_a_hostile_run(watched, door):
+def test_a_hostile_run_does_nothing(watched, door):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="run", exact=False).locator("visible=true").filter(has_text="Evaluation run").click()
@@ -230,7 +230,7 @@ def test_a_hostile_run(watched, door):
     watched.clean()
 
 
-def test_a_hostile_list(watched, door):
+def test_a_hostile_json_list_does_nothing(watched, door):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="list.json").click()
@@ -244,7 +244,7 @@ def test_a_hostile_list(watched, door):
 
 
 @pytest.mark.parametrize("where", ["server", "browser"])
-def test_more_tokens_than_a_call_takes_arguments(watched, door, empty_door, files, where):
+def test_a_flow_of_200_000_tokens_is_shown(watched, door, empty_door, files, where):
     page = watched.page
     if where == "server":
         page.goto(door)
@@ -275,7 +275,7 @@ def test_more_tokens_than_a_call_takes_arguments(watched, door, empty_door, file
     watched.clean()
 
 
-def test_a_browser_without_highlights_draws_what_is_near_in_colour(watched, door):
+def test_without_the_highlight_api_nearby_text_is_coloured(watched, door):
     page = watched.page
     page.add_init_script("delete globalThis.Highlight; delete CSS.highlights;")
     page.goto(door)
@@ -300,7 +300,7 @@ def test_a_browser_without_highlights_draws_what_is_near_in_colour(watched, door
     watched.clean()
 
 
-def test_a_browser_that_cannot_split_sentences(watched, empty_door, files):
+def test_a_browser_without_sentence_splitting_shows_the_flow(watched, empty_door, files):
     page = watched.page
     page.add_init_script("delete Intl.Segmenter;")
     choose(page, empty_door, str(files / "plain.safetensors"))
@@ -323,7 +323,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("path", ["/api/session", "/api/sources"])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_first_answer_that_makes_no_sense_can_be_tried_again(watched, door, path, answer):
+def test_a_malformed_first_response_can_be_retried(watched, door, path, answer):
     page = watched.page
     page.route(f"**{path}", lambda route: route.fulfill(**ANSWERS[answer]))
     page.goto(door)
@@ -341,7 +341,7 @@ def test_a_first_answer_that_makes_no_sense_can_be_tried_again(watched, door, pa
 
 
 @pytest.mark.parametrize("answer", ["500 in words", "not JSON", "nothing"])
-def test_a_view_that_makes_no_sense(watched, door, answer):
+def test_a_malformed_view_shows_an_error(watched, door, answer):
     page = watched.page
     page.route("**/view", lambda route: route.fulfill(**ANSWERS[answer]))
     page.goto(door)
@@ -356,7 +356,7 @@ def test_a_view_that_makes_no_sense(watched, door, answer):
 
 
 @pytest.mark.parametrize("answer", ["500 in words", "500 without", "not JSON", "nothing"])
-def test_a_row_that_makes_no_sense(watched, door, answer):
+def test_a_malformed_row_shows_an_error(watched, door, answer):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="plain.safetensors").click()
@@ -374,7 +374,7 @@ def test_a_row_that_makes_no_sense(watched, door, answer):
     watched.clean(expected=REFUSED)
 
 
-def test_a_file_that_changed_under_the_run(watched, files, tmp_path):
+def test_a_file_changed_during_reading_shows_an_error(watched, files, tmp_path):
     run = run_folder(tmp_path / "run", 600)  # more than what was read last is kept of
     with served("explore", str(run)) as url:
         page = watched.page
@@ -389,7 +389,7 @@ def test_a_file_that_changed_under_the_run(watched, files, tmp_path):
         watched.clean(expected=REFUSED)
 
 
-def test_a_server_that_is_gone(watched, files):
+def test_an_unreachable_server_shows_an_error(watched, files):
     page = watched.page
     with served("explore", str(files / "plain.safetensors")) as url:
         page.goto(url)

@@ -139,7 +139,7 @@ def following(page, event, selector, act):
 # -- F1 -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_case_of_100_000_tokens_is_painted(browser, door, keep, keep_time):  # noqa: F811
+def test_a_case_of_100_000_tokens_is_painted_in_time(browser, door, keep, keep_time):  # noqa: F811
     received = {}
 
     def painted():
@@ -158,7 +158,7 @@ def test_a_case_of_100_000_tokens_is_painted(browser, door, keep, keep_time):  #
     keep("F1: bytes before it, without code", sum(received.values()) / 1e6, 1.5, "MB")
 
 
-def test_the_page_stays_small(page, keep):
+def test_the_page_stays_within_its_size_limits(page, keep):
     keep("F1: elements", elements(page), 5000, "elements")
     keep("F1: JavaScript heap", heap(page) / 1e6, 150, "MB")
     # Also once it was walked through, and its bars are open.
@@ -175,7 +175,7 @@ def test_the_page_stays_small(page, keep):
     keep("F1: JavaScript heap after use", heap(page) / 1e6, 150, "MB")
 
 
-def test_the_pointer_over_the_answer_is_followed(page, keep_time):
+def test_hovering_the_answer_updates_in_time(page, keep_time):
     recolours = []
 
     def over(row):
@@ -206,7 +206,7 @@ def test_the_pointer_over_the_answer_is_followed(page, keep_time):
     keep_time("F1: script that recolours the visible text, p95", recolour, 8)
 
 
-def test_the_map_jumps(page, keep_time):
+def test_the_map_jumps_in_time(page, keep_time):
     box = page.locator(".case-map").bounding_box()
     jump = """([x, y]) => new Promise((resolve) => {
       const map = document.querySelector('.case-map'), pane = document.querySelector('#case-prompt');
@@ -233,7 +233,7 @@ def test_the_map_jumps(page, keep_time):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_people_out_at_this_size(browser, door, scheme):  # noqa: F811
+def test_the_largest_case_is_accessible(browser, door, scheme):  # noqa: F811
     with opened(browser, color_scheme=scheme) as watched:
         watched.page.goto(door)
         shown(watched.page)
@@ -241,7 +241,7 @@ def test_nothing_keeps_people_out_at_this_size(browser, door, scheme):  # noqa: 
         watched.clean()
 
 
-def test_the_exported_page(page, browser, tmp_path, keep):  # noqa: F811
+def test_the_exported_page_opens_within_its_limits(page, browser, tmp_path, keep):  # noqa: F811
     name, path = saved(page, "One-file page")
     assert name.endswith(".html")
     keep("F1: page in one file", path.stat().st_size / 1e6, 6, "MB")
@@ -257,7 +257,7 @@ def test_the_exported_page(page, browser, tmp_path, keep):  # noqa: F811
         alone.clean()
 
 
-def test_the_server_keeps_up_with_the_pointer(door, keep_time):
+def test_the_server_answers_hover_requests_in_time(door, keep_time):
     with httpx.Client(base_url=door, timeout=PATIENCE) as client:
         [source] = client.get("/api/sources").json()["sources"]
         base = f"/api/flows/{source['files']['flow']}"
@@ -285,7 +285,7 @@ def test_the_server_keeps_up_with_the_pointer(door, keep_time):
 # -- code ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_code_that_comes_first_is_small(browser, door, keep):  # noqa: F811
+def test_the_initial_code_is_small(browser, door, keep):  # noqa: F811
     static = static_folder()
 
     def packed(*names):
@@ -317,7 +317,7 @@ def run_door(f3):
         yield url
 
 
-def test_a_run_of_5_000_cases_is_opened_and_leafed_through(browser, run_door, keep, keep_time):  # noqa: F811
+def test_a_run_of_5_000_cases_opens_in_time(browser, run_door, keep, keep_time):  # noqa: F811
     def until(name):
         times = []
         for _ in range(2):

@@ -153,7 +153,7 @@ def fuzz(server, ids, schema, method, path):
 
 
 @pytest.mark.parametrize(("method", "path"), operations("explore"))
-def test_explore(explored, method, path, caplog):
+def test_explore_handles_random_requests(explored, method, path, caplog):
     LOG.propagate = True
     statuses = fuzz(*explored, method, path)
     LOG.propagate = False
@@ -162,14 +162,14 @@ def test_explore(explored, method, path, caplog):
 
 
 @pytest.mark.parametrize(("method", "path"), operations("serve"))
-def test_serve(lived, method, path):
+def test_serve_handles_random_requests(lived, method, path):
     statuses = fuzz(*lived, method, path)
     if method != "DELETE" and not path.startswith(EXPLORE_ONLY):  # ids that exist are kept from DELETE
         assert any(status < 300 for status in statuses), "no request got through: the test reaches nothing"
     assert lived[0].client.get("/api/session").status_code == 200
 
 
-def test_the_fuzzer_notices_planted_faults():
+def test_the_fuzzer_detects_planted_faults():
     """A server that breaks, and one that answers what it did not describe."""
     app = FastAPI()
 

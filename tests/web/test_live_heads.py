@@ -74,7 +74,7 @@ def test_heads_that_were_not_recorded_are_nan():
     torch.testing.assert_close(torch.from_numpy(maps.weight), weights, rtol=0, atol=0)
 
 
-def test_a_sinks_share_is_in_no_map():
+def test_the_share_of_a_sink_is_in_no_map():
     case = recorded("gpt_oss")
     whole = compute_head_maps(case.recording, [K + 5], selection(case.length, (0, case.length)), MEAN)
     assert (whole.mass < 0.999).any()  # what the learned sink took
@@ -93,7 +93,7 @@ def test_invalid_arguments_are_refused():
         compute_head_maps(case.recording, [3], fine, MEAN[:2])
 
 
-def test_work_can_be_cancelled():
+def test_the_computation_can_be_cancelled():
     case = recorded("llama")
     calls = []
 
@@ -110,7 +110,7 @@ def test_work_can_be_cancelled():
 @pytest.mark.parametrize(
     ("start", "stop", "most"), [(0, 5, 64), (0, 64, 64), (3, 68, 64), (0, 512, 64), (10, 1000, 7), (4, 90, 1)]
 )
-def test_rows_are_evenly_chosen(start, stop, most):
+def test_rows_are_chosen_evenly(start, stop, most):
     rows = choose_rows(start, stop, most)
     assert rows == sorted(set(rows))
     assert len(rows) == min(most, stop - start)
@@ -120,13 +120,13 @@ def test_rows_are_evenly_chosen(start, stop, most):
     assert not gaps.size or gaps.max() - gaps.min() <= 1
 
 
-def test_an_empty_range_of_rows():
+def test_an_empty_range_of_rows_is_refused():
     for start, stop in ((3, 3), (4, 2), (-1, 2)):
         with pytest.raises(InputError, match="start < stop"):
             choose_rows(start, stop)
 
 
-def test_a_padded_batch_is_read_as_its_sequences_alone():
+def test_a_padded_batch_gives_the_maps_of_its_sequences():
     from families import tiny
 
     from attributor import record

@@ -49,7 +49,7 @@ def test_loading_can_be_cancelled_in_every_stage(live, monkeypatch, module, name
     assert live.state().state == "none"
 
 
-def test_a_load_that_was_left_behind_is_waited_for_before_the_next_one_begins(live, monkeypatch):
+def test_the_next_load_waits_for_an_abandoned_one(live, monkeypatch):
     gate = Gate(_models.load_model)
     monkeypatch.setattr(_models, "load_model", gate)
     left = live.start()
@@ -68,7 +68,7 @@ def test_a_load_that_was_left_behind_is_waited_for_before_the_next_one_begins(li
     third_gate.go.set()
 
 
-def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
+def test_reading_stops_between_two_weights(live, monkeypatch):
     seen = []
     update = loading._ReadingProgress.update
 
@@ -85,7 +85,7 @@ def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
     monkeypatch.undo()
 
 
-def test_the_model_before_stays_where_loading_is_left_early(live, monkeypatch):
+def test_a_load_cancelled_early_keeps_the_previous_model(live, monkeypatch):
     loaded(live)
     before = live.models.require_loaded()
     gate = Gate(load.locate_model)

@@ -23,7 +23,7 @@ from attributor.web.live.service import LiveService, ServerSettings
         ("mamba", {"num_attention_heads": 4}, "MambaForCausalLM"),
     ],
 )
-def test_a_family_that_cannot_be_recorded_is_refused_before_its_weights_are_fetched(
+def test_an_unsupported_family_is_refused_before_its_download(
     live, tmp_path, monkeypatch, family, changes, message
 ):
     path = tmp_path / family
@@ -47,7 +47,7 @@ def pickled(folder, path):
     return path
 
 
-def test_weights_that_can_run_code_need_a_flag(folder, tmp_path):
+def test_pickled_weights_need_a_flag(folder, tmp_path):
     path = pickled(folder, tmp_path / "pickled")
     live = LiveService(ServerSettings(model=str(path)))
     name, data = ended(live.start())
@@ -60,14 +60,14 @@ def test_weights_that_can_run_code_need_a_flag(folder, tmp_path):
     allowed.close()
 
 
-def test_load_model_itself_refuses_them_too(folder, tmp_path):
+def test_load_model_refuses_pickled_weights(folder, tmp_path):
     path = pickled(folder, tmp_path / "pickled")
     with pytest.raises(load.ModelLoadError):
         load.load_model(path, safetensors_only=True)
     assert load.load_model(path)[0].dtype == torch.float32
 
 
-def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
+def test_code_of_a_model_is_not_run(folder, tmp_path):
     path, mark = tmp_path / "own", tmp_path / "it-ran"
     shutil.copytree(folder, path)
     config = json.loads((path / "config.json").read_text())
@@ -82,7 +82,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_a_broken_model(folder, tmp_path):
+def test_a_broken_model_is_reported(folder, tmp_path):
     path = tmp_path / "broken"
     shutil.copytree(folder, path)
     (path / "model.safetensors").write_bytes(b"not a model")

@@ -69,7 +69,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_all_paths_together_are_the_flow(family, name):
+def test_all_paths_add_up_to_the_flow(family, name):
     weights = VARIANTS[name]
     case = recorded(family)
     for target in (TARGET, np.arange(K), np.array([0])):
@@ -85,7 +85,7 @@ def test_all_paths_together_are_the_flow(family, name):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_mass_of_a_node_is_what_flows_through_it(family):
+def test_the_mass_of_a_node_is_the_flow_through_it(family):
     """R_l[i] by the sweep's definition times what of position i reaches the target."""
     case, weights = recorded(family), VARIANTS["some heads"]
     found = run(case, TARGET, weights, **EVERY)
@@ -105,7 +105,7 @@ def test_the_mass_of_a_node_is_what_flows_through_it(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_steps_are_those_of_the_sweep(family):
+def test_steps_agree_with_the_sweep(family):
     case, weights = recorded(family), HeadWeights(weights_of(), power=1.5)
     sweep = SparseSweep(case.recording, weights)
     A, w = powered(case, weights), weights.heads.double()
@@ -136,7 +136,7 @@ def test_value_norms_count_as_in_the_flow():
 
 
 @pytest.mark.parametrize("weights", [HeadWeights(weights_of(), question=0.5)], ids=["question"])
-def test_the_flow_of_a_question_starts_there_too(weights):
+def test_the_question_share_starts_on_the_question(weights):
     case = recorded("llama", heads=weights)
     question = np.array([50, 51, 53])
     flow = case.recording.flow(case.ids, weights=weights, question=torch.from_numpy(question))
@@ -148,7 +148,7 @@ def test_the_flow_of_a_question_starts_there_too(weights):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_masses_of_a_drawn_network_are_exact(family):
+def test_the_masses_of_the_network_are_exact(family):
     """Every route through the drawn edges, multiplied out with the model's own attention."""
     case = recorded(family)
     weights = HeadWeights(MEAN)
@@ -182,7 +182,7 @@ def test_the_masses_of_a_drawn_network_are_exact(family):
         assert mass == pytest.approx(routes[ids], abs=1e-6)
 
 
-def test_the_kept_share_is_reached_where_there_are_nodes_enough():
+def test_the_requested_share_is_reached_with_enough_nodes():
     case = recorded("llama")
     sizes = []
     for keep in (0.3, 0.6, 0.9, 0.99):
@@ -202,7 +202,7 @@ def test_a_narrow_search_still_finds_paths_to_a_far_sentence(family):
     assert narrow.mass > 0.5 * exactly.mass
 
 
-def test_edges_name_their_heads():
+def test_edges_have_the_shares_of_their_heads():
     case = recorded("llama")
     found = run(case, weights=HeadWeights(weights_of()), nodes=6)
     kinds = {bool(edge.heads) for edge in found.edges}
@@ -220,7 +220,7 @@ def test_edges_name_their_heads():
     assert named == {0, 1, 3}  # of layer 1, head 2 does not count
 
 
-def test_the_best_paths_of_a_network_by_trying_all():
+def test_the_best_paths_agree_with_brute_force():
     rng = np.random.default_rng(0)
     sizes = [3, 4, 1, 5, 4]
     links = [rng.random((a, b)) * (rng.random((a, b)) > 0.3) for a, b in itertools.pairwise(sizes)]
@@ -254,7 +254,7 @@ def test_the_heaviest_edges_are_kept():
         assert sum(node.mass for node in level) == pytest.approx(some.mass)
 
 
-def test_nothing_reaches_the_target():
+def test_an_unreachable_target_has_no_paths():
     """A chunk of llama4 that the rows' chunk never looks at, in layers with chunks only."""
     weights = torch.zeros(4, 4)
     case = recorded("llama4_text")
