@@ -1,4 +1,4 @@
-"""Everybody can use the explorer: by keyboard, with a screen reader, on a phone, in large type, in two colours."""
+"""The explorer works by keyboard, with a screen reader, on narrow screens, with large text and in forced colours."""
 
 import pytest
 from browser import axe, browser, needs_browser, opened, served, show_by, shown  # noqa: F401
@@ -21,7 +21,7 @@ def door(tmp_path_factory):
 
 
 def go(page, door, place):
-    """To one of the pages of the explorer."""
+    """Go to one of the pages of the explorer."""
     page.goto(door)
     page.wait_for_selector(".open-list")
     if place == "open":
@@ -37,7 +37,7 @@ def go(page, door, place):
 
 
 def afresh(watched, place):
-    """The page as it is loaded by its address: Tab begins at its beginning."""
+    """Reload the page, so that Tab starts at its beginning."""
     watched.page.reload()
     watched.page.wait_for_selector(
         {"open": ".open-list", "run": ".run-grid[aria-rowcount='41'] .run-row"}.get(place, ".case-chunk")
@@ -46,7 +46,7 @@ def afresh(watched, place):
 
 
 def look(watched, place):
-    """What only shows itself in use."""
+    """Open the parts of the page that appear only in use."""
     page = watched.page
     if place == "run":
         for fold in page.locator(".run-fold summary").all():
@@ -68,7 +68,7 @@ def look(watched, place):
 
 
 def axe_in_both_themes(watched):
-    """Serious findings, by the theme; the page is at rest in each."""
+    """Return the serious findings of axe for each theme, once the page is idle."""
     findings = {}
     for scheme in ("light", "dark"):
         watched.page.emulate_media(color_scheme=scheme)
@@ -192,7 +192,7 @@ def test_a_flow_can_be_read_by_keyboard(browser, door):  # noqa: F811
         says("answer tokens 1 to 2")
         page.keyboard.press("Escape")
         page.wait_for_function("() => document.querySelectorAll('[aria-selected=true][role=option]').length === 0")
-        # What a screen reader is told, once the keys rest.
+        # The live region for screen readers, after the last key.
         page.locator("[role=option]").nth(2).focus()
         page.wait_for_function(
             "() => /Sources of answer token 3 at: largest share [\\d.]+%, from /.test("
@@ -253,7 +253,7 @@ def test_help_opens_and_closes_by_keyboard(browser, door):  # noqa: F811
         dialog.wait_for()
         for _ in range(4):
             page.keyboard.press("Tab")
-        # The browser's own bars may come between; nothing behind the dialog has the focus.
+        # The browser's own controls may have the focus, but nothing behind the dialog.
         outside = "document.activeElement !== document.body && !document.activeElement.closest('dialog')"
         assert not page.evaluate(outside)
         page.keyboard.press("Escape")
@@ -276,7 +276,7 @@ def test_shortcuts_are_off_in_text_fields(browser, door):  # noqa: F811
         assert page.locator(".case-header h1").text_content() == title
         assert page.get_by_role("dialog").count() == 0
         page.locator("h1").first.click()
-        page.keyboard.press("Control+j")  # the browser's own
+        page.keyboard.press("Control+j")  # a shortcut of the browser
         assert page.locator(".case-header h1").text_content() == title
         watched.clean()
 
@@ -285,7 +285,7 @@ def test_shortcuts_are_off_in_text_fields(browser, door):  # noqa: F811
 
 
 def overflowing(page):
-    """How far the page goes past its right edge, and what sticks out most."""
+    """Return how far the page exceeds its width, and the elements that do; "" if it fits."""
     return page.evaluate(
         """() => {
           const over = document.documentElement.scrollWidth - innerWidth;
@@ -324,7 +324,7 @@ def test_the_page_works_in_forced_colours(browser, door):  # noqa: F811
         page = watched.page
         go(page, door, "tokens")
         look(watched, "tokens")
-        # The bars' lengths are still there to be seen: a forced ground would have wiped them out.
+        # The bars keep their own colour; a forced background would hide their length.
         bar, track = page.evaluate(
             "() => { const i = document.querySelector('.case-track i');"
             " return [i, i.parentElement].map(e => getComputedStyle(e).backgroundColor); }"

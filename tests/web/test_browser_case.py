@@ -1,6 +1,6 @@
-"""A case as a person reads it: with the pointer and by its numbers."""
+"""A case in the browser: its numbers, selection with the pointer, and its link."""
 
-# ruff: noqa: F811, fixtures are imported by the names under which tests ask for them
+# ruff: noqa: F811, tests use imported fixtures by name
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_each_method_of_a_case_can_be_shown(case_page):
 
 def test_bars_show_the_numbers_of_the_file(flow_page, flow):
     text = flow["text"].tobytes().decode()
-    for row in (0, len(flow["scores"]) - 1):  # the last one, too
+    for row in (0, len(flow["scores"]) - 1):  # the first and the last one
         flow_page.locator(f"[data-row='{row}']").hover()
         wait_for_heading(flow_page, f"answer token {row + 1}")
         expected = sentence_shares(flow, [row])
@@ -144,12 +144,12 @@ def test_bars_add_up_to_the_share_of_the_documents(flow_page, files, by):
         assert shares_add_up(flow_page)
         rows = list(range(4)) if row is None else [row]
         assert flow_page.locator(".case-origin").text_content() == expected_origin(flow, rows)
-    assert "First token" not in flow_page.locator(".case-bars").text_content()  # it is part of the template
+    assert "First token" not in flow_page.locator(".case-bars").text_content()  # a token of the template
     assert flow_page.get_by_label("Hide first token").count() == 0
 
 
 def expected_origin(flow, rows):
-    """The line below the bars for some rows."""
+    """Return the expected line below the bars for some rows."""
     documents = float(flow.by("document").scores[rows].double().sum(1).mean())
     answer, missing = (float(values[rows].double().mean()) for values in (flow.on_answer, flow.missing_mass))
     return origin_sentence(Origin(documents, 1 - documents - answer - missing, answer, missing))
@@ -219,7 +219,7 @@ def test_a_click_on_the_prompt_selects_its_sentence(flow_page):
 
 
 def heat(page):
-    """How much text each of the twelve colours covers."""
+    """Return the number of characters in each of the twelve colours."""
     return [sum(map(len, marked(page, f"heat-{level + 1}"))) for level in range(12)]
 
 
@@ -240,10 +240,10 @@ def test_the_controls_change_the_colours(flow_page):
     flow_page.get_by_label("Colours against").select_option("global")
     assert heat(flow_page) != own
     flow_page.get_by_label("Colours against").select_option("selection")
-    assert heat(flow_page) == own  # what is kept is what is shown
+    assert heat(flow_page) == own  # the selection is also what is shown
     flow_page.locator("[data-row='1']").hover()
     wait_for_heading(flow_page, "answer token 2")
-    assert heat(flow_page)[11] == 0  # its largest is smaller than that of what is kept
+    assert heat(flow_page)[11] == 0  # its largest score is smaller than that of the selection
     addressed(flow_page, "colour=selection")
 
 

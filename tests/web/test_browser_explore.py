@@ -1,6 +1,6 @@
-"""The explorer as a person uses it: files are opened, and a run is looked through."""
+"""The explorer in the browser: opening files and browsing a run."""
 
-# ruff: noqa: F811, fixtures are imported by the names under which tests ask for them
+# ruff: noqa: F811, tests use imported fixtures by name
 
 import csv
 import io
@@ -151,7 +151,7 @@ def test_a_link_to_a_local_file_of_another_tab_explains_itself(page, files, brow
 
 
 def column(page, name):
-    """The texts of a column of the rows that are in the page."""
+    """Return the texts of a column, for the rows that the page has rendered."""
     names = [text.strip(" ↑↓") for text in page.locator(".run-grid [role=columnheader]").all_text_contents()]
     rows = page.locator(".run-row").all()
     return [row.locator("[role=gridcell]").nth(names.index(name)).text_content() for row in rows]
@@ -237,7 +237,7 @@ def test_two_runs_can_be_compared(run_page):
     run_page.wait_for_selector(".run-finding")
     said = run_page.locator(".run-finding").text_content()
     assert "The other run minus this one:" in said
-    # The two have other evidence marked in most cases: only those with the same one are compared.
+    # The runs have other gold in most cases: only cases with the same gold are compared.
     n = int(re.search(r"over (\d+) cases?", said)[1])
     better, same, worse = (int(text) for text in run_page.locator(".run-finding b").all_text_contents()[1:])
     assert 0 < n < CASES
@@ -251,7 +251,7 @@ def test_two_runs_can_be_compared(run_page):
 
 def test_local_files_of_another_run_can_be_compared(run_page, files):
     run_page.get_by_text("Compare with another run").click()
-    # The run with itself, from the browser's own files: the same in every case.
+    # The run compared with itself, from local files: the same in every case.
     run_page.set_input_files(".run-fold input[type=file]", str(files / "runs/first/cases.jsonl"))
     run_page.wait_for_selector(".run-finding")
     said = run_page.locator(".run-finding").text_content()

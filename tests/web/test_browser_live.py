@@ -1,4 +1,4 @@
-"""The live door as a person uses it: a prompt is written, the model answers, and the answer is followed back."""
+"""The live view in the browser: write a prompt, let the model answer, see the sources of the answer."""
 
 import re
 import time
@@ -53,7 +53,7 @@ def test_hovering_an_answer_token_shows_its_sources_and_a_click_keeps_them(page)
     token = page.locator(".case-answer [data-row], .case-answer .case-token").nth(3)
     if token.count():
         token.hover()
-    else:  # the answer is plain text: its fourth character is enough
+    else:  # the answer is plain text, so its fourth character is enough
         box = page.locator(".case-answer").bounding_box()
         page.mouse.move(box["x"] + 40, box["y"] + 26)
     page.wait_for_function(
@@ -65,7 +65,7 @@ def test_hovering_an_answer_token_shows_its_sources_and_a_click_keeps_them(page)
     assert "whole answer" not in heading.inner_text()
     assert shares_add_up(page)
     assert shares(page) != whole
-    page.wait_for_function('() => location.hash.includes("?")')  # the link to this very picture
+    page.wait_for_function('() => location.hash.includes("?")')  # the link to the current view
     page.keyboard.press("Escape")
     page.wait_for_function("() => document.querySelector('.case-bars').innerText.includes('whole answer')")
 
@@ -115,8 +115,8 @@ def test_a_long_answer_is_cancelled_quickly_and_the_next_starts(page):
         answered(page)
         return time.monotonic() - start
 
-    assert fastest(cancelling, 6) < 6  # the target is 2 s
-    assert fastest(answering, 15) < 15  # what was cancelled is not at work any more
+    assert fastest(cancelling, 6) < 6  # the target on an idle machine is 2 s
+    assert fastest(answering, 15) < 15  # the cancelled job no longer runs
 
 
 def test_the_first_event_arrives_quickly(page):
@@ -133,12 +133,12 @@ def test_the_first_event_arrives_quickly(page):
             return performance.now() - start;
         }""",
     )
-    assert fastest(first_event, 1000) < 1000  # the target is 200 ms on a machine that does nothing else
+    assert fastest(first_event, 1000) < 1000  # the target on an idle machine is 200 ms
 
 
 def test_documents_can_be_pasted_added_reordered_and_removed(page):
     paste(page, "Text of document 1", SENTENCE * 2000)
-    page.wait_for_selector(".live-tokens")  # counted though there is no question as yet
+    page.wait_for_selector(".live-tokens")  # counted even without a question
     assert prompt_tokens(page) > 20_000
     assert page.get_by_text("Write a question.").is_visible()
     page.get_by_label("Question").fill("Who?")
@@ -186,7 +186,7 @@ def test_text_files_can_be_dropped_and_opened(page, tmp_path):
     alert.wait_for()
     assert alert.inner_text().startswith("picture.png is no plain text.")
     assert len(texts(page)) == 3
-    # beside the documents nothing happens; the page is not replaced by the file
+    # a drop outside the documents does nothing; the browser does not open the file
     refused = page.evaluate(
         """transfer => { const event = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
             document.body.dispatchEvent(event); return event.defaultPrevented; }""",
@@ -225,13 +225,13 @@ def test_the_form_and_the_job_survive_a_reload(page):
     example(page)
     page.get_by_label("Question").fill("Who keeps the light?")
     stored = "() => Object.values(sessionStorage).some((text) => text.includes('Who keeps the light?'))"
-    page.wait_for_function(stored)  # a moment after the last key
+    page.wait_for_function(stored)  # saved a moment after the last key
     page.reload()
     page.wait_for_selector(".live-loaded")
     assert page.get_by_label("Question").input_value() == "Who keeps the light?"
     long_run(page)
     page.reload()
-    page.wait_for_selector(".live-written")  # what was written before is told again
+    page.wait_for_selector(".live-written")  # the page receives the earlier tokens again
     cancelled(page)
     long_run(page, tokens=400)
     page.reload()
@@ -266,7 +266,7 @@ def test_two_tabs_are_independent(browser, door):  # noqa: F811
         assert one.page.locator("h1").inner_text() == "How many steps does the lighthouse have?"
         assert two.page.locator("h1").inner_text() == "Who keeps the second light?"
         assert one.page.get_by_label("Question").input_value() == "How many steps does the lighthouse have?"
-        one.page.evaluate("() => window.dispatchEvent(new Event('focus'))")  # it comes to the front again
+        one.page.evaluate("() => window.dispatchEvent(new Event('focus'))")  # the tab gets the focus again
         one.page.locator(".live-run", has_text="Who keeps the second light?").first.click()
         arrived(one.page, first)
         assert run_id(one.page) == second

@@ -1,4 +1,4 @@
-"""The pictures of the flow through the model: each is drawn, answers to the text, and leads to another run."""
+"""The pictures of the flow through the model: each is drawn, follows the selected text, and can start another run."""
 
 import re
 
@@ -15,7 +15,7 @@ TABS = ("Whole model", "Heads", "Layer and head", "Routes", "Matrix")
 
 @pytest.fixture
 def page(live):  # noqa: F811
-    """A run of the example, shown."""
+    """A page that shows a run of the example."""
     example(live.page)
     answered(live.page)
     return live.page
@@ -28,7 +28,7 @@ def tab(page, name):
 
 
 def drawn(page):
-    """Until the picture has data and something on it, and nothing is said to have failed."""
+    """Wait until the picture has data and is drawn, without an error."""
     page.wait_for_selector(".flow-views :is(.flow-frame:not(.flow-blank) canvas, .flow-failed, .flow-gone)")
     assert page.locator(".flow-failed, .flow-gone").all_inner_texts() == []
     page.wait_for_function("() => !document.querySelector('.flow-waiting')")
@@ -50,14 +50,14 @@ PIXELS = (
 
 
 def changes(page, act):
-    """What is done must change the picture."""
+    """Check that `act` changes the picture."""
     before = page.evaluate(PIXELS)
     act()
     page.mouse.move(3, 400)
     page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before)
 
 
-# Hides the pictures for some frames, as a closed fold does; `shownAgain` is set some frames after they are back.
+# Hides the pictures for some frames, like a closed fold; sets `shownAgain` some frames after they are shown again.
 HIDE = """() => {
     const views = document.querySelector('.flow-views');
     const after = (frames, act) => (frames ? requestAnimationFrame(() => after(frames - 1, act)) : act());
@@ -71,7 +71,7 @@ HIDE = """() => {
 
 
 def settled(live):  # noqa: F811
-    """The pixels of a picture that changes no more."""
+    """Wait until the picture no longer changes and return its pixels."""
     before = None
     while (now := live.page.evaluate(PIXELS)) != before:
         before = now
@@ -82,10 +82,10 @@ def settled(live):  # noqa: F811
 @pytest.mark.parametrize("name", TABS)
 def test_a_picture_is_unchanged_after_being_hidden(page, live, name):  # noqa: F811
     tab(page, name)
-    page.mouse.move(3, 400)  # off the text, which comes under the pointer where the page becomes shorter
+    page.mouse.move(3, 400)  # away from the text, which moves under the pointer if the page gets shorter
     before = settled(live)
     page.evaluate(HIDE)
-    page.wait_for_function("() => globalThis.shownAgain")  # the page still answers
+    page.wait_for_function("() => globalThis.shownAgain")  # the page still responds
     assert settled(live) == before
 
 
@@ -110,7 +110,7 @@ def test_every_picture_is_drawn_and_accessible_in_both_themes(live):  # noqa: F8
 @pytest.mark.parametrize("name", TABS)
 def test_pictures_show_the_selected_rows(page, name):
     tab(page, name)
-    if name == "Matrix":  # the whole matrix: rows are a place in it
+    if name == "Matrix":  # shows the whole matrix; the rows are only a position in it
         return
     with page.expect_response(re.compile(r"/api/flows/.*start=4&stop=5")):
         changes(page, lambda: pin(page, 4))
@@ -165,7 +165,7 @@ def test_heads_can_be_selected_inspected_and_followed_alone(page):
 
 
 def run_id_after(page, first):
-    """Wait for the address to be that of the first run again; returns something that it is not."""
+    """Wait until the address names the first run again; return an id that no run has."""
     page.wait_for_function("id => location.hash.includes(id)", arg=first)
     return ""
 
@@ -179,7 +179,7 @@ def test_routes_can_be_listed_selected_and_limited(page):
     assert routes.first.get_attribute("aria-pressed") == "true"
     page.locator(".flow-trace canvas, .flow-views canvas").first.focus()
     page.keyboard.press("ArrowDown")
-    requests = []  # to pick a token of the prompt selects it too, and the routes to it, once they arrive, end the pick
+    requests = []  # held back: a pick also selects its token, and the response with its routes would end the pick
     page.route("**/trace?*", lambda route: requests.append(route))
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=re.compile("Routes through what you picked")).wait_for()
@@ -223,7 +223,7 @@ def test_the_live_page_works_by_keyboard_alone(browser, door):  # noqa: F811
         reach(page, "Answer and attribute")
         page.keyboard.press("Enter")
         arrived(page, None)
-        page.wait_for_function("() => document.activeElement.tagName === 'H1'")  # the result is where the keyboard is
+        page.wait_for_function("() => document.activeElement.tagName === 'H1'")  # the result has the keyboard focus
         reach(page, "Whole model", most=60)
         page.keyboard.press("ArrowRight")
         page.get_by_role("tab", name="Heads", selected=True).wait_for()
@@ -232,7 +232,7 @@ def test_the_live_page_works_by_keyboard_alone(browser, door):  # noqa: F811
         reach(page, re.compile("of every head"), most=20)
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowRight")
-        page.locator("#flow-cell", has_text="Layer 1, head 0").wait_for(state="attached")  # what is spoken
+        page.locator("#flow-cell", has_text="Layer 1, head 0").wait_for(state="attached")  # the text for screen readers
         page.keyboard.press("Enter")
         page.get_by_role("tab", name="Layer and head", selected=True).wait_for()
         drawn(page)
@@ -310,7 +310,7 @@ def test_the_page_stays_responsive_with_8000_tokens(browser, door):  # noqa: F81
             assert page.locator(".live-progress").count(), "it is done before it was measured"
             return np.median(times)
 
-        assert fastest(clicking, 900) < 900  # the target is 300 ms where nothing else runs
+        assert fastest(clicking, 900) < 900  # the target on an idle machine is 300 ms
         arrived(page, first)
         assert re.search(r"[789],\d\d\d →", page.locator(".live-run").first.inner_text())
         for name in TABS:

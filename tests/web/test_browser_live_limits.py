@@ -1,4 +1,4 @@
-"""What happens at the limits of the live door: memory, a server that stops, small screens, the default model."""
+"""Limits of the live view: memory, a stopped server, small screens; and the default model."""
 
 import re
 
@@ -37,7 +37,7 @@ def test_evicted_recordings_keep_their_flows(browser, tiny):  # noqa: F811
         page.get_by_label("Maximum answer tokens").fill("8")
         first = answered(page)
         runs = page.locator(".live-run")
-        for _ in range(12):  # until the first recording had to go
+        for _ in range(12):  # until the first recording is evicted
             answered(page)
             if "recording dropped" in runs.last.inner_text():
                 break
@@ -86,7 +86,7 @@ def test_a_stopped_server_shows_an_error_and_loses_no_input(browser, tiny):  # n
         page.get_by_text(re.compile(f"this server was stopped|{re.escape(GONE)}")).first.wait_for()
         page.wait_for_selector(".live-progress", state="detached")
         assert page.get_by_label("Question").input_value() == "How many steps does the lighthouse have?"
-        assert page.locator("h1").inner_text() == "How many steps does the lighthouse have?"  # the run that was shown
+        assert page.locator("h1").inner_text() == "How many steps does the lighthouse have?"  # the shown run
         page.get_by_role("button", name="Answer and attribute").click()
         page.locator(".live-compose [role=alert]", has_text=GONE).wait_for()
         assert axe(page) == []
@@ -114,7 +114,7 @@ def test_every_state_is_accessible_and_fits_its_width(browser, door, width):  # 
         answered(page)
         fits(page)
         page.wait_for_function("() => document.activeElement.tagName === 'H1'")
-        assert page.locator("h1").bounding_box()["y"] < 900  # also where it is below the form
+        assert page.locator("h1").bounding_box()["y"] < 900  # also in the layout with the form above it
         page.goto(f"{door}/#/live/nothing")
         page.get_by_role("heading", name="This run is no longer kept").wait_for()
         fits(page)
@@ -122,7 +122,7 @@ def test_every_state_is_accessible_and_fits_its_width(browser, door, width):  # 
 
 
 def fits(page):
-    """Nothing is wider than the window, and axe finds nothing in either theme."""
+    """Check that nothing is wider than the window and that axe finds nothing in either theme."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
@@ -139,7 +139,7 @@ def test_the_default_model_answers_the_example(browser):  # noqa: F811
         page = watched.page
         page.goto(url)
         page.get_by_label("Hub id").wait_for()
-        page.get_by_role("button", name="Load", exact=True).click()  # as the first page says: Load, Example, Answer
+        page.get_by_role("button", name="Load", exact=True).click()  # as on the first page: Load, Example, Answer
         loaded(page)
         assert "30 layers of 9 heads · 135 million parameters" in page.locator(".live-loaded").inner_text()
         page.get_by_role("button", name="Example").click()

@@ -1,4 +1,4 @@
-"""Loading a model in the browser: stages, cancelling, what is sent, and what is said when it cannot be had."""
+"""Loading a model in the browser: stages, cancelling, the request, and error messages."""
 
 import re
 import time
@@ -24,7 +24,7 @@ def hub(tiny):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def door(hub, tmp_path_factory):
-    """A server without a model, whose hub is on this machine."""
+    """A server without a model, with a hub on this machine."""
     with served("serve", env=hub_env(hub[1], tmp_path_factory.mktemp("cache")), warm=False) as url:
         yield url
 
@@ -39,12 +39,12 @@ def page(browser, door):  # noqa: F811
 
 
 def known(page):
-    """Until the page says whether a model is loaded."""
+    """Wait until the page shows whether a model is loaded."""
     page.wait_for_selector(".live-loaded, .live-form")
 
 
 def change(page):
-    """Bring the form back where a model is loaded already."""
+    """Open the form again if a model is loaded."""
     known(page)
     if page.get_by_role("button", name="Change").count():
         page.get_by_role("button", name="Change").click()
@@ -57,9 +57,9 @@ def load(page, name):
 
 
 def refused(page, name):
-    """What is said when this model cannot be loaded; the form is there to correct it, and says where."""
+    """Return the error message for a model that cannot be loaded; check that the form marks the field to correct."""
     alert = page.locator("#live-load-error")
-    before = alert.inner_text() if alert.count() else ""  # of an earlier load, which later pages show, too
+    before = alert.inner_text() if alert.count() else ""  # the error of an earlier load, which later pages also show
     load(page, name)
     if before:
         expect(alert).not_to_have_text(before, timeout=1000 * PATIENCE)
@@ -95,10 +95,10 @@ def test_every_field_of_the_form_is_sent(page):
     }  # fmt: skip
     page.locator("#live-load-error").wait_for()
     assert "the hub has no such revision" in page.locator("#live-load-error").inner_text()
-    assert page.get_by_label("Number type").input_value() == "bfloat16"  # all is still there to be corrected
+    assert page.get_by_label("Number type").input_value() == "bfloat16"  # all values remain for correction
     assert page.get_by_label("Maximum tokens", exact=True).input_value() == "512"
     assert page.get_by_label("Revision").input_value() == "no-such-branch"
-    page.get_by_label("Hub id").fill("org/other")  # of which nobody said that it has such a branch
+    page.get_by_label("Hub id").fill("org/other")  # another model need not have such a branch
     assert page.get_by_label("Revision").input_value() == ""
     assert page.get_by_label("Maximum tokens", exact=True).input_value() == ""
 
@@ -161,8 +161,8 @@ def test_a_download_shows_stages_and_can_be_cancelled_and_retried(page, hub):
             page.get_by_role("button", name="Load", exact=True).wait_for()
             return time.monotonic() - start
 
-        assert fastest(cancelling, 6) < 6  # the target is 2 s
-        # An earlier failure is shown until the server's state is read again.
+        assert fastest(cancelling, 6) < 6  # the target on an idle machine is 2 s
+        # The page shows an earlier failure until it reads the server's state again.
         expect(page.locator(".live [role=alert]")).to_have_count(0, timeout=1000 * PATIENCE)
         assert page.get_by_label("Hub id").input_value() == "org/tiny"
     finally:
@@ -172,13 +172,13 @@ def test_a_download_shows_stages_and_can_be_cancelled_and_retried(page, hub):
     loaded(page)
     told = page.locator(".live-loaded").inner_text()
     assert re.search(r"2 layers of 4 heads · 4\d thousand parameters · reads 600 tokens · float32 on cpu", told), told
-    # the limit holds, with the numbers
+    # the limit applies, and the message has both numbers
     example(page, tokens=200)
     page.get_by_text("667 tokens (467 of prompt, 200 of answer) are more than 600, the limit set at loading").wait_for()
     assert page.get_by_role("button", name="Answer and attribute").is_disabled()
     page.get_by_label("Maximum answer tokens").fill("133")
     answered(page)
-    # a model that cannot be had leaves the one before
+    # a failed load keeps the previous model
     assert "no such model" in refused(page, "org/nothing")
     page.get_by_role("button", name="Keep this model").click()
     assert page.locator(".live [role=alert]").count() == 0
@@ -222,7 +222,7 @@ def test_without_network_the_error_names_what_would_work(browser, tmp_path):  # 
             watched.page.emulate_media(color_scheme=scheme)
             assert axe(watched.page) == []
         watched.page.reload()
-        watched.page.get_by_text("the hub cannot be reached").wait_for()  # also for who comes later
+        watched.page.get_by_text("the hub cannot be reached").wait_for()  # a page opened later shows it too
         watched.clean()
 
 
@@ -275,9 +275,7 @@ def test_runs_of_a_replaced_model_stay_usable(browser, door, hub):  # noqa: F811
         example(page)
         first = answered(page)
         load(page, "org/tiny")
-        page.get_by_role(
-            "heading", name="Flow through the model"
-        ).wait_for()  # what is shown stays while another is loaded
+        page.get_by_role("heading", name="Flow through the model").wait_for()  # the run stays while another model loads
         page.wait_for_selector(".live-progress", state="detached")
         answered(page)
         page.locator(".live-run").nth(1).click()

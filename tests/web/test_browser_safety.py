@@ -1,4 +1,4 @@
-"""Whatever a file or a server says: nothing of it runs, nothing is hidden, and what fails is said in a sentence."""
+"""Hostile files and servers: no text runs as code, hidden characters are shown, failures have a message."""
 
 import json
 import re
@@ -18,7 +18,7 @@ MARKUP = (
 HIDDEN = "\u202eevil\u202c\x00\x1b[31m\u200b\u2066\ufeff"
 HOSTILE = f"{MARKUP}{HIDDEN} https://example.org/x.png </script><!-- ]]> {{{{x}}}} ${{y}} $& \\u003c"
 ALONE = "half \ud83d of a pair"
-# As attributor._result.view.escape has it: these never reach the page as they are.
+# As in attributor._result.view.escape: these characters never reach the page unescaped.
 RAW = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 RUN = "globalThis.ran = (n) => { (globalThis.runs ??= []).push(n); }"
 REFUSED = r"Failed to load resource: (the server responded with a status of \d+|net::ERR)"
@@ -101,14 +101,14 @@ def watched(browser):  # noqa: F811
 
 
 def choose(page, url, *files):
-    """Files by path, or as {name, mimeType, buffer}."""
+    """Choose files, given by path or as {name, mimeType, buffer}."""
     page.goto(url)
     page.set_input_files("#open-files", list(files))
     page.get_by_role("button", name="Load").click()
 
 
 def harmless(page):
-    """Nothing ran, nothing became an element, and what hides or turns text around is spelled out."""
+    """Check that no text ran or became an element, and that characters which hide or reverse text are spelled out."""
     assert page.evaluate("() => globalThis.runs ?? []") == []
     assert page.locator("img, iframe, object, embed, svg[onload], a[href^='javascript'], main script").count() == 0
     found = page.evaluate(
@@ -223,7 +223,7 @@ def test_a_hostile_run_does_nothing(watched, door):
     page.get_by_label("Method").select_option(label="__proto__")
     page.wait_for_function("() => document.querySelector('.case-header').textContent.includes('method__proto__')")
     harmless(page)
-    # The address of a case whose id is hostile, too.
+    # Also the address of a case with a hostile id.
     page.reload()
     shown(page)
     harmless(page)
@@ -256,7 +256,7 @@ def test_a_flow_of_200_000_tokens_is_shown(watched, door, empty_door, files, whe
     show_by(page, "Tokens")
     for scale in ("rank", "log", "linear"):
         page.get_by_label("Scale").select_option(scale)
-    # The last row is there, and it is the file's last row.
+    # The last row is shown and is the last row of the file.
     rows = page.locator("[role=option]")
     assert rows.all_text_contents()[-1].strip() == "word3"
     show_by(page, "Documents")
@@ -283,15 +283,15 @@ def test_without_the_highlight_api_nearby_text_is_coloured(watched, door):
     shown(page)
     assert page.evaluate("'highlights' in CSS") is False
     coloured = ".case-chunk span[class*='heat-']"
-    page.get_by_label("Scale").select_option("rank")  # everything has a colour
+    page.get_by_label("Scale").select_option("rank")  # every token has a colour
     page.wait_for_selector(coloured, state="attached")
     colours = page.locator(coloured).evaluate_all("all => all.map(e => getComputedStyle(e).backgroundColor)")
     assert all(colour != "rgba(0, 0, 0, 0)" for colour in colours)
     before = page.locator("#case-prompt").text_content()
-    assert elements(page) < 8_000  # four rows, 50 documents, and what is near
+    assert elements(page) < 8_000  # four rows, 50 documents and the text nearby
     page.locator("#case-prompt").evaluate("pane => { pane.scrollTop = pane.scrollHeight / 2; }")
     watched.settle()
-    assert elements(page) < 8_000  # what is far is plain again
+    assert elements(page) < 8_000  # distant text is plain again
     assert page.locator("#case-prompt").text_content() == before
     page.locator(".case-pick").first.click()
     page.wait_for_selector(".mark-selected")
@@ -364,7 +364,7 @@ def test_a_malformed_row_shows_an_error(watched, door, answer):
     page.route("**/rows?*", lambda route: route.fulfill(**ANSWERS[answer]))
     page.locator("[data-row='1']").hover()
     page.wait_for_selector(".case-error")
-    assert shares_add_up(page)  # what was there is still there
+    assert shares_add_up(page)  # the earlier bars remain
     page.unroute("**/rows?*")
     page.locator("[data-row='2']").hover()
     page.wait_for_selector("#case-selection:has-text('answer token 3')")
@@ -375,7 +375,7 @@ def test_a_malformed_row_shows_an_error(watched, door, answer):
 
 
 def test_a_file_changed_during_reading_shows_an_error(watched, files, tmp_path):
-    run = run_folder(tmp_path / "run", 600)  # more than what was read last is kept of
+    run = run_folder(tmp_path / "run", 600)  # more cases than the page keeps in memory
     with served("explore", str(run)) as url:
         page = watched.page
         page.goto(url)

@@ -1,6 +1,6 @@
-"""What a person takes along from a case: the link, tables, pictures, a page in one file."""
+"""Exports of a case: tables, pictures and the one-file page."""
 
-# ruff: noqa: F811, fixtures are imported by the names under which tests ask for them
+# ruff: noqa: F811, tests use imported fixtures by name
 
 import csv
 import io
@@ -28,7 +28,7 @@ from attributor._cite import show_share
 pytestmark = needs_browser
 
 
-# -- taken along --------------------------------------------------------------------------------------------------
+# -- exports ------------------------------------------------------------------------------------------------------
 
 
 def test_the_exported_table_holds_the_shown_sources(flow_page, flow):

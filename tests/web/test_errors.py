@@ -1,4 +1,4 @@
-"""Every failure is JSON with its true status and a sentence; never a trace, a foreign path, or a prompt's words."""
+"""Every failure is JSON with its status and a message, without a traceback, a path or words of a prompt."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ SECRET = "the patient's name is Ada"
 
 
 def failing(access):
-    """An app whose routes fail in every way there is."""
+    """An app whose routes fail in every possible way."""
     app = FastAPI(openapi_url=None)
     errors.add_error_handlers(app)
     kinds = {name: getattr(_errors, name) for name in _errors.__all__}
@@ -132,7 +132,7 @@ def wait_for(condition):
 def test_requests_are_logged_without_their_query(served, log):
     LOG.setLevel(logging.DEBUG)
     served.client.get("/api/http", params={"status": 404, "token": SECRET})
-    wait_for(lambda: "GET '/api/http' 404" in log.text)  # written after the answer was sent
+    wait_for(lambda: "GET '/api/http' 404" in log.text)  # the log line is written after the response
     assert "patient" not in log.text
     log.clear()
     LOG.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What the explorer opens, what it says of what it cannot, and how its files are read."""
+"""The explorer lists and serves its files and reports the files that it cannot open."""
 
 import contextlib
 import json
@@ -74,7 +74,7 @@ def test_a_folder_of_every_kind_is_listed(served, folder):
     size = sum((folder / "first" / name).stat().st_size for name in ("run.json", "cases.jsonl"))
     assert by_name["first"]["bytes"] == size
     assert served.client.get("/api/session").json()["opened"] is None
-    assert served.client.get("/api/sources").json() == found  # ids stay
+    assert served.client.get("/api/sources").json() == found  # the ids do not change
 
 
 def test_a_removed_file_is_reported(tmp_path):
@@ -108,7 +108,7 @@ def test_reading_stops_when_the_client_disconnects(tmp_path):
     with running(path) as server:
         name = server.client.get("/api/sources").json()["sources"][0]["files"]["list"]
         with server.client.stream("GET", f"/api/files/{name}") as answer:
-            chunks = answer.iter_raw()  # kept: a generator that is let go closes the connection
+            chunks = answer.iter_raw()  # a reference is needed: a collected generator closes the connection
             next(chunks)
             wait_until(lambda: is_open(path), "it is not read")
         wait_until(lambda: not is_open(path), "it is still read")
@@ -267,7 +267,7 @@ def test_a_large_file_is_served_completely(tmp_path):
         assert server.client.get(url, headers={"Range": "bytes=100000-900000"}).content == data[100000:900001]
 
 
-# what cannot be opened
+# files that cannot be opened
 
 
 def test_a_bad_path_is_refused_before_the_server_starts(folder, tmp_path):
@@ -299,7 +299,7 @@ def test_a_bad_path_is_refused_before_the_server_starts(folder, tmp_path):
         assert text.startswith("error: ")
         assert text.count(str(tmp_path / name)) == 1
         if name != "missing":
-            assert "attributor eval --out" in text  # what it does open
+            assert "attributor eval --out" in text  # names a supported kind
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_the_front_end_is_revalidated_by_its_etag(tmp_path, monkeypatch):
         assert (first.text, first.headers["cache-control"]) == ("<!doctype html><p>one", "no-cache")
         tag = {"If-None-Match": first.headers["etag"]}
         assert server.client.get("/", headers=tag).status_code == 304
-        (tmp_path / "index.html").write_text("<!doctype html><p>two")  # an upgrade
+        (tmp_path / "index.html").write_text("<!doctype html><p>two")  # as after an upgrade
         assert server.client.get("/", headers=tag).text == "<!doctype html><p>two"
         kinds = {
             name: server.client.get(name).headers["content-type"] for name in ("/", "/static/app.js", "/static/app.css")

@@ -1,4 +1,4 @@
-"""The routes of a flow: what comes back, what is refused with which words, and that no request is N^2."""
+"""The routes of a flow: responses, refused requests and their messages; no response has N^2 numbers."""
 
 import datetime
 import json
@@ -29,7 +29,7 @@ FLOW = example()
 @pytest.fixture(scope="module")
 def client():
     nan = example()
-    nan.scores.fill_(torch.nan)  # the constructor refuses it; a mapped file may hold it
+    nan.scores.fill_(torch.nan)  # the constructor refuses NaN; a mapped file may hold it
     next_token = replace(
         FLOW,
         scores=FLOW.scores[:1],

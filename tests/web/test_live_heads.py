@@ -1,4 +1,4 @@
-"""The map of layers x heads, against the attention matrices of the model itself."""
+"""The map of layers x heads agrees with the model's own attention matrices."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ MEAN = torch.full((4, 4), 0.25)
 
 
 def expected(P, positions, selected):
-    """The definition, on (L, H, N, N)."""
+    """Compute the definition on (L, H, N, N)."""
     P = P[:, :, positions]
     N = P.shape[-1]
     distance = torch.tensor(positions, dtype=torch.float64)[:, None] - torch.arange(N)
@@ -56,7 +56,7 @@ def test_blocks_do_not_change_the_maps(family, monkeypatch):
     case = recorded(family, k=700)
     positions = list(range(699, case.length))
     selected = selection(700, (100, 612))
-    monkeypatch.setattr(attention, "ELEMENTS", 1)  # the least block, 256 keys
+    monkeypatch.setattr(attention, "ELEMENTS", 1)  # the smallest block, 256 keys
     blocks = list(RecordingReader(case.recording).queries(0, positions).blocks(2, 0, case.length))
     assert blocks[0] == (0, 256)
     assert len(blocks) == 3
@@ -77,7 +77,7 @@ def test_heads_that_were_not_recorded_are_nan():
 def test_the_share_of_a_sink_is_in_no_map():
     case = recorded("gpt_oss")
     whole = compute_head_maps(case.recording, [K + 5], selection(case.length, (0, case.length)), MEAN)
-    assert (whole.mass < 0.999).any()  # what the learned sink took
+    assert (whole.mass < 0.999).any()  # the learned sink has the rest
     assert (whole.mass <= 1 + 1e-6).all()
 
 

@@ -1,4 +1,4 @@
-"""Jobs: one at a time, a short queue, events for every listener, cancelling in each state, failures as sentences."""
+"""Jobs run one at a time with a short queue; events for every listener, cancelling in each state, error messages."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ def quick(job):
 
 
 class Held:
-    """Work that goes on until it is let go."""
+    """Work that runs until `go` is set."""
 
     def __init__(self):
         self.began, self.go, self.steps, self.left, self.counted = threading.Event(), threading.Event(), 0, False, False
@@ -95,7 +95,7 @@ def test_every_listener_receives_all_events(jobs):
         assert found == names
         assert numbers == [0, 1, 2, 3, 4]
     assert [name for name, _ in heard(job)] == names
-    assert [name for name, _ in heard(job, 3)] == ["token", "done"]  # a browser that reconnects
+    assert [name for name, _ in heard(job, 3)] == ["token", "done"]  # as a reconnecting browser does
     assert heard(job, 99) == []
 
 
@@ -103,7 +103,7 @@ def test_a_token_reaches_listeners_quickly(jobs):
     held = Held()
     job = jobs.submit("run", held)
     held.began.wait(PATIENCE)
-    tokens = count(1)  # event 0: it is queued
+    tokens = count(1)  # event 0 is "queued"
 
     async def scenario():
         token = next(tokens)
@@ -156,7 +156,7 @@ def test_one_job_runs_four_wait_and_the_sixth_is_refused(jobs):
 
 
 def list_of(job):
-    """What was said so far."""
+    """Return the events so far."""
     return [(event.name, event.data) for event in list(job._events)]
 
 
@@ -191,7 +191,7 @@ def test_a_cancelled_running_job_stops_at_its_next_step(jobs):
 
 
 def test_a_result_after_cancellation_is_dropped(jobs):
-    """Cancelled when nothing is checked any more."""
+    """The job is cancelled after its last check."""
     at_work, go, counted = threading.Event(), threading.Event(), []
 
     def work(_):
@@ -236,7 +236,7 @@ def test_a_failure_has_a_message_and_the_next_job_runs(jobs, error, code, messag
 
 @pytest.mark.parametrize("kind", [KeyError, SystemExit, ZeroDivisionError])
 def test_an_unexpected_error_is_logged_without_its_message(jobs, kind, caplog):
-    words = " ".join(["my", "secret", "prompt"])  # not in the line that raises, which the log shows
+    words = " ".join(["my", "secret", "prompt"])  # joined here, because the log shows the line that raises
 
     def work(_):
         raise kind(words)

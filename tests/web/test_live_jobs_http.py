@@ -1,6 +1,6 @@
-"""Jobs over HTTP: their events, their queue, and how they are cancelled."""
+"""Jobs over HTTP: events, queue and cancelling."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import json
 import threading
@@ -44,14 +44,14 @@ def test_the_first_event_arrives_within_200_ms_beside_another_job(client, monkey
 
 
 def first_event(client, job, event):
-    """Seconds until a job's first event is here."""
+    """Return the seconds until the first event of a job arrives."""
     began = time.perf_counter()
     assert next(client.listen(job)) == event
     return time.perf_counter() - began
 
 
 def hold(monkeypatch, name="forward"):
-    """Reading the prompt waits for the event that this returns."""
+    """Make reading the prompt wait for the event that this returns."""
     go, inner = threading.Event(), _flow.api.attach_recorder
 
     def waiting(*args):

@@ -1,4 +1,4 @@
-"""The edges of one layer, against the attention matrices of the model itself."""
+"""The edges of one layer agree with the model's own attention matrices."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ UNITS = np.sort(np.r_[np.arange(50), [3, 3, 9, 20, 20, 41, 41, 41, 49, 49]])  # 
 
 
 def by_unit(P, positions, heads, units=50):
-    """(heads, R, units) from (H, N, N)."""
+    """Sum (H, N, N) to (heads, R, units)."""
     rows = P[heads][:, positions][..., :K]
     return torch.zeros(len(heads), len(positions), units, dtype=rows.dtype).index_add_(2, torch.from_numpy(UNITS), rows)
 
@@ -87,7 +87,7 @@ def test_relative_weights_are_fractions_of_the_largest():
 
 
 def test_no_attention_gives_no_edges():
-    """A window that ends behind the selected units."""
+    """The window begins after the selected units."""
     case = recorded("gemma2")
     edges = find_layer_edges(case.recording, 0, [0, 1], [K + 10], UNITS, MEAN, limit=40, units=(0, 5))
     assert not len(edges.mass)

@@ -1,6 +1,6 @@
-"""Loading a model: its stages, what it then says of itself, and the model that it replaces."""
+"""Loading a model: its stages, its description, and the model that it replaces."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import gc
 import weakref
@@ -74,7 +74,7 @@ def test_the_previous_model_is_released_before_the_next_is_read(live, monkeypatc
     monkeypatch.setattr(loading, "_read", watched)
     loaded(live)
     assert alive == [False]
-    # its run is as useful as before, but for what only the model knows
+    # its run still works, except for weights that need the model
     assert live.runs.get_recorded(kept.flow_id).recording.layer(0).query.shape[0] == 4
     assert kept.presets.of("output_norm").heads.shape == (2, 4)
     with pytest.raises(ApiError, match=r"'retrieval' need the model .*, which is no longer loaded") as gone:

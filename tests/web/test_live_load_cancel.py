@@ -1,6 +1,6 @@
-"""Cancelling the loading of a model in each stage, and what is in place afterwards."""
+"""Cancelling the loading of a model in each stage, and the state afterwards."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import threading
 import time
@@ -16,7 +16,7 @@ from attributor.web.live import loading, memory
 
 
 class Gate:
-    """A function that waits in the middle until it is let go."""
+    """A function that waits until `go` is set."""
 
     def __init__(self, inner):
         self.inner, self.reached, self.go, self.calls = inner, threading.Event(), threading.Event(), 0
@@ -64,7 +64,7 @@ def test_the_next_load_waits_for_an_abandoned_one(live, monkeypatch):
     assert gate.calls == 2
     third_gate = Gate(_models.load_model)
     monkeypatch.setattr(_models, "load_model", third_gate)
-    live.jobs.cancel(live.start().id)  # in the queue or not: nothing of it is left
+    live.jobs.cancel(live.start().id)  # queued or already running
     third_gate.go.set()
 
 

@@ -1,6 +1,6 @@
-"""Fetching a model from the hub: its progress, and what the hub refuses."""
+"""Downloading a model from the hub: progress and errors."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import shutil
 from types import SimpleNamespace

@@ -1,6 +1,6 @@
-"""Models that do not fit into memory are refused before or while they are read."""
+"""Models that do not fit into memory are refused before or during reading."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import pytest
 import torch

@@ -1,6 +1,6 @@
 """Models that cannot be recorded, would run code, or are damaged are refused."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import json
 import shutil
@@ -23,9 +23,7 @@ from attributor.web.live.service import LiveService, ServerSettings
         ("mamba", {"num_attention_heads": 4}, "MambaForCausalLM"),
     ],
 )
-def test_an_unsupported_family_is_refused_before_its_download(
-    live, tmp_path, monkeypatch, family, changes, message
-):
+def test_an_unsupported_family_is_refused_before_its_download(live, tmp_path, monkeypatch, family, changes, message):
     path = tmp_path / family
     config = AutoConfig.for_model(family, vocab_size=97, hidden_size=48, num_hidden_layers=2, n_head=4, **changes)
     config.save_pretrained(path)

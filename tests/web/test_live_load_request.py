@@ -1,6 +1,6 @@
-"""Which models, revisions, devices and dtypes may be requested over HTTP."""
+"""The models, revisions, devices and dtypes that may be requested over HTTP."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import pytest
 from live_loading import folder, offline  # noqa: F401

@@ -1,6 +1,6 @@
-"""What the live door keeps in memory: recordings that make room, runs that would not fit, and what is let go."""
+"""Memory of the live view: evicted recordings, runs that do not fit, and tensors that are released."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import pytest
 import torch

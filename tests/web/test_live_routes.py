@@ -1,6 +1,6 @@
-"""The live door over HTTP: from loading a model to looking at other weights, and what goes wrong on the way."""
+"""The live view over HTTP: from loading a model to flows with other weights, and refused requests."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from attributor.web.live.service import LiveService, ServerSettings
 STORIES = Path(__file__).parents[3] / "shared" / "models" / "stories260K"
 
 
-# The whole way.
+# The whole sequence.
 
 
 def test_load_run_weigh_and_eviction_in_sequence(folder):
@@ -147,7 +147,7 @@ def test_a_flow_of_selected_heads_is_computed(client, model):
     assert "(2, 0) is not one of a model with 2 layers of 4 heads" in data["message"]
 
 
-# What is refused.
+# Refused requests.
 
 
 def test_max_tokens_limits_prompt_and_answer_together(folder):

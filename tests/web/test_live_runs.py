@@ -1,4 +1,4 @@
-"""The store of runs: a budget of memory, what is given up first, and ids that lead nowhere else."""
+"""The store of runs: its memory budget, the order of eviction, and its ids."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ from attributor.web.http.errors import ApiError
 from attributor.web.live import runs as module
 from attributor.web.live.runs import LiveRun, RecordingGone, RunStore, SharedRecording, format_bytes, pick_title
 
-OWN = 2 * 3 * 4 + 5 * 8  # the scores and the ids of `run`
+OWN = 2 * 3 * 4 + 5 * 8  # the scores and ids of `run`
 
 
 def shared(nbytes):
@@ -44,7 +44,7 @@ def test_the_least_recently_used_recording_is_evicted_first():
     first, second = run("first", shared(1000)), run("second", shared(1000))
     store.add(first)
     store.add(second)
-    assert store.get_recorded(first.flow_id).length == 4  # now the second one is the older
+    assert store.get_recorded(first.flow_id).length == 4  # now the second one is the least recently used
     store.add(run("third", shared(1000)))
     assert titles(store) == ["third", "second", "first"]
     assert first.shared is not None
@@ -70,7 +70,7 @@ def test_runs_are_evicted_once_no_recording_is_left():
     made = [run(str(number)) for number in range(3)]
     for each in made:
         store.add(each)
-    store.get_flow(made[0].flow_id)  # just looked at
+    store.get_flow(made[0].flow_id)  # used last
     store.add(run("3"))
     assert titles(store) == ["3", "2", "0"]
     with pytest.raises(ApiError) as gone:

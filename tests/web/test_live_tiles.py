@@ -1,4 +1,4 @@
-"""Tiles of the attention matrix, pooled from the dense matrix of the model itself."""
+"""Tiles of the attention matrix agree with pooling the model's own dense matrix."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from attributor.web.live.tiles import SIZE, TileCache, compute_tile, count_level
 
 
 def pooled(P, level, row, col, every=1):
-    """The definition, on (N, N): the largest value of each cell, and the mean over key <= query."""
+    """Pool (N, N) by the definition: the largest value of each cell, and the mean over key <= query."""
     N, cell = P.shape[0], 1 << level
     largest, mean = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
     for r in range(SIZE):
@@ -30,7 +30,7 @@ def values(steps, scale):
 
 
 def agree(got, wanted, scale):
-    """Half a step of the square root, and the rounding of float32."""
+    """Compare up to half a step of the square root plus the rounding of float32."""
     np.testing.assert_allclose(np.sqrt(got / scale), np.sqrt(wanted / scale), rtol=0, atol=0.5 / 255 + 2e-3)
 
 
@@ -46,7 +46,7 @@ def check_tile(case, layer, head, level, row, col, **options):
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request):
-    """571 positions: three tiles at level 0, two at level 1, one at level 2, none of them full."""
+    """A recording of 571 positions: three tiles at level 0, two at level 1, one at level 2, none of them full."""
     return recorded(request.param, k=560)
 
 
@@ -77,7 +77,7 @@ def test_blocks_do_not_change_a_tile(case, monkeypatch):
 @pytest.mark.parametrize("level", [1, 2])
 def test_large_tiles_skip_queries(case, level):
     got = check_tile(case, 0, 3, level, 0, 0, work=1.0)
-    assert got.every == 1 << level  # a query a cell is the least
+    assert got.every == 1 << level  # one query per cell is the minimum
     exact = compute_tile(case.recording, 0, 3, level, 0, 0)
     assert got.scale[0] <= exact.scale[0] * (1 + 1e-6)
 
@@ -129,7 +129,7 @@ def test_the_computation_can_be_cancelled(case):
 
 
 def test_the_whole_matrix_is_never_allocated(monkeypatch):
-    """The largest tensor that a tile of a long sequence makes is a block, not a row of blocks."""
+    """The largest tensor for a tile of a long sequence is one block, not a row of blocks."""
     long = recorded("llama", k=3000, answer=2)
     seen = []
     logs = tiles.Queries.log_attention

@@ -1,4 +1,4 @@
-"""The addresses of the flow's way through the network: what comes back, what is refused, and who waits for whom."""
+"""The routes for the flow through the model: responses, refused requests and the queue of computations."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from attributor.web.live.runs import LiveRun, RunStore, SharedRecording
 from attributor.web.live.view_queue import run_in_turn
 from attributor.web.live.views import create_router
 
-# 60 tokens of 3 characters; tokens 9 and 10 share theirs, so that there are 59 units
+# 60 tokens of 3 characters; tokens 9 and 10 share theirs, so there are 59 units
 SPANS = np.stack([np.arange(K) * 3, np.arange(K) * 3 + 3], 1)
 SPANS[9] = SPANS[10] = (27, 33)
 UNIT_OF = np.r_[np.arange(10), np.arange(9, K - 1)]
@@ -47,7 +47,7 @@ def texted(flow):
 
 
 class ViewClient:
-    """The routes over a store with one run, and the matrices that its answers must agree with."""
+    """A client for a store with one run, and the matrices that the responses must agree with."""
 
     def __init__(self, family="llama", weights=None, question=None):
         self.weights = HeadWeights(torch.full((4, 4), 0.25)) if weights is None else weights
@@ -97,7 +97,7 @@ def test_heads_agree_with_the_matrices(client):
         **dict.fromkeys(("mass", "entropy", "sink", "distance", "weight"), np.dtype("f4")),
         **dict.fromkeys(("rows", "rows_used"), np.dtype("i4")),
     }
-    np.testing.assert_allclose(got["mass"], P[..., 8:13].sum(-1).mean(-1), rtol=0, atol=2e-6)  # unit 9 is two tokens
+    np.testing.assert_allclose(got["mass"], P[..., 8:13].sum(-1).mean(-1), rtol=0, atol=2e-6)  # unit 9 has two tokens
     np.testing.assert_allclose(got["sink"], P[..., 0].mean(-1), rtol=0, atol=2e-6)
     assert got["weight"].tolist() == np.full((4, 4), 0.25).tolist()
     assert got["rows"].tolist() == [2, 3, 4]
@@ -277,7 +277,7 @@ def test_the_openapi_description_names_the_fields_sent(client):
 
 
 def waiting(gone=lambda: False):
-    """A request whose browser goes away as soon as `gone` says so."""
+    """Return a request whose client disconnects as soon as `gone` returns True."""
 
     async def is_disconnected():
         return gone()

@@ -1,6 +1,6 @@
-"""Which files the server reads, and which it does not: paths, links, pipes, and safetensors headers that lie."""
+"""The files that the server reads and refuses: paths, links, pipes, and false safetensors headers."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_file_replaced_by_a_symlink_is_not_followed(tmp_path):
         answer = server.client.get(url)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_gone")
         os.rename(tmp_path / "run" / "flows", tmp_path / "run" / "old")
-        (tmp_path / "run" / "flows").symlink_to(tmp_path / "elsewhere")  # a folder on the way
+        (tmp_path / "run" / "flows").symlink_to(tmp_path / "elsewhere")  # a parent folder becomes a link
         answer = server.client.get(f"/api/flows/{flow}/view")
         assert answer.status_code == 404
         assert "secret" not in answer.text

@@ -1,6 +1,6 @@
-"""The security list of the web views, line by line, through a real socket: no client library sends such things."""
+"""Each security rule of the web views, tested on a real socket because no client library sends such requests."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import contextlib
 import time
@@ -18,7 +18,7 @@ LIMIT = 20_000
 
 
 def echo(access):
-    """An app that takes bodies, behind the guard."""
+    """Return an app behind the guard that accepts bodies."""
     app = FastAPI()
 
     @app.post("/api/echo")
@@ -111,7 +111,7 @@ def test_an_absolute_target_does_not_replace_the_host(served):
         assert code(found)[0] == 421
 
 
-# who asks
+# origin of a request
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_typed_address_and_the_own_page_are_served(served):
         assert served.head("GET", "/api/session", f"Sec-Fetch-Site: {site}")[0] == 200
 
 
-# what changes something
+# requests that change something
 
 
 def test_an_unsafe_request_needs_the_csrf_token(echoing):
@@ -248,9 +248,9 @@ def test_an_endless_body_is_refused_while_it_is_sent(echoing):
             yield b"x" * 4096
 
     headers = {**echoing.csrf, "Content-Type": "application/json"}
-    with contextlib.suppress(httpx.WriteError):  # it hung up while we were sending
+    with contextlib.suppress(httpx.WriteError):  # the server closed the connection during sending
         assert echoing.client.post("/api/echo", content=endless(), headers=headers).status_code == 413
-    assert sent < 200 * LIMIT  # what is on the way fits into the sockets' buffers
+    assert sent < 200 * LIMIT  # bytes in transit fit into the buffers of the sockets
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "0x10", "99999999999999999999999", "1, 2", "+5", "five", "5 5"])
@@ -263,11 +263,11 @@ def test_a_false_content_length_admits_no_larger_body(echoing):
     began = time.monotonic()
     assert code(post(echoing, b"{}", huge)) == (413, "too_large")
     assert time.monotonic() - began < 6
-    found = post(echoing, b"{}" + b"x" * 50, "Content-Length: 2")  # the rest is another request, and none
+    found = post(echoing, b"{}" + b"x" * 50, "Content-Length: 2")  # the rest is read as another, malformed request
     assert found[0] == 200
     assert code(post(echoing, b"{}", "Content-Length: 2", "Content-Length: 3"))[0] == 400
     both = post(echoing, b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 2")
-    assert both[0] in (200, 400)  # one request, by its chunks, or none
+    assert both[0] in (200, 400)  # one request by its chunks, or none
 
 
 def test_a_get_request_with_a_body_is_refused(served):
@@ -307,7 +307,7 @@ def test_a_websocket_is_refused(served):
         assert code(cross) == (403, "cross_origin")
 
 
-# what every answer carries
+# headers of every response
 
 
 def test_the_security_headers_are_on_every_response(served, echoing):
@@ -344,7 +344,7 @@ def test_the_content_security_policy_allows_only_own_sources():
     }  # fmt: skip
 
 
-# another address than loopback
+# addresses other than loopback
 
 
 def test_only_loopback_needs_no_token():
@@ -360,7 +360,7 @@ def test_other_addresses_need_a_token_for_every_route(folder):
     with running(folder, host="0.0.0.0") as server:
         token = server.access.token
         url = server.access.url()
-        assert url == f"http://127.0.0.1:{server.port}/?token={token}"  # 0.0.0.0 is no Host that passes
+        assert url == f"http://127.0.0.1:{server.port}/?token={token}"  # the guard refuses 0.0.0.0 as Host
         assert httpx.get(url, trust_env=False).status_code == 200
         for path in (
             "/",
@@ -383,7 +383,7 @@ def test_other_addresses_need_a_token_for_every_route(folder):
         cookie, *flags = entered[1]["set-cookie"].split("; ")
         assert sorted(flags) == ["HttpOnly", "Path=/", "SameSite=Strict"]
         assert server.head("GET", "/api/session", f"Cookie: a=b; {cookie}")[0] == 200
-        assert code(server.head("POST", "/api/session", f"Cookie: {cookie}")) == (403, "csrf")  # and no less than that
+        assert code(server.head("POST", "/api/session", f"Cookie: {cookie}")) == (403, "csrf")  # needs the token
 
 
 def test_other_addresses_also_check_host_and_site(folder):

@@ -1,4 +1,4 @@
-"""How `attributor explore` and `attributor serve` start, say where they are, and end."""
+"""`attributor explore` and `attributor serve` start, print their address, and end."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ finally:
     print("torch" in sys.modules, "transformers" in sys.modules, flush=True)
 """
 
-# a server with a stream that has no end
+# a server with an endless stream
 ENDLESS = """
 import asyncio, sys
 from fastapi import FastAPI
@@ -63,7 +63,7 @@ sys.exit(start.serve(Guard(app, Access.at("localhost", port)), sockets, ready))
 
 @contextmanager
 def started(code, *arguments):
-    """A program that prints its address: (process, address, seconds until then)."""
+    """Start a program that prints its address; yield (process, address, seconds until it was printed)."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", code, *[str(argument) for argument in arguments]],
@@ -81,7 +81,7 @@ def started(code, *arguments):
 
 
 def ended(process, sent, *, within=10.0):
-    """Send a signal and wait: exit status, stdout, stderr."""
+    """Send a signal, wait, and return exit status, stdout and stderr."""
     process.send_signal(sent)
     began = time.monotonic()
     out, err = process.communicate(timeout=PATIENCE)
@@ -182,7 +182,7 @@ def test_without_port_the_next_free_port_is_used(monkeypatch):
 
 
 def test_localhost_binds_both_addresses():
-    with taken("::1") as port:  # a browser would try it first, and find the other program
+    with taken("::1") as port:  # a browser tries ::1 first and would reach the other program
         with pytest.raises(InputError, match=f"port {port} is taken"):
             start.bind("localhost", port)
         with taken("127.0.0.1", port):  # nothing was left bound
@@ -235,7 +235,7 @@ def test_invalid_options_are_refused(options):
 
 @pytest.fixture
 def serving(monkeypatch):
-    """Replaces the server by one that has started and was ended by Ctrl-C."""
+    """Replace the server by one that starts and ends at once, as after Ctrl-C."""
     seen = {}
 
     def serve(app, sockets, ready, **more):
@@ -244,7 +244,7 @@ def serving(monkeypatch):
         return 130
 
     monkeypatch.setattr(web, "serve", serve)
-    monkeypatch.setattr("attributor.cli.web._end_now", lambda status: None)  # it would end the tests, too
+    monkeypatch.setattr("attributor.cli.web._end_now", lambda status: None)  # it would end the test process too
     monkeypatch.setattr(web, "open_browser", lambda url: seen.update(opened=url))
     return seen
 
