@@ -1,4 +1,4 @@
-"""ask() and what it is made of: documents and a question in, an answer, its flow and notes out."""
+"""ask() takes documents and a question and returns an answer, its flow and notes; also its parts."""
 
 import pytest
 import tiny_chat
@@ -46,7 +46,7 @@ def model(tokenizer):
 
 
 def by_hand(model, answer, question=None, weights="mean"):
-    """The flow of the same ids, by the public function."""
+    """Return the flow of the same ids from the public function."""
     found = answer.flow
     return flow(model, found.ids, prompt_length=found.prompt_length, weights=weights, question=question).scores
 

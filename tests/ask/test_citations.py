@@ -1,4 +1,4 @@
-"""What `ask` cites: claims, sources at characters of the documents, JSON, and the answer without a source."""
+"""Citations of `ask`: claims, sources with their place in the documents, JSON, and the answer without a source."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_shares_are_those_of_the_flow(answer, model, tokenizer):
     assert answer.origin.documents == pytest.approx(sum(whole) / len(scores), abs=1e-6)
     assert sum(vars(answer.origin).values()) == pytest.approx(1, abs=1e-6)
 
-    # a claim is a part of the answer, so a third of the question's part is kept
+    # a claim is a part of the answer, so it keeps a third of the question share
     stop = answer.claims[0].stop
     rows = [i for i, (_, end) in enumerate(answer.flow.answer_offsets.tolist()) if end <= stop]
     of_claim = scores[rows].mean(0) - part * 2 / 3
@@ -151,7 +151,7 @@ def test_without_equals_asking_without_that_sentence(answer, model, tokenizer):
     assert (changed.log_prob, changed.log_prob_without) == pytest.approx((with_it, without_it))
     assert changed.change == pytest.approx(without_it - with_it)
     assert changed.change != 0
-    for other in changed.answer.citations:  # still at characters of the documents as they were given
+    for other in changed.answer.citations:  # places still refer to the documents as passed
         assert [KEEPER.text, BOATS][other.document][other.start : other.stop] == other.quote
     assert json.loads(json.dumps(changed.to_json()))["change"] == changed.change
     assert answer.without(citation.number).answer.text == changed.answer.text
@@ -160,7 +160,7 @@ def test_without_equals_asking_without_that_sentence(answer, model, tokenizer):
 def test_without_the_only_sentence_of_a_document_the_others_keep_their_index(model, tokenizer):
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": "The keeper."}
     answer = ask(["Fishing boats leave.", KEEPER], QUESTION, **options)
-    # which sentence a random model reads is its own matter, so the citation is made by hand
+    # a random model attends to arbitrary sentences, so the test makes the citation by hand
     boats = Citation(1, 0, 0, 20, "Fishing boats leave.", 0.5, None, None, {})
     changed = replace(answer, citations=(boats,)).without(boats)
     assert "Fishing" not in changed.answer.flow.text

@@ -1,4 +1,4 @@
-"""What `ask(effects=...)` adds: removal effects of cited sentences, their cost, caches, and where there are none."""
+"""`ask(effects=...)` adds removal effects of cited sentences: values, cost, caches, and citations without one."""
 
 import gc
 import json
@@ -25,7 +25,7 @@ BOATS = "Fishing boats leave before dawn. The harbour has nets."
 DOCUMENTS = [KEEPER, BOATS]
 QUESTION = "Who keeps the light?"
 HALF = Weights.of_heads((2, 4), {(0, 1): 0.5, (1, 3): 0.25}, question=0.5)
-ANSWER = "The keeper writes. Fishing boats leave."  # whose tokens each lie in one claim
+ANSWER = "The keeper writes. Fishing boats leave."  # each token lies in one claim
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def options(model, tokenizer):
 
 @pytest.fixture
 def context_reads(monkeypatch):
-    """The lengths of the contexts that a backward pass over a suffix reads again; every prompt counts as a long one."""
+    """Log the lengths of contexts read again before a backward pass over a suffix; treat every prompt as long."""
     lengths = []
     read = gradient_run._read_context
     monkeypatch.setattr(
@@ -56,7 +56,7 @@ def context_reads(monkeypatch):
 
 
 def sentences_of(answer):
-    """The sentences that `cite` ranks: their spans in the prompt, by document and characters of it."""
+    """Return the spans in the prompt of the sentences that `cite` ranks, by document and characters."""
     documents = answer.flow.documents
     return {
         (documents[s.document].index, *documents[s.document].own_span(s.start, s.stop)): s
@@ -65,14 +65,14 @@ def sentences_of(answer):
 
 
 def effects_by_hand(cited, model, **options):
-    """By the public function, on the ids of the flow."""
+    """Return the effects from the public function, on the ids of the flow."""
     flow = cited.flow
     readable = attributor.Prompt(flow.text, flow.ids[: flow.prompt_length], flow.offsets)
     return attributor.effects(model, flow.ids, list(sentences_of(cited).values()), prompt=readable, **options)
 
 
 def losses_by_hand(cited, model, tokenizer, rows):
-    """How much log p of the answer tokens in `rows` falls without each cited sentence, by document and span."""
+    """Return how much log p of the answer tokens in `rows` falls without each cited sentence, by document and span."""
     prompt, flow = cited.reader.prompt, cited.flow
     answer = flow.ids[flow.prompt_length :]
 
@@ -334,7 +334,7 @@ def test_the_effect_of_the_top_sentence_has_the_sign_of_its_removal():
 
 
 def test_a_second_copy_of_a_sentence_lowers_needed_but_not_its_share():
-    """The shares of both copies stay large. Without one of them the other still says it, so neither is needed."""
+    """Both copies have large shares. If one is removed, the other still supports the answer, so neither is needed."""
     if converted_folder() is None:
         pytest.skip(f"{DEFAULT_MODEL} is not in the cache")
     documents = [

@@ -1,4 +1,4 @@
-"""`CitedAnswer`: printed, with marks, and as JSON."""
+"""`CitedAnswer` as printed text, with marks, and as JSON."""
 
 import json
 import re
@@ -104,7 +104,7 @@ def test_a_long_quote_is_cut(length, shown):
     assert str(answer).endswith(f': "{shown}"')
 
 
-TABLE = Path(__file__).parents[2] / "webapp/tests/model/shares.json"  # what the browser's own rule is tested with
+TABLE = Path(__file__).parents[2] / "webapp/tests/model/shares.json"  # the tests of the browser's rule read it too
 
 
 @pytest.mark.parametrize(("share", "text"), json.loads(TABLE.read_text("utf-8")))
@@ -119,7 +119,7 @@ def test_origin_sentence_names_the_parts():
 
 
 def full_answer(metadata):
-    """An answer that has every part."""
+    """Return an answer with every optional part."""
     document = Document("One. Two.\fThree.", "Numbers", metadata)
     citation = make_citation(document, "Three.", 1, share=0.75)
     share = DocumentShare(0, "Numbers", 1.0, metadata)
@@ -167,7 +167,7 @@ def test_json_contains_the_metadata_object(metadata):
     assert result["documents"][0]["metadata"] is metadata
 
 
-# ---- what an answer needed
+# ---- needed
 
 
 @pytest.mark.parametrize(

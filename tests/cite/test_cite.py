@@ -1,4 +1,4 @@
-"""`cite`: shares of sentences and documents, computed by hand for a few tokens."""
+"""`cite` gives the shares of sentences and documents, computed by hand for a few tokens."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def offsets_of(tokens: list[str]) -> np.ndarray:
 
 
 def span_of(first: int, last: int) -> tuple[int, int]:
-    """The characters of tokens of the prompt."""
+    """Return the characters of tokens of the prompt."""
     offsets = offsets_of(PROMPT)
     return int(offsets[first, 0]), int(offsets[last, 1])
 
@@ -31,7 +31,7 @@ DOCUMENTS = place_documents(TEXT, [Segment(*span_of(TITLE, ASH), "", "Notes"), S
 
 
 def scored(answer: list[str], rows: list[dict[int, float]], **leftovers: list[float]) -> ScoredText:
-    """The scores of an answer's tokens: for each, the prompt's tokens that it took something from."""
+    """Return a scored text; `rows` gives the scores of each answer token by prompt token."""
     scores = np.zeros((len(answer), len(PROMPT)), dtype=np.float32)
     for row, values in enumerate(rows):
         scores[row, list(values)] = list(values.values())
@@ -55,7 +55,7 @@ def test_shares_are_parts_of_what_the_claim_took_from_the_documents():
     ]
     assert quotes(cited, 0) == [("Lava is black.", 0.5)], "the others have less than an average sentence"
     assert quotes(cited, 1) == [("Gold is heavy.", 1.0)]
-    # of the answer as a whole: 0.5 and 1.25 of 2
+    # shares of the whole answer: 0.5 and 1.25 of 2
     assert [(c.number, c.quote, c.share) for c in cited.citations] == [
         (1, "Lava is black.", pytest.approx(0.25)),
         (2, "Gold is heavy.", 0.625),
@@ -69,7 +69,7 @@ def test_a_title_has_a_part_of_the_document_but_is_not_cited():
     assert quotes(cited, 0) == [("Lava is black.", 0.25), ("Gold is heavy.", 0.25)]
     assert [document.share for document in cited.documents] == [0.75, 0.25]
     citation = cited.citations[0]
-    assert (citation.start, citation.stop) == (0, 14)  # of the text behind the title line
+    assert (citation.start, citation.stop) == (0, 14)  # places in the text after the title line
 
 
 def test_citations_count_characters_of_the_document_as_given():
@@ -107,10 +107,10 @@ def test_a_wrong_top_is_refused(top):
 @pytest.mark.parametrize(
     ("shares", "cited_sentences"),
     [
-        ([0.5, 0.2, 0.1, *[0.02] * 10], [0, 1]),  # the third has less than 0.3 of the first
+        ([0.5, 0.2, 0.1, *[0.02] * 10], [0, 1]),  # the third has less than 0.3 times the first
         ([0.2, 0.12, 0.11, *[0.057] * 10], [0, 1, 2]),
-        ([0.09, 0.08, *[0.083] * 10], [0]),  # all below a tenth, and the first is cited all the same
-        ([0.3, 0.24, 0.24, 0.22], [0]),  # the others have less than an average sentence
+        ([0.09, 0.08, *[0.083] * 10], [0]),  # all are below a tenth; the first is cited anyway
+        ([0.3, 0.24, 0.24, 0.22], [0]),  # the others are below the average sentence
         ([0.3, 0.26, 0.25, 0.19], [0, 1, 2]),
         ([0.0, 0.0], []),
     ],
@@ -124,7 +124,7 @@ def test_small_shares_are_not_cited(shares, cited_sentences):
 
 
 def test_claims_keep_a_third_of_the_question_share_and_the_whole_answer_keeps_all():
-    # the question's part of each row is 0.3 on LAVA and 0.15 on HEAVY
+    # the question share of each row is 0.3 on LAVA and 0.15 on HEAVY
     part = np.zeros(len(PROMPT), dtype=np.float32)
     part[[LAVA, HEAVY]] = 0.3, 0.15
     rows = [{LAVA: 0.3, HEAVY: 0.15, ASH: 0.35}, {LAVA: 0.3, HEAVY: 0.45}]
@@ -214,7 +214,7 @@ def test_thinking_is_not_a_claim():
     cited = cite(flow, DOCUMENTS)
     assert [claim.text for claim in cited.claims] == ["Black."]
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
-    # but the answer as a whole has it
+    # but the whole answer includes it
     assert [(citation.quote, citation.share) for citation in cited.citations] == [("Lava is black.", 0.5)]
 
 
@@ -258,7 +258,7 @@ def test_negative_scores_from_rounding_count_as_zero():
 
 
 def test_no_share_is_above_one():
-    values = 10.0 ** np.random.default_rng(0).uniform(-16, 0, (200, 12))  # sums of some rows round above the total
+    values = 10.0 ** np.random.default_rng(0).uniform(-16, 0, (200, 12))  # some sums of rows round above the total
     for row in values:
         flow = scored(["It "] * len(row), [{LAVA: float(value)} for value in row])
         cited = cite(flow, DOCUMENTS)

@@ -1,4 +1,4 @@
-"""`CitedAnswer.to`: the shapes of other APIs, against their documentation and, where installed, their packages."""
+"""`CitedAnswer.to` gives the shapes of other APIs, as in their documentation and installed packages."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ PROPERTIES = settings(max_examples=200, deadline=None)
 
 
 def answer_of_example(shape: str) -> CitedAnswer:
-    """The cited answer that the example of a shape shows."""
+    """Return the cited answer of a shape's example."""
     match shape:
         case "anthropic":
             notes = Document("The lava is black. The ash is grey.", "Field notes")
@@ -94,7 +94,7 @@ def test_anthropic_blocks_are_the_answer_and_cite_the_documents(drawn):
         assert block["text"]
         characters = range(position, position + len(block["text"]))
         position = characters.stop
-        for place in characters:  # each has the sources of every claim that it lies in
+        for place in characters:  # each has the sources of every claim around it
             sources = {
                 (citation.document, citation.start, citation.stop)
                 for claim in answer.claims
@@ -231,7 +231,7 @@ def test_langchain_accepts_the_types(drawn):
 
 
 def unknown_keys(value: Any) -> list[str]:
-    """Keys that a model of pydantic took in although it has no such field, and those of the models in it."""
+    """Return keys that a pydantic model accepted without such a field, including those of nested models."""
     if isinstance(value, list):
         return [key for entry in value for key in unknown_keys(entry)]
     if not isinstance(value, BaseModel):

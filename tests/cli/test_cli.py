@@ -1,4 +1,4 @@
-"""The command line without a model: what it asks for, what is printed where, and how it ends."""
+"""The command line without a model: its settings, its output and its exit status."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Replaces the model by a flow made by hand, and keeps what it was asked."""
+    """Replace the model by a flow made by hand and store the source and settings."""
     seen = {}
 
     def answer(source, settings, stages):
@@ -53,7 +53,7 @@ def write(folder: Path, name: str, data: bytes) -> Path:
 
 
 def shown(source):
-    """The titles and texts of the documents, as a prompt has them."""
+    """Return the titles and texts of the documents as in a prompt."""
     return [(document.title, PromptText.of(document).text) for document in source.documents]
 
 
@@ -151,7 +151,7 @@ def test_json_is_the_only_output_on_stdout_and_its_shares_add_up(by, asked, doc)
 
 
 def inside_documents(flow, by):
-    """The pieces that lie in a document."""
+    """Return the pieces inside documents."""
     return {index for index, segment in enumerate(flow.by(by).segments) if segment.document is not None}
 
 

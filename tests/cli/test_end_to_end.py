@@ -1,4 +1,4 @@
-"""The command line with models: a random one saved here, and the default one where it is in the cache."""
+"""The command line with a saved random model and, if it is in the cache, with the default model."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def documents(tmp_path_factory):
 
 
 def run(*args, **more):
-    """A command; with all heads where a test names no weights, because finding retrieval heads takes a while."""
+    """Run a command, with all heads by default because finding retrieval heads takes a while."""
     if args[0] == "ask" and "--weights" not in args:
         args = (*args, "--weights", "mean")
     return RUNNER.invoke(app, [str(arg) for arg in args], **more)
@@ -129,7 +129,7 @@ def test_weights_from_a_file_and_power(folder, documents, tmp_path, monkeypatch)
 
 @pytest.fixture
 def half(tmp_path):
-    """A file of weights with a share of the question."""
+    """A weights file with a question share."""
     path = tmp_path / "half.safetensors"
     attributor.Weights.of_heads((2, 4), {(0, 1): 0.5, (1, 2): 0.5}, note="two heads", question=0.5).save(path)
     return path
@@ -244,7 +244,7 @@ def test_needed_is_printed_and_in_the_json(folder, documents, effects):
             assert show_needed(citation["needed"]) in text
         for number in {citation["number"] for citation in citations}:
             of_number = [c["says"] for c in of_claims if c["number"] == number and c["says"] is not None]
-            assert not of_number or show_says(max(of_number)) in text  # the list shows the largest of the claims
+            assert not of_number or show_says(max(of_number)) in text  # the list shows the largest value of all claims
     assert ("says: the part of the claim's words" in printed) == any(c["says"] is not None for c in of_claims)
     assert ("a sentence that denies the claim can have 1" in printed) == ("says: " in printed)
     assert "needed says how much log p the answer, or the claim, loses without it" in printed
@@ -287,7 +287,7 @@ def test_ctrl_c_ends_without_output(folder, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = program("ask", "-m", folder, "--prompt-file", pipe)
-    with pipe.open("w"):  # opens once the program has begun to read
+    with pipe.open("w"):  # opens once the program reads
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "")

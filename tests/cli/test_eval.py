@@ -1,4 +1,4 @@
-"""`attributor eval` on the command line: options, exit statuses, what is shown where."""
+"""`attributor eval` on the command line: options, exit statuses and output."""
 
 import io
 import json
@@ -103,7 +103,7 @@ def test_errors_exit_1_with_a_sentence(args, message, examples, tmp_path):
 
 
 def given(**changes):
-    """Options as typer parses them, with their defaults."""
+    """Return the options as parsed by typer, with their defaults."""
     seen = {}
 
     def catch(_, options):
@@ -281,7 +281,7 @@ def test_the_script_runs_the_command_and_ends_cleanly_after_sigint(folder, examp
     ) as process:
         process.stderr.readline()
         time.sleep(0.05)
-        process.send_signal(signal.SIGINT)  # while it loads
+        process.send_signal(signal.SIGINT)  # during loading
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "Traceback" not in told
@@ -292,7 +292,7 @@ def test_the_script_runs_the_command_and_ends_cleanly_after_sigint(folder, examp
     assert state["counts"]["done"] == 4
 
 
-# What a run shows
+# Output of a run
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""How the command line starts, what that imports, and standard output that is full or gone."""
+"""Start of the command line, its imports, and a full or closed standard output."""
 
 import json
 import os

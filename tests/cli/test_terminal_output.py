@@ -1,4 +1,4 @@
-"""The heat view in a terminal: what is shown, tinted, left out, and made harmless."""
+"""The heat view in a terminal: text, tints, omissions and escaped characters."""
 
 import io
 import re
@@ -21,7 +21,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def printed(flow, *, width=100, color=None, encoding="utf-8", **options) -> str:
-    """What reaches the terminal, byte for byte."""
+    """Return the exact text written to the terminal."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
     settings = {"force_terminal": True, "color_system": color} if color else {"color_system": None}
@@ -32,7 +32,7 @@ def printed(flow, *, width=100, color=None, encoding="utf-8", **options) -> str:
 
 
 def flow_on(text: str, shares: dict[tuple[int, int], float], documents=()) -> Flow:
-    """A flow whose tokens are the characters; each span gets its share evenly."""
+    """Return a flow with one token per character; the share of each span is spread evenly."""
     k = len(text)
     scores = torch.zeros(1, k)
     for (start, stop), share in shares.items():
@@ -81,7 +81,7 @@ def test_the_cost_of_a_stage_is_printed_with_and_without_a_bar(capsys):
 def test_listed_shares_add_up_to_100_percent(by, top):
     out = printed(example(), by=by, top=top)
     listed = shares_listed(out)
-    rounding = sum(0.5 if share >= 10 else 0.05 for share in listed)  # of whole percents, and of tenths below ten
+    rounding = sum(0.5 if share >= 10 else 0.05 for share in listed)  # whole percent; tenths below ten
     assert sum(listed) == pytest.approx(100, abs=rounding)
 
 
@@ -147,7 +147,7 @@ def test_escape_keeps_positions_and_harmless_text():
     assert len(escape(NASTY)) == len(NASTY)
     kind = "Tab\tline\nCafé 你好 שלום 👩\u200d👩\u200d👧 [x]"
     assert escape(kind) == kind
-    "".join(escape(chr(code)) for code in range(0x110000)).encode("utf-8")  # no lone surrogate is left
+    "".join(escape(chr(code)) for code in range(0x110000)).encode("utf-8")  # fails on a lone surrogate
 
 
 def test_a_long_prompt_shows_only_the_used_text():

@@ -1,4 +1,4 @@
-"""Documents for each row of a batch."""
+"""Each row of a batch can have its own documents."""
 
 import pytest
 import tiny_chat
@@ -25,7 +25,7 @@ def model(tokenizer):
 
 @pytest.fixture(scope="module")
 def batch(tokenizer):
-    """Ids of two rows, padded on the left."""
+    """Return the ids of two rows, padded on the left."""
     texts = ["The harbour of the island. The keeper writes. Who?", "Fishing boats leave. Who?"]
     return tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
 

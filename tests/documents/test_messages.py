@@ -1,4 +1,4 @@
-"""Chat messages with results of tools: each result is a document, the user's last message the question."""
+"""In chat messages with tool results, each result is a document and the user's last message is the question."""
 
 import json
 
@@ -10,7 +10,7 @@ from attributor._prompt import prompt_from_messages
 OR_EMPTY = "m['content'] or ''"
 TOOLS = TEMPLATE.replace("m['content']", OR_EMPTY)
 THINKING = TOOLS.replace(OR_EMPTY, f"({OR_EMPTY}).split('</think>')[-1]")
-# as Llama's: a tool's result is a JSON string
+# as in Llama's template, which writes a tool result as a JSON string
 JSON = TOOLS.replace(OR_EMPTY, f"({OR_EMPTY}) | tojson if m['role'] == 'tool' else {OR_EMPTY}")
 
 

@@ -1,4 +1,4 @@
-"""Documents in every form in which users have them."""
+"""Documents are accepted in every supported form."""
 
 from collections import UserDict
 from pathlib import Path
@@ -14,7 +14,7 @@ METADATA = {"title": "Harbour", "page": 3}
 
 
 class LlamaNode:
-    """As the nodes of llama_index: the text comes from a method."""
+    """Like the nodes of llama_index: a method returns the text."""
 
     def __init__(self, text, metadata=METADATA):
         self.text_of_node, self.metadata = text, metadata
@@ -24,7 +24,7 @@ class LlamaNode:
 
 
 class LlamaNodeWithScore:
-    """As the results of llama_index's retrievers: a node, delegated to, and its score."""
+    """Like the results of llama_index retrievers: a node with its score, which delegates to the node."""
 
     def __init__(self, node):
         self.node, self.score = node, 0.5
@@ -38,7 +38,7 @@ class LlamaNodeWithScore:
 
 
 class Fields:
-    """As objects of pydantic: iterable, though no list."""
+    """Like pydantic objects: iterable, but not a list."""
 
     def __init__(self, **fields):
         vars(self).update(fields)

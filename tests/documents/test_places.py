@@ -1,4 +1,4 @@
-"""Documents in the text of a prompt: their places, and the characters of their own that a quote stands for."""
+"""Places of documents in a prompt's text, and the document's own characters for each quote."""
 
 import unicodedata
 
@@ -18,7 +18,7 @@ from attributor._text import Segment, split_sentences
 QUESTION = "Who keeps the light?"
 TOKENIZER = tiny_chat.tokenizer()
 COMPOSING = tiny_chat.tokenizer()
-COMPOSING.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
+COMPOSING.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's tokenizer does
 CASES = {
     "plain": "The light stands high. The keeper writes.",
     "line ends of Windows": "The light stands high.\r\nThe keeper writes.\r\n",
@@ -36,7 +36,7 @@ CASES = {
 
 
 def quotes(prompt_text, placed):
-    """(sentence in the prompt, the document's own characters) of a placed document."""
+    """Return (sentence in the prompt, the document's own characters) of a placed document."""
     body = Segment(placed.body, placed.stop, "")
     for sentence in split_sentences(prompt_text, (body,)):
         start, stop = placed.own_span(sentence.start, sentence.stop)
@@ -44,7 +44,7 @@ def quotes(prompt_text, placed):
 
 
 def plain(text):
-    """A text in one form, its line ends and page ends as newlines."""
+    """Return a normalized text with line ends and page ends as newlines."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
 
 

@@ -1,4 +1,4 @@
-"""effects(): arguments and errors, precisions, caches, checkpointing, recordings, and real removals."""
+"""effects(): arguments, errors, precision, caches, checkpointing, recordings and measured removals."""
 
 import copy
 import threading
@@ -55,7 +55,7 @@ def test_result_is_in_nats_and_adds_up(llama):
 
 
 def test_effects_equal_the_gradient_of_a_gate_on_every_key():
-    """A key that is gated half closed changes log p as the gradient says, to first order."""
+    """A slightly closed gate on a key changes log p as the gradient predicts, to first order."""
     model = tiny("llama").double()
     gradient = attributor.effects(model, IDS, SPANS, prompt_length=K).scores
     assert distance(gradient, truth(model)) < 1e-9
@@ -161,7 +161,7 @@ def test_effects_survive_saving_and_loading(llama, tmp_path):
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss"])
 def test_one_context_serves_several_answers(family):
-    """Also where the model's own cache drops the keys that have left a window."""
+    """Also if the model's own cache drops the keys outside its window."""
     model = tiny(family)
     segments = SegmentTokens.of_spans(SPANS, K)
     tasks = [EffectsTask(IDS, K, segments, answer, rows="suffix") for answer in ((0, 3), (3, ANSWER), None)]
@@ -185,7 +185,7 @@ def test_a_recording_computes_effects_from_the_cache_of_generate(family):
     with attributor.record(model) as recording:
         out = model.generate(prompt[None], max_new_tokens=5, do_sample=False)
         effects = recording.effects(SPANS)
-        flow = recording.flow(out)  # the pause left the recording as it was
+        flow = recording.flow(out)  # the pause did not change the recording
     expected = attributor.effects(model, out[0], SPANS, prompt_length=K, rows="suffix")
     assert effects.rows == "suffix"
     assert distance(effects.scores, expected.scores) < 1e-3
@@ -279,7 +279,7 @@ def test_bad_arguments_are_refused(llama, change, message):
 
 def test_modules_without_a_gradient_are_named():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and makes modules as other packages make them
+        warnings.simplefilter("ignore")  # deprecated, but its modules are like those of other packages
         quantised = torch.ao.quantization.quantize_dynamic(tiny("llama"), {torch.nn.Linear}, dtype=torch.qint8)
     with pytest.raises(UnsupportedModelError, match=r"layers\.0\..*Linear\) has no gradient"):
         attributor.effects(quantised, IDS, SPANS, prompt_length=K)
@@ -326,7 +326,7 @@ def test_the_posterior_combines_removals_and_gradient(llama):
     assert bool((effects.errors > 0).all())
     gradient = attributor.effects(llama, IDS, SPANS, prompt_length=K)
     assert torch.equal(effects.tokens, gradient.tokens)
-    # all 14 sets but the intact prompt and one half of each pair: the fit comes near to least squares
+    # with all 14 proper sets (neither all segments nor none) the fit is close to least squares
     everything = attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=14)
     kept = torch.tensor([[bool(number >> bit & 1) for bit in range(4)] for number in range(16)])
     log_probs = []
@@ -374,7 +374,7 @@ def test_segments_are_accepted_in_any_kind_of_list(llama):
 
 
 def test_calls_of_other_threads_are_not_changed(llama):
-    """Another thread reads with the same model meanwhile, at the same length: both get what they always get."""
+    """Another thread runs the same model at the same length meanwhile; the results of both do not change."""
     expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
     other = IDS.flip(0)[None, :-1]
     with torch.no_grad():
@@ -506,13 +506,13 @@ def test_the_posterior_does_not_depend_on_the_unit():
         kept = torch.cat([torch.ones(1, 6, dtype=torch.bool), torch.rand(12, 6, generator=g) < 0.5])
         y = kept.double() @ (gradient + noise) + 0.3 * torch.randn(13, generator=g, dtype=torch.float64)
         one, four = fit_posterior(gradient, kept, y), fit_posterior(4 * gradient, kept, 4 * y)
-        # the grid of tau / sigma has steps of 2, and a factor of 4 in nats is one of them
+        # the grid of tau / sigma has steps of 2, so a factor of 4 in nats is a whole number of steps
         torch.testing.assert_close(four.mean, 4 * one.mean, rtol=1e-6, atol=1e-9)
         torch.testing.assert_close(four.deviation, 4 * one.deviation, rtol=1e-6, atol=1e-9)
 
 
 def test_the_posterior_finds_a_large_effect_that_the_gradient_misses():
-    """Attention that is saturated: the gradient says 0.1 nats of a sentence that is worth 8."""
+    """Saturated attention: the gradient estimates 0.1 nats for a sentence whose removal costs 8."""
     truth_w = torch.tensor([0.2, 0.6, 0.1, 8.0], dtype=torch.float64)
     gradient = torch.tensor([-0.8, 0.15, -0.3, 0.1], dtype=torch.float64)
     for scale in (1.0, 1e-3):

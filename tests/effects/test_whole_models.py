@@ -1,4 +1,4 @@
-"""Effects of whole models against autograd through a gate on every key, for each family that attributor names."""
+"""Effects of whole models agree with autograd through a gate on every key, for each supported family."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ IDS = torch.randint(3, VOCABULARY, (K + ANSWER,), generator=torch.Generator().ma
 def exact(family, **changes):
     model = tiny(family, **changes).double()
     if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")  # the others take no float64
+        model.set_experts_implementation("eager")  # the other implementations refuse float64
     return model
 
 

@@ -1,4 +1,4 @@
-"""Rows and settings that cannot be used: recorded, told, or refused before a model is loaded."""
+"""Unusable rows are recorded and reported; unusable settings are refused before a model is loaded."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tables in a terminal: what there is no room for is named, and nothing is cut."""
+"""Tables in a terminal name the columns without room and cut no cell."""
 
 import io
 import re
@@ -33,7 +33,7 @@ def printed(width, table=TABLE):
 
 
 def left_out(text):
-    """The names of the columns that were left out, and the width that would show them."""
+    """Return the names of the omitted columns and the width that would show them."""
     found = re.search(r"Left out for want of room: (.*?)\. A terminal of (\d+) columns", " ".join(text.split()))
     return (found[1].split(", "), int(found[2])) if found else ([], None)
 

@@ -1,4 +1,4 @@
-"""Rows of data sets as questions: each schema, and rows that cannot be used."""
+"""Rows of data sets are read as questions: each schema, and unusable rows."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from attributor.eval.data._question import Document
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file into `tmp_path`."""
+    """Write a file into `tmp_path`."""
     return lambda content, name="rows.jsonl": write(tmp_path / name, content)
 
 
@@ -98,7 +98,7 @@ def test_paragraphs_without_text_are_left_out_and_evidence_keeps_its_place(writt
     assert (len(question.documents), question.gold) == (2, {(1, 0)})
 
 
-# rows that cannot be used
+# unusable rows
 
 BAD = {
     "no id": (OFFICIAL, {"_id": None}, "id", "is missing"),

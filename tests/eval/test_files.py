@@ -1,4 +1,4 @@
-"""Files of data sets: lists and lines, broken in every way, limited, empty, missing, or of another data set."""
+"""Files of data sets: lists and lines, damaged, limited, empty, missing, or of another data set."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from attributor.eval.data import Problem, data_sets, load_questions
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file into `tmp_path`."""
+    """Write a file into `tmp_path`."""
     return lambda content, name="rows.jsonl": write(tmp_path / name, content)
 
 

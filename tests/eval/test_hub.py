@@ -1,4 +1,4 @@
-"""The public data set: whole, streamed, from the cache, and what is said where it cannot be had."""
+"""The public data set is loaded whole, streamed or from the cache; failures have a clear message."""
 
 import sys
 import types
@@ -12,12 +12,12 @@ from attributor.eval.data import load_questions
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file into `tmp_path`."""
+    """Write a file into `tmp_path`."""
     return lambda content, name="rows.jsonl": write(tmp_path / name, content)
 
 
 class Hub(types.ModuleType):
-    """Stands in for the package datasets: rows, or an error, and what was asked for."""
+    """Replace the package datasets: return rows or raise an error, and log the requests."""
 
     def __init__(self, cache, rows):
         super().__init__("datasets")

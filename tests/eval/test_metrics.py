@@ -1,4 +1,4 @@
-"""Metrics, answers, intervals and summaries of an evaluation: by hand, by brute force, and against other libraries."""
+"""Metrics, answers, intervals and summaries agree with values by hand, brute force and other libraries."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ GOLD = [0, 3]  # at ranks 1 and 4
 
 @st.composite
 def rows(draw, most=9):
-    """Scores with many ties, and gold pieces: at least one, and not all."""
+    """Draw scores with many ties, and at least one but not all pieces as gold."""
     S = draw(st.integers(2, most))
     scores = draw(st.lists(st.integers(-2, 2).map(lambda x: x / 4), min_size=S, max_size=S))
     gold = draw(st.lists(st.integers(0, S - 1), min_size=1, max_size=S - 1, unique=True))
@@ -41,7 +41,7 @@ def rows(draw, most=9):
 def test_metrics_equal_values_computed_by_hand():
     got = measure_case(SCORES, GOLD)
     assert got["ap"] == pytest.approx((1 / 1 + 2 / 4) / 2)
-    assert got["auroc"] == pytest.approx(6 / 8)  # of 8 pairs, only rank 4 behind ranks 2 and 3 is wrong
+    assert got["auroc"] == pytest.approx(6 / 8)  # 2 of 8 pairs are wrong: rank 4 after ranks 2 and 3
     assert got["first_is_gold"] == 1
     assert got["r_precision"] == pytest.approx(1 / 2)
     assert (got["mrr"], got["first_rank"]) == (1, 1)
@@ -60,11 +60,11 @@ def test_equal_scores_have_the_values_of_a_random_order():
     assert got["full_support@3"] == pytest.approx(3 / math.comb(7, 2))
     assert got["first_rank"] == pytest.approx((S + 1) / 3)
     harmonic = sum(1 / i for i in range(1, S + 1))
-    assert got["ap"] == pytest.approx(1 / 6 + 5 / 6 * harmonic / S)  # of a random order, known in closed form
+    assert got["ap"] == pytest.approx(1 / 6 + 5 / 6 * harmonic / S)  # the closed form for a random order
 
 
 def brute_force(scores, gold):
-    """Every metric, as its mean over all orders of the pieces with tied scores."""
+    """Return every metric as its mean over all orders of pieces with tied scores."""
     found = []
     for order in itertools.permutations(range(len(scores))):
         if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order)):
@@ -175,7 +175,7 @@ def test_lds_is_the_rank_correlation_of_predicted_and_measured():
 def test_lds_of_constant_predictions_is_0_and_of_constant_effects_unknown():
     kept = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]])
     assert linear_datamodeling_score([0, 0, 0, 0], kept, [1, 2, 3]) == 0
-    # 0.1 + 0.2 and 0.2 + 0.1 in other places: the same prediction for all, but for the last bit
+    # 0.1 + 0.2 and 0.2 + 0.1 in different places: equal predictions except for the last bit
     assert linear_datamodeling_score([0.1, 0.2, 0.2, 0.1], kept[:2], [1.0, 2.0]) == 0
     assert linear_datamodeling_score([1, 2, 3, 4], kept, [5, 5, 5]) is None
     for scores, effects in (([1, 2], [1, 2, 3]), ([1, 2, 3, math.nan], [1, 2, 3])):
@@ -190,13 +190,13 @@ def test_lds_of_constant_predictions_is_0_and_of_constant_effects_unknown():
     [
         ("The Eiffel Tower.", "eiffel tower", 1, 1),
         ("An apple a day", "apple day", 1, 1),
-        ("in Paris, France", "Paris", 0, 1 / 2),  # 1 of 3 words, and all of the expected: 2 * 1/3 / (4/3)
+        ("in Paris, France", "Paris", 0, 1 / 2),  # 1 of 3 words and all expected words: 2 * 1/3 / (4/3)
         ("yes", "Yes", 1, 1),
         ("yes it is", "yes", 0, 0),
         ("no", "no one", 0, 0),
         ("noanswer", "something", 0, 0),
-        ("yes it is", "it is so", 0, 2 / 3),  # neither is just yes
-        ("the", "a", 1, 0),  # both are empty: equal, but no word is shared
+        ("yes it is", "it is so", 0, 2 / 3),  # neither is only "yes"
+        ("the", "a", 1, 0),  # both are empty: equal, but without a shared word
         ("la la land", "la la", 0, 4 / 5),
         ("la", "la la land", 0, 1 / 2),
         ("theory", "ory", 0, 0),  # "the" inside a word stays
@@ -242,7 +242,7 @@ def test_intervals_are_paired_seeded_and_leave_missing_rows_out():
     table = np.stack([a, b, a - b, np.where(np.arange(60) < 20, a, np.nan), np.full(60, np.nan)], axis=1)
     found = mean_intervals(table)
     assert found == mean_intervals(table)
-    assert (found[2].low, found[2].high) == pytest.approx((0.1, 0.1))  # although each mean is uncertain
+    assert (found[2].low, found[2].high) == pytest.approx((0.1, 0.1))  # even though each mean is uncertain
     assert found[0].high - found[0].low > 0.05
     assert found[3] == mean_intervals(a[:20, None])[0]
     assert found[3].n == 20
@@ -383,7 +383,7 @@ def test_rows_that_cannot_be_ranked_are_counted_and_left_out():
     assert got["counts"] == counts
     methods = got["methods"]
     assert methods["flow"]["sentence"]["sum"]["all"]["ap"]["n"] == 2
-    assert methods["flow"]["sentence"]["max"]["all"]["ap"]["n"] == 5  # the other aggregations of those rows are fine
+    assert methods["flow"]["sentence"]["max"]["all"]["ap"]["n"] == 5  # the other aggregations of those rows are usable
     assert methods["random"]["sentence"]["segment"]["all"]["ap"]["n"] == 5
     json.dumps(got, allow_nan=False)
     running = RunningMetrics()

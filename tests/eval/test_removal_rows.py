@@ -1,4 +1,4 @@
-"""Generated rows: they follow from kind, seed and number alone, and each kind is what its description says."""
+"""Generated rows depend only on kind, seed and number, and each kind matches its description."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ from attributor.eval.data._invented_words import FIRST_NAMES, KNOWN_FACTS, NAME_
 from attributor.eval.data._paraphrases import FORMS, HABITS, ROLES
 
 KINDS = data_sets()["removal"].kinds
-ROWS = 36  # more than there are types of facts, and known facts
+ROWS = 36  # more than the number of fact types and of known facts
 
 
 def rows_of(kind, seed=0, rows=ROWS):
@@ -64,7 +64,7 @@ def test_a_row_follows_from_kind_seed_and_number(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_row_is_a_copy_of_another(kind):
     bodies = [text_of(question.documents[d]) for question in rows_of(kind) for d in question.planted]
-    if kind in ("memory", "paraphrase"):  # facts that come again, in other documents
+    if kind in ("memory", "paraphrase"):  # facts recur, in other documents
         assert len({question.documents for question in rows_of(kind)}) == ROWS
     else:
         assert len(set(bodies)) == len(bodies)

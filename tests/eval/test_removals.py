@@ -1,4 +1,4 @@
-"""Removal of documents: what a run measures, the measures by hand, and the report."""
+"""Removal of documents: the measurements of a run, measures by hand, and the report."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from attributor.eval.run.case import run_case
 from attributor.eval.run.removals import fit_length, list_removals, measure_removals
 
 METHODS = ("flow", "removal-gradient", "leave-one-out", "length", "random")
-TOKENS = 900  # of the tiny tokenizer, whose tokens are short
+TOKENS = 900  # in tokens of the tiny tokenizer, which are short
 
 
 def settings(**changes):
@@ -38,7 +38,7 @@ def settings(**changes):
 
 @pytest.fixture(scope="module")
 def run(model, tokenizer, tmp_path_factory):
-    """One row of every kind."""
+    """A run over one row of every kind."""
     out = tmp_path_factory.mktemp("removal") / "run"
     return runner.run_evaluation(settings(), out, model=model, tokenizer=tokenizer)
 
@@ -71,7 +71,7 @@ def test_prompts_are_filled_with_distractors(records, tokenizer):
 
 
 def test_removals_equal_prompts_built_without_the_documents(records, model, tokenizer):
-    """The truth, computed anew: the prompt is built from the documents that stay."""
+    """The expected values come from a new prompt of the remaining documents."""
     for record in (record for record in records if record["kind"] in ("duplicate", "paraphrase")):
         base = next(q for q in generate_questions("removal", rows=1).questions if q.id == record["id"])
         question = fit_length(base, tokenizer, settings())
@@ -96,7 +96,7 @@ def test_removals_equal_prompts_built_without_the_documents(records, model, toke
 
 
 def make_question(kind, tokenizer):
-    """The first row of a kind, at full length."""
+    """Return the first row of a kind at full length."""
     return fit_length(generate_questions("removal", rows=1, kinds=[kind]).questions[0], tokenizer, settings())
 
 
@@ -166,7 +166,7 @@ def test_a_stopped_run_resumes_with_the_same_numbers(evaluate, run, monkeypatch,
 
 
 def case(drops, scores, planted=(0, 1), gold=(0, 1), kind="duplicate", **changes):
-    """A record of four documents; `drops` by set, `scores` by method."""
+    """Return a record of four documents; `drops` by set, `scores` by method."""
     return {
         "id": f"row-{len(drops)}-{kind}",
         "status": "done",
@@ -205,7 +205,7 @@ def test_measures_equal_values_computed_by_hand():
     arrays = measure_cases([case(DROPS, scores)]).removals
     columns = dict(zip(scores, arrays.scored["first"][0], strict=True))
     assert columns == {"nats": 1.0, "wrong": 0.0, "unmeasured": 0.0, "tied": 0.25}
-    # the drops have the ranks 2, 3, 4, 1. So have the sums of "nats"; those of "wrong" have 2, 2, 2, 4
+    # the drops and the sums of "nats" have the ranks 2, 3, 4, 1; the sums of "wrong" have 2, 2, 2, 4
     ranks = dict(zip(scores, arrays.scored["rank"][0], strict=True))
     assert ranks["nats"] == pytest.approx(1)
     assert ranks["wrong"] == pytest.approx(-3 / math.sqrt(3 * 5))

@@ -1,4 +1,4 @@
-"""Reports: what they read, what they say, and that nothing which others named can break out of them."""
+"""Reports: the files read, the tables written, and hostile names shown as text."""
 
 import copy
 import csv
@@ -267,7 +267,7 @@ def test_no_csv_cell_is_a_formula(text):
 
 
 class Page(HTMLParser):
-    """Collects the tags, the text and the attributes of a page."""
+    """Collect the tags, text and attributes of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -367,7 +367,7 @@ def test_without_matplotlib_the_report_has_numbers_only(report, tmp_path, monkey
 
 @pytest.fixture(scope="module")
 def two(records, folder, tmp_path_factory):
-    """The first run, and one in which flow:retrieval is better by a known amount on the rows that both have."""
+    """Two runs: in the second, flow:retrieval is better by a known amount on the common rows."""
     changed = copy.deepcopy(records[:20])
     for record in changed:
         del record["methods"]["gradient-x-input"]
@@ -384,7 +384,7 @@ def test_runs_are_compared_on_the_rows_that_both_have(two, records):
     found = {c["method"]: c for c in two.across if c["metric"] == "ap"}
     assert set(found) == set(METHODS) - {"gradient-x-input"}
     gained = found["flow:retrieval"]
-    assert gained["n"] == 19  # the gold of one row changed
+    assert gained["n"] == 19  # one row has other gold
     ap = two.parts[0].arrays.main("ap")[1:20, list(METHODS).index("flow:retrieval")]
     assert gained["value"] == pytest.approx(1 - ap.mean(), abs=1e-6)
     assert gained["low"] > 0

@@ -1,4 +1,4 @@
-"""Runs that end early and go on: kills, full disks, folders of other runs, and the files that they leave."""
+"""Interrupted runs resume: kills, full disks, folders of other runs, and the remaining files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ HERE = Path(__file__).parents[1] / "helpers"
 
 
 class Ends(BaseException):
-    """Like a kill: nothing catches it."""
+    """Like a kill: no code catches it."""
 
 
 def stop_after(monkeypatch, count, error):
@@ -56,7 +56,7 @@ def test_a_stopped_run_resumes_and_ends_with_the_same_numbers(evaluate, examples
     assert state["status"] == ("interrupted" if isinstance(error, KeyboardInterrupt) else "running")
     assert "metrics" not in state
     with (tmp_path / "run" / "cases.jsonl").open("ab") as file:
-        file.write(b'{"id": "case-3", "stat')  # what a kill in the middle of a write leaves
+        file.write(b'{"id": "case-3", "stat')  # as a kill during a write leaves it
     seen = stop_after(monkeypatch, -1, error)
     notes = []
     outcome = evaluate(settings(examples), observer=ObserverLog(notes))
@@ -122,7 +122,7 @@ def test_a_complete_run_is_not_changed(evaluate, examples, monkeypatch):
     first = evaluate(config)
     before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
     stop_after(monkeypatch, 0, AssertionError("a case was run"))
-    second = runner.run_evaluation(config, first.folder)  # no model is given, and none is loaded
+    second = runner.run_evaluation(config, first.folder)  # no model is passed or loaded
     assert second.was_complete
     assert second.run == first.run
     assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
@@ -202,14 +202,14 @@ def test_two_runs_do_not_write_the_same_folder(evaluate, examples, tmp_path):
     with pytest.raises(OutputError, match="being written by another run"):
         evaluate(settings(examples))
     first.close()
-    assert evaluate(settings(examples)).run["status"] == "done"  # the lock is free, and the first run has no case
+    assert evaluate(settings(examples)).run["status"] == "done"  # the lock is free and the first run has no case
 
 
 def test_a_full_disk_loses_no_written_case(evaluate, examples, tmp_path):
     whole = evaluate(settings(examples), tmp_path / "whole")
     size = (whole.folder / "cases.jsonl").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # Python ignores the signal and sees an OSError
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # Python ignores the signal and raises OSError
     try:
         with pytest.raises(OutputError, match="Every case before is kept"):
             evaluate(settings(examples))
@@ -300,6 +300,6 @@ def test_flow_names_are_unique_and_equal_in_the_browser():
     ids = ["a", "A", "ä1", "แ", "é", "%e41", "a/b", "../a", "x" * 200, "x" * 201, "", "\ud800", "😀", "\U0001f6001"]
     assert len({flow_name(case) for case in ids}) == len(ids)
     assert all(re.fullmatch(r"[A-Za-z0-9%_-]*\.safetensors", flow_name(case)) for case in ids)
-    browser = HERE.parents[1] / "webapp/tests/run/flownames.json"  # what the browser's own rule is tested with
+    browser = HERE.parents[1] / "webapp/tests/run/flownames.json"  # the tests of the browser's rule read it too
     for case, name in json.loads(browser.read_text("utf-8")).items():
         assert flow_name(case) == name

@@ -1,4 +1,4 @@
-"""The runner: what a case's record holds, and what a case costs and keeps."""
+"""The runner: the record of a case, its forward passes and its memory."""
 
 import gc
 import json
@@ -74,7 +74,7 @@ def test_scores_equal_those_of_the_public_functions(evaluate, examples, model, t
 
 
 class Counting:
-    """Counts a model's forward passes, and the positions that each read."""
+    """Count a model's forward passes and the positions read by each."""
 
     def __init__(self, model):
         self.read = []
@@ -96,7 +96,7 @@ def test_a_generated_answer_is_attributed_without_a_second_pass(evaluate, exampl
         outcome = evaluate(settings(examples, limit=2, answer="generated"))
     found = read_records(outcome.folder)
     first, second = (record["tokens"] for record in found)
-    # the first prompt once more, untimed, before anything; the last token written is never read
+    # the first prompt is read once more at the start, untimed; the last generated token is never read
     assert counted.read == [first, 1, 1, 1, first, 1, 1, 1, second, 1, 1, 1]
     for record in found:
         assert record["generated"] == record["answer"]
@@ -121,7 +121,7 @@ def test_the_models_own_answer_is_generated_from_the_cache(evaluate, examples, m
     record = read_records(outcome.folder)[0]
     k, a = record["tokens"], record["answer_tokens"]
     assert counted.read[:2] == [k + a - 1] * 2  # untimed, then recorded
-    assert counted.read[2:] == [1] * 4  # the prompt's last token again, then what was written
+    assert counted.read[2:] == [1] * 4  # the prompt's last token again, then the generated tokens
     prompt = torch.tensor(tokenizer(record["text"])["input_ids"])
     out = model.generate(prompt[None], max_new_tokens=4, do_sample=False, pad_token_id=0)[0, k:]
     assert record["generated"] == tokenizer.decode(out, skip_special_tokens=True).strip()
@@ -129,7 +129,7 @@ def test_the_models_own_answer_is_generated_from_the_cache(evaluate, examples, m
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral", "qwen2", "gpt2", "deepseek_v3", "gpt_oss"])
 def test_generation_from_a_cache_equals_generation_without(family):
-    """Also where a window slides: such a cache cannot be cut, and is not used."""
+    """Also with a sliding window, whose cache cannot be cropped and is not used."""
     other = tiny(family)
     ids = torch.randint(3, VOCABULARY, (43,), generator=torch.Generator().manual_seed(3))
     prompt, answer = ids[:40], ids[40:]
@@ -157,7 +157,7 @@ def test_prompts_that_are_too_long_are_skipped_and_counted(evaluate, examples, t
             assert record["reason"] == f"the prompt has {whole['tokens']} tokens, more than --max-tokens {most}"
             assert record["methods"] == {}
 
-    # The last token of an answer is never read, so a window of one less than both is enough, and no less.
+    # The last token of an answer is never read, so the window needs one position less than both, but no fewer.
     first = everything[0]
     window = first["tokens"] + first["answer_tokens"] - 1
     for positions, status in ((window, "done"), (window - 1, "skipped")):
@@ -238,7 +238,7 @@ def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
 
     def case(*args, **options):
         record = run_case(*args, **options)
-        gc.disable()  # nothing may wait for the collector: a long prompt's recording is large
+        gc.disable()  # the recording of a long prompt is large, so it must not wait for garbage collection
         return record
 
     monkeypatch.setattr(case_module, "force_answer", watched)

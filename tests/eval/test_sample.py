@@ -1,4 +1,4 @@
-"""The sample that is shipped: what it promises; and rows of real data sets, where they are there."""
+"""The shipped sample has its documented properties; rows of real data sets are tested if they are present."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def sample():
 
 
 def gold_of(row):
-    """The two gold titles, in the order in which the question needs them."""
+    """Return the two gold titles in the order in which the question needs them."""
     return list(dict.fromkeys(row["supporting_facts"]["title"]))
 
 
@@ -75,7 +75,7 @@ def test_answers_of_the_sample_are_in_gold_paragraphs_only(sample):
         if answer in ("yes", "no"):
             assert row["type"] == "comparison"
             continue
-        # "as a lighthouse keeper" answers "how", and "a lighthouse keeper" elsewhere would give it away as well
+        # "as a lighthouse keeper" answers "how"; "a lighthouse keeper" elsewhere would also reveal the answer
         core = answer.removeprefix("as a ").lower()
         holding = [title for title in row["context"]["title"] if core in f"{title} {text_of(row, title)}".lower()]
         assert answer.lower() in "".join(text_of(row, title) for title in gold_of(row)).lower(), row["id"]

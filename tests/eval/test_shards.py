@@ -1,4 +1,4 @@
-"""Rows shared out over processes: real ones, that speak through gloo on this machine."""
+"""Rows are divided among real processes, which communicate through gloo on this machine."""
 
 import json
 import os
@@ -75,13 +75,13 @@ def one_process(settings, out, dtype):
 
 @pytest.fixture(scope="module")
 def one(examples, tmp_path_factory):
-    """The run of one process that the others are compared with."""
+    """The run of a single process, for comparison."""
     return alone(examples, tmp_path_factory.mktemp("one"))
 
 
 @pytest.fixture(scope="module")
 def budget(examples, one, tmp_path_factory):
-    """What float32 costs each number of these rows."""
+    """The rounding error of float32 for each number of these rows."""
     return measure_rounding(one, one_process(config(examples), tmp_path_factory.mktemp("exact"), torch.float64))
 
 
@@ -102,7 +102,7 @@ def free_port():
 
 
 def together(text, world=2):
-    """Runs `text` in processes without a launcher to look after them; returns their exit statuses and outputs."""
+    """Run `text` in processes without a launcher; return their exit statuses and outputs."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     shared |= {"LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     processes = [
@@ -135,7 +135,7 @@ def test_two_processes_under_torchrun_have_the_numbers_of_one(examples, one, bud
 
 
 def test_accelerate_launch_has_the_numbers_of_one_process(tmp_path):
-    """Without --cpu, with which accelerate starts one process only, however many it is asked for."""
+    """Without --cpu, because accelerate then starts only one process."""
     source = write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(5)])
     folder = save(tmp_path / "model")
     options = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]

@@ -1,4 +1,4 @@
-"""The verifier against a server on this machine: what is sent, what is understood, what goes wrong."""
+"""The verifier with a server on this machine: requests, replies and errors."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ KEY = "sk-test-0123456789abcdef"
 
 @contextmanager
 def serving(*answers):
-    """A server that gives one answer after the other, the last one again and again; keeps what it was asked."""
+    """Run a server that returns the given replies in turn and repeats the last; log the requests."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):

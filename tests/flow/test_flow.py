@@ -1,4 +1,4 @@
-"""flow(): one sequence, what it refuses, and a model that comes back as it was."""
+"""flow() of one sequence, refused inputs, and a model that is left unchanged."""
 
 import copy
 
@@ -22,7 +22,7 @@ def model():
 
 
 def state(model):
-    """All that recording touches."""
+    """Return all state that a recording changes."""
     return (
         model.config._attn_implementation,
         [(name, module.training, len(module._forward_pre_hooks)) for name, module in model.named_modules()],
@@ -71,7 +71,7 @@ def test_normalize_false_multiplies_by_two_to_the_layers(model):
 def test_the_model_is_as_before_after_an_exception(error):
     model = tiny("llama")
     model.train()
-    model.model.layers[1].eval()  # training flags differ by module
+    model.model.layers[1].eval()  # makes the training flags differ by module
     before = state(model)
 
     def fail(*_):
@@ -143,7 +143,7 @@ def test_flow_works_inside_inference_mode(model):
 
 
 def test_packed_sequences_do_not_attend_to_each_other(model):
-    """Several sequences in one row, told apart by their positions, are chunks."""
+    """Several sequences in one row, separated by their positions, are chunks."""
     ids = ids_of()
     positions = torch.cat([torch.arange(20), torch.arange(30)])[None]
     with record(model) as recording, torch.no_grad():
@@ -166,7 +166,7 @@ def test_four_dimensional_masks_are_followed_or_refused(model):
 
 
 def test_layers_with_accelerate_hooks_are_followed(model):
-    """The hooks of accelerate move activations between devices; here they sit on every layer, on one device."""
+    """The hooks of accelerate move activations between devices; here every layer has one, on the same device."""
     accelerate = pytest.importorskip("accelerate")
     dispatched = accelerate.dispatch_model(copy.deepcopy(model), {"": "cpu"}, force_hooks=True)
     close(flow(dispatched, ids_of(), prompt_length=K).scores, flow(model, ids_of(), prompt_length=K).scores)
@@ -192,7 +192,7 @@ def test_nan_weights_raise(where):
         flow(model, ids_of(), prompt_length=K)
     with record(model) as recording, torch.no_grad():
         model(ids_of()[None])
-    with pytest.raises(NumericsError, match="finite"):  # also where no chosen head would show it
+    with pytest.raises(NumericsError, match="finite"):  # also if no selected head is affected
         recording.flow(ids_of(), prompt_length=K)
 
 

@@ -1,4 +1,4 @@
-"""The one way in which a model is made to write: greedily, whatever its own settings say, and without talking."""
+"""Generation is greedy for any settings of the model and prints nothing."""
 
 import copy
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ PROMPT = torch.randint(3, VOCABULARY, (20,), generator=torch.Generator().manual_
 
 @torch.no_grad()
 def likeliest(model, count):
-    """(20 + count,) by hand: the prompt and the token of the highest logit, again and again."""
+    """Return (20 + count,) ids: the prompt, then the token with the highest logit at each step."""
     ids = PROMPT
     for _ in range(count):
         ids = torch.cat([ids, model(ids[None]).logits[0, -1].argmax()[None]])

@@ -1,4 +1,4 @@
-"""`prompt=`: a prompt that build_prompt made, instead of documents, question and prompt_length."""
+"""`prompt=` takes the result of build_prompt instead of documents, question and prompt_length."""
 
 import pytest
 import tiny_chat

@@ -1,4 +1,4 @@
-"""The question's share of a flow: the rows that it begins with, how the question is named, and what comes of it."""
+"""The question share of a flow: its start rows, the forms of the question argument, and the results."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from attributor.methods import FlowMethod, Straight, union
 N, K = 50, 40
 ASKED = torch.tensor([27, 28, 29, 31, 36])
 HEADS = torch.tensor([[0.0, 0.3, 0, 0.2], [0] * 4, [0.1, 0.1, 0.1, 0.1], [1.5, 0, 0, 0]])
-FAMILIES = ["llama", "mistral", "gemma2"]  # grouped heads; a window; both, by turns, and capped logits
+FAMILIES = ["llama", "mistral", "gemma2"]  # grouped heads; a window; both in alternation, with capped logits
 DOCUMENTS = [("The harbour", "Boats leave before dawn."), ("The light", "It stands on the cliff. The keeper writes.")]
 QUESTION = "Who keeps the light?"
 
@@ -36,7 +36,7 @@ def close(got, expected, budget=2e-6):
 
 
 def mixed(model, ids, weights, asked, share, k=K, first=None):
-    """(a, k) float64: the answer's rows of X_L and the mean of the question's, mixed, from attention matrices."""
+    """Return (a, k) float64 from attention matrices: the answer's rows of X_L mixed with the question's mean row."""
     attentions = eager_attentions(model, ids[:-1]).double() ** weights.power
     if weights.sink == "drop":
         attentions[..., 0] = 0
@@ -93,7 +93,7 @@ def test_rows_still_sum_to_one(family):
         question=ASKED,
     )  # fmt: skip
     assert exact.missing_mass.abs().max() < 1e-12
-    weights, early = Weights(HEADS, sink="drop", question=0.5), torch.tensor([2, 4, 9])  # a window holds the sink
+    weights, early = Weights(HEADS, sink="drop", question=0.5), torch.tensor([2, 4, 9])  # the window contains the sink
     dropped = flow(tiny(family), ids_of(), prompt_length=K, weights=weights, question=early).missing_mass
     assert dropped.max() > 1e-3
     close(dropped, 1 - mixed(tiny(family), ids_of(), weights, early, 0.5, N, first=K - 1).sum(1))
@@ -109,7 +109,7 @@ def test_without_normalization_the_question_grows_by_the_same_factor():
 
 
 def test_value_norms_work_with_a_question():
-    """A row is linear in where it begins: the mixture is that of rows that begin at each place alone."""
+    """A row is linear in its start, so the mixture equals the mixture of rows with a single start."""
     model, ids, last = tiny("llama"), ids_of(), int(ASKED[-1])
     weights = Weights(HEADS / 8, value_norms=True)
     expected = 0.75 * flow(model, ids, prompt_length=K, weights=weights).scores
@@ -133,12 +133,12 @@ def test_the_reference_accepts_a_question_for_models_that_cannot_be_recorded(fam
     torch.testing.assert_close(raw.scores, got.scores * float((1 + HEADS.sum(1)).prod()))
 
 
-# ---- how the question is named
+# ---- forms of the question argument
 
 
 @pytest.fixture(scope="module")
 def chat():
-    """A model, its tokenizer, a prompt with a question, and the ids of prompt and answer."""
+    """Return a model, its tokenizer, a prompt with a question, and the ids of prompt and answer."""
     tokenizer = tiny_chat.tokenizer()
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
     ids = torch.cat([prompt.ids, encode_answer(tokenizer, "The keeper.")])
@@ -295,7 +295,7 @@ def test_attention_equals_eager_attention(family, options):
     P = eager_attentions(model, ids).double() ** options.get("power", 1)
     if "sink" in options:
         P[..., 0] = 0
-    positions = torch.tensor([0, 44, 44, 17])  # in any order, more than once
+    positions = torch.tensor([0, 44, 44, 17])  # in any order, with repetition
     for layer, heads in ((0, torch.tensor([0.0, 0.5, 0.0, 2.0])), (3, torch.ones(4))):
         expected = torch.einsum("h,hij->ij", heads.double(), P[layer])[positions]
         got = recording.attention(layer, heads, positions, **options)
@@ -388,14 +388,14 @@ def test_a_rule_keeps_the_calibrated_question_share_unless_it_sets_one():
     assert Weights("retrieval", question=0.25).over(found).question == 0.25
 
 
-# ---- where a prompt's question stands
+# ---- place of the question in a prompt
 
 
 @pytest.mark.parametrize("template", [tiny_chat.TEMPLATE, tiny_chat.TRIMMING, None], ids=["chat", "trimming", "none"])
 @pytest.mark.parametrize("system", [None, "  Be brief.\n"])
 @pytest.mark.parametrize("instruction", ["", "Simply provide the answer."])
 def test_a_prompt_has_the_tokens_of_its_question(template, system, instruction):
-    documents = [*DOCUMENTS, ("Notes", f"Somebody asked: {QUESTION} Nobody knew.")]  # the question's text, twice
+    documents = [*DOCUMENTS, ("Notes", f"Somebody asked: {QUESTION} Nobody knew.")]  # repeats the question's text
     tokenizer = tiny_chat.tokenizer(template)
     prompt = build_prompt(tokenizer, documents, f" {QUESTION}\n", system, instruction=instruction)
     start, stop = prompt.question

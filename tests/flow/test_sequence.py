@@ -1,4 +1,4 @@
-"""A prompt and its answer as one object: ids, text, spans and documents."""
+"""A Sequence holds a prompt and its answer: ids, text, spans and documents."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from attributor._prompt.sequence import TokenSequence
 
 @pytest.fixture(scope="module")
 def chat():
-    """A tokenizer that puts a blank before a text's first word, so that decoding changes the text; and its model."""
+    """Return a tokenizer whose decoding changes the text (a blank before the first word), and its model."""
     tokenizer = chat_tokenizer(metaspace=True)
     return chat_model(len(tokenizer)), tokenizer
 
