@@ -1,4 +1,4 @@
-"""Finding retrieval heads: calibrate(), its cache, and how flow() comes by the heads of any model."""
+"""Finding retrieval heads: calibrate(), its cache, and their use in flow() for any model."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def test_calibrate_is_deterministic_and_its_file_is_weights(model, tokenizer, tm
     first, second = (calibrate(model, tokenizer, count=2) for _ in range(2))
     assert torch.equal(first.heads, second.heads)
     assert first.meta == second.meta
-    assert first.meta["documents"] == "4"  # ten would be more than the model's 1,024 positions
+    assert first.meta["documents"] == "4"  # ten documents would exceed the model's 1,024 positions
     first.save(tmp_path / "w.safetensors")
     assert torch.equal(Weights.of(tmp_path / "w.safetensors").heads, first.heads)
 
@@ -62,9 +62,9 @@ def test_heads_are_found_once_and_cached(model, tokenizer, quick_calibration, mo
     first = cache.cached_weights(model, tokenizer)
     assert "finding the heads of LlamaForCausalLM" in caplog.text
     assert str(cache.cache_path(model)) in caplog.text
-    assert cache.cached_weights(model) is first  # of this process, without a tokenizer
+    assert cache.cached_weights(model) is first  # from this process, without a tokenizer
     monkeypatch.setattr(cache, "_weights_by_digest", {})
-    again = cache.cached_weights(model)  # of the file, as another process would
+    again = cache.cached_weights(model)  # from the file, as in another process
     assert torch.equal(again.heads, first.heads)
     assert again.meta == first.meta
     assert len(quick_calibration) == 1
@@ -87,10 +87,10 @@ def test_the_digest_identifies_the_weights(tokenizer):
     named = fresh()
     named.config._name_or_path = named.name_or_path = "someone/model"
     named.config._commit_hash = "abc"
-    assert model_digest(named) == plain  # the same weights and configuration, so the same heads
+    assert model_digest(named) == plain  # the same weights and configuration have the same heads
     elsewhere = fresh().to("meta")
     assert len({plain, *(model_digest(other) for other in (trained, turned, elsewhere))}) == 4
-    with record(trained, weights="mean"):  # while it is recorded its configuration names another attention
+    with record(trained, weights="mean"):  # during a recording the configuration names another attention
         assert model_digest(trained) != plain
         recorded = model_digest(trained)
     assert recorded == model_digest(trained)
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_no_partial_file(model, tokenizer, quick_calibration,
     assert cache.cached_weights(model, tokenizer).heads.any()
     assert "not kept: cannot write weights to" in caplog.text
     assert "No space left" in caplog.text
-    assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # nothing half-written
+    assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # no partial file
 
 
 def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeypatch, caplog):
@@ -194,7 +194,7 @@ def test_the_tokenizer_is_loaded_from_the_place_of_the_model(tokenizer, quick_ca
     assert quick_calibration == [loaded]
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
-    loaded.config.rope_parameters["rope_theta"] = 5e5  # another model now
+    loaded.config.rope_parameters["rope_theta"] = 5e5  # now another model
     with pytest.raises(InputError, match=r"no retrieval heads are known for .*saved yet.* pass tokenizer=.*calibrate"):
         flow(loaded, [3, 4, 5], weights="retrieval")
 

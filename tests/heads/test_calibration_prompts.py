@@ -1,4 +1,4 @@
-"""The prompts that heads are found on, and how what a head says is ranked."""
+"""The prompts for finding retrieval heads, and the ranking of a head's attention."""
 
 import dataclasses
 import hashlib
@@ -71,7 +71,7 @@ whom whose where when how one there all into under"""
 def words(templates):
     text = re.sub(r"\{\w\}", " ", " ".join(templates))
     found = {word.strip(string.punctuation).lower() for word in text.split()} - {*STOP.split(), ""}
-    return {word.removesuffix("s") for word in found}  # "plays" is "play"
+    return {word.removesuffix("s") for word in found}  # "plays" counts as "play"
 
 
 @pytest.mark.parametrize("thing", KINDS_OF_THING)
@@ -142,7 +142,7 @@ def test_average_precision_counts_a_tie_half():
 
 
 def by_sorting(scores, wanted):
-    """(L, H): average precision by its definition, the mean of the precisions at the ranks of what is wanted."""
+    """Return (L, H) average precision by its definition: the mean precision at the ranks of the wanted entries."""
     found = []
     for row in scores.flatten(0, 1).tolist():
         order = sorted(range(len(row)), key=lambda i: -row[i])

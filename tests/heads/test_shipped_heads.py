@@ -1,4 +1,4 @@
-"""Shipped heads are for the weights that they were found in; any other model has its own."""
+"""Shipped heads apply only to the weights that they were found in; any other model gets its own."""
 
 import copy
 import json
@@ -22,12 +22,12 @@ from attributor._models.facts import model_facts, model_id
 from attributor.cli.commands import app
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-HEADS = {(0, 1): 0.5, (1, 2): 0.25}  # not what calibration gives
+HEADS = {(0, 1): 0.5, (1, 2): 0.25}  # differs from the result of calibration
 
 
 @pytest.fixture
 def shipped(model, monkeypatch, tmp_path):
-    """A file of heads for the tiny model, as if it came with attributor."""
+    """A file of heads for the tiny model, installed like a shipped one."""
     path = tmp_path / "shipped.safetensors"
     digests = (weights_digest(model), weights_digest(model, torch.float16))
     Weights.of_heads((2, 4), HEADS, source="someone/tiny", digests=digests, rule="retrieval").save(path)
@@ -38,12 +38,12 @@ def shipped(model, monkeypatch, tmp_path):
 def adapted(model, config):
     peft = pytest.importorskip("peft")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of transformers' own deprecations
+        warnings.simplefilter("ignore")  # deprecations inside transformers
         return peft.get_peft_model(model, config(peft)).eval()
 
 
 def lora(peft):
-    return peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])  # as it is made: it adds 0
+    return peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])  # untrained, so it adds 0
 
 
 def ia3(peft):
@@ -52,7 +52,7 @@ def ia3(peft):
 
 def dynamic_int8(model):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.ao.quantization will go some day
+        warnings.simplefilter("ignore")  # torch.ao.quantization is deprecated
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
@@ -80,7 +80,7 @@ def saved(model, tmp_path):
 
 
 def tune(model, size=2e-3):
-    """A small fine-tune: every weight of a matrix moves by a five hundredth of their standard deviation."""
+    """Simulate a small fine-tune: every weight of a matrix moves by a five hundredth of their standard deviation."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -90,7 +90,7 @@ def tune(model, size=2e-3):
 
 
 def round_to_8_bits(model):
-    """As a Q8_0 file, dequantised: blocks of 32 with a scale each."""
+    """Round like a dequantised Q8_0 file: blocks of 32 with one scale each."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
@@ -153,7 +153,7 @@ def test_other_weights_get_their_own_heads(model, tokenizer, shipped, quick_cali
 
 
 def test_a_tuned_copy_in_a_folder_gets_its_own_heads(model, shipped, quick_calibration, tmp_path):
-    model.config.attributor_source = "someone/tiny"  # as the converted default model's configuration has it
+    model.config.attributor_source = "someone/tiny"  # as in the configuration of the converted default model
     model.config.attributor_weights = "dequantised"
     folder = str(saved(tune(model), tmp_path))
     loaded, tokenizer = attributor.load_model(folder, progress=False)
@@ -193,7 +193,7 @@ def test_a_recording_uses_the_shipped_heads_of_its_models_current_weights(model,
     facts = model_facts(model)
     with pytest.raises(InputError, match="'retrieval' are derived from LlamaForCausalLM, which is no longer in mem"):
         resolve_for(facts, "retrieval")
-    tune(model)  # what the model is now is what counts
+    tune(model)  # the current state of the model decides
     with pytest.raises(InputError, match="no retrieval heads are known"):
         recording.flow(ids, prompt_length=3, weights="retrieval")
 
@@ -208,13 +208,13 @@ def test_calibration_stores_the_digests_of_both_dtypes(model, tokenizer):
     assert noted[0] == weights_digest(tiny_chat.model(len(tokenizer)))
     assert noted[1] == weights_digest(tiny_chat.model(len(tokenizer)).half())
     assert len(set(noted)) == 2
-    assert loaded == {noted[1]}  # float32 numbers that were in float16 before are float16 numbers
+    assert loaded == {noted[1]}  # float32 numbers converted from float16 are exact in float16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_16_bit_model_has_one_digest_in_every_dtype(model, dtype):
     with torch.no_grad():
-        for parameter in model.parameters():  # with numbers that float16 holds with fewer digits, or not at all
+        for parameter in model.parameters():  # with numbers that lose digits in float16 or exceed its range
             parameter.view(-1)[::7] *= torch.logspace(0, -8, parameter.view(-1)[::7].numel())
     model.to(dtype).float()
     digests = {weights_digest(copy.deepcopy(model).to(other)) for other in (torch.float32, torch.bfloat16, dtype)}
@@ -243,7 +243,7 @@ def test_the_state_of_adapters_is_part_of_the_digest(model):
 
 @pytest.mark.parametrize("kind", ["dynamic int8", "torchao int8", "quanto int8"])
 def test_quantised_weights_are_part_of_the_digest(tokenizer, kind):
-    """Their numbers are in no parameter, or in one of another class; only one projection differs."""
+    """Their numbers are in no parameter or in a parameter of another class; only one projection differs."""
     first, second = (tiny_chat.model(len(tokenizer)) for _ in range(2))
     same = weights_digest(OTHERS[kind](tiny_chat.model(len(tokenizer))))
     with torch.no_grad():

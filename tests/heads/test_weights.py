@@ -1,4 +1,4 @@
-"""Weights: what they may be, what they mean on attention matrices, and their file."""
+"""Weights: accepted values, their meaning on attention matrices, and their file."""
 
 from typing import get_args
 
@@ -30,7 +30,7 @@ def rows_of(attentions, heads):
 
 
 def values_of(model, ids):
-    """(L, H, N, Dv), each query head's values, by hooks on the value projections."""
+    """Return (L, H, N, Dv), the values of each query head, from hooks on the value projections."""
     found, groups = [], model.config.num_attention_heads // model.config.num_key_value_heads
     hooks = [
         layer.self_attn.v_proj.register_forward_hook(lambda m, i, out: found.append(out[0]))
@@ -102,7 +102,7 @@ def test_output_norm_weights_are_norms_of_columns(family):
     for layer, module in sorted(attention_modules(model).items()):
         assert layer == len(norms)
         projection = next(getattr(module, n) for n in ("o_proj", "out_proj", "dense", "c_proj") if hasattr(module, n))
-        # what each head adds to the output: feed one head's values at a time
+        # the contribution of each head to the output: pass the values of one head at a time
         inner = projection.weight.shape[0 if type(projection).__name__ == "Conv1D" else 1]
         eye = torch.eye(inner)
         with torch.no_grad():
