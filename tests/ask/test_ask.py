@@ -1,4 +1,4 @@
-"""ask() and what it is made of: documents and a question in, an answer, its flow and notes out."""
+"""ask() takes documents and a question and returns an answer, its flow and notes; also its parts."""
 
 import pytest
 import tiny_chat
@@ -46,13 +46,13 @@ def model(tokenizer):
 
 
 def by_hand(model, answer, question=None, weights="mean"):
-    """The flow of the same ids, by the public function."""
+    """Return the flow of the same ids from the public function."""
     found = answer.flow
     return flow(model, found.ids, prompt_length=found.prompt_length, weights=weights, question=question).scores
 
 
 @pytest.mark.parametrize("weights", ["mean", HALF], ids=["mean", "half"])
-def test_a_written_answer(model, tokenizer, weights):
+def test_a_generated_answer_equals_generate_and_flow(model, tokenizer, weights):
     answer = ask(DOCUMENTS, QUESTION, model=model, tokenizer=tokenizer, weights=weights, max_new_tokens=5)
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
     k = len(prompt.ids)
@@ -76,7 +76,7 @@ def test_a_written_answer(model, tokenizer, weights):
 
 
 @pytest.mark.parametrize("weights", ["mean", HALF], ids=["mean", "half"])
-def test_a_given_answer(model, tokenizer, weights):
+def test_a_forced_answer_equals_flow_on_its_tokens(model, tokenizer, weights):
     answer = ask(DOCUMENTS, QUESTION, model=model, tokenizer=tokenizer, weights=weights, answer="The keeper.")
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
     forced = encode_answer(tokenizer, "The keeper.")
@@ -90,7 +90,7 @@ def test_a_given_answer(model, tokenizer, weights):
     assert list(answer.seconds) == ["load", "tokenize", "prompt", "sweep", "cite"]
 
 
-def test_both_answers_have_one_flow(model, tokenizer):
+def test_generated_and_forced_answers_have_the_same_flow(model, tokenizer):
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF}
     written = ask(DOCUMENTS, QUESTION, max_new_tokens=5, **options)
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
@@ -112,7 +112,7 @@ def test_system_and_instruction_are_part_of_the_prompt(model, tokenizer):
     assert "Simply provide" in ask(DOCUMENTS, QUESTION, **options).flow.text
 
 
-def test_without_a_model_the_default_one_is_loaded_and_its_retrieval_heads_are_used(model, tokenizer, monkeypatch):
+def test_the_default_model_and_retrieval_heads_are_used_by_default(model, tokenizer, monkeypatch):
     names, rules = [], []
     monkeypatch.setattr(asking, "load_model", lambda name: names.append(name) or (model, tokenizer))
     monkeypatch.setattr(asking, "resolve", lambda rule, *_, **__: rules.append(rule) or resolve(HALF, model))
@@ -135,7 +135,7 @@ def test_without_a_model_the_default_one_is_loaded_and_its_retrieval_heads_are_u
         (["The light. " * 400], QUESTION, "x", "more than the model's 1024 positions"),
     ],
 )
-def test_what_cannot_be_asked(model, tokenizer, documents, question, answer, message):
+def test_invalid_documents_questions_and_answers_are_refused(model, tokenizer, documents, question, answer, message):
     with pytest.raises(InputError, match=message):
         ask(documents, question, model=model, tokenizer=tokenizer, weights="mean", answer=answer)
 
@@ -155,7 +155,7 @@ def test_progress_goes_to_the_callback_without_the_layers_of_written_tokens(mode
     assert calls == [("prompt", 1, 2), ("prompt", 2, 2), *answers, ("sweep", 1, 2), ("sweep", 2, 2)]
 
 
-def test_prompts_of_messages_and_of_text(model, tokenizer):
+def test_prompts_from_messages_and_from_text_are_answered(model, tokenizer):
     weights = resolve(HALF, model)
     note = "these weights begin 50% of each row on the question, and {}; here all of it begins at the answer"
     chat = prompt_from_messages(tokenizer, [{"role": "user", "content": QUESTION}])
@@ -170,7 +170,7 @@ def test_prompts_of_messages_and_of_text(model, tokenizer):
     assert not answer_prompt(model, tokenizer, plain, resolve("mean", model), AskOptions(answer="x")).notes
 
 
-def test_an_answer_is_kept_to_the_models_window(tokenizer):
+def test_an_answer_is_limited_by_the_models_window(tokenizer):
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
     k = len(prompt.ids)
     for positions, count in ((k + 3, 3), (k + 1, 1), (k, 1)):
@@ -194,7 +194,7 @@ def log_probs_of(model, prompt, answer):
 
 
 @pytest.mark.parametrize("weights", [None, "mean"])
-def test_a_pass_over_a_forced_answer(model, tokenizer, weights):
+def test_force_answer_returns_log_probs_and_cache(model, tokenizer, weights):
     prompt, answer = build_prompt(tokenizer, DOCUMENTS, QUESTION).ids, encode_answer(tokenizer, "The keeper.")
     forced = force_answer(model, prompt, answer, weights, log_probs=True, cache=True)
     torch.testing.assert_close(forced.log_probs, log_probs_of(model, prompt, answer), rtol=0, atol=1e-5)
@@ -212,7 +212,7 @@ def test_a_pass_over_a_forced_answer(model, tokenizer, weights):
 
 
 @pytest.mark.parametrize("weights", [None, "mean"])
-def test_a_pass_that_writes(model, tokenizer, weights, monkeypatch):
+def test_write_answer_returns_log_probs_and_cache(model, tokenizer, weights, monkeypatch):
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION).ids
     free = write_answer(model, prompt, 5, weights, log_probs=True, cache=True)
     assert free.cut_off
@@ -231,7 +231,7 @@ def test_a_pass_that_writes(model, tokenizer, weights, monkeypatch):
 
 
 @pytest.mark.parametrize("answer", [WriteOptions(4), torch.tensor([5, 9, 9])], ids=["written", "forced"])
-def test_more_heads_may_be_recorded_than_are_followed(model, tokenizer, answer):
+def test_heads_that_are_recorded_only_do_not_change_the_flow(model, tokenizer, answer):
     prompt, weights = build_prompt(tokenizer, DOCUMENTS, QUESTION), resolve(HALF, model)
     alone, sequence, found = read_and_follow(model, tokenizer, prompt, answer, weights)
     every, _, same = read_and_follow(model, tokenizer, prompt, answer, weights, recorded=resolve("mean", model))
@@ -243,7 +243,7 @@ def test_more_heads_may_be_recorded_than_are_followed(model, tokenizer, answer):
 
 @pytest.mark.parametrize("answer", [WriteOptions(4), torch.tensor([5, 9, 9])], ids=["written", "forced"])
 @pytest.mark.parametrize("step", ["read", "follow"])
-def test_memory_that_runs_out_says_what_was_needed(model, tokenizer, monkeypatch, answer, step):
+def test_out_of_memory_errors_say_what_was_needed(model, tokenizer, monkeypatch, answer, step):
     def full(*_, **__):
         raise MemoryError
 
@@ -259,7 +259,7 @@ def test_memory_that_runs_out_says_what_was_needed(model, tokenizer, monkeypatch
 # ---- notes and the clock
 
 
-def test_notes(model):
+def test_notes_about_question_and_cut_off_answer(model):
     half, mean = resolve(HALF, model), resolve("mean", model)
     assert question_notes(half, None, "its place is unknown", " (mark it)") == [
         "these weights begin 50% of each row on the question, and its place is unknown; here all of it begins at the "
@@ -273,7 +273,7 @@ def test_notes(model):
     assert fit_answer(100, MAX_NEW_TOKENS, 100, "full") == (1, ["full, so the answer was kept to 1 token"])
 
 
-def test_the_clock_adds_up_what_a_stage_took(monkeypatch):
+def test_the_clock_adds_up_the_time_of_a_stage(monkeypatch):
     times = iter(range(100))
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
     calls = []

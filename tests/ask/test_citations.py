@@ -1,4 +1,4 @@
-"""What `ask` cites: claims, sources at characters of the documents, JSON, and the answer without a source."""
+"""Citations of `ask`: claims, sources with their place in the documents, JSON, and the answer without a source."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def answer(model, tokenizer):
     return ask([KEEPER, BOATS], QUESTION, model=model, tokenizer=tokenizer, weights=HALF, answer=ANSWER)
 
 
-def test_each_claim_is_a_sentence_and_each_quote_stands_in_its_document(answer):
+def test_each_claim_is_a_sentence_and_each_quote_is_in_its_document(answer):
     assert answer.text == ANSWER
     assert [answer.text[claim.start : claim.stop] for claim in answer.claims] == ["The keeper writes.", "Boats leave."]
     texts = [KEEPER.text, BOATS]
@@ -68,7 +68,7 @@ def test_shares_are_those_of_the_flow(answer, model, tokenizer):
     assert answer.origin.documents == pytest.approx(sum(whole) / len(scores), abs=1e-6)
     assert sum(vars(answer.origin).values()) == pytest.approx(1, abs=1e-6)
 
-    # a claim is a part of the answer, so a third of the question's part is kept
+    # a claim is a part of the answer, so it keeps a third of the question share
     stop = answer.claims[0].stop
     rows = [i for i, (_, end) in enumerate(answer.flow.answer_offsets.tolist()) if end <= stop]
     of_claim = scores[rows].mean(0) - part * 2 / 3
@@ -80,7 +80,7 @@ def test_shares_are_those_of_the_flow(answer, model, tokenizer):
         assert citation.share == pytest.approx(float(of_claim[tokens].sum()) / documents, abs=1e-5)
 
 
-def test_the_flow_alone_cites_the_same(answer):
+def test_flow_cite_returns_the_same_citations(answer):
     cited = answer.flow.cite()
     assert (cited.claims, cited.citations, cited.documents) == (answer.claims, answer.citations, answer.documents)
     again = answer.flow.cite([KEEPER, BOATS])
@@ -98,7 +98,7 @@ def test_each_citation_says_how_many_of_the_claims_words_its_sentence_holds(answ
         assert all(0 <= c.says <= 1 for c in answer.citations)
 
 
-def test_claims_may_be_given(model, tokenizer):
+def test_claims_can_be_passed(model, tokenizer):
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": ANSWER}
     named = ask([KEEPER, BOATS], QUESTION, claims=[(4, 10), "Boats leave"], **options)
     assert [claim.text for claim in named.claims] == ["keeper", "Boats leave"]
@@ -120,20 +120,20 @@ def test_json_has_the_documented_keys_and_can_be_written(answer):
     assert (report["question"], report["written"]) == (QUESTION, False)
 
 
-def test_printed_the_answer_has_numbers_and_sources(answer):
+def test_a_printed_answer_has_numbers_and_sources(answer):
     printed = str(answer)
     assert printed.startswith("The keeper writes. [1]")
     for citation in answer.citations:
         assert f"[{citation.number}] {citation.title or 'document 2'}, " in printed
 
 
-def test_shown_without_print_it_is_short_and_in_a_notebook_it_is_the_page_of_its_flow(answer):
+def test_repr_is_short_and_in_a_notebook_it_is_the_page_of_the_flow(answer):
     count = len(answer.citations)
     assert repr(answer) == f"Answer({ANSWER!r}, 2 claims, {count} citation{'s' * (count != 1)})"
     assert "The keeper writes." in answer._repr_html_()
 
 
-def test_without_a_source(answer, model, tokenizer):
+def test_without_equals_asking_without_that_sentence(answer, model, tokenizer):
     citation = next(c for c in answer.citations if c.document == 1)
     changed = answer.without(citation)
     rest = (BOATS[: citation.start] + BOATS[citation.stop :]).strip()
@@ -151,7 +151,7 @@ def test_without_a_source(answer, model, tokenizer):
     assert (changed.log_prob, changed.log_prob_without) == pytest.approx((with_it, without_it))
     assert changed.change == pytest.approx(without_it - with_it)
     assert changed.change != 0
-    for other in changed.answer.citations:  # still at characters of the documents as they were given
+    for other in changed.answer.citations:  # places still refer to the documents as passed
         assert [KEEPER.text, BOATS][other.document][other.start : other.stop] == other.quote
     assert json.loads(json.dumps(changed.to_json()))["change"] == changed.change
     assert answer.without(citation.number).answer.text == changed.answer.text
@@ -160,7 +160,7 @@ def test_without_a_source(answer, model, tokenizer):
 def test_without_the_only_sentence_of_a_document_the_others_keep_their_index(model, tokenizer):
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": "The keeper."}
     answer = ask(["Fishing boats leave.", KEEPER], QUESTION, **options)
-    # which sentence a random model reads is its own matter, so the citation is made by hand
+    # a random model attends to arbitrary sentences, so the test makes the citation by hand
     boats = Citation(1, 0, 0, 20, "Fishing boats leave.", 0.5, None, None, {})
     changed = replace(answer, citations=(boats,)).without(boats)
     assert "Fishing" not in changed.answer.flow.text
@@ -168,12 +168,12 @@ def test_without_the_only_sentence_of_a_document_the_others_keep_their_index(mod
 
 
 @pytest.mark.parametrize("number", [0, 9, "1", None, True, False])
-def test_a_citation_that_is_not_there(answer, number):
+def test_without_refuses_an_unknown_citation(answer, number):
     with pytest.raises(InputError, match="the answer has no citation"):
         answer.without(number)
 
 
-def test_a_chat_with_tool_results(model, tokenizer):
+def test_tool_results_of_a_chat_are_cited(model, tokenizer):
     chat = [
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": "The keeper writes."},
@@ -190,7 +190,7 @@ def test_a_chat_with_tool_results(model, tokenizer):
             ask(wrong, model=model, tokenizer=tokenizer, **options)
 
 
-def test_what_is_wrong_is_said_before_the_model_is_loaded():
+def test_invalid_input_is_refused_before_the_model_is_loaded():
     for documents, question, message in (
         ([KEEPER, 3], QUESTION, "document 2 must be"),
         ([KEEPER], None, "a question about the documents is needed"),
@@ -244,12 +244,12 @@ def test_an_unknown_implementation_is_refused_before_the_model_is_loaded():
         ask([KEEPER], QUESTION, model="no/such-model", impl="fastest")
 
 
-def test_an_object_that_is_no_model_is_refused(tokenizer):
+def test_an_object_that_is_not_a_model_is_refused(tokenizer):
     with pytest.raises(InputError):
         ask([KEEPER], QUESTION, model=5, tokenizer=tokenizer)
 
 
-def test_the_last_message_is_the_answer_in_parts_too(model, tokenizer):
+def test_the_last_message_can_be_an_answer_in_parts(model, tokenizer):
     chat = [
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": [{"type": "text", "text": "The keeper."}]},
@@ -270,7 +270,7 @@ def test_a_given_answer_keeps_its_text_without_control_tokens_at_its_end(model, 
     assert plain.text[slice(*plain.flow.answer_offsets[-1].tolist())] == "."
 
 
-def test_an_answer_that_is_only_its_end_says_so(model, tokenizer):
+def test_an_answer_of_an_end_token_alone_has_a_note(model, tokenizer):
     answer = ask([KEEPER], QUESTION, model=model, tokenizer=tokenizer, weights="mean", answer=tokenizer.eos_token)
     assert (answer.text, answer.claims, answer.citations) == ("", (), ())
     assert answer.notes == ("the answer is a control token alone",)
@@ -283,7 +283,7 @@ def test_without_takes_only_citations_of_this_answer(answer):
         changed.answer.without(other)
 
 
-def test_no_sentence_crosses_what_was_taken_out(model, tokenizer):
+def test_no_sentence_crosses_a_removed_one(model, tokenizer):
     text = "He worked for Acme Inc. The gate was red. and left in May. Boats leave."
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF, "answer": "Red."}
     answer = ask([text], QUESTION, **options)
@@ -308,12 +308,12 @@ def test_without_reads_in_evaluation_mode(tokenizer):
     assert model.training
 
 
-def test_thinking_without_an_end_is_no_claim(model, tokenizer):
+def test_unfinished_thinking_is_not_a_claim(model, tokenizer):
     options = {"model": model, "tokenizer": tokenizer, "weights": HALF}
     assert ask([KEEPER], QUESTION, answer="<think> The keeper writes. Boats", **options).claims == ()
 
 
-def test_documents_of_langchain(model, tokenizer):
+def test_langchain_documents_are_cited(model, tokenizer):
     documents = pytest.importorskip("langchain_core.documents", reason="langchain-core is not installed")
     metadata = {"source": "light.txt", "page": 4}
     retrieved = [
@@ -330,7 +330,7 @@ def test_documents_of_langchain(model, tokenizer):
     assert extras["metadata"] == retrieved[extras["document"]].metadata
 
 
-def test_results_of_tools_are_the_documents_of_a_chat(model, tokenizer):
+def test_tool_results_are_the_documents_of_a_chat(model, tokenizer):
     search = {"name": "search", "arguments": {"query": "keeper"}}
     chat = [
         {"role": "user", "content": QUESTION},
@@ -354,7 +354,7 @@ def test_results_of_tools_are_the_documents_of_a_chat(model, tokenizer):
     assert answer.without(1).answer.documents
 
 
-def test_two_chunks_of_which_one_stands_in_the_other_are_two_documents(model, tokenizer):
+def test_a_chunk_inside_another_is_a_document_of_its_own(model, tokenizer):
     chunks = ["Boats leave. The keeper writes. Nets dry.", "The keeper writes.", "The keeper writes."]
     answer = ask(chunks, QUESTION, model=model, tokenizer=tokenizer, weights=HALF, answer="The keeper.")
     assert [document.document for document in answer.documents] == [0, 1, 2]

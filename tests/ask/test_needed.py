@@ -1,4 +1,4 @@
-"""What `ask(effects=...)` adds: removal effects of cited sentences, their cost, caches, and where there are none."""
+"""`ask(effects=...)` adds removal effects of cited sentences: values, cost, caches, and citations without one."""
 
 import gc
 import json
@@ -25,7 +25,7 @@ BOATS = "Fishing boats leave before dawn. The harbour has nets."
 DOCUMENTS = [KEEPER, BOATS]
 QUESTION = "Who keeps the light?"
 HALF = Weights.of_heads((2, 4), {(0, 1): 0.5, (1, 3): 0.25}, question=0.5)
-ANSWER = "The keeper writes. Fishing boats leave."  # whose tokens each lie in one claim
+ANSWER = "The keeper writes. Fishing boats leave."  # each token lies in one claim
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def options(model, tokenizer):
 
 @pytest.fixture
 def context_reads(monkeypatch):
-    """The lengths of the contexts that a backward pass over a suffix reads again; every prompt counts as a long one."""
+    """Log the lengths of contexts read again before a backward pass over a suffix; treat every prompt as long."""
     lengths = []
     read = gradient_run._read_context
     monkeypatch.setattr(
@@ -56,7 +56,7 @@ def context_reads(monkeypatch):
 
 
 def sentences_of(answer):
-    """The sentences that `cite` ranks: their spans in the prompt, by document and characters of it."""
+    """Return the spans in the prompt of the sentences that `cite` ranks, by document and characters."""
     documents = answer.flow.documents
     return {
         (documents[s.document].index, *documents[s.document].own_span(s.start, s.stop)): s
@@ -65,14 +65,14 @@ def sentences_of(answer):
 
 
 def effects_by_hand(cited, model, **options):
-    """By the public function, on the ids of the flow."""
+    """Return the effects from the public function, on the ids of the flow."""
     flow = cited.flow
     readable = attributor.Prompt(flow.text, flow.ids[: flow.prompt_length], flow.offsets)
     return attributor.effects(model, flow.ids, list(sentences_of(cited).values()), prompt=readable, **options)
 
 
 def losses_by_hand(cited, model, tokenizer, rows):
-    """How much log p of the answer tokens in `rows` falls without each cited sentence, by document and span."""
+    """Return how much log p of the answer tokens in `rows` falls without each cited sentence, by document and span."""
     prompt, flow = cited.reader.prompt, cited.flow
     answer = flow.ids[flow.prompt_length :]
 
@@ -101,7 +101,7 @@ def test_without_effects_nothing_is_needed(options):
     assert "effects" not in answer.seconds
 
 
-def test_every_citation_says_what_is_lost_without_its_sentence(options, model, tokenizer):
+def test_needed_is_the_loss_without_the_sentence(options, model, tokenizer):
     answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects=True, **options)
     truth = effects_by_hand(answer, model)
     torch.testing.assert_close(answer.effects.scores, truth.scores, rtol=1e-6, atol=1e-9)
@@ -127,7 +127,7 @@ def test_every_citation_says_what_is_lost_without_its_sentence(options, model, t
     assert list(answer.seconds)[-2:] == ["effects", "removals"]
 
 
-def test_every_claim_has_numbers_of_its_own_that_add_up(options, model, tokenizer):
+def test_needed_of_claims_adds_up_to_the_whole_answer(options, model, tokenizer):
     answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects="claims", **options)
     whole = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects=True, **options)
     assert len(answer.effects) == len(answer.claims) == 2
@@ -153,7 +153,7 @@ def test_estimates_of_claims_that_share_tokens_have_no_sum(options, context_read
     assert [citation.needed for citation in answer.citations] == [None] * len(answer.citations)
 
 
-def test_the_end_token_of_a_written_answer_does_not_count(options, model, monkeypatch):
+def test_the_end_token_of_a_generated_answer_does_not_count(options, model, monkeypatch):
     plain = ask(DOCUMENTS, QUESTION, max_new_tokens=5, **options)
     ids = plain.flow.ids[plain.flow.prompt_length :]
     place = next(i for i in range(1, 5) if ids[i] not in ids[:i])
@@ -166,7 +166,7 @@ def test_the_end_token_of_a_written_answer_does_not_count(options, model, monkey
 
 
 @pytest.mark.parametrize("effects", [True, "claims"])
-def test_a_long_prompt_is_not_read_again_behind_a_written_answer(options, model, context_reads, effects, monkeypatch):
+def test_a_long_prompt_is_not_read_again_after_a_generated_answer(options, model, context_reads, effects, monkeypatch):
     caches = []
 
     def write(*args, **more):
@@ -191,7 +191,7 @@ def test_a_long_prompt_is_not_read_again_behind_a_written_answer(options, model,
             assert value == scores[place]
 
 
-def test_a_long_prompt_with_a_given_answer_is_read_once_for_all_claims(options, model, context_reads):
+def test_a_long_prompt_with_a_forced_answer_is_read_once_for_all_claims(options, model, context_reads):
     answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects="claims", **options)
     assert len(context_reads) == 1
     truth = effects_by_hand(answer, model, rows="suffix").scores
@@ -211,7 +211,7 @@ def test_a_short_prompt_keeps_no_cache(options, monkeypatch):
 
 
 @pytest.mark.parametrize("effects", [True, "claims"])
-def test_what_has_no_tokens_needs_nothing(options, model, tokenizer, effects):
+def test_answers_without_claims_or_documents_have_no_effects(options, model, tokenizer, effects):
     empty = ask(DOCUMENTS, QUESTION, answer=tokenizer.eos_token, effects=effects, **options)
     thinking = ask(DOCUMENTS, QUESTION, answer="<think> The keeper", effects=effects, **options)
     plain = prompt_from_text(tokenizer, QUESTION, chat=False)
@@ -224,7 +224,7 @@ def test_what_has_no_tokens_needs_nothing(options, model, tokenizer, effects):
         assert "needed" not in json.dumps(answer.to_json())
 
 
-def test_claims_say_what_they_cost_before_they_start(options, caplog, monkeypatch):
+def test_the_cost_of_claims_is_logged_before_they_are_computed(options, caplog, monkeypatch):
     order = []
     compute = needed.effects_of
     monkeypatch.setattr(needed, "effects_of", lambda *a, **o: order.append(len(caplog.messages)) or compute(*a, **o))
@@ -243,7 +243,7 @@ def test_claims_say_what_they_cost_before_they_start(options, caplog, monkeypatc
     assert caplog.messages[0].startswith("effects of 1 claim: 1 backward pass over ")
 
 
-def test_the_line_of_a_long_prompt_counts_the_rows_that_are_read_again(options, caplog, context_reads):
+def test_the_logged_cost_of_a_long_prompt_counts_the_rows_read_again(options, caplog, context_reads):
     answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects="claims", **options)
     read = len(answer.flow.ids) - 1 - context_reads[0]
     assert caplog.messages == [f"effects of 2 claims: 2 backward passes over {read} tokens"]
@@ -276,7 +276,7 @@ def test_unknown_effects_are_refused_before_a_model_is_loaded(effects):
         (attributor.NumericsError("the gradient is NaN"), "the gradient is NaN"),
     ],
 )
-def test_the_answer_is_not_lost_with_its_effects(options, monkeypatch, error, message):
+def test_the_answer_survives_a_failure_of_its_effects(options, monkeypatch, error, message):
     def fail(*_, **__):
         raise error
 
@@ -289,7 +289,7 @@ def test_the_answer_is_not_lost_with_its_effects(options, monkeypatch, error, me
     assert note.startswith("what the answer needed is not estimated: ")
 
 
-def test_the_estimate_is_not_lost_with_the_removals(options, monkeypatch):
+def test_the_estimate_survives_a_failure_of_the_removals(options, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -300,14 +300,14 @@ def test_the_estimate_is_not_lost_with_the_removals(options, monkeypatch):
     assert any("is not known: out of memory: the prompt of" in note for note in answer.notes)
 
 
-def test_the_caller_may_compute_without_gradients(options):
+def test_effects_work_inside_no_grad(options):
     expected = ask(DOCUMENTS, QUESTION, max_new_tokens=3, effects=True, **options).effects.scores
     with torch.inference_mode():
         answer = ask(DOCUMENTS, QUESTION, max_new_tokens=3, effects=True, **options)
     torch.testing.assert_close(answer.effects.scores, expected)
 
 
-def test_the_answer_without_a_source_is_read_without_effects(options):
+def test_without_computes_no_effects(options):
     answer = ask(DOCUMENTS, QUESTION, answer=ANSWER, effects=True, **options)
     changed = answer.without(1)
     assert changed.citation.needed == answer.citations[0].needed
@@ -333,8 +333,8 @@ def test_the_effect_of_the_top_sentence_has_the_sign_of_its_removal():
         assert change < -5, "without the sentence the answer is less probable"
 
 
-def test_a_second_copy_makes_a_sentence_less_needed_and_no_less_read():
-    """The shares of both copies stay large. Without one of them the other still says it, so neither is needed."""
+def test_a_second_copy_of_a_sentence_lowers_needed_but_not_its_share():
+    """Both copies have large shares. If one is removed, the other still supports the answer, so neither is needed."""
     if converted_folder() is None:
         pytest.skip(f"{DEFAULT_MODEL} is not in the cache")
     documents = [

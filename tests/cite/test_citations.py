@@ -1,4 +1,4 @@
-"""`CitedAnswer`: printed, with marks, and as JSON."""
+"""`CitedAnswer` as printed text, with marks, and as JSON."""
 
 import json
 import re
@@ -28,12 +28,12 @@ NOTES = Document("Lava is black.\nAsh is grey.", "Field notes", {"id": 7})
 LAVA, ASH = make_citation(NOTES, "Lava is black.", 1, share=0.876), make_citation(NOTES, "Ash is grey.", 2, share=0.04)
 
 
-def test_marks_stand_behind_each_claim():
+def test_marks_follow_each_claim():
     answer = make_answer("Black. Grey. Who knows.", [("Black.", [LAVA, ASH]), ("Grey.", [ASH]), ("Who knows.", [])])
     assert answer.marked_text() == "Black. [1][2] Grey. [2] Who knows."
 
 
-def test_claims_in_any_order_are_marked_in_that_of_the_text():
+def test_claims_in_any_order_are_marked_in_the_order_of_the_text():
     answer = make_answer("Black. Grey. End", [("Grey.", [ASH]), ("Black.", [LAVA])])
     assert answer.marked_text() == "Black. [1] Grey. [2] End"
 
@@ -52,7 +52,7 @@ def test_overlapping_claims_are_each_marked_at_their_end():
         (" ", "Black. [1] Grey.\n"),
     ],
 )
-def test_marks_stand_before_the_white_space_that_a_claim_ends_with(claim, marked):
+def test_marks_precede_the_white_space_at_the_end_of_a_claim(claim, marked):
     assert make_answer("Black. Grey.\n", [(claim, [LAVA])]).marked_text() == marked
 
 
@@ -104,22 +104,22 @@ def test_a_long_quote_is_cut(length, shown):
     assert str(answer).endswith(f': "{shown}"')
 
 
-TABLE = Path(__file__).parents[2] / "webapp/tests/model/shares.json"  # what the browser's own rule is tested with
+TABLE = Path(__file__).parents[2] / "webapp/tests/model/shares.json"  # the tests of the browser's rule read it too
 
 
 @pytest.mark.parametrize(("share", "text"), json.loads(TABLE.read_text("utf-8")))
-def test_a_share_in_percent(share, text):
+def test_show_share_formats_percent(share, text):
     assert show_share(share) == text
 
 
-def test_origin_in_a_sentence():
+def test_origin_sentence_names_the_parts():
     sentence = origin_sentence(Origin(0.25, 0.6, 0.149, 0.0005))
     assert "25% of the whole flow came from the documents, 60% from question" in sentence
     assert "15% from the answer's own words" in sentence
 
 
 def full_answer(metadata):
-    """An answer that has every part."""
+    """Return an answer with every optional part."""
     document = Document("One. Two.\fThree.", "Numbers", metadata)
     citation = make_citation(document, "Three.", 1, share=0.75)
     share = DocumentShare(0, "Numbers", 1.0, metadata)
@@ -155,19 +155,19 @@ def test_json_has_the_documented_keys():
     }
 
 
-def test_json_without_origin():
+def test_json_of_an_unknown_origin_is_null():
     assert make_answer("Yes.", []).to_json()["origin"] is None
 
 
 @pytest.mark.parametrize("metadata", [{"object": object()}, MappingProxyType({"pages": (1, 2)})])
-def test_json_holds_the_metadata_itself(metadata):
+def test_json_contains_the_metadata_object(metadata):
     result = full_answer(metadata).to_json()
     assert result["citations"][0]["metadata"] is metadata
     assert result["claims"][0]["citations"][0]["metadata"] is metadata
     assert result["documents"][0]["metadata"] is metadata
 
 
-# ---- what an answer needed
+# ---- needed
 
 
 @pytest.mark.parametrize(
@@ -181,11 +181,11 @@ def test_json_holds_the_metadata_itself(metadata):
         (0.0, "needed 0 nats"),
     ],
 )
-def test_what_was_needed_has_sign_and_unit(needed, text):
+def test_show_needed_has_sign_and_unit(needed, text):
     assert show_needed(needed) == text
 
 
-def test_needed_is_shown_where_it_is_known_and_nowhere_else():
+def test_needed_is_shown_only_if_it_is_known():
     known = make_answer("Black. Grey.", [("Black.", [replace(LAVA, needed=2.125)]), ("Grey.", [ASH])])
     assert str(known).splitlines()[2:] == [
         '[1] Field notes, 88%, needed +2.1 nats: "Lava is black."',
@@ -203,7 +203,7 @@ def test_needed_is_shown_where_it_is_known_and_nowhere_else():
     assert "needed" not in str(unknown) + json.dumps(unknown.to_json()) + json.dumps(unknown.to("langchain"))
 
 
-def test_needed_goes_to_the_citations_of_the_same_sentence():
+def test_needed_is_set_on_citations_of_the_same_sentence():
     other = Document("Snow falls. Lava is black.", "Weather")
     text = f"{NOTES.text}\n\n{other.text}"
     documents = place_documents(text, [NOTES, other])

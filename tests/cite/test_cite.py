@@ -1,4 +1,4 @@
-"""`cite`: shares of sentences and documents, computed by hand for a few tokens."""
+"""`cite` gives the shares of sentences and documents, computed by hand for a few tokens."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def offsets_of(tokens: list[str]) -> np.ndarray:
 
 
 def span_of(first: int, last: int) -> tuple[int, int]:
-    """The characters of tokens of the prompt."""
+    """Return the characters of tokens of the prompt."""
     offsets = offsets_of(PROMPT)
     return int(offsets[first, 0]), int(offsets[last, 1])
 
@@ -31,7 +31,7 @@ DOCUMENTS = place_documents(TEXT, [Segment(*span_of(TITLE, ASH), "", "Notes"), S
 
 
 def scored(answer: list[str], rows: list[dict[int, float]], **leftovers: list[float]) -> ScoredText:
-    """The scores of an answer's tokens: for each, the prompt's tokens that it took something from."""
+    """Return a scored text; `rows` gives the scores of each answer token by prompt token."""
     scores = np.zeros((len(answer), len(PROMPT)), dtype=np.float32)
     for row, values in enumerate(rows):
         scores[row, list(values)] = list(values.values())
@@ -43,7 +43,7 @@ def quotes(cited: CitedAnswer, claim: int) -> list[tuple[str, float]]:
     return [(citation.quote, citation.share) for citation in cited.claims[claim].citations]
 
 
-def test_shares_are_of_what_the_claim_took_from_the_documents():
+def test_shares_are_parts_of_what_the_claim_took_from_the_documents():
     flow = scored(
         ["It is ", "black. ", "And heavy."],
         [{0: 0.5, LAVA: 0.25, ASH: 0.125}, {LAVA: 0.25, ASH: 0.125, GOLD: 0.25}, {HEAVY: 0.75, GOLD: 0.25}],
@@ -55,7 +55,7 @@ def test_shares_are_of_what_the_claim_took_from_the_documents():
     ]
     assert quotes(cited, 0) == [("Lava is black.", 0.5)], "the others have less than an average sentence"
     assert quotes(cited, 1) == [("Gold is heavy.", 1.0)]
-    # of the answer as a whole: 0.5 and 1.25 of 2
+    # shares of the whole answer: 0.5 and 1.25 of 2
     assert [(c.number, c.quote, c.share) for c in cited.citations] == [
         (1, "Lava is black.", pytest.approx(0.25)),
         (2, "Gold is heavy.", 0.625),
@@ -69,7 +69,7 @@ def test_a_title_has_a_part_of_the_document_but_is_not_cited():
     assert quotes(cited, 0) == [("Lava is black.", 0.25), ("Gold is heavy.", 0.25)]
     assert [document.share for document in cited.documents] == [0.75, 0.25]
     citation = cited.citations[0]
-    assert (citation.start, citation.stop) == (0, 14)  # of the text behind the title line
+    assert (citation.start, citation.stop) == (0, 14)  # places in the text after the title line
 
 
 def test_citations_count_characters_of_the_document_as_given():
@@ -107,10 +107,10 @@ def test_a_wrong_top_is_refused(top):
 @pytest.mark.parametrize(
     ("shares", "cited_sentences"),
     [
-        ([0.5, 0.2, 0.1, *[0.02] * 10], [0, 1]),  # the third has less than 0.3 of the first
+        ([0.5, 0.2, 0.1, *[0.02] * 10], [0, 1]),  # the third has less than 0.3 times the first
         ([0.2, 0.12, 0.11, *[0.057] * 10], [0, 1, 2]),
-        ([0.09, 0.08, *[0.083] * 10], [0]),  # all below a tenth, and the first is cited all the same
-        ([0.3, 0.24, 0.24, 0.22], [0]),  # the others have less than an average sentence
+        ([0.09, 0.08, *[0.083] * 10], [0]),  # all are below a tenth; the first is cited anyway
+        ([0.3, 0.24, 0.24, 0.22], [0]),  # the others are below the average sentence
         ([0.3, 0.26, 0.25, 0.19], [0, 1, 2]),
         ([0.0, 0.0], []),
     ],
@@ -123,8 +123,8 @@ def test_small_shares_are_not_cited(shares, cited_sentences):
     assert [sentences.index(f"{quote} ") for quote, _ in quotes(cited, 0)] == cited_sentences
 
 
-def test_claims_keep_a_third_of_the_questions_part_and_the_whole_answer_all_of_it():
-    # the question's part of each row is 0.3 on LAVA and 0.15 on HEAVY
+def test_claims_keep_a_third_of_the_question_share_and_the_whole_answer_keeps_all():
+    # the question share of each row is 0.3 on LAVA and 0.15 on HEAVY
     part = np.zeros(len(PROMPT), dtype=np.float32)
     part[[LAVA, HEAVY]] = 0.3, 0.15
     rows = [{LAVA: 0.3, HEAVY: 0.15, ASH: 0.35}, {LAVA: 0.3, HEAVY: 0.45}]
@@ -174,7 +174,7 @@ def test_overlapping_claims_share_their_rows():
     assert quotes(cited, 1) == [("Ash is grey.", 1.0)]
 
 
-def test_no_claims():
+def test_an_empty_list_of_claims_has_no_citations():
     cited = cite(scored(["Black."], [{LAVA: 1.0}]), DOCUMENTS, claims=[])
     assert (cited.claims, cited.citations) == ((), ())
     assert [document.share for document in cited.documents] == [1.0, 0.0]
@@ -209,22 +209,22 @@ def test_a_claim_without_a_token_is_refused():
         cite(flow, DOCUMENTS, claims=[(6, 12)])
 
 
-def test_what_a_model_thought_is_no_claim():
+def test_thinking_is_not_a_claim():
     flow = scored(["<think>", "It may be grey. ", "</think>", "\n\n", "Black."], [{}, {ASH: 1.0}, {}, {}, {LAVA: 1.0}])
     cited = cite(flow, DOCUMENTS)
     assert [claim.text for claim in cited.claims] == ["Black."]
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
-    # but the answer as a whole has it
+    # but the whole answer includes it
     assert [(citation.quote, citation.share) for citation in cited.citations] == [("Lava is black.", 0.5)]
 
 
-def test_an_answer_that_only_thought_has_no_claims():
+def test_an_answer_of_thinking_alone_has_no_claims():
     cited = cite(scored(["Grey?", "</think>"], [{ASH: 1.0}, {}]), DOCUMENTS)
     assert cited.claims == ()
     assert cited.text == "Grey?</think>"
 
 
-def test_an_end_token_without_characters_is_no_part_of_the_answer():
+def test_an_end_token_without_characters_is_not_part_of_the_answer():
     flow = scored(["Black.", ""], [{LAVA: 1.0}, {ASH: 3.0}])
     cited = cite(flow, DOCUMENTS)
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
@@ -246,19 +246,19 @@ def test_an_answer_that_took_nothing_from_the_documents_cites_nothing():
     assert cited.origin == Origin(documents=0.0, prompt=1.0, answer=0.0, missing=0.0)
 
 
-def test_a_claim_without_sources_stands_beside_one_that_has_some():
+def test_claims_with_and_without_sources_are_both_listed():
     cited = cite(scored(["Hm. ", "Black."], [{0: 1.0}, {LAVA: 1.0}]), DOCUMENTS)
     assert [len(claim.citations) for claim in cited.claims] == [0, 1]
 
 
-def test_scores_that_rounding_made_negative_count_as_nothing():
+def test_negative_scores_from_rounding_count_as_zero():
     cited = cite(scored(["Black."], [{LAVA: 0.5, ASH: -1e-9, HEAVY: -1e-9}]), DOCUMENTS)
     assert quotes(cited, 0) == [("Lava is black.", 1.0)]
     assert [document.share for document in cited.documents] == [1.0, 0.0]
 
 
 def test_no_share_is_above_one():
-    values = 10.0 ** np.random.default_rng(0).uniform(-16, 0, (200, 12))  # sums of some rows round above the total
+    values = 10.0 ** np.random.default_rng(0).uniform(-16, 0, (200, 12))  # some sums of rows round above the total
     for row in values:
         flow = scored(["It "] * len(row), [{LAVA: float(value)} for value in row])
         cited = cite(flow, DOCUMENTS)
@@ -287,7 +287,7 @@ def test_origin_needs_rows_that_add_up(leftovers):
     assert cite(scored(["Black."], [{LAVA: 0.5}], **leftovers), DOCUMENTS).origin is None
 
 
-def test_numbers_are_those_of_python():
+def test_numbers_are_python_types():
     flow = scored(["Black."], [{LAVA: 0.5, HEAVY: 0.5}], on_answer=[0.0], missing=[0.0])
     cited = cite(flow, DOCUMENTS, claims=[(np.int64(0), np.int64(6))])
     values = [

@@ -1,4 +1,4 @@
-"""`CitedAnswer.to`: the shapes of other APIs, against their documentation and, where installed, their packages."""
+"""`CitedAnswer.to` gives the shapes of other APIs, as in their documentation and installed packages."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ PROPERTIES = settings(max_examples=200, deadline=None)
 
 
 def answer_of_example(shape: str) -> CitedAnswer:
-    """The cited answer that the example of a shape shows."""
+    """Return the cited answer of a shape's example."""
     match shape:
         case "anthropic":
             notes = Document("The lava is black. The ash is grey.", "Field notes")
@@ -94,7 +94,7 @@ def test_anthropic_blocks_are_the_answer_and_cite_the_documents(drawn):
         assert block["text"]
         characters = range(position, position + len(block["text"]))
         position = characters.stop
-        for place in characters:  # each has the sources of every claim that it lies in
+        for place in characters:  # each has the sources of every claim around it
             sources = {
                 (citation.document, citation.start, citation.stop)
                 for claim in answer.claims
@@ -156,7 +156,7 @@ def test_overlapping_claims_are_cut_at_their_borders():
         ({}, None),
     ],
 )
-def test_url_of_a_document(metadata, url):
+def test_the_url_comes_from_the_metadata(metadata, url):
     document = Document("One.", "", metadata)
     answer = make_answer("Yes.", [("Yes.", [make_citation(document, "One.")])])
     (annotation,) = answer.to("openai")["annotations"]
@@ -174,7 +174,7 @@ def test_url_of_a_document(metadata, url):
         ("Notes", {"id": "n-1", "file_id": "file-9", "source": "b.txt"}, "file-9", "Notes", "n-1"),
     ],
 )
-def test_names_of_a_document_without_a_url(title, metadata, file_id, filename, cohere_id):
+def test_a_document_without_a_url_has_a_name(title, metadata, file_id, filename, cohere_id):
     document = Document("One.", title, metadata)
     answer = make_answer("Yes.", [("Yes.", [make_citation(document, "One.", index=2)])])
     assert answer.to("openai")["annotations"] == [
@@ -189,7 +189,7 @@ def test_names_of_a_document_without_a_url(title, metadata, file_id, filename, c
     }
 
 
-def test_a_document_that_a_claim_cites_twice():
+def test_two_citations_of_one_document_are_both_converted():
     document = Document("One. Two.", "Notes")
     citations = [make_citation(document, "One.", 1), make_citation(document, "Two.", 2)]
     answer = make_answer("Yes. No.", [("Yes.", citations), ("No.", citations[:1])])
@@ -201,7 +201,7 @@ def test_a_document_that_a_claim_cites_twice():
     ]
 
 
-def test_an_answer_without_citations():
+def test_an_answer_without_citations_is_converted():
     answer = make_answer("Yes. No.", [("Yes.", []), ("No.", [])])
     assert answer.to("anthropic") == [{"type": "text", "text": "Yes. No."}]
     assert answer.to("openai") == {"type": "output_text", "text": "Yes. No.", "annotations": []}
@@ -210,7 +210,7 @@ def test_an_answer_without_citations():
     assert make_answer("", []).to("anthropic") == []
 
 
-def test_langchain_gives_the_blocks_back():
+def test_langchain_messages_return_the_blocks():
     messages = pytest.importorskip("langchain_core.messages")
     for answer in (answer_of_example("langchain"), make_answer("Yes.", [])):
         message = messages.AIMessage(content=answer.to("langchain"))
@@ -220,7 +220,7 @@ def test_langchain_gives_the_blocks_back():
 
 @given(cited_answers())
 @PROPERTIES
-def test_langchain_has_these_types(drawn):
+def test_langchain_accepts_the_types(drawn):
     content = pytest.importorskip("langchain_core.messages.content")
     (block,) = drawn[0].to("langchain")
     TypeAdapter(content.TextContentBlock).validate_python(block, strict=True)
@@ -231,7 +231,7 @@ def test_langchain_has_these_types(drawn):
 
 
 def unknown_keys(value: Any) -> list[str]:
-    """Keys that a model of pydantic took in although it has no such field, and those of the models in it."""
+    """Return keys that a pydantic model accepted without such a field, including those of nested models."""
     if isinstance(value, list):
         return [key for entry in value for key in unknown_keys(entry)]
     if not isinstance(value, BaseModel):
@@ -248,7 +248,7 @@ def unknown_keys(value: Any) -> list[str]:
         ("openai", "openai.types.responses", "ResponseOutputText"),
     ],
 )
-def test_the_package_of_the_api_reads_it(shape, module, name):
+def test_the_package_of_the_api_validates_it(shape, module, name):
     model = getattr(pytest.importorskip(module), name)
     result = answer_of_example(shape).to(shape)
     for part in result if isinstance(result, list) else [result]:

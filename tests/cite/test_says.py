@@ -1,4 +1,4 @@
-"""`says`: how many of a claim's content words a cited sentence holds."""
+"""`says` is the part of a claim's content words that a cited sentence holds."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ LAVA, ASH = make_citation(NOTES, "Lava is black.", 1), make_citation(NOTES, "Ash
     ("claim", "sentence", "says"),
     [
         (STEPS, STEPS, 1),  # copied
-        ("It has 164 steps, finished in 1868!", STEPS, 1),  # other order, other marks
+        ("It has 164 steps, finished in 1868!", STEPS, 1),  # other order and punctuation
         ("The lighthouse has 164 steps.", STEPS, 2 / 3),  # lighthouse 164 steps
         ("One climbs 164 stairs in the tower.", STEPS, 1 / 5),  # one climbs 164 stairs tower: a paraphrase
         ("Boats leave before dawn.", STEPS, 0),  # unrelated
@@ -31,15 +31,15 @@ LAVA, ASH = make_citation(NOTES, "Lava is black.", 1), make_citation(NOTES, "Ash
         ("1,868 steps", "There are 1868 steps", 1),  # a number with a comma
         ("steps and steps", "Many steps.", 1 / 2),  # a word counts as often as it occurs
         ("Lava is not black.", "Lava is black.", 2 / 3),  # "not" is a content word
-        ("Lava is black.", "Lava is not black.", 1),  # words only: a sentence that denies the claim
+        ("Lava is black.", "Lava is not black.", 1),  # only words count, also in a sentence that denies the claim
         ("5,5 Meter", "55 Meter", 1 / 2),  # a decimal comma stays
         ("3,14", "314", 0),
         ("It is 3.5 km.", "It is 35 km.", 1 / 2),
-        ("It has 164 steps [1].", "It has 164 steps.", 1),  # a mark that the model wrote is no content
+        ("It has 164 steps [1].", "It has 164 steps.", 1),  # a citation mark of the model is not content
         ("It has 164 steps [1, 2][3].", "It has 164 steps.", 1),
         ("[1]", "It has 1 step.", None),
         ("It has 164 steps.", "It has 164 [1].", 1 / 2),
-        ("In the U.S.", "The US flag.", 1),  # no pronoun
+        ("In the U.S.", "The US flag.", 1),  # not the pronoun "us"
         ("The lighthouse's steps", "Steps of the lighthouse", 1),
         ("Caf\u00e9 Stra\u00dfe", "CAFE\u0301 STRASSE", 1),  # NFC and NFD, case
         ("首都是北京。", "中国的首都是北京。", 1),
@@ -50,7 +50,7 @@ LAVA, ASH = make_citation(NOTES, "Lava is black.", 1), make_citation(NOTES, "Ash
         ("ប៉ម", "ប៉ម", None),  # Khmer
         ("မျှော်စင်", "မျှော်စင်", None),  # Burmese
         ("Lava", "ลาวา", None),
-        ("It costs 5 ฿", "5 ฿", 1 / 2),  # a sign of Thai is no text in Thai
+        ("It costs 5 ฿", "5 ฿", 1 / 2),  # a Thai currency sign is not Thai text
         ("Grau", "", 0),
     ],
 )
@@ -58,7 +58,7 @@ def test_says_is_the_part_of_the_claims_content_words(claim, sentence, says):
     assert measure_says(claim, [sentence]) == [says if says is None else pytest.approx(says)]
 
 
-def test_says_has_one_value_a_sentence():
+def test_says_has_one_value_for_each_sentence():
     assert measure_says("Lava is black.", ["Black lava.", "Ash.", "Lava"]) == [1, 0, 0.5]
     assert measure_says("Lava is black.", []) == []
 
@@ -69,7 +69,7 @@ def offsets_of(tokens):
 
 
 def cited_answer(answer, rows, claims=None):
-    """The citations of an answer whose tokens took the rows' scores from "Lava is black." and "Ash is grey."."""
+    """Return the citations of an answer; `rows` gives each token's scores for "Lava is black." and "Ash is grey."."""
     tokens = ["Lava is black.", "\n", "Ash is grey.", "\n"]
     text = "".join(tokens)
     scores = np.array([[lava, 0, ash, 0] for lava, ash in rows], dtype=np.float32)
@@ -81,20 +81,20 @@ def test_says_of_a_claim_and_of_the_whole_answer():
     cited = cited_answer(["Black lava. ", "The ash is white."], [(1, 0), (0.5, 0.5)])
     of_claims = [[(c.number, c.says) for c in claim.citations] for claim in cited.claims]
     assert of_claims == [[(1, 1.0)], [(1, 0.0), (2, 0.5)]]
-    # black lava ash white: a half is in the first, a quarter in the second
+    # black lava ash white: half of them are in the first sentence, a quarter in the second
     assert [(c.number, c.says) for c in cited.citations] == [(1, 0.5), (2, 0.25)]
 
 
-def test_what_a_model_thought_is_no_part_of_the_answer():
+def test_thinking_is_not_compared():
     cited = cited_answer(["<think>Ash, lava, gold?</think>", "Black lava."], [(1, 0), (1, 0)])
     assert [c.says for c in cited.citations] == [c.says for c in cited.claims[0].citations] == [1.0]
 
 
-def test_a_named_claim_is_compared_without_the_thought_that_it_begins_in():
+def test_a_passed_claim_is_compared_without_the_thinking_at_its_start():
     tokens = ["<think>Ash, gold?</think>", "Black lava."]
     text = "".join(tokens)
     cited = cited_answer(tokens, [(1, 0), (1, 0)], claims=[(0, len(text)), (7, 10)])
-    # the second is "Ash", in the thought: it is compared as it is
+    # the second claim is "Ash" inside the thinking; it is compared unchanged
     assert [[(c.quote, c.says) for c in claim.citations] for claim in cited.claims] == [
         [("Lava is black.", 1.0)],
         [("Lava is black.", 0.0)],
@@ -119,7 +119,7 @@ def test_printed_sources_show_the_largest_says_of_the_claims_that_cite_them():
         'says 1.00: "Lava is black."',
         'says 1.00: "Ash is grey."',
     ]
-    assert [c["says"] for c in cited.to_json()["citations"]] == [0.5, 0.5]  # of the whole answer
+    assert [c["says"] for c in cited.to_json()["citations"]] == [0.5, 0.5]  # for the whole answer
 
 
 @pytest.mark.parametrize(

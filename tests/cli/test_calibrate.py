@@ -48,7 +48,7 @@ def test_the_command_prints_and_saves(folder, tmp_path):
     assert out.read_bytes() != before
 
 
-def test_without_out_the_heads_go_where_retrieval_finds_them(folder, quick_calibration):
+def test_without_out_the_heads_go_to_the_cache(folder, quick_calibration):
     told = run("-m", folder, "--count", 1, "--heads", 2)
     assert told.exit_code == 0, told.output
     loaded, _ = attributor.load_model(folder, progress=False)
@@ -71,7 +71,7 @@ def test_invalid_calls_are_refused(folder, options, match, code):
     assert match in " ".join(told.stderr.replace("│", " ").split())
 
 
-def test_ctrl_c_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+def test_ctrl_c_leaves_no_files(folder, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""The command line without a model: what it asks for, what is printed where, and how it ends."""
+"""The command line without a model: its settings, its output and its exit status."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Replaces the model by a flow made by hand, and keeps what it was asked."""
+    """Replace the model by a flow made by hand and store the source and settings."""
     seen = {}
 
     def answer(source, settings, stages):
@@ -53,11 +53,11 @@ def write(folder: Path, name: str, data: bytes) -> Path:
 
 
 def shown(source):
-    """The titles and texts of the documents, as a prompt has them."""
+    """Return the titles and texts of the documents as in a prompt."""
     return [(document.title, PromptText.of(document).text) for document in source.documents]
 
 
-def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
+def test_documents_from_titled_and_named_files_and_folders(asked, tmp_path):
     (tmp_path / "more").mkdir()
     write(tmp_path, "ferry_times.txt", b"\xef\xbb\xbfTwice a day.\r\nNot on Sundays.\n")
     write(tmp_path / "more", "b.md", b"B:\nsecond")
@@ -75,7 +75,7 @@ def test_a_titled_file_a_named_file_and_a_folder(asked, tmp_path):
     assert "is a folder without .txt, .md or .pdf files" in run("ask", "-d", tmp_path / "none", "-q", "Q").stderr
 
 
-def test_standard_input(asked):
+def test_standard_input_can_be_document_or_prompt(asked):
     assert run("ask", "-d", "-", "-q", "Q", input="Some text.\n").exit_code == 0
     assert shown(asked["source"]) == [("document", "Some text.")]
     assert run("ask", "--prompt-file", "-", input="Some text.\n").exit_code == 0
@@ -93,7 +93,7 @@ def test_the_assistants_last_message_is_the_answer(asked, tmp_path):
     assert "the last message is the assistant's answer" in result.stderr
 
 
-def test_options_with_dashes_and_with_underscores(asked, doc):
+def test_options_accept_dashes_and_underscores(asked, doc):
     spelled = ["--max-new-tokens=7", "--device-map", "cpu", "--trust-remote-code"]
     for options in (spelled, [option.replace("-", "_").replace("__", "--", 1) for option in spelled]):
         asked.clear()
@@ -118,14 +118,14 @@ def test_every_option_reaches_the_model(asked, doc):
 @pytest.mark.parametrize(
     ("options", "effects"), [([], False), (["--effects", "answer"], True), (["--effects=claims"], "claims")]
 )
-def test_effects_reach_the_model(asked, doc, options, effects):
+def test_the_effects_option_reaches_ask(asked, doc, options, effects):
     result = run("ask", "-d", doc, "-q", "Q", *options)
     assert result.exit_code == 0, result.stderr
     assert asked["settings"].effects is effects or asked["settings"].effects == effects == "claims"
 
 
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
-def test_json_is_alone_on_stdout_and_its_shares_make_up_everything(by, asked, doc):
+def test_json_is_the_only_output_on_stdout_and_its_shares_add_up(by, asked, doc):
     result = run("ask", "-d", doc, "-q", "Q", "--json", "--top", "0", "--by", by)
     assert result.exit_code == 0
     report = json.loads(result.stdout)
@@ -151,11 +151,11 @@ def test_json_is_alone_on_stdout_and_its_shares_make_up_everything(by, asked, do
 
 
 def inside_documents(flow, by):
-    """The pieces that lie in a document."""
+    """Return the pieces inside documents."""
     return {index for index, segment in enumerate(flow.by(by).segments) if segment.document is not None}
 
 
-def test_json_of_other_sums_and_fewer_pieces(asked, doc):
+def test_json_follows_how_and_top(asked, doc):
     pieces = json.loads(run("ask", "-d", doc, "-q", "Q", "--json", "--top", "2", "--how", "top3").stdout)["pieces"]
     assert (pieces["by"], pieces["how"]) == ("sentence", "top3")
     expected = example().by("sentence", "top3").top(2)
@@ -165,7 +165,7 @@ def test_json_of_other_sums_and_fewer_pieces(asked, doc):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [["--json"], []])
-def test_a_flow_on_a_full_disk(options, folder, doc):
+def test_a_full_disk_for_standard_output_is_an_error(options, folder, doc):
     command = [sys.executable, "-m", "attributor.cli", "ask", "-m", folder, "-d", doc, "-q", "Q", "-a", "A"]
     command += ["--weights", "mean", *options]
     with open("/dev/full", "w") as full:
@@ -242,7 +242,7 @@ def test_an_error_is_one_sentence_and_debug_shows_the_traceback(monkeypatch, doc
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"), 1, "out of memory"),
     ],
 )
-def test_ctrl_c_is_130_and_out_of_memory_is_1(raised, status, words, monkeypatch, doc):
+def test_exit_status_is_130_after_ctrl_c_and_1_out_of_memory(raised, status, words, monkeypatch, doc):
     def answer(*_):
         raise raised
 
@@ -297,7 +297,7 @@ def test_the_demo_uses_the_shipped_documents(asked, tmp_path, monkeypatch):
     assert "cannot make the folder file" in run("demo", "--html", "file/demo.html").stderr
 
 
-def test_the_documentation_is_complete(asked, doc):
+def test_docs_cli_names_every_option(asked, doc):
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
     group = typer.main.get_command(app)
     for command in group.commands.values():

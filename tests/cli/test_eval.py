@@ -1,4 +1,4 @@
-"""`attributor eval` on the command line: options, exit statuses, what is shown where."""
+"""`attributor eval` on the command line: options, exit statuses and output."""
 
 import io
 import json
@@ -103,7 +103,7 @@ def test_errors_exit_1_with_a_sentence(args, message, examples, tmp_path):
 
 
 def given(**changes):
-    """Options as typer parses them, with their defaults."""
+    """Return the options as parsed by typer, with their defaults."""
     seen = {}
 
     def catch(_, options):
@@ -224,7 +224,7 @@ def test_a_run_its_table_and_its_report(folder, examples, tmp_path):
     assert json.loads(run("report", out, "--json").stdout)
 
 
-def test_json_is_all_that_stdout_gets(folder, examples, tmp_path):
+def test_json_is_the_only_output_on_stdout(folder, examples, tmp_path):
     result = run("hotpotqa", examples, "--model", folder, "--out", tmp_path / "run", "--json", "--limit", "2", *QUICK)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["counts"]["done"] == 2
@@ -250,7 +250,7 @@ def test_failed_rows_are_reported_and_exit_1(folder, tmp_path):
     assert "\x1b" not in result.stderr
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(folder, examples, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_finished_cases_and_says_how_to_resume(folder, examples, tmp_path, monkeypatch):
     seen = []
 
     def case(question, setting, **options):
@@ -271,7 +271,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(folder, examples, tmp_p
     assert "Going on: 2 of 4 rows were done before" in plain(result.stderr)
 
 
-def test_the_script_is_the_command_and_sigint_is_clean(folder, examples, tmp_path):
+def test_the_script_runs_the_command_and_ends_cleanly_after_sigint(folder, examples, tmp_path):
     command = [sys.executable, str(ROOT / "eval" / "hotpot_qa.py"), str(examples), "--model", folder]
     command += ["--dtype", "float32", "--device_map", "cpu", "--method", "flow,random", "--max_new_tokens", "3"]
     command += ["--out", str(tmp_path / "run")]
@@ -281,7 +281,7 @@ def test_the_script_is_the_command_and_sigint_is_clean(folder, examples, tmp_pat
     ) as process:
         process.stderr.readline()
         time.sleep(0.05)
-        process.send_signal(signal.SIGINT)  # while it loads
+        process.send_signal(signal.SIGINT)  # during loading
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "Traceback" not in told
@@ -292,7 +292,7 @@ def test_the_script_is_the_command_and_sigint_is_clean(folder, examples, tmp_pat
     assert state["counts"]["done"] == 4
 
 
-# What a run shows
+# Output of a run
 
 
 class Clock:
@@ -316,7 +316,7 @@ def record(number, status="done", **changes):
     }
 
 
-def test_progress_in_a_log_is_a_line_now_and_then():
+def test_progress_in_a_log_is_an_occasional_line():
     out, clock = io.StringIO(), Clock()
     display = Display(Console(file=out, width=200), clock)
     display.start_stage("Loading the model")
@@ -345,7 +345,7 @@ def test_progress_in_a_log_is_a_line_now_and_then():
     assert "similarity:a-model" in out.getvalue().splitlines()[-1], "names, not places"
 
 
-def test_progress_in_a_terminal_moves():
+def test_progress_in_a_terminal_is_a_moving_bar():
     out, clock = io.StringIO(), Clock()
     display = Display(Console(file=out, width=100, force_terminal=True, color_system=None), clock)
     display.start_stage("Loading the model")

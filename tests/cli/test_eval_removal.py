@@ -1,4 +1,4 @@
-"""`attributor eval removal` on the command line: its options, its help, a run from end to end."""
+"""`attributor eval removal` on the command line: options, help and a complete run."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def plain(text):
 
 
 def options_of(*args):
-    """Options as typer parses them."""
+    """Return the options as parsed by typer."""
     seen = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attributor.cli.eval_run.evaluate", lambda _, options: seen.update(options))

@@ -1,4 +1,4 @@
-"""Options, files and outputs that cannot be used: told before a model is loaded."""
+"""Unusable options, files and outputs are reported before a model is loaded."""
 
 import json
 import tempfile
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def no_model(monkeypatch):
-    """Fails the test if a model is loaded: the error had to come before."""
+    """Fail the test if a model is loaded, because the error must come first."""
 
     def load_model(*_, **__):
         raise AssertionError("a model was loaded")
@@ -89,7 +89,7 @@ def write(folder: Path, name: str, data: bytes) -> Path:
         ("--prompt-file", b"%PDF-1.7\n%\xe2", "is a PDF, not text; extract its text first"),
         ("--prompt-file", b"", "is empty"),
         ("--messages", b"{", "is not JSON"),
-        ("--messages", b"[" * 100_000, "is n"),  # "is nested too deeply", or "is not JSON" where Python copes
+        ("--messages", b"[" * 100_000, "is n"),  # "is nested too deeply", or "is not JSON" if Python parses it
         ("--messages", b"[]", "must hold"),
         ("--messages", b'{"turns": []}', "must hold"),
         ("--messages", b'["hello"]', "message 1 has no role"),

@@ -1,4 +1,4 @@
-"""How the command line starts, what that imports, and standard output that is full or gone."""
+"""Start of the command line, its imports, and a full or closed standard output."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from cli_runs import run
 
 
-def test_info():
+def test_info_lists_versions_and_implementations():
     found = json.loads(run("info", "--json").stdout)
     assert {"versions", "cpu", "implementations", "memory", "cache", "default_model"} <= set(found)
     assert found["versions"]["attributor"]
@@ -38,7 +38,7 @@ def test_help_starts_without_torch_and_info_without_transformers():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [["info"], ["info", "--json"]])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_standard_output_on_a_full_disk(options, unbuffered):
+def test_a_full_disk_for_standard_output_is_an_error(options, unbuffered):
     command = [sys.executable, "-m", "attributor.cli", *options]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:

@@ -1,4 +1,4 @@
-"""The heat view in a terminal: what is shown, tinted, left out, and made harmless."""
+"""The heat view in a terminal: text, tints, omissions and escaped characters."""
 
 import io
 import re
@@ -21,7 +21,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def printed(flow, *, width=100, color=None, encoding="utf-8", **options) -> str:
-    """What reaches the terminal, byte for byte."""
+    """Return the exact text written to the terminal."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
     settings = {"force_terminal": True, "color_system": color} if color else {"color_system": None}
@@ -32,7 +32,7 @@ def printed(flow, *, width=100, color=None, encoding="utf-8", **options) -> str:
 
 
 def flow_on(text: str, shares: dict[tuple[int, int], float], documents=()) -> Flow:
-    """A flow whose tokens are the characters; each span gets its share evenly."""
+    """Return a flow with one token per character; the share of each span is spread evenly."""
     k = len(text)
     scores = torch.zeros(1, k)
     for (start, stop), share in shares.items():
@@ -49,7 +49,7 @@ def shares_listed(out: str) -> list[float]:
     return [float(found) for found in re.findall(r"^ *([\d.]+)%", listed, re.MULTILINE)]
 
 
-def test_what_was_needed_stands_behind_a_cited_sentence_and_nowhere_else():
+def test_needed_is_printed_after_cited_sentences_only():
     citations = example().cite().citations
     known = [replace(citation, needed=-1.234) for citation in citations]
     assert known
@@ -60,7 +60,7 @@ def test_what_was_needed_stands_behind_a_cited_sentence_and_nowhere_else():
     assert "needed" not in printed(example(), citations=citations)
 
 
-def test_what_a_sentence_says_stands_behind_a_cited_sentence_and_nowhere_else():
+def test_says_is_printed_after_cited_sentences_only():
     known = [replace(citation, says=0.256, needed=2.0) for citation in example().cite().citations]
     out = " ".join(printed(example(), citations=known).split())
     assert out.count("says 0.26 needed +2.0 nats") == len(known) > 0
@@ -69,7 +69,7 @@ def test_what_a_sentence_says_stands_behind_a_cited_sentence_and_nowhere_else():
     assert "says" not in printed(example(), citations=[replace(citation, says=None) for citation in known])
 
 
-def test_a_line_on_what_a_stage_costs_is_printed_also_where_no_bar_is_shown(capsys):
+def test_the_cost_of_a_stage_is_printed_with_and_without_a_bar(capsys):
     for shown in (False, True):
         with StageProgress(shown) as progress:
             progress.announce("effects of 2 claims: 2 backward passes over 1,234 tokens")
@@ -78,14 +78,14 @@ def test_a_line_on_what_a_stage_costs_is_printed_also_where_no_bar_is_shown(caps
 
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
 @pytest.mark.parametrize("top", [0, 2])
-def test_listed_shares_make_up_everything(by, top):
+def test_listed_shares_add_up_to_100_percent(by, top):
     out = printed(example(), by=by, top=top)
     listed = shares_listed(out)
-    rounding = sum(0.5 if share >= 10 else 0.05 for share in listed)  # of whole percents, and of tenths below ten
+    rounding = sum(0.5 if share >= 10 else 0.05 for share in listed)  # whole percent; tenths below ten
     assert sum(listed) == pytest.approx(100, abs=rounding)
 
 
-def test_the_documents_their_titles_and_what_is_listed():
+def test_documents_are_listed_with_titles_and_shares():
     start, stop = TEXT.index(HARBOUR), TEXT.index(HARBOUR) + len(HARBOUR)
     second = TEXT.index("Dr. Hart")
     title = TEXT.index("Harbour:")
@@ -101,7 +101,7 @@ def test_the_documents_their_titles_and_what_is_listed():
     assert "1 other" not in out
 
 
-def test_tints_bring_their_own_readable_ink():
+def test_tints_set_a_readable_text_colour():
     def luminance(colour):
         parts = [c / 255 for c in colour]
         linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
@@ -147,10 +147,10 @@ def test_escape_keeps_positions_and_harmless_text():
     assert len(escape(NASTY)) == len(NASTY)
     kind = "Tab\tline\nCafé 你好 שלום 👩\u200d👩\u200d👧 [x]"
     assert escape(kind) == kind
-    "".join(escape(chr(code)) for code in range(0x110000)).encode("utf-8")  # no lone surrogate is left
+    "".join(escape(chr(code)) for code in range(0x110000)).encode("utf-8")  # fails on a lone surrogate
 
 
-def test_a_long_prompt_shows_only_what_was_used():
+def test_a_long_prompt_shows_only_the_used_text():
     sentence = "Nothing of interest stands in this sentence at all. "
     needle = "The key lies under the third stone."
     documents, text = [], ""
@@ -173,14 +173,14 @@ def test_a_sentence_without_end_is_cut():
     assert len(out) < 20_000
 
 
-def test_no_share_at_all_and_no_documents():
+def test_a_flow_without_shares_or_documents_is_printed():
     out = printed(flow_on(TEXT, {}))
     assert "Where the answer came from" in out
     assert "%" not in re.sub(r"\b0%", "", out)
     assert FERRY[:20] in " ".join(printed(example(documents=())).replace("│", " ").split())
 
 
-def test_small_shares_are_listed_together_and_never_as_zero():
+def test_small_shares_are_grouped_and_never_shown_as_zero():
     start, stop = TEXT.index(HARBOUR), TEXT.index(HARBOUR) + len(HARBOUR)
     ferry = TEXT.index(FERRY)
     documents = [Segment(start, stop, HARBOUR), Segment(ferry, ferry + len(FERRY), FERRY)]
@@ -194,7 +194,7 @@ def test_small_shares_are_listed_together_and_never_as_zero():
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "top2"])
-def test_other_sums_list_scores_without_a_rest(how):
+def test_other_aggregations_list_scores_without_a_rest(how):
     out = printed(example(), how=how)
     assert "template" not in out
 

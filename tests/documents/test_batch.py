@@ -1,4 +1,4 @@
-"""Documents for each row of a batch."""
+"""Each row of a batch can have its own documents."""
 
 import pytest
 import tiny_chat
@@ -25,7 +25,7 @@ def model(tokenizer):
 
 @pytest.fixture(scope="module")
 def batch(tokenizer):
-    """Ids of two rows, padded on the left."""
+    """Return the ids of two rows, padded on the left."""
     texts = ["The harbour of the island. The keeper writes. Who?", "Fishing boats leave. Who?"]
     return tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
 
@@ -41,13 +41,13 @@ EXPECTED = [
 
 
 @pytest.mark.parametrize("documents", [[FIRST, SECOND], [FIRST, SECOND[:]], iter([FIRST, SECOND])])
-def test_each_row_has_its_own(model, tokenizer, batch, documents):
+def test_each_row_has_its_own_documents(model, tokenizer, batch, documents):
     flows = attributor.flow(model, batch, tokenizer=tokenizer, documents=documents)
     assert shown(flows) == EXPECTED
     assert flows[1].documents[0].source.metadata == {"id": 7}
 
 
-def test_each_row_of_a_recording_has_its_own(model, tokenizer, batch):
+def test_each_row_of_a_recording_has_its_own_documents(model, tokenizer, batch):
     with attributor.record(model) as recording:
         out = model.generate(**batch, max_new_tokens=3, pad_token_id=0)
     assert shown(recording.flow(out, tokenizer=tokenizer, documents=[FIRST, SECOND])) == EXPECTED
@@ -60,19 +60,19 @@ def test_each_row_of_a_recording_has_its_own(model, tokenizer, batch):
     ["Who?", ["Who?"], (text for text in ["Who?"]), {"text": "Who?"}, [Segment(0, 3, "")], [(0, 3)], [[0, 3]]],
     ids=["text", "list", "generator", "dict", "segment", "span", "span as a list"],
 )
-def test_the_same_documents_for_all_rows(model, tokenizer, batch, documents):
+def test_all_rows_can_share_the_documents(model, tokenizer, batch, documents):
     first, second = attributor.flow(model, batch, tokenizer=tokenizer, documents=documents)
     assert len(first.documents) == len(second.documents) == 1
     assert first.documents[0].text in ("Who?", "The")
     assert second.documents[0].text in ("Who?", "Fis")
 
 
-def test_a_row_without_documents(model, tokenizer, batch):
+def test_a_row_can_have_no_documents(model, tokenizer, batch):
     flows = attributor.flow(model, batch, tokenizer=tokenizer, documents=[[], SECOND])
     assert [len(flow.documents) for flow in flows] == [0, 1]
 
 
-def test_one_row_takes_a_list_of_its_documents_as_several_rows_do(model, tokenizer, batch):
+def test_one_row_accepts_documents_with_or_without_a_list_of_rows(model, tokenizer, batch):
     ids = batch["input_ids"][:1]
     options = {"tokenizer": tokenizer}
     in_rows = attributor.flow(model, ids, documents=[FIRST], **options)
@@ -93,7 +93,7 @@ def test_one_row_takes_a_list_of_its_documents_as_several_rows_do(model, tokeniz
         (["The harbour of the island."], "row 1: document 1 is not in the prompt's text"),
     ],
 )
-def test_documents_that_do_not_go_with_the_rows(model, tokenizer, batch, documents, message):
+def test_documents_that_do_not_match_the_rows_are_refused(model, tokenizer, batch, documents, message):
     with pytest.raises(InputError, match=message):
         attributor.flow(model, batch, tokenizer=tokenizer, documents=documents)
 
@@ -107,7 +107,7 @@ def test_documents_are_checked_before_heads_are_searched(model, tokenizer, batch
             attributor.flow(model, batch, tokenizer=tokenizer, documents=documents, weights="retrieval", progress=fail)
 
 
-def test_rows_of_different_lengths(tokenizer):
+def test_rows_of_different_lengths_have_their_documents(tokenizer):
     rows = [(torch.tensor(tokenizer(text)["input_ids"]), 2) for text in ("The harbour.", "The keeper writes.")]
     first, second = TokenSequence.of_batch(rows, tokenizer, [["The"], []])
     assert (len(first.documents), len(second.documents)) == (1, 0)

@@ -32,7 +32,7 @@ def write(path: Path, data: bytes) -> Path:
         (b"Page one.\fPage two.", "Page one.\fPage two.", "ferry times", "Page one.\nPage two."),
     ],
 )
-def test_the_text_stays_as_it_is_and_the_title_stands_above_the_body(tmp_path, data, text, title, body):
+def test_the_text_stays_unchanged_and_the_title_precedes_the_body(tmp_path, data, text, title, body):
     path = write(tmp_path / "ferry_times.txt", data)
     ((document,), notes) = read_files([path])
     assert (document.text, document.title, notes) == (text, title, ())
@@ -43,12 +43,12 @@ def test_the_text_stays_as_it_is_and_the_title_stands_above_the_body(tmp_path, d
     assert document.metadata == {"path": str(path)}
 
 
-def test_white_space_in_front_of_a_file_takes_no_time(tmp_path):
+def test_leading_white_space_of_a_file_is_skipped_fast(tmp_path):
     path = write(tmp_path / "a.txt", b" " * 1_000_000 + b"Title" + b" " * 1_000_000 + b":\nText.")
     assert PromptText.of(parse_documents(path)[0]).text == "Text."
 
 
-def test_a_folder_and_what_it_holds_besides(tmp_path):
+def test_a_folder_is_read_and_its_other_files_are_noted(tmp_path):
     folder = tmp_path / "notes"
     for name in ("b.md", "a.TXT", "table.csv", "letter.docx", ".hidden", ".hidden.txt", "no_suffix"):
         write(folder / name, name.encode())
@@ -73,7 +73,7 @@ def test_many_other_files_are_counted(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_pipes_and_broken_links_in_a_folder(tmp_path):
+def test_pipes_in_a_folder_are_noted_and_broken_links_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     write(tmp_path / "a.txt", b"text")
     assert "pipe.txt" in read_files([tmp_path])[1][0]
@@ -101,7 +101,7 @@ def test_pipes_and_broken_links_in_a_folder(tmp_path):
         ("a.pdf", make_pdf([""]), "without text on its 1 page,"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path, name, data, message):
+def test_unreadable_files_are_refused(tmp_path, name, data, message):
     pytest.importorskip("pypdf")
     path = write(tmp_path / name, data)
     for documents in (path, ["a", path], tmp_path):
@@ -109,14 +109,14 @@ def test_files_that_cannot_be_read(tmp_path, name, data, message):
             parse_documents(documents)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*none.txt: No such file"):
         parse_documents(["a", tmp_path / "none.txt"])
     with pytest.raises(InputError, match="path must be a file name"):
         parse_documents(Path("a\0b"))
 
 
-def test_pages_of_a_pdf(tmp_path):
+def test_a_pdf_has_page_breaks_and_notes_on_empty_pages(tmp_path):
     pytest.importorskip("pypdf")
     path = write(tmp_path / "ferry_times.pdf", make_pdf(["Times:\nTwice a day.", "", "Not on Sundays."]))
     ((document,), notes) = read_files([path])

@@ -1,4 +1,4 @@
-"""Chat messages with results of tools: each result is a document, the user's last message the question."""
+"""In chat messages with tool results, each result is a document and the user's last message is the question."""
 
 import json
 
@@ -10,7 +10,7 @@ from attributor._prompt import prompt_from_messages
 OR_EMPTY = "m['content'] or ''"
 TOOLS = TEMPLATE.replace("m['content']", OR_EMPTY)
 THINKING = TOOLS.replace(OR_EMPTY, f"({OR_EMPTY}).split('</think>')[-1]")
-# as Llama's: a tool's result is a JSON string
+# as in Llama's template, which writes a tool result as a JSON string
 JSON = TOOLS.replace(OR_EMPTY, f"({OR_EMPTY}) | tojson if m['role'] == 'tool' else {OR_EMPTY}")
 
 
@@ -76,7 +76,7 @@ def test_a_result_as_json_is_mapped_to_its_own_characters(content):
 
 
 @pytest.mark.parametrize("role", ["tool", "function", "ipython", "observation"])
-def test_roles_of_results(role):
+def test_results_may_have_several_roles(role):
     prompt = prompt_from_messages(
         tokenizer(), [{"role": "user", "content": "Q?"}, {"role": role, "name": "look", "content": "210 metres"}]
     )
@@ -99,14 +99,14 @@ def test_without_results_every_message_is_a_document():
     assert prompt.question is None
 
 
-def test_results_without_a_question():
+def test_results_without_a_user_message_have_no_question():
     prompt = prompt_from_messages(tokenizer(), [{"role": "tool", "content": "210 metres"}])
     assert [d.text for d in prompt.documents] == ["210 metres"]
     assert prompt.question is None
 
 
 @pytest.mark.parametrize("calls", [7, [7], [{"id": 7}], [{"id": "a", "name": "flat"}], [{"id": "a", "function": "f"}]])
-def test_odd_calls(calls):
+def test_malformed_tool_calls_are_tolerated(calls):
     messages = [
         {"role": "assistant", "content": "", "tool_calls": calls},
         {"role": "tool", "tool_call_id": "a", "content": "210 metres"},

@@ -1,4 +1,4 @@
-"""Documents in every form in which users have them."""
+"""Documents are accepted in every supported form."""
 
 from collections import UserDict
 from pathlib import Path
@@ -14,7 +14,7 @@ METADATA = {"title": "Harbour", "page": 3}
 
 
 class LlamaNode:
-    """As the nodes of llama_index: the text comes from a method."""
+    """Like the nodes of llama_index: a method returns the text."""
 
     def __init__(self, text, metadata=METADATA):
         self.text_of_node, self.metadata = text, metadata
@@ -24,7 +24,7 @@ class LlamaNode:
 
 
 class LlamaNodeWithScore:
-    """As the results of llama_index's retrievers: a node, delegated to, and its score."""
+    """Like the results of llama_index retrievers: a node with its score, which delegates to the node."""
 
     def __init__(self, node):
         self.node, self.score = node, 0.5
@@ -38,7 +38,7 @@ class LlamaNodeWithScore:
 
 
 class Fields:
-    """As objects of pydantic: iterable, though no list."""
+    """Like pydantic objects: iterable, but not a list."""
 
     def __init__(self, **fields):
         vars(self).update(fields)
@@ -74,7 +74,7 @@ def test_text_title_and_the_same_metadata_object(item):
         assert document.metadata is METADATA
 
 
-def test_documents_of_langchain():
+def test_langchain_documents_are_parsed():
     documents = pytest.importorskip("langchain_core.documents")
     item = documents.Document(page_content="It was built.", metadata={"title": "Harbour", "source": "a.txt"}, id="7")
     for given_as in (item, [item]):
@@ -110,11 +110,11 @@ def test_documents_of_langchain():
         (LlamaNode("A.", {"title": 7}), Document("A.", metadata={"title": 7})),
     ],
 )
-def test_a_document(item, document):
+def test_every_form_of_a_document_is_parsed(item, document):
     assert parse_documents([item, "B."]) == (document, Document("B."))
 
 
-def test_texts_in_order_and_none_at_all():
+def test_texts_keep_their_order_and_may_be_empty():
     assert [d.text for d in parse_documents(("b", "a", "b"))] == ["b", "a", "b"]
     assert [d.text for d in parse_documents(text for text in "ba")] == ["b", "a"]
     assert [d.text for d in parse_documents(np.array(["b", "a"]))] == ["b", "a"]
@@ -156,7 +156,7 @@ def test_texts_in_order_and_none_at_all():
         (Document("Harbour:\n ", "Harbour", body_start=9), r"document 1 \(Harbour\) is empty"),
     ],
 )
-def test_what_is_no_document_is_named(documents, message):
+def test_invalid_documents_are_named(documents, message):
     with pytest.raises(InputError, match=message):
         parse_documents(documents)
 
@@ -169,7 +169,7 @@ def test_a_table_is_refused_where_its_columns_would_be_the_documents():
     assert parse_documents(table.to_dict("records")) == (Document("It was built.", "Harbour", {"page": 3}),)
 
 
-def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
+def test_a_file_name_is_not_read_as_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text("The harbour.")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Documents in the text of a prompt: their places, and the characters of their own that a quote stands for."""
+"""Places of documents in a prompt's text, and the document's own characters for each quote."""
 
 import unicodedata
 
@@ -18,7 +18,7 @@ from attributor._text import Segment, split_sentences
 QUESTION = "Who keeps the light?"
 TOKENIZER = tiny_chat.tokenizer()
 COMPOSING = tiny_chat.tokenizer()
-COMPOSING.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
+COMPOSING.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's tokenizer does
 CASES = {
     "plain": "The light stands high. The keeper writes.",
     "line ends of Windows": "The light stands high.\r\nThe keeper writes.\r\n",
@@ -36,7 +36,7 @@ CASES = {
 
 
 def quotes(prompt_text, placed):
-    """(sentence in the prompt, the document's own characters) of a placed document."""
+    """Return (sentence in the prompt, the document's own characters) of a placed document."""
     body = Segment(placed.body, placed.stop, "")
     for sentence in split_sentences(prompt_text, (body,)):
         start, stop = placed.own_span(sentence.start, sentence.stop)
@@ -44,13 +44,13 @@ def quotes(prompt_text, placed):
 
 
 def plain(text):
-    """A text in one form, its line ends and page ends as newlines."""
+    """Return a normalized text with line ends and page ends as newlines."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n"))
 
 
 @pytest.mark.parametrize("made", [TOKENIZER, COMPOSING], ids=["as it is", "NFC"])
 @pytest.mark.parametrize("text", CASES.values(), ids=CASES)
-def test_a_quote_is_the_documents_own_text(made, text):
+def test_a_quote_is_text_of_the_document(made, text):
     body = f"Title:\r\n{text}"
     documents = [Document(body, "Title", body_start=len("Title:\r\n")), ("Last", text), "Nothing else."]
     prompt = build_prompt(made, documents, QUESTION)
@@ -68,7 +68,7 @@ def test_a_quote_is_the_documents_own_text(made, text):
 
 
 @pytest.mark.parametrize("text", [text for text in CASES.values() if set("\r\f") & set(text)])
-def test_a_prompt_that_holds_the_text_with_its_own_line_ends(text):
+def test_a_prompt_with_original_line_ends_is_mapped(text):
     whole = f"Context:\n{text}\nQuestion: {QUESTION}"
     (placed,) = place_documents(whole, [text])
     assert placed.text == text.strip()
@@ -84,7 +84,7 @@ def test_a_prompt_that_holds_the_text_with_its_own_line_ends(text):
         max_size=4,
     )
 )
-def test_own_characters_of_any_text(texts):
+def test_places_of_any_text_map_to_the_documents_characters(texts):
     prompt = build_prompt(TOKENIZER, texts, QUESTION)
     for document in prompt.documents:
         shown = PromptText.of(document.source)
@@ -109,7 +109,7 @@ def test_equal_documents_are_placed_in_order():
     assert [d.start for d in place_documents(prompt.text, ["one.", "one."])] == [d.start for d in prompt.documents]
 
 
-def test_a_chunk_inside_another_is_found_where_it_stands_by_itself():
+def test_a_chunk_inside_another_is_found_at_its_own_place():
     long, short = "The light stands high. The keeper writes. It is lit.", "The keeper writes."
     for documents in ([long, short], [short, long]):
         prompt = build_prompt(TOKENIZER, documents, QUESTION)
@@ -123,13 +123,13 @@ def test_a_chunk_inside_another_is_found_where_it_stands_by_itself():
         place_documents(f"{long} {short} {QUESTION}", [short])
 
 
-def test_chunks_that_share_their_ends():
+def test_chunks_with_shared_ends_are_placed():
     documents = ["One. Two.", "Two. Six.", "Six. One."]
     prompt = build_prompt(TOKENIZER, documents, QUESTION)
     assert [d.start for d in place_documents(prompt.text, documents)] == [d.start for d in prompt.documents]
 
 
-def test_a_question_that_also_stands_in_a_document():
+def test_a_question_that_is_also_in_a_document_is_placed():
     documents = [f"{QUESTION} The keeper does.", "The keeper writes."]
     prompt = build_prompt(TOKENIZER, documents, QUESTION)
     start, stop = prompt.question
@@ -153,7 +153,7 @@ def test_control_tokens_in_a_document_are_text():
     assert [d.start for d in placed] == [d.start for d in prompt.documents]
 
 
-def test_texts_and_spans_together():
+def test_texts_and_spans_can_be_mixed():
     text = "intro Alpha one. Beta two. outro"
     placed = place_documents(text, [{"text": "Beta two."}, (6, 16), Segment(27, 32, "outro", label="Outro")])
     assert [(d.start, d.stop, d.label) for d in placed] == [(17, 26, None), (6, 16, None), (27, 32, "Outro")]
@@ -182,12 +182,12 @@ def test_texts_and_spans_together():
         (7, "documents must be a list, got 7"),
     ],
 )
-def test_documents_that_cannot_be_placed(documents, message):
+def test_documents_that_cannot_be_placed_are_refused(documents, message):
     with pytest.raises(InputError, match=message):
         place_documents("intro Alpha one. Beta two. outro", documents)
 
 
-def test_a_flow_takes_documents_in_every_form():
+def test_a_flow_accepts_documents_in_every_form():
     text = "One. Two."
     flow = Flow(
         scores=torch.full((1, 2), 0.5),

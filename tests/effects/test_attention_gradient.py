@@ -1,4 +1,4 @@
-"""The gradient of attention, from its output and log-sum-exp, against autograd through the dense definition."""
+"""The gradient of attention from its output and log-sum-exp agrees with autograd through the dense definition."""
 
 import itertools
 from importlib import import_module
@@ -16,14 +16,14 @@ TILE = 16  # queries and keys, so that short calls have many tiles
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    module = import_module("attributor._record.attention_gradient")  # its package exports a function of that name
+    module = import_module("attributor._record.attention_gradient")  # its package exports a function of the same name
     monkeypatch.setattr(module, "BLOCK", TILE)
     monkeypatch.setattr(module, "KEYS", TILE)
     monkeypatch.setattr(import_module("attributor._record.attention"), "BLOCK", 2 * TILE)
 
 
 def dense(query, key, value, mask, scale, softcap, sink):
-    """softmax(softcap * tanh(scale Q K^T / softcap), sink) V over the keys that the mask shows."""
+    """Compute softmax(softcap * tanh(scale Q K^T / softcap), sink) V over the keys that the mask shows."""
     H, G = query.shape[1], key.shape[1]
     logits = query @ key.repeat_interleave(H // G, 1).mT * scale
     if softcap is not None:
@@ -39,8 +39,8 @@ def dense(query, key, value, mask, scale, softcap, sink):
 
 @pytest.mark.parametrize("window", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_gradients_are_those_of_the_definition(small_tiles, shape, window):
-    """With a cache in front, whose first keys may be dropped, and unused keys of a static cache behind."""
+def test_gradients_equal_those_of_the_definition(small_tiles, shape, window):
+    """Keys of a cache come first, some of which may be dropped; unused keys of a static cache come last."""
     grid = itertools.product(CALLS, (None, 3.0), (False, True), (False, True), (0, 13))
     for number, ((queries, start), softcap, sink, dropped, unused) in enumerate(grid):
         if not (dropped and (start == 0 or unused)):
@@ -48,7 +48,7 @@ def test_gradients_are_those_of_the_definition(small_tiles, shape, window):
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
-def test_gradients_of_more_than_one_tile_of_the_real_size(softcap):
+def test_gradients_of_several_tiles_of_the_real_size(softcap):
     compare(SHAPES["grouped heads"], 530, 500, None, softcap, False, 0, 0, seed=1)
     compare(SHAPES["grouped heads"], 1003, 0, 600, softcap, False, 0, 0, seed=2)
 

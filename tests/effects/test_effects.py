@@ -1,4 +1,4 @@
-"""effects(): arguments and errors, precisions, caches, checkpointing, recordings, and real removals."""
+"""effects(): arguments, errors, precision, caches, checkpointing, recordings and measured removals."""
 
 import copy
 import threading
@@ -54,8 +54,8 @@ def test_result_is_in_nats_and_adds_up(llama):
     assert "nats" in repr(effects)
 
 
-def test_the_effect_of_a_token_is_its_removal_in_the_limit():
-    """A key that is gated half closed changes log p as the gradient says, to first order."""
+def test_effects_equal_the_gradient_of_a_gate_on_every_key():
+    """A slightly closed gate on a key changes log p as the gradient predicts, to first order."""
     model = tiny("llama").double()
     gradient = attributor.effects(model, IDS, SPANS, prompt_length=K).scores
     assert distance(gradient, truth(model)) < 1e-9
@@ -64,7 +64,7 @@ def test_the_effect_of_a_token_is_its_removal_in_the_limit():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss", "mistral"])
 @pytest.mark.parametrize("rows", ["all", "suffix"])
-def test_rounding_is_that_of_the_model_itself(family, dtype, rows):
+def test_rounding_errors_stay_within_the_limit_of_the_dtype(family, dtype, rows):
     model = tiny(family)
     rounded = copy.deepcopy(model).to(dtype)
     if hasattr(rounded, "set_experts_implementation"):
@@ -89,7 +89,7 @@ def test_ids_may_be_a_row_and_the_model_comes_back_as_it_was(llama):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_adapters_count():
+def test_adapters_are_part_of_the_model():
     peft = pytest.importorskip("peft")
     torch.manual_seed(0)
     settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
@@ -101,7 +101,7 @@ def test_adapters_count():
     assert distance(effects.scores, truth(tuned.merge_and_unload())) < 1e-3
 
 
-def test_checkpointed_layers_give_the_same(llama, monkeypatch):
+def test_checkpointed_layers_give_the_same_effects(llama, monkeypatch):
     plain = attributor.effects(llama, IDS, SPANS, prompt_length=K)
     runs = []
     original = gradient_run.checkpoint
@@ -114,7 +114,7 @@ def test_checkpointed_layers_give_the_same(llama, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_callers_may_compute_without_gradients(llama, mode):
+def test_effects_work_inside_no_grad(llama, mode):
     expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
     with mode():
         torch.testing.assert_close(
@@ -145,7 +145,7 @@ def test_rows_are_chosen_by_length(llama, monkeypatch):
     assert attributor.effects(llama, IDS, SPANS, prompt_length=K).rows == "suffix"
 
 
-def test_saved_and_loaded(llama, tmp_path):
+def test_effects_survive_saving_and_loading(llama, tmp_path):
     effects = attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=4)
     effects.save(tmp_path / "effects.safetensors")
     again = attributor.Effects.load(tmp_path / "effects.safetensors")
@@ -161,7 +161,7 @@ def test_saved_and_loaded(llama, tmp_path):
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_oss"])
 def test_one_context_serves_several_answers(family):
-    """Also where the model's own cache drops the keys that have left a window."""
+    """Also if the model's own cache drops the keys outside its window."""
     model = tiny(family)
     segments = SegmentTokens.of_spans(SPANS, K)
     tasks = [EffectsTask(IDS, K, segments, answer, rows="suffix") for answer in ((0, 3), (3, ANSWER), None)]
@@ -179,13 +179,13 @@ def test_one_context_serves_several_answers(family):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3", "gpt_oss", "gpt2", "gpt_neox"])
-def test_a_recording_uses_the_cache_of_generate(family):
+def test_a_recording_computes_effects_from_the_cache_of_generate(family):
     model = tiny(family)
     prompt = IDS[:K]
     with attributor.record(model) as recording:
         out = model.generate(prompt[None], max_new_tokens=5, do_sample=False)
         effects = recording.effects(SPANS)
-        flow = recording.flow(out)  # the pause left the recording as it was
+        flow = recording.flow(out)  # the pause did not change the recording
     expected = attributor.effects(model, out[0], SPANS, prompt_length=K, rows="suffix")
     assert effects.rows == "suffix"
     assert distance(effects.scores, expected.scores) < 1e-3
@@ -194,7 +194,7 @@ def test_a_recording_uses_the_cache_of_generate(family):
         recording.effects(SPANS)
 
 
-def test_a_recording_reads_the_prompt_not_again(llama):
+def test_a_recording_does_not_read_the_prompt_again(llama):
     lengths = []
     handle = llama.model.layers[0].register_forward_hook(lambda _, __, out: lengths.append(out[0].shape[-2]))
     try:
@@ -207,7 +207,7 @@ def test_a_recording_reads_the_prompt_not_again(llama):
     assert lengths == [K + 4 - 45]
 
 
-def test_a_static_cache(llama):
+def test_a_recording_with_a_static_cache_has_effects(llama):
     with attributor.record(llama) as recording:
         out = llama.generate(IDS[None, :K], max_new_tokens=5, do_sample=False, cache_implementation="static")
         effects = recording.effects(SPANS)
@@ -228,7 +228,7 @@ def test_caches_are_left_as_they_were(llama):
     assert gradient_run.copy_context(StaticCache(llama.config, max_cache_len=64), 3) is None
 
 
-def test_recordings_that_have_no_effects(llama):
+def test_recordings_that_cannot_have_effects_are_refused(llama):
     with attributor.record(llama) as recording:
         llama.generate(IDS[:K].reshape(2, K // 2), max_new_tokens=3, do_sample=False)
         with pytest.raises(RecordingError, match="batch of 2"):
@@ -271,7 +271,7 @@ def test_recordings_that_have_no_effects(llama):
         ({"ids": torch.full((K + ANSWER,), VOCABULARY)}, "0 to 96"),
     ],
 )
-def test_bad_arguments(llama, change, message):
+def test_bad_arguments_are_refused(llama, change, message):
     arguments = {"ids": IDS, "segments": SPANS, "prompt_length": K} | change
     with pytest.raises((InputError, attributor.ImplementationError), match=message):
         attributor.effects(llama, arguments.pop("ids"), arguments.pop("segments"), **arguments)
@@ -279,13 +279,13 @@ def test_bad_arguments(llama, change, message):
 
 def test_modules_without_a_gradient_are_named():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and makes modules as other packages make them
+        warnings.simplefilter("ignore")  # deprecated, but its modules are like those of other packages
         quantised = torch.ao.quantization.quantize_dynamic(tiny("llama"), {torch.nn.Linear}, dtype=torch.qint8)
     with pytest.raises(UnsupportedModelError, match=r"layers\.0\..*Linear\) has no gradient"):
         attributor.effects(quantised, IDS, SPANS, prompt_length=K)
 
 
-def test_gradients_that_are_no_numbers_are_named(llama):
+def test_nan_gradients_are_named(llama):
     model = copy.deepcopy(llama)
     handle = model.model.layers[2].register_full_backward_hook(lambda *_: (torch.full((1, 56, 48), float("nan")),))
     try:
@@ -299,7 +299,7 @@ def test_gradients_that_are_no_numbers_are_named(llama):
         attributor.effects(model, IDS, SPANS, prompt_length=K)
 
 
-def test_hybrids_are_refused():
+def test_hybrid_models_are_refused():
     from transformers import JambaConfig, JambaForCausalLM
 
     config = JambaConfig(
@@ -310,7 +310,7 @@ def test_hybrids_are_refused():
         attributor.effects(JambaForCausalLM(config), IDS, SPANS, prompt_length=K)
 
 
-def test_progress(llama):
+def test_progress_reports_layers_and_removals(llama):
     calls = []
     attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=10, progress=lambda *call: calls.append(call))
     assert [call for call in calls if call[0] == "gradient"] == [("gradient", layer, 4) for layer in range(1, 5)]
@@ -319,14 +319,14 @@ def test_progress(llama):
     ]  # fmt: skip
 
 
-def test_real_removals_are_weighed_with_the_gradient(llama):
+def test_the_posterior_combines_removals_and_gradient(llama):
     effects = attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=12)
     assert effects.removals == 12
     assert effects.errors.shape == (4,)
     assert bool((effects.errors > 0).all())
     gradient = attributor.effects(llama, IDS, SPANS, prompt_length=K)
     assert torch.equal(effects.tokens, gradient.tokens)
-    # all 14 sets but the intact prompt and one half of each pair: the fit comes near to least squares
+    # with all 14 proper sets (neither all segments nor none) the fit is close to least squares
     everything = attributor.effects(llama, IDS, SPANS, prompt_length=K, ablations=14)
     kept = torch.tensor([[bool(number >> bit & 1) for bit in range(4)] for number in range(16)])
     log_probs = []
@@ -367,14 +367,14 @@ def test_the_posterior_follows_the_data_and_the_prior():
     assert float(flat.mean.abs().max()) < 0.05
 
 
-def test_segments_of_any_kind_of_list(llama):
+def test_segments_are_accepted_in_any_kind_of_list(llama):
     expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
     for spans in (torch.tensor(SPANS), tuple(map(list, SPANS)), iter(SPANS)):
         assert torch.equal(attributor.effects(llama, IDS, spans, prompt_length=K).scores, expected)
 
 
-def test_calls_of_other_threads_are_left_alone(llama):
-    """Another thread reads with the same model meanwhile, at the same length: both get what they always get."""
+def test_calls_of_other_threads_are_not_changed(llama):
+    """Another thread runs the same model at the same length meanwhile; the results of both do not change."""
     expected = attributor.effects(llama, IDS, SPANS, prompt_length=K).scores
     other = IDS.flip(0)[None, :-1]
     with torch.no_grad():
@@ -403,7 +403,7 @@ def test_calls_of_other_threads_are_left_alone(llama):
     assert wrong == []
 
 
-def test_a_long_suffix_is_checkpointed_and_gives_the_same(llama, monkeypatch):
+def test_a_long_suffix_is_checkpointed_with_the_same_effects(llama, monkeypatch):
     spans = [(2, 6), (6, 9)]
     expected = attributor.effects(llama, IDS, spans, prompt_length=K, rows="suffix")
     runs = []
@@ -460,7 +460,7 @@ def test_images_that_would_be_read_again_as_their_ids_are_refused():
         assert recording.effects([(3, 11), (12, 49)]).rows == "suffix"
 
 
-def test_masks_come_in_pairs():
+def test_random_masks_come_in_complementary_pairs():
     for segments in (1, 2, 3, 5, 40):
         for count in (1, 2, 5, 8, 200):
             masks = antithetic_masks(3, count, segments)
@@ -473,7 +473,7 @@ def test_masks_come_in_pairs():
                 assert bool(masks.any(1).all() & ~masks.all(1).any())
 
 
-def test_all_sets_there_are_give_the_removals_themselves(llama):
+def test_with_all_masks_the_effects_are_the_removals(llama):
     def log_prob(*spans):
         stays = torch.ones(K, dtype=torch.bool)
         for start, stop in spans:
@@ -506,13 +506,13 @@ def test_the_posterior_does_not_depend_on_the_unit():
         kept = torch.cat([torch.ones(1, 6, dtype=torch.bool), torch.rand(12, 6, generator=g) < 0.5])
         y = kept.double() @ (gradient + noise) + 0.3 * torch.randn(13, generator=g, dtype=torch.float64)
         one, four = fit_posterior(gradient, kept, y), fit_posterior(4 * gradient, kept, 4 * y)
-        # the grid of tau / sigma has steps of 2, and a factor of 4 in nats is one of them
+        # the grid of tau / sigma has steps of 2, so a factor of 4 in nats is a whole number of steps
         torch.testing.assert_close(four.mean, 4 * one.mean, rtol=1e-6, atol=1e-9)
         torch.testing.assert_close(four.deviation, 4 * one.deviation, rtol=1e-6, atol=1e-9)
 
 
-def test_one_large_effect_that_the_gradient_missed():
-    """Attention that is saturated: the gradient says 0.1 nats of a sentence that is worth 8."""
+def test_the_posterior_finds_a_large_effect_that_the_gradient_misses():
+    """Saturated attention: the gradient estimates 0.1 nats for a sentence whose removal costs 8."""
     truth_w = torch.tensor([0.2, 0.6, 0.1, 8.0], dtype=torch.float64)
     gradient = torch.tensor([-0.8, 0.15, -0.3, 0.1], dtype=torch.float64)
     for scale in (1.0, 1e-3):

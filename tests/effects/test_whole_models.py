@@ -1,4 +1,4 @@
-"""Effects of whole models against autograd through a gate on every key, for each family that attributor names."""
+"""Effects of whole models agree with autograd through a gate on every key, for each supported family."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ IDS = torch.randint(3, VOCABULARY, (K + ANSWER,), generator=torch.Generator().ma
 def exact(family, **changes):
     model = tiny(family, **changes).double()
     if hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")  # the others take no float64
+        model.set_experts_implementation("eager")  # the other implementations refuse float64
     return model
 
 
@@ -49,7 +49,7 @@ def test_suffix_rows_are_those_of_the_backward_pass_of_everything(family):
 
 @pytest.mark.parametrize("rows", ["all", "suffix"])
 @pytest.mark.parametrize("spans", [[(0, 50)], [(49, 50)], [(0, 1), (40, 50)]])
-def test_a_segment_that_ends_the_prompt(spans, rows):
+def test_a_segment_at_the_end_of_the_prompt_agrees_with_a_gate(spans, rows):
     model = exact("llama")
     scores, _ = truth(model, spans, start=49 if rows == "suffix" else 0)
     effects = attributor.effects(model, IDS, spans, prompt_length=K, rows=rows)
@@ -58,7 +58,7 @@ def test_a_segment_that_ends_the_prompt(spans, rows):
 
 @pytest.mark.parametrize("rows", ["all", "suffix"])
 @pytest.mark.parametrize("answer", [(0, 1), (2, 5), (6, 7)])
-def test_a_part_of_the_answer(answer, rows):
+def test_effects_on_a_part_of_the_answer(answer, rows):
     model = exact("qwen3")
     scores, _ = truth(model, SPANS, answer=answer, start=45 if rows == "suffix" else 0)
     effects = attributor.effects(model, IDS, SPANS, prompt_length=K, answer=answer, rows=rows)

@@ -1,3 +1,3 @@
-"""Fixtures of the evaluation's tests: a tiny model, a file of examples, and a function that runs an evaluation."""
+"""Fixtures of the evaluation tests: a tiny model, a file of examples, and a function that runs an evaluation."""
 
 from eval_runs import evaluate, examples, model, tokenizer  # noqa: F401

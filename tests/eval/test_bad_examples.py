@@ -1,4 +1,4 @@
-"""Rows and settings that cannot be used: recorded, told, or refused before a model is loaded."""
+"""Unusable rows are recorded and reported; unusable settings are refused before a model is loaded."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_non_finite_scores_fail_only_their_case(evaluate, examples, monkeypatch)
     assert failed[0]["reason"].startswith("NumericsError: method 'length'")
 
 
-def test_an_error_of_every_case_ends_the_run(evaluate, examples, model, tmp_path, tokenizer, monkeypatch):
+def test_an_error_that_affects_every_case_ends_the_run(evaluate, examples, model, tmp_path, tokenizer, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(runner, "run_case", lambda *_, **__: (_ for _ in ()).throw(UnsupportedModelError("layer 0")))
         with pytest.raises(UnsupportedModelError):

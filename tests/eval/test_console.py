@@ -1,4 +1,4 @@
-"""Tables in a terminal: what there is no room for is named, and nothing is cut."""
+"""Tables in a terminal name the columns without room and cut no cell."""
 
 import io
 import re
@@ -33,7 +33,7 @@ def printed(width, table=TABLE):
 
 
 def left_out(text):
-    """The names of the columns that were left out, and the width that would show them."""
+    """Return the names of the omitted columns and the width that would show them."""
     found = re.search(r"Left out for want of room: (.*?)\. A terminal of (\d+) columns", " ".join(text.split()))
     return (found[1].split(", "), int(found[2])) if found else ([], None)
 
@@ -47,7 +47,7 @@ def left_out(text):
         (60, ["First is gold", "Full support@5"]),
     ],
 )
-def test_columns_go_from_the_right_and_are_named(width, missing):
+def test_columns_are_dropped_from_the_right_and_named(width, missing):
     text = printed(width)
     assert left_out(text)[0] == missing
     assert max(map(len, text.splitlines())) <= width
@@ -57,7 +57,7 @@ def test_columns_go_from_the_right_and_are_named(width, missing):
     assert text.count("1,234") == 2, "how many rows is said always"
 
 
-def test_the_width_that_is_named_is_enough_and_no_more_than_that():
+def test_the_named_width_is_the_smallest_that_fits():
     _, needed = left_out(printed(80))
     assert left_out(printed(needed)) == ([], None)
     assert left_out(printed(needed - 1)) == (["Full support@5"], needed)
@@ -66,7 +66,7 @@ def test_the_width_that_is_named_is_enough_and_no_more_than_that():
 
 
 @pytest.mark.parametrize("width", [12, 20, 30, 40])
-def test_too_narrow_for_a_single_number_lines_run_on(width):
+def test_in_a_very_narrow_terminal_lines_wrap(width):
     text = printed(width)
     assert left_out(text)[0] == ["First is gold", "Full support@5"]
     for whole in ("+0.100", "−0.100", "−0.20 to +0.30", "−0.30 to +0.20", "1,234"):

@@ -1,4 +1,4 @@
-"""Rows of data sets as questions: each schema, and rows that cannot be used."""
+"""Rows of data sets are read as questions: each schema, and unusable rows."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from attributor.eval.data._question import Document
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file into `tmp_path`."""
+    """Write a file into `tmp_path`."""
     return lambda content, name="rows.jsonl": write(tmp_path / name, content)
 
 
@@ -35,7 +35,7 @@ def test_both_schemas_of_hotpotqa_give_the_same_question(written, row):
     assert (loaded.problems, loaded.notes, loaded.name, loaded.source) == ((), (), "hotpotqa", "rows.jsonl")
 
 
-def test_sentences_of_2wiki_get_the_space_that_is_missing_between_them(written):
+def test_sentences_of_2wiki_are_joined_with_a_space(written):
     row = changed(TWO_WIKI, context=[["The light", ["One.", "Two.", "", "Three. ", "Four.", "\nFive."]]])
     row["supporting_facts"] = [["The light", 4]]
     question = only(load_questions("2wiki", written([row])))
@@ -44,12 +44,12 @@ def test_sentences_of_2wiki_get_the_space_that_is_missing_between_them(written):
     assert (question.kind, question.level) == ("compositional", "")
 
 
-def test_2wiki_in_the_shape_of_the_hub(written):
+def test_2wiki_is_read_in_the_schema_of_the_hub(written):
     row = changed(TWO_WIKI, context=HUB["context"], supporting_facts=HUB["supporting_facts"])
     assert only(load_questions("2wiki", written([row]))) == only(load_questions("2wiki", written([TWO_WIKI])))
 
 
-def test_paragraphs_of_musique_are_pieces_also_under_one_title(written):
+def test_paragraphs_of_musique_with_one_title_are_separate_documents(written):
     question = only(load_questions("musique", written([MUSIQUE])))
     assert question.documents == (
         Document("Same", ("The light is old. Its keeper is Ada.",)),
@@ -98,7 +98,7 @@ def test_paragraphs_without_text_are_left_out_and_evidence_keeps_its_place(writt
     assert (len(question.documents), question.gold) == (2, {(1, 0)})
 
 
-# rows that cannot be used
+# unusable rows
 
 BAD = {
     "no id": (OFFICIAL, {"_id": None}, "id", "is missing"),

@@ -1,4 +1,4 @@
-"""Files of data sets: lists and lines, broken in every way, limited, empty, missing, or of another data set."""
+"""Files of data sets: lists and lines, damaged, limited, empty, missing, or of another data set."""
 
 import json
 import re
@@ -14,12 +14,12 @@ from attributor.eval.data import Problem, data_sets, load_questions
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file into `tmp_path`."""
+    """Write a file into `tmp_path`."""
     return lambda content, name="rows.jsonl": write(tmp_path / name, content)
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_lists_lines_and_lists_under_data_are_the_same(written, name):
+def test_lists_lines_and_lists_under_data_are_read_the_same(written, name):
     rows = [changed(ROWS[name], id=f"r{i}", _id=None) for i in range(3)]
     indented = json.dumps({"version": 1, "data": rows}, indent=1)
     files = [
@@ -75,7 +75,7 @@ def test_a_limit_counts_examples_and_reads_no_further(written):
     assert load_questions("hotpotqa", written(broken, "a.json"), limit=1).problems == ()
 
 
-def test_a_limit_reads_the_beginning_of_a_list_only(written, monkeypatch):
+def test_a_limit_reads_only_the_start_of_a_list(written, monkeypatch):
     path = written([changed(HUB, id=str(i)) for i in range(1000)], "a.json")
     read, opened = [], Path.open
 
@@ -116,7 +116,7 @@ def test_files_without_examples_are_refused_with_a_reason(written, content, what
         load_questions("hotpotqa", written(content, "rows.json"))
 
 
-def test_lines_with_other_ends(written):
+def test_other_line_ends_are_read_or_refused(written):
     rows = [changed(HUB, id=str(i)) for i in range(3)]
     want = load_questions("hotpotqa", written(rows)).questions
     windows = "\ufeff" + "".join(json.dumps(row) + "\r\n" for row in rows)
@@ -129,7 +129,7 @@ def test_lines_with_other_ends(written):
     assert [problem.number for problem in load_questions("hotpotqa", one_broken).problems] == [2]
 
 
-def test_paths_that_are_no_files_are_refused(tmp_path):
+def test_paths_that_are_not_files_are_refused(tmp_path):
     for problem, path in bad_paths(tmp_path).items():
         with pytest.raises(InputError) as raised:
             load_questions("hotpotqa", "~nobody-of-this-name/x" if path is None else path)
@@ -161,7 +161,7 @@ def test_the_file_of_another_data_set_is_recognised(written, name, held):
             load_questions(name, path)
 
 
-def test_a_file_of_no_known_schema_names_what_it_has_and_what_is_wanted(written):
+def test_a_file_of_unknown_schema_names_its_fields_and_the_required_ones(written):
     with pytest.raises(InputError) as caught:
         load_questions("hotpotqa", written([{"prompt": "a", "completion": "b"}, {}]))
     assert str(caught.value) == (
@@ -179,13 +179,13 @@ def test_unknown_names_list_the_known_ones(name):
     assert tuple(data_sets()) == ("hotpotqa", "2wiki", "musique", "removal", "sample")
 
 
-def test_a_data_set_that_is_generated_is_not_read():
+def test_a_generated_data_set_cannot_be_read():
     with pytest.raises(InputError, match="the rows of 'removal' are generated, not read"):
         load_questions("removal")
 
 
 @pytest.mark.parametrize("limit", [0, -1, 2.0, "3", True], ids=repr)
-def test_limits_are_whole_numbers(limit):
+def test_limits_must_be_whole_numbers(limit):
     with pytest.raises(InputError, match="limit must be a whole number >= 1"):
         load_questions("sample", limit=limit)
 

@@ -1,4 +1,4 @@
-"""The public data set: whole, streamed, from the cache, and what is said where it cannot be had."""
+"""The public data set is loaded whole, streamed or from the cache; failures have a clear message."""
 
 import sys
 import types
@@ -12,12 +12,12 @@ from attributor.eval.data import load_questions
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a file into `tmp_path`."""
+    """Write a file into `tmp_path`."""
     return lambda content, name="rows.jsonl": write(tmp_path / name, content)
 
 
 class Hub(types.ModuleType):
-    """Stands in for the package datasets: rows, or an error, and what was asked for."""
+    """Replace the package datasets: return rows or raise an error, and log the requests."""
 
     def __init__(self, cache, rows):
         super().__init__("datasets")
@@ -58,7 +58,7 @@ def test_the_public_data_set_whole_or_streamed(hub):
     ]
 
 
-def test_what_the_cache_holds_is_not_streamed(hub, tmp_path):
+def test_cached_data_are_not_streamed(hub, tmp_path):
     (tmp_path / "hotpotqa___hotpot_qa" / "distractor").mkdir(parents=True)
     assert len(load_questions("hotpotqa", limit=2).questions) == 2
     load_questions("hotpotqa", config="fullwiki", limit=2)
@@ -66,7 +66,7 @@ def test_what_the_cache_holds_is_not_streamed(hub, tmp_path):
 
 
 @pytest.mark.parametrize("when", ["asked", "streaming"])
-def test_a_hub_that_cannot_be_reached_says_how_to_go_on(hub, when):
+def test_an_unreachable_hub_error_says_what_works(hub, when):
     error = ConnectionError("Couldn't reach the Hub\nmore of it")
     hub.rows = error if when == "asked" else [HUB, error]
     with pytest.raises(InputError) as caught:
@@ -77,7 +77,7 @@ def test_a_hub_that_cannot_be_reached_says_how_to_go_on(hub, when):
     )
 
 
-def test_unknown_configurations_and_splits_ask_nobody(hub):
+def test_unknown_configurations_and_splits_are_refused_without_a_request(hub):
     with pytest.raises(InputError, match=r"unknown configuration 'medium' of .*; there are distractor, fullwiki"):
         load_questions("hotpotqa", config="medium")
     with pytest.raises(
@@ -87,7 +87,7 @@ def test_unknown_configurations_and_splits_ask_nobody(hub):
     assert hub.asked == []
 
 
-def test_a_split_without_answers_is_told(hub):
+def test_a_split_without_answers_is_refused(hub):
     hub.rows = [changed(HUB, id=str(i), answer=None, supporting_facts=[]) for i in range(3)]
     with pytest.raises(InputError, match=r"fullwiki, test can be used, 3 tried; row 1 \(id 0\): "):
         load_questions("hotpotqa", config="fullwiki", split="test")

@@ -1,4 +1,4 @@
-"""Metrics, answers, intervals and summaries of an evaluation: by hand, by brute force, and against other libraries."""
+"""Metrics, answers, intervals and summaries agree with values by hand, brute force and other libraries."""
 
 import itertools
 import json
@@ -31,17 +31,17 @@ GOLD = [0, 3]  # at ranks 1 and 4
 
 @st.composite
 def rows(draw, most=9):
-    """Scores with many ties, and gold pieces: at least one, and not all."""
+    """Draw scores with many ties, and at least one but not all pieces as gold."""
     S = draw(st.integers(2, most))
     scores = draw(st.lists(st.integers(-2, 2).map(lambda x: x / 4), min_size=S, max_size=S))
     gold = draw(st.lists(st.integers(0, S - 1), min_size=1, max_size=S - 1, unique=True))
     return scores, gold
 
 
-def test_metrics_by_hand():
+def test_metrics_equal_values_computed_by_hand():
     got = measure_case(SCORES, GOLD)
     assert got["ap"] == pytest.approx((1 / 1 + 2 / 4) / 2)
-    assert got["auroc"] == pytest.approx(6 / 8)  # of 8 pairs, only rank 4 behind ranks 2 and 3 is wrong
+    assert got["auroc"] == pytest.approx(6 / 8)  # 2 of 8 pairs are wrong: rank 4 after ranks 2 and 3
     assert got["first_is_gold"] == 1
     assert got["r_precision"] == pytest.approx(1 / 2)
     assert (got["mrr"], got["first_rank"]) == (1, 1)
@@ -50,7 +50,7 @@ def test_metrics_by_hand():
     assert [got[f"full_support@{k}"] for k in (1, 3, 5, 10)] == [0, 0, 1, 1]
 
 
-def test_scores_that_say_nothing_are_chance():
+def test_equal_scores_have_the_values_of_a_random_order():
     S, gold = 7, [2, 5]
     got = measure_case([0.5] * S, gold)
     assert got["auroc"] == pytest.approx(0.5)
@@ -60,11 +60,11 @@ def test_scores_that_say_nothing_are_chance():
     assert got["full_support@3"] == pytest.approx(3 / math.comb(7, 2))
     assert got["first_rank"] == pytest.approx((S + 1) / 3)
     harmonic = sum(1 / i for i in range(1, S + 1))
-    assert got["ap"] == pytest.approx(1 / 6 + 5 / 6 * harmonic / S)  # of a random order, known in closed form
+    assert got["ap"] == pytest.approx(1 / 6 + 5 / 6 * harmonic / S)  # the closed form for a random order
 
 
 def brute_force(scores, gold):
-    """Every metric, as its mean over all orders of the pieces with tied scores."""
+    """Return every metric as its mean over all orders of pieces with tied scores."""
     found = []
     for order in itertools.permutations(range(len(scores))):
         if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order)):
@@ -74,7 +74,7 @@ def brute_force(scores, gold):
 
 @settings(deadline=None, max_examples=30)
 @given(rows(most=6))
-def test_ties_are_the_mean_over_their_orders(row):
+def test_ties_count_as_the_mean_over_their_orders(row):
     assert measure_case(*row) == pytest.approx(brute_force(*row))
 
 
@@ -109,7 +109,7 @@ def test_metrics_keep_their_bounds_and_their_meaning(row):
     assert (curve > 0).all()
 
 
-def test_the_same_as_scikit_learn_where_nothing_is_tied():
+def test_metrics_without_ties_equal_scikit_learn():
     sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     generator = np.random.default_rng(3)
     for S in (2, 3, 17, 60):
@@ -128,7 +128,7 @@ def test_the_same_as_scikit_learn_where_nothing_is_tied():
     )
 
 
-def test_several_methods_at_once_are_each_alone():
+def test_several_methods_at_once_equal_each_alone():
     generator = np.random.default_rng(5)
     table = generator.integers(0, 5, (7, 20)).astype(float)
     together = measure(table, [0, 4, 11])
@@ -137,7 +137,7 @@ def test_several_methods_at_once_are_each_alone():
 
 
 @pytest.mark.parametrize("gold", [[], [0, 1, 2]])
-def test_rows_without_anything_to_tell_apart_have_no_value(gold):
+def test_rows_with_only_gold_or_no_gold_have_no_value(gold):
     assert set(measure_case([1.0, 2.0, 3.0], gold).values()) == {None}
 
 
@@ -172,10 +172,10 @@ def test_lds_is_the_rank_correlation_of_predicted_and_measured():
     assert linear_datamodeling_score(-scores, kept, kept @ scores) == pytest.approx(-1)
 
 
-def test_lds_of_constants():
+def test_lds_of_constant_predictions_is_0_and_of_constant_effects_unknown():
     kept = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]])
     assert linear_datamodeling_score([0, 0, 0, 0], kept, [1, 2, 3]) == 0
-    # 0.1 + 0.2 and 0.2 + 0.1 in other places: the same prediction for all, but for the last bit
+    # 0.1 + 0.2 and 0.2 + 0.1 in different places: equal predictions except for the last bit
     assert linear_datamodeling_score([0.1, 0.2, 0.2, 0.1], kept[:2], [1.0, 2.0]) == 0
     assert linear_datamodeling_score([1, 2, 3, 4], kept, [5, 5, 5]) is None
     for scores, effects in (([1, 2], [1, 2, 3]), ([1, 2, 3, math.nan], [1, 2, 3])):
@@ -190,13 +190,13 @@ def test_lds_of_constants():
     [
         ("The Eiffel Tower.", "eiffel tower", 1, 1),
         ("An apple a day", "apple day", 1, 1),
-        ("in Paris, France", "Paris", 0, 1 / 2),  # 1 of 3 words, and all of the expected: 2 * 1/3 / (4/3)
+        ("in Paris, France", "Paris", 0, 1 / 2),  # 1 of 3 words and all expected words: 2 * 1/3 / (4/3)
         ("yes", "Yes", 1, 1),
         ("yes it is", "yes", 0, 0),
         ("no", "no one", 0, 0),
         ("noanswer", "something", 0, 0),
-        ("yes it is", "it is so", 0, 2 / 3),  # neither is just yes
-        ("the", "a", 1, 0),  # both are empty: equal, but no word is shared
+        ("yes it is", "it is so", 0, 2 / 3),  # neither is only "yes"
+        ("the", "a", 1, 0),  # both are empty: equal, but without a shared word
         ("la la land", "la la", 0, 4 / 5),
         ("la", "la la land", 0, 1 / 2),
         ("theory", "ory", 0, 0),  # "the" inside a word stays
@@ -205,7 +205,7 @@ def test_lds_of_constants():
         ("Zürich", "zürich", 1, 1),
     ],
 )
-def test_official_answers(answer, expected, em, f1):
+def test_exact_match_and_f1_equal_the_official_ones(answer, expected, em, f1):
     assert answers.exact_match(answer, expected) == em
     assert answers.f1(answer, expected) == pytest.approx(f1)
 
@@ -242,7 +242,7 @@ def test_intervals_are_paired_seeded_and_leave_missing_rows_out():
     table = np.stack([a, b, a - b, np.where(np.arange(60) < 20, a, np.nan), np.full(60, np.nan)], axis=1)
     found = mean_intervals(table)
     assert found == mean_intervals(table)
-    assert (found[2].low, found[2].high) == pytest.approx((0.1, 0.1))  # although each mean is uncertain
+    assert (found[2].low, found[2].high) == pytest.approx((0.1, 0.1))  # even though each mean is uncertain
     assert found[0].high - found[0].low > 0.05
     assert found[3] == mean_intervals(a[:20, None])[0]
     assert found[3].n == 20
@@ -253,7 +253,7 @@ def test_intervals_are_paired_seeded_and_leave_missing_rows_out():
         mean_intervals(table, resamples=0)
 
 
-def test_an_interval_covers_the_truth_as_often_as_it_says():
+def test_an_interval_has_its_nominal_coverage():
     generator = np.random.default_rng(8)
     samples = generator.exponential(1, (60, 300))
     covered = [i.low <= 1 <= i.high for i in mean_intervals(samples, resamples=1000)]
@@ -268,7 +268,7 @@ def test_the_median_is_not_moved_by_one_slow_row():
     assert median_interval([2.0, math.nan]).n == 1
 
 
-def test_a_summary_by_hand():
+def test_a_summary_equals_values_computed_by_hand():
     generator = np.random.default_rng(0)
     records = [case(i, generator, methods={"flow": METHODS["flow"]}, S=4, documents=2) for i in range(2)]
     scores = [[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]]
@@ -300,7 +300,7 @@ def test_a_summary_by_hand():
     assert flow["faithfulness"] is None
 
 
-def test_levels_are_strata_from_easy_to_hard_and_rows_without_one_are_in_none():
+def test_levels_are_strata_from_easy_to_hard_without_rows_that_have_none():
     records = cases(14)
     given = ["hard", "easy", "", "medium", None, "easy", *(f"odd {i}" for i in range(8))]
     for record, level in zip(records, given, strict=True):
@@ -357,7 +357,7 @@ def test_differences_are_paired_on_common_rows_and_the_better_comes_first(many, 
     assert {d["metric"] for d in summary["differences"]} >= {"auroc", "mrr", "drop@1", "lds"}
 
 
-def test_faithfulness_and_costs(many, summary):
+def test_a_summary_has_faithfulness_and_costs(many, summary):
     found = summary["methods"]["flow:retrieval"]["faithfulness"]
     wanted = np.mean([record["faithfulness"]["lds"]["flow:retrieval"] for record in many])
     assert found["lds"]["value"] == pytest.approx(wanted, abs=1e-6)
@@ -383,7 +383,7 @@ def test_rows_that_cannot_be_ranked_are_counted_and_left_out():
     assert got["counts"] == counts
     methods = got["methods"]
     assert methods["flow"]["sentence"]["sum"]["all"]["ap"]["n"] == 2
-    assert methods["flow"]["sentence"]["max"]["all"]["ap"]["n"] == 5  # the other aggregations of those rows are fine
+    assert methods["flow"]["sentence"]["max"]["all"]["ap"]["n"] == 5  # the other aggregations of those rows are usable
     assert methods["random"]["sentence"]["segment"]["all"]["ap"]["n"] == 5
     json.dumps(got, allow_nan=False)
     running = RunningMetrics()
@@ -413,7 +413,7 @@ def test_running_means_are_those_of_the_summary(many, summary):
     assert running.right == pytest.approx(summary["answers"]["em"]["value"], abs=1e-6)
 
 
-def test_another_main_aggregation(many):
+def test_the_main_aggregation_can_be_chosen(many):
     got = summarize_arrays(measure_cases(many, "max"), main="max", resamples=50)
     assert got["methods"]["flow"]["main"] == "max"
     assert got["methods"]["random"]["main"] == "segment"
@@ -421,7 +421,7 @@ def test_another_main_aggregation(many):
     assert {method["best"] for method in got["methods"].values()} <= {*AGGREGATIONS, "segment"}
 
 
-def test_the_order_of_cases_changes_no_mean(many, summary):
+def test_the_order_of_cases_does_not_change_means(many, summary):
     other = summarize(many[::-1], resamples=10)
     for name, method in summary["methods"].items():
         for how, by in method["sentence"].items():
@@ -450,6 +450,6 @@ def test_curves_and_first_ranks_of_a_run(many):
         ("anything", "the", 0),
     ],
 )
-def test_an_answer_in_a_sentence(written, expected, right):
+def test_says_finds_the_answer_in_a_sentence(written, expected, right):
     assert answers.contains_expected(written, expected) == right
     assert answers.contains_expected(written, "something else", (expected,)) == right

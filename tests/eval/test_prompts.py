@@ -1,4 +1,4 @@
-"""The prompt of a question: every piece stands where it is said to stand, with any tokenizer, template and text."""
+"""In the prompt of a question every piece is at its stated place, for any tokenizer, template and text."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -33,12 +33,12 @@ def made(request):
 
 
 def shown(text):
-    """A text as a prompt shows it: one newline for each line end."""
+    """Return a text as in a prompt: one newline for each line end."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check(case, question):
-    """Everything that must hold of any question's prompt, with the places found by another route: by splitting."""
+    """Check every property of a question's prompt, with the places found independently by splitting."""
     text = case.prompt.text
     bodies = [text[document.start : document.stop] for document in case.documents]
     assert len(case.documents) == len(question.documents)
@@ -55,7 +55,7 @@ def check(case, question):
         assert segment.text == text[segment.start : segment.stop] == shown(question.documents[d].pieces[p].strip())
         assert segment.document == d
         assert case.documents[d].start <= segment.start < segment.stop <= case.documents[d].stop
-    # what no segment covers of a document is its title line and white space, so no segment can be a little off
+    # outside its segments a document has only its title line and white space, so no segment can be shifted
     for d, document in enumerate(case.documents):
         inside = [segment for segment in case.segments if segment.document == d]
         title = " ".join(question.documents[d].title.split()).removesuffix(":")
@@ -69,7 +69,7 @@ def check(case, question):
     assert list(case.gold_documents) == sorted({d for d, _ in question.gold})
 
 
-def test_documents_and_question_in_one_turn_and_the_pieces_in_them():
+def test_documents_and_question_are_one_turn_with_located_segments():
     question = asked(LIGHT, ADA, gold=[(1, 0), (0, 2)])
     case = build_case_prompt(TOKENIZERS["template"], question, system="Be brief.")
     head = "<|start|>system\nBe brief.<|end|>\n<|start|>user\n"
@@ -145,7 +145,7 @@ def test_any_documents_are_located_in_the_prompt(documents, name, system):
     check(build_case_prompt(TOKENIZERS[name], known, system=system), known)
 
 
-def test_tokens_fall_into_the_segments(made):
+def test_tokens_are_assigned_to_the_segments(made):
     question = asked(LIGHT, ADA)
     case = build_case_prompt(made, question)
     owner = assign_tokens(case.prompt.offsets.numpy(), case.segments)
@@ -155,7 +155,7 @@ def test_tokens_fall_into_the_segments(made):
         assert covered.strip() == segment.text
 
 
-def test_a_question_without_evidence_has_none(made):
+def test_a_question_without_evidence_has_no_gold(made):
     case = build_case_prompt(made, asked(ADA, gold=[]))
     assert (case.gold, case.gold_documents) == ((), ())
 
@@ -208,8 +208,8 @@ def test_a_template_that_rewrites_the_text_is_refused(template):
         build_case_prompt(tokenizer(template), asked(LIGHT, ADA))
 
 
-def test_a_place_that_does_not_hold_its_piece_is_refused(monkeypatch):
-    """Should a prompt ever be made in another way than the arithmetic here takes for granted."""
+def test_a_segment_that_is_not_at_its_place_is_refused(monkeypatch):
+    """Detects a prompt that is built in another way than the computed places assume."""
     from attributor.eval.run import prompts
 
     build = prompts.build_prompt
@@ -242,7 +242,7 @@ def test_the_sample_has_its_evidence_in_place(name):
 def test_real_rows_have_their_evidence_in_place(name, file, monkeypatch):
     if not (SHARED / file).exists():
         pytest.skip("the development rows of the public data sets are not here")
-    # characters are all that is looked at, and tokens would take ten seconds
+    # only characters are checked, because tokens would take ten seconds
     nothing = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2, dtype=torch.int64))
     monkeypatch.setattr("attributor._prompt.build.encode", lambda *_, **__: nothing)
     for question in load_questions(name, SHARED / file).questions:

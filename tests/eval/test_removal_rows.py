@@ -1,4 +1,4 @@
-"""Generated rows: they follow from kind, seed and number alone, and each kind is what its description says."""
+"""Generated rows depend only on kind, seed and number, and each kind matches its description."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ from attributor.eval.data._invented_words import FIRST_NAMES, KNOWN_FACTS, NAME_
 from attributor.eval.data._paraphrases import FORMS, HABITS, ROLES
 
 KINDS = data_sets()["removal"].kinds
-ROWS = 36  # more than there are types of facts, and known facts
+ROWS = 36  # more than the number of fact types and of known facts
 
 
 def rows_of(kind, seed=0, rows=ROWS):
@@ -64,7 +64,7 @@ def test_a_row_follows_from_kind_seed_and_number(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_row_is_a_copy_of_another(kind):
     bodies = [text_of(question.documents[d]) for question in rows_of(kind) for d in question.planted]
-    if kind in ("memory", "paraphrase"):  # facts that come again, in other documents
+    if kind in ("memory", "paraphrase"):  # facts recur, in other documents
         assert len({question.documents for question in rows_of(kind)}) == ROWS
     else:
         assert len(set(bodies)) == len(bodies)
@@ -122,7 +122,7 @@ def test_a_distractor_has_the_words_of_the_question_and_not_its_answer():
         assert not states(lure, value_of(question))
 
 
-def test_a_conflict_has_two_values_for_one_fact():
+def test_a_conflict_row_states_two_values_of_one_fact():
     for question in rows_of("conflict"):
         (evidence,) = evidence_of(question)
         (other,) = [question.documents[d] for d in question.planted if question.documents[d] is not evidence]
@@ -173,7 +173,7 @@ def test_code_names_are_defined_in_the_prompt():
         assert all(name in text_of(message) for name in names)
 
 
-def test_the_model_writes_the_answer_of_written_rows_alone():
+def test_only_written_rows_have_a_generated_answer():
     for question in generate_questions("removal", rows=3).questions:
         assert question.written == (question.kind == "written")
     for question in rows_of("written"):
@@ -192,7 +192,7 @@ def test_rows_share_no_name_and_no_sentence_with_the_calibration():
     assert not statements & {text for relation in RELATIONS for text in (*relation.statements, relation.question)}
 
 
-def test_every_template_has_its_places():
+def test_every_template_has_its_placeholders():
     for relation in RELATIONS:
         stating = (*relation.statements, relation.answer)
         assert all(text.count("{n}") == 1 == text.count("{v}") for text in stating), relation.question

@@ -1,4 +1,4 @@
-"""Removal of documents: what a run measures, the measures by hand, and the report."""
+"""Removal of documents: the measurements of a run, measures by hand, and the report."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from attributor.eval.run.case import run_case
 from attributor.eval.run.removals import fit_length, list_removals, measure_removals
 
 METHODS = ("flow", "removal-gradient", "leave-one-out", "length", "random")
-TOKENS = 900  # of the tiny tokenizer, whose tokens are short
+TOKENS = 900  # in tokens of the tiny tokenizer, which are short
 
 
 def settings(**changes):
@@ -38,7 +38,7 @@ def settings(**changes):
 
 @pytest.fixture(scope="module")
 def run(model, tokenizer, tmp_path_factory):
-    """One row of every kind."""
+    """A run over one row of every kind."""
     out = tmp_path_factory.mktemp("removal") / "run"
     return runner.run_evaluation(settings(), out, model=model, tokenizer=tokenizer)
 
@@ -70,8 +70,8 @@ def test_prompts_are_filled_with_distractors(records, tokenizer):
         assert len(more.documents) > len(question.documents)
 
 
-def test_removals_are_those_of_the_prompt_without_the_documents(records, model, tokenizer):
-    """The truth, computed anew: the prompt is built from the documents that stay."""
+def test_removals_equal_prompts_built_without_the_documents(records, model, tokenizer):
+    """The expected values come from a new prompt of the remaining documents."""
     for record in (record for record in records if record["kind"] in ("duplicate", "paraphrase")):
         base = next(q for q in generate_questions("removal", rows=1).questions if q.id == record["id"])
         question = fit_length(base, tokenizer, settings())
@@ -96,7 +96,7 @@ def test_removals_are_those_of_the_prompt_without_the_documents(records, model, 
 
 
 def make_question(kind, tokenizer):
-    """The first row of a kind, at full length."""
+    """Return the first row of a kind at full length."""
     return fit_length(generate_questions("removal", rows=1, kinds=[kind]).questions[0], tokenizer, settings())
 
 
@@ -115,7 +115,7 @@ def test_of_many_distractors_eight_are_removed_from_all_over_the_prompt():
     assert [others.index(d) for d in distractors] == [0, 7, 14, 21, 28, 35, 42, 49]
 
 
-def test_the_sets_reach_the_model_as_they_are_recorded(tokenizer):
+def test_the_model_reads_the_recorded_sets(tokenizer):
     question = make_question("duplicate", tokenizer)
     worth = torch.arange(1.0, len(question.documents) + 1).double()
     measured = measure_removals(question, lambda stays: stays.double() @ worth, convention="text")
@@ -166,7 +166,7 @@ def test_a_stopped_run_resumes_with_the_same_numbers(evaluate, run, monkeypatch,
 
 
 def case(drops, scores, planted=(0, 1), gold=(0, 1), kind="duplicate", **changes):
-    """A record of four documents; `drops` by set, `scores` by method."""
+    """Return a record of four documents; `drops` by set, `scores` by method."""
     return {
         "id": f"row-{len(drops)}-{kind}",
         "status": "done",
@@ -195,7 +195,7 @@ def case(drops, scores, planted=(0, 1), gold=(0, 1), kind="duplicate", **changes
 DROPS = {(0,): 0.5, (1,): 2.0, (0, 1): 4.0, (2,): -0.5}
 
 
-def test_measures_by_hand():
+def test_measures_equal_values_computed_by_hand():
     scores = {
         "nats": [1.0, 2.5, 0.0, 0.0],
         "wrong": [0.0, 0.0, 1.0, 0.0],
@@ -205,7 +205,7 @@ def test_measures_by_hand():
     arrays = measure_cases([case(DROPS, scores)]).removals
     columns = dict(zip(scores, arrays.scored["first"][0], strict=True))
     assert columns == {"nats": 1.0, "wrong": 0.0, "unmeasured": 0.0, "tied": 0.25}
-    # the drops have the ranks 2, 3, 4, 1. So have the sums of "nats"; those of "wrong" have 2, 2, 2, 4
+    # the drops and the sums of "nats" have the ranks 2, 3, 4, 1; the sums of "wrong" have 2, 2, 2, 4
     ranks = dict(zip(scores, arrays.scored["rank"][0], strict=True))
     assert ranks["nats"] == pytest.approx(1)
     assert ranks["wrong"] == pytest.approx(-3 / math.sqrt(3 * 5))
@@ -223,7 +223,7 @@ def test_measures_by_hand():
     assert math.isnan(model["says"])
 
 
-def test_a_row_counts_from_log_2_on():
+def test_a_row_counts_if_a_drop_reaches_log_2():
     for drop, counts in ((NEEDED + 1e-6, True), (NEEDED - 1e-6, False)):
         removals = CaseRemovals.of(case({(0,): drop, (1,): 0.0}, {}))
         assert (removals.costliest == 0) == counts
@@ -234,7 +234,7 @@ def test_a_row_counts_from_log_2_on():
     assert summary["kinds"]["duplicate"]["counts"]["value"] == 0
 
 
-def test_the_rule_for_too_weak():
+def test_too_weak_is_decided_by_the_rule():
     assert is_too_weak("single", 0.6, 5.0)
     assert not is_too_weak("single", 0.7, 0.0)
     assert is_too_weak("memory", 0.0, 0.7)
@@ -256,7 +256,7 @@ def test_written_answers_are_split_by_whether_they_are_right():
     assert list(summary["kinds"]) == ["single", "written, right", "written, wrong", "memory"]
 
 
-def test_the_forms_of_a_kind_are_groups_behind_the_kinds():
+def test_the_forms_of_a_kind_are_groups_listed_after_the_kinds():
     forms = ("other words", "code names", "other words", "", "")
     kinds = ("paraphrase", "paraphrase", "paraphrase", "single", "written")
     rows = [
@@ -273,7 +273,7 @@ def test_the_forms_of_a_kind_are_groups_behind_the_kinds():
     ]
 
 
-def test_how_far_a_method_is_behind_the_best_is_paired():
+def test_the_distance_to_the_best_method_is_paired():
     rows = [case(DROPS, {"good": [0.0, 9.0, 0, 0], "half": [0.0, 9.0 * (i % 2), 0.5, 0]}, id=str(i)) for i in range(10)]
     scored = summarize(rows, resamples=200)["removals"]["methods"]
     assert scored["good"]["duplicate"]["first"]["value"] == 1
@@ -294,12 +294,12 @@ def test_the_smallest_error_is_the_best():
     assert scored["far"]["duplicate"]["error"]["behind"]["value"] == pytest.approx(1)
 
 
-def test_scores_that_are_not_those_of_all_documents_have_no_value():
+def test_scores_of_only_some_documents_have_no_value():
     arrays = measure_cases([case(DROPS, {"short": [1.0, 2.0], "infinite": [1.0, math.inf, 0, 0]})]).removals
     assert all(math.isnan(value) for values in arrays.scored.values() for value in values[0])
 
 
-def test_runs_without_removals_have_none():
+def test_runs_without_removals_have_no_summary_of_them():
     assert summarize([case(DROPS, {}) | {"removals": None}], resamples=10)["removals"] is None
 
 

@@ -1,4 +1,4 @@
-"""Reports: what they read, what they say, and that nothing which others named can break out of them."""
+"""Reports: the files read, the tables written, and hostile names shown as text."""
 
 import copy
 import csv
@@ -61,7 +61,7 @@ def test_a_run_is_read_without_its_text(folder, records):
     assert summarize(run.cases, resamples=FEW) == summarize(records, resamples=FEW)
 
 
-def test_a_killed_run_can_be_read(records, tmp_path):
+def test_a_run_that_was_killed_can_be_read(records, tmp_path):
     folder = write_run(tmp_path / "killed", records[:5])
     with (folder / "cases.jsonl").open("a") as file:
         file.write('{"id": "row-6", "sta')
@@ -78,7 +78,7 @@ def test_a_run_that_has_not_ended_is_noted(records, tmp_path):
     assert run.notes == ["the run has not ended"]
 
 
-def test_parts_and_repeated_cases(records, tmp_path):
+def test_parts_are_merged_and_repeated_cases_count_once(records, tmp_path):
     failed = {"id": records[0]["id"], "status": "failed", "reason": "SECRET"}
     folder = write_run(tmp_path / "parts", [failed, records[1]], CONFIG)
     (folder / "cases.1.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (records[0], records[2])))
@@ -121,7 +121,7 @@ def test_a_run_whose_lines_end_with_cr_alone_is_named(records, tmp_path):
         read_run(folder)
 
 
-def test_settings_that_are_nested_too_deeply_are_not_known(records, tmp_path):
+def test_settings_nested_too_deeply_are_ignored(records, tmp_path):
     folder = write_run(tmp_path / "deep", records[:1], CONFIG)
     (folder / "run.json").write_text('{"a":' * 100_000)
     assert "run.json is not readable, so the settings are not known (maximum recursion" in read_run(folder).notes[0]
@@ -135,7 +135,7 @@ def test_settings_with_a_byte_order_mark_are_read(records, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["x\0", "x" * 300, "~nobody-of-this-name", ""])
-def test_paths_that_no_folder_has(path):
+def test_impossible_paths_are_refused(path):
     with pytest.raises((InputError, FileFormatError)):
         read_run(path)
 
@@ -183,11 +183,11 @@ def test_paths_are_cut_to_their_last_part(text, wanted):
 @pytest.mark.parametrize(
     "name", ["flow:eval/weights/heads.safetensors", "flow:heads.safetensors", r"flow:C:\x\heads.safetensors"]
 )
-def test_a_method_is_called_by_its_file(name):
+def test_a_method_is_named_by_its_file(name):
     assert shorten_method_name(name) == "flow:heads"
 
 
-def test_two_files_of_one_name_stay_two_methods(records, tmp_path):
+def test_two_files_with_one_name_are_two_methods(records, tmp_path):
     record = copy.deepcopy(records[0])
     for name in ("flow:/a/w", "flow:/b/w"):
         record["methods"][name] = record["methods"]["flow"]
@@ -225,7 +225,7 @@ def test_strata_are_columns_of_their_table_unless_they_are_all_rows(tmp_path):
     assert {row["stratum"] for row in rows_of(report)} >= {"level:easy", "level:hard", "kind:bridge"}
 
 
-def test_a_baseline_is_what_all_are_compared_with(folder):
+def test_all_methods_are_compared_with_the_baseline(folder):
     report = build_report([read_run(folder)], baseline="random", resamples=FEW)
     part = report.parts[0]
     assert set(part.against.values()) == {"random"}
@@ -258,7 +258,7 @@ def test_every_number_of_the_summary_is_in_the_csv(report):
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1"])
-def test_no_cell_is_a_formula(text):
+def test_no_csv_cell_is_a_formula(text):
     assert escape_formula(text).startswith("'")
     assert escape_formula(-0.5) == -0.5
     assert escape_formula("flow") == "flow"
@@ -267,7 +267,7 @@ def test_no_cell_is_a_formula(text):
 
 
 class Page(HTMLParser):
-    """Collects the tags, the text and the attributes of a page."""
+    """Collect the tags, text and attributes of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -313,7 +313,7 @@ def test_hostile_names_stay_text(records, tmp_path):
     assert "\u202e" not in terminal
 
 
-def test_the_page_loads_nothing_and_obeys_its_policy(report, tmp_path):
+def test_the_page_loads_no_resources_and_satisfies_its_policy(report, tmp_path):
     write_report(report, tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")
     parsed = Page(text)
@@ -358,7 +358,7 @@ def test_a_place_that_cannot_be_written_is_an_error(report, tmp_path):
         write_report(report, tmp_path / "file" / "out")
 
 
-def test_without_matplotlib_there_are_numbers(report, tmp_path, monkeypatch):
+def test_without_matplotlib_the_report_has_numbers_only(report, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     files, notes = write_report(report, tmp_path)
     assert {file.suffix for file in files} == {".md", ".csv", ".html"}
@@ -367,7 +367,7 @@ def test_without_matplotlib_there_are_numbers(report, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def two(records, folder, tmp_path_factory):
-    """The first run, and one in which flow:retrieval is better by a known amount on the rows that both have."""
+    """Two runs: in the second, flow:retrieval is better by a known amount on the common rows."""
     changed = copy.deepcopy(records[:20])
     for record in changed:
         del record["methods"]["gradient-x-input"]
@@ -384,7 +384,7 @@ def test_runs_are_compared_on_the_rows_that_both_have(two, records):
     found = {c["method"]: c for c in two.across if c["metric"] == "ap"}
     assert set(found) == set(METHODS) - {"gradient-x-input"}
     gained = found["flow:retrieval"]
-    assert gained["n"] == 19  # the gold of one row changed
+    assert gained["n"] == 19  # one row has other gold
     ap = two.parts[0].arrays.main("ap")[1:20, list(METHODS).index("flow:retrieval")]
     assert gained["value"] == pytest.approx(1 - ap.mean(), abs=1e-6)
     assert gained["low"] > 0
@@ -407,7 +407,7 @@ def test_a_page_of_two_runs_has_the_plots_of_both(two, tmp_path):
     assert len(set(ids)) == len(ids)
 
 
-def test_runs_without_a_row_in_common_say_so(folder, records, tmp_path):
+def test_runs_without_a_common_row_have_a_note(folder, records, tmp_path):
     other = copy.deepcopy(records[:2])
     for record in other:
         record["id"] = f"other {record['id']}"
@@ -427,7 +427,7 @@ def test_runs_without_a_row_in_common_say_so(folder, records, tmp_path):
     ],
     ids=["none done", "empty", "one row, one method", "no gold", "nothing timed"],
 )
-def test_small_and_odd_runs_have_a_report(some, tmp_path):
+def test_small_and_unusual_runs_have_a_report(some, tmp_path):
     folder = write_run(tmp_path / "odd", some)
     report = build_report([read_run(folder)], resamples=FEW)
     printed(report)
@@ -437,7 +437,7 @@ def test_small_and_odd_runs_have_a_report(some, tmp_path):
     assert build_page(report, {}).endswith("</html>\n")
 
 
-def test_many_methods_fit(tmp_path):
+def test_many_methods_fit_into_the_plots(tmp_path):
     methods = {f"flow:a-long-name-of-a-file-{i}-of-fifteen": (i / 9, True, 0.1, 0, AGGREGATIONS) for i in range(15)}
     report = build_report([read_run(write_run(tmp_path / "many", cases(6, methods=methods)))], resamples=FEW)
     write_report(report, tmp_path)

@@ -1,4 +1,4 @@
-"""Runs that end early and go on: kills, full disks, folders of other runs, and the files that they leave."""
+"""Interrupted runs resume: kills, full disks, folders of other runs, and the remaining files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ HERE = Path(__file__).parents[1] / "helpers"
 
 
 class Ends(BaseException):
-    """Like a kill: nothing catches it."""
+    """Like a kill: no code catches it."""
 
 
 def stop_after(monkeypatch, count, error):
@@ -46,9 +46,7 @@ def stop_after(monkeypatch, count, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Ends()])
-def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_numbers(
-    evaluate, examples, tmp_path, monkeypatch, error
-):
+def test_a_stopped_run_resumes_and_ends_with_the_same_numbers(evaluate, examples, tmp_path, monkeypatch, error):
     whole = evaluate(settings(examples), tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, 3, error)
@@ -58,7 +56,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_numbers(
     assert state["status"] == ("interrupted" if isinstance(error, KeyboardInterrupt) else "running")
     assert "metrics" not in state
     with (tmp_path / "run" / "cases.jsonl").open("ab") as file:
-        file.write(b'{"id": "case-3", "stat')  # what a kill in the middle of a write leaves
+        file.write(b'{"id": "case-3", "stat')  # as a kill during a write leaves it
     seen = stop_after(monkeypatch, -1, error)
     notes = []
     outcome = evaluate(settings(examples), observer=ObserverLog(notes))
@@ -93,7 +91,7 @@ def script(config, out, before="pass"):
     return textwrap.dedent(text)
 
 
-def test_kill_9_in_mid_run(evaluate, examples, tmp_path, tokenizer):
+def test_a_run_resumes_after_kill_9(evaluate, examples, tmp_path, tokenizer):
     config = settings(examples)
     process = subprocess.Popen([sys.executable, "-c", script(config, tmp_path / "run", "time.sleep(0.2)")])
     cases = tmp_path / "run" / "cases.jsonl"
@@ -119,12 +117,12 @@ def test_kill_9_in_mid_run(evaluate, examples, tmp_path, tokenizer):
     )
 
 
-def test_a_complete_run_is_left_as_it_is(evaluate, examples, monkeypatch):
+def test_a_complete_run_is_not_changed(evaluate, examples, monkeypatch):
     config = settings(examples)
     first = evaluate(config)
     before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
     stop_after(monkeypatch, 0, AssertionError("a case was run"))
-    second = runner.run_evaluation(config, first.folder)  # no model is given, and none is loaded
+    second = runner.run_evaluation(config, first.folder)  # no model is passed or loaded
     assert second.was_complete
     assert second.run == first.run
     assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
@@ -178,7 +176,7 @@ def test_other_methods_are_refused_with_those_of_the_run(evaluate, examples):
     assert evaluate(settings(examples, methods=("length", "position"))).run == first.run
 
 
-def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(evaluate, examples, tmp_path):
+def test_a_folder_of_other_files_is_refused_and_not_changed(evaluate, examples, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
     for overwrite in (False, True):
@@ -190,7 +188,7 @@ def test_a_folder_that_is_not_a_runs_is_refused_and_left_alone(evaluate, example
         evaluate(settings(examples), tmp_path / "file")
 
 
-def test_overwriting_keeps_what_is_not_the_runs(evaluate, examples):
+def test_overwriting_keeps_files_that_are_not_the_runs(evaluate, examples):
     outcome = evaluate(settings(examples, limit=2))
     (outcome.folder / "notes.txt").write_text("mine", encoding="utf-8")
     evaluate(settings(examples, limit=3), overwrite=True)
@@ -204,14 +202,14 @@ def test_two_runs_do_not_write_the_same_folder(evaluate, examples, tmp_path):
     with pytest.raises(OutputError, match="being written by another run"):
         evaluate(settings(examples))
     first.close()
-    assert evaluate(settings(examples)).run["status"] == "done"  # the lock is free, and the first run has no case
+    assert evaluate(settings(examples)).run["status"] == "done"  # the lock is free and the first run has no case
 
 
-def test_a_full_disk_loses_nothing_that_was_written(evaluate, examples, tmp_path):
+def test_a_full_disk_loses_no_written_case(evaluate, examples, tmp_path):
     whole = evaluate(settings(examples), tmp_path / "whole")
     size = (whole.folder / "cases.jsonl").stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # Python ignores the signal and sees an OSError
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # Python ignores the signal and raises OSError
     try:
         with pytest.raises(OutputError, match="Every case before is kept"):
             evaluate(settings(examples))
@@ -224,7 +222,7 @@ def test_a_full_disk_loses_nothing_that_was_written(evaluate, examples, tmp_path
     assert_same(evaluate(settings(examples)), whole)
 
 
-def test_a_line_that_is_damaged_in_the_middle_is_named(evaluate, examples):
+def test_a_damaged_line_is_named(evaluate, examples):
     outcome = evaluate(settings(examples))
     lines = (outcome.folder / "cases.jsonl").read_bytes().splitlines(keepends=True)
     (outcome.folder / "cases.jsonl").write_bytes(b"".join([*lines[:2], b"\x00\x00\n", *lines[3:]]))
@@ -235,7 +233,7 @@ def test_a_line_that_is_damaged_in_the_middle_is_named(evaluate, examples):
 # Files
 
 
-def test_a_line_that_is_torn_is_cut_wherever_it_begins(tmp_path):
+def test_an_unfinished_last_line_is_removed(tmp_path):
     folder = RunFolder(tmp_path)
     for whole, torn in ((b'{"id": "a"}\n', b"x" * 200_000), (b"", b"{"), (b'{"id": "a"}\n' * 3, b"")):
         (tmp_path / "cases.jsonl").write_bytes(whole + torn)
@@ -243,7 +241,7 @@ def test_a_line_that_is_torn_is_cut_wherever_it_begins(tmp_path):
         assert (tmp_path / "cases.jsonl").read_bytes() == whole
 
 
-def test_lines_with_cr_alone_are_not_cut_off_as_one(tmp_path):
+def test_lines_ending_with_cr_alone_are_refused(tmp_path):
     content = b'{"id": "a"}\r{"id": "b"}\r'
     (tmp_path / "cases.jsonl").write_bytes(content)
     with pytest.raises(
@@ -285,7 +283,7 @@ def test_the_parts_of_a_shared_run_are_merged_in_the_order_of_the_data(tmp_path)
     assert [json.loads(line)["id"] for line in (tmp_path / "cases.jsonl").read_bytes().splitlines()] == list("abcdef")
 
 
-def test_the_first_process_sees_what_the_others_finish(tmp_path):
+def test_the_first_process_reads_cases_that_others_finish(tmp_path):
     follower = Follower(RunFolder(tmp_path), tmp_path / "cases.0.jsonl")
     with CaseWriter(tmp_path / "cases.0.jsonl") as own, CaseWriter(tmp_path / "cases.1.jsonl") as other:
         own.write({"id": "mine"})
@@ -298,10 +296,10 @@ def test_the_first_process_sees_what_the_others_finish(tmp_path):
         assert [record["id"] for record in follower.read_new()] == ["half"]
 
 
-def test_the_flows_of_two_cases_never_have_one_name_and_the_browser_finds_them():
+def test_flow_names_are_unique_and_equal_in_the_browser():
     ids = ["a", "A", "ä1", "แ", "é", "%e41", "a/b", "../a", "x" * 200, "x" * 201, "", "\ud800", "😀", "\U0001f6001"]
     assert len({flow_name(case) for case in ids}) == len(ids)
     assert all(re.fullmatch(r"[A-Za-z0-9%_-]*\.safetensors", flow_name(case)) for case in ids)
-    browser = HERE.parents[1] / "webapp/tests/run/flownames.json"  # what the browser's own rule is tested with
+    browser = HERE.parents[1] / "webapp/tests/run/flownames.json"  # the tests of the browser's rule read it too
     for case, name in json.loads(browser.read_text("utf-8")).items():
         assert flow_name(case) == name

@@ -1,4 +1,4 @@
-"""The runner: what a case's record holds, and what a case costs and keeps."""
+"""The runner: the record of a case, its forward passes and its memory."""
 
 import gc
 import json
@@ -50,7 +50,7 @@ def test_a_run_over_a_file(evaluate, examples):
 
 
 @pytest.mark.parametrize("end_token", [True, False])
-def test_scores_are_those_of_the_plain_functions(evaluate, examples, model, tokenizer, end_token):
+def test_scores_equal_those_of_the_public_functions(evaluate, examples, model, tokenizer, end_token):
     record = read_records(evaluate(settings(examples, limit=1, end_token=end_token)).folder)[0]
     answer = encode_answer(tokenizer, record["answer"])
     if end_token:
@@ -74,7 +74,7 @@ def test_scores_are_those_of_the_plain_functions(evaluate, examples, model, toke
 
 
 class Counting:
-    """Counts a model's forward passes, and the positions that each read."""
+    """Count a model's forward passes and the positions read by each."""
 
     def __init__(self, model):
         self.read = []
@@ -96,7 +96,7 @@ def test_a_generated_answer_is_attributed_without_a_second_pass(evaluate, exampl
         outcome = evaluate(settings(examples, limit=2, answer="generated"))
     found = read_records(outcome.folder)
     first, second = (record["tokens"] for record in found)
-    # the first prompt once more, untimed, before anything; the last token written is never read
+    # the first prompt is read once more at the start, untimed; the last generated token is never read
     assert counted.read == [first, 1, 1, 1, first, 1, 1, 1, second, 1, 1, 1]
     for record in found:
         assert record["generated"] == record["answer"]
@@ -115,21 +115,21 @@ def test_a_generated_answer_is_attributed_without_a_second_pass(evaluate, exampl
         assert max(record["methods"]["flow"]["scores"]["max"]) <= float(scores.max()) + 1e-5
 
 
-def test_the_models_own_answer_is_written_from_the_cache(evaluate, examples, model, tokenizer):
+def test_the_models_own_answer_is_generated_from_the_cache(evaluate, examples, model, tokenizer):
     with Counting(model) as counted:
         outcome = evaluate(settings(examples, limit=1, check_answer=True))
     record = read_records(outcome.folder)[0]
     k, a = record["tokens"], record["answer_tokens"]
     assert counted.read[:2] == [k + a - 1] * 2  # untimed, then recorded
-    assert counted.read[2:] == [1] * 4  # the prompt's last token again, then what was written
+    assert counted.read[2:] == [1] * 4  # the prompt's last token again, then the generated tokens
     prompt = torch.tensor(tokenizer(record["text"])["input_ids"])
     out = model.generate(prompt[None], max_new_tokens=4, do_sample=False, pad_token_id=0)[0, k:]
     assert record["generated"] == tokenizer.decode(out, skip_special_tokens=True).strip()
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral", "qwen2", "gpt2", "deepseek_v3", "gpt_oss"])
-def test_writing_behind_a_cache_is_writing_anew(family):
-    """Also where a window slides: such a cache cannot be cut, and is not used."""
+def test_generation_from_a_cache_equals_generation_without(family):
+    """Also with a sliding window, whose cache cannot be cropped and is not used."""
     other = tiny(family)
     ids = torch.randint(3, VOCABULARY, (43,), generator=torch.Generator().manual_seed(3))
     prompt, answer = ids[:40], ids[40:]
@@ -157,7 +157,7 @@ def test_prompts_that_are_too_long_are_skipped_and_counted(evaluate, examples, t
             assert record["reason"] == f"the prompt has {whole['tokens']} tokens, more than --max-tokens {most}"
             assert record["methods"] == {}
 
-    # The last token of an answer is never read, so a window of one less than both is enough, and no less.
+    # The last token of an answer is never read, so the window needs one position less than both, but no fewer.
     first = everything[0]
     window = first["tokens"] + first["answer_tokens"] - 1
     for positions, status in ((window, "done"), (window - 1, "skipped")):
@@ -168,7 +168,7 @@ def test_prompts_that_are_too_long_are_skipped_and_counted(evaluate, examples, t
         assert read_records(out.folder)[0]["status"] == status
 
 
-def test_faithfulness_is_measured_with_masks_that_no_method_saw(evaluate, examples):
+def test_faithfulness_uses_masks_that_no_method_was_fitted_to(evaluate, examples):
     config = settings(examples, limit=2, methods=("flow", "contextcite:8"), faithfulness=True, masks=12, mask_seed=5)
     for record in read_records(evaluate(config).folder):
         found = record["faithfulness"]
@@ -178,7 +178,7 @@ def test_faithfulness_is_measured_with_masks_that_no_method_saw(evaluate, exampl
         assert all(-1 <= value <= 1 for value in found["lds"].values())
 
 
-def test_drops_and_lds_of_a_model_that_is_a_sum():
+def test_drops_and_lds_of_an_additive_model():
     worth = torch.tensor([3.0, -1.0, 0.5, 2.0], dtype=torch.float64)
     asked = []
 
@@ -215,7 +215,7 @@ def test_flows_are_saved_under_portable_names(evaluate, tmp_path):
     )
 
 
-def test_a_saved_flow_has_the_share_of_its_question(evaluate, examples, model, tmp_path):
+def test_a_saved_flow_has_the_question_share(evaluate, examples, model, tmp_path):
     weights = attributor.Weights(torch.full((2, 4), 0.25), question=0.5)
     weights.save(tmp_path / "half.safetensors")
     method = f"flow:{tmp_path / 'half.safetensors'}"
@@ -238,7 +238,7 @@ def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
 
     def case(*args, **options):
         record = run_case(*args, **options)
-        gc.disable()  # nothing may wait for the collector: a long prompt's recording is large
+        gc.disable()  # the recording of a long prompt is large, so it must not wait for garbage collection
         return record
 
     monkeypatch.setattr(case_module, "force_answer", watched)
@@ -251,7 +251,7 @@ def test_a_case_frees_its_recording_at_once(evaluate, examples, monkeypatch):
         gc.enable()
 
 
-def test_methods_that_compare_words_score_what_the_record_holds(evaluate, examples):
+def test_methods_that_compare_words_score_the_texts_of_the_record(evaluate, examples):
     names = ("bm25", "bm25:title", "answer-string", *(("cite-right",) if sys.version_info >= (3, 11) else ()))
     outcome = evaluate(settings(examples, methods=names, limit=2))
     for record in read_records(outcome.folder):

@@ -1,4 +1,4 @@
-"""The sample that is shipped: what it promises; and rows of real data sets, where they are there."""
+"""The shipped sample has its documented properties; rows of real data sets are tested if they are present."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def sample():
 
 
 def gold_of(row):
-    """The two gold titles, in the order in which the question needs them."""
+    """Return the two gold titles in the order in which the question needs them."""
     return list(dict.fromkeys(row["supporting_facts"]["title"]))
 
 
@@ -41,7 +41,7 @@ def test_the_sample_loads_without_a_problem(sample):
         load_questions("sample", "mine.json")
 
 
-def test_the_sample_is_of_the_size_and_the_kinds_that_are_promised(sample):
+def test_the_sample_has_the_documented_size_and_kinds(sample):
     kinds = Counter(row["type"] for row in sample)
     assert sum(kinds.values()) >= 24
     assert kinds == {"bridge": 24, "comparison": 8}
@@ -59,7 +59,7 @@ def test_the_sample_is_of_the_size_and_the_kinds_that_are_promised(sample):
             assert all(re.fullmatch(r" ?\S.*\S[.]", sentence) and "  " not in sentence for sentence in sentences)
 
 
-def test_a_paragraph_of_the_sample_is_the_same_wherever_it_stands(sample):
+def test_a_paragraph_of_the_sample_is_the_same_in_every_row(sample):
     pool: dict[str, list[str]] = {}
     for row in sample:
         for title, sentences in zip(row["context"]["title"], row["context"]["sentences"], strict=True):
@@ -69,13 +69,13 @@ def test_a_paragraph_of_the_sample_is_the_same_wherever_it_stands(sample):
     assert len({sentence for sentences in pool.values() for sentence in sentences}) == sum(map(len, pool.values()))
 
 
-def test_answers_of_the_sample_stand_in_a_gold_paragraph_and_in_no_other(sample):
+def test_answers_of_the_sample_are_in_gold_paragraphs_only(sample):
     for row in sample:
         answer = row["answer"]
         if answer in ("yes", "no"):
             assert row["type"] == "comparison"
             continue
-        # "as a lighthouse keeper" answers "how", and "a lighthouse keeper" elsewhere would give it away as well
+        # "as a lighthouse keeper" answers "how"; "a lighthouse keeper" elsewhere would also reveal the answer
         core = answer.removeprefix("as a ").lower()
         holding = [title for title in row["context"]["title"] if core in f"{title} {text_of(row, title)}".lower()]
         assert answer.lower() in "".join(text_of(row, title) for title in gold_of(row)).lower(), row["id"]
@@ -97,7 +97,7 @@ def test_bridge_questions_of_the_sample_need_both_paragraphs(sample):
         assert row["answer"].lower() not in question, row["id"]
 
 
-def test_the_supporting_sentence_holds_the_answer(sample):
+def test_the_supporting_sentence_contains_the_answer(sample):
     for row in sample:
         facts = zip(row["supporting_facts"]["title"], row["supporting_facts"]["sent_id"], strict=True)
         gold = [row["context"]["sentences"][row["context"]["title"].index(title)][number] for title, number in facts]
@@ -105,7 +105,7 @@ def test_the_supporting_sentence_holds_the_answer(sample):
             assert row["answer"].lower() in gold[-1].lower(), row["id"]
 
 
-def test_gold_paragraphs_of_the_sample_stand_in_every_place(sample):
+def test_gold_paragraphs_of_the_sample_occur_at_every_place(sample):
     places = Counter(row["context"]["title"].index(title) for row in sample for title in gold_of(row))
     assert set(places) == set(range(10))
     assert max(places.values()) <= 2 * min(places.values())
@@ -128,7 +128,7 @@ def test_gold_paragraphs_of_the_sample_stand_in_every_place(sample):
         ("musique", "musique_train_100.jsonl", 100),
     ],
 )
-def test_real_rows_are_used_to_the_last(name, file, rows):
+def test_all_real_rows_are_used(name, file, rows):
     if not (SHARED / file).exists():
         pytest.skip("the development rows of the public data sets are not here")
     loaded = load_questions(name, SHARED / file)

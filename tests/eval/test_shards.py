@@ -1,4 +1,4 @@
-"""Rows shared out over processes: real ones, that speak through gloo on this machine."""
+"""Rows are divided among real processes, which communicate through gloo on this machine."""
 
 import json
 import os
@@ -75,13 +75,13 @@ def one_process(settings, out, dtype):
 
 @pytest.fixture(scope="module")
 def one(examples, tmp_path_factory):
-    """The run of one process that the others are compared with."""
+    """The run of a single process, for comparison."""
     return alone(examples, tmp_path_factory.mktemp("one"))
 
 
 @pytest.fixture(scope="module")
 def budget(examples, one, tmp_path_factory):
-    """What float32 costs each number of these rows."""
+    """The rounding error of float32 for each number of these rows."""
     return measure_rounding(one, one_process(config(examples), tmp_path_factory.mktemp("exact"), torch.float64))
 
 
@@ -102,7 +102,7 @@ def free_port():
 
 
 def together(text, world=2):
-    """Runs `text` in processes without a launcher to look after them; returns their exit statuses and outputs."""
+    """Run `text` in processes without a launcher; return their exit statuses and outputs."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(world)}
     shared |= {"LOCAL_WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     processes = [
@@ -113,7 +113,7 @@ def together(text, world=2):
     return [process.wait(PATIENCE) for process in processes], outputs
 
 
-def test_two_processes_under_torchrun_end_with_the_numbers_of_one(examples, one, budget, tmp_path):
+def test_two_processes_under_torchrun_have_the_numbers_of_one(examples, one, budget, tmp_path):
     (tmp_path / "run.py").write_text(script(examples, tmp_path / "two"), encoding="utf-8")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
@@ -134,8 +134,8 @@ def test_two_processes_under_torchrun_end_with_the_numbers_of_one(examples, one,
     assert [record["id"] for record in read_records(tmp_path / "two")] == [*(f"case-{i}" for i in range(7)), "row 8"]
 
 
-def test_accelerate_launches_the_script_and_ends_with_the_numbers_of_one(tmp_path):
-    """Without --cpu, with which accelerate starts one process only, however many it is asked for."""
+def test_accelerate_launch_has_the_numbers_of_one_process(tmp_path):
+    """Without --cpu, because accelerate then starts only one process."""
     source = write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(5)])
     folder = save(tmp_path / "model")
     options = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -188,7 +188,7 @@ def _score(record):
     return record["methods"]["flow"]["scores"]["sum"][1]
 
 
-def test_a_process_that_fails_ends_the_others_and_another_number_goes_on(examples, one, budget, tmp_path):
+def test_a_failing_process_ends_the_others_and_another_number_can_resume(examples, one, budget, tmp_path):
     before = "if question.id == 'case-3': raise OutputError('the disk is full')"
     statuses, outputs = together(script(examples, tmp_path / "run", before))
     assert statuses == [1, 1]
@@ -210,7 +210,7 @@ def test_the_other_processes_exit_quietly_when_the_first_refuses(examples, tmp_p
     assert outputs[1].startswith("OtherProcessError")
 
 
-def test_cases_are_dealt_out_and_each_has_one_owner():
+def test_each_case_belongs_to_exactly_one_process():
     examples = list(range(11))
     parts = [Shards(rank, 3).own_share(examples) for rank in range(3)]
     assert sorted(entry for part in parts for entry in part) == examples

@@ -1,4 +1,4 @@
-"""The verifier against a server on this machine: what is sent, what is understood, what goes wrong."""
+"""The verifier with a server on this machine: requests, replies and errors."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ KEY = "sk-test-0123456789abcdef"
 
 @contextmanager
 def serving(*answers):
-    """A server that gives one answer after the other, the last one again and again; keeps what it was asked."""
+    """Run a server that returns the given replies in turn and repeats the last; log the requests."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -75,7 +75,7 @@ def ask(url):
         (None, None),
     ],
 )
-def test_verdicts(said, verdict):
+def test_verdicts_are_parsed_from_replies(said, verdict):
     with serving(saying(said)) as (url, asked):
         found, reason = ask(url + "/")
     assert found is verdict
@@ -89,7 +89,7 @@ def test_verdicts(said, verdict):
 
 
 @pytest.mark.parametrize("name", verifier.KEYS)
-def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch, name):
+def test_the_key_is_read_from_the_environment_and_sent_to_the_endpoint_only(monkeypatch, name):
     monkeypatch.setenv(name, KEY)
     with serving((401, f"wrong key {KEY}, or sk-another-9876543210")) as (url, asked):
         found, reason = ask(url)
@@ -137,7 +137,7 @@ def test_secrets_in_the_url_are_refused_and_not_repeated():
 
 
 @pytest.mark.parametrize("answer", ["expected", "generated"])
-def test_a_run_asks_about_every_written_answer_and_keeps_no_key(tmp_path, monkeypatch, answer):
+def test_a_run_verifies_every_generated_answer_and_stores_no_key(tmp_path, monkeypatch, answer):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     examples = write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(3)])
     tokenizer = tiny_tokenizer()

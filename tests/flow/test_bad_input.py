@@ -1,4 +1,4 @@
-"""What the public functions say of models and arguments that they cannot use."""
+"""The public functions refuse unusable models and arguments with a clear message."""
 
 import unicodedata
 
@@ -46,9 +46,9 @@ def test_a_single_parameter_without_numbers_is_named():
         attributor.flow(model, IDS)
 
 
-def test_documents_of_a_mac_are_found_by_a_tokenizer_that_composes_accents():
+def test_decomposed_documents_are_found_with_a_composing_tokenizer():
     made = tiny_chat.tokenizer()
-    made.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's
+    made.backend_tokenizer.normalizer = normalizers.NFC()  # as Qwen's tokenizer does
     model = tiny_chat.model(len(made))
     documents = [unicodedata.normalize("NFD", text) for text in ("Le café du port.", "Où est-il ?")]
     ids = made("\n".join(documents))["input_ids"]

@@ -1,4 +1,4 @@
-"""flow(): one sequence, what it refuses, and a model that comes back as it was."""
+"""flow() of one sequence, refused inputs, and a model that is left unchanged."""
 
 import copy
 
@@ -22,7 +22,7 @@ def model():
 
 
 def state(model):
-    """All that recording touches."""
+    """Return all state that a recording changes."""
     return (
         model.config._attn_implementation,
         [(name, module.training, len(module._forward_pre_hooks)) for name, module in model.named_modules()],
@@ -37,13 +37,13 @@ def close(a, b):
 @pytest.mark.parametrize(
     "form", [lambda x: x, lambda x: x[None], lambda x: x.tolist(), lambda x: x.int(), lambda x: x.numpy()]
 )
-def test_one_sequence_in_any_form(model, form):
+def test_ids_are_accepted_in_any_form(model, form):
     got = flow(model, form(ids_of()), prompt_length=K)
     assert got.scores.shape == (10, K)
     close(got.scores, flow(model, ids_of(), prompt_length=K).scores)
 
 
-def test_a_prompt_alone_gives_the_next_tokens_row(model):
+def test_a_prompt_alone_has_the_row_of_the_next_token(model):
     got = flow(model, ids_of())
     assert got.scores.shape == (1, 50)
     close(got.scores.sum(), torch.tensor(1.0))  # everything comes from the prompt
@@ -52,7 +52,7 @@ def test_a_prompt_alone_gives_the_next_tokens_row(model):
     assert with_answer.scores.shape == (1, 50)
 
 
-def test_rows_sum_to_one_with_the_answers_share(model):
+def test_rows_sum_to_one_with_the_part_on_the_answer(model):
     got = flow(model, ids_of(), prompt_length=K)
     assert got.missing_mass.abs().max() < 1e-6
     assert (got.scores >= 0).all()
@@ -71,7 +71,7 @@ def test_normalize_false_multiplies_by_two_to_the_layers(model):
 def test_the_model_is_as_before_after_an_exception(error):
     model = tiny("llama")
     model.train()
-    model.model.layers[1].eval()  # training flags differ by module
+    model.model.layers[1].eval()  # makes the training flags differ by module
     before = state(model)
 
     def fail(*_):
@@ -133,7 +133,7 @@ def test_an_eager_model_is_recorded_too():
     assert model.config._attn_implementation == "eager"
 
 
-def test_flow_inside_inference_mode(model):
+def test_flow_works_inside_inference_mode(model):
     expected = flow(model, ids_of(), prompt_length=K).scores
     with torch.inference_mode(), record(model) as recording:
         out = model.generate(ids_of(30)[None], max_new_tokens=4, min_new_tokens=4, do_sample=False)
@@ -142,8 +142,8 @@ def test_flow_inside_inference_mode(model):
         close(flow(model, ids_of(), prompt_length=K).scores, expected)
 
 
-def test_packed_sequences_do_not_see_each_other(model):
-    """Several sequences in one row, told apart by their positions, are chunks."""
+def test_packed_sequences_do_not_attend_to_each_other(model):
+    """Several sequences in one row, separated by their positions, are chunks."""
     ids = ids_of()
     positions = torch.cat([torch.arange(20), torch.arange(30)])[None]
     with record(model) as recording, torch.no_grad():
@@ -153,7 +153,7 @@ def test_packed_sequences_do_not_see_each_other(model):
     close(got[:, 20:], flow(model, ids[20:], prompt_length=K - 20).scores)
 
 
-def test_four_dimensional_masks(model):
+def test_four_dimensional_masks_are_followed_or_refused(model):
     causal = torch.ones(50, 50, dtype=torch.bool).tril()[None, None]
     expected = flow(model, ids_of(), prompt_length=K).scores
     for mask in (causal, torch.zeros(1, 1, 50, 50).masked_fill(~causal, torch.finfo(torch.float32).min)):
@@ -165,14 +165,14 @@ def test_four_dimensional_masks(model):
             model(ids_of()[None], attention_mask=mask, use_cache=False)
 
 
-def test_layers_on_other_devices_come_along(model):
-    """The hooks of accelerate move activations between devices; here they sit on every layer, on one device."""
+def test_layers_with_accelerate_hooks_are_followed(model):
+    """The hooks of accelerate move activations between devices; here every layer has one, on the same device."""
     accelerate = pytest.importorskip("accelerate")
     dispatched = accelerate.dispatch_model(copy.deepcopy(model), {"": "cpu"}, force_hooks=True)
     close(flow(dispatched, ids_of(), prompt_length=K).scores, flow(model, ids_of(), prompt_length=K).scores)
 
 
-def test_disk_offloaded_layers(model, tmp_path):
+def test_layers_offloaded_to_disk_are_followed(model, tmp_path):
     accelerate = pytest.importorskip("accelerate")
     moved = copy.deepcopy(model)
     names = ["model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"]
@@ -192,7 +192,7 @@ def test_nan_weights_raise(where):
         flow(model, ids_of(), prompt_length=K)
     with record(model) as recording, torch.no_grad():
         model(ids_of()[None])
-    with pytest.raises(NumericsError, match="finite"):  # also where no chosen head would show it
+    with pytest.raises(NumericsError, match="finite"):  # also if no selected head is affected
         recording.flow(ids_of(), prompt_length=K)
 
 
@@ -224,12 +224,12 @@ def test_bad_input_is_refused_with_what_would_work(model, case):
         flow(model, ids, **options)
 
 
-def test_something_that_is_no_model():
+def test_an_object_that_is_not_a_model_is_refused():
     with pytest.raises(InputError, match="PreTrainedModel"):
         flow("SmolLM2", ids_of())
 
 
-def test_unknown_implementation(model):
+def test_an_unknown_implementation_is_refused(model):
     from attributor import ImplementationError
 
     with pytest.raises(ImplementationError, match="unknown implementation 'fast'"):

@@ -1,4 +1,4 @@
-"""The one way in which a model is made to write: greedily, whatever its own settings say, and without talking."""
+"""Generation is greedy for any settings of the model and prints nothing."""
 
 import copy
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ PROMPT = torch.randint(3, VOCABULARY, (20,), generator=torch.Generator().manual_
 
 @torch.no_grad()
 def likeliest(model, count):
-    """(20 + count,) by hand: the prompt and the token of the highest logit, again and again."""
+    """Return (20 + count,) ids: the prompt, then the token with the highest logit at each step."""
     ids = PROMPT
     for _ in range(count):
         ids = torch.cat([ids, model(ids[None]).logits[0, -1].argmax()[None]])
@@ -37,7 +37,7 @@ def changed(**settings):
     ],
     ids=["as it is", "sampling", "beams", "no end"],
 )
-def test_the_likeliest_token_each_time(settings):
+def test_generation_is_greedy(settings):
     model = changed(**settings)
     want = likeliest(model, 6)
     assert not set(want[20:-1].tolist()) & set(end_token_ids(model)), "it would end early, so compare with a cut one"
@@ -45,7 +45,7 @@ def test_the_likeliest_token_each_time(settings):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_it_ends_with_an_end_token_and_says_nothing(capfd, several):
+def test_generation_stops_at_an_end_token_without_warnings(capfd, several):
     want = likeliest(tiny("llama"), 6)
     end = int(want[22])
     model = changed(eos_token_id=[1, end] if several else end, pad_token_id=None)
@@ -56,14 +56,14 @@ def test_it_ends_with_an_end_token_and_says_nothing(capfd, several):
     assert capfd.readouterr() == ("", "")
 
 
-def test_more_is_returned_where_it_is_asked_for():
+def test_generation_returns_more_on_request():
     model = tiny("llama")
     out = generate(model, PROMPT, 3, output_logits=True, return_dict_in_generate=True)
     torch.testing.assert_close(out.sequences[0], likeliest(model, 3))
     assert len(out.logits) == 3
 
 
-def test_the_end_token_is_no_part_of_the_answer_unless_it_is_all_of_it():
+def test_the_end_token_is_stripped_unless_it_is_the_whole_answer():
     model = SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=[7, 9]))
     for ids, want in (([3, 9], [3]), ([3], [3]), ([9], [9]), ([7, 3], [7, 3]), ([], [])):
         kept, ended = strip_end_token(model, torch.tensor(ids, dtype=torch.int64))
@@ -71,5 +71,5 @@ def test_the_end_token_is_no_part_of_the_answer_unless_it_is_all_of_it():
 
 
 @pytest.mark.parametrize(("ends", "want"), [(None, []), (2, [2]), ([2, 5], [2, 5]), (torch.tensor([4]), [4])])
-def test_a_model_names_no_end_one_or_several(ends, want):
+def test_end_token_ids_accept_none_one_or_several(ends, want):
     assert end_token_ids(SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=ends))) == want

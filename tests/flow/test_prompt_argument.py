@@ -1,4 +1,4 @@
-"""`prompt=`: a prompt that build_prompt made, instead of documents, question and prompt_length."""
+"""`prompt=` takes the result of build_prompt instead of documents, question and prompt_length."""
 
 import pytest
 import tiny_chat
@@ -31,7 +31,7 @@ def ids(model, prompt):
 
 
 @pytest.mark.parametrize("weights", ["mean", HALF], ids=["mean", "half"])
-def test_it_brings_text_documents_question_and_length(model, tokenizer, prompt, ids, weights):
+def test_a_prompt_sets_text_documents_question_and_length(model, tokenizer, prompt, ids, weights):
     by_prompt = flow(model, ids, prompt=prompt, tokenizer=tokenizer, weights=weights)
     question = prompt.question_tokens if weights is HALF else None
     by_hand = flow(model, ids, prompt_length=len(prompt.ids), weights=weights, question=question)
@@ -45,7 +45,7 @@ def test_it_brings_text_documents_question_and_length(model, tokenizer, prompt, 
         assert text[citation.start : citation.stop] == citation.quote
 
 
-def test_a_recording_takes_it_too_and_needs_no_ids(model, tokenizer, prompt):
+def test_a_recording_accepts_a_prompt_without_ids(model, tokenizer, prompt):
     with record(model, weights=HALF) as recording:
         out = model.generate(prompt.ids[None], max_new_tokens=6, do_sample=False, pad_token_id=0)
     flows = [recording.flow(*given, prompt=prompt, tokenizer=tokenizer) for given in ((out,), ())]
@@ -55,7 +55,7 @@ def test_a_recording_takes_it_too_and_needs_no_ids(model, tokenizer, prompt):
     torch.testing.assert_close(flows[0].scores, again.scores, rtol=0, atol=2e-6)
 
 
-def test_one_prompt_for_each_row(model, tokenizer, prompt):
+def test_each_row_can_have_its_own_prompt(model, tokenizer, prompt):
     other = build_prompt(tokenizer, ["The harbour has nets."], "Who?")
     rows = [torch.cat([one.ids, torch.tensor([5, 6, 7])]) for one in (prompt, other)]
     n = max(map(len, rows))
@@ -80,12 +80,12 @@ def test_one_prompt_for_each_row(model, tokenizer, prompt):
         ({"prompt": ["one", "two"]}, "prompt must be what build_prompt returned"),
     ],
 )
-def test_what_does_not_go_with_it(model, tokenizer, prompt, ids, options, message):
+def test_conflicting_arguments_are_refused(model, tokenizer, prompt, ids, options, message):
     with pytest.raises(InputError, match=message):
         flow(model, ids, **({"prompt": prompt, "tokenizer": tokenizer, "weights": HALF} | options))
 
 
-def test_other_ids_are_refused(model, tokenizer, prompt, ids):
+def test_ids_that_differ_from_the_prompt_are_refused(model, tokenizer, prompt, ids):
     changed = ids.clone()
     changed[4] += 1
     with pytest.raises(InputError, match="they differ at token 4"):

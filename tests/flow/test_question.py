@@ -1,4 +1,4 @@
-"""The question's share of a flow: the rows that it begins with, how the question is named, and what comes of it."""
+"""The question share of a flow: its start rows, the forms of the question argument, and the results."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from attributor.methods import FlowMethod, Straight, union
 N, K = 50, 40
 ASKED = torch.tensor([27, 28, 29, 31, 36])
 HEADS = torch.tensor([[0.0, 0.3, 0, 0.2], [0] * 4, [0.1, 0.1, 0.1, 0.1], [1.5, 0, 0, 0]])
-FAMILIES = ["llama", "mistral", "gemma2"]  # grouped heads; a window; both, by turns, and capped logits
+FAMILIES = ["llama", "mistral", "gemma2"]  # grouped heads; a window; both in alternation, with capped logits
 DOCUMENTS = [("The harbour", "Boats leave before dawn."), ("The light", "It stands on the cliff. The keeper writes.")]
 QUESTION = "Who keeps the light?"
 
@@ -36,7 +36,7 @@ def close(got, expected, budget=2e-6):
 
 
 def mixed(model, ids, weights, asked, share, k=K, first=None):
-    """(a, k) float64: the answer's rows of X_L and the mean of the question's, mixed, from attention matrices."""
+    """Return (a, k) float64 from attention matrices: the answer's rows of X_L mixed with the question's mean row."""
     attentions = eager_attentions(model, ids[:-1]).double() ** weights.power
     if weights.sink == "drop":
         attentions[..., 0] = 0
@@ -48,7 +48,7 @@ def mixed(model, ids, weights, asked, share, k=K, first=None):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99])
-def test_rows_sum_to_one_and_hold_their_shares(share):
+def test_start_rows_sum_to_one_and_have_the_question_share(share):
     rows = start_rows(torch.tensor([6, 7, 8]), 9, torch.tensor([1, 2, 4]), share)
     assert rows.dtype == torch.float64
     torch.testing.assert_close(rows.sum(1), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-15)
@@ -57,11 +57,11 @@ def test_rows_sum_to_one_and_hold_their_shares(share):
     assert (rows > 0).sum() == (3 if share == 0 else 12)
 
 
-def test_rows_without_a_question_are_those_of_the_identity():
+def test_start_rows_without_a_question_are_the_identity():
     assert torch.equal(start_rows(torch.tensor([3, 4]), 5, None, 0.5), torch.eye(5, dtype=torch.float64)[3:])
 
 
-def test_a_question_that_reaches_the_place_where_the_answer_begins():
+def test_a_question_may_end_where_the_answer_starts():
     rows = start_rows(torch.tensor([4]), 5, torch.tensor([3, 4]), 0.5)
     assert rows.tolist() == [[0, 0, 0, 0.25, 0.75]]
 
@@ -71,7 +71,7 @@ def test_a_question_that_reaches_the_place_where_the_answer_begins():
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("options", [{}, {"power": 2.0}, {"sink": "drop"}], ids=["plain", "power", "no sink"])
-def test_the_flow_is_mixed_as_the_recurrence_says(family, options):
+def test_the_flow_equals_the_recurrence_with_a_question_share(family, options):
     model, weights = tiny(family), Weights(HEADS, question=0.3, **options)
     expected = mixed(model, ids_of(), weights, ASKED, 0.3)
     without = mixed(model, ids_of(), weights, ASKED, 0.0)
@@ -93,13 +93,13 @@ def test_rows_still_sum_to_one(family):
         question=ASKED,
     )  # fmt: skip
     assert exact.missing_mass.abs().max() < 1e-12
-    weights, early = Weights(HEADS, sink="drop", question=0.5), torch.tensor([2, 4, 9])  # a window holds the sink
+    weights, early = Weights(HEADS, sink="drop", question=0.5), torch.tensor([2, 4, 9])  # the window contains the sink
     dropped = flow(tiny(family), ids_of(), prompt_length=K, weights=weights, question=early).missing_mass
     assert dropped.max() > 1e-3
     close(dropped, 1 - mixed(tiny(family), ids_of(), weights, early, 0.5, N, first=K - 1).sum(1))
 
 
-def test_not_normalized_it_grows_by_the_same_factor():
+def test_without_normalization_the_question_grows_by_the_same_factor():
     model, weights = tiny("llama"), Weights("mean", question=0.5)
     plain, raw = (
         flow(model, ids_of(), prompt_length=K, weights=weights, question=ASKED, normalize=on).scores
@@ -108,8 +108,8 @@ def test_not_normalized_it_grows_by_the_same_factor():
     torch.testing.assert_close(raw, 16 * plain)
 
 
-def test_value_norms_take_a_question_too():
-    """A row is linear in where it begins: the mixture is that of rows that begin at each place alone."""
+def test_value_norms_work_with_a_question():
+    """A row is linear in its start, so the mixture equals the mixture of rows with a single start."""
     model, ids, last = tiny("llama"), ids_of(), int(ASKED[-1])
     weights = Weights(HEADS / 8, value_norms=True)
     expected = 0.75 * flow(model, ids, prompt_length=K, weights=weights).scores
@@ -120,7 +120,7 @@ def test_value_norms_take_a_question_too():
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])
-def test_models_that_cannot_be_recorded(family, monkeypatch):
+def test_the_reference_accepts_a_question_for_models_that_cannot_be_recorded(family, monkeypatch):
     model, weights = tiny(family), Weights(HEADS, question=0.5)
     recorded = flow(model, ids_of(), prompt_length=K, weights=weights, question=ASKED)
     monkeypatch.setattr(type(model), "_can_set_attn_implementation", classmethod(lambda cls: False))
@@ -133,19 +133,19 @@ def test_models_that_cannot_be_recorded(family, monkeypatch):
     torch.testing.assert_close(raw.scores, got.scores * float((1 + HEADS.sum(1)).prod()))
 
 
-# ---- how the question is named
+# ---- forms of the question argument
 
 
 @pytest.fixture(scope="module")
 def chat():
-    """A model, its tokenizer, a prompt with a question, and the ids of prompt and answer."""
+    """Return a model, its tokenizer, a prompt with a question, and the ids of prompt and answer."""
     tokenizer = tiny_chat.tokenizer()
     prompt = build_prompt(tokenizer, DOCUMENTS, QUESTION)
     ids = torch.cat([prompt.ids, encode_answer(tokenizer, "The keeper.")])
     return tiny("llama", vocab_size=len(tokenizer)), tokenizer, prompt, ids
 
 
-def test_text_characters_and_positions_name_the_same_tokens(chat):
+def test_text_characters_and_positions_select_the_same_tokens(chat):
     model, tokenizer, prompt, ids = chat
     k, weights = len(prompt.ids), Weights(HEADS, question=0.5)
     at = prompt.text.index(QUESTION)
@@ -160,7 +160,7 @@ def test_text_characters_and_positions_name_the_same_tokens(chat):
     close(flow(model, ids, prompt_length=k, weights=weights, question=[torch.tensor(inside)]).scores, expected)
 
 
-def test_one_question_a_sequence_or_one_for_all():
+def test_a_question_for_each_sequence_or_one_for_all():
     model, weights = tiny("llama"), Weights(HEADS, question=0.5)
     batch = torch.stack([ids_of(seed=1), ids_of(seed=2)])
     other = torch.tensor([3, 9])
@@ -184,7 +184,7 @@ def test_positions_of_a_padded_batch_are_counted_without_padding():
     close(got[1].scores, mixed(model, short, weights, [5, 6], 0.5, 30))
 
 
-def test_a_recording_takes_the_question_when_it_is_asked():
+def test_a_recording_takes_the_question_with_each_flow():
     model, weights = tiny("mistral"), Weights(HEADS, question=0.5)
     with record(model, weights=weights) as recording:
         out = model.generate(ids_of(K)[None], max_new_tokens=6, min_new_tokens=6, do_sample=False)
@@ -204,7 +204,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("case", TENSORS)
-def test_positions_that_are_none(case):
+def test_invalid_question_positions_are_refused(case):
     given, match = TENSORS[case]
     with pytest.raises(InputError, match=match):
         flow(tiny("llama"), ids_of(), prompt_length=K, weights=Weights(HEADS, question=0.5), question=given)
@@ -220,7 +220,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_text_that_is_none(chat, case):
+def test_invalid_question_texts_are_refused(chat, case):
     model, tokenizer, prompt, ids = chat
     given, match = TEXTS[case]
     weights = Weights(HEADS, question=0.5)
@@ -228,7 +228,7 @@ def test_text_that_is_none(chat, case):
         flow(model, ids, prompt_length=len(prompt.ids), weights=weights, tokenizer=tokenizer, question=given)
 
 
-def test_other_questions_that_cannot_be_used():
+def test_other_invalid_questions_are_refused():
     model, weights = tiny("llama"), Weights(HEADS, question=0.5)
     with pytest.raises(InputError, match=r"question as text needs tokenizer=; or .* positions as a tensor"):
         flow(model, ids_of(), prompt_length=K, weights=weights, question=QUESTION)
@@ -248,7 +248,7 @@ def test_other_questions_that_cannot_be_used():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_recording_gives_the_flow_of_other_weights(family):
+def test_a_recording_has_flows_of_other_weights(family):
     model, ids = tiny(family), ids_of()
     with record(model, weights=torch.ones(4, 4)) as recording, torch.no_grad():
         model(ids[None])
@@ -264,7 +264,7 @@ def test_a_recording_gives_the_flow_of_other_weights(family):
         assert [got.meta[name] for name in used] == [expected.meta[name] for name in used]
 
 
-def test_weights_that_need_what_was_not_recorded():
+def test_weights_that_need_unrecorded_data_are_refused():
     model, ids = tiny("llama"), ids_of()
     with record(model, weights=HEADS) as recording, torch.no_grad():
         model(ids[None])
@@ -288,14 +288,14 @@ def test_weights_that_need_what_was_not_recorded():
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("options", [{}, {"power": 3.0}, {"sink": "drop"}], ids=["plain", "power", "no sink"])
-def test_attention_is_what_eager_attention_says(family, options):
+def test_attention_equals_eager_attention(family, options):
     model, ids = tiny(family), ids_of()
     with record(model, weights=torch.ones(4, 4)) as recording, torch.no_grad():
         model(ids[None])
     P = eager_attentions(model, ids).double() ** options.get("power", 1)
     if "sink" in options:
         P[..., 0] = 0
-    positions = torch.tensor([0, 44, 44, 17])  # in any order, more than once
+    positions = torch.tensor([0, 44, 44, 17])  # in any order, with repetition
     for layer, heads in ((0, torch.tensor([0.0, 0.5, 0.0, 2.0])), (3, torch.ones(4))):
         expected = torch.einsum("h,hij->ij", heads.double(), P[layer])[positions]
         got = recording.attention(layer, heads, positions, **options)
@@ -303,7 +303,7 @@ def test_attention_is_what_eager_attention_says(family, options):
         close(got, expected)
 
 
-def test_attention_of_one_sequence_of_a_padded_batch():
+def test_attention_of_a_padded_sequence_equals_eager_attention():
     model, short = tiny("llama"), ids_of(44, seed=3)
     batch, mask = torch.zeros(2, N, dtype=torch.int64), torch.ones(2, N, dtype=torch.int64)
     batch[0], batch[1, 6:], mask[1, :6] = ids_of(), short, 0
@@ -313,7 +313,7 @@ def test_attention_of_one_sequence_of_a_padded_batch():
     close(got, eager_attentions(model, short)[1].sum(0)[[43, 5]])
 
 
-def test_attention_that_was_not_recorded_or_cannot_be():
+def test_unrecorded_or_unsupported_attention_is_refused():
     model = tiny("llama")
     with record(model, weights=HEADS) as recording, torch.no_grad():
         model(ids_of()[None])
@@ -336,7 +336,7 @@ def test_attention_that_was_not_recorded_or_cannot_be():
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_methods_begin_their_rows_as_the_weights_say(chat, asked):
+def test_methods_start_their_rows_by_the_question_share(chat, asked):
     model, tokenizer, prompt, ids = chat
     k, weights = len(prompt.ids), Weights(HEADS, question=0.3)
     methods = [FlowMethod(weights), Straight(weights)]
@@ -354,7 +354,7 @@ def test_methods_begin_their_rows_as_the_weights_say(chat, asked):
 # ---- weights with a share
 
 
-def test_weights_with_a_share_are_saved_and_loaded(tmp_path):
+def test_weights_with_a_question_share_survive_saving(tmp_path):
     path = tmp_path / "w.safetensors"
     Weights(HEADS, question=0.5, note="half").save(path)
     loaded = Weights.load(path)
@@ -364,7 +364,7 @@ def test_weights_with_a_share_are_saved_and_loaded(tmp_path):
     close(got.scores, mixed(tiny("llama"), ids_of(), loaded, ASKED, 0.5))
 
 
-def test_files_from_before_there_was_a_share_have_none(tmp_path):
+def test_older_weights_files_have_question_share_0(tmp_path):
     path, old = tmp_path / "w.safetensors", tmp_path / "old.safetensors"
     Weights(HEADS, power=2.0).save(path)
     with safe_open(path, "pt") as file:
@@ -377,25 +377,25 @@ def test_files_from_before_there_was_a_share_have_none(tmp_path):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 1.0, 2, float("nan"), float("inf"), "half", True, None])
-def test_shares_that_are_none(share):
+def test_invalid_question_shares_are_refused(share):
     with pytest.raises(InputError, match=r"^question "):
         Weights("mean", question=share)
 
 
-def test_a_rule_keeps_the_share_that_was_found_unless_it_has_its_own():
+def test_a_rule_keeps_the_calibrated_question_share_unless_it_sets_one():
     found = Weights(HEADS, question=0.5)
     assert Weights("retrieval").over(found).question == 0.5
     assert Weights("retrieval", question=0.25).over(found).question == 0.25
 
 
-# ---- where a prompt's question stands
+# ---- place of the question in a prompt
 
 
 @pytest.mark.parametrize("template", [tiny_chat.TEMPLATE, tiny_chat.TRIMMING, None], ids=["chat", "trimming", "none"])
 @pytest.mark.parametrize("system", [None, "  Be brief.\n"])
 @pytest.mark.parametrize("instruction", ["", "Simply provide the answer."])
-def test_a_prompt_knows_where_its_question_stands(template, system, instruction):
-    documents = [*DOCUMENTS, ("Notes", f"Somebody asked: {QUESTION} Nobody knew.")]  # the question's text, twice
+def test_a_prompt_has_the_tokens_of_its_question(template, system, instruction):
+    documents = [*DOCUMENTS, ("Notes", f"Somebody asked: {QUESTION} Nobody knew.")]  # repeats the question's text
     tokenizer = tiny_chat.tokenizer(template)
     prompt = build_prompt(tokenizer, documents, f" {QUESTION}\n", system, instruction=instruction)
     start, stop = prompt.question
@@ -405,7 +405,7 @@ def test_a_prompt_knows_where_its_question_stands(template, system, instruction)
     assert tokenizer.decode(prompt.ids[found]).strip() == QUESTION
 
 
-def test_prompts_that_do_not_say_which_part_is_a_question():
+def test_prompts_from_text_or_messages_have_no_question():
     tokenizer = tiny_chat.tokenizer()
     assert prompt_from_text(tokenizer, QUESTION).question is None
     assert prompt_from_messages(tokenizer, [{"role": "user", "content": QUESTION}]).question is None

@@ -1,4 +1,4 @@
-"""A prompt and its answer as one object: ids, text, spans and documents."""
+"""A Sequence holds a prompt and its answer: ids, text, spans and documents."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from attributor._prompt.sequence import TokenSequence
 
 @pytest.fixture(scope="module")
 def chat():
-    """A tokenizer that puts a blank before a text's first word, so that decoding changes the text; and its model."""
+    """Return a tokenizer whose decoding changes the text (a blank before the first word), and its model."""
     tokenizer = chat_tokenizer(metaspace=True)
     return chat_model(len(tokenizer)), tokenizer
 
@@ -26,7 +26,7 @@ def answered(chat):
     return prompt, prompt.with_answer(encode_answer(tokenizer, "The keeper"), tokenizer)
 
 
-def test_ids_alone_have_no_text():
+def test_a_sequence_of_ids_has_no_text():
     sequence = TokenSequence.of(torch.arange(7), 5)
     assert (sequence.text, sequence.offsets, sequence.answer, sequence.documents) == (None, None, None, ())
     assert sequence.read_ids.tolist() == [0, 1, 2, 3, 4, 5]
@@ -58,7 +58,7 @@ def test_a_flow_has_the_text_of_its_sequence(chat, answered):
     assert (got.text, got.documents, got.answer, got.normalized) == (prompt.text, prompt.documents, "The keeper", True)
 
 
-def test_a_recording_follows_a_sequence_that_it_read(chat, answered):
+def test_a_recording_has_the_flow_of_a_sequence_that_it_read(chat, answered):
     model, (_, sequence) = chat[0], answered
     with record(model) as recording, torch.no_grad():
         model(sequence.read_ids[None])

@@ -1,4 +1,4 @@
-"""Arguments of wrong types and sizes, one at a time, for every public function: no raw error of another library."""
+"""Every public function gets one argument of a wrong type or size and raises no raw error of another library."""
 
 import functools
 import math
@@ -74,7 +74,7 @@ VALUES = {
 
 @functools.cache
 def chat_model():
-    """A model, its tokenizer, and ids of a prompt."""
+    """Return a model, its tokenizer and ids of a prompt."""
     made = tiny_chat.tokenizer()
     return tiny_chat.model(len(made)), made, made("The harbour of the island. The light.")["input_ids"]
 
@@ -172,10 +172,10 @@ CALLS = [(name, argument) for name, (_, arguments) in FUNCTIONS.items() for argu
 
 
 def outcome(call, **changes) -> str:
-    """Empty for a result or a short error of attributor; else what was raised."""
+    """Return "" for a result or a short error of attributor; otherwise the raised error."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of numbers that it converts
+            warnings.simplefilter("ignore")  # torch warns about numbers that it converts
             call(**changes)
     except (AttributorError, FileNotFoundError) as error:
         return "" if len(str(error)) < 1_500 else f"a message of {len(str(error))} characters"
@@ -232,7 +232,7 @@ def test_wrong_arguments_of_load_model_are_named(argument, tmp_path, monkeypatch
         ("flow_step", "rows", torch.zeros(1, 5).to_sparse(), "rows must be a dense tensor, got the layout"),
     ],
 )
-def test_the_message_says_what_was_got_and_what_would_work(name, argument, value, message):
+def test_messages_name_the_value_and_what_would_work(name, argument, value, message):
     with pytest.raises(AttributorError, match=message):
         FUNCTIONS[name][0](**{argument: value})
 

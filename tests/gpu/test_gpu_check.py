@@ -1,4 +1,4 @@
-"""make gpu-check without a GPU: its command line, budget and processes, and the arithmetic of its page."""
+"""make gpu-check, tested without a GPU: command line, time budget, processes, and the numbers of its page."""
 
 import json
 import os
@@ -21,8 +21,8 @@ H100 = {"device": {"name": "NVIDIA H100 80GB HBM3"}, "versions": {"torch": "2.11
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_without_a_gpu_ends_with_one_sentence(tmp_path):
-    # a make that started pytest hands its variables down
+def test_make_gpu_check_without_a_gpu_prints_one_sentence(tmp_path):
+    # a make that started pytest passes on its variables
     inherited = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
 
@@ -54,20 +54,20 @@ def test_unusable_arguments_are_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_budget_keeps_time_for_every_stage():
+def test_the_time_budget_reserves_time_for_every_stage():
     left = run.parse([]).budget
     assert left == 450
-    for later in reversed(range(len(run.STAGES))):  # each takes all that it gets
+    for later in reversed(range(len(run.STAGES))):  # each stage takes all of its allowance
         seconds = run.allowance(left, later)
         assert seconds >= run.RESERVED
         left -= seconds
     assert left == 0
-    assert run.allowance(7.0, later=0) == 7.0  # less than it needs: it is not started
+    assert run.allowance(7.0, later=0) == 7.0  # less than the stage needs, so it is not started
 
 
 @pytest.fixture
 def check(tmp_path, monkeypatch):
-    """A run of 100 seconds on an H100 that is made up."""
+    """A run of 100 seconds on an invented H100."""
     options = run.parse(["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--budget", "100"])
     options.results, options.commit = tmp_path / "results", "0123456789ab"
     check = run.Run(H100, options)
@@ -76,7 +76,7 @@ def check(tmp_path, monkeypatch):
 
 
 def results(check):
-    """The JSON and the page in each folder, which are the same."""
+    """Return the JSON and the page, which are equal in both folders."""
     written = {
         ((folder / f"{check.name}.json").read_text(), (folder / f"{check.name}.md").read_text())
         for folder in check.folders
@@ -86,7 +86,7 @@ def results(check):
     return json.loads(data), page
 
 
-def test_findings_of_a_stage_that_was_cut_off_are_kept_and_its_processes_ended(check):
+def test_a_stage_that_times_out_keeps_its_findings_and_ends_its_processes(check):
     program = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -124,17 +124,17 @@ with log.open("a") as file:
         pytest.fail("a process of the stage still runs")
 
 
-def test_findings_are_in_the_results_while_a_stage_runs(check):
+def test_findings_are_written_while_a_stage_runs(check):
     report.record(check.log, "ncu", "early", metrics={})
     seen = []
     write = check.write
     check.write = lambda: (write(), seen.append(results(check)[0]["findings"]))
     check.execute([sys.executable, "-c", "import time; time.sleep(600)"], 1.0)
-    assert len(seen) > 1  # not only at its end
+    assert len(seen) > 1  # also before its end
     assert [finding["name"] for finding in seen[0]] == ["early"]
 
 
-def test_a_stage_without_time_or_tool_says_so_and_one_that_fails_too(check, monkeypatch):
+def test_stages_without_time_or_tool_and_failed_stages_are_reported(check, monkeypatch):
     monkeypatch.setattr(run.shutil, "which", lambda *_, **__: None)
     assert run.run_ncu(check, 60.0) == ("skipped", "ncu was not found on PATH or in /usr/local/cuda/bin")
     assert run.run_sanitizer(check, 60.0)[0] == "skipped"
@@ -151,7 +151,7 @@ def test_a_stage_without_time_or_tool_says_so_and_one_that_fails_too(check, monk
     ("code", "outcome", "status"),
     [(0, "done", "clean"), (9, "failed", "errors"), (3, "failed", "did not work: text"), (None, "done", "cut off")],
 )
-def test_the_sanitizer_looks_at_each_kernel_that_can_run(check, monkeypatch, code, outcome, status):
+def test_the_sanitizer_checks_each_usable_kernel(check, monkeypatch, code, outcome, status):
     def execute(command, limit, **variables):
         if "triton" in command:
             return report.SKIPPED, "it cannot run here"
@@ -164,8 +164,8 @@ def test_the_sanitizer_looks_at_each_kernel_that_can_run(check, monkeypatch, cod
     assert statuses == dict.fromkeys(["memcheck of cuda", "racecheck of cuda", "synccheck of cuda"], status)
 
 
-def test_tests_that_end_their_process_fail_and_the_others_run(check, tmp_path, monkeypatch):
-    """Their kernel is not measured: it would end that process too. One run: each process imports torch."""
+def test_a_test_that_ends_its_process_fails_and_the_others_run(check, tmp_path, monkeypatch):
+    """Their kernel is not measured, because it would end that process too. One run only: each process imports torch."""
     hang, die = "time.sleep(60)", "os.kill(os.getpid(), 9)"
     bodies = {"first": "pass", "hangs": hang, "between": "pass", "dies": die, "last": "pass"}
     file = tmp_path / "test_gpu_cuda.py"
@@ -182,7 +182,7 @@ def test_tests_that_end_their_process_fail_and_the_others_run(check, tmp_path, m
     assert "cuda" in report.find_wrong(check.findings())
     monkeypatch.setattr(measure, "list_availability", lambda: [Usable("cuda"), Usable("triton")])
     assert measure.find_obstacle("triton") is None
-    for name in crashed:  # one of them is reason enough
+    for name in crashed:  # one failure is enough
         findings = [line for line in check.findings() if line["name"].endswith((name, "test_last"))]
         monkeypatch.setattr(measure, "read", lambda _, findings=findings: findings)
         assert f"test_gpu_cuda.py::{name}" in measure.find_obstacle("cuda")
@@ -190,13 +190,13 @@ def test_tests_that_end_their_process_fail_and_the_others_run(check, tmp_path, m
 
 
 class Usable:
-    """An implementation that could run."""
+    """An implementation that counts as usable."""
 
     def __init__(self, name):
         self.name, self.usable = name, True
 
 
-def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
+def test_a_wrong_answer_is_reported_without_a_time(monkeypatch):
     monkeypatch.setattr(measure, "DEVICE", torch.device("cpu"))
     inputs = measure.make_inputs(shapes.HEADLINE.rehearsal())
     check = measure.make_check(inputs)
@@ -208,14 +208,14 @@ def test_a_wrong_answer_is_found_and_not_timed(monkeypatch):
     works = {"right": answer(1, 1, 1), "off": answer(1.001), "late": answer(1, 1, 1.001)}
     entries = measure.race(works, check, rounds=2)
     assert len(entries["right"]["seconds"]) == 2
-    assert set(entries["off"]) == set(entries["late"]) == {"wrong"}  # every answer is checked
+    assert set(entries["off"]) == set(entries["late"]) == {"wrong"}  # every result is checked
     assert "off by 1.0e-03" in entries["off"]["wrong"]
     with pytest.raises(AssertionError, match="not finite"):
         check("cuda", torch.full_like(inputs["rows"], float("nan")))
 
 
-def test_wrong_effects_are_found(monkeypatch):
-    """Of the first key, and of the last that a row counts for."""
+def test_wrong_removal_effects_are_reported(monkeypatch):
+    """Tested for the first key and for the last key that a row affects."""
     monkeypatch.setattr(removals, "DEVICE", torch.device("cpu"))
     inputs = removals.make_inputs(shapes.Removal(90, 40, 16, 8, 4, 2, "float32"))
     check = removals.make_check(inputs)
@@ -245,7 +245,7 @@ def test_a_variant_that_is_not_compiled_is_missing_and_a_driver_error_is_wrong(m
 
 
 def a_run(*findings, **changes):
-    """A run with one call of flow_step by both kernels, one variant and one flow."""
+    """Return a run with one call of flow_step by both kernels, one variant and one flow."""
     step = {
         "flash": {"seconds": [0.02, 0.04, 0.03], "amount": 8e12},
         "cudnn": {"missing": "RuntimeError: no plan"},
@@ -321,7 +321,7 @@ def test_a_wrong_kernel_shows_no_time_and_fails_the_run(what, tmp_path, monkeypa
         assert (row in page) == (other == kernel)
     assert ("| a call | flow | wrong: " in page) == (kernel == "triton")
     assert ("| a call | cluster=1 | wrong: " in page) == (kernel == "cuda")
-    assert "0.800x" not in page  # nothing is compared with a kernel that is wrong
+    assert "0.800x" not in page  # a wrong kernel is not compared
 
     def work(check, limit):
         report.record(check.log, **finding)
@@ -337,7 +337,7 @@ def test_a_wrong_kernel_shows_no_time_and_fails_the_run(what, tmp_path, monkeypa
     assert run.main(places) == 1
 
 
-def test_the_page_of_a_run_that_has_only_begun():
+def test_an_unfinished_run_has_a_page():
     page = report.markdown(a_run(findings=[], passed={}, commit=None, rehearsal=True))
     assert page.startswith("# Rehearsal on a CPU: its numbers mean nothing")
     assert page.count("| 0 | 0 | 0 | 0 |") == 2
@@ -350,12 +350,12 @@ NCU = "==PROF== Connected\n" + "\n".join(
 )
 
 
-def test_what_ncu_prints_is_read():
+def test_ncu_output_is_parsed():
     assert run.parse_ncu(NCU) == {"gpu__time_duration.sum (us)": 7301.5, "sm__throughput.avg.pct_of_peak (%)": 81.25}
     assert run.parse_ncu("==ERROR== ERR_NVGPUCTRPERM - no permission to read counters\n") == {}
 
 
-def test_the_shapes_are_those_that_matter():
+def test_the_measured_shapes_are_distinct_and_cover_sizes():
     steps = shapes.STEPS
     assert len({step.name for step in steps}) == len(steps)
     assert {step.O for step in steps} >= {1, 16, 128, 512}
@@ -371,7 +371,7 @@ def test_the_shapes_are_those_that_matter():
     chosen = flows.choose_heads(28, 24).heads > 0
     assert chosen.sum() == 32
     assert chosen.any(1).all()
-    order = [model for _, model, _ in shapes.FLOWS]  # each model is made once
+    order = [model for _, model, _ in shapes.FLOWS]  # each model is built once
     assert len(dict.fromkeys(order)) == sum(a != b for a, b in zip(order, ["", *order], strict=False))
 
 

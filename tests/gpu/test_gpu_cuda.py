@@ -1,4 +1,4 @@
-"""What is said of the CUDA kernel alone: every compiled variant is right, nothing waits for it, what it refuses."""
+"""The CUDA kernel: every compiled variant is right, calls do not wait for it, and it refuses unsupported calls."""
 
 import pytest
 import torch
@@ -22,8 +22,8 @@ GENERAL = {"softcap": 20.0, "power": 2.0, "key_bias": True, "window": 170}
 @pytest.mark.parametrize("dtype", [BF16, FP16], ids=str)
 @pytest.mark.parametrize("options", [{}, GENERAL], ids=["plain", "general"])
 @pytest.mark.parametrize("D", [64, 128, 256])
-def test_every_variant(D, options, dtype):
-    """Rows of Y in registers and in memory, K in registers and not: for few heads and for many."""
+def test_every_variant_is_right(D, options, dtype):
+    """With Y in registers or in memory, K in registers or not, few heads or many."""
     for O in (1, 16, 17, 64, 65, 128, 129, 300):
         for H, G in ((2, 2), (9, 3)):
             check(*case(at_most(777, 40), D, H, G, at_most(O, 20), dtype, **options, seed=O), IMPL)
@@ -31,8 +31,8 @@ def test_every_variant(D, options, dtype):
 
 @pytest.mark.parametrize("group", [1, 8, 32])
 @pytest.mark.parametrize("parts", [1, 3, 16])
-def test_every_schedule(group, parts):
-    """Blocks of keys side by side and parts of the queries, at lengths that fill neither."""
+def test_every_schedule_is_right(group, parts):
+    """With groups of key blocks and parts of the queries, at lengths that fill neither."""
     for N, window in ((1, None), (129, None), (3001, None), (3001, 500)):
         args, options = case(at_most(N, 60), 64, 4, 2, 40, BF16, window=window)
         true = exact(args, options)
@@ -42,7 +42,7 @@ def test_every_schedule(group, parts):
 
 
 def tuned(args, options, **values):
-    """The kernel in another cut; a key head for each head is passed as flow_step would."""
+    """Call the kernel with another schedule; pass a key head for each head as flow_step does."""
     from attributor import _cuda
     from attributor.kernels.flow_step import cuda
 
@@ -54,10 +54,10 @@ def tuned(args, options, **values):
 
 @pytest.mark.skipif(bool(REHEARSAL), reason="there is no stream to wait for on a CPU")
 @pytest.mark.parametrize("O", [1, 16, 200])
-def test_nothing_waits(O):
-    """The call returns while the device is still busy with what came before."""
+def test_the_call_returns_before_the_kernel_ends(O):
+    """The call returns while the device still runs earlier work."""
     args, options = case(4000, 128, 8, 2, O, BF16)
-    expected = flow_step(*args, **options, impl=IMPL)  # and whatever is done once a process
+    expected = flow_step(*args, **options, impl=IMPL)  # also runs everything that happens once per process
     before = torch.cuda.Event()
     torch.cuda.synchronize(DEVICE)
     torch.cuda.set_sync_debug_mode("error")
@@ -73,8 +73,8 @@ def test_nothing_waits(O):
 
 
 @pytest.mark.skipif(bool(REHEARSAL), reason="there is no stream to wait for on a CPU")
-def test_streams_that_run_beside_one_another():
-    """Two streams, each with its own scratch memory, many calls: no call sees another one's."""
+def test_parallel_streams_do_not_share_memory():
+    """Many calls on two streams, each with its own scratch memory, do not affect each other."""
     cases = [case(3000, 64, 4, 2, O, BF16, seed=O) for O in (5, 40)]
     expected = [flow_step(*args, **options, impl=IMPL) for args, options in cases]
     streams = [torch.cuda.Stream() for _ in cases]
@@ -90,7 +90,7 @@ def test_streams_that_run_beside_one_another():
 
 
 @pytest.mark.skipif(bool(REHEARSAL), reason="the reference takes everything")
-def test_what_is_refused_is_named_with_what_works():
+def test_refused_calls_name_an_implementation_that_works():
     for changes, said in (({"dtype": torch.float32}, "use impl='triton'"), ({"D": 264}, "use impl='reference'")):
         args, options = case(50, **{"D": 64, "dtype": BF16} | changes)
         with pytest.raises(ImplementationError, match=said):
@@ -103,8 +103,8 @@ def test_what_is_refused_is_named_with_what_works():
 
 
 @pytest.mark.parametrize("head", [0, 3])
-def test_a_model_of_one_chosen_head(head):
-    """One head out of a stack with others around it, as a recording keeps it."""
+def test_one_head_of_a_strided_stack_is_right(head):
+    """One head of a stack of heads, as a recording stores it."""
     args, options = case(at_most(1003), 128, 4, 4, 16, BF16)
     rows, query, key, row_bias, _ = args
     one = (rows, query[head : head + 1], key[head : head + 1], row_bias[head : head + 1], None)

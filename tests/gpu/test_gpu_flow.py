@@ -1,4 +1,4 @@
-"""flow() and record() on a GPU: every family against its eager attention, fused attention, memory, several devices."""
+"""flow() and record() on a GPU: every family agrees with its eager attention; fused attention, memory, two devices."""
 
 import math
 
@@ -19,16 +19,16 @@ if why_not():
     pytest.skip(why_not(), allow_module_level=True)
 
 N, K = 71, 60
-LONG = at_most(2048, 96)  # tokens of the tests about memory
+LONG = at_most(2048, 96)  # tokens in the memory tests
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
-# a llama with sixteen heads of 64: 16 MB of queries a layer for 2,048 tokens would not be noticed in less
+# a llama with sixteen heads of 64: large enough to detect a copy of 16 MB of queries per layer for 2,048 tokens
 WIDE = {
     "hidden_size": 64 if REHEARSAL else 1024,
     "num_attention_heads": 4 if REHEARSAL else 16,
     "num_key_value_heads": 2 if REHEARSAL else 4,
     "head_dim": 16 if REHEARSAL else 64,
     "max_position_embeddings": 8192,
-    "initializer_range": 0.02 if REHEARSAL else 0.006,  # wider rows make larger logits
+    "initializer_range": 0.02 if REHEARSAL else 0.006,  # wider rows give larger logits
 }
 
 
@@ -41,16 +41,16 @@ def wide(**changes):
 
 
 def scores_of(model, ids, weights):
-    """By the definition, from the model's own attention matrices."""
+    """Compute the definition from the model's own attention matrices."""
     return recurrence(eager_attentions(model, ids[:-1]).double().cpu(), weights)[K - 1 :, :K]
 
 
 @pytest.mark.parametrize("family", RECORDED)
 def test_scores_agree_with_eager_attention(family):
-    """In float32: twice what eager attention on this device errs from eager attention on the CPU, and a little."""
+    """Budget in float32: twice the error of eager attention on this device against the CPU, plus a floor."""
     ids = ids_of()
     weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(2))
-    weights[1, 2] = weights[2] = 0  # a head and a layer that are not recorded
+    weights[1, 2] = weights[2] = 0  # one head and one layer are not recorded
     model = tiny(family)
     true = scores_of(model, ids, weights)
     model = model.to(DEVICE)
@@ -65,10 +65,10 @@ def test_scores_agree_with_eager_attention(family):
 @pytest.mark.parametrize("family", RECORDED)
 @pytest.mark.parametrize("dtype", [BF16, FP16], ids=str)
 def test_sixteen_bit_models_stay_within_the_error_budget(impl, family, dtype):
-    """Budget: twice how far the model's own eager attention in that dtype lands from the same model in float32."""
+    """Budget: twice the error of the model's own eager attention in that dtype against float32."""
     weights = torch.full((4, 4), 0.25)
     ours = budget = 0.0
-    for seed in range(1 if REHEARSAL else 3):  # summed: a router of experts flips on a rounding error
+    for seed in range(1 if REHEARSAL else 3):  # summed, because an expert router can flip on a rounding error
         ids = ids_of(seed)
         true = scores_of(tiny(family, seed=seed), ids, weights)
         model = tiny(family, seed=seed, dtype=dtype).to(DEVICE)
@@ -89,7 +89,7 @@ def test_recording_while_it_generates_gives_the_same_scores(family):
     assert got.scores.device.type == "cpu"
 
 
-def test_a_padded_batch_gives_what_each_gives_alone():
+def test_a_padded_batch_equals_its_sequences_alone():
     model = tiny("llama").to(DEVICE)
     short, long = ids_of(1, 40), ids_of(2, 60)
     ids = torch.zeros(2, 60, dtype=torch.long)
@@ -106,7 +106,7 @@ def test_a_padded_batch_gives_what_each_gives_alone():
 
 @EVERY_KERNEL
 def test_refinements_agree_with_plain_torch(impl):
-    """Power, value norms, a dropped sink and a question's share, from one model."""
+    """Power, value norms, a dropped sink and a question share, with one model."""
     model = wide()
     ids = ids_of(1, LONG)
     for fields in ({"power": 2.0}, {"value_norms": True}, {"sink": "drop"}, {"value_norms": True, "power": 0.5}):
@@ -132,8 +132,8 @@ CALLS = {
 
 
 @pytest.mark.parametrize("which", CALLS)
-def test_fused_attention_that_is_trusted_is_right(which):
-    """Every kernel that passes its trial on 200 positions gives output and log-sum-exp of the definition at 4,096."""
+def test_trusted_fused_attention_equals_the_definition(which):
+    """Every kernel verified on 200 positions gives the output and log-sum-exp of the definition at 4,096."""
     shape = {"Dv": None, "dtype": BF16, "window": None, "Q": None} | CALLS[which]
     H, G, D, dtype, window = (shape[name] for name in ("H", "G", "D", "dtype", "window"))
     length, size = at_most(4096), shape["Dv"] or D
@@ -167,13 +167,13 @@ def test_fused_attention_that_is_trusted_is_right(which):
 
 
 @pytest.mark.parametrize("keep", ["host", "auto"])
-def test_from_main_memory_the_same_bits(monkeypatch, keep):
+def test_offloading_to_main_memory_gives_the_same_bits(monkeypatch, keep):
     model, ids = wide(), ids_of(1, LONG)
     expected = flow(model, ids, prompt_length=LONG - 9, impl=IMPL, keep="device")
     moved = []
     move = offload.Offload.move
     monkeypatch.setattr(offload.Offload, "move", lambda self, tensor: moved.append(tensor.nbytes) or move(self, tensor))
-    if keep == "auto":  # as if the device were nearly full
+    if keep == "auto":  # simulates a nearly full device
         monkeypatch.setattr(offload, "_free_bytes", lambda device: 0)
     got = flow(model, ids, prompt_length=LONG - 9, impl=IMPL, keep=keep)
     assert torch.equal(got.scores, expected.scores)
@@ -195,11 +195,11 @@ def test_a_recording_in_main_memory_gives_several_flows():
 
 
 def test_queries_and_keys_are_kept_without_copies():
-    """What a recording adds to the device is what it has to: queries, keys, log-sum-exps, and a little."""
+    """A recording adds only queries, keys, log-sum-exps and a small constant to the device memory."""
     model, ids = wide(), ids_of(1, LONG)
     heads = torch.ones(4, WIDE["num_attention_heads"])
     with torch.no_grad():
-        model(input_ids=ids[None].to(DEVICE), use_cache=False, logits_to_keep=1)  # what libraries keep for themselves
+        model(input_ids=ids[None].to(DEVICE), use_cache=False, logits_to_keep=1)  # allocates library workspaces
         with record(model, keep="device") as recording:
             model(input_ids=ids[None, :8].to(DEVICE), use_cache=False, logits_to_keep=1)
             before = allocated() - recording.nbytes * (not REHEARSAL)
@@ -211,8 +211,8 @@ def test_queries_and_keys_are_kept_without_copies():
     assert grown <= recorded_bytes(model_facts(model), heads, LONG) + lse + first + (1 << 20)
 
 
-def test_few_heads_keep_few_bytes():
-    """A view of one head would keep all of them alive: it is copied, and the rest let go."""
+def test_few_selected_heads_take_little_memory():
+    """A view of one head would keep all heads alive, so the head is copied and the rest freed."""
     model, ids = wide(), ids_of(1, LONG)
     heads = torch.zeros(4, WIDE["num_attention_heads"])
     heads[2, 1] = 1
@@ -225,7 +225,7 @@ def test_few_heads_keep_few_bytes():
     assert grown <= recorded_bytes(model_facts(model), heads, LONG) + 12 * LONG + (1 << 20)
 
 
-def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monkeypatch):
+def test_out_of_memory_errors_say_what_was_needed_and_the_model_stays_usable(monkeypatch):
     model = wide()
     ids, short = ids_of(1, at_most(8000, 200)), ids_of(2, 60)
     expected = flow(model, short, prompt_length=50, impl=IMPL)
@@ -248,7 +248,7 @@ def test_too_little_memory_says_what_was_needed_and_leaves_the_model_usable(monk
         try:
             with pytest.raises(DeviceMemoryError, match=r"queries and keys of 64 heads .*keep='host'"):
                 flow(model, ids, impl=IMPL, keep="device")
-            again = flow(model, short, prompt_length=50, impl=IMPL)  # in what little there is
+            again = flow(model, short, prompt_length=50, impl=IMPL)  # in the little memory left
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, DEVICE)
         assert torch.equal(again.scores, expected.scores)
@@ -272,7 +272,7 @@ def test_layers_on_two_devices_give_the_same_flow():
         assert error(got.scores, expected.scores.double()) < 1e-5
 
 
-def test_the_result_says_how_much_memory_it_took():
+def test_meta_has_the_peak_memory():
     got = flow(wide(), ids_of(1, LONG), impl=IMPL)
     assert got.meta["implementation"] == IMPL
     if not REHEARSAL:

@@ -1,6 +1,6 @@
-"""flow_step on a GPU: its kernels against the reference in float64 on the device, where kernels break.
+"""The GPU kernels of flow_step agree with the reference in float64 on the device, at sizes where kernels tend to fail.
 
-The budget of an error is measured there too: twice what plain torch makes of the same arguments by the same units.
+The error budget is also measured there: twice the error of plain torch for the same arguments on the same units.
 """
 
 import pytest
@@ -34,8 +34,8 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 DTYPES = pytest.mark.parametrize("dtype", [BF16, FP16, FP32], ids=str)
 
 
-def test_the_kernels_that_a_gpu_gets(impl):
-    """Both are usable where they are tested; triton is the one that is taken without a name."""
+def test_both_kernels_are_usable_and_triton_is_the_default(impl):
+    """Both are usable on a tested GPU; triton is the default."""
     found = {entry.name: entry for entry in list_availability()}
     assert found[impl].usable, found[impl].reason
     for entry in found.values():
@@ -60,14 +60,14 @@ def test_long_inputs(impl, dtype, N):
     ("D", "O", "dtype"), [(128, 128, BF16), (128, 1, FP16), (128, 512, BF16), (64, 16, BF16), (256, 128, BF16)]
 )
 def test_shapes_of_large_models(impl, D, O, dtype):
-    """32k positions, all of the answer."""
+    """32k positions, compared in full."""
     check(*case(at_most(32_768), D, 8, 2, at_most(O, 20), dtype), impl)
 
 
 @pytest.mark.parametrize("O", [1, 16, 40])
 @pytest.mark.parametrize("N", [131_072])
 def test_the_longest_inputs(impl, O, N):
-    """All of the answer against float64: offsets pass 2^31 bytes, and weights are as small as they get."""
+    """Compared in full with float64: offsets exceed 2^31 bytes, and weights are as small as possible."""
     check(*case(at_most(N), 128, 2, 1, O, dtype=BF16), impl)
 
 
@@ -102,7 +102,7 @@ KEY_HEADS = {
 @pytest.mark.parametrize("D", [64, 128])
 @pytest.mark.parametrize("which", KEY_HEADS)
 def test_key_heads_in_any_order(impl, O, D, which):
-    """Heads may share key heads as they like, and leave some out, which are NaN here."""
+    """Heads may share key heads in any way; unused key heads are NaN here."""
     args, options = case(at_most(400), D, 8, 4, O, dtype=BF16)
     index = torch.tensor(KEY_HEADS[which], device=DEVICE)
     options["kv_index"] = index
@@ -139,7 +139,7 @@ def test_options(impl, dtype, O, which):
 
 
 @pytest.mark.parametrize("O", [1, 6])
-def test_a_bias_of_minus_infinity_leaves_out(impl, O):
+def test_a_bias_of_minus_infinity_excludes_its_pairs(impl, O):
     args, options = case(at_most(400), 64, O=O, dtype=BF16, key_bias=True)
     args[3][:, 70] = float("-inf")
     args[3][1, 100:140] = float("-inf")
@@ -152,14 +152,14 @@ def test_a_bias_of_minus_infinity_leaves_out(impl, O):
 
 
 @pytest.mark.parametrize("O", [1, 6, 40])
-def test_rows_that_are_zero_are_exact_zeros(impl, O):
+def test_zero_rows_give_exact_zeros(impl, O):
     args, options = case(at_most(700, 200), 64, O=O, dtype=BF16)
     args[0][:, :170] = 0
     args[0][O // 2] = 0
     got = check(args, options, impl)
     assert not got[O // 2].any()
     args[0][:] = 0
-    args[0][:, 40] = 1  # nothing beyond the row's own position
+    args[0][:, 40] = 1  # no scores after the row's own position
     got = check(args, options, impl)
     assert not got[:, 41:].any()
     args[0][:] = 0
@@ -181,9 +181,9 @@ def test_signed_rows(impl, dtype, O):
 
 @pytest.mark.parametrize("size", [1e-30, 1e-6, 1e20])
 def test_rows_of_any_size(impl, size):
-    """R goes through float16 in two parts: they must be scaled, or these would vanish or overflow."""
+    """The kernel splits R into two float16 parts; without scaling, these rows would vanish or overflow."""
     (rows, *others), options = case(at_most(400), 64, O=6, dtype=BF16)
-    rows[0, 0] = 1.0  # one large number among them, as an attention sink leaves it
+    rows[0, 0] = 1.0  # one large number, as from an attention sink
     args = (rows * size, *others)
     true, got = exact(args, options), flow_step(*args, **options, impl=impl)
     assert torch.isfinite(got).all()
@@ -196,7 +196,7 @@ def test_rows_of_any_size(impl, size):
 )
 @given(st.data())
 def test_any_shape(impl, data):
-    """Sizes that need no compiling anew: another head size would take seconds each."""
+    """Only sizes that need no new compilation; each other head size would take seconds."""
     N, O = data.draw(st.integers(1, at_most(1200, 80))), data.draw(st.integers(1, 60))
     G, H = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
     window = data.draw(st.none() | st.integers(1, N + 2))
@@ -204,8 +204,8 @@ def test_any_shape(impl, data):
     check(*case(N, 64, H, G, O, BF16, window=window, power=power, seed=seed), impl)
 
 
-def test_the_tests_tell_right_from_wrong(impl):
-    """A bias that is off by a thousandth is found: the budget is not loose."""
+def test_a_wrong_bias_exceeds_the_budget(impl):
+    """A bias that is off by a thousandth exceeds the budget."""
     args, options = case(at_most(1003), 64, dtype=BF16)
     true = exact(args, options)
     budget = error(plain(args, options), true)

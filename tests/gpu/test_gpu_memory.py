@@ -1,4 +1,4 @@
-"""flow_step on a GPU: the same bits every time, whatever memory held before, on other streams and other devices."""
+"""flow_step on a GPU gives the same bits every time, for any prior memory content, on other streams and devices."""
 
 import pytest
 import torch
@@ -15,14 +15,14 @@ DTYPES = pytest.mark.parametrize("dtype", [BF16, FP16, FP32], ids=str)
 
 
 @DTYPES
-def test_inputs_that_are_not_contiguous(impl, dtype):
+def test_inputs_may_be_non_contiguous(impl, dtype):
     (rows, query, key, row_bias, _), options = case(120, 32, 4, 2, dtype=dtype)
     if refused((rows, query, key, row_bias, None), options, impl):
         return
     expected = flow_step(rows, query, key, row_bias, **options, impl=impl)
     spread = torch.full((120, 4, 3, 32), float("nan"), dtype=dtype, device=DEVICE)
-    spread[:, :, 1] = query.transpose(0, 1)  # as a fused projection of q, k and v leaves it
-    odd = torch.full((4, 120, 37), float("nan"), dtype=dtype, device=DEVICE)  # rows that start at no multiple of 16 B
+    spread[:, :, 1] = query.transpose(0, 1)  # the layout of a fused projection of q, k and v
+    odd = torch.full((4, 120, 37), float("nan"), dtype=dtype, device=DEVICE)  # rows do not start at multiples of 16 B
     odd[..., 3:35] = query
     wide = torch.full((5, 400), float("nan"), device=DEVICE)
     wide[:, 30:150] = rows
@@ -50,10 +50,10 @@ def test_the_same_bits_every_time(impl, dtype, O, options):
         assert torch.equal(flow_step(*args, **rest, impl=impl), first)
 
 
-@pytest.mark.filterwarnings("ignore")  # of operations without a deterministic form, which are not what is tested
+@pytest.mark.filterwarnings("ignore")  # from operations without a deterministic form, which are not under test
 @pytest.mark.parametrize(("N", "O"), [(1, 1), (65, 1), (65, 5), (1003, 1), (1003, 16), (1003, 40), (1003, 513)])
-def test_every_element_of_the_answer_is_written(impl, N, O):
-    """Memory that nobody wrote to holds NaN here: torch fills it in this mode."""
+def test_every_element_of_the_output_is_written(impl, N, O):
+    """In this mode torch fills unwritten memory with NaN."""
     args, options = case(at_most(N), 64, O=at_most(O, 60), dtype=BF16)
     expected = flow_step(*args, **options, impl=impl)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -67,8 +67,8 @@ def test_every_element_of_the_answer_is_written(impl, N, O):
 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
 @pytest.mark.parametrize(("N", "O"), [(1, 1), (1003, 1), (1003, 16), (2003, 40), (2003, 200)])
-def test_what_memory_held_before_does_not_matter(impl, N, O, value):
-    """Results, parts of them and scratch memory come from torch's cache, which is full of NaN or of large numbers."""
+def test_previous_memory_content_does_not_change_the_answer(impl, N, O, value):
+    """Results, partial results and scratch memory come from torch's cache, here filled with NaN or large numbers."""
     args, options = case(at_most(N), 64, O=at_most(O, 60), dtype=BF16)
     poison(0.0)
     expected = flow_step(*args, **options, impl=impl)
@@ -76,8 +76,8 @@ def test_what_memory_held_before_does_not_matter(impl, N, O, value):
     assert torch.equal(flow_step(*args, **options, impl=impl), expected)
 
 
-def test_what_is_behind_the_inputs_is_not_read(impl):
-    """Every argument lies between NaN: a read beyond its end shows."""
+def test_memory_beyond_the_inputs_is_not_read(impl):
+    """NaN surrounds every argument, so a read beyond its end changes the result."""
     (rows, query, key, row_bias, key_bias), options = case(131, 64, 3, 3, 5, dtype=BF16, key_bias=True)
 
     def inside(tensor):
@@ -91,7 +91,7 @@ def test_what_is_behind_the_inputs_is_not_read(impl):
 
 
 def test_other_streams_and_devices_are_respected(impl):
-    """Work on a side stream must not overtake what made its inputs, nor what reads its answer."""
+    """Work on a side stream must wait for its inputs, and readers of its result must wait for it."""
     args, options = case(at_most(2003), 64, O=5, dtype=BF16)
     expected = flow_step(*args, **options, impl=impl)
     if DEVICE.type == "cuda":

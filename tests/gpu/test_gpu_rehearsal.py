@@ -1,4 +1,4 @@
-"""The whole GPU check on the CPU: every GPU test function and every measurement, at tiny sizes by the reference."""
+"""The complete GPU check on the CPU: every GPU test and measurement runs at tiny sizes with the reference."""
 
 import json
 import re
@@ -13,13 +13,13 @@ from gpu.shapes import FLOWS, REMOVALS, STEPS, TUNED, TUNINGS
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_rehearsal_runs_everything_and_keeps_nothing(tmp_path):
+def test_a_rehearsal_runs_everything_and_stores_no_results(tmp_path):
     out, work, results = (tmp_path / name for name in ("out", "work", "results"))
     command = [sys.executable, "-m", "gpu.run", "--rehearse", "--out", str(out), "--results", str(results)]
     command += ["--work", str(work), "--budget", "3000", "--commit", "rehearsed"]
     ran = subprocess.run(command, cwd=ROOT / "bench", capture_output=True, text=True, timeout=3000)
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr
-    assert not results.exists()  # nothing is kept as if it had been measured
+    assert not results.exists()  # a rehearsal stores no results
     assert len(list(out.iterdir())) == 3
     (path,) = out.glob("*-rehearsal-rehearsed-gpu.json")
     run = json.loads(path.read_text())
@@ -37,7 +37,7 @@ def test_a_rehearsal_runs_everything_and_keeps_nothing(tmp_path):
     assert expected < set(findings)
     for key in expected:
         entries = findings[key]["entries"]
-        # the backend of cuDNN is missing on a CPU
+        # a CPU has no cuDNN backend
         assert {label for label, entry in entries.items() if "seconds" not in entry} <= {"cudnn", "prefill, cudnn"}
         if key[0] == "step":
             assert set(entries) == {"flash", "cudnn", "gradient", *KERNELS}

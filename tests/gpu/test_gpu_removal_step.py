@@ -1,7 +1,7 @@
-"""removal_step on a GPU: its kernel against the reference in float64 on the device, where kernels break.
+"""The GPU kernel of removal_step agrees with the reference in float64 on the device, where kernels tend to fail.
 
-The budget of an error is twice that of the reference in float32 on the same arguments; errors are shares of the terms'
-sizes. `delta` is any number here: the operation does not need it to be dO . o.
+The error budget is twice the error of the reference in float32 on the same arguments; errors are relative to the sizes
+of the terms. `delta` is arbitrary here: the operation does not require delta = dO . o.
 """
 
 import pytest
@@ -22,7 +22,7 @@ DTYPES = pytest.mark.parametrize("dtype", [BF16, FP16, FP32], ids=str)
 
 
 def case(N, Q=None, *, D=64, Dv=None, H=4, G=2, dtype=FP32, window=None, softcap=None, seed=0):
-    """Arguments on the device whose attention is sharp, with its log-sum-exp."""
+    """Return arguments on the device with sharp attention and its log-sum-exp."""
     Q, Dv = min(Q or N, N), Dv or D
     g = torch.Generator().manual_seed(seed)
     # the sharper half of the heads has logits of up to about 30
@@ -36,7 +36,7 @@ def case(N, Q=None, *, D=64, Dv=None, H=4, G=2, dtype=FP32, window=None, softcap
 
 
 def term_sizes(args, options, block=512):
-    """(N,) float64: for each key the sum of |P| |dO . v - delta|."""
+    """Return (N,) float64: for each key the sum of |P| |dO . v - delta|."""
     query, key, value, d_output, lse, delta, stops = args
     (H, Q, _), (G, N, _) = query.shape, key.shape
     sizes = torch.zeros(N, dtype=torch.float64, device=DEVICE)
@@ -63,7 +63,7 @@ def exact_of(args, options):
 
 
 def check(args, options):
-    """The kernel's answer, once it is known to err no more than twice as much as plain torch on this device."""
+    """Return the kernel's result after a check that its error is at most twice that of plain torch on this device."""
     exact, sizes = exact_of(args, options), term_sizes(args, options)
     budget = measure(removal_step(*args, **options, impl="reference"), exact, sizes)
     effects = removal_step(*args, **options, impl=IMPL)
@@ -76,7 +76,7 @@ def check(args, options):
 
 
 @pytest.mark.skipif(bool(REHEARSAL), reason="the reference takes everything")
-def test_a_gpu_gets_the_kernel():
+def test_the_kernel_is_the_default_on_a_gpu():
     assert choose_impl(None, DEVICE, BF16, 128, step="removal_step") == IMPL
 
 
@@ -131,7 +131,7 @@ def test_rows_where_the_gradient_is_zero(rows):
         tensor[:, rows] = chosen
     effects = check(args, options)
     assert bool(effects.any()) == bool(args[3].any())
-    if rows == slice(40, 41):  # nothing behind the row's own position
+    if rows == slice(40, 41):  # no keys after the row's own position
         assert not effects[41:].any()
 
 
@@ -146,12 +146,12 @@ def test_stops_of_documents_and_beyond_the_end():
 
 
 @DTYPES
-def test_inputs_that_are_not_contiguous(dtype):
+def test_inputs_may_be_non_contiguous(dtype):
     (query, key, value, d_output, lse, delta, stops), options = case(120, D=32, dtype=dtype)
     expected = removal_step(query, key, value, d_output, lse, delta, stops, **options, impl=IMPL)
     spread = torch.full((120, 4, 3, 32), float("nan"), dtype=dtype, device=DEVICE)
-    spread[:, :, 1] = query.transpose(0, 1)  # as a fused projection of q, k and v leaves it
-    odd = torch.full((2, 120, 37), float("nan"), dtype=dtype, device=DEVICE)  # rows that start at no multiple of 16 B
+    spread[:, :, 1] = query.transpose(0, 1)  # the layout of a fused projection of q, k and v
+    odd = torch.full((2, 120, 37), float("nan"), dtype=dtype, device=DEVICE)  # rows do not start at multiples of 16 B
     odd[..., 3:35] = value
     views = spread[:, :, 1].transpose(0, 1), key.mT.contiguous().mT, odd[..., 3:35], d_output.mT.contiguous().mT
     turned = (tensor.T.contiguous().T for tensor in (lse, delta))
@@ -160,7 +160,7 @@ def test_inputs_that_are_not_contiguous(dtype):
 
 @pytest.mark.parametrize("value", [float("nan"), 1e30])
 @pytest.mark.parametrize(("N", "Q"), [(1, 1), (1003, 1003), (2003, 70)])
-def test_the_same_bits_every_time_whatever_memory_held(N, Q, value):
+def test_the_same_bits_every_time_for_any_memory_content(N, Q, value):
     args, options = case(at_most(N), at_most(Q, 30), dtype=BF16)
     expected = removal_step(*args, **options, impl=IMPL)
     for _ in range(5):
@@ -173,15 +173,15 @@ def test_the_same_bits_every_time_whatever_memory_held(N, Q, value):
 )
 @given(st.data())
 def test_any_shape(data):
-    """Sizes that need no compiling anew: another head size would take seconds each."""
+    """Only sizes that need no new compilation; each other head size would take seconds."""
     N = data.draw(st.integers(1, at_most(1200, 80)))
     Q, G, heads = data.draw(st.integers(1, N)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     window, seed = data.draw(st.none() | st.integers(1, N + 2)), data.draw(st.integers(0, 99))
     check(*case(N, Q, H=G * heads, G=G, dtype=BF16, window=window, seed=seed))
 
 
-def test_the_tests_tell_right_from_wrong():
-    """A log-sum-exp that is off by a thousandth is found: the budget is not loose."""
+def test_a_wrong_log_sum_exp_exceeds_the_budget():
+    """A log-sum-exp that is off by a thousandth exceeds the budget."""
     args, options = case(at_most(1003), dtype=BF16)
     exact, sizes = exact_of(args, options), term_sizes(args, options)
     budget = measure(removal_step(*args, **options, impl="reference"), exact, sizes)

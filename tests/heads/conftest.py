@@ -1,3 +1,3 @@
-"""Fixtures of the tests of heads: a tiny model, an own cache, and a calibration on one prompt."""
+"""Fixtures for tests of heads: a tiny model, a separate cache, and a calibration on one prompt."""
 
 from calibration_fixtures import model, own_cache, quick_calibration, tokenizer  # noqa: F401

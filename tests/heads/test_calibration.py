@@ -1,4 +1,4 @@
-"""Finding retrieval heads: calibrate(), its cache, and how flow() comes by the heads of any model."""
+"""Finding retrieval heads: calibrate(), its cache, and their use in flow() for any model."""
 
 import logging
 import os
@@ -29,12 +29,12 @@ def test_calibrate_is_deterministic_and_its_file_is_weights(model, tokenizer, tm
     first, second = (calibrate(model, tokenizer, count=2) for _ in range(2))
     assert torch.equal(first.heads, second.heads)
     assert first.meta == second.meta
-    assert first.meta["documents"] == "4"  # ten would be more than the model's 1,024 positions
+    assert first.meta["documents"] == "4"  # ten documents would exceed the model's 1,024 positions
     first.save(tmp_path / "w.safetensors")
     assert torch.equal(Weights.of(tmp_path / "w.safetensors").heads, first.heads)
 
 
-def test_the_share_of_the_question_goes_with_the_heads(model, tokenizer, quick_calibration):
+def test_calibrated_weights_have_the_question_share(model, tokenizer, quick_calibration):
     ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
     asked, options = torch.tensor([7, 8, 12]), {"prompt_length": 30, "tokenizer": tokenizer}
     got = flow(model, ids, weights="retrieval", question=asked, **options)
@@ -49,7 +49,7 @@ def test_the_share_of_the_question_goes_with_the_heads(model, tokenizer, quick_c
     torch.testing.assert_close(again.scores, got.scores, rtol=0, atol=2e-6)
 
 
-def test_the_public_name_is_the_one_that_is_tested():
+def test_calibrate_is_public():
     assert attributor.calibrate is calibrate
 
 
@@ -58,13 +58,13 @@ def test_a_window_that_is_too_short_for_any_prompt(tokenizer):
         calibrate(tiny_chat.model(len(tokenizer), 128), tokenizer, count=1)
 
 
-def test_heads_are_found_once(model, tokenizer, quick_calibration, monkeypatch, caplog):
+def test_heads_are_found_once_and_cached(model, tokenizer, quick_calibration, monkeypatch, caplog):
     first = cache.cached_weights(model, tokenizer)
     assert "finding the heads of LlamaForCausalLM" in caplog.text
     assert str(cache.cache_path(model)) in caplog.text
-    assert cache.cached_weights(model) is first  # of this process, without a tokenizer
+    assert cache.cached_weights(model) is first  # from this process, without a tokenizer
     monkeypatch.setattr(cache, "_weights_by_digest", {})
-    again = cache.cached_weights(model)  # of the file, as another process would
+    again = cache.cached_weights(model)  # from the file, as in another process
     assert torch.equal(again.heads, first.heads)
     assert again.meta == first.meta
     assert len(quick_calibration) == 1
@@ -73,7 +73,7 @@ def test_heads_are_found_once(model, tokenizer, quick_calibration, monkeypatch, 
     ]
 
 
-def test_identity(tokenizer):
+def test_the_digest_identifies_the_weights(tokenizer):
     def fresh():
         return tiny_chat.model(len(tokenizer))
 
@@ -87,16 +87,16 @@ def test_identity(tokenizer):
     named = fresh()
     named.config._name_or_path = named.name_or_path = "someone/model"
     named.config._commit_hash = "abc"
-    assert model_digest(named) == plain  # the same weights and configuration, so the same heads
+    assert model_digest(named) == plain  # the same weights and configuration have the same heads
     elsewhere = fresh().to("meta")
     assert len({plain, *(model_digest(other) for other in (trained, turned, elsewhere))}) == 4
-    with record(trained, weights="mean"):  # while it is recorded its configuration names another attention
+    with record(trained, weights="mean"):  # during a recording the configuration names another attention
         assert model_digest(trained) != plain
         recorded = model_digest(trained)
     assert recorded == model_digest(trained)
 
 
-def test_training_on_in_the_same_folder_is_noticed(tokenizer, tmp_path):
+def test_further_training_in_the_same_folder_changes_the_digest(tokenizer, tmp_path):
     made = tiny_chat.model(len(tokenizer))
     found = []
     for change in (0.0, 1e-2):
@@ -110,7 +110,7 @@ def test_training_on_in_the_same_folder_is_noticed(tokenizer, tmp_path):
     assert found[0] != found[1]
 
 
-def test_another_process_is_waited_for(model, tokenizer, quick_calibration, caplog):
+def test_a_calibration_of_another_process_is_awaited(model, tokenizer, quick_calibration, caplog):
     weights = calibrate(model, tokenizer, count=1)
     path = cache.cache_path(model)
     path.parent.mkdir(parents=True)
@@ -127,7 +127,7 @@ def test_another_process_is_waited_for(model, tokenizer, quick_calibration, capl
     assert not quick_calibration
 
 
-def test_a_cache_folder_that_cannot_be_written_to(model, tokenizer, quick_calibration, monkeypatch, tmp_path, caplog):
+def test_an_unwritable_cache_folder_is_tolerated(model, tokenizer, quick_calibration, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "file"))
     first = cache.cached_weights(model, tokenizer)
@@ -137,7 +137,7 @@ def test_a_cache_folder_that_cannot_be_written_to(model, tokenizer, quick_calibr
     assert len(quick_calibration) == 1
 
 
-def test_a_disk_that_is_full(model, tokenizer, quick_calibration, monkeypatch, caplog):
+def test_a_full_disk_leaves_no_partial_file(model, tokenizer, quick_calibration, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -145,7 +145,7 @@ def test_a_disk_that_is_full(model, tokenizer, quick_calibration, monkeypatch, c
     assert cache.cached_weights(model, tokenizer).heads.any()
     assert "not kept: cannot write weights to" in caplog.text
     assert "No space left" in caplog.text
-    assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # nothing half-written
+    assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # no partial file
 
 
 def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeypatch, caplog):
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeyp
     assert len(quick_calibration) == 2
 
 
-def test_a_model_without_a_head_that_retrieves_is_told(model, tokenizer, monkeypatch, caplog):
+def test_a_model_without_retrieval_heads_gets_a_warning(model, tokenizer, monkeypatch, caplog):
     poor = made_up_scores(torch.full((1, 2, 4), 0.11))
     monkeypatch.setattr(cache, "measure_heads", lambda *_, **__: poor)
     cache.cached_weights(model, tokenizer)
@@ -186,7 +186,7 @@ def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick_cal
     assert len(quick_calibration) == 1
 
 
-def test_the_tokenizer_is_loaded_from_where_the_model_was(tokenizer, quick_calibration, tmp_path):
+def test_the_tokenizer_is_loaded_from_the_place_of_the_model(tokenizer, quick_calibration, tmp_path):
     folder = tiny_chat.save(tmp_path / "saved")
     loaded, _ = attributor.load_model(folder, progress=False)
     with record(loaded, weights="retrieval"):
@@ -194,18 +194,18 @@ def test_the_tokenizer_is_loaded_from_where_the_model_was(tokenizer, quick_calib
     assert quick_calibration == [loaded]
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
-    loaded.config.rope_parameters["rope_theta"] = 5e5  # another model now
+    loaded.config.rope_parameters["rope_theta"] = 5e5  # now another model
     with pytest.raises(InputError, match=r"no retrieval heads are known for .*saved yet.* pass tokenizer=.*calibrate"):
         flow(loaded, [3, 4, 5], weights="retrieval")
 
 
-def test_a_model_from_nowhere_needs_a_tokenizer(model, quick_calibration):
+def test_a_model_without_a_place_needs_a_tokenizer(model, quick_calibration):
     with pytest.raises(InputError, match=r"for this model yet, .*not loaded from anywhere.*: pass tokenizer="):
         flow(model, [3, 4, 5], weights="retrieval")
     assert not cache.cache_path(model).parent.exists()
 
 
-def test_a_model_that_cannot_be_recorded(model, tokenizer, monkeypatch):
+def test_a_model_that_cannot_be_recorded_is_refused(model, tokenizer, monkeypatch):
     monkeypatch.setattr(type(model), "_can_set_attn_implementation", classmethod(lambda cls: False))
     with pytest.raises(UnsupportedModelError, match="retrieval heads can only be found in models that can be recorded"):
         flow(model, [3, 4, 5], weights="retrieval", tokenizer=tokenizer, impl="reference")
@@ -220,7 +220,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.skipif(converted_folder() is None, reason="the converted default model is not in the cache folder")
-def test_a_few_prompts_find_the_known_heads_of_the_default_model(monkeypatch):
+def test_few_prompts_find_the_shipped_heads_of_the_default_model(monkeypatch):
     monkeypatch.delenv("ATTRIBUTOR_CACHE")
     model, tokenizer = attributor.load_model(dtype="float32", progress=False)
     scores = measure_heads(model, tokenizer, count=4)

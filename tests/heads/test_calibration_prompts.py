@@ -1,4 +1,4 @@
-"""The prompts that heads are found on, and how what a head says is ranked."""
+"""The prompts for finding retrieval heads, and the ranking of a head's attention."""
 
 import dataclasses
 import hashlib
@@ -27,7 +27,7 @@ def mentions(sentence, name):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("documents", [10, 2])
-def test_the_answer_is_planted_where_it_is_said_to_be_and_nowhere_else(kind, documents):
+def test_the_answer_is_only_in_the_planted_sentence(kind, documents):
     for case in make_cases(60, seed=5, kinds=[kind], documents=documents):
         assert len(case.documents) == documents
         assert len({title for title, _ in case.documents}) == documents
@@ -71,18 +71,18 @@ whom whose where when how one there all into under"""
 def words(templates):
     text = re.sub(r"\{\w\}", " ", " ".join(templates))
     found = {word.strip(string.punctuation).lower() for word in text.split()} - {*STOP.split(), ""}
-    return {word.removesuffix("s") for word in found}  # "plays" is "play"
+    return {word.removesuffix("s") for word in found}  # "plays" counts as "play"
 
 
 @pytest.mark.parametrize("thing", KINDS_OF_THING)
-def test_reworded_questions_share_no_telling_word_with_the_sentences(thing):
+def test_paraphrased_questions_share_no_characteristic_word_with_the_sentences(thing):
     for fact in KINDS_OF_THING[thing].facts:
         assert fact.reworded_questions
         assert not words(fact.statements) & words(fact.reworded_questions), fact
         assert words(fact.statements) & words(fact.questions), fact
 
 
-def test_a_value_is_no_word_of_a_template_of_a_name_or_of_another_list():
+def test_values_are_not_words_of_templates_names_or_other_lists():
     facts = [fact for thing in KINDS_OF_THING.values() for fact in thing.facts] + [CODE, MOTTO]
     templates = [
         t
@@ -122,7 +122,7 @@ def test_a_seed_gives_the_same_prompts_everywhere():
         ({"count": 1, "kinds": []}, "got none"),
     ],
 )
-def test_bad_orders_for_prompts(options, match):
+def test_invalid_options_of_prompts_are_refused(options, match):
     with pytest.raises(InputError, match=match):
         make_cases(**options)
 
@@ -142,7 +142,7 @@ def test_average_precision_counts_a_tie_half():
 
 
 def by_sorting(scores, wanted):
-    """(L, H): average precision by its definition, the mean of the precisions at the ranks of what is wanted."""
+    """Return (L, H) average precision by its definition: the mean precision at the ranks of the wanted entries."""
     found = []
     for row in scores.flatten(0, 1).tolist():
         order = sorted(range(len(row)), key=lambda i: -row[i])
@@ -165,6 +165,6 @@ def test_chance_is_the_mean_over_all_orders(S, m):
     assert expected_average_precision(S, m) == pytest.approx(average_precision(orders, planted).mean().item(), abs=1e-5)
 
 
-def test_share():
+def test_planted_share_is_the_part_of_the_planted_sentences():
     planted = torch.tensor([True, False, False])
     assert planted_share(torch.tensor([[1.0, 2, 1], [0, 0, 0]]), planted).tolist() == [0.25, 0]

@@ -1,4 +1,4 @@
-"""What heads score on the prompts, and which of them are chosen."""
+"""The scores of heads on the prompts, and the choice of heads."""
 
 import json
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def by_sorting(scores, wanted):
-    """(L, H): average precision by its definition, the mean of the precisions at the ranks of what is wanted."""
+    """Return (L, H) average precision by its definition: the mean precision at the ranks of the wanted entries."""
     found = []
     for row in scores.flatten(0, 1).tolist():
         order = sorted(range(len(row)), key=lambda i: -row[i])
@@ -33,11 +33,11 @@ def by_sorting(scores, wanted):
 
 
 def brute_force(model, tokenizer, case):
-    """{name: (L, H)} from attention matrices, with sentences found by searching the text."""
+    """Return {name: (L, H)} from attention matrices, with sentences found by searching the text."""
     documents = [(title, " ".join(sentences)) for title, sentences in case.documents]
     prompt = build_prompt(tokenizer, documents, case.question)
     answer = tokenizer(case.answer, add_special_tokens=False)["input_ids"]
-    k, ids = len(prompt.ids), torch.cat([prompt.ids, torch.tensor(answer)])  # and its end, which is never read
+    k, ids = len(prompt.ids), torch.cat([prompt.ids, torch.tensor(answer)])  # with its end token, which is never read
     attention = eager_attentions(model, ids)
     spans, at = [], 0
     for title, sentences in case.documents:
@@ -85,7 +85,7 @@ def brute_force(model, tokenizer, case):
 ROWS = ("", "answer", "question", "hop", "link")
 
 
-def test_scores_are_those_of_attention_matrices(tokenizer):
+def test_scores_equal_those_of_attention_matrices(tokenizer):
     model = tiny_chat.model(len(tokenizer), 2048)
     cases = make_cases(6, seed=1, kinds=KINDS, documents=4)
     scores = score_heads(model, tokenizer, cases)
@@ -109,7 +109,7 @@ def test_scores_by_kind_and_their_mean(model, tokenizer):
     by = scores.by_kind("ap")
     torch.testing.assert_close(by["fact"], (scores.ap[0] + scores.ap[2]) / 2)
     torch.testing.assert_close(scores.mean(), (by["fact"] + by["two_hop"]) / 2)
-    torch.testing.assert_close(scores.mean("link_ap"), scores.link_ap[1])  # fact has none
+    torch.testing.assert_close(scores.mean("link_ap"), scores.link_ap[1])  # the kind fact has none
     torch.testing.assert_close(scores.mean("mass", ["two_hop"]), scores.mass[1])
     assert scores.mean("hop_ap").shape == (2, 2, 4)
     with pytest.raises(InputError, match="no cases of kind copy; there are fact, two_hop"):
@@ -125,7 +125,7 @@ def test_progress_goes_up_to_the_end_and_the_model_is_as_before(model, tokenizer
         score_heads(model, tokenizer, [])
 
 
-def test_a_tokenizer_without_a_template(model):
+def test_a_tokenizer_without_a_template_is_accepted(model):
     plain = tiny_chat.tokenizer(None)
     case = make_cases(1, documents=2)[0]
     tokenized = tokenize_case(plain, case)
@@ -144,22 +144,22 @@ def test_the_best_heads_get_equal_weights():
     ap = torch.tensor([[[0.1, 0.9, 0.3], [0.8, 0.2, 0.9]]])
     weights = choose_heads(made_up_scores(ap), heads=3)
     assert weights.heads.tolist() == [[0, 1 / 16, 0], [1 / 16, 0, 1 / 16]]
-    assert json.loads(weights.meta["heads"]) == [[0, 1, 0.9], [1, 2, 0.9], [1, 0, 0.8]]  # the earlier of equals first
+    assert json.loads(weights.meta["heads"]) == [[0, 1, 0.9], [1, 2, 0.9], [1, 0, 0.8]]  # ties: the earlier head first
     assert (weights.name, weights.source, weights.meta["chance"]) == ("retrieval", "m", "0.1000")
     assert "3 retrieval heads" in weights.note
     assert weights.question == 0.5
     usual = choose_heads(made_up_scores(torch.rand(1, 3, 4)))
     assert sorted(usual.heads.flatten().tolist()) == [0] * 8 + [1 / 16] * 4
-    assert choose_heads(made_up_scores(ap[..., :1])).heads.count_nonzero() == 2  # a model with fewer than four
+    assert choose_heads(made_up_scores(ap[..., :1])).heads.count_nonzero() == 2  # a model with fewer than four heads
     assert [head[:2] for head in rank_heads(made_up_scores(ap))[:2]] == [(0, 1), (1, 2)]
 
 
-def test_every_kind_counts_the_same():
+def test_every_kind_has_the_same_weight():
     ap = torch.tensor([[[1.0, 0.4]], [[1.0, 0.4]], [[0.0, 0.8]]])
     assert rank_heads(made_up_scores(ap, ("fact", "fact", "copy")))[0][:2] == (0, 1)
 
 
 @pytest.mark.parametrize(("heads", "match"), [(0, "from 1 to 6"), (7, "from 1 to 6, .* got 7"), (True, "got True")])
-def test_bad_choices(heads, match):
+def test_invalid_numbers_of_heads_are_refused(heads, match):
     with pytest.raises(InputError, match=match):
         choose_heads(made_up_scores(torch.rand(1, 2, 3)), heads=heads)

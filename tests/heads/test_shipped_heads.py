@@ -1,4 +1,4 @@
-"""Shipped heads are for the weights that they were found in; any other model has its own."""
+"""Shipped heads apply only to the weights that they were found in; any other model gets its own."""
 
 import copy
 import json
@@ -22,12 +22,12 @@ from attributor._models.facts import model_facts, model_id
 from attributor.cli.commands import app
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-HEADS = {(0, 1): 0.5, (1, 2): 0.25}  # not what calibration gives
+HEADS = {(0, 1): 0.5, (1, 2): 0.25}  # differs from the result of calibration
 
 
 @pytest.fixture
 def shipped(model, monkeypatch, tmp_path):
-    """A file of heads for the tiny model, as if it came with attributor."""
+    """A file of heads for the tiny model, installed like a shipped one."""
     path = tmp_path / "shipped.safetensors"
     digests = (weights_digest(model), weights_digest(model, torch.float16))
     Weights.of_heads((2, 4), HEADS, source="someone/tiny", digests=digests, rule="retrieval").save(path)
@@ -38,12 +38,12 @@ def shipped(model, monkeypatch, tmp_path):
 def adapted(model, config):
     peft = pytest.importorskip("peft")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of transformers' own deprecations
+        warnings.simplefilter("ignore")  # deprecations inside transformers
         return peft.get_peft_model(model, config(peft)).eval()
 
 
 def lora(peft):
-    return peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])  # as it is made: it adds 0
+    return peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])  # untrained, so it adds 0
 
 
 def ia3(peft):
@@ -52,7 +52,7 @@ def ia3(peft):
 
 def dynamic_int8(model):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.ao.quantization will go some day
+        warnings.simplefilter("ignore")  # torch.ao.quantization is deprecated
         return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
 
 
@@ -80,7 +80,7 @@ def saved(model, tmp_path):
 
 
 def tune(model, size=2e-3):
-    """A small fine-tune: every weight of a matrix moves by a five hundredth of their standard deviation."""
+    """Simulate a small fine-tune: every weight of a matrix moves by a five hundredth of their standard deviation."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -90,7 +90,7 @@ def tune(model, size=2e-3):
 
 
 def round_to_8_bits(model):
-    """As a Q8_0 file, dequantised: blocks of 32 with a scale each."""
+    """Round like a dequantised Q8_0 file: blocks of 32 with one scale each."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
@@ -104,7 +104,7 @@ def round_to_8_bits(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_the_same_weights_get_them(model, shipped, quick_calibration, dtype):
+def test_the_same_weights_get_the_shipped_heads(model, shipped, quick_calibration, dtype):
     resolved = resolve("retrieval", model.to(dtype))
     assert torch.equal(resolved.heads, Weights.of_heads((2, 4), HEADS).heads)
     assert (resolved.name, resolved.source) == ("retrieval", "someone/tiny")
@@ -113,7 +113,7 @@ def test_the_same_weights_get_them(model, shipped, quick_calibration, dtype):
     assert not quick_calibration
 
 
-def test_the_same_weights_under_another_name_get_them(model, shipped, quick_calibration, tmp_path):
+def test_the_same_weights_under_another_name_get_the_shipped_heads(model, shipped, quick_calibration, tmp_path):
     loaded, tokenizer = attributor.load_model(saved(model, tmp_path), progress=False)
     got = flow(loaded, [3, 4, 5], weights="retrieval", tokenizer=tokenizer)
     assert got.meta["model"] == str(tmp_path / "copy")
@@ -121,7 +121,7 @@ def test_the_same_weights_under_another_name_get_them(model, shipped, quick_cali
     assert not quick_calibration
 
 
-def test_the_same_weights_elsewhere_get_them(model, shipped, quick_calibration):
+def test_offloaded_weights_get_the_shipped_heads(model, shipped, quick_calibration):
     accelerate = pytest.importorskip("accelerate")
     offloaded = accelerate.cpu_offload(copy.deepcopy(model))
     assert next(offloaded.parameters()).device.type == "meta"
@@ -141,7 +141,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_weights_get_their_own(model, tokenizer, shipped, quick_calibration, kind, caplog):
+def test_other_weights_get_their_own_heads(model, tokenizer, shipped, quick_calibration, kind, caplog):
     model.name_or_path = model.config._name_or_path = "someone/tiny"
     model.config.attributor_source = "someone/tiny"
     other = OTHERS[kind](model)
@@ -152,8 +152,8 @@ def test_other_weights_get_their_own(model, tokenizer, shipped, quick_calibratio
     assert "finding the heads of" in caplog.text
 
 
-def test_a_tuned_copy_in_a_folder_says_where_it_comes_from(model, shipped, quick_calibration, tmp_path):
-    model.config.attributor_source = "someone/tiny"  # as the converted default model's configuration has it
+def test_a_tuned_copy_in_a_folder_gets_its_own_heads(model, shipped, quick_calibration, tmp_path):
+    model.config.attributor_source = "someone/tiny"  # as in the configuration of the converted default model
     model.config.attributor_weights = "dequantised"
     folder = str(saved(tune(model), tmp_path))
     loaded, tokenizer = attributor.load_model(folder, progress=False)
@@ -165,7 +165,7 @@ def test_a_tuned_copy_in_a_folder_says_where_it_comes_from(model, shipped, quick
     assert on_purpose.count == 2
 
 
-def test_the_command_line_says_that_it_finds_the_heads_of_a_tuned_copy(model, shipped, quick_calibration, tmp_path):
+def test_the_command_line_announces_the_search_for_heads_of_a_tuned_copy(model, shipped, quick_calibration, tmp_path):
     folder = saved(tune(model), tmp_path)
     text = tmp_path / "text.txt"
     text.write_text("The keeper lit the lamp.")
@@ -176,7 +176,7 @@ def test_the_command_line_says_that_it_finds_the_heads_of_a_tuned_copy(model, sh
     assert len(quick_calibration) == 1
 
 
-def test_a_file_without_digests_is_for_nobody_but_can_be_named(model, shipped, tokenizer, quick_calibration):
+def test_a_file_without_digests_is_used_only_by_name(model, shipped, tokenizer, quick_calibration):
     Weights.of_heads((2, 4), HEADS, source="someone/tiny").save(shipped)
     assert not has_shipped_heads(model)
     resolve("retrieval", model, tokenizer)
@@ -184,7 +184,7 @@ def test_a_file_without_digests_is_for_nobody_but_can_be_named(model, shipped, t
     assert resolve(Weights("retrieval").shipped("someone/tiny"), model).count == 2
 
 
-def test_a_recording_needs_its_model_for_them(model, shipped, tokenizer):
+def test_a_recording_uses_the_shipped_heads_of_its_models_current_weights(model, shipped, tokenizer):
     ids = torch.tensor([3, 4, 5, 6])
     with record(model) as recording, torch.no_grad():
         model(ids[None])
@@ -193,7 +193,7 @@ def test_a_recording_needs_its_model_for_them(model, shipped, tokenizer):
     facts = model_facts(model)
     with pytest.raises(InputError, match="'retrieval' are derived from LlamaForCausalLM, which is no longer in mem"):
         resolve_for(facts, "retrieval")
-    tune(model)  # what the model is now is what counts
+    tune(model)  # the current state of the model decides
     with pytest.raises(InputError, match="no retrieval heads are known"):
         recording.flow(ids, prompt_length=3, weights="retrieval")
 
@@ -201,20 +201,20 @@ def test_a_recording_needs_its_model_for_them(model, shipped, tokenizer):
 # ---- the digest
 
 
-def test_calibration_notes_the_digests_of_the_dtypes(model, tokenizer):
+def test_calibration_stores_the_digests_of_both_dtypes(model, tokenizer):
     weights = choose_heads(measure_heads(model, tokenizer, count=1))
     noted = weights.digests
     loaded = {weights_digest(model.to(dtype)) for dtype in (torch.float16, torch.float32)}
     assert noted[0] == weights_digest(tiny_chat.model(len(tokenizer)))
     assert noted[1] == weights_digest(tiny_chat.model(len(tokenizer)).half())
     assert len(set(noted)) == 2
-    assert loaded == {noted[1]}  # float32 numbers that were in float16 before are float16 numbers
+    assert loaded == {noted[1]}  # float32 numbers converted from float16 are exact in float16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_16_bit_file_is_the_same_model_in_every_dtype(model, dtype):
+def test_a_16_bit_model_has_one_digest_in_every_dtype(model, dtype):
     with torch.no_grad():
-        for parameter in model.parameters():  # with numbers that float16 holds with fewer digits, or not at all
+        for parameter in model.parameters():  # with numbers that lose digits in float16 or exceed its range
             parameter.view(-1)[::7] *= torch.logspace(0, -8, parameter.view(-1)[::7].numel())
     model.to(dtype).float()
     digests = {weights_digest(copy.deepcopy(model).to(other)) for other in (torch.float32, torch.bfloat16, dtype)}
@@ -223,7 +223,7 @@ def test_a_16_bit_file_is_the_same_model_in_every_dtype(model, dtype):
     assert len(digests) == 1
 
 
-def test_what_adapters_do_is_part_of_the_digest(model):
+def test_the_state_of_adapters_is_part_of_the_digest(model):
     peft = pytest.importorskip("peft")
     adapter = adapted(model, lora)
     adapter.add_adapter("other", lora(peft))
@@ -242,8 +242,8 @@ def test_what_adapters_do_is_part_of_the_digest(model):
 
 
 @pytest.mark.parametrize("kind", ["dynamic int8", "torchao int8", "quanto int8"])
-def test_quantised_weights_are_looked_at(tokenizer, kind):
-    """Their numbers are in no parameter, or in one of another class; only one projection differs."""
+def test_quantised_weights_are_part_of_the_digest(tokenizer, kind):
+    """Their numbers are in no parameter or in a parameter of another class; only one projection differs."""
     first, second = (tiny_chat.model(len(tokenizer)) for _ in range(2))
     same = weights_digest(OTHERS[kind](tiny_chat.model(len(tokenizer))))
     with torch.no_grad():
@@ -286,7 +286,7 @@ def test_the_default_model_gets_the_shipped_heads(monkeypatch, dtype):
 
 
 @needs_default
-def test_copies_of_the_default_model(monkeypatch, tmp_path):
+def test_only_unchanged_copies_of_the_default_model_have_shipped_heads(monkeypatch, tmp_path):
     monkeypatch.delenv("ATTRIBUTOR_CACHE")
     model, tokenizer = attributor.load_model(progress=False)
     converted, _ = attributor.load_model(converted_folder(), progress=False)

@@ -1,4 +1,4 @@
-"""Weights: what they may be, what they mean on attention matrices, and their file."""
+"""Weights: accepted values, their meaning on attention matrices, and their file."""
 
 from typing import get_args
 
@@ -30,7 +30,7 @@ def rows_of(attentions, heads):
 
 
 def values_of(model, ids):
-    """(L, H, N, Dv), each query head's values, by hooks on the value projections."""
+    """Return (L, H, N, Dv), the values of each query head, from hooks on the value projections."""
     found, groups = [], model.config.num_attention_heads // model.config.num_key_value_heads
     hooks = [
         layer.self_attn.v_proj.register_forward_hook(lambda m, i, out: found.append(out[0]))
@@ -47,7 +47,7 @@ def values_of(model, ids):
 @pytest.mark.parametrize("power", [1.0, 2.0, 0.5])
 @pytest.mark.parametrize("value_norms", [False, True])
 @pytest.mark.parametrize("sink", ["keep", "drop"])
-def test_every_option_means_what_it_says_on_attention_matrices(heads, power, value_norms, sink):
+def test_every_option_equals_its_definition_on_attention_matrices(heads, power, value_norms, sink):
     model, ids = tiny("llama"), ids_of()
     attentions = eager_attentions(model, ids[:-1]).double() ** power
     if value_norms:
@@ -72,7 +72,7 @@ def test_every_preset_has_a_name_for_type_checkers_and_is_resolved(monkeypatch):
         assert preset.report.format(heads=16, count=4, model="m")
 
 
-def test_resolved_weights_are_weights_too():
+def test_resolved_weights_are_accepted_as_weights():
     model, ids = tiny("llama"), ids_of()
     rule = Weights(HEADS, power=2, sink="drop", note="mine")
     resolved = resolve(rule, model)
@@ -85,7 +85,7 @@ def test_resolved_weights_are_weights_too():
         flow(model, ids, weights=HeadWeights(HEADS[:2]))
 
 
-def test_missing_mass_is_what_the_dropped_sink_took():
+def test_missing_mass_is_the_part_of_the_dropped_sink():
     model, ids = tiny("llama"), ids_of()
     attentions = eager_attentions(model, ids[:-1]).double()
     attentions[..., 0] = 0
@@ -102,7 +102,7 @@ def test_output_norm_weights_are_norms_of_columns(family):
     for layer, module in sorted(attention_modules(model).items()):
         assert layer == len(norms)
         projection = next(getattr(module, n) for n in ("o_proj", "out_proj", "dense", "c_proj") if hasattr(module, n))
-        # what each head adds to the output: feed one head's values at a time
+        # the contribution of each head to the output: pass the values of one head at a time
         inner = projection.weight.shape[0 if type(projection).__name__ == "Conv1D" else 1]
         eye = torch.eye(inner)
         with torch.no_grad():
@@ -160,7 +160,7 @@ NO_WEIGHTS = {
 
 @pytest.mark.parametrize("case", NO_WEIGHTS)
 @pytest.mark.parametrize("make", [Weights.of, Weights])
-def test_what_is_no_weights(make, case):
+def test_invalid_weights_are_refused(make, case):
     given, got = NO_WEIGHTS[case]
     with pytest.raises(InputError, match=rf"\(mean, output_norm, retrieval\).* \(L, H\) tensor.* got .*{got}"):
         make(given)
@@ -173,19 +173,19 @@ def test_what_is_no_weights(make, case):
         ("value_norms", "yes"), ("value_norms", 1), ("sink", None), ("sink", True),
     ],
 )  # fmt: skip
-def test_a_field_of_another_type(field, value):
+def test_fields_of_wrong_types_are_refused(field, value):
     with pytest.raises(InputError, match=f"^{field} must be .*, got "):
         Weights("mean", **{field: value})
 
 
-def test_what_is_like_a_matrix_of_numbers():
+def test_matrices_of_numbers_are_accepted():
     for given in (HEADS.tolist(), HEADS.numpy(), HEADS.double(), tuple(map(tuple, HEADS.tolist()))):
         assert torch.equal(Weights.of(given).heads, HEADS)
     assert torch.equal(Weights(torch.tensor([[2, 0]])).heads, torch.tensor([[2.0, 0.0]]))
     assert type(Weights(power=HEADS.numpy().max()).power) is float
 
 
-def test_named_heads_are_float32_whatever_torch_makes_by_default():
+def test_named_heads_are_float32_for_any_default_dtype():
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -196,7 +196,7 @@ def test_named_heads_are_float32_whatever_torch_makes_by_default():
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_weights(case):
+def test_invalid_fields_are_refused(case):
     with pytest.raises(InputError):
         BAD[case]()
 
@@ -212,7 +212,7 @@ def test_weights_are_frozen():
     assert torch.equal(kept.heads, HEADS_before)
 
 
-def test_save_and_load(tmp_path):
+def test_weights_survive_saving_and_loading(tmp_path):
     path = tmp_path / "w.safetensors"
     weights = Weights(
         HEADS, power=2.0, value_norms=True, sink="drop", note="by hand", rule="mine", source="m", digests=("a", "b")
@@ -228,7 +228,7 @@ def test_save_and_load(tmp_path):
     assert torch.equal(flow(model, ids_of(), weights=str(path)).scores, direct)
 
 
-def test_unwritable_and_unreadable_files(tmp_path):
+def test_unwritable_and_unreadable_files_are_errors(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         Weights(HEADS).save(tmp_path / "no" / "w.safetensors")
     with pytest.raises(FileNotFoundError):
@@ -278,7 +278,7 @@ def test_the_shipped_heads_of_the_default_model():
         "",
     ],
 )
-def test_the_shipped_heads_are_for_one_model(name):
+def test_other_models_have_no_shipped_heads(name):
     with pytest.raises(InputError, match=r"no retrieval heads are shipped for") as caught:
         Weights("retrieval").shipped(name)
     assert "weights=Weights('retrieval').shipped('HuggingFaceTB/SmolLM2-135M-Instruct')" in str(caught.value)

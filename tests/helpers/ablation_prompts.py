@@ -1,4 +1,4 @@
-"""A prompt of three documents and six sentences, and a model's log-probability of an answer to it."""
+"""A prompt of three documents and six sentences, and the log-probability of an answer to it."""
 
 import torch
 from families import tiny
@@ -18,7 +18,7 @@ QUESTION = "Who keeps the light?"
 
 
 def make_prompt(tokens=TOKENIZER, kept=None, titles=True):
-    """A prompt of the sentences that are kept, put together by hand."""
+    """Build a prompt of the kept sentences by hand."""
     kept = [True] * 6 if kept is None else list(kept)
     documents, at = [], 0
     for title, sentences in DOCUMENTS:
@@ -33,7 +33,7 @@ def sentences_of(prompt):
 
 
 def make_model(family):
-    """A tiny model for the tokenizer's vocabulary, with windows shorter than the prompt that reach its documents."""
+    """Return a tiny model for the tokenizer's vocabulary. Its windows are shorter than the prompt but reach documents."""
     windows = {"sliding_window": 60} if family in ("mistral", "gemma2") else {}
     return tiny(family, vocab_size=len(TOKENIZER), max_position_embeddings=1024, n_positions=1024, **windows)
 
@@ -42,7 +42,7 @@ ANSWER = encode_answer(TOKENIZER, "The keeper")
 
 
 def answer_log_prob(model, ids, **options):
-    """Log p of the answer, one sequence at a time, from all of the logits."""
+    """Return log p of the answer, one sequence at a time, from all logits."""
     with torch.no_grad():
         logits = model(torch.cat([ids, ANSWER])[None], **options).logits[0].double()
     k = len(ids)

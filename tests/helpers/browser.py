@@ -1,4 +1,4 @@
-"""A real browser for the web views' tests: headless Chromium, which must neither complain nor leave this machine."""
+"""Headless Chromium for tests of the web views; it must log no errors and stay on this machine."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from warm_start import WarmProcess, run_command_line
 
 ROOT = Path(__file__).parents[2]
 AXE = ROOT / "webapp/node_modules/axe-core/axe.min.js"
-# The headless shell is the same engine without the windows of a browser, and takes less CPU time.
+# The headless shell is the same engine without browser windows and takes less CPU time.
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 ABSENT = "no Chromium on this machine: apt-get install chromium-headless-shell"
-# Without these, Chromium starts three more processes for each context: two for the list below an address bar, which a
-# headless browser does not show, and one in reserve. They take as long as the page under test.
+# Without these, Chromium starts three more processes for each context: two for the list below the address bar, which a
+# headless browser does not show, and one spare. They take as long as the page under test.
 NOT_SHOWN = (
     "PreloadTopChromeWebUI",
     "SpareRendererForSitePerProcess",
@@ -35,7 +35,7 @@ NOT_SHOWN = (
     "WebUIOmniboxFullPopup",
     "WebUIOmniboxPopup",
 )
-# What Playwright switches off. Chromium obeys the last --disable-features alone, so ours repeats it.
+# The features that Playwright disables. Chromium uses only the last --disable-features, so ours repeats them.
 AS_PLAYWRIGHT = (
     "AimEnabled",
     "AvoidCorsURLLoaderRestartOnRedirect",
@@ -71,15 +71,15 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
 
 @dataclass
 class Watched:
-    """A page, and everything that it should not have done.
+    """A page and the log of its unwanted actions.
 
     Attributes:
-        page: Playwright's.
+        page: the page of Playwright.
         complaints: errors and warnings of the console, uncaught exceptions, crashes.
         outside: requests to anything but loopback.
-        failed: answers with a status of 400 and more, which some tests expect.
-        pending: requests of its scripts without a whole answer yet.
-        bytes: of all bodies received, by path.
+        failed: responses with a status of 400 or more, which some tests expect.
+        pending: requests of its scripts without a complete response.
+        bytes: size of all received bodies, by path.
     """
 
     page: Any
@@ -90,19 +90,19 @@ class Watched:
     bytes: dict[str, int] = field(default_factory=dict)
 
     def clean(self, *, expected: str | None = None) -> None:
-        """Nothing was complained about, except what matches `expected`, and nothing went anywhere else."""
+        """Check that there are no complaints except those that match `expected`, and no requests outside loopback."""
         bad = [said for said in self.complaints if expected is None or not re.search(expected, said)]
         assert not bad, bad
         assert not self.outside, self.outside
 
     def settle(self) -> None:
-        """Wait until the page is at rest: no request under way, and no element changed for some of its own frames."""
+        """Wait until the page is idle: no pending request, and no changed element for some frames."""
         until = time.monotonic() + PATIENCE
         while self.page.evaluate(STILL) or self.pending:
             assert time.monotonic() < until, f"the page never came to rest: {[sent.url for sent in self.pending]}"
 
 
-# Whether an element changes, or is busy, within 26 frames. These take 416 ms or more, and each timer of the page less.
+# Whether an element changes or is busy within 26 frames. These take 416 ms or more, longer than each timer of the page.
 STILL = """async () => {
   let changed = document.querySelector('[aria-busy=true]') !== null;
   const observer = new MutationObserver(() => (changed = true));
@@ -115,7 +115,7 @@ STILL = """async () => {
 
 @contextmanager
 def opened(browser: Any, **options: Any) -> Iterator[Watched]:
-    """A fresh page of its own context, watched; options as Playwright's new_context."""
+    """Open a watched page in its own context; options as for Playwright's new_context."""
     context = browser.new_context(**{"viewport": {"width": 1360, "height": 900}, **options})
     watched = Watched(context.new_page())
     page = watched.page
@@ -157,9 +157,9 @@ def opened(browser: Any, **options: Any) -> Iterator[Watched]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One browser for the tests of a file; each test opens a context of its own.
+    """One browser for the tests of a file; each test opens its own context.
 
-    Not one for a whole run: Playwright keeps an event loop in this thread, which other tests' loops could not bear.
+    Not one for a whole run: Playwright keeps an event loop in this thread, which conflicts with those of other tests.
     """
     if CHROMIUM is None:
         pytest.skip(ABSENT)
@@ -175,9 +175,9 @@ def browser() -> Iterator[Any]:
 def served(
     *command: str, seconds: float = PATIENCE, env: dict[str, str] | None = None, warm: bool = True
 ) -> Iterator[str]:
-    """`attributor explore|serve ...` as its user starts it; yields the URL that it prints, ends it with Ctrl-C.
+    """Run `attributor explore|serve ...`, yield the URL that it prints, and end it with Ctrl-C.
 
-    A warm start has its libraries imported, with the environment of these tests: the hub of `env` would come too late.
+    A warm start has imported its libraries with the environment of these tests, so a hub in `env` has no effect there.
     """
     command = (*command, "--no-browser")
     env = {"COLUMNS": "200", **(env or {})}
@@ -219,7 +219,7 @@ def served(
             raise AssertionError(f"Ctrl-C did not end it: {''.join(said)}") from None
         finally:
             rest.join(2)
-            process.stdout.close()  # else the next test is told of it, too
+            process.stdout.close()  # otherwise the next test gets a ResourceWarning for it
     assert "Traceback" not in "".join(said), "".join(said)
 
 
@@ -229,24 +229,24 @@ SERIOUS = """() => axe.run(document, {resultTypes: ['violations']}).then(({viola
 
 
 def axe(page: Any) -> list[str]:
-    """Serious and critical findings of axe-core on what is shown now.
+    """Return the serious and critical findings of axe-core for the current page.
 
-    Only these leave the page: to hand over all that axe returns takes longer than its run.
+    The page returns only these: transferring the complete result of axe takes longer than its run.
     """
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: cd webapp && npm ci")
     if not page.evaluate("() => 'axe' in globalThis"):
-        page.evaluate(AXE.read_text("utf-8"))  # past the page's content security policy, which forbids script elements
+        page.evaluate(AXE.read_text("utf-8"))  # bypasses the content security policy, which forbids script elements
     return [f"{v['id']} ({v['impact']}): {v['help']}: {json.dumps(v['targets'])}" for v in page.evaluate(SERIOUS)]
 
 
 def elements(page: Any) -> int:
-    """How many elements the page has."""
+    """Return the number of elements of the page."""
     return int(page.evaluate("document.getElementsByTagName('*').length"))
 
 
 def heap(page: Any) -> int:
-    """Bytes of JavaScript's objects and of their arrays of numbers, once the garbage is collected."""
+    """Return the bytes of JavaScript objects and their arrays of numbers after garbage collection."""
     session = page.context.new_cdp_session(page)
     session.send("HeapProfiler.collectGarbage")
     usage = session.send("Runtime.getHeapUsage")
@@ -255,23 +255,23 @@ def heap(page: Any) -> int:
 
 
 def shown(page: Any) -> None:
-    """Wait until a case is on the page, and no other one on its way."""
+    """Wait until a case is shown and no other one is loading."""
     page.wait_for_selector(".case-frame[aria-busy=false] .case-chunk")
 
 
 def shares(page: Any) -> list[float]:
-    """The percentages of the outer list of bars as they are printed, with the lines below the bars; "<0.1%" as 0.1."""
+    """Return the printed percentages of the outer list of bars and of the lines below it; "<0.1%" as 0.1."""
     return [float(text.strip("<%")) for text in page.locator(OUTER_SHARES).all_text_contents()]
 
 
 def add_up(texts: list[str], total: tuple[float, float] = (100, 100)) -> bool:
-    """Whether percentages can be the parts of a total, given as its bounds: each stands for all that is printed so."""
+    """Return whether printed percentages can add up to a total within its bounds, given their rounding."""
     bounds = [share_bounds(text) for text in texts]
     return sum(low for low, _ in bounds) <= total[1] + 1e-6 and total[0] - 1e-6 <= sum(high for _, high in bounds)
 
 
 def share_bounds(text: str) -> tuple[float, float]:
-    """The smallest and the largest percentage that is printed like this."""
+    """Return the smallest and the largest percentage that are printed as `text`."""
     if text.startswith("<"):
         return 0, float(text.strip("<%"))
     value, step = float(text.rstrip("%")), 0.05 if "." in text else 0.5
@@ -279,7 +279,7 @@ def share_bounds(text: str) -> tuple[float, float]:
 
 
 def shares_add_up(page: Any) -> bool:
-    """Whether the outer list of bars adds up to 100%, as far as printed numbers tell."""
+    """Return whether the outer list of bars adds up to 100%, up to the rounding of printed numbers."""
     return add_up(page.locator(OUTER_SHARES).all_text_contents())
 
 
@@ -287,7 +287,7 @@ OUTER_SHARES = ".case-bars > .case-list > li > .case-bar .case-share, .case-bars
 
 
 def saved(page: Any, item: str) -> tuple[str, Path]:
-    """Name and path of what a line of the share menu saves."""
+    """Save with an item of the share menu; return the name and path of the file."""
     page.get_by_role("button", name="Share").click()
     with page.expect_download() as waiting:
         page.get_by_role("menuitem", name=item).click()

@@ -1,4 +1,4 @@
-"""Fixtures of tests that find retrieval heads: a tiny model, an own cache, and a calibration on one prompt."""
+"""Fixtures for tests that find retrieval heads: a tiny model, a separate cache, and a calibration on one prompt."""
 
 import pytest
 import tiny_chat
@@ -11,7 +11,7 @@ from attributor._heads.calibration.head_scores import HeadScores
 
 @pytest.fixture
 def own_cache(monkeypatch, tmp_path):
-    """An empty cache folder, and nothing in memory of earlier calibrations."""
+    """An empty cache folder, and no earlier calibration in memory."""
     monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_weights_by_digest", {})
 
@@ -28,7 +28,7 @@ def model(tokenizer):
 
 @pytest.fixture
 def quick_calibration(monkeypatch):
-    """Calibration on one prompt; the list of the models that it was called with."""
+    """Calibrate on one prompt; yields the list of models that it was called with."""
     calls = []
 
     def measure_quickly(model, tokenizer, progress=None):
@@ -40,7 +40,7 @@ def quick_calibration(monkeypatch):
 
 
 def made_up_scores(ap, kinds=("fact",)):
-    """`HeadScores` with these (C, L, H) average precisions, and nothing that depends on hops."""
+    """Return `HeadScores` with these (C, L, H) average precisions, without scores that depend on hops."""
     C, L, H = ap.shape
     blank = torch.full((C, L, H), torch.nan)
     hops = torch.full((C, 2, L, H), torch.nan)

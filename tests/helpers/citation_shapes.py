@@ -1,7 +1,7 @@
-"""The types of other APIs' cited answers, as their packages have them: keys, types, and which keys must be there.
+"""The types of other APIs' cited answers, as in their packages: keys, types and required keys.
 
-Read from anthropic 2.14.0, cohere 7.3.1, langchain-core 1.8.3 and openai 3.57.0. They are strict and closed: a key
-that the package does not have is an error, and so is a number where it has text.
+Read from anthropic 2.14.0, cohere 7.3.1, langchain-core 1.8.3 and openai 3.57.0. They are strict and closed: an
+unknown key is an error, and so is a number instead of text.
 """
 
 from typing import Any, Literal

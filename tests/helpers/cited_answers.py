@@ -1,4 +1,4 @@
-"""Cited answers for tests: made by hand, and drawn at random by hypothesis."""
+"""Cited answers for tests, made by hand or drawn by hypothesis."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from attributor._cite import Citation, CitedAnswer, Claim
 from attributor._documents import Document, page_of
 
-# no brackets, so that marks can be told from the text
+# no brackets, so that marks differ from the text
 TEXTS = st.text(st.characters(exclude_characters="[]", exclude_categories=["Cs"]), min_size=1, max_size=40)
 METADATA = st.dictionaries(
     st.sampled_from(["id", "url", "source", "title", "page"]),
@@ -17,13 +17,13 @@ METADATA = st.dictionaries(
 
 
 def make_citation(document: Document, quote: str, number: int = 1, *, index: int = 0, share: float = 0.5) -> Citation:
-    """The citation of a quote that the document's text holds."""
+    """Return the citation of a quote from the document's text."""
     start = document.text.index(quote)
     return cite_span(document, (start, start + len(quote)), number, index=index, share=share)
 
 
 def cite_span(document: Document, span: tuple[int, int], number: int, *, index: int, share: float) -> Citation:
-    """The citation of characters of a document."""
+    """Return the citation of characters of a document."""
     start, stop = span
     page = page_of(document.text, start)
     quote, title = document.text[start:stop], document.title or None
@@ -31,7 +31,7 @@ def cite_span(document: Document, span: tuple[int, int], number: int, *, index: 
 
 
 def make_answer(text: str, claims: list[tuple[str, list[Citation]]]) -> CitedAnswer:
-    """An answer with claims in the order given; each claim's text is in the answer once."""
+    """Return an answer with claims in the given order; each claim's text occurs once in the answer."""
     made = []
     for claim, citations in claims:
         start = text.index(claim)
@@ -42,14 +42,14 @@ def make_answer(text: str, claims: list[tuple[str, list[Citation]]]) -> CitedAns
 
 @st.composite
 def spans(draw: Any, text: str) -> tuple[int, int]:
-    """(start, stop) of a part of the text that is not empty."""
+    """Draw (start, stop) of a non-empty part of the text."""
     start = draw(st.integers(0, len(text) - 1))
     return start, draw(st.integers(start + 1, len(text)))
 
 
 @st.composite
 def cited_answers(draw: Any) -> tuple[CitedAnswer, list[Document]]:
-    """An answer whose claims stand in any order and may overlap, and the documents that it cites."""
+    """Draw an answer whose claims have any order and may overlap, and the documents that it cites."""
     documents = [
         Document(text, title, metadata)
         for text, title, metadata in draw(

@@ -1,4 +1,4 @@
-"""The command line as tests call it."""
+"""Run the command line in tests."""
 
 from typer.testing import CliRunner
 

@@ -1,14 +1,14 @@
-"""Times that a test holds against a promise, on machines that do other work, too; and how long a test waits at most."""
+"""Time measurements for limits on busy machines, and the longest wait of a test."""
 
 from collections.abc import Callable
 
-PATIENCE = 240.0  # seconds for something that must happen: only a test that fails waits as long
+PATIENCE = 240.0  # seconds until an expected event; only a failing test waits this long
 
 
 def fastest(measure: Callable[[], float], limit: float, tries: int = 5) -> float:
-    """The shortest of several measurements, the last of which is the first one within `limit`.
+    """Return the shortest of several measurements; stop at the first one within `limit`.
 
-    Other programs only ever add to a time, so one measurement within the limit shows that the code keeps it.
+    Other programs can only increase a time, so one measurement within the limit shows that the code meets it.
     """
     shortest = float("inf")
     for _ in range(tries):

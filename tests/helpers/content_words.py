@@ -1,4 +1,4 @@
-"""Content words of a text: what generated rows promise to share, or not to share."""
+"""Content words of a text, which generated rows share or do not share by design."""
 
 import re
 
@@ -11,6 +11,6 @@ FUNCTION_WORDS = (
 
 
 def content_words(text: str) -> set[str]:
-    """The words in lower case, without function words and without the s of a plural."""
+    """Return the words in lower case, without function words and without the s of a plural."""
     words = set(re.findall(r"[^\W_]+", text.lower())) - set(FUNCTION_WORDS.split())
     return {word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words}

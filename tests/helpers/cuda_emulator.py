@@ -1,4 +1,4 @@
-"""The emulated kernel for Python: built with the compiler that is there, called with torch tensors."""
+"""Python binding of the emulated kernel: built with the installed compiler, called with torch tensors."""
 
 import ctypes
 import math
@@ -30,11 +30,11 @@ class Call(ctypes.Structure):
 
 
 class EmulatorError(Exception):
-    """What the emulator found wrong."""
+    """An error found by the emulator."""
 
 
 def build(source: str, folder: Path, kernel: Path = SOURCES, *macros: str) -> ctypes.CDLL:
-    """A library from tests/helpers/cuda/`source`, with the kernel's files from `kernel`."""
+    """Build a library from tests/helpers/cuda/`source`, with the kernel's files from `kernel`."""
     assert COMPILER
     library = folder / f"{Path(source).stem}.so"
     command = [COMPILER, *FLAGS.split(), *macros, f"-I{kernel}", f"-I{HERE}", str(HERE / source), "-o", str(library)]
@@ -55,10 +55,10 @@ class Emulator:
     def __call__(
         self, variant, args, options, *, group=8, parts=1, seed=0, truncate=False, exponential_error=0, fault=0
     ):
-        """flow_step's answer, (O, N); raises EmulatorError.
+        """Return the result of flow_step, (O, N); raises EmulatorError.
 
-        seed: of the order in which everything happens. truncate: sums of products toward zero. exponential_error: of
-        the exponential unit, in units of the last place. fault: number in FAULTS, in a library built with them.
+        seed: determines the order of all events. truncate: round sums of products toward zero. exponential_error: error
+        of the exponential unit in units of the last place. fault: number in FAULTS, for a library built with them.
         """
         rows, query, key, row_bias, key_bias = args
         (O, N), (H, _, D), G = rows.shape, query.shape, key.shape[0]
@@ -82,7 +82,7 @@ class Emulator:
         return result
 
     def to_half(self, numbers):
-        """float32 -> float16 as the emulator rounds."""
+        """Convert float32 to float16 with the rounding of the emulator."""
         result = torch.empty(len(numbers), dtype=torch.float16)
         self.library.to_half(ctypes.c_void_p(numbers.data_ptr()), ctypes.c_void_p(result.data_ptr()), len(numbers))
         return result
@@ -94,7 +94,7 @@ class Emulator:
 
 
 def _lines(tensor):
-    """(heads, N, D) of 16 bits whose lines begin at multiples of 16 bytes, NaN between them."""
+    """Return (heads, N, D) in 16 bits with lines at multiples of 16 bytes and NaN between them."""
     heads, N, D = tensor.shape
     padded = torch.full((heads, N, -(-D // 8) * 8), math.nan, dtype=tensor.dtype)
     padded[..., :D] = tensor

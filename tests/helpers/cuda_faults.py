@@ -1,8 +1,8 @@
-"""Mistakes that the emulator must notice: what each changes in the kernel's source, FAULT being where it happens."""
+"""Faults that the emulator must detect, as changes of the kernel's source; FAULT is the number of the active one."""
 
 from pathlib import Path
 
-# what the mistake is: (text of the kernel, what takes its place)
+# name of the fault: (text of the kernel, its replacement)
 FAULTS = {
     "rows released before their products": (
         "products_wait(into);\n                c.release(at);",
@@ -78,7 +78,7 @@ def number(name: str) -> int:
 
 
 def write_faulty_sources(kernel: Path, folder: Path) -> None:
-    """The kernel's headers with all of FAULTS, each of which happens where `fault` is its number."""
+    """Write the kernel's headers with all FAULTS; each is active if `fault` is its number."""
     texts = {path.name: path.read_text("utf-8") for path in (*kernel.glob("*.cuh"), *kernel.glob("*.h"))}
     for name, (right, wrong) in FAULTS.items():
         holders = [file for file, text in texts.items() for _ in range(text.count(right))]

@@ -1,9 +1,9 @@
-"""What the compiler made of the CUDA kernel, read from the extension that is installed; a Markdown table when run.
+"""Resources of the compiled CUDA kernel, read from the installed extension; prints a Markdown table when run.
 
     python tests/helpers/cuda_resources.py
 
-The machine code comes out of the extension by cuobjdump, what ptxas said out of the folder of the editable build, and
-sizes that are computed while compiling from a program that prints them. No GPU is needed.
+cuobjdump extracts the machine code from the extension. The report of ptxas is in the folder of the editable build. A
+small program prints the sizes that are computed at compile time. No GPU is needed.
 """
 
 import re
@@ -39,7 +39,7 @@ REPORTS = ROOT / "build" / "editable"
 
 @dataclass(frozen=True)
 class Variant:
-    """The arguments of one instance of the kernel's template, by their names in variant.cuh without the underscore."""
+    """The template arguments of one kernel instance, by their names in variant.cuh without the underscore."""
 
     arguments: tuple[tuple[str, int], ...]
 
@@ -48,14 +48,14 @@ class Variant:
 
     @property
     def rows(self) -> str:
-        """Which rows of Y it is for, in words."""
+        """Describe the rows of Y of this variant."""
         names = re.search(r"enum class Rows \{([^}]*)\}", _kernel_source())
         assert names
         return names[1].replace("_", " ").split(", ")[self["ROWS"]].strip()
 
     @property
     def cut(self) -> tuple[tuple[str, int], ...]:
-        """What only a build for measuring has several of."""
+        """The arguments that vary only in a build for measurements."""
         return tuple(item for item in self.arguments if item[0] not in ("D", "ROWS", "HALF", "GENERAL"))
 
     def __str__(self) -> str:
@@ -64,9 +64,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one variant takes: registers and stack in a thread, bytes of shared memory, instructions.
+    """The resources of one variant: registers and stack per thread, bytes of shared memory, instructions.
 
-    `width` is how many queries one S has, whose exponentials hide the products of the next.
+    `width` is the number of queries of one S, whose exponentials hide the products of the next.
     """
 
     registers: int
@@ -80,7 +80,7 @@ class Resources:
 
 
 def why_not() -> str | None:
-    """Why there is nothing to read; None where there is."""
+    """Return the reason why there is nothing to read; None if there is."""
     if find_spec("attributor._cuda") is None:
         return "attributor was built without the CUDA kernel"
     if shutil.which("nvcc") is None:
@@ -91,7 +91,7 @@ def why_not() -> str | None:
 
 
 def module() -> Path:
-    """The extension's file."""
+    """Return the file of the extension."""
     spec = find_spec("attributor._cuda")
     assert spec is not None
     assert spec.origin is not None
@@ -100,12 +100,12 @@ def module() -> Path:
 
 @cache
 def cuobjdump(option: str, file: Path) -> str:
-    """What cuobjdump says of an extension or a cubin."""
+    """Return the output of cuobjdump for an extension or a cubin."""
     return subprocess.run([str(_tool()), option, file], capture_output=True, text=True, check=True).stdout
 
 
 def nvcc_version() -> str:
-    """Of the compiler on PATH: 13.0.88."""
+    """Return the version of the compiler on PATH, such as 13.0.88."""
     said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\bV(\d+\.\d+\.\d+)", said)
     assert found, said
@@ -114,7 +114,7 @@ def nvcc_version() -> str:
 
 @cache
 def kernels() -> dict[Variant, Function]:
-    """The machine code of every variant of the kernel."""
+    """Return the machine code of every variant of the kernel."""
     found = {}
     for function in functions(cuobjdump("-sass", module())):
         arguments = re.search(r"flow_step_kernelINS0_7VariantI(.*?)EEEv", function.name)
@@ -125,7 +125,7 @@ def kernels() -> dict[Variant, Function]:
 
 @cache
 def resources() -> dict[Variant, Resources]:
-    """Of every variant, in the order of head size, rows and options."""
+    """Return the resources of every variant, in the order of head size, rows and options."""
     usage = dict(
         re.findall(r"Function (\w+):\s+(REG:\d+ STACK:\d+ SHARED:\d+ LOCAL:\d+)", cuobjdump("-res-usage", module()))
     )
@@ -148,16 +148,16 @@ def resources() -> dict[Variant, Resources]:
 
 
 def reports() -> str:
-    """What ptxas said when the extension was built; empty where that was not an editable install of this checkout."""
+    """Return the output of ptxas during the build; empty unless it was an editable install of this checkout."""
     files = sorted(REPORTS.glob("CMakeFiles/flow_step_cuda.dir/**/*.o.txt"))
     return "".join(file.read_text("utf-8") for file in files)
 
 
 def table() -> list[str]:
-    """The lines of a Markdown table of what calls without a tuning use; one line where both types take the same."""
+    """Return the lines of a Markdown table of calls without tuning; one line if both types use the same resources."""
     lines = ["| D | rows | key bias, softcap | registers | spilled | shared KB | products | exp2 | hidden | code |"]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
-    usual = next(variant.cut for variant in resources() if variant["GENERAL"])  # these have no others
+    usual = next(variant.cut for variant in resources() if variant["GENERAL"])  # these exist in one schedule only
     for variant, found in resources().items():
         if variant.cut == usual:
             line = (
@@ -176,7 +176,7 @@ def _kernel_source() -> str:
 
 
 def _variant(mangled: str) -> Variant:
-    """From Li128ELNS0_4RowsE3ELb0E... and the template's parameters in variant.cuh."""
+    """Parse a variant from Li128ELNS0_4RowsE3ELb0E... and the template's parameters in variant.cuh."""
     parameters = re.search(r"template <([^>]*)>\s*struct Variant", _kernel_source())
     assert parameters
     names = re.findall(r"(\w+)_\b", parameters[1])
@@ -185,7 +185,7 @@ def _variant(mangled: str) -> Variant:
 
 
 def _constants(variants: Iterable[Variant]) -> list[tuple[int, int]]:
-    """SHARED_BYTES and WIDTH of each, by a program that prints them."""
+    """Return SHARED_BYTES and WIDTH of each variant, from a program that prints them."""
     casts = {"ROWS": "static_cast<Rows>", "OVERLAP": "static_cast<Overlap>"}
     lists = [", ".join(f"{casts.get(name, '')}({value})" for name, value in v.arguments) for v in variants]
     lines = [f"show<Variant<{arguments}>>();" for arguments in lists]
@@ -203,7 +203,7 @@ def _constants(variants: Iterable[Variant]) -> list[tuple[int, int]]:
 
 
 def _tool() -> str | None:
-    """cuobjdump: of CUDA, else the one that triton brings along."""
+    """Return cuobjdump from CUDA, otherwise the one shipped with triton."""
     triton = find_spec("triton")
     brought = Path(triton.origin).parent / "backends/nvidia/bin" if triton and triton.origin else None
     return shutil.which("cuobjdump") or (shutil.which("cuobjdump", path=brought) if brought else None)

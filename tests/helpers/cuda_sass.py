@@ -1,4 +1,4 @@
-"""Reads the machine code of an NVIDIA GPU as cuobjdump -sass prints it: what may follow what, what hides products."""
+"""Reader of NVIDIA machine code as printed by cuobjdump -sass: control flow, and exponentials that hide products."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ LINE = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line: its address, the predicate of `@P0`, name with modifiers, and operands as they are printed."""
+    """One line: address, predicate as in `@P0`, name with modifiers, and operands as printed."""
 
     address: int
     guard: str
@@ -26,13 +26,13 @@ class Instruction:
 
     @property
     def target(self) -> int | None:
-        """Where a branch goes, or a call."""
+        """The target address of a branch or call."""
         found = re.search(r"\b0x([0-9a-f]+)\b", self.operands) if self.kind in ("BRA", "CALL") else None
         return int(found[1], 16) if found else None
 
     @property
     def highest(self) -> int:
-        """The highest register that is named, or that the sums of products fill; -1 for none."""
+        """The highest register that is named or that the sums of products fill; -1 if there is none."""
         named = [int(number) for number in re.findall(r"\bR(\d+)\b", self.operands)]
         columns = re.match(r"HGMMA\.64x(\d+)x", self.name)
         if columns:
@@ -42,12 +42,12 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Products:
-    """Products of a warpgroup that are waited for together.
+    """Products of a warpgroup with a common wait.
 
     Attributes:
-        first: address of the first.
-        count: how many instructions.
-        hidden: exponentials between the last of them and the wait, on the way with the fewest.
+        first: address of the first product.
+        count: number of instructions.
+        hidden: exponentials between the last product and the wait, on the path with the fewest.
     """
 
     first: int
@@ -57,7 +57,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Function:
-    """One kernel's code in the order of its addresses."""
+    """The code of one kernel in the order of addresses."""
 
     name: str
     code: tuple[Instruction, ...]
@@ -70,7 +70,7 @@ class Function:
         return {instruction.address: i for i, instruction in enumerate(self.code)}
 
     def after(self, i: int) -> Iterator[int]:
-        """The numbers of the instructions that may run after number `i`."""
+        """Return the numbers of the instructions that may run directly after number `i`."""
         instruction = self.code[i]
         if instruction.target is not None:
             yield self.index[instruction.target]
@@ -79,7 +79,7 @@ class Function:
             yield i + 1
 
     def reached(self, start: int) -> list[Instruction]:
-        """What may run after the instruction number `start`."""
+        """Return all instructions that may run after instruction number `start`."""
         seen: set[int] = set()
         todo = list(self.after(start))
         while todo:
@@ -90,7 +90,7 @@ class Function:
         return [self.code[i] for i in sorted(seen)]
 
     def hidden_behind(self, start: int) -> int:
-        """Exponentials from the product number `start` to a wait for it, on the way that has the fewest."""
+        """Return the exponentials from product number `start` to its wait, on the path with the fewest."""
         best, todo = {start: 0}, [(0, start)]
         while todo:
             so_far, i = heappop(todo)
@@ -105,7 +105,7 @@ class Function:
 
     @cached_property
     def products(self) -> tuple[Products, ...]:
-        """Every run of products, as the addresses go; WARPGROUP.ARRIVE begins one, a wait ends it."""
+        """Return every run of products in address order; WARPGROUP.ARRIVE begins a run, a wait ends it."""
         runs: list[list[int]] = []
         fresh = True
         for i, instruction in enumerate(self.code):
@@ -120,7 +120,7 @@ class Function:
 
 
 def functions(text: str) -> list[Function]:
-    """Every kernel in what cuobjdump -sass printed."""
+    """Return every kernel in the output of cuobjdump -sass."""
     found = []
     for part in re.split(r"^\s+Function : ", text, flags=re.MULTILINE)[1:]:
         name, _, body = part.partition("\n")

@@ -11,12 +11,12 @@ from attributor._flow.eager import eager_attentions
 
 FAMILIES = ["llama", "gemma2", "gpt_oss", "llama4_text"]  # plain, soft cap and windows, sinks, chunks
 K, ANSWER = 60, 12
-CLOSE = {"rtol": 0, "atol": 2e-6}  # what the flow itself is held to against eager attention (test_families.py)
+CLOSE = {"rtol": 0, "atol": 2e-6}  # as for the flow against eager attention (test_families.py)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One recorded answer: the recording, its ids, and (L, H, N, N) float64 attention, N = K + ANSWER - 1."""
+    """One recorded answer: the recording, its ids, and (L, H, N, N) float64 attention with N = K + ANSWER - 1."""
 
     recording: Any
     ids: torch.Tensor
@@ -28,7 +28,7 @@ class Case:
 
 
 def recorded(family: str, *, heads: Any = "mean", generated: bool = True, k: int = K, answer: int = ANSWER) -> Case:
-    """A tiny model's own answer, recorded while it wrote it; or the same ids read at once."""
+    """Return a tiny model's own answer, recorded during generation, or the same ids read at once."""
     model = tiny(family)
     prompt = torch.randint(3, VOCABULARY, (k,), generator=torch.Generator().manual_seed(1))
     with record(model, weights=heads) as recording:
@@ -41,7 +41,7 @@ def recorded(family: str, *, heads: Any = "mean", generated: bool = True, k: int
 
 
 def weights_of(seed: int = 2) -> torch.Tensor:
-    """(4, 4) head weights with a head and a whole layer that do not count."""
+    """Return (4, 4) head weights in which one head and one layer have weight 0."""
     weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(seed))
     weights[1, 2] = weights[2] = 0
     return weights

@@ -1,4 +1,4 @@
-"""Examples in HotPotQA's schema, small enough for a random model to read many of them in a second."""
+"""Examples in HotPotQA's schema, so small that a random model reads many of them in a second."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ NAMES = ["Ada", "Bela", "Cleo", "Dora", "Emil", "Finn", "Gus", "Hedi", "Ines", "
 
 
 def make_example(number: int, **changes: Any) -> dict[str, Any]:
-    """One two-hop question over three paragraphs of two sentences; `changes` replace fields."""
+    """Return a two-hop question over three paragraphs of two sentences; `changes` replace fields."""
     name, other = NAMES[number % len(NAMES)], NAMES[(number + 5) % len(NAMES)]
     titles = [f"{name} {number}", f"{other} {number}", "The harbour"]
     sentences = [
@@ -29,7 +29,7 @@ def make_example(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def write_examples(file: Path, examples: list[Any]) -> Path:
-    """Write the examples as JSON lines; strings are written as they are."""
+    """Write the examples as JSON lines; strings are written unchanged."""
     lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in examples]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file

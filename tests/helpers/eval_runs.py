@@ -1,4 +1,4 @@
-"""Runs of the evaluation with a tiny model: fixtures, settings, records, and the comparison of two runs."""
+"""Evaluation runs with a tiny model: fixtures, settings, records, and the comparison of two runs."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def examples(tmp_path_factory):
 
 @pytest.fixture
 def evaluate(model, tokenizer, tmp_path):
-    """Runs with the tiny model, into `tmp_path / "run"` unless told otherwise."""
+    """Run with the tiny model, by default into `tmp_path / "run"`."""
 
     def run(config, out=None, **options):
         return run_evaluation(config, out or tmp_path / "run", model=model, tokenizer=tokenizer, **options)
@@ -49,7 +49,7 @@ def read_records(folder):
 
 
 def without_times(found):
-    """Metrics or records without what a clock, or a machine's memory, had a part in."""
+    """Return metrics or records without fields that depend on a clock or on the machine's memory."""
     if isinstance(found, dict):
         timed = ("costs", "seconds", "seconds_read", "seconds_plain", "peak_bytes")
         return {name: without_times(value) for name, value in found.items() if name not in timed}
@@ -63,7 +63,7 @@ def assert_same(one, other):
 
 
 def measure_rounding(one, exact):
-    """The largest distance of each field of float32 records from the same run in float64."""
+    """Return the largest distance of each field of float32 records from the same run in float64."""
     budget = {}
     for record, truth in zip(_numbers(one), _numbers(exact), strict=True):
         for path, value in record.items():
@@ -73,11 +73,11 @@ def measure_rounding(one, exact):
 
 
 def assert_near(one, other, budget):
-    """Two float32 runs of the same rows agree.
+    """Check that two float32 runs of the same rows agree.
 
-    Text, structure, and the metrics, which are of ranks, exactly. A number may lie twice its `budget` (of `rounding`)
-    from the other one: each of the two may be as far from float64 as the run that the budget was measured with. A field
-    that float64 does not change has none. Threads and processes change the order of float32 sums, and so the last bits.
+    Text, structure and the rank metrics must be equal. Two numbers may differ by twice their `budget` (from
+    `measure_rounding`), because each may be as far from float64 as in the run that measured the budget. A field that
+    is equal in float64 has no budget. Threads and processes change the order of float32 sums and so the last bits.
     """
     assert without_times(one.run["metrics"]) == without_times(other.run["metrics"])
     assert one.run["counts"] == other.run["counts"]
@@ -93,7 +93,7 @@ def assert_near(one, other, budget):
 
 
 def _numbers(run):
-    """Each record as a flat dictionary: path -> value."""
+    """Return each record as a flat dictionary: path -> value."""
     return [dict(_leaves(record, ())) for record in without_times(read_records(run.folder))]
 
 
@@ -106,7 +106,7 @@ def _leaves(value, path):
 
 
 def _field(path):
-    """The path without the positions in lists."""
+    """Return the path without positions in lists."""
     return tuple(key for key in path if isinstance(key, str))
 
 

@@ -1,4 +1,4 @@
-"""One question in every schema, and files of such rows."""
+"""The same question in every schema, and files of such rows."""
 
 import copy
 import json
@@ -48,13 +48,13 @@ ROWS = {"hotpotqa": HUB, "2wiki": TWO_WIKI, "musique": MUSIQUE}
 
 
 def changed(row, **fields):
-    """The row with other fields; those that are None are left out."""
+    """Return the row with changed fields; fields that are None are dropped."""
     new = {**copy.deepcopy(row), **fields}
     return {key: value for key, value in new.items() if value is not None}
 
 
 def write(path, content):
-    """Writes a file: text or bytes as they are, rows as JSON lines (.jsonl) or as a list (.json)."""
+    """Write a file: text or bytes unchanged, rows as JSON lines (.jsonl) or as a list (.json)."""
     if isinstance(content, list):
         lines = "".join(json.dumps(row) + "\n" for row in content)
         content = lines if path.name.endswith("l") else json.dumps(content)

@@ -1,4 +1,4 @@
-"""An `Answer` around a flow that was made by hand, for the tests of what is printed."""
+"""An `Answer` with a flow made by hand, for tests of printed output."""
 
 from dataclasses import fields
 
@@ -12,7 +12,7 @@ META = {"model": "tiny", "weights": "mean", "layers": "2", "heads": "4", "heads_
 
 
 def example_answer(flow=None, claims=None, **changes) -> Answer:
-    """The example flow with its citations; `changes` are other fields of the answer."""
+    """Return the example flow with its citations; `changes` replace fields of the answer."""
     flow = example(meta=META) if flow is None else flow
     cited = flow.cite(claims=claims)
     values = {

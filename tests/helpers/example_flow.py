@@ -1,4 +1,4 @@
-"""A small flow with text and documents, made by hand, for the tests of the result."""
+"""A small flow with text and documents, made by hand, for tests of the result."""
 
 import re
 
@@ -13,12 +13,12 @@ ANSWER = "Twice a day."
 
 
 def spans(text: str) -> torch.Tensor:
-    """Character spans that cover the text, a word with the space before it being a token."""
+    """Return character spans that cover the text; each word with the space before it is a token."""
     return torch.tensor([m.span() for m in re.finditer(r"<\|\w+\|>|\s?\w+|\s|[^\w\s]", text)])
 
 
 def example(text: str = TEXT, answer: str = ANSWER, documents=(HARBOUR, FERRY), seed: int = 0, **changes) -> Flow:
-    """Random scores whose rows, with missing mass and what stays on the answer, sum to 1."""
+    """Return a flow with random scores; each row plus missing mass and the share on the answer sums to 1."""
     offsets, answer_offsets = spans(text), spans(answer)
     k, o = len(offsets), len(answer_offsets)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What the explorer's tests in a browser have in common: files, servers, pages, and what is read off them."""
+"""Shared parts of the explorer's browser tests: files, servers, pages, and readers of their content."""
 
 import json
 
@@ -14,7 +14,7 @@ CASES = 40
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A folder with two runs and a flow, and beside it what else a person may choose."""
+    """A folder with two runs and a flow, and other files to choose next to it."""
     root = tmp_path_factory.mktemp("explore")
     folder = root / "runs"
     folder.mkdir()
@@ -61,7 +61,7 @@ def choose(page, *paths, input="#open-files"):
 
 @pytest.fixture
 def run_page(browser, door):  # noqa: F811
-    """The first of two runs, opened from the list of what the folder holds."""
+    """A page with the first of two runs, opened from the list of files."""
     with opened(browser) as watched:
         watched.page.goto(door)
         watched.page.get_by_role("link", name="first").click()
@@ -76,7 +76,7 @@ def rows_read(page, cases=CASES):
 
 @pytest.fixture
 def flow_page(browser, door):  # noqa: F811
-    """A flow of four answer tokens, on the server."""
+    """A page with a flow of four answer tokens on the server."""
     with opened(browser, permissions=["clipboard-read", "clipboard-write"]) as watched:
         watched.page.goto(door)
         watched.page.get_by_role("link", name="ferry").click()
@@ -98,12 +98,12 @@ def heading(page):
 
 
 def addressed(page, text):
-    """The address says what is shown a moment after it is shown."""
+    """Wait until the address contains `text`; it is updated a moment after the view."""
     page.wait_for_function("text => location.hash.includes(text)", arg=text)
 
 
 def marked(page, name):
-    """The texts under a highlight."""
+    """Return the texts under a highlight."""
     return page.evaluate(
         "name => [...CSS.highlights.get(name)].map(r => r.startContainer.nodeValue.slice(r.startOffset, r.endOffset))",
         name,
@@ -120,13 +120,13 @@ def units_of(flow):
 
 
 def sentence_shares(flow, rows):
-    """(s) shares of the sentences in the mean of rows, of what came from the documents."""
+    """Return (s), the share of each sentence in what came from the documents, for the mean of rows."""
     sentences, documents = sums_over(flow, rows, flow["sentences"]), sums_over(flow, rows, flow["documents"])
     return [part / sum(documents) for part in sentences]
 
 
 def sums_over(flow, rows, spans):
-    """(s) sums of the mean of rows over the tokens of some spans of the prompt."""
+    """Return (s), the sums of the mean of rows over the tokens of some spans of the prompt."""
     mean = flow["scores"][rows].astype(np.float64).mean(0)
     return [
         sum(mean[u] for u, (a, b) in enumerate(flow["offsets"]) if start <= (a + b) / 2 < stop) for start, stop in spans

@@ -1,11 +1,11 @@
-"""Records of runs that never happened, as `attributor eval` writes them: for tests of metrics and reports."""
+"""Invented records in the format of `attributor eval`, for tests of metrics and reports."""
 
 import json
 
 import numpy as np
 
 AGGREGATIONS = ("sum", "mean", "top5", "max")
-# name: (how far gold pieces stand out, reads the shared forward, own seconds, extra passes, aggregations)
+# name: (score advantage of gold pieces, uses the shared forward pass, own seconds, extra passes, aggregations)
 METHODS = {
     "flow": (0.1, True, 0.09, 0, AGGREGATIONS),
     "flow:retrieval": (2.2, True, 0.01, 0, AGGREGATIONS),
@@ -17,7 +17,7 @@ METHODS = {
 
 
 def case(i, generator, methods=METHODS, S=12, documents=4, only=None, faithful=False):
-    """One done record: S sentences in `documents` documents, two of them gold."""
+    """Return one done record: S sentences in `documents` documents, two of them gold."""
     gold = sorted(generator.choice(S, 2, replace=False).tolist())
     owner = np.arange(S) * documents // S
     found = {}
@@ -76,13 +76,13 @@ def case(i, generator, methods=METHODS, S=12, documents=4, only=None, faithful=F
 
 
 def cases(n=30, seed=0, **options):
-    """`n` done records."""
+    """Return `n` done records."""
     generator = np.random.default_rng(seed)
     return [case(i, generator, **options) for i in range(n)]
 
 
 def write_run(folder, records, config=None, finished=True):
-    """A run folder with these records."""
+    """Write a run folder with these records."""
     folder.mkdir(parents=True)
     (folder / "cases.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     if config is not None:

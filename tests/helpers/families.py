@@ -1,4 +1,4 @@
-"""Tiny random models of every family that attributor names, with windows shorter than the test's sequences."""
+"""Tiny random models of every supported family, with windows shorter than the test sequences."""
 
 import warnings
 from typing import Any
@@ -23,7 +23,7 @@ BASE = {
 }
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
-# family -> what its configuration needs beyond BASE
+# family -> its configuration in addition to BASE
 RECORDED: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {"use_sliding_window": True, "sliding_window": 13, "max_window_layers": 2},
@@ -74,7 +74,7 @@ RECORDED: dict[str, dict[str, Any]] = {
 
 
 def tiny(family: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
-    """A random model with logits sharp enough that attention is not flat, and with norm gains that are not 1."""
+    """Return a random model with sharp logits, so attention is not flat, and with norm gains other than 1."""
     torch.manual_seed(seed)
     fields = BASE | RECORDED.get(family, {}) | changes
     for name in ("num_key_value_heads", "head_dim"):

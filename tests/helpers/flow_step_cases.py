@@ -1,16 +1,16 @@
-"""Arguments of flow_step, its value in float64, and the floor of the error that is allowed."""
+"""Arguments of flow_step, its value in float64, and the floor of the allowed error."""
 
 import torch
 
 from attributor.kernels.flow_step import definition
 
 FLOOR = 1e-6
-# Tensor cores cut off the last bits of float32 sums where other units round them: what that does to a logit of 30.
+# Tensor cores truncate the last bits of float32 sums where other units round: the effect on a logit of 30.
 TENSOR_CORE_FLOOR = 1e-5
 
 
 def case(N, D=64, H=4, G=2, O=5, dtype=torch.float32, *, window=None, softcap=None, power=1.0, key_bias=False, seed=0):
-    """Arguments whose attention is sharp, with the log-sum-exp in the row bias, so that sums are of order 1."""
+    """Return arguments with sharp attention and the log-sum-exp in the row bias, so that sums are of order 1."""
     g = torch.Generator().manual_seed(seed)
     # the sharper half of the heads has logits of up to about 30
     query = (torch.randn(H, N, D, generator=g) * torch.linspace(1, 4, H)[:, None, None]).to(dtype)
@@ -32,7 +32,7 @@ def case(N, D=64, H=4, G=2, O=5, dtype=torch.float32, *, window=None, softcap=No
 
 
 def truth(args, options):
-    """The definition in float64."""
+    """Compute the definition in float64."""
     H, G = args[1].shape[0], args[2].shape[0]
     kv_index = options["kv_index"]
     if kv_index is None:

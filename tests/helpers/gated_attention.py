@@ -1,4 +1,4 @@
-"""Effects by their definition: autograd through a gate on every key of a float64 model, with dense attention."""
+"""Effects by definition: autograd through a gate on every key of a float64 model with dense attention."""
 
 import copy
 
@@ -11,7 +11,7 @@ _state: dict = {}
 
 
 def _gated(module, query, key, value, attention_mask, *, scaling=None, softcap=None, s_aux=None, **_):
-    """Softmax attention whose unnormalised weights are multiplied by exp(gate[j]) in rows i >= stops[j]."""
+    """Softmax attention with its unnormalised weights multiplied by exp(gate[j]) in rows i >= stops[j]."""
     gate, stops, start = _state["gate"], _state["stops"], _state.get("start", 0)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -38,14 +38,14 @@ AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
 
 def gate_gradient(model, ids, k, stops, *, answer=None, start=0):
-    """(N,) float64: the gradient of sum log p(answer token) with respect to the gate of every key.
+    """Return (N,) float64: the gradient of sum log p(answer token) with respect to the gate of every key.
 
-    `stops` (N,) says from which row on a key's gate counts, and `start` from which row on any does.
+    A key's gate applies from row `stops[j]` of `stops` (N,), and no gate applies before row `start`.
     """
     exact = copy.deepcopy(model).double().eval()
     exact.set_attn_implementation(NAME)
     if hasattr(exact, "set_experts_implementation"):
-        exact.set_experts_implementation("eager")  # the others take no float64
+        exact.set_experts_implementation("eager")  # the other implementations refuse float64
     first, stop = answer or (0, len(ids) - k)
     ids = ids[: k + stop]
     gate = torch.zeros(len(ids) - 1, dtype=torch.float64, requires_grad=True)

@@ -1,7 +1,7 @@
-"""Shared by the GPU tests: the device, its kernels, arguments made on it, and how far an implementation may err there.
+"""Shared parts of the GPU tests: the device, its kernels, arguments on it, and the error budget of an implementation.
 
-ATTRIBUTOR_GPU_REHEARSAL=reference walks every test on the CPU with small shapes, so that a typing error does not cost
-time on a GPU; it proves nothing about one.
+ATTRIBUTOR_GPU_REHEARSAL=reference runs every test on the CPU with small shapes, so that a typing error costs no time
+on a GPU; it proves nothing about a GPU.
 """
 
 import os
@@ -32,15 +32,15 @@ __all__ = [
 
 REHEARSAL = os.environ.get("ATTRIBUTOR_GPU_REHEARSAL", "")
 DEVICE = torch.device("cpu") if REHEARSAL else torch.device("cuda", 0)
-IMPL = REHEARSAL or "triton"  # what a GPU gets
-# Tensor cores cut off the last bits of float32 sums where other units round them: what that does to logits of 30,
-# about 16 additions of a relative 2^-23 each, before exp.
+IMPL = REHEARSAL or "triton"  # the default on a GPU
+# Tensor cores truncate the last bits of float32 sums where other units round. This is the effect on logits of 30:
+# about 16 additions with a relative error of 2^-23 each, before exp.
 FLOOR = 1e-5 if not REHEARSAL else 1e-6
-ELEMENTS = 1 << 26  # of logits that are formed at once
+ELEMENTS = 1 << 26  # logits computed at once
 
 
 def kernels() -> list[str]:
-    """What the tests ask: triton, and cuda where it can run. A rehearsal walks both by the one that it names."""
+    """Return the kernels to test: triton, and cuda if it can run. A rehearsal replaces both by its implementation."""
     usable = {entry.name for entry in list_availability() if entry.usable}
     return ["triton", *(["cuda"] if REHEARSAL or "cuda" in usable else [])]
 
@@ -50,24 +50,24 @@ EVERY_KERNEL = pytest.mark.parametrize("impl", [pytest.param(REHEARSAL or name, 
 
 
 def why_not() -> str | None:
-    """Why the GPU tests are skipped; None where they run."""
+    """Return the reason why the GPU tests are skipped; None if they run."""
     if REHEARSAL or torch.cuda.is_available():
         return None
     return f"needs a GPU: torch {torch.__version__} finds none"
 
 
 def at_most(size: int, rehearsed: int = 100) -> int:
-    """A size for the GPU, cut down in a rehearsal."""
+    """Return a size for the GPU, reduced in a rehearsal."""
     return min(size, rehearsed) if REHEARSAL else size
 
 
 def allocated() -> int:
-    """Bytes that tensors hold on the device; 0 where nobody counts them."""
+    """Return the bytes of tensors on the device; 0 if torch does not count them."""
     return torch.cuda.memory_allocated(DEVICE) if DEVICE.type == "cuda" else 0
 
 
 def case(N, D=64, H=4, G=2, O=5, dtype=torch.float32, *, window=None, softcap=None, power=1.0, key_bias=False, seed=0):
-    """Arguments on the device whose attention is sharp, with the log-sum-exp in the row bias, as in test_step."""
+    """Return arguments on the device with sharp attention and the log-sum-exp in the row bias, as in test_step."""
     g = torch.Generator().manual_seed(seed)
     # the sharper half of the heads has logits of up to about 30
     query = (torch.randn(H, N, D, generator=g) * torch.linspace(1, 4, H)[:, None, None]).to(DEVICE, dtype)
@@ -83,7 +83,7 @@ def case(N, D=64, H=4, G=2, O=5, dtype=torch.float32, *, window=None, softcap=No
 
 
 def lse_of(query, key, *, scale, dtype, window=None, softcap=None, causal=True):
-    """(H, Q) log-sum-exp by the definition, a block of queries at a time; key (H, K, D), one a query head."""
+    """Compute (H, Q) log-sum-exp by the definition, in blocks of queries; key (H, K, D), one per query head."""
     H, Q, _ = query.shape
     K = key.shape[1]
     found = torch.empty(H, Q, dtype=dtype, device=query.device)
@@ -103,9 +103,9 @@ def lse_of(query, key, *, scale, dtype, window=None, softcap=None, causal=True):
 
 
 def products(query, key, dtype):
-    """Products of query (H, Q, D) and key (H, K, D) in `dtype`.
+    """Return the products of query (H, Q, D) and key (H, K, D) in `dtype`.
 
-    Float32 of 16-bit inputs comes from tensor cores where torch offers it, as in a fused kernel.
+    Tensor cores compute float32 products of 16-bit inputs if torch supports it, as in a fused kernel.
     """
     if query.device.type == "cuda" and dtype == torch.float32 and query.element_size() == 2:
         try:
@@ -116,14 +116,14 @@ def products(query, key, dtype):
 
 
 def exact(args, options):
-    """The reference in float64."""
+    """Compute the reference in float64."""
     rows, query, key, row_bias, key_bias = args
     bias = None if key_bias is None else key_bias.double()
     return flow_step(rows.double(), query.double(), key.double(), row_bias.double(), bias, **options, impl="reference")
 
 
 def plain(args, options, block=512):
-    """The definition in the working precision: 16-bit products by tensor cores, everything else float32."""
+    """Compute the definition in the working precision: 16-bit products by tensor cores, all else in float32."""
     rows, query, key, row_bias, key_bias = args
     (O, N), H = rows.shape, query.shape[0]
     index = options["kv_index"]
@@ -145,12 +145,12 @@ def plain(args, options, block=512):
 
 
 def error(got, true):
-    """Relative L1."""
+    """Return the relative L1 error."""
     return float((got.double() - true).abs().sum() / true.abs().sum().clamp(min=1e-30))
 
 
 def refused(args, options, impl):
-    """Whether the kernel is not for queries of this dtype; asserts that it says so, and what is."""
+    """Return whether the kernel refuses queries of this dtype; check that the message names an alternative."""
     if impl != "cuda" or args[1].dtype in (torch.bfloat16, torch.float16):
         return False
     with pytest.raises(ImplementationError, match=r"takes bfloat16 or float16 .*use impl='triton'"):
@@ -159,7 +159,7 @@ def refused(args, options, impl):
 
 
 def poison(value=float("nan")):
-    """Fill memory that torch will hand out again: what a kernel does not write, or reads before, shows."""
+    """Fill memory that torch will reuse, so that unwritten or stale elements change the result."""
     if DEVICE.type != "cuda":
         return
     torch.cuda.empty_cache()
@@ -168,9 +168,9 @@ def poison(value=float("nan")):
 
 
 def check(args, options, impl=IMPL):
-    """The kernel's answer, once it is known to err no more than twice as much as plain torch on this device.
+    """Return the kernel's result after a check that its error is at most twice that of plain torch on this device.
 
-    None where it is not for such queries.
+    Return None if the kernel refuses such queries.
     """
     if refused(args, options, impl):
         return None
@@ -181,6 +181,6 @@ def check(args, options, impl=IMPL):
     assert got.device == args[0].device
     assert torch.isfinite(got).all()
     assert error(got, true) <= 2 * budget + FLOOR
-    # also where the values are small: no element is off by more than the largest of its row allows
+    # also for small values: the largest value of a row bounds the error of each element
     assert ((got.double() - true).abs() <= 1e-4 * true.abs().amax(1, keepdim=True) + 1e-12).all()
     return got

@@ -1,4 +1,4 @@
-"""Files and paths that a reader of safetensors files must refuse, or read right, within a few seconds."""
+"""Files and paths that a reader of safetensors files must refuse, or read correctly, within a few seconds."""
 
 import json
 import os
@@ -11,23 +11,23 @@ from typing import Any
 NESTED = "[" * 100_000
 VALUES = [None, True, -1, 2**70, 1.5, float("inf"), "", "x" * 10_000, [], [[]], {}, {"a": {}}, NESTED, '{"a":' * 50_000]
 VALUES += ["null", "7", '"x"', '{"heads": 1}', '{"a": 1e999}', "\N{LATIN SMALL LETTER E WITH ACUTE}", "\0"]
-SLOW = 10.0  # seconds of CPU, for a busy machine; 2 million lists in the metadata take the longest, about 2
+SLOW = 10.0  # CPU seconds on a busy machine; the slowest case, 2 million lists in the metadata, takes about 2
 
 
 def split(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """The header of a safetensors file, and its tensors' bytes."""
+    """Return the header of a safetensors file and the bytes of its tensors."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
 def join(header: Any, data: bytes) -> bytes:
-    """A file of that header, which may be anything."""
+    """Return a file with that header, which may be any value."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
 
 def mutate(content: bytes, seed: int = 0, flips: int = 60) -> Iterator[tuple[str, bytes]]:
-    """(what was changed, the file) for many changes of one good file."""
+    """Yield (name of the change, file) for many changes of one good file."""
     rng = random.Random(seed)
     for number in range(flips):
         changed = bytearray(content)
@@ -69,7 +69,7 @@ def mutate(content: bytes, seed: int = 0, flips: int = 60) -> Iterator[tuple[str
 
 
 def bad_paths(folder: Path) -> dict[str, Any]:
-    """Paths that are no file that could be read, by what is wrong with them."""
+    """Return paths that cannot be read as a file, by the kind of problem."""
     os.mkfifo(folder / "fifo")
     (folder / "file").write_bytes(b"x" * 100)
     (folder / "loop").symlink_to(folder / "loop")

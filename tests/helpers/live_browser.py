@@ -1,4 +1,4 @@
-"""`attributor serve` with a tiny model, and a browser that opens it."""
+"""`attributor serve` with a tiny model, opened in a browser."""
 
 import os
 import re
@@ -14,14 +14,14 @@ SENTENCE = "The keeper of the lighthouse writes the weather into a book, and boa
 
 
 def endless(folder: Path, positions: int = 16_384, layers: int = 2) -> Path:
-    """The tiny chat model, unable to end its answer: each is as long as was allowed."""
+    """Save the tiny chat model without a reachable end token, so each answer has the maximum length."""
     tokenizer = tiny_chat.tokenizer()
     model = tiny_chat.model(len(tokenizer), positions)
     if layers != 2:
         model.config.num_hidden_layers = layers
         model = type(model)(model.config).eval()
     with torch.no_grad():
-        model.lm_head.weight[tokenizer.eos_token_id] = 0  # some other token is always above 0
+        model.lm_head.weight[tokenizer.eos_token_id] = 0  # some other token always has a logit above 0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -40,7 +40,7 @@ def door(tiny):
 
 @pytest.fixture
 def live(browser, door):
-    """A tab that is watched: nothing may be complained about."""
+    """A watched tab; any complaint fails the test."""
     with opened(browser) as watched:
         visit(watched.page, door)
         yield watched
@@ -48,32 +48,32 @@ def live(browser, door):
 
 
 def visit(page, url):
-    """Open the door and wait for its model."""
+    """Open the live page and wait for its model."""
     page.goto(url)
     loaded(page)
 
 
 def loaded(page):
-    """Until a model is there, or it is said why not."""
+    """Wait until a model is loaded or an error is shown."""
     page.wait_for_selector(".live-loaded, .live-form .live-error")
     assert page.locator(".live-form .live-error").all_inner_texts() == []
 
 
 def example(page, tokens=12, weights="mean"):
-    """The built-in example, with a short answer."""
+    """Fill in the built-in example with a short answer."""
     page.get_by_role("button", name="Example").click()
-    page.get_by_label("Most tokens of the answer").fill(str(tokens))
+    page.get_by_label("Maximum answer tokens").fill(str(tokens))
     page.get_by_label("Heads to follow").select_option(weights)
 
 
 def run_id(page):
-    """Which run the address names, or None."""
+    """Return the run that the address names, or None."""
     found = re.search(r"#/live/([\w-]+)", page.url)
     return found and found.group(1)
 
 
 def answered(page, button="Answer and attribute"):
-    """Press the button and wait until the new run is shown; returns its id."""
+    """Press the button, wait until the new run is shown, and return its id."""
     before = run_id(page)
     page.get_by_role("button", name=button, exact=True).click()
     arrived(page, before)
@@ -81,7 +81,7 @@ def answered(page, button="Answer and attribute"):
 
 
 def arrived(page, before):
-    """Until another run than `before` is shown."""
+    """Wait until another run than `before` is shown."""
     page.wait_for_function(
         "before => { const at = /#\\/live\\/([\\w-]+)/.exec(location.hash); return at && at[1] !== before; }",
         arg=before,
@@ -90,33 +90,33 @@ def arrived(page, before):
 
 
 def long_run(page, tokens=4096):
-    """Start an answer that takes many seconds, and wait for its first words."""
-    page.get_by_label("Most tokens of the answer").fill(str(tokens))
+    """Start an answer that takes many seconds and wait for its first words."""
+    page.get_by_label("Maximum answer tokens").fill(str(tokens))
     page.get_by_role("button", name="Answer and attribute").click()
     page.wait_for_selector(".live-written")
 
 
 def cancelled(page):
-    """Press Cancel and wait until the form is there again."""
+    """Press Cancel and wait for the form."""
     page.get_by_role("button", name="Cancel").first.click()
     page.wait_for_selector(".live-progress", state="detached")
 
 
 def prompt_tokens(page):
-    """The live count, once it has come."""
+    """Wait for the live token count and return it."""
     text = page.locator(".live-tokens").inner_text()
     return int(re.search(r"([\d,]+) tokens? of prompt", text).group(1).replace(",", ""))
 
 
 def paste(page, label, text):
-    """As Ctrl-V does it: all at once."""
+    """Insert text at once, as Ctrl-V does."""
     field = page.get_by_label(label, exact=True)
     field.focus()
     page.evaluate("text => document.execCommand('insertText', false, text)", text)
 
 
 def hub_env(endpoint, folder):
-    """The environment of a server whose hub is at `endpoint`, with an empty cache."""
+    """Return the environment of a server with the hub at `endpoint` and an empty cache."""
     proxies = {name: "" for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")}
     return {
         **ENV, **proxies, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0",

@@ -1,4 +1,4 @@
-"""A live server in this process and an HTTP client for it, without the guard of the browser's requests."""
+"""A live server in this process with an HTTP client, without the guard for browser requests."""
 
 import asyncio
 import json
@@ -27,16 +27,16 @@ CHAT = {"messages": [{"role": "user", "content": "Fishing boats leave before daw
 
 
 class Client(httpx.Client):
-    """HTTP, and the events of jobs."""
+    """An HTTP client that also reads the events of jobs."""
 
     live: LiveService
 
     def events(self, job: str, **headers: str) -> list[tuple[str, dict]]:
-        """Every event of a job until it ends."""
+        """Return every event of a job until it ends."""
         return list(self.listen(job, **headers))
 
     def listen(self, job: str, **headers: str) -> Iterator[tuple[str, dict]]:
-        """The events of a job as they come."""
+        """Yield the events of a job as they arrive."""
         with self.stream("GET", f"/api/jobs/{job}/events", headers=headers) as answer:
             assert answer.status_code == 200, answer.read()
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -49,24 +49,24 @@ class Client(httpx.Client):
                     yield name, json.loads(value)
 
     def ended(self, answer: httpx.Response) -> tuple[str, dict]:
-        """The last event of the job that an answer started."""
+        """Return the last event of the job that a response started."""
         assert answer.status_code == 202, answer.text
         return self.events(answer.json()["job"])[-1]
 
     def done(self, answer: httpx.Response) -> dict:
-        """What became of the job that an answer started, which must not fail."""
+        """Return the result of the job that a response started; the job must not fail."""
         name, data = self.ended(answer)
         assert name == "done", (name, data)
         return data
 
     def run(self, **fields: object) -> dict:
-        """A run, from the request to its end; through all heads unless `weights` says otherwise."""
+        """Start a run, wait for its end and return its result; uses all heads by default."""
         return self.done(self.post("/api/runs", json={**PROMPT, "weights": "mean", **fields}))
 
 
 @contextmanager
 def serving(settings: ServerSettings | None = None, live: LiveService | None = None) -> Iterator[Client]:
-    """A live server on a free port of loopback."""
+    """Run a live server on a free loopback port."""
     live = live or LiveService(settings)
     app = FastAPI()
     errors.add_error_handlers(app)
@@ -87,7 +87,7 @@ def serving(settings: ServerSettings | None = None, live: LiveService | None = N
 
 
 def wait_for(condition) -> None:
-    """Until it holds."""
+    """Wait until the condition holds."""
     until = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < until, "it never came to that"

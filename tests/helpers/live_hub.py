@@ -1,4 +1,4 @@
-"""A hub that is not there: what its client would say, and files that it would bring."""
+"""A simulated hub: the errors of its client, and the files that it would download."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ SHA = "1234abcd"
 
 
 class Hub:
-    """Serves one folder as the model `org/tiny`, through the client's own functions, into its cache."""
+    """Serve one folder as the model `org/tiny` through the client's own functions, into its cache."""
 
     def __init__(self, folder: Path, cache: Path, monkeypatch, parameters: dict[str, int] | None = None) -> None:
         self.folder, self.cache, self.parameters = folder, cache, parameters

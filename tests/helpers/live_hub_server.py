@@ -1,4 +1,4 @@
-"""A model hub on loopback, as far as its client asks: one model, one that is gated, and nothing else."""
+"""A model hub on loopback with the routes that its client uses: one model, one gated model, and nothing else."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ NAME, GATED = "org/tiny", "org/gated"
 
 
 class Hub:
-    """What it serves, and what it was asked.
+    """The served model and the log of requests.
 
     Attributes:
         folder: the files of `org/tiny`.
-        slow: seconds that the weights take.
-        weights: bytes that its description says that the weights have; 0 for what they have.
-        asked: paths, in order.
+        slow: seconds that the download of the weights takes.
+        weights: size of the weights in the model's description; 0 for the true size.
+        asked: requested paths, in order.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +40,7 @@ class Hub:
 
 @contextmanager
 def hub_server(folder: Path):
-    """Yields the hub and its address."""
+    """Yield the hub and its address."""
     hub = Hub(folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -89,7 +89,7 @@ def hub_server(folder: Path):
                     self.wfile.write(data[at : at + step])
                     time.sleep(slow / 40)
             except OSError:
-                pass  # the client went away
+                pass  # the client disconnected
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

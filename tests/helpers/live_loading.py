@@ -31,13 +31,13 @@ def live(folder):
 
 
 def ended(job):
-    """The last event of a job: (name, data)."""
+    """Return the last event of a job: (name, data)."""
     assert job.stopped.wait(PATIENCE), "it never ended"
     return job._events[-1].name, job._events[-1].data
 
 
 def stages(job):
-    """The stages that a job reported, in order, each once."""
+    """Return the stages that a job reported, in order, each once."""
     found = []
     for event in job._events:
         if event.name == "stage" and event.data["stage"] not in found:
@@ -46,14 +46,14 @@ def stages(job):
 
 
 def loaded(live, **fields):
-    """Load a model, by default the server's, which must succeed; returns the job."""
+    """Load a model, by default the server's; it must succeed. Return the job."""
     job = live.load(LoadRequest(**{"id": live.settings.model, **fields}))
     assert ended(job)[0] == "done", job._events[-1]
     return job
 
 
 def failed(live, **fields):
-    """Load a model, by default the server's, which must fail; returns the error."""
+    """Load a model, by default the server's; it must fail. Return the error."""
     name, data = ended(live.load(LoadRequest(**{"id": live.settings.model, **fields})))
     assert name == "failed", (name, data)
     return data

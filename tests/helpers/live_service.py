@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(folder):
-    """One server with a loaded model, for tests that leave it as it was."""
+    """One server with a loaded model, for tests that do not change its state."""
     with serving(ServerSettings(model=str(folder))) as made:
         made.done(made.post("/api/model", json={"id": str(folder)}))
         yield made

@@ -13,7 +13,7 @@ HEADS[1, 2], HEADS[3, 0], HEADS[3, 3] = 0.5, 1.5, 0.25
 
 
 def prompt_of(seed=1, k=K):
-    """Token i is the four characters "tii "; four tokens a segment from the third on, two documents."""
+    """Return a prompt: token i is "tii ", segments have four tokens from the third on, in two documents."""
     ids = torch.randint(3, VOCABULARY, (k,), generator=torch.Generator().manual_seed(seed))
     text = "".join(f"t{i:02d} " for i in range(k))
     offsets = torch.tensor([(4 * i, 4 * i + 4) for i in range(k)])
@@ -27,7 +27,7 @@ def segments_of(prompt):
 
 
 def reading_of(model, tokenizer, prompt, answer, segments, weights, **more):
-    """Prompt and answer read once, with the heads recorded that the weights choose; None: none."""
+    """Read prompt and answer once and record the heads that the weights select; None records no head."""
     answer_pass = force_answer(model, prompt.ids, answer, weights, log_probs=True)
     return Reading(model, tokenizer, prompt, answer_pass, segments, **more)
 

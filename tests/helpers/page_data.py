@@ -1,4 +1,4 @@
-"""What a standalone page carries."""
+"""The data in a standalone page."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from safetensors.numpy import load
 
 
 def data_of(text: str) -> dict:
-    """What the view file says that a page carries, tensors and info together."""
+    """Return the tensors and info of the view file in a page, as one dictionary."""
     found = re.search(r'<script type="application/octet-stream" id="view">([A-Za-z0-9+/=]*)</script>', text)[1]
     raw = base64.b64decode(found, validate=True)
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])

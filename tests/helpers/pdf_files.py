@@ -1,8 +1,8 @@
-"""PDF files, written by hand."""
+"""PDF files written by hand."""
 
 
 def make_pdf(pages: list[str]) -> bytes:
-    """A PDF of one font, a page for each text; an empty text is a page without any."""
+    """Return a PDF with one font and one page per text; an empty text gives a page without text."""
     kids = " ".join(f"{4 + 2 * i} 0 R" for i in range(len(pages)))
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",

@@ -1,15 +1,15 @@
-"""Arguments of removal_step, its value in float64, and the size of the terms that it sums."""
+"""Arguments of removal_step, its value in float64, and the sizes of its terms."""
 
 import torch
 
 from attributor.kernels.removal_step import definition
 
-FLOOR = 3e-7  # of the terms' size
+FLOOR = 3e-7  # relative to the size of the terms
 LETTERS = ("query", "key", "value", "d_output", "lse", "delta", "stops")
 
 
 def make_stops(N, g, longest=40):
-    """Ends of random segments, of one token and more; a third of the tokens lie in none (stop j + 1)."""
+    """Return the ends of random segments of one or more tokens; a third of the tokens are in none (stop j + 1)."""
     stops, j = torch.arange(1, N + 1), 0
     while j < N:
         length = int(torch.randint(1, longest + 1, (), generator=g))
@@ -20,7 +20,7 @@ def make_stops(N, g, longest=40):
 
 
 def case(N, Q=None, *, D=64, Dv=None, H=4, G=2, dtype=torch.float32, window=None, softcap=None, stops=None, seed=0):
-    """Arguments whose attention is sharp, with the log-sum-exp and dO . o of the true output."""
+    """Return arguments with sharp attention, and the log-sum-exp and dO . o of the exact output."""
     Q, Dv = Q or N, Dv or D
     g = torch.Generator().manual_seed(seed)
     # the sharper half of the heads has logits of up to about 30
@@ -37,7 +37,7 @@ def case(N, Q=None, *, D=64, Dv=None, H=4, G=2, dtype=torch.float32, window=None
 
 
 def dense_logits(query, key, options):
-    """(H, Q, N), minus infinity where a row does not attend."""
+    """Return (H, Q, N) logits, minus infinity where a row does not attend."""
     (H, Q, _), (G, N, _) = query.shape, key.shape
     logit = options["scale"] * query @ key.repeat_interleave(H // G, 0).mT
     if options["softcap"] is not None:
@@ -47,12 +47,12 @@ def dense_logits(query, key, options):
 
 
 def truth(args, options):
-    """The definition in float64."""
+    """Compute the definition in float64."""
     return definition.removal_step(*(x.double() for x in args[:-1]), args[-1], **options)
 
 
 def term_sizes(args, options):
-    """(N,) float64: for each key the sum of |P| |dO . v - delta|. The terms of c cancel; errors are shares of this."""
+    """Return (N,) float64: the sum of |P| |dO . v - delta| per key. Errors are relative to it, as terms of c cancel."""
     query, key, value, d_output, lse, delta, stops = (x.double() for x in args)
     (H, Q, _), (G, N, _) = query.shape, key.shape
     attention = (dense_logits(query, key, options) - lse[:, :, None]).exp()
@@ -62,5 +62,5 @@ def term_sizes(args, options):
 
 
 def error(got, true, sizes):
-    """The sum of errors as a share of the sum of the terms' sizes."""
+    """Return the sum of errors relative to the sum of the terms' sizes."""
     return float((got.double() - true).abs().sum() / sizes.sum().clamp(min=1e-30))

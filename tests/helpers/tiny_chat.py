@@ -1,4 +1,4 @@
-"""A tokenizer with a chat template, trained here on a few sentences, and a random Llama that goes with it."""
+"""A tokenizer with a chat template, trained here on a few sentences, and a random Llama for it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ CORPUS = [
 
 
 def tokenizer(template: str | None = TEMPLATE, metaspace: bool = False) -> PreTrainedTokenizerFast:
-    """Byte-level BPE; or, with `metaspace`, one that puts a blank before the first word of a text."""
+    """Return a byte-level BPE tokenizer, or with `metaspace` one that puts a blank before the first word of a text."""
     inner = Tokenizer(models.BPE(unk_token=None, byte_fallback=False))
     if metaspace:
         inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
@@ -41,7 +41,7 @@ def tokenizer(template: str | None = TEMPLATE, metaspace: bool = False) -> PreTr
 
 
 def model(vocabulary: int, positions: int = 1024) -> LlamaForCausalLM:
-    """Two layers of four heads with random weights, the same ones every time."""
+    """Return a model with two layers of four heads and fixed random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -61,7 +61,7 @@ def model(vocabulary: int, positions: int = 1024) -> LlamaForCausalLM:
 
 
 def save(folder: Path, positions: int = 1024, template: str | None = TEMPLATE) -> Path:
-    """Model and tokenizer as `--model FOLDER` wants them."""
+    """Save model and tokenizer as a folder for `--model FOLDER`."""
     made = tokenizer(template)
     model(len(made), positions).save_pretrained(folder)
     made.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""A front end of a few lines, for tests of the page around it: it reads the view file and lists what it says."""
+"""A front end of a few lines that lists the content of the view file, for tests of the page around it."""
 
 import pytest
 
@@ -35,7 +35,7 @@ document.documentElement.dataset.ready = "true";
 
 @pytest.fixture
 def tiny_front_end(tmp_path_factory, monkeypatch):
-    """Pages are made of the front end above."""
+    """Make pages with the front end above."""
     folder = tmp_path_factory.mktemp("static")
     (folder / "app.js").write_text(APP_JS, encoding="utf-8")
     (folder / "app.css").write_text(APP_CSS, encoding="utf-8")

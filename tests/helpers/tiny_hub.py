@@ -1,4 +1,4 @@
-"""A tiny model as a folder and as a GGUF file, and a network that is not there."""
+"""A tiny model as a folder and as a GGUF file, and a disabled network."""
 
 import socket
 
@@ -22,7 +22,7 @@ def same_weights(one, other):
 
 
 def no_network(monkeypatch, tmp_path):
-    """Names are not found, nobody may ask whether the hub is there, and its cache is empty."""
+    """Disable name resolution, forbid requests to the hub, and use an empty cache."""
 
     def refuse(*_, **__):
         raise socket.gaierror("no network in tests")
@@ -33,7 +33,7 @@ def no_network(monkeypatch, tmp_path):
 
 
 def save_tiny(path):
-    """A tiny Llama with a byte-level tokenizer, as save_pretrained writes it."""
+    """Save a tiny Llama with a byte-level tokenizer."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(VOCABULARY),
@@ -56,7 +56,7 @@ def save_tiny(path):
 
 
 def save_gguf(folder, path):
-    """The tiny model of `folder` as a GGUF file."""
+    """Write the tiny model of `folder` as a GGUF file."""
     model = LlamaForCausalLM.from_pretrained(folder)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -82,7 +82,7 @@ def save_gguf(folder, path):
         if name == "lm_head.weight":
             continue
         for kind, heads in (("q_proj", 4), ("k_proj", 2)):
-            if kind in name:  # GGUF keeps the two halves of a rotary pair side by side
+            if kind in name:  # GGUF stores the two halves of a rotary pair next to each other
                 value = value.view(heads, 2, 8, 64).transpose(1, 2).reshape(value.shape)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), value.contiguous().numpy())
     writer.write_header_to_file()

@@ -1,6 +1,6 @@
-"""Runs the Triton kernel under Triton's interpreter and prints one JSON line a case, for test_triton_interpreter.
+"""Run the Triton kernel under Triton's interpreter and print one JSON line per case, for test_triton_interpreter.
 
-A process of its own: TRITON_INTERPRET must be set before triton is first imported, and then holds for all kernels.
+It needs its own process: TRITON_INTERPRET must be set before triton is first imported and then holds for all kernels.
 """
 
 import functools
@@ -25,22 +25,22 @@ patch_once = functools.cache(interpreter._patch_lang)
 
 
 def call_device_function(self, *args, **kwargs):
-    """Call a device function as the interpreter does, but patch triton.language at its first call only.
+    """Call a device function as the interpreter does, but patch triton.language only at the first call.
 
-    The launch of a kernel patches it too, and the interpreter's own repetition for each call takes a third of the time.
+    The launch of a kernel patches it too, and patching it again for each call takes a third of the time.
     """
     patch_once(self.fn)
     return self.rewrite()(*args, **kwargs)
 
 
 interpreter.InterpretedFunction.__call__ = call_device_function
-# Without `debug` the interpreter computes whether integers overflow, and throws the result away: half of the time.
+# Without `debug` the interpreter computes integer overflows and discards the result, which takes half of the time.
 interpreter.interpreter_builder.options = replace(interpreter.interpreter_builder.options, sanitize_overflow=False)
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 INF = float("inf")
 
-# Small tiles put the borders of tiles where small inputs have many of them; the real ones are REAL, below.
+# With small tiles, small inputs have many tile borders; the real tiles are REAL, below.
 BLOCK = Tile(16, 16, 16, True, 16, False, 4, 2, False)
 ONE = replace(BLOCK, rows=1)
 AHEAD = replace(ONE, ahead=True)
@@ -86,14 +86,14 @@ def tiny(args):
 
 
 def mixed(args):
-    """Rows and positions of very different size: a sink that holds nearly everything."""
+    """Rows and positions of very different sizes, with a sink that holds nearly all mass."""
     args[0].mul_(1e-6)
     args[0][:, 0] = 1
     args[0][1:].mul_(torch.tensor([1e20, 1e-20, 1e-7, 3.0])[: args[0].shape[0] - 1, None])
 
 
 def huge_weights(args):
-    """W up to e^30 and down to e^-30, as row biases that are not a log-sum-exp leave it."""
+    """W from e^-30 to e^30, as with row biases other than the log-sum-exp."""
     args[3].add_(torch.linspace(-30, 30, args[3].shape[1]))
 
 
@@ -162,7 +162,7 @@ for D in (1, 8, 36, 40, 64, 80, 128, 192, 256):
     for dtype in (BF16, FP16, FP32):
         add(f"D {D} {dtype}", "one" if D % 3 else "block", N=20, O=1 if D % 3 else 2, D=D, H=2, G=1, dtype=dtype)
 
-# What choose_tile gives on an A100, an H100 (whose descriptors the interpreter knows too) and elsewhere.
+# The tiles of choose_tile on an A100, an H100 (the interpreter supports its descriptors) and elsewhere.
 for capability in (0, 80, 90):
     for O in (1, 2, 17, 65):
         for N in (63, 64, 127, 129, 200):
@@ -185,7 +185,7 @@ for capability in (0, 80, 90):
 
 
 def run(name):
-    """The errors of one case: ours, that of the reference in float32, and the largest by row."""
+    """Return the errors of one case: of the kernel, of the reference in float32, and the largest by row."""
     which, change, kv, shape = CASES[name]
     args, options = case(**shape)
     H, G = shape.get("H", 4), shape.get("G", 2)
@@ -220,5 +220,5 @@ def run(name):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for number, name in enumerate(CASES):
-        triton.PROGRAMS = 1 if number % 2 else 12  # a tile of keys in one part, and in several: fewer than on a GPU
+        triton.PROGRAMS = 1 if number % 2 else 12  # a tile of keys in one part or in several: fewer than on a GPU
         print(json.dumps(run(name)), flush=True)

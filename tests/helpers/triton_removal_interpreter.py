@@ -1,6 +1,6 @@
-"""Runs removal_step's Triton kernel under Triton's interpreter and prints one JSON line a case.
+"""Run removal_step's Triton kernel under Triton's interpreter and print one JSON line per case.
 
-A process of its own, for test_triton_removal_interpreter: triton_interpreter sets TRITON_INTERPRET for all kernels.
+Its own process for test_triton_removal_interpreter, because TRITON_INTERPRET holds for all kernels of a process.
 """
 
 import json
@@ -14,7 +14,7 @@ from attributor._step import removal_step
 from attributor.kernels.removal_step import reference, triton
 from attributor.kernels.removal_step.tiles import Tile, choose_tile
 
-# Small tiles put the borders of tiles where small inputs have many of them.
+# With small tiles, small inputs have many tile borders.
 BLOCK = Tile(16, 16, 16, 16, True, 4, 2, False)
 TILES = {
     "block": BLOCK,
@@ -26,7 +26,7 @@ SMALL = {"D": 16, "H": 2, "G": 2}
 
 
 def rows_from(first, last):
-    """A change of the arguments: dO is zero but for some rows."""
+    """Return a change of the arguments: dO is zero except in some rows."""
 
     def change(args):
         d_output, delta = args[3], args[5]
@@ -43,7 +43,7 @@ def one_head(args):
 
 
 def stops_at(*positions):
-    """Every key's stop is the first of the positions behind it, j + 1 where there is none."""
+    """The stop of each key is the first of the positions after it, or j + 1 if there is none."""
 
     def change(args):
         stops = args[6]
@@ -63,7 +63,7 @@ def leave_out(args):
 
 
 def strided(args):
-    """As a fused projection of q, k and v leaves them, between NaN; the last dimension of dO is not contiguous."""
+    """The layout of a fused projection of q, k and v, surrounded by NaN; the last dimension of dO is not contiguous."""
     query, key, value, d_output, lse, delta, stops = args
     H, Q, D = query.shape
     spread = torch.full((Q, H, 3, D), float("nan"), dtype=query.dtype)
@@ -115,7 +115,7 @@ for D, Dv in ((1, 16), (40, 40), (64, 24), (80, 64), (192, 128), (256, 256)):
     add(f"block D {D}", padded, stops_at(), N=20, D=D, Dv=Dv, H=2, G=1, dtype=BF16)
     add(f"streamed D {D}", "streamed", stops_at(), N=20, D=D, Dv=Dv, H=1, G=1)
 
-# What choose_tile gives on an A100, an H100 (whose descriptors the interpreter knows too) and elsewhere.
+# The tiles of choose_tile on an A100, an H100 (the interpreter supports its descriptors) and elsewhere.
 for capability, dtype in ((0, FP16), (80, BF16), (80, FP32), (90, BF16), (90, FP32)):
     add(f"real {capability} {dtype} N 63", capability, N=63, D=64, H=2, G=1, dtype=dtype)
     add(f"real {capability} {dtype} N 203", capability, strided, N=203, Q=150, D=80, Dv=40, H=2, G=2, dtype=dtype)
@@ -125,7 +125,7 @@ add("real 90 D 256", 90, N=65, D=256, H=1, G=1, dtype=BF16)
 
 
 def run(name):
-    """The errors of one case: ours, that of the reference in float32, and the largest as a share of the largest sum."""
+    """Return the errors of one case: kernel, float32 reference, and the largest one relative to the largest sum."""
     which, change, shape = CASES[name]
     args, options = case(**shape)
     args = list(args)
@@ -152,7 +152,7 @@ def run(name):
 
 
 def run_checked():
-    """The door to all implementations takes this one by its name, and its errors."""
+    """The checked function accepts this implementation by name and passes on its errors."""
     args, options = case(40, **SMALL)
     got = removal_step(*args, **options, impl="triton")
     return {"name": "checked", "same": torch.equal(got, triton.removal_step(*args, **options))}
@@ -160,8 +160,8 @@ def run_checked():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)  # new tensors are full of NaN: what the kernel leaves out shows
+    torch.use_deterministic_algorithms(True)  # new tensors hold NaN, so unwritten elements change the result
     for number, name in enumerate(CASES):
-        triton.PROGRAMS = 1 if number % 2 else 40  # a tile of keys in one part, and in several: fewer than on a GPU
+        triton.PROGRAMS = 1 if number % 2 else 40  # a tile of keys in one part or in several: fewer than on a GPU
         print(json.dumps(run(name)), flush=True)
     print(json.dumps(run_checked()))

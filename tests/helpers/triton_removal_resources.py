@@ -1,4 +1,4 @@
-"""Compiles the Triton kernel of removal_step for GPUs that are not here; a Markdown table of what it takes when run.
+"""Compile the Triton kernel of removal_step for GPUs that are not installed; prints a table of its resources when run.
 
 python tests/helpers/triton_removal_resources.py [80 90 100]
 """
@@ -22,12 +22,12 @@ TYPES: Types = {
     "p_result": "*fp32",
     "scales": Scales("fp32", "fp32"),
     "strides": Strides(*["i32"] * 8),
-}  # the others are i32
+}  # all other arguments are i32
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One specialisation of the kernel, as a call on that GPU would ask for it."""
+    """One specialisation of the kernel, as a call on that GPU selects it."""
 
     capability: int
     dtype: str
@@ -49,7 +49,7 @@ class Variant:
 
 
 def source(variant: Variant) -> ASTSource:
-    """The kernel with its types and constants, as the first call would compile it."""
+    """Return the kernel with its types and constants, as the first call compiles it."""
     tile = variant.tile
     constants = {
         "D": variant.D,
@@ -77,17 +77,17 @@ def source(variant: Variant) -> ASTSource:
 
 @cache
 def compiled(variant: Variant) -> triton.compiler.CompiledKernel:
-    """For an NVIDIA GPU, or gfx942 where the capability is 0."""
+    """Compile for an NVIDIA GPU, or for gfx942 if the capability is 0."""
     return compile_source(source(variant), variant.capability, variant.tile.warps, variant.tile.stages)
 
 
 def resources(variant: Variant) -> Resources:
-    """What the variant takes."""
+    """Return the resources of the variant."""
     return read_resources(compiled(variant))
 
 
 def variants(capability: int) -> list[Variant]:
-    """Every row of the table of tiles, without options, with each and with both."""
+    """Return every row of the table of tiles, without options, with each option and with both."""
     shapes = [("bf16", 64, 64), ("bf16", 80, 80), ("bf16", 128, 128), ("bf16", 192, 128), ("bf16", 256, 256)]
     shapes += [("fp16", 128, 128), ("fp32", 64, 64), ("fp32", 128, 128), ("fp32", 256, 256)]
     options = [(False, False), (True, False), (False, True), (True, True)]

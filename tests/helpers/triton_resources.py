@@ -1,8 +1,8 @@
-"""Compiles the Triton kernel for GPUs that are not here, and says what each variant takes; a Markdown table when run.
+"""Compile the Triton kernel for GPUs that are not installed; prints a Markdown table of the resources when run.
 
     python tests/helpers/triton_resources.py [80 90 100]
 
-A minute or two for each GPU; Triton keeps what it compiled, so a second time takes seconds.
+This takes a minute or two per GPU; Triton caches the compiled kernels, so a second run takes seconds.
 """
 
 import re
@@ -31,12 +31,12 @@ TYPES: Types = {
     "p_result": "*fp32",
     "scales": Scales("fp32", "fp32"),
     "strides": Strides("i32", "i32", "i32", "i32"),
-}  # the others are i32
+}  # all other arguments are i32
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One specialisation of the kernel, as a call on that GPU would ask for it."""
+    """One specialisation of the kernel, as a call on that GPU selects it."""
 
     capability: int
     dtype: str
@@ -62,7 +62,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the compiler made of it: registers and stack in a thread, shared memory in bytes, instructions."""
+    """Resources of a compiled variant: registers and stack per thread, shared memory in bytes, instructions."""
 
     registers: int
     stack: int
@@ -75,7 +75,7 @@ class Resources:
 
 
 def source(variant: Variant) -> ASTSource:
-    """The kernel with its types and constants, as the first call would compile it."""
+    """Return the kernel with its types and constants, as the first call compiles it."""
     tile, dtype = variant.tile, variant.dtype
     constants = {
         "D": variant.D,
@@ -99,12 +99,12 @@ def source(variant: Variant) -> ASTSource:
 
 
 def source_type(dtype: str, block: int, columns: int, described: bool) -> str:
-    """The type of what `load_tile` reads from."""
+    """Return the type of the source of `load_tile`."""
     return f"tensordesc<{dtype}[1, {block}, {columns}]>" if described else f"*{dtype}"
 
 
 def specialise(kernel: triton.JITFunction, types: Types, constants: dict[str, object]) -> ASTSource:
-    """A kernel with its types and constants; pointers and strides are aligned as torch and usual shapes leave them."""
+    """Return a kernel with its types and constants; pointers and strides are aligned as with torch and usual shapes."""
     signature, aligned = {}, []
     for i, name in enumerate(kernel.arg_names):
         kind = signature[name] = "constexpr" if name in constants else types.get(name, "i32")
@@ -118,23 +118,23 @@ def specialise(kernel: triton.JITFunction, types: Types, constants: dict[str, ob
 
 @cache
 def compiled(variant: Variant) -> triton.compiler.CompiledKernel:
-    """For an NVIDIA GPU, or gfx942 where the capability is 0."""
+    """Compile for an NVIDIA GPU, or for gfx942 if the capability is 0."""
     return compile_source(source(variant), variant.capability, variant.tile.warps, variant.tile.stages)
 
 
 def compile_source(source: ASTSource, capability: int, warps: int, stages: int) -> triton.compiler.CompiledKernel:
-    """For an NVIDIA GPU, or gfx942 where the capability is 0."""
+    """Compile for an NVIDIA GPU, or for gfx942 if the capability is 0."""
     target = GPUTarget("cuda", capability, 32) if capability else GPUTarget("hip", "gfx942", 64)
     return triton.compile(source, target=target, options={"num_warps": warps, "num_stages": stages})
 
 
 def resources(variant: Variant) -> Resources:
-    """What the variant takes."""
+    """Return the resources of the variant."""
     return read_resources(compiled(variant))
 
 
 def read_resources(kernel: triton.compiler.CompiledKernel) -> Resources:
-    """Read from the machine code itself, with the tools that Triton brings along."""
+    """Read the resources from the machine code with the tools shipped with Triton."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -160,7 +160,7 @@ def read_resources(kernel: triton.compiler.CompiledKernel) -> Resources:
 
 
 def variants(capability: int) -> list[Variant]:
-    """Every row of the table of tiles, without options and with all of them."""
+    """Return every row of the table of tiles, without options and with all of them."""
     shapes = [("bf16", D, O) for D in (64, 128, 256) for O in (1, 16, 65)]
     shapes += [("fp16", 128, 65), ("fp32", 64, 1), ("fp32", 128, 16), ("fp32", 256, 17)]
     plain = [Variant(capability, *shape) for shape in shapes]

@@ -1,4 +1,4 @@
-"""What the fork server of warm_start.py imports, as quietly as the command line does."""
+"""The imports of the fork server of warm_start.py, without output, as on the command line."""
 
 import gc
 import logging

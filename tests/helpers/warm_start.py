@@ -1,7 +1,7 @@
-"""Start a program as a fork of a process that has imported its libraries, which takes 5 s of CPU each time.
+"""Start a program as a fork of a process with its libraries imported, because importing takes 5 s of CPU each time.
 
-The fork server of the standard library runs nothing but imports. How the programs start by themselves is tested in
-tests/cli/test_start.py, tests/web/test_start.py and by the tests that need another environment.
+The fork server of the standard library only imports. tests/cli/test_start.py, tests/web/test_start.py and tests that
+need another environment test the normal start of programs.
 """
 
 import multiprocessing
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 from unittest.mock import patch
 
-ENVIRONMENT = dict(os.environ)  # before a test changes it; libraries read it when they are imported
+ENVIRONMENT = dict(os.environ)  # before any test changes it; libraries read it on import
 
 
 class WarmProcess:
-    """What the tests use of subprocess.Popen; `stdout` is text."""
+    """The part of subprocess.Popen that the tests use; `stdout` is text."""
 
     stdout: IO[str]
 
@@ -32,7 +32,7 @@ class WarmProcess:
         env: dict[str, str] | None = None,
         merge_stderr: bool = True,
     ) -> None:
-        """Call `function(*arguments)` in a process of its own; `env` is added to the environment."""
+        """Call `function(*arguments)` in a new process; `env` is added to the environment."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["warm_libraries"])
         with patch.dict(os.environ, {**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parent)}, clear=True):
@@ -48,7 +48,7 @@ class WarmProcess:
         receiver.close()
 
     def communicate(self, timeout: float) -> str:
-        """All that it writes until it ends; it is killed after so many seconds."""
+        """Return all output until the process ends; kill it after `timeout` seconds."""
         timer = threading.Timer(timeout, self.kill)
         timer.start()
         with self.stdout:
@@ -66,10 +66,10 @@ class WarmProcess:
         self._process.kill()
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit status, once it has ended.
+        """Wait for the end of the process and return its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it runs on after so many seconds.
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
         """
         self._process.join(timeout)
         if self._process.exitcode is None:
@@ -96,22 +96,22 @@ def _call(
     if "OMP_NUM_THREADS" in environment:
         import torch
 
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # it reads the environment once
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # torch reads the environment only once
     function(*arguments)
 
 
 def run_code(text: str) -> None:
-    """As `python -c TEXT`."""
+    """Run a text like `python -c TEXT`."""
     exec(compile(text, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def run_module(name: str) -> None:
-    """As `python -m NAME`."""
+    """Run a module like `python -m NAME`."""
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def run_command_line(*command: str) -> None:
-    """As `python -m attributor.cli ...`."""
+    """Run the command line like `python -m attributor.cli ...`."""
     from attributor.cli import main
 
     sys.argv = ["attributor", *command]

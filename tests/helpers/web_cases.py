@@ -1,4 +1,4 @@
-"""Files for the web views to open, of the sizes that their targets name."""
+"""Files for the web views, up to the sizes of their limits."""
 
 import json
 import re
@@ -14,9 +14,9 @@ WORDS = ("dawn", "noon", "dusk", "midnight", "seven", "low tide", "high tide", "
 def flow_file(
     path: Path, *, tokens: int, rows: int, sentences: int, documents: int, seed: int = 0, sharp: bool = True
 ) -> Path:
-    """A flow of `tokens` prompt tokens and `rows` answer tokens, in documents of equal length, normalised.
+    """Write a normalised flow of `tokens` prompt tokens and `rows` answer tokens, in documents of equal length.
 
-    Rows take most of their mass from a handful of tokens each, as real ones do; 2% of it stayed on the answer.
+    Each row has most of its mass on a handful of tokens, as real rows do; 2% of it stays on the answer.
     """
     rng = np.random.default_rng(seed)
     pieces = [f"[{i}] " + SENTENCE.format(WORDS[i % len(WORDS)], i) for i in range(sentences)]
@@ -32,7 +32,7 @@ def flow_file(
         for piece in pieces[cuts[d] : cuts[d + 1]]:
             bounds.append((at, at + len(piece.rstrip())))
             at += len(piece)
-        at -= 1  # the last sentence's space
+        at -= 1  # the space of the last sentence
         spans.append([start, start + len(title) + len(body), f"Document {d}"])
         parts += [title, body, "\n\n"]
         at += 2
@@ -72,7 +72,7 @@ def flow_file(
 
 
 def run_folder(path: Path, cases: int, *, seed: int = 0, sentences: int = 40, name: str = "flow:retrieval") -> Path:
-    """The folder of a run with two methods; the first finds its one gold sentence in most cases."""
+    """Write the folder of a run with two methods; the first finds the single gold sentence in most cases."""
     rng = np.random.default_rng(seed)
     path.mkdir(parents=True, exist_ok=True)
     with (path / "cases.jsonl").open("w") as out:
@@ -112,7 +112,7 @@ def run_folder(path: Path, cases: int, *, seed: int = 0, sentences: int = 40, na
 
 
 def case_record(i: int, rng: np.random.Generator, sentences: int, name: str) -> dict:
-    """One done case; its gold sentence is a different one each time."""
+    """Return one done case; each case has another gold sentence."""
     text, segments, documents = "Read.\n\n", [], []
     per = max(sentences // 4, 1)
     for d in range(4):
@@ -178,7 +178,7 @@ def case_record(i: int, rng: np.random.Generator, sentences: int, name: str) -> 
 
 
 def case_list(path: Path) -> Path:
-    """A list as the tool before this one wrote it: documents, an answer, and the documents it was put down to."""
+    """Write a JSON list of the previous tool: documents, an answer, and the documents it was attributed to."""
     documents = [
         "The ferry leaves at seven.",
         "The mill was built in 1880.",
@@ -221,9 +221,9 @@ def word_flow(
     sentences: bool = True,
     seed: int = 0,
 ) -> Path:
-    """A small flow whose tokens are words with the space before them: documents are {label: [sentence, ...]}.
+    """Return a small flow with words as tokens, each with the space before it; documents are {label: [sentence, ...]}.
 
-    The first token holds a fifth of each row as a sink, 3% stays on the answer but for the first row, 1% is missing.
+    The first token is a sink with a fifth of each row. 3% stays on the answer except in the first row; 1% is missing.
     """
     text, bounds, spans = "<s>Read these.\n\n", [], []
     for label, pieces in documents.items():

@@ -1,4 +1,4 @@
-"""Fixtures: a folder with a run and a flow in it, and a server of it with a front end of its own."""
+"""Fixtures: a folder with a run and a flow, and a server for it with its own front end."""
 
 import pytest
 from web_cases import flow_file, run_folder

@@ -1,4 +1,4 @@
-"""A real server of the web views for tests, and requests that no well-behaved client would send."""
+"""A real server of the web views for tests, and requests that no regular client sends."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ from attributor.web.http.security import CSRF_HEADER, Access
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers, and how to ask it."""
+    """A running server with functions that send requests to it."""
 
     access: Access
     client: httpx.Client
@@ -31,7 +31,7 @@ class Running:
         return {CSRF_HEADER: self.access.csrf}
 
     def raw(self, data, *, seconds=10.0):
-        """Send bytes and read until the server hangs up: status, headers (lower case), body."""
+        """Send bytes and read until the server closes the connection: status, headers (lower case), body."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
             connection.sendall(data if isinstance(data, bytes) else data.encode("latin-1"))
             found = b""
@@ -40,7 +40,7 @@ class Running:
         return parsed(found)
 
     def head(self, method="GET", path="/api/session", *headers, host=True):
-        """The same with a head made of these lines; `host` False leaves the Host out."""
+        """Send a request with these header lines; `host=False` omits Host."""
         lines = [f"{method} {path} HTTP/1.1", *([f"Host: localhost:{self.port}"] if host else []), *headers]
         return self.raw("\r\n".join([*lines, "Connection: close", "", ""]))
 
@@ -66,7 +66,7 @@ def unchunked(body):
 
 
 def code(found):
-    """The code of an error, which must be in our shape, whoever sent it."""
+    """Return the status and code of an error, which must have the JSON shape of the API."""
     status, _, body = found
     error = json.loads(body)["error"]
     assert set(error) == {"code", "message"}
@@ -77,7 +77,7 @@ def code(found):
 
 @contextmanager
 def running(path=None, *, door="explore", live=None, app=None, host="localhost", limit=None, grace=1):
-    """Serve a file or a folder (or an app of one's own, made from the access rules) until the block ends."""
+    """Serve a file or a folder, or the app that `app` makes from the access rules, until the block ends."""
     port, sockets = start.bind(host, 0)
     access = Access.at(host, port)
     if limit is not None:

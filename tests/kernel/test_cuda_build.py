@@ -57,7 +57,7 @@ exit 1"""
 
 
 @needs_cmake
-def test_another_system(configure):
+def test_the_kernel_is_left_out_on_other_systems(configure):
     said, went_on = configure(OLD, ATTRIBUTOR_CUDA="AUTO", CMAKE_SYSTEM_NAME="Darwin")
     assert went_on
     assert "CUDA kernel: left out, it is for Linux, this is Darwin" in said
@@ -74,7 +74,7 @@ def test_another_system(configure):
         (NO_RUNTIME, r"nvcc of CUDA 12\.6 with c\+\+ fails: .*cannot find -lcudart_static"),
     ],
 )
-def test_a_compiler_that_will_not_do(configure, nvcc, why):
+def test_unsuitable_compilers_are_reported(configure, nvcc, why):
     said, went_on = configure(nvcc, ATTRIBUTOR_CUDA="AUTO")
     assert went_on
     assert re.search(rf"CUDA kernel: left out, .*{why}.*; it needs nvcc 12\.3 or later", said), said
@@ -89,14 +89,14 @@ def test_a_compiler_that_will_not_do(configure, nvcc, why):
     ("variable", "value", "place"),
     [("CUDA_HOME", ".", "bin/nvcc"), ("CUDA_PATH", ".", "bin/nvcc"), ("CUDACXX", "other/nvcc-11", "other/nvcc-11")],
 )
-def test_where_it_is_looked_for(configure, tmp_path, variable, value, place):
+def test_the_compiler_is_found_in_the_usual_places(configure, tmp_path, variable, value, place):
     said, went_on = configure(OLD, place, {variable: str(tmp_path / value)}, ATTRIBUTOR_CUDA="AUTO")
     assert went_on
     assert f"left out, {tmp_path / place} is of CUDA 11.8" in said
 
 
 @needs_cmake
-def test_it_is_not_looked_for_where_it_is_not_wanted(configure):
+def test_the_compiler_is_not_searched_if_the_kernel_is_off(configure):
     said, went_on = configure("touch called", ATTRIBUTOR_CUDA="OFF")
     assert went_on
     assert "left out, ATTRIBUTOR_CUDA is OFF" in said
@@ -110,7 +110,7 @@ def test_every_source_is_compiled():
     assert listed == {path.name for path in (ROOT / "csrc" / "cuda").glob("*.cu")}
 
 
-def test_one_oldest_compiler_everywhere():
+def test_the_oldest_supported_compiler_is_named_the_same_everywhere():
     found = re.search(r"OLDEST_NVCC (\d+\.\d+)", MODULE.read_text("utf-8"))
     assert found
     for path in (Path(implementations.__file__), ROOT / "README.md"):

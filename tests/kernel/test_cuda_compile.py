@@ -60,7 +60,7 @@ def faults_of(variant, function, width=64):
     return faults(function, width, variant["D"], variant["QUERIES"], variant["EMULATED"], turns)
 
 
-def test_every_call_has_its_variant():
+def test_every_call_has_a_variant():
     variants = [v for v in resources() if v.cut == next(u.cut for u in resources() if u["GENERAL"])]
     for D in (64, 128, 256):
         for half in (0, 1):
@@ -71,14 +71,14 @@ def test_every_call_has_its_variant():
     assert len(variants) == 48
 
 
-def test_nothing_is_spilled():
+def test_no_registers_are_spilled():
     for variant, found in resources().items():
         assert found.stack == 0, variant
         assert not kernels()[variant].count("STL"), variant
         assert not kernels()[variant].count("LDL"), variant
 
 
-def test_ptxas_had_nothing_to_say():
+def test_ptxas_reports_no_warnings():
     """C7510 and its neighbours say that products are serialised; others that setmaxnreg is ignored."""
     said = reports()
     if not said and not WANTED:
@@ -91,7 +91,7 @@ def test_ptxas_had_nothing_to_say():
     assert set(frames) == {("0", "0", "0")}
 
 
-def test_registers_are_shared_out_as_the_kernel_asks():
+def test_registers_are_distributed_as_setmaxnreg_requests():
     for variant, function in kernels().items():
         assert resources()[variant].registers == 168, variant
         changes = {}
@@ -108,7 +108,7 @@ def test_registers_are_shared_out_as_the_kernel_asks():
         assert (feeding + 2 * computing) * 128 <= resources()[variant].registers * THREADS <= REGISTERS, variant
 
 
-def test_barriers_are_no_fences_of_the_device():
+def test_barriers_are_not_device_wide_fences():
     """Only the two places where the whole cluster waits order memory beyond the thread block."""
     for variant, function in kernels().items():
         assert function.count("MEMBAR") <= 4, variant
@@ -125,7 +125,7 @@ def test_products_run_behind_exponentials():
         assert not faults_of(variant, function, resources()[variant].width), variant
 
 
-def test_tiles_of_queries_are_brought_to_the_whole_cluster():
+def test_tiles_of_queries_are_multicast_to_the_cluster():
     for variant, function in kernels().items():
         all_copies, to_all = function.count("UTMALDG"), function.count("UTMALDG.3D.MULTICAST")
         assert (to_all > 0) == (variant["CLUSTER"] > 1), variant
@@ -133,7 +133,7 @@ def test_tiles_of_queries_are_brought_to_the_whole_cluster():
         assert function.count("UBLKCP"), variant  # and the biases
 
 
-def test_it_is_imported_without_a_driver():
+def test_the_extension_is_imported_without_a_driver():
     """In a process of its own, with torch or without; nothing of CUDA is linked, and nothing of it is given away."""
     code = """
 import importlib.util, sys
@@ -197,7 +197,7 @@ WORSE = {
 
 
 @pytest.mark.parametrize("what", WORSE)
-def test_a_kernel_made_worse_is_found(tmp_path, what):
+def test_a_worse_kernel_is_detected(tmp_path, what):
     old, new, fault, complaint = WORSE[what]
     folder = tmp_path / "cuda"
     folder.mkdir()
@@ -233,7 +233,7 @@ HALF = [*FIRST[:-1], *["MUFU.EX2 R3, R3"] * 32, FIRST[-1]]
 GOOD = [*FIRST, *HALF, *HALF, "EXIT"]
 
 
-def test_the_reader_of_machine_code_finds_what_is_wrong():
+def test_the_machine_code_reader_finds_faults():
     def wrong(lines):
         return faults(made_up(lines), 64, 64, 128, 0, False)
 
@@ -250,7 +250,7 @@ def test_the_reader_of_machine_code_finds_what_is_wrong():
         wrong([*FIRST[:-1], "EXIT"])
 
 
-def test_the_reader_of_machine_code_follows_branches():
+def test_the_machine_code_reader_follows_branches():
     function = made_up(
         ["BRA 0x30", "MOV R90, R1", "EXIT", "@!P1 BRA 0x10", "HGMMA.64x64x16.F32.BF16 R24, R4, gdesc[UR8], R24", "EXIT"]
     )

@@ -79,7 +79,7 @@ def dtype_of(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_walks_several_tiles(emulate, variant):
+def test_every_variant_is_right_over_several_tiles(emulate, variant):
     check(emulate, variant, *case(450, dtype=dtype_of(variant), **VARIANTS[variant]))
 
 
@@ -90,7 +90,7 @@ def test_every_variant_is_tested(emulate):
 @pytest.mark.parametrize(
     ("variant", "D"), [(PLAIN, 1), (PLAIN, 40), ("128 to_16 float16", 80), ("256 one float16", 136)]
 )
-def test_columns_that_are_filled_up(emulate, variant, D):
+def test_padded_head_sizes_are_right(emulate, variant, D):
     O = 1 if "one" in variant else 5
     check(emulate, variant, *case(150, D, O=O, dtype=dtype_of(variant)))
 
@@ -132,7 +132,7 @@ def test_all_options_at_once(emulate):
     check(emulate, "64 to_64 bfloat16 general", *case(300, 40, 6, 2, 20, BF16, **options))
 
 
-def test_a_bias_of_minus_infinity_leaves_out(emulate):
+def test_a_bias_of_minus_infinity_excludes_its_pairs(emulate):
     args, options = case(200, 64, dtype=FP16, key_bias=True)
     args[3][:, 70] = float("-inf")
     args[3][1, 100:140] = float("-inf")
@@ -144,7 +144,7 @@ def test_a_bias_of_minus_infinity_leaves_out(emulate):
 
 
 @pytest.mark.parametrize("variant", [PLAIN, "64 more bfloat16", "64 one bfloat16", "64 to_16 bfloat16 turns"])
-def test_tiles_without_rows_are_left_out(emulate, variant):
+def test_tiles_without_rows_are_skipped(emulate, variant):
     O = {"one": 1, "more": 70}.get(variant.split()[1], 5)
     args, options = case(520, 64, 2, 1, O=O, dtype=BF16)
     args[0][:, :130] = 0
@@ -160,7 +160,7 @@ def test_tiles_without_rows_are_left_out(emulate, variant):
 
 @pytest.mark.parametrize("where", ["key", "query", "rows", "infinite bias"])
 @pytest.mark.parametrize("variant", [PLAIN, "64 one bfloat16", "64 to_128 float16"])
-def test_what_is_no_number_makes_nothing_finite_wrong(emulate, variant, where):
+def test_nan_and_infinity_do_not_spread_to_finite_results(emulate, variant, where):
     """Keys share a scale, and so do the queries of a row: what it does not fit may not turn into zeros."""
     args, options = case(200, 64, 2, 1, O=VARIANTS.get(variant, {}).get("O", 5), dtype=dtype_of(variant))
     true = truth(args, options)
@@ -225,7 +225,7 @@ def test_the_same_bits_in_any_order(emulate, variant):
     check(emulate, variant, *case(300, 64, 3, 2, O=O, dtype=BF16), seeds=range(10, 30))
 
 
-def test_what_the_units_of_a_gpu_cut_off(emulate):
+def test_truncated_products_and_inexact_exponentials_stay_within_the_budget(emulate):
     """Sums of products rounded toward zero, and exponentials that are off by 2 units of the last place."""
     args, options = case(450, 128, dtype=FP16)
     check(emulate, "128 to_16 float16", args, options, floor=TENSOR_CORE_FLOOR, truncate=True, exponential_error=2)
@@ -243,7 +243,7 @@ MANY_ROWS = {"rows released before their products": 200, "the factors of other r
 
 
 @pytest.mark.parametrize("name", cuda_faults.FAULTS)
-def test_a_mistake_is_noticed(emulate, faulty, name):
+def test_planted_faults_are_detected(emulate, faulty, name):
     O = MANY_ROWS.get(name, 5)
     variant = "64 more bfloat16" if O > 5 else PLAIN
     args, options = case(300, 64, 3, 2, O=O, dtype=BF16)
@@ -261,7 +261,7 @@ def test_a_mistake_is_noticed(emulate, faulty, name):
     assert any(noticed(seed) for seed in range(20))
 
 
-def test_numbers_of_16_bits(emulate):
+def test_16_bit_numbers_are_rounded_like_torch(emulate):
     every = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(FP16)
     near = torch.cat([every.float(), every.float().nextafter(torch.tensor(0.0)), torch.randn(9999) * 1e-6])
     midway = (every.float() + every[torch.arange(1 << 16).add(1) % (1 << 16)].float()) / 2
@@ -271,7 +271,7 @@ def test_numbers_of_16_bits(emulate):
         assert torch.equal(emulate.from_half(numbers.to(FP16)), numbers.to(FP16).float())
 
 
-def test_descriptors_are_those_of_the_kernel():
+def test_descriptors_equal_those_of_the_kernel():
     """`matrix` stands in two files, for two compilers: the same bits of the same address."""
     bodies = [
         path.read_text("utf-8").split("uint64_t matrix(const void* p) {")[1].split("}\n")[0]

@@ -146,7 +146,7 @@ def test_any_schedule(library, data):
     check_cover(cut(library, N, window, queries, cluster, group, parts), window)
 
 
-def test_tiles_inside_are_not_masked(library):
+def test_inner_tiles_are_not_masked(library):
     """Most tiles of a long call have no hidden pair, and are not asked for any."""
     s = cut(library, 8192, 8192)
     assert s.masked().mean() < 0.6
@@ -155,7 +155,7 @@ def test_tiles_inside_are_not_masked(library):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_what_is_planned_is_within_the_limits(library, data):
+def test_plans_stay_within_the_limits(library, data):
     N = data.draw(st.integers(1, 40_000))
     window = data.draw(st.one_of(st.just(N), st.integers(1, N)))
     O, H = data.draw(st.sampled_from([1, 5, 16, 100, 128, 2000, 40_000])), data.draw(st.integers(1, 64))
@@ -203,7 +203,7 @@ def test_a_million_tokens(library, N, window, queries, cluster):
     check_far(s, window or N)
 
 
-def test_the_most_tokens(library):
+def test_the_largest_number_of_tokens(library):
     """No number is too large for its type."""
     N = library.most_tokens()
     for window in (N, 1 << 20, 1):

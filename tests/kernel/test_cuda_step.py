@@ -115,7 +115,7 @@ def check(step, args, options):
 
 @pytest.mark.parametrize("dtype", TYPES.values(), ids=str)
 @pytest.mark.parametrize("D", [1, 8, 36, 40, 63, 256])
-def test_head_sizes_are_padded_where_the_hardware_asks(step, calls, dtype, D):
+def test_head_sizes_are_padded_to_the_hardware_sizes(step, calls, dtype, D):
     check(step, *case(D=D, dtype=dtype))
     assert calls[0]["sizes"][4] == D
     assert calls[0]["query"][2] == -(-D // 8) * 8
@@ -151,7 +151,7 @@ def test_biases_and_rows_become_float32(step):
     assert torch.equal(step.flow_step(*wide, **options), step.flow_step(*args, **options))
 
 
-def test_only_what_the_hardware_cannot_fetch_is_copied(step):
+def test_only_tensors_that_the_hardware_cannot_read_are_copied(step):
     whole = torch.randn(4, 50, 3, 64).to(BF16)
     for readable in (
         whole[:, :, 1],  # as a fused projection of q, k and v leaves it
@@ -191,7 +191,7 @@ class Operations(TorchDispatchMode):
 READS = ("tolist", "item", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__")
 
 
-def test_nothing_waits_for_the_device(step, monkeypatch):
+def test_no_operation_synchronizes_with_the_device(step, monkeypatch):
     """No number is read back, neither by a method nor by an operation."""
     args, options = case(D=36)
     args[4] = torch.randn(6, 33, dtype=torch.float64)
@@ -214,7 +214,7 @@ def test_nothing_waits_for_the_device(step, monkeypatch):
     assert not [name for name in seen.names if name.split("::")[1].split(".")[0] in waits]
 
 
-def test_what_is_refused(step, monkeypatch):
+def test_refused_calls_have_the_same_text_in_both_errors(step, monkeypatch):
     """The implementation raises errors of its own; the public function, the package's, with the same text."""
     monkeypatch.setattr("attributor._step.dispatch.choose_impl", lambda *_, **__: "cuda")
     args, options = case()
@@ -267,7 +267,7 @@ def found():
     return {entry.name: entry for entry in implementations.list_availability()}["cuda"]
 
 
-def test_it_needs_a_hopper(machine, monkeypatch):
+def test_the_kernel_requires_a_hopper(machine, monkeypatch):
     machine()
     assert not found().usable
     assert "finds no NVIDIA GPU" in found().reason
@@ -282,7 +282,7 @@ def test_it_needs_a_hopper(machine, monkeypatch):
     assert found().reason == "the driver is of CUDA 12.4, the kernel was built by 13.0"
 
 
-def test_a_build_without_it_says_so(monkeypatch):
+def test_a_build_without_the_kernel_is_reported(monkeypatch):
     implementations._probe_cuda.cache_clear()
     monkeypatch.setattr("attributor._step.implementations.find_spec", lambda name: None)
     assert not found().usable
@@ -291,7 +291,7 @@ def test_a_build_without_it_says_so(monkeypatch):
         implementations.choose_impl("cuda", CUDA, BF16)
 
 
-def test_it_is_chosen_by_name_only(machine, monkeypatch):
+def test_the_kernel_is_chosen_by_name_only(machine, monkeypatch):
     machine(H100=(9, 0), A100=(8, 0))
     assert implementations.choose_impl(None, CUDA, BF16, 128) != "cuda"
     assert implementations.choose_impl("cuda", CUDA, BF16, 128) == "cuda"
@@ -300,7 +300,7 @@ def test_it_is_chosen_by_name_only(machine, monkeypatch):
     assert implementations.choose_impl(None, CUDA, BF16, 128) == "cuda"
 
 
-def test_the_command_line_takes_it_before_a_model_is_there(machine):
+def test_the_command_line_checks_the_kernel_before_a_model_is_loaded(machine):
     machine(H100=(9, 0))
     assert check_settings(Settings(impl="cuda", model=None)) is not None
     machine(A100=(8, 0))
@@ -319,7 +319,7 @@ def test_the_command_line_takes_it_before_a_model_is_there(machine):
         (torch.device("cuda", 1), BF16, 128, False, r"capability 9.0 \(Hopper\), got A100 \(8.0\); use impl='triton'"),
     ],
 )
-def test_a_call_that_it_cannot_take(machine, device, dtype, D, gradient, match):
+def test_an_unsupported_call_is_refused(machine, device, dtype, D, gradient, match):
     machine(H100=(9, 0), A100=(8, 0))
     with pytest.raises(ImplementationError, match=match):
         implementations.choose_impl("cuda", device, dtype, D, gradient=gradient)

@@ -63,7 +63,7 @@ def test_one_step_is_the_gradient_of_attention_with_respect_to_its_values(N):
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("window", [None, 9, BLOCK + 5])
-def test_the_step_is_its_formula(softcap, window):
+def test_the_step_equals_its_formula(softcap, window):
     H, G, N, D = 6, 2, BLOCK + 40, 8
     g = torch.Generator().manual_seed(5)
     query, key = (torch.randn(h, N, D, generator=g, dtype=torch.float64) for h in (H, G))

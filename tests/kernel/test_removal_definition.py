@@ -62,7 +62,7 @@ def test_the_definition_is_the_gradient_of_a_gate(which, H, G, rows):
     torch.testing.assert_close(removal_step(*args, **options), gradient, rtol=1e-10, atol=1e-13)
 
 
-def test_a_gate_that_closes_is_the_removal_to_first_order():
+def test_closing_a_gate_is_the_removal_to_first_order():
     """A finite step of one gate changes the scalar by c_j times the step, up to its square."""
     N, step = 40, 1e-5
     args, options = case(N, D=8, H=2, G=1, stops=torch.arange(1, N + 1))

@@ -216,7 +216,7 @@ def test_blocks_where_d_output_is_zero_are_skipped(name, force):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_log_sum_exp_of_infinity_leaves_a_row_out(name, force):
+def test_a_log_sum_exp_of_infinity_excludes_the_row(name, force):
     args, options = case(200, D=32)
     impl = force(name)
     args[4][:, 70] = float("inf")
@@ -227,7 +227,7 @@ def test_a_log_sum_exp_of_infinity_leaves_a_row_out(name, force):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_inputs_that_are_not_contiguous(name, force):
+def test_inputs_may_be_non_contiguous(name, force):
     (query, key, value, d_output, lse, delta, stops), options = case(120, 100, D=32, Dv=24)
     impl = force(name)
     expected = run((query, key, value, d_output, lse, delta, stops), options, impl)
@@ -262,7 +262,7 @@ def test_the_same_bits_for_any_number_of_threads(name, dtype, force):
 
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
-def test_the_forced_instruction_set_is_the_one_that_runs(monkeypatch):
+def test_the_forced_instruction_set_runs(monkeypatch):
     """They round differently, so their bits tell them apart."""
     args, options = case(300, D=128, dtype=torch.bfloat16)
     results = {}
@@ -342,19 +342,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("which", BAD)
-def test_bad_arguments(which):
+def test_bad_arguments_are_refused(which):
     changed, options, match = BAD[which]
     args = [changed.get(name, value) for name, value in zip(LETTERS, GOOD, strict=True)]
     with pytest.raises(InputError, match=match):
         removal_step(*args, **HOW | options)
 
 
-def test_tensors_without_numbers():
+def test_meta_tensors_are_refused():
     with pytest.raises(InputError, match="meta, which holds no numbers"):
         removal_step(*(x.to("meta") for x in GOOD), **HOW)
 
 
-def test_inputs_that_require_a_gradient_without_one():
+def test_inputs_that_require_a_gradient_are_accepted_without_one():
     query = GOOD[0].clone().requires_grad_()
     with torch.no_grad():
         got = removal_step(query, *GOOD[1:], **HOW)
@@ -362,7 +362,7 @@ def test_inputs_that_require_a_gradient_without_one():
     assert torch.equal(got, removal_step(*GOOD, **HOW))
 
 
-def test_numbers_of_numpy_will_do():
+def test_numpy_numbers_are_accepted():
     expected = removal_step(*GOOD, **HOW | {"window": 3, "softcap": 2.0})
     scale, window, softcap = numpy.float64(HOW["scale"]), numpy.int64(3), numpy.float32(2)
     assert torch.equal(removal_step(*GOOD, scale=scale, window=window, softcap=softcap), expected)
@@ -376,7 +376,7 @@ def test_float64_goes_to_the_reference():
             removal_step(*double, **HOW, impl="cpu")
 
 
-def test_implementations_that_cannot_run(monkeypatch):
+def test_unusable_implementations_are_refused(monkeypatch):
     with pytest.raises(ImplementationError, match="unknown implementation 'gpu'"):
         removal_step(*GOOD, **HOW, impl="gpu")
     use = "impl='cpu' or impl='reference'" if "cpu" in USABLE else "impl='reference'"
@@ -394,7 +394,7 @@ def test_implementations_that_cannot_run(monkeypatch):
         assert choose_impl(None, torch.device("cpu"), torch.bfloat16, 128, step="removal_step") == "cpu"
 
 
-def test_one_implementation_for_a_whole_run(monkeypatch):
+def test_an_environment_variable_chooses_the_implementation(monkeypatch):
     monkeypatch.setenv("ATTRIBUTOR_IMPL", "reference")
     monkeypatch.setattr(reference, "removal_step", lambda *_, **__: "the reference was called")
     assert removal_step(*GOOD, **HOW) == "the reference was called"

@@ -152,7 +152,7 @@ def test_options(name, dtype, which, force):
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_bias_of_minus_infinity_leaves_out(name, dtype, force):
+def test_a_bias_of_minus_infinity_excludes_its_pairs(name, dtype, force):
     args, options = case(200, 32, dtype=dtype, key_bias=True)
     args[3][:, 70] = float("-inf")  # a query
     args[3][1, 100:140] = float("-inf")  # some of one head
@@ -167,7 +167,7 @@ def test_a_bias_of_minus_infinity_leaves_out(name, dtype, force):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_rows_that_are_zero_are_exact_zeros(name, force):
+def test_zero_rows_give_exact_zeros(name, force):
     args, options = case(300, 32, dtype=usual(name))
     args[0][:, :170] = 0
     args[0][2] = 0
@@ -189,7 +189,7 @@ def test_signed_rows(name, force):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_inputs_that_are_not_contiguous(name, force):
+def test_inputs_may_be_non_contiguous(name, force):
     (rows, query, key, row_bias, _), options = case(120, 32, 4, 2, dtype=usual(name))
     expected = flow_step(rows, query, key, row_bias, **options, **force(name))
     spread = torch.full((120, 4, 3, 32), float("nan"), dtype=query.dtype)
@@ -225,7 +225,7 @@ def test_the_same_bits_for_any_number_of_threads(name, dtype, O, force):
 
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
-def test_the_forced_instruction_set_is_the_one_that_runs(monkeypatch):
+def test_the_forced_instruction_set_runs(monkeypatch):
     """They round differently, so their bits tell them apart."""
     args, options = case(300, 128, dtype=torch.bfloat16)
     results = {}
@@ -242,7 +242,7 @@ def test_the_forced_instruction_set_is_the_one_that_runs(monkeypatch):
 
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
-def test_an_instruction_set_that_is_not_there(monkeypatch):
+def test_an_unsupported_instruction_set_is_refused(monkeypatch):
     args, options = case(10)
     monkeypatch.setenv("ATTRIBUTOR_ISA", "sse9")
     with pytest.raises(ImplementationError, match=r"sse9.*scalar"):
@@ -347,7 +347,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("which", BAD)
-def test_bad_arguments(which):
+def test_bad_arguments_are_refused(which):
     changed, options, match = BAD[which]
     args = [changed.get(i, value) for i, value in enumerate(good)]
     with pytest.raises(InputError, match=match):
@@ -355,19 +355,19 @@ def test_bad_arguments(which):
 
 
 @pytest.mark.parametrize("impl", [None, *USABLE])
-def test_tensors_without_numbers(impl):
+def test_meta_tensors_are_refused(impl):
     with pytest.raises(InputError, match="meta"):
         flow_step(*(tensor.to("meta") for tensor in good[:4]), **how, impl=impl)
 
 
-def test_numbers_of_numpy_will_do():
+def test_numpy_numbers_are_accepted():
     expected = flow_step(*good, **how | {"window": 3, "softcap": 2.0})
     scale, window, softcap = numpy.float64(how["scale"]), numpy.int64(3), numpy.float32(2)
     assert torch.equal(flow_step(*good, scale=scale, window=window, softcap=softcap), expected)
 
 
 @pytest.mark.parametrize("which", range(4))
-def test_gradients_flow_where_they_are_asked_for(which):
+def test_the_reference_supports_gradients(which):
     args = [tensor.double() for tensor in good[:4]]
     args[which].requires_grad_()
     flow_step(*(tensor.float() for tensor in args), **how).square().sum().backward()
@@ -381,7 +381,7 @@ def test_gradients_flow_where_they_are_asked_for(which):
 
 
 @pytest.mark.skipif("cpu" not in USABLE, reason="needs the C++ extension")
-def test_the_kernel_has_no_gradient_and_says_so(monkeypatch):
+def test_a_gradient_through_a_kernel_is_an_error(monkeypatch):
     rows = good[0].clone().requires_grad_()
     args = (rows, *good[1:])
     with pytest.raises(ImplementationError, match=r"'cpu' has no gradient; use impl='reference'.*torch.no_grad"):
@@ -393,7 +393,7 @@ def test_the_kernel_has_no_gradient_and_says_so(monkeypatch):
         flow_step(*args, **how)
 
 
-def test_implementations_that_cannot_run():
+def test_unusable_implementations_are_refused():
     with pytest.raises(ImplementationError, match="unknown implementation 'gpu'"):
         flow_step(*good, **how, impl="gpu")
     for name in {"cuda", "triton"} - set(USABLE):
@@ -412,7 +412,7 @@ def test_implementations_have_one_signature():
     assert set(signatures.values()) == {signatures["definition"]}, signatures
 
 
-def test_one_implementation_for_a_whole_run(monkeypatch):
+def test_an_environment_variable_chooses_the_implementation(monkeypatch):
     monkeypatch.setenv("ATTRIBUTOR_IMPL", "reference")
     expected = flow_step(*good, **how)
     monkeypatch.setattr(reference, "flow_step", lambda *_, **__: "the reference was called")

@@ -59,19 +59,19 @@ def test_a_variant_fits_and_uses_the_tensor_cores(variant):
     assert found.exponentials == copies * each * (2 if variant.softcap else 1)
 
 
-def test_another_length_compiles_nothing():
+def test_another_length_needs_no_compilation():
     """No size is a constant of the kernel; in a tuple it would be where it is 1 or a multiple of 16."""
     numbers = {name for name, kind in source(CHECKED[0]).signature.items() if kind == "i32"}
     assert numbers == {"O", "N", "H", "T", "NK", "parts", "window"}
     assert numbers == {parameter.name for parameter in triton_device.step_kernel.params if parameter.do_not_specialize}
 
 
-def test_the_subset_is_of_the_table():
+def test_the_checked_variants_are_rows_of_the_table():
     for capability in SHARED:
         assert {v for v in CHECKED if v.capability == capability} <= set(variants(capability))
 
 
-def test_it_compiles_for_amd():
+def test_the_kernel_compiles_for_amd():
     """No inline PTX, no library of one vendor: where the compiler has the other backend, it takes the same source."""
     pytest.importorskip("triton.backends.amd", reason="this triton has no backend for AMD")
     kernel = compiled(Variant(0, "bf16", 128, 65))
@@ -79,7 +79,7 @@ def test_it_compiles_for_amd():
     assert kernel.metadata.shared <= 64 * KB
 
 
-def test_the_device_code_has_nothing_of_one_vendor():
+def test_the_device_code_uses_no_vendor_library():
     tree = ast.parse(inspect.getsource(triton_device))
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not names & {"inline_asm_elementwise", "extra", "libdevice", "make_tensor_descriptor", "atomic_add"}
@@ -112,7 +112,7 @@ assert "attributor.kernels.flow_step.triton" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
-def test_without_triton_it_says_so():
+def test_a_missing_triton_is_reported():
     code = """
 import sys
 sys.modules["triton"] = None  # what an import of something that is not there does
@@ -125,7 +125,7 @@ assert choose_impl(None, torch.device("cuda"), torch.bfloat16) == "reference"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
-def test_without_a_gpu_it_says_so(monkeypatch):
+def test_a_missing_gpu_is_reported(monkeypatch):
     from attributor._step import implementations
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

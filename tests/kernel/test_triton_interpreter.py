@@ -47,7 +47,7 @@ def test_every_case_is_within_the_budget(results):
     assert all(r["finite"] and r["dtype"] == "torch.float32" for r in results)
 
 
-def test_what_is_zero_is_exactly_zero(results):
+def test_zeros_are_exact(results):
     assert all(r["zeros"] for r in results)
     nothing = {"nothing left", "one zero rows", "ahead zero rows"}  # these have one row, and it is the zero one
     for r in results:
@@ -65,7 +65,7 @@ def test_the_cases_reach_every_kind_of_tile(results):
         assert sum(name.startswith(kind + " ") for name in names) >= 9
 
 
-def test_the_implementation_is_usable_where_it_is_interpreted():
+def test_the_implementation_is_usable_under_the_interpreter():
     """By its name, never by default: it is there for tests."""
     code = """
 import torch, attributor

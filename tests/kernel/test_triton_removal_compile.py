@@ -60,19 +60,19 @@ def test_a_variant_fits_and_uses_the_tensor_cores(variant):
     assert taken.exponentials == copies * each * (2 if variant.softcap else 1)
 
 
-def test_another_length_compiles_nothing():
+def test_another_length_needs_no_compilation():
     """No size is a constant of the kernel; in a tuple it would be where it is 1 or a multiple of 16."""
     numbers = {name for name, kind in source(CHECKED[0]).signature.items() if kind == "i32"}
     assert numbers == {"Q", "N", "T", "heads", "parts", "window"}
     assert numbers == {parameter.name for parameter in removal_kernel.params if parameter.do_not_specialize}
 
 
-def test_the_subset_is_of_the_table():
+def test_the_checked_variants_are_rows_of_the_table():
     for capability in SHARED:
         assert {v for v in CHECKED if v.capability == capability} <= set(variants(capability))
 
 
-def test_it_compiles_for_amd():
+def test_the_kernel_compiles_for_amd():
     """No inline PTX, no library of one vendor: where the compiler has the other backend, it takes the same source."""
     pytest.importorskip("triton.backends.amd", reason="this triton has no backend for AMD")
     kernel = compiled(Variant(0, "bf16", 128, 128))
@@ -102,7 +102,7 @@ def test_every_call_has_a_tile(capability, bits):
         (lambda args: [x.repeat(1, 1, 17) for x in args[:4]], "up to 256 elements, got torch.float32, D = 272"),
     ],
 )
-def test_what_it_cannot_take_is_refused(change, message):
+def test_unsupported_calls_are_refused(change, message):
     args, options = case(5, D=16)
     with pytest.raises(UnsupportedCall, match=message):
         triton.removal_step(*change(args), *args[4:], **options)

@@ -58,5 +58,5 @@ def test_the_cases_reach_every_kind_of_tile(results):
         assert sum(name.startswith(kind + " ") for name in names) >= 3
 
 
-def test_the_checked_function_takes_it_by_name(lines):
+def test_removal_step_runs_it_by_name(lines):
     assert lines[-1] == {"name": "checked", "same": True}

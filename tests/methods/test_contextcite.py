@@ -35,7 +35,7 @@ def fake(ablate, S=6, log_probs=(-0.5, -0.25), k=20, ids=None):
     return Reading(None, None, prompt, answer_pass, segments, ablate=ablate)
 
 
-def test_leave_one_out_is_the_fall_of_the_log_probability():
+def test_leave_one_out_is_the_drop_of_the_log_probability():
     weights = torch.tensor([0.0, 1.5, 0.25, 0.0, -0.5, 3.0], dtype=torch.float64)
     reading = fake(lambda kept: -0.75 - (~kept).double() @ weights)
     torch.testing.assert_close(LeaveOneOut()(reading), weights)
@@ -45,7 +45,7 @@ def test_leave_one_out_is_the_fall_of_the_log_probability():
         LeaveOneOut()(fake(None))
 
 
-def test_leave_one_out_on_a_model(model):
+def test_leave_one_out_equals_prompts_without_a_sentence(model):
     prompt = make_prompt()
     segments = sentences_of(prompt)
     ablate = Ablator(model, TOKENIZER, prompt, ANSWER, segments)
@@ -79,7 +79,7 @@ def test_contextcite_finds_planted_effects():
     assert not torch.equal(ContextCite(64, seed=1)(reading), got)
 
 
-def test_the_lasso_solves_its_own_conditions():
+def test_the_lasso_satisfies_its_optimality_conditions():
     """At the minimum the correlation with the residual is alpha where a coefficient stands, at most alpha elsewhere."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(40, 12, generator=generator) < 0.5
@@ -98,7 +98,7 @@ def test_the_lasso_solves_its_own_conditions():
     torch.testing.assert_close(slope[w != 0], alpha * w[w != 0].sign(), rtol=0, atol=1e-3)
 
 
-def test_the_penalty_is_of_the_logit_a_token():
+def test_the_penalty_is_scaled_by_the_number_of_tokens():
     def ablate(kept):
         return torch.nn.functional.logsigmoid(kept.double() @ torch.linspace(-2, 2, 6, dtype=torch.float64))
 
@@ -109,7 +109,7 @@ def test_the_penalty_is_of_the_logit_a_token():
     torch.testing.assert_close(four, 4 * fit_lasso(design, targets / 4, 0.01))
 
 
-def test_contextcite_on_few_segments_and_on_a_certain_answer():
+def test_contextcite_handles_few_segments_and_a_certain_answer():
     assert ContextCite()(fake(None, S=0)).shape == (0,)
     reading = fake(lambda kept: -kept.double().sum(1), S=2)
     assert ContextCite()(reading).shape == (2,)
@@ -125,7 +125,7 @@ def test_contextcite_on_few_segments_and_on_a_certain_answer():
 
 @given(st.floats(-700, -1e-11))
 @settings(max_examples=80, deadline=None)
-def test_the_logit_keeps_its_digits(log_p):
+def test_the_logit_is_precise_near_certainty(log_p):
     from decimal import Decimal, localcontext
 
     with localcontext() as context:
@@ -152,7 +152,7 @@ def test_masks_are_shared_distinct_and_even():
 FIXED = [[0, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
 
 
-def test_masks_to_measure_with_stay_apart_from_those_that_were_fitted():
+def test_evaluation_masks_differ_from_fitted_ones():
     fitted = shared_masks(0, 9, 4)
     others = shared_masks(1, 32, 4, apart_from=fitted)
     assert len(others) == 7, "of 16 sets, 9 are taken"
@@ -165,7 +165,7 @@ def test_masks_to_measure_with_stay_apart_from_those_that_were_fitted():
         shared_masks(0, 3, 5, apart_from=fitted)
 
 
-def test_each_prompt_has_masks_of_its_own_whatever_came_before():
+def test_each_prompt_has_its_own_masks_in_any_order_of_calls():
     one, two = torch.arange(9), torch.arange(1, 10)
     assert case_seed(0, one) == case_seed(0, one.clone())
     assert len({case_seed(0, one), case_seed(1, one), case_seed(0, two)}) == 3

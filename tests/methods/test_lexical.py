@@ -41,7 +41,7 @@ def length_part(words, mean):
     return 1.5 * (0.25 + 0.75 * words / mean)
 
 
-def test_bm25_is_its_formula():
+def test_bm25_equals_its_formula():
     # without stop words: lava black black; ash grey; lava flows. Of 7 words 7/3 are in a segment.
     reading = reading_of_texts(LAVA, ASH, FLOWS, question="Is lava BLACK?", answer_text="Black lava.")
     first, third = length_part(3, 7 / 3), length_part(2, 7 / 3)
@@ -68,7 +68,7 @@ def test_bm25_reads_words_of_one_character_and_digits():
         ((), "Lava"),
     ],
 )
-def test_bm25_is_0_where_no_word_is_shared(texts, question):
+def test_bm25_is_0_without_a_shared_word(texts, question):
     assert BM25()(reading_of_texts(*texts, question=question)).tolist() == [0] * len(texts)
 
 
@@ -98,7 +98,7 @@ def test_bm25_keeps_numbers_whole(question, text):
     assert BM25()(reading_of_texts(text, question=question)).tolist() == [0]
 
 
-def test_the_document_of_a_segment_is_the_one_that_holds_it():
+def test_the_document_of_a_segment_contains_it():
     spans = [(0, 2), (4, 6), (2, 5), (9, 12), (7, 9), (11, 13)]
     segments = [Segment(a, b, "") for a, b in spans]
     documents = [Segment(4, 8, ""), Segment(0, 3, ""), Segment(9, 12, "")]  # not in the prompt's order
@@ -107,7 +107,7 @@ def test_the_document_of_a_segment_is_the_one_that_holds_it():
     assert find_documents_of([], documents).tolist() == []
 
 
-def test_bm25_with_titles_reads_a_segment_behind_its_documents_title():
+def test_bm25_with_titles_adds_the_title_to_each_segment():
     texts = (LAVA, ASH, FLOWS, "It is heavy.")
     documents = [(0, 1, "Etna"), (2, 2, "Gold")]
     reading = reading_of_texts(*texts, question="Gold?", answer_text="flows", documents=documents)
@@ -119,13 +119,13 @@ def test_bm25_with_titles_reads_a_segment_behind_its_documents_title():
 
 
 @pytest.mark.parametrize("documents", [[], [(0, 1, None), (2, 2, None)], [(0, 1, "document 1"), (2, 2, "document 2")]])
-def test_bm25_with_titles_is_bm25_where_there_are_none(documents):
+def test_bm25_with_titles_equals_bm25_without_titles(documents):
     reading = reading_of_texts(LAVA, ASH, FLOWS, question="document 1 lava?", documents=documents)
     assert BM25("title")(reading).tolist() == BM25()(reading).tolist()
     assert BM25()(reading)[0] > 0
 
 
-def test_titles_are_those_of_the_documents_also_where_the_prompt_shows_none():
+def test_titles_come_from_the_documents_even_if_the_prompt_omits_them():
     text = f"{LAVA}\n\n{ASH}"
     documents = place_documents(text, [Document(LAVA, "Etna"), Document(ASH)])
     segments = tuple(Segment(d.start, d.stop, d.text) for d in documents)
@@ -135,7 +135,7 @@ def test_titles_are_those_of_the_documents_also_where_the_prompt_shows_none():
     assert [score > 0 for score in BM25("title")(reading).tolist()] == [True, False]
 
 
-def test_titles_of_a_built_prompt():
+def test_titles_of_a_built_prompt_are_used():
     prompt = build_prompt(tokenizer(), [("Etna", LAVA), ASH], "Where?")
     spans = [prompt.text.index(text) for text in (LAVA, ASH)]
     segments = tuple(Segment(a, a + len(t), t) for a, t in zip(spans, (LAVA, ASH), strict=True))
@@ -144,7 +144,7 @@ def test_titles_of_a_built_prompt():
     assert [score > 0 for score in BM25("title")(reading).tolist()] == [True, False]
 
 
-def test_bm25_is_quiet_and_keeps_its_name(capfd):
+def test_bm25_prints_nothing_and_keeps_its_name(capfd):
     reading = reading_of_texts(LAVA, ASH, question="lava")
     plain, titled = parse("bm25,bm25:title")
     assert [method.name for method in (plain, titled, BM25(), BM25("title"))] == ["bm25", "bm25:title"] * 2
@@ -200,7 +200,7 @@ def test_the_answers_string_is_found_in_other_forms_of_its_words(answer, text, h
     assert AnswerString()(reading_of_texts(text, answer_text=answer)).tolist() == [holds]
 
 
-def test_the_answers_string_of_no_segments():
+def test_answer_string_accepts_no_segments():
     assert AnswerString()(reading_of_texts(answer_text="lava")).tolist() == []
 
 
@@ -222,13 +222,13 @@ def test_cite_right_aligns_question_and_answer_with_a_planted_sentence():
     ("texts", "question", "answer"),
     [(("Boats leave.", "Bread."), "Which lava?", "Grey."), (("...",), "Lava?", "Black."), ((), "Lava?", "Black.")],
 )
-def test_cite_right_is_0_where_nothing_is_aligned(texts, question, answer):
+def test_cite_right_is_0_without_an_alignment(texts, question, answer):
     reading = reading_of_texts(*texts, question=question, answer_text=answer)
     assert CiteRight()(reading).tolist() == [0] * len(texts)
 
 
 @needs_cite_right
-def test_cite_right_scores_more_segments_than_the_three_that_the_library_keeps():
+def test_cite_right_scores_more_than_the_librarys_three_segments():
     texts = [f"Stone {number} is black lava." for number in range(300)]
     reading = reading_of_texts(*texts, question="Which stone is lava?", answer_text="black lava")
     assert bool((CiteRight()(reading) > 0).all())
@@ -254,14 +254,14 @@ def test_a_missing_library_is_named_with_its_command(library, method, command, m
             call()
 
 
-def test_on_an_old_python_cite_right_says_what_would_work(monkeypatch):
+def test_cite_right_on_an_old_python_names_alternatives(monkeypatch):
     monkeypatch.setitem(sys.modules, "cite_right", None)
     monkeypatch.setattr(import_module(CiteRight.__module__), "PYTHON", (3, 10))
     with pytest.raises(InputError, match=r"needs Python 3\.11 or later, and this is 3\.10; bm25 and answer-string"):
         CiteRight().needs(None)
 
 
-def test_the_default_methods_leave_cite_right_out_where_it_is_not_installed():
+def test_the_default_methods_omit_cite_right_if_it_is_not_installed():
     names = ("flow", "bm25", "bm25:title", "answer-string", "cite-right")
     rest = ("mean-attention", "max-attention", "length", "random")
     assert default_methods(True) == (*names, *rest)

@@ -75,7 +75,7 @@ def close(got, expected, budget=2e-6):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_straight_attention_is_what_eager_attention_says(family):
+def test_straight_attention_equals_eager_attention(family):
     model = tiny(family)
     reading = read(model, [method for method, _ in DEFINITIONS.values()])
     attention = rows_of_attention(model, reading)
@@ -85,7 +85,7 @@ def test_straight_attention_is_what_eager_attention_says(family):
         close(method(reading), expected)
 
 
-def test_value_norm_attention_is_attention_times_the_norm_of_what_it_moves():
+def test_value_norm_attention_is_attention_times_the_value_norm():
     model = tiny("llama")
     method = ValueNormAttention()
     reading = read(model, [method])
@@ -95,7 +95,7 @@ def test_value_norm_attention_is_attention_times_the_norm_of_what_it_moves():
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])
 @pytest.mark.parametrize("weights", ["mean", "output_norm", HEADS, Weights(HEADS, power=2)], ids=str)
-def test_flow_is_attributors_flow(family, weights):
+def test_the_flow_method_equals_attributor_flow(family, weights):
     model = tiny(family)
     method = FlowMethod(weights)
     reading = read(model, [method, MeanAttention()])
@@ -193,7 +193,7 @@ def fail(*_):
     raise RuntimeError("half way")
 
 
-def test_a_model_comes_back_as_it_was():
+def test_a_model_is_restored():
     model = tiny("llama")
     model.train()
     model.model.layers[1].eval()
@@ -221,7 +221,7 @@ def test_a_model_comes_back_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_length_position_and_random():
+def test_length_position_and_random_scores():
     model = tiny("llama")
     reading = read(model, [])
     assert Length()(reading).tolist() == [4.0] * 6

@@ -90,7 +90,7 @@ def run(folder, *args):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
 
 
-def test_help_offers_them_last_and_imports_nothing_heavy(folder):
+def test_help_lists_new_files_last_without_heavy_imports(folder):
     listed = run(folder, "--help")
     assert "Marked passages: evidence by passage." in listed.stdout
     assert listed.stdout.index("MuSiQue") < listed.stdout.index("Marked passages")
@@ -103,7 +103,7 @@ def test_help_offers_them_last_and_imports_nothing_heavy(folder):
     assert [ran.stderr.splitlines()[-1] for ran in (listed, shown)] == ["[]", "[]"]
 
 
-def test_a_run_uses_them(folder):
+def test_a_run_uses_the_new_files(folder):
     methods = "first-attention,last-attention,length"
     ran = run(folder, "passages", folder / "rows.jsonl", "--model", folder / "model", "--out", folder / "run",
               "--method", methods, "--max-new-tokens", "3", "--dtype", "float32", "--json")  # fmt: skip

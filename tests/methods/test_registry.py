@@ -13,7 +13,7 @@ from attributor.methods import Straight, describe, parse
 from attributor.methods._registry import registry
 
 
-def test_methods_are_named_as_they_are_asked_for(tmp_path):
+def test_method_names_equal_the_requested_ones(tmp_path):
     path = tmp_path / "mine.safetensors"
     Weights(HEADS).save(path)
     asked = f"flow, flow:retrieval,flow:{path},straight:retrieval,contextcite:16,gradient-x-input:signed,random:3"
@@ -85,7 +85,7 @@ def test_every_method_has_its_line_in_the_documentation():
         assert source in line
 
 
-def test_public_names_are_there_and_naming_the_methods_imports_nothing_heavy():
+def test_public_names_exist_and_listing_methods_imports_nothing_heavy():
     import attributor.methods as package
 
     assert package.__all__ == sorted(package.__all__)

@@ -22,7 +22,7 @@ from attributor.methods._score import AGGREGATIONS, aggregate
     st.lists(st.tuples(st.integers(-1, 3), st.floats(-5, 5)), max_size=40),
 )
 @settings(max_examples=60, deadline=None)
-def test_aggregations_are_what_they_are_called(tokens):
+def test_aggregations_equal_their_definitions(tokens):
     owner = np.array([o for o, _ in tokens], dtype=np.int64)
     values = np.array([v for _, v in tokens], dtype=np.float64)
     got = aggregate(values, owner, 4)
@@ -51,14 +51,14 @@ def test_a_score_by_tokens_has_four_aggregations_of_segments_and_documents():
     assert {len(values) for values in got.segments.values()} == {6}
 
 
-def test_a_score_by_segments_has_one_and_documents_sum_it():
+def test_a_score_by_segments_has_one_aggregation_which_documents_sum():
     got = score(Length(), read(tiny("llama"), []))
     assert {name: values.tolist() for name, values in got.segments.items()} == {"segment": [4.0] * 6}
     assert {name: values.tolist() for name, values in got.documents.items()} == {"segment": [12.0, 12.0]}
     assert not got.reads
 
 
-def test_a_gradient_counts_its_pass():
+def test_a_gradient_counts_as_a_pass():
     got = score(GradientXInput(), read(tiny("llama"), []))
     assert (got.passes, got.reads) == (1, False)
 
@@ -69,7 +69,7 @@ def log_probs_of_sets(kept):
 
 
 @pytest.mark.parametrize(("variant", "rows", "removals"), [("", "all", 0), (":suffix", "suffix", 0), (":4", "all", 4)])
-def test_removal_gradient_is_what_effects_computes(variant, rows, removals):
+def test_removal_gradient_equals_effects(variant, rows, removals):
     model = tiny("llama")
     reading = read(model, [], ablate=log_probs_of_sets)
     got = score(parse(f"removal-gradient{variant}")[0], reading).segments["segment"]
@@ -83,7 +83,7 @@ def test_removal_gradient_is_what_effects_computes(variant, rows, removals):
     assert torch.allclose(got, plain, rtol=1e-9, atol=1e-12) == (removals == 0)
 
 
-def test_variants_of_a_gradient_share_its_pass():
+def test_variants_of_a_gradient_share_one_pass():
     """The model reads once for all; each is charged, in any order; the scores are those of a reading of their own."""
     specs = [
         "gradient-x-input:signed",

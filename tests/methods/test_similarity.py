@@ -60,7 +60,7 @@ def test_similarity_is_the_cosine_to_question_and_answer(sentence_transformers):
         Similarity("")
 
 
-def test_similarity_takes_a_model_from_a_folder(sentence_transformers, tmp_path, monkeypatch):
+def test_similarity_loads_a_model_from_a_folder(sentence_transformers, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "model").mkdir()
     (method,) = parse("similarity:~/model")
@@ -71,7 +71,7 @@ def test_similarity_takes_a_model_from_a_folder(sentence_transformers, tmp_path,
         Similarity("missing").needs(None)
 
 
-def test_similarity_says_which_extra_it_needs(monkeypatch):
+def test_similarity_names_the_required_extra(monkeypatch):
     from attributor.methods import similarity
 
     similarity._encoder.cache_clear()

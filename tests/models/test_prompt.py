@@ -74,7 +74,7 @@ def test_short_and_repeated_message_contents_are_located(template):
     assert headers == [f"{role}\n" for role in roles]
 
 
-def test_a_template_that_looks_into_contents_is_located():
+def test_contents_are_located_with_a_template_that_inspects_them():
     made = tokenizer("{% for m in messages %}[{{ m['content'].split('</think>')[-1] | trim }}]{% endfor %}A:")
     assert [d.text for d in prompt_from_messages(made, [{"role": "user", "content": "just text"}]).documents] == [
         "just text"
@@ -118,7 +118,7 @@ def chat(*contents):
         (["Q?", "<think>\nhm\n</think>\n\nA.", "Q?", "<think>\nhm\n</think>\n\nB."], ["Q?", "A.", "Q?", None]),
     ],
 )
-def test_of_a_message_that_the_template_cuts_the_rest_is_the_document(contents, documents):
+def test_the_document_of_a_message_cut_by_the_template_is_the_rest(contents, documents):
     made = tokenizer(THINKING)
     prompt = prompt_from_messages(made, chat(*contents))
     spans = prompt.documents
@@ -132,7 +132,7 @@ def test_of_a_message_that_the_template_cuts_the_rest_is_the_document(contents, 
     assert controls(prompt) == 2 * len(contents) + 1
 
 
-def test_control_tokens_in_what_a_template_cuts_are_refused():
+def test_control_tokens_in_a_part_that_a_template_cuts_are_refused():
     made = tokenizer(THINKING)
     inside = prompt_from_messages(made, chat("Q?", "<think>a</think>A <|end|> B", "Q?"))
     assert controls(inside) == 7
@@ -144,7 +144,7 @@ def test_control_tokens_in_what_a_template_cuts_are_refused():
             prompt_from_messages(made, chat("Q?", f"<think>{thought}</think>A"))
 
 
-def test_a_template_that_mixes_messages_is_told():
+def test_a_template_that_mixes_messages_is_refused():
     twice = tokenizer("{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}A:")
     with pytest.raises(InputError, match="message 1 cannot be located"):
         prompt_from_messages(twice, chat("some text"))
@@ -195,13 +195,13 @@ def test_tool_calls_without_content_are_read(template, call):
     assert "None" not in prompt.text
 
 
-def test_a_template_that_refuses_with_and_without_content_says_why():
+def test_a_template_that_refuses_with_and_without_content_is_reported():
     refusing = tokenizer("{{ raise_exception('no tools') if messages[1].tool_calls }}")
     with pytest.raises(InputError, match=r"refuses these messages \(user, assistant\): no tools"):
         prompt_from_messages(refusing, [*chat("Q?"), {"role": "assistant", "content": None, "tool_calls": CALL}])
 
 
-def test_a_template_that_rewrites_or_refuses_is_told():
+def test_templates_that_rewrite_or_refuse_messages_are_reported():
     shouting = tokenizer("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}A:")
     with pytest.raises(InputError, match="cannot be located"):
         build_prompt(shouting, ["Some text."], "Which?")
@@ -251,7 +251,7 @@ def test_without_a_chat_template_the_prompt_is_plain_and_says_so():
         prompt_from_messages(tokenizer(None), [{"role": "user", "content": "x"}])
 
 
-def test_one_text_as_a_chat_turn_or_as_it_stands():
+def test_a_text_is_a_chat_turn_or_unchanged():
     text = "First block.\nStill first.\n\n \nNotes:\nsecond\n\nQ: who?\n"
     chat = prompt_from_text(TOKENIZER, text)
     assert chat.text == f"<|start|>user\n{text}<|end|>\n<|start|>assistant\n"
@@ -281,7 +281,7 @@ def test_an_end_token_that_the_tokenizer_adds_does_not_close_the_prompt():
     assert end not in ids
 
 
-def test_a_tokenizer_in_python_gets_its_offsets_from_decoding():
+def test_offsets_of_a_python_tokenizer_come_from_decoding():
     from transformers import ByT5Tokenizer
 
     made = ByT5Tokenizer()
@@ -323,18 +323,18 @@ def test_a_tokenizer_in_python_gets_its_offsets_from_decoding():
         (lambda: encode_answer(TOKENIZER, ""), "the answer is empty"),
     ],
 )
-def test_bad_input_is_told(call, message):
+def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
 
 
-def test_the_answer_is_tokenised_as_it_stands():
+def test_the_answer_is_tokenised_unchanged():
     ids = encode_answer(TOKENIZER, " The island")
     assert ids.dtype == torch.int64
     assert TOKENIZER.decode(ids) == " The island"
 
 
-def test_a_prompt_knows_what_somebody_wrote_and_what_the_template_did():
+def test_a_prompt_marks_quoted_text_and_template_text():
     prompt = build_prompt(TOKENIZER, DOCUMENTS, "Who keeps the light?", system="Be brief.")
     assert prompt.text[slice(*prompt.quoted[0])] == "Be brief."
     assert prompt.text[prompt.quoted[1][0] :].startswith("The harbour:\n")

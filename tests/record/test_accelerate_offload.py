@@ -1,4 +1,4 @@
-"""A model whose weights accelerate keeps elsewhere between two calls, with placeholders on the meta device."""
+"""Models whose weights accelerate offloads between calls, with placeholders on the meta device."""
 
 import copy
 
@@ -32,17 +32,17 @@ def elsewhere(here):
     return model
 
 
-def test_ids_go_where_the_embedding_is_or_will_be(here, elsewhere):
+def test_ids_move_to_the_device_of_the_embedding(here, elsewhere):
     assert device_of(here) == device_of(elsewhere) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("impl", [None, "reference"])
-def test_the_flow_is_the_same(here, elsewhere, impl):
+def test_offloaded_weights_give_the_same_flow(here, elsewhere, impl):
     want = attributor.flow(here, IDS, prompt_length=K, impl=impl).scores
     torch.testing.assert_close(attributor.flow(elsewhere, IDS, prompt_length=K, impl=impl).scores, want)
 
 
-def test_what_it_writes_and_how_likely_is_the_same(here, elsewhere):
+def test_offloaded_weights_give_the_same_answer_and_log_probs(here, elsewhere):
     prompt, answer = IDS[:K], IDS[K:]
     assert torch.equal(generate(elsewhere, prompt, 5), generate(here, prompt, 5))
     want = force_answer(here, prompt, answer, None, log_probs=True)
@@ -52,7 +52,7 @@ def test_what_it_writes_and_how_likely_is_the_same(here, elsewhere):
     assert torch.equal(written, write_answer(here, prompt, 5, None).answer)
 
 
-def test_segments_are_masked_the_same(here, elsewhere):
+def test_offloaded_weights_give_the_same_masked_log_probs(here, elsewhere):
     offsets = torch.stack([torch.arange(K), torch.arange(K) + 1], dim=1)
     prompt = Prompt(text="x" * K, ids=IDS[:K], offsets=offsets, documents=())
     segments = [Segment(i, i + 6, "xxxxxx") for i in range(0, K, 6)]
@@ -61,7 +61,7 @@ def test_segments_are_masked_the_same(here, elsewhere):
     torch.testing.assert_close(got, want)
 
 
-def test_a_block_that_is_loaded_as_one_has_its_weights(here):
+def test_blocks_preloaded_as_a_whole_give_the_same_flow(here):
     whole_layers = accelerate.cpu_offload(copy.deepcopy(here), preload_module_classes=["LlamaDecoderLayer"])
     want = attributor.flow(here, IDS, prompt_length=K).scores
     torch.testing.assert_close(attributor.flow(whole_layers, IDS, prompt_length=K).scores, want)
@@ -69,7 +69,7 @@ def test_a_block_that_is_loaded_as_one_has_its_weights(here):
 
 @pytest.mark.parametrize("rows", ["all", "suffix"])
 @pytest.mark.parametrize("limit", [0, 1 << 40])
-def test_removal_effects_are_the_same(here, elsewhere, rows, limit, monkeypatch):
+def test_offloaded_weights_give_the_same_removal_effects(here, elsewhere, rows, limit, monkeypatch):
     monkeypatch.setattr("attributor._effects.gradient_run.CHECKPOINT_FROM", limit)
     want, got = (
         attributor.effects(model, IDS, [(2, 9), (9, 20)], prompt_length=K, rows=rows) for model in (here, elsewhere)

@@ -1,4 +1,4 @@
-"""Where an answer begins and ends, whichever way the model was made to write it."""
+"""The first and last token of an answer, for every way of generating one."""
 
 import copy
 
@@ -49,7 +49,7 @@ WAYS = {
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral"])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_answer_begins_behind_what_generate_was_given(way, family):
+def test_the_answer_begins_after_the_input_of_generate(way, family):
     if way in ("all drafts accepted", "prompt lookup") and family != "llama":
         pytest.skip("sliding caches cannot be cropped")
     model = tiny(family)
@@ -61,7 +61,7 @@ def test_the_answer_begins_behind_what_generate_was_given(way, family):
     torch.testing.assert_close(got.scores, flow(model, ids, prompt_length=N).scores, rtol=0, atol=2e-6)
 
 
-def test_a_second_answer_on_the_cache_of_the_first(model):
+def test_a_second_answer_continues_the_cache_of_the_first(model):
     with record(model) as recording:
         first = model.generate(ids_of(), return_dict_in_generate=True, **WRITE)
         # the first answer's last token was written but not read
@@ -72,11 +72,11 @@ def test_a_second_answer_on_the_cache_of_the_first(model):
 
 
 @pytest.mark.parametrize("given", ["argument", "config of the call", "config of the model"])
-def test_the_end_token_that_generate_was_given_ends_the_answer(model, given):
+def test_the_end_token_passed_to_generate_ends_the_answer(model, given):
     prompts = torch.cat([ids_of(seed=4), ids_of(seed=5)])
     plain = model.generate(prompts, **WRITE)
     end = int(plain[0, N + 2])
-    stop = int((plain[0, N:] == end).nonzero()[0])  # the end token is no part of the answer
+    stop = int((plain[0, N:] == end).nonzero()[0])  # the end token is not part of the answer
     options = {"max_new_tokens": 9, "do_sample": False}
     config = copy.deepcopy(model.generation_config)
     config.update(eos_token_id=end, pad_token_id=0, **options)
@@ -98,7 +98,7 @@ def test_the_end_token_that_generate_was_given_ends_the_answer(model, given):
     assert first.scores.shape[0] == stop
 
 
-def test_a_loop_of_ones_own_needs_the_prompt_length(model):
+def test_a_custom_decoding_loop_needs_the_prompt_length(model):
     with record(model) as recording, torch.no_grad():
         cache = DynamicCache(config=model.config)
         ids = ids_of()
@@ -113,7 +113,7 @@ def test_a_loop_of_ones_own_needs_the_prompt_length(model):
     torch.testing.assert_close(got.scores, flow(model, ids[0], prompt_length=N).scores, rtol=0, atol=2e-6)
 
 
-def test_one_call_gives_the_next_tokens_row(model):
+def test_one_forward_call_gives_the_row_of_the_next_token(model):
     with record(model) as recording, torch.no_grad():
         model(ids_of())
     torch.testing.assert_close(recording.flow(ids_of()).scores, flow(model, ids_of()).scores, rtol=0, atol=2e-6)
@@ -122,14 +122,14 @@ def test_one_call_gives_the_next_tokens_row(model):
         recording.flow(unread, prompt_length=N + 1)
 
 
-def test_a_call_after_generate_is_not_taken_for_its_answer(model):
+def test_a_call_after_generate_is_not_part_of_its_answer(model):
     with record(model) as recording, torch.no_grad():
         model.generate(ids_of(20), **WRITE)
         model(ids_of(seed=2))
     assert recording.flow(ids_of(seed=2)).prompt_length == N
 
 
-def test_generate_is_the_models_own_again(model):
+def test_generate_is_restored_after_the_recording(model):
     assert "generate" not in vars(model)
     with record(model):
         assert "generate" in vars(model)
@@ -145,7 +145,7 @@ def test_generate_is_the_models_own_again(model):
 
 
 @pytest.mark.parametrize("out", ["text", [], [[]], {"a": 1}], ids=repr)
-def test_something_that_generate_did_not_return(model, out):
+def test_ids_that_generate_did_not_return_are_refused(model, out):
     with record(model) as recording:
         model.generate(ids_of(), **WRITE)
     with pytest.raises((InputError, RecordingError), match="ids"):
@@ -153,17 +153,17 @@ def test_something_that_generate_did_not_return(model, out):
 
 
 @pytest.mark.parametrize("length", [2.0, "5", True, [5.5], [None], {5}], ids=repr)
-def test_prompt_lengths_that_are_no_whole_numbers(model, length):
+def test_prompt_lengths_must_be_whole_numbers(model, length):
     with pytest.raises(InputError, match="whole number"):
         flow(model, ids_of(), prompt_length=length)
 
 
 @pytest.mark.parametrize("length", [torch.tensor(30), torch.tensor([30]), [torch.tensor(30)], (30,)], ids=repr)
-def test_prompt_lengths_as_sums_of_masks_are(model, length):
+def test_prompt_lengths_may_be_tensors(model, length):
     assert flow(model, ids_of(), prompt_length=length).prompt_length == 30
 
 
-def test_documents_that_are_not_there_are_told_before_anything_is_computed(model, tmp_path):
+def test_missing_documents_are_reported_before_any_forward_pass(model, tmp_path):
     read = []
     handle = model.register_forward_pre_hook(lambda *_: read.append(1))
     try:
@@ -185,7 +185,7 @@ def test_progress_counts_the_layers_of_each_call(model):
 
 
 def test_keywords_that_might_change_attention_are_refused(model):
-    """New families pass new things to the attention function; what is not known is not ignored."""
+    """New families pass new keywords to the attention function; unknown keywords are refused, not ignored."""
     layer = model.model.layers[2].self_attn
     before = layer.forward
     try:
@@ -198,7 +198,7 @@ def test_keywords_that_might_change_attention_are_refused(model):
         del layer.forward
 
 
-def test_keys_that_the_mask_does_not_know_of_are_refused(model):
+def test_keys_beyond_the_mask_are_refused(model):
     from attributor._record import attention_interface
 
     query, key = torch.randn(1, 4, 10, 16), torch.randn(1, 2, 13, 16)
@@ -209,7 +209,7 @@ def test_keys_that_the_mask_does_not_know_of_are_refused(model):
         attention_interface._attend_recorded(recorder, layer, query, key, key, mask, scaling=1.0)
 
 
-def test_models_that_look_at_their_mask_are_refused(model):
+def test_models_that_read_their_own_mask_are_refused(model):
     mask = causal(1, 5, 0, 0, 5, "cpu")
     assert not hasattr(mask, "to")
     with pytest.raises(UnsupportedModelError, match="mask"):
@@ -218,8 +218,8 @@ def test_models_that_look_at_their_mask_are_refused(model):
         mask[:, :, :, :3]
 
 
-def test_keys_that_were_not_those_of_the_attention_are_noticed(model):
-    """A cache that stores something else than it hands out, such as a quantised one."""
+def test_keys_that_the_attention_did_not_use_are_detected(model):
+    """A cache that stores other keys than it returns, such as a quantised cache."""
     with record(model) as recording:
         out = model.generate(ids_of(), **WRITE)
     recording.flow(out)
@@ -231,14 +231,14 @@ def test_keys_that_were_not_those_of_the_attention_are_noticed(model):
         recording.flow(out)
 
 
-def test_autocast_records_what_is_computed(model):
+def test_flow_under_autocast_agrees_with_float32(model):
     with torch.autocast("cpu", torch.bfloat16):
         got = flow(model, ids_of(), prompt_length=30)
     torch.testing.assert_close(got.scores, flow(model, ids_of(), prompt_length=30).scores, rtol=0, atol=2e-2)
     assert got.missing_mass.abs().max() < 1e-3
 
 
-def test_the_default_dtype_of_torch_does_not_matter(model):
+def test_the_default_dtype_of_torch_does_not_change_the_scores(model):
     expected = flow(model, ids_of(), prompt_length=30, weights=Weights.of_heads((4, 4), {(1, 2): 1 / 3})).scores
     mean = flow(model, ids_of(), prompt_length=30).scores
     torch.set_default_dtype(torch.bfloat16)
@@ -251,9 +251,9 @@ def test_the_default_dtype_of_torch_does_not_matter(model):
     torch.testing.assert_close(again, mean, rtol=0, atol=1e-6)
 
 
-def test_a_history_of_many_calls_is_a_list_that_grows():
+def test_a_history_of_many_calls_is_stored_without_copies():
     history = History()
-    for start in range(5000):  # seconds, were every call to copy those before it
+    for start in range(5000):  # would take seconds if every call copied the calls before it
         history.add(causal(1, 1, start, 0, start + 1, "cpu"), ReadIds(torch.tensor([[start]]), None, None))
     assert history.length == 5000
     assert history.tokens(0).tolist() == list(range(5000))

@@ -1,4 +1,4 @@
-"""The recorder's attention and its masks against their definition, longer than the blocks they work in."""
+"""The recorder's attention and masks agree with their definition, also beyond one block."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from attributor import UnsupportedModelError
 from attributor._record import mask as mask_module
 from attributor._record.attention import attention
 
-N = 1300  # past two blocks of queries
+N = 1300  # more than two blocks of queries
 INTERVALS = {
     "causal": lambda i: torch.zeros_like(i),
     "window": lambda i: (i - 99).clamp(min=0),
@@ -23,7 +23,7 @@ def tensors(B=1, H=4, G=2, n=N, D=16, Dv=16, dtype=torch.float32, seed=0):
 
 
 def defined(q, k, v, seen, scale, softcap=None, sink=None):
-    """(output, lse) in float64; seen is (B, Q, K) bool."""
+    """Return (output, lse) in float64; seen is (B, Q, K) bool."""
     q, k, v = (x.double() for x in (q, k, v))
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     logit = scale * q @ k.mT
@@ -52,21 +52,21 @@ def check(q, k, v, first, start=0, **options):
 
 @pytest.mark.parametrize("kind", INTERVALS)
 @pytest.mark.parametrize("options", [{}, {"softcap": 4.0}, {"sink": torch.tensor([0.5, 3.0, -1.0, 8.0])}], ids=str)
-def test_prompts(kind, options):
+def test_prompt_attention_agrees_with_the_definition(kind, options):
     first = INTERVALS[kind](torch.arange(N))[None]
     check(*tensors(), first, **options)
 
 
 @pytest.mark.parametrize("kind", INTERVALS)
 @pytest.mark.parametrize("Q", [1, 2, 700])
-def test_queries_behind_a_cache(kind, Q):
+def test_queries_after_a_cache_agree_with_the_definition(kind, Q):
     q, k, v = tensors()
     first = INTERVALS[kind](torch.arange(N - Q, N))[None]
     check(q[:, :, N - Q :], k, v, first, start=N - Q)
 
 
 @pytest.mark.parametrize("kind", ["causal", "window"])
-def test_padding_on_either_side(kind):
+def test_left_and_right_padding_agree_with_the_definition(kind):
     q, k, v = tensors(B=3, n=90)
     i = torch.arange(90)
     left = torch.where(i < 20, -1, torch.maximum(INTERVALS[kind](i), torch.tensor(20)))
@@ -76,7 +76,7 @@ def test_padding_on_either_side(kind):
 
 
 @pytest.mark.parametrize(("D", "Dv"), [(24, 16), (16, 24)])
-def test_values_of_another_size(D, Dv):
+def test_values_may_have_another_head_size(D, Dv):
     check(*tensors(n=100, D=D, Dv=Dv), torch.zeros(1, 100, dtype=torch.int64))
 
 
@@ -88,7 +88,7 @@ def test_float64_stays_float64():
     torch.testing.assert_close(lse, sums, rtol=0, atol=1e-12)
 
 
-def test_keys_that_a_cache_has_dropped():
+def test_keys_dropped_by_a_cache_do_not_change_the_result():
     q, k, v = tensors(n=50)
     first = (torch.arange(49, 50) - 9)[None]
     whole = attention(q[:, :, 49:], k, v, mask_module.Mask(49, 0, first), scale=0.2)
@@ -101,12 +101,12 @@ def read(function, padding=None, n=60, batch=1, start=0):
     mask = mask_module.from_function(
         function, padding, batch=batch, length=n, start=start, keys_from=0, keys=n + start, device="cpu"
     )
-    mask.check("layer 0")  # as a layer does that attends with it
+    mask.check("layer 0")  # as each layer does before it attends
     return mask.first
 
 
 @pytest.mark.parametrize("block", [1 << 22, 100], ids=["whole", "in blocks"])
-def test_masks_are_read_element_by_element(monkeypatch, block):
+def test_intervals_are_read_from_every_form_of_mask(monkeypatch, block):
     monkeypatch.setattr(mask_module, "BLOCK", block)
     i = torch.arange(60)
     assert torch.equal(read(lambda b, h, q, k: k <= q)[0], torch.zeros(60, dtype=torch.int64))
@@ -129,13 +129,13 @@ CANNOT = {
 
 @pytest.mark.parametrize("name", CANNOT)
 @pytest.mark.parametrize("block", [1 << 22, 100], ids=["whole", "in blocks"])
-def test_masks_that_are_no_interval_are_refused(monkeypatch, name, block):
+def test_masks_other_than_causal_intervals_are_refused(monkeypatch, name, block):
     monkeypatch.setattr(mask_module, "BLOCK", block)
     with pytest.raises(UnsupportedModelError, match=r"layer 0: .* unbroken"):
         read(CANNOT[name])
 
 
-def test_bands():
+def test_masks_are_classified_as_windows_or_chunks():
     i = torch.arange(50)
     assert mask_module.classify_mask(torch.zeros(50, dtype=torch.int64)) == mask_module.MaskPattern(None, ((0, 50),))
     assert mask_module.classify_mask((i - 6).clamp(min=0)) == mask_module.MaskPattern(7, ((0, 50),))

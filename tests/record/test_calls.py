@@ -1,4 +1,4 @@
-"""Whose calls are recorded: the outermost ones of one model in one thread. All others compute what they always do."""
+"""Only the outermost calls of one model in one thread are recorded. A recording changes no result of other calls."""
 
 import copy
 import threading
@@ -28,7 +28,7 @@ def ids_of(seed=1, n=N):
 
 
 def same_config(model, seed=7):
-    """Another model that holds the same configuration object."""
+    """Return another model that holds the same configuration object."""
     torch.manual_seed(seed)
     other = type(model)(model.config).eval()
     assert other.config is model.config
@@ -44,13 +44,13 @@ def is_right(found, model, out):
 
 @pytest.fixture(params=["sdpa", "eager"])
 def model(request):
-    made = tiny("mistral")  # a window, so that a mask that is lost is noticed
+    made = tiny("mistral")  # has a window, so that a lost mask changes the result
     made.set_attn_implementation(request.param)
     return made
 
 
 def in_thread(work):
-    """What `work` returns, from a thread of its own."""
+    """Run `work` in its own thread and return its result."""
     results = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
@@ -60,13 +60,13 @@ def in_thread(work):
 
 
 def padded():
-    """Two rows, one of them padded on the left."""
+    """Return two rows, one of them padded on the left."""
     ids, mask = ids_of(2).repeat(2, 1), torch.ones(2, N, dtype=torch.int64)
     ids[1, :9], mask[1, :9] = 0, 0
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def test_another_thread_computes_what_it_always_does_and_is_not_recorded(model):
+def test_calls_of_another_thread_are_unchanged_and_not_recorded(model):
     with torch.no_grad():
         expected, text = model(**padded()).logits, model.generate(**padded(), **WRITE)
     with record(model) as recording:
@@ -79,7 +79,7 @@ def test_another_thread_computes_what_it_always_does_and_is_not_recorded(model):
         recording.flow(text[:1])
 
 
-def test_another_thread_in_the_middle_of_the_recorded_call(model):
+def test_another_thread_during_the_recorded_call_is_unchanged(model):
     plain, text = model.generate(ids_of(), **WRITE), model.generate(**padded(), **WRITE)
     results = []
 
@@ -101,11 +101,11 @@ def test_another_thread_in_the_middle_of_the_recorded_call(model):
 def test_the_first_thread_that_calls_owns_the_recording(model):
     with record(model) as recording:
         out = in_thread(lambda: model.generate(ids_of(), **WRITE))
-        model.generate(ids_of(3), **WRITE)  # this thread opened it, and came second
+        model.generate(ids_of(3), **WRITE)  # this thread opened the recording but calls second
     is_right(recording.flow(out), model, out)
 
 
-def test_a_streamer_with_generation_in_a_thread():
+def test_generation_in_a_thread_with_a_streamer_is_recorded():
     tokenizer = tiny_chat.tokenizer()
     model = tiny_chat.model(len(tokenizer), 512)
     prompt = tokenizer("Who keeps the light?", return_tensors="pt")["input_ids"]
@@ -123,7 +123,7 @@ def test_a_streamer_with_generation_in_a_thread():
     torch.testing.assert_close(found.scores, again.scores, rtol=0, atol=2e-6)
 
 
-def test_a_model_that_shares_the_configuration_computes_what_it_always_does(model):
+def test_a_model_with_the_same_configuration_is_unchanged(model):
     other = same_config(model)
     with torch.no_grad():
         expected, text = other(**padded()).logits, other.generate(**padded(), **WRITE)
@@ -137,7 +137,7 @@ def test_a_model_that_shares_the_configuration_computes_what_it_always_does(mode
     is_right(recording.flow(out), model, out)
 
 
-def test_two_models_with_one_configuration_are_recorded_at_once(model):
+def test_two_models_with_one_configuration_can_be_recorded_together(model):
     other = same_config(model)
     before = model.config._attn_implementation
     with record(model) as first, record(other) as second:
@@ -147,7 +147,7 @@ def test_two_models_with_one_configuration_are_recorded_at_once(model):
     is_right(second.flow(answer), other, answer)
 
 
-def test_recordings_that_end_in_another_order_than_they_began(model):
+def test_recordings_may_end_in_any_order(model):
     other, before = same_config(model), model.config._attn_implementation
     first, second = record(model), record(other)
     first.__enter__()
@@ -159,7 +159,7 @@ def test_recordings_that_end_in_another_order_than_they_began(model):
     is_right(recording.flow(answer), other, answer)
 
 
-def test_an_assistant_that_shares_the_configuration(model):
+def test_an_assistant_with_the_same_configuration_is_not_recorded(model):
     assistant = same_config(model)
     model.generation_config.pad_token_id = 0
     plain = model.generate(ids_of(), assistant_model=assistant, **WRITE)
@@ -169,7 +169,7 @@ def test_an_assistant_that_shares_the_configuration(model):
     is_right(recording.flow(out), model, out)
 
 
-def test_a_model_that_is_its_own_assistant(model):
+def test_a_model_may_be_its_own_assistant(model):
     plain = model.generate(ids_of(), assistant_model=model, **WRITE)
     with record(model) as recording:
         out = model.generate(ids_of(), assistant_model=model, **WRITE)
@@ -177,7 +177,7 @@ def test_a_model_that_is_its_own_assistant(model):
     is_right(recording.flow(out), model, out)
 
 
-def test_a_pipeline(tmp_path):
+def test_generation_in_a_pipeline_is_recorded(tmp_path):
     from transformers import pipeline
 
     tokenizer = tiny_chat.tokenizer()
@@ -191,8 +191,8 @@ def test_a_pipeline(tmp_path):
     torch.testing.assert_close(recording.flow(ids).scores, expected, rtol=0, atol=2e-6)
 
 
-def test_a_model_that_drafts_for_itself(model):
-    """generate() inside generate() runs some of the layers; neither its tokens nor its prompt are the answer's."""
+def test_self_drafting_layers_are_not_part_of_the_answer(model):
+    """An inner generate() runs some of the layers; its tokens and prompt are not those of the answer."""
     plain = model.generate(ids_of(), assistant_early_exit=2, **WRITE)
     with record(model) as recording:
         out = model.generate(ids_of(), assistant_early_exit=2, **WRITE)
@@ -202,7 +202,7 @@ def test_a_model_that_drafts_for_itself(model):
     is_right(found, model, out)
 
 
-def test_a_forward_pass_inside_a_forward_pass(model):
+def test_a_nested_forward_pass_is_not_recorded(model):
     with torch.no_grad():
         expected = model(ids_of(5)).logits
     results = []
@@ -222,7 +222,7 @@ def test_a_forward_pass_inside_a_forward_pass(model):
     )
 
 
-def test_generate_from_the_start_token():
+def test_generation_from_the_start_token_is_recorded():
     model = tiny("llama")
     with record(model) as recording:
         out = model.generate(**WRITE)
@@ -231,7 +231,7 @@ def test_generate_from_the_start_token():
 
 
 class Contrast(LogitsProcessor):
-    """Reads the prompt again without its beginning, as context-aware decoding does; or a part of it."""
+    """Read the prompt again without its beginning, as context-aware decoding does; or read only its end."""
 
     def __init__(self, model, length=None):
         self.model, self.length = model, length
@@ -247,7 +247,7 @@ class Contrast(LogitsProcessor):
 
 @pytest.mark.parametrize("length", [None, 10])
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_forward_passes_that_generate_did_not_prepare(model, length, use_cache):
+def test_forward_passes_inside_generate_are_not_part_of_the_answer(model, length, use_cache):
     options = {"logits_processor": LogitsProcessorList([Contrast(model, length)]), "use_cache": use_cache, **WRITE}
     plain = model.generate(ids_of(), **options)
     with record(model) as recording:
@@ -257,8 +257,8 @@ def test_forward_passes_that_generate_did_not_prepare(model, length, use_cache):
     is_right(recording.flow(out), model, out)
 
 
-def test_a_streamer_that_runs_the_model(model):
-    """Also before the second turn on a cache, behind inputs that were prepared by hand and never read."""
+def test_forward_passes_of_a_streamer_are_not_part_of_the_answer(model):
+    """Also before the second turn on a cache, after inputs that were prepared by hand but never read."""
 
     class Streamer:
         def put(self, value):
@@ -291,7 +291,7 @@ def test_guidance_is_recorded_without_its_second_prompt(by):
 
 
 def test_a_generation_that_began_before_the_recording_is_not_recorded(model):
-    """A thread that is in the middle of it when the block is entered."""
+    """A thread is generating when the recording begins."""
     text = model.generate(ids_of(3), max_new_tokens=40, min_new_tokens=40, do_sample=False)
     begun, go, results = threading.Event(), threading.Event(), []
 
@@ -317,7 +317,7 @@ def test_a_generation_that_began_before_the_recording_is_not_recorded(model):
     is_right(recording.flow(out), model, out)
 
 
-def test_flow_beside_a_thread_that_generates(model):
+def test_flow_is_right_while_another_thread_generates(model):
     text = model.generate(ids_of(3), **WRITE)
     expected = flow(model, ids_of(), prompt_length=30).scores
     stop, results = threading.Event(), []
@@ -338,7 +338,7 @@ def test_flow_beside_a_thread_that_generates(model):
     assert all(torch.equal(result, text) for result in results)
 
 
-def test_a_model_that_shares_the_configuration_inside_a_forward_pass(model):
+def test_a_nested_model_with_the_same_configuration_is_unchanged(model):
     other = same_config(model)
     with torch.no_grad():
         expected = other(**padded()).logits
@@ -351,10 +351,10 @@ def test_a_model_that_shares_the_configuration_inside_a_forward_pass(model):
         scores = recording.flow(ids_of(), prompt_length=30).scores.double()
         torch.testing.assert_close(scores, rollout(model, ids_of()[0], 30), rtol=0, atol=2e-6)
     for result in results:
-        torch.testing.assert_close(result[0], expected[0], rtol=0, atol=1e-5)  # another kernel may take its mask
+        torch.testing.assert_close(result[0], expected[0], rtol=0, atol=1e-5)  # its mask may select another kernel
 
 
-def test_a_turn_of_new_ids_only(model):
+def test_a_second_turn_may_pass_only_its_new_ids(model):
     cache = DynamicCache(config=model.config)
     with record(model) as recording:
         first = model.generate(ids_of(n=20), past_key_values=cache, **WRITE)
@@ -365,7 +365,7 @@ def test_a_turn_of_new_ids_only(model):
     assert recording.flow(out).prompt_length == 34
 
 
-def test_a_configuration_without_tokens_takes_them_from_the_models(model):
+def test_end_tokens_default_to_those_of_the_model(model):
     batch = torch.cat([ids_of(1), ids_of(2)])
     ends = [int(model.generate(batch, **WRITE)[0, N + 2])]
     model.generation_config.eos_token_id = ends
@@ -379,7 +379,7 @@ def test_a_configuration_without_tokens_takes_them_from_the_models(model):
     assert expected[0] == 2, "the third token ends the answer and is no part of it"
 
 
-def test_an_attention_that_is_changed_inside_is_named_and_stays():
+def test_an_attention_changed_inside_the_recording_is_kept_and_named():
     model = tiny("llama")
     model.set_attn_implementation("sdpa")
     with record(model):
@@ -391,7 +391,7 @@ def test_an_attention_that_is_changed_inside_is_named_and_stays():
     assert model.config._attn_implementation == "eager"
 
 
-def test_the_reference_inside_a_recording_of_a_model_does_not_disturb_it():
+def test_the_reference_may_run_inside_a_recording():
     from attributor._flow.eager import eager_attentions
 
     model = tiny("llama")
@@ -402,10 +402,10 @@ def test_the_reference_inside_a_recording_of_a_model_does_not_disturb_it():
 
 
 class StopNow(BaseException):
-    """As KeyboardInterrupt: torch calls no hooks behind it."""
+    """Like KeyboardInterrupt: torch runs no further hooks after it."""
 
 
-def test_a_call_that_was_interrupted_does_not_stand_in_the_way_of_the_next():
+def test_an_interrupted_call_does_not_block_the_next():
     model = tiny("llama")
 
     def stop(*_):
@@ -420,7 +420,7 @@ def test_a_call_that_was_interrupted_does_not_stand_in_the_way_of_the_next():
     is_right(recording.flow(out), model, out)
 
 
-def test_copies_that_are_made_inside_are_named():
+def test_copies_made_inside_the_recording_are_named():
     model = tiny("llama")
     with record(model):
         with pytest.raises(RecordingError, match="copy it before record"):
@@ -430,7 +430,7 @@ def test_copies_that_are_made_inside_are_named():
         type(model)(config)(ids_of())
 
 
-def test_asking_for_matrices_is_answered_with_a_warning():
+def test_output_attentions_inside_a_recording_warns():
     model = tiny("llama")
     model.set_attn_implementation("eager")
     with record(model) as recording:
@@ -446,7 +446,7 @@ def test_asking_for_matrices_is_answered_with_a_warning():
     assert out.sequences.shape == (1, N + WRITTEN)
 
 
-def test_the_models_functions_are_its_own_again(model):
+def test_the_functions_of_the_model_are_restored(model):
     before = {name: set(vars(m)) for name, m in model.named_modules()}
     with record(model):
         model.generate(ids_of(), **WRITE)

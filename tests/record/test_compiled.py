@@ -1,4 +1,4 @@
-"""Compiled models are recorded, uncompiled for as long; a compilation that must not break says why it does."""
+"""Compiled models run uncompiled while they are recorded; fullgraph compilation raises an error with the cause."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def ids():
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
-def test_compiled_models(ids, warm):
+def test_compiled_models_are_recorded(ids, warm):
     model = tiny("llama")
     expected = flow(model, ids, prompt_length=20).scores
     compiled = torch.compile(model, backend="eager")
@@ -36,7 +36,7 @@ def test_compiled_models(ids, warm):
             assert torch.equal(compiled(ids).logits, logits)
 
 
-def test_compiled_layers_and_a_static_cache(ids):
+def test_compiled_layers_with_a_static_cache_are_recorded(ids):
     model = tiny("llama")
     for layer in model.model.layers:
         layer.compile(backend="eager")
@@ -46,7 +46,7 @@ def test_compiled_layers_and_a_static_cache(ids):
     torch.testing.assert_close(recording.flow(out).scores, expected, rtol=0, atol=2e-6)
 
 
-def test_fullgraph_is_named(ids):
+def test_fullgraph_compilation_is_refused_by_name(ids):
     model = tiny("llama")
     whole = torch.compile(model, backend="eager", fullgraph=True)
     with pytest.raises(RuntimeError, match=r"attributor records attention.*leave out fullgraph=True"), record(model):

@@ -1,4 +1,4 @@
-"""What is known of a model without holding it."""
+"""Facts of a model that remain without a reference to it."""
 
 from types import SimpleNamespace
 
@@ -28,17 +28,17 @@ def configured(**fields):
     ],
     ids=str,
 )
-def test_one_rule_for_the_window(fields, window):
+def test_the_window_is_read_from_the_configuration(fields, window):
     assert window_of(configured(**fields)) == window
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_facts_of_a_model(family):
+def test_facts_are_those_of_the_configuration(family):
     model = tiny(family)
     facts = model_facts(model)
     config = model.config
     assert facts.shape == (config.num_hidden_layers, config.num_attention_heads)
-    assert facts.name == facts.kind == type(model).__name__  # made from a configuration, so without an id
+    assert facts.name == facts.kind == type(model).__name__  # a model made from a configuration has no id
     assert (facts.id, facts.dtype, facts.window) == ("", torch.float32, config.max_position_embeddings)
     assert facts.vocabulary == config.vocab_size
     with record(model) as recording, torch.no_grad():

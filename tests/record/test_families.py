@@ -1,4 +1,4 @@
-"""Every family that attributor names, past its window, against the model's own eager attention matrices."""
+"""Every supported family, beyond its window, agrees with the model's own eager attention matrices."""
 
 import copy
 
@@ -32,7 +32,7 @@ def test_scores_agree_with_eager_attention(family):
     model = tiny(family)
     ids = ids_of()
     weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(2))
-    weights[1, 2] = weights[2] = 0  # a head and a layer that are not recorded
+    weights[1, 2] = weights[2] = 0  # one head and one layer are not recorded
     for w in (torch.full((4, 4), 0.25), weights):
         got = flow(model, ids, prompt_length=K, weights=w)
         expected = eager_scores(model, ids, K, w)
@@ -68,8 +68,8 @@ def test_recording_does_not_change_what_the_model_computes(family):
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gpt_oss", "llama4_text", "qwen2", "gemma3_text"])
-def test_the_window_is_reached(family):
-    """The parity above would prove nothing about windows and chunks if every query saw every key."""
+def test_sequences_are_longer_than_the_window(family):
+    """The comparison above covers windows and chunks only if some query does not see every key."""
     model = tiny(family)
     recorder = Recorder(HeadWeights(torch.ones(4, 4)))
     with attach_recorder(model, recorder), torch.no_grad():
@@ -81,9 +81,9 @@ def test_the_window_is_reached(family):
 @pytest.mark.parametrize("family", RECORDED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_sixteen_bit_models_stay_within_the_error_budget(family, dtype):
-    """Budget: twice how far the model's own eager attention in that dtype lands from the same model in float32.
+    """Budget: twice the error of the model's own eager attention in that dtype against float32.
 
-    Summed over three models, for a router of experts that flips on a rounding error moves one model's sum by itself.
+    The error is summed over three models: an expert router that flips on a rounding error can dominate one sum.
     """
     weights = torch.full((4, 4), 0.25)
     ours = budget = 0.0
@@ -134,7 +134,7 @@ OWN_CODE = {
 
 
 @pytest.mark.parametrize("family", OWN_CODE)
-def test_models_that_cannot_be_recorded_say_so(family):
+def test_models_with_their_own_attention_code_are_refused(family):
     model = tiny(family, **OWN_CODE[family])
     before = model.config._attn_implementation
     with pytest.raises(UnsupportedModelError, match="layer"):
@@ -143,7 +143,7 @@ def test_models_that_cannot_be_recorded_say_so(family):
 
 
 @pytest.mark.parametrize("family", ["bloom", "gptj", "gpt_neo", "mpt", "falcon"])
-def test_the_reference_takes_models_with_eager_attentions(family):
+def test_the_reference_accepts_models_with_their_own_attention_code(family):
     model = tiny(family, **OWN_CODE[family])
     ids = ids_of()
     got = flow(model, ids, prompt_length=K, impl="reference")
@@ -155,8 +155,8 @@ def test_the_reference_takes_models_with_eager_attentions(family):
 
 
 @pytest.mark.parametrize("scale", [1, 10, 100, 1000])
-def test_large_logits_stay_within_the_budget_of_their_size(scale):
-    """float32: twice the error of eager attention, and a rounding of the largest logit; docs/exactness.md."""
+def test_large_logits_stay_within_the_error_budget(scale):
+    """Budget in float32: twice the eager error plus one rounding of the largest logit (docs/exactness.md)."""
     model, ids = copy.deepcopy(tiny("llama")), ids_of()
     with torch.no_grad():
         for layer in model.model.layers:
@@ -225,7 +225,7 @@ def test_encoder_decoder_models_are_refused():
         flow(model, ids_of())
 
 
-def test_weights_of_a_tiny_model_by_name():
+def test_mean_weights_are_the_default_of_a_tiny_model():
     model = tiny("llama")
     weights = Weights("mean")
     torch.testing.assert_close(flow(model, ids_of(), weights=weights).scores, flow(model, ids_of()).scores)

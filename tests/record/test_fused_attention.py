@@ -1,4 +1,4 @@
-"""Kernels for attention on a GPU are tried on a small call before they are trusted: which are used, and which not."""
+"""Fused attention kernels of a GPU are verified on a small call before use; wrong ones are skipped."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def tensors(Q=40, K=40, H=4, G=2, D=16, dtype=torch.bfloat16):
 
 @pytest.fixture
 def routes(monkeypatch):
-    """Stand-ins for the kernels, which note that they were called; nothing is remembered between tests."""
+    """Replace the kernels with stand-ins that log their calls; the cache of verified kernels is empty for each test."""
     called = []
 
     def stand_in(name, change=lambda output, lse: (output, lse), error=None):
@@ -40,7 +40,7 @@ def go(*given, causal=True, window=None):
     return fused_attention.run_fused_kernel(*given, causal=causal, window=window, scale=0.25, definition=_definition)
 
 
-def test_a_kernel_that_is_right_is_tried_once_and_used(routes):
+def test_a_correct_kernel_is_tried_once_and_used(routes):
     _, called = routes
     given = tensors()
     for _ in range(2):
@@ -63,7 +63,7 @@ def test_a_kernel_that_is_right_is_tried_once_and_used(routes):
     ],
     ids=["lse", "output", "nan", "shape", "refused", "missing"],
 )
-def test_a_kernel_that_is_wrong_or_refuses_is_passed_over(routes, wrong):
+def test_wrong_and_failing_kernels_are_skipped(routes, wrong):
     stand_in, called = routes
     stand_in("flash", **wrong)
     output, lse = go(*tensors())
@@ -76,7 +76,7 @@ def test_a_kernel_that_is_wrong_or_refuses_is_passed_over(routes, wrong):
     assert go(*tensors()) is None
 
 
-def test_a_kernel_that_refuses_after_all_is_passed_over(routes):
+def test_a_kernel_that_fails_after_its_trial_is_skipped(routes):
     stand_in, called = routes
 
     def sizes(output, lse):
@@ -95,10 +95,10 @@ def test_a_kernel_that_refuses_after_all_is_passed_over(routes):
         "efficient",
         "efficient",
         "efficient",
-    ]  # tried, refused, and then not asked again
+    ]  # verified, failed, then not called again
 
 
-def test_running_out_of_memory_says_nothing_about_a_kernel(routes):
+def test_out_of_memory_does_not_disqualify_a_kernel(routes):
     stand_in, _ = routes
     stand_in("flash", error=torch.OutOfMemoryError("full"))
     with pytest.raises(torch.OutOfMemoryError):
@@ -107,7 +107,7 @@ def test_running_out_of_memory_says_nothing_about_a_kernel(routes):
 
 
 @pytest.mark.parametrize("said", ["CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED"])
-def test_nor_does_memory_that_ran_out_in_a_library(routes, said):
+def test_out_of_memory_in_a_library_does_not_disqualify_a_kernel(routes, said):
     stand_in, _ = routes
     go(*tensors())
     stand_in("flash", error=RuntimeError(said))
@@ -116,7 +116,7 @@ def test_nor_does_memory_that_ran_out_in_a_library(routes, said):
     assert list(fused_attention._verified.values()) == [True]
 
 
-def test_each_kind_of_call_is_tried_for_itself(routes):
+def test_each_kind_of_call_has_its_own_trial(routes):
     _, called = routes
     go(*tensors())
     go(*tensors(Q=1), causal=False)
@@ -143,13 +143,13 @@ def test_each_kind_of_call_is_tried_for_itself(routes):
         ({"dtype": torch.float64}, 4096, (9, 0), []),
     ],
 )
-def test_the_order_of_trial(monkeypatch, changes, queries, capability, expected):
+def test_kernels_are_tried_in_a_fixed_order(monkeypatch, changes, queries, capability, expected):
     monkeypatch.setattr(fused_attention, "_capability", lambda _: capability)
     call = fused_attention.Call(**{**vars(CALL), **changes})
     assert fused_attention.kernels_to_try(call, queries) == expected
 
 
-def test_the_random_numbers_of_the_model_stay_as_they_are(routes):
+def test_trials_do_not_change_the_random_state(routes):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -158,7 +158,7 @@ def test_the_random_numbers_of_the_model_stay_as_they_are(routes):
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor of the CPU that says it is on another device, so that the GPU's way through attention can be walked."""
+    """A CPU tensor that reports another device, so that attention takes its GPU path."""
 
     @property
     def device(self):
@@ -175,12 +175,12 @@ class Device:
         (lambda i: torch.zeros_like(i), [None]),
         (lambda i: (i - 8).clamp(min=0), [9]),
         (lambda i: i, [1]),
-        (lambda i: i // 16 * 16, [None, None, None]),  # chunks: each a causal call of its own
-        (lambda i: (i - i % 3 - 5).clamp(min=0), [None]),  # its beginning is causal; the rest is masked
+        (lambda i: i // 16 * 16, [None, None, None]),  # chunks: one causal call each
+        (lambda i: (i - i % 3 - 5).clamp(min=0), [None]),  # the beginning is one causal call; the rest is masked
     ],
     ids=["causal", "window", "window of one", "chunks", "another"],
 )
-def test_which_calls_a_prompt_makes(monkeypatch, first, windows):
+def test_a_prompt_is_split_into_the_expected_calls(monkeypatch, first, windows):
     seen = []
 
     def fused(query, key, value, *, causal, window, scale, definition):
@@ -193,7 +193,7 @@ def test_which_calls_a_prompt_makes(monkeypatch, first, windows):
     given = tensors(dtype=torch.float32)
     mask = mask_module.Mask(0, 0, first(torch.arange(40))[None])
     expected = attention(*given, mask, scale=0.25)
-    assert not seen  # the CPU has a kernel of its own
+    assert not seen  # the CPU has its own kernel
     got = attention(*(tensor.as_subclass(Elsewhere) for tensor in given), mask, scale=0.25)
     assert seen == windows
     for mine, true in zip(got, expected, strict=True):

@@ -1,4 +1,4 @@
-"""recording.flow() without ids: what the last generate() returned, in a pipeline and LangChain's wrapper of it too."""
+"""recording.flow() without ids uses the output of the last generate(), also in pipelines and in LangChain's wrapper."""
 
 import pytest
 import tiny_chat
@@ -39,21 +39,21 @@ def same(flow, other):
     torch.testing.assert_close(flow.scores, other.scores, rtol=0, atol=1e-6)
 
 
-def test_the_ids_that_generate_returned(model, tokenizer, ids):
+def test_the_default_is_the_output_of_generate(model, tokenizer, ids):
     for options in ({}, {"return_dict_in_generate": True}):
         with record(model) as recording:
             model.generate(ids, **OPTIONS, **options)
         same(recording.flow(tokenizer=tokenizer, documents=DOCUMENTS), expected(model, ids, tokenizer))
 
 
-def test_the_last_of_several_turns(model, tokenizer, ids):
+def test_the_default_is_the_last_of_several_turns(model, tokenizer, ids):
     with record(model) as recording:
         model.generate(ids[:, :6], **OPTIONS)
         model.generate(ids, **OPTIONS)
     same(recording.flow(tokenizer=tokenizer, documents=DOCUMENTS), expected(model, ids, tokenizer))
 
 
-def test_ids_that_were_read_without_generate(model, ids):
+def test_several_calls_without_generate_need_the_prompt_length(model, ids):
     with record(model) as recording, torch.no_grad():
         model(ids)
     flow = recording.flow()
@@ -66,14 +66,14 @@ def test_ids_that_were_read_without_generate(model, ids):
     assert torch.equal(recording.flow(prompt_length=ids.shape[1]).ids, torch.cat([ids[0], ids[0, :1]]))
 
 
-def test_embeddings_have_no_ids(model, ids):
+def test_embeddings_without_ids_are_refused(model, ids):
     with record(model) as recording, torch.no_grad():
         model(inputs_embeds=torch.randn(1, 4, model.config.hidden_size))
     with pytest.raises(RecordingError, match="was given embeddings"):
         recording.flow()
 
 
-def test_inside_a_pipeline(model, tokenizer, ids):
+def test_the_default_works_inside_a_pipeline(model, tokenizer, ids):
     generator = pipeline("text-generation", model=model, tokenizer=tokenizer)
     with record(model) as recording:
         text = generator(CHAT, **OPTIONS)[0]["generated_text"][-1]["content"]
@@ -83,7 +83,7 @@ def test_inside_a_pipeline(model, tokenizer, ids):
     assert {citation.document for citation in flow.cite().citations} <= {0, 1}
 
 
-def test_inside_langchains_wrapper(model, tokenizer):
+def test_the_default_works_inside_the_wrapper_of_langchain(model, tokenizer):
     wrapper = pytest.importorskip("langchain_huggingface", reason="langchain-huggingface is not installed")
     generator = pipeline("text-generation", model=model, tokenizer=tokenizer, **OPTIONS)
     chain = wrapper.HuggingFacePipeline(pipeline=generator)

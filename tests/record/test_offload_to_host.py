@@ -1,4 +1,4 @@
-"""Recorded tensors that wait in main memory, with stand-ins for streams; and what is said when memory runs out."""
+"""Recorded tensors offloaded to main memory, with stand-ins for streams; and error messages when memory runs out."""
 
 from contextlib import nullcontext
 
@@ -20,7 +20,7 @@ def ids_of(n=N):
 
 
 class Stream:
-    """Notes what it was asked to wait for."""
+    """Log every stream and event that this stream waits for."""
 
     def __init__(self, log):
         self.log = log
@@ -37,7 +37,7 @@ class Stream:
 
 @pytest.fixture
 def log(monkeypatch):
-    """Every tensor can move; what happens is noted."""
+    """Let every tensor move and log each step."""
     noted = []
     copies = park.OffloadedTensor.fetch
 
@@ -60,7 +60,7 @@ def log(monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
-def test_the_flow_is_the_same_from_main_memory(family, log):
+def test_offloaded_recordings_give_the_same_flow(family, log):
     model = tiny(family)
     expected = flow(model, ids_of(), prompt_length=K, keep="device")
     assert not log
@@ -69,10 +69,10 @@ def test_the_flow_is_the_same_from_main_memory(family, log):
     assert log.count("waits for what computes") == 8  # a query and a key of four layers
     assert log.count("fetch") == 8
     assert log.count("computing waits for: copied back") == 8
-    assert log.count("kept until used") == 16  # on their way out, and back
+    assert log.count("kept until used") == 16  # once on the way out, once on the way back
 
 
-def test_the_next_layer_comes_back_while_this_one_is_computed(log, monkeypatch):
+def test_the_next_layer_is_prefetched_during_a_step(log, monkeypatch):
     from attributor._flow import sweep as sweep_module
 
     step = sweep_module.layer_step
@@ -84,11 +84,11 @@ def test_the_next_layer_comes_back_while_this_one_is_computed(log, monkeypatch):
     monkeypatch.setattr(sweep_module, "layer_step", noting)
     flow(tiny("llama"), ids_of(), prompt_length=K, keep="host")
     order = [entry for entry in log if entry in ("fetch", "step")]
-    # the last layer, the one before it, and from there on one layer ahead of what is computed
+    # the last two layers come first; then each layer is fetched one layer ahead of its step
     assert order == ["fetch"] * 4 + ["step"] + (["fetch"] * 2 + ["step"]) * 2 + ["step"]
 
 
-def test_a_recording_gives_several_flows_from_main_memory(log):
+def test_an_offloaded_recording_gives_several_flows(log):
     model = tiny("llama")
     with record(model, keep="host") as recording:
         out = model.generate(ids_of(30)[None], max_new_tokens=6, min_new_tokens=6, do_sample=False)
@@ -106,25 +106,25 @@ def test_a_recording_gives_several_flows_from_main_memory(log):
         ("host", 1 << 40, True),
         ("auto", 1 << 40, False),
         ("auto", 0, True),
-        # three heads of queries and as many of keys are still to come: 3 (q + k) / H, beside 8 q
+        # three query heads and as many key heads are still to come: 3 (q + k) / H, plus 8 q
         ("auto", 3 * (4 + 2) * 320 // 4 + 8 * 4 * 320, False),
         ("auto", 3 * (4 + 2) * 320 // 4 + 8 * 4 * 320 - 1, True),
     ],
 )
-def test_what_moves(monkeypatch, log, keep, free, expected):
+def test_keep_and_free_memory_decide_what_moves(monkeypatch, log, keep, free, expected):
     monkeypatch.setattr(park, "_free_bytes", lambda device: free)
     query, key = torch.zeros(1, 4, 10, 8), torch.zeros(1, 2, 10, 8)
     assert park.Offload(keep).should_move(query, key, 3) is expected
 
 
-def test_nothing_moves_out_of_main_memory():
+def test_tensors_of_the_cpu_do_not_move():
     query, key = torch.zeros(1, 4, 10, 8), torch.zeros(1, 2, 10, 8)
     assert not park.Offload("host").should_move(query, key, 3)
     got = flow(tiny("llama"), ids_of(), prompt_length=K, keep="host")
     assert "peak_bytes" not in got.meta
 
 
-def test_an_unknown_place():
+def test_an_unknown_value_of_keep_is_refused():
     with pytest.raises(InputError, match="keep must be one of auto, device, host, got 'disk'"):
         flow(tiny("llama"), ids_of(), keep="disk")
     with pytest.raises(InputError, match="keep must be one of"), record(tiny("llama"), keep="disk"):
@@ -140,7 +140,7 @@ def test_an_unknown_place():
     ],
     ids=["gpu", "cpu", "python"],
 )
-def test_running_out_of_memory_says_what_was_needed(monkeypatch, error):
+def test_out_of_memory_errors_name_the_bytes_needed(monkeypatch, error):
     model = tiny("llama")
     before = model.config._attn_implementation
 
@@ -151,21 +151,21 @@ def test_running_out_of_memory_says_what_was_needed(monkeypatch, error):
         patched.setattr(flow_module, "sweep_to_flow", full)
         with pytest.raises(DeviceMemoryError) as caught:
             flow(model, ids_of(), prompt_length=K)
-    # 4 layers, 4 query and 2 key heads of 16 float32, for the 46 tokens that are read
+    # 4 layers, 4 query and 2 key heads of 16 float32, for the 46 tokens read
     assert f"queries and keys of 16 heads for 46 tokens take {4 * 6 * 16 * 4 * 46 / 1e6:.1f} MB" in str(caught.value)
     assert "weights='retrieval'" in str(caught.value)
-    assert caught.value.__context__ is None  # whose traceback would hold what was recorded
+    assert caught.value.__context__ is None  # its traceback would keep the recording alive
     assert model.config._attn_implementation == before
     assert flow(model, ids_of(), prompt_length=K).scores.shape == (N - K, K)
 
 
-def test_memory_that_really_runs_out_is_recognised():
+def test_real_out_of_memory_errors_are_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**14)
     assert is_out_of_memory(caught.value)
 
 
-def test_pages_that_cannot_be_locked(monkeypatch):
+def test_unpinned_memory_is_used_if_pages_cannot_be_locked(monkeypatch):
     made = torch.empty_like
 
     def full(tensor, *, pin_memory=False, **options):
@@ -188,7 +188,7 @@ def test_other_errors_stay_as_they_are(monkeypatch):
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
-def test_bytes_of_few_heads():
+def test_recorded_bytes_count_a_shared_key_head_once():
     model = tiny("llama")
     heads = torch.zeros(4, 4)
     heads[0, 0] = heads[0, 1] = heads[3, 2] = 1  # two query heads of one KV head, one of another

@@ -1,4 +1,4 @@
-"""Norms of output projections: of the matrix that the module applies, whatever its `.weight` is."""
+"""Norms of output projections use the matrix that the module applies, whatever its `.weight` holds."""
 
 import copy
 import warnings
@@ -28,18 +28,18 @@ def projection_of(module):
 
 
 def slices(matrix):
-    """(H, hidden, Dv) of (hidden, inner)."""
+    """Reshape (hidden, inner) to (H, hidden, Dv)."""
     return matrix.float().unflatten(1, (H, -1)).transpose(0, 1)
 
 
 def peft_model(base, config, **options):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of transformers' own deprecations, and on the layout of Conv1D
+        warnings.simplefilter("ignore")  # deprecations inside transformers, and the layout of Conv1D
         return pytest.importorskip("peft").get_peft_model(base, config, **options).eval()
 
 
 def adapted(config_of, family="llama", **options):
-    """A model with random adapters on its output projections, and the matrices of its merged copy."""
+    """Return a model with random adapters on its output projections, and the matrices of its merged copy."""
     peft = pytest.importorskip("peft")
     base = tiny(family)
     name = "c_proj" if family == "gpt2" else "o_proj"
@@ -63,7 +63,7 @@ def ia3(peft, name):
 
 
 class ScaledLinear(nn.Linear):
-    """A float8 weight with a scale beside it, as finegrained FP8 checkpoints have it."""
+    """A float8 weight with a separate scale, as in finegrained FP8 checkpoints."""
 
     def forward(self, x):
         return linear(x, self.weight.to(x.dtype) * self.weight_scale_inv.to(x.dtype), self.bias)
@@ -83,7 +83,7 @@ def with_scales():
 
 def dynamic_int8():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.ao.quantization will go some day
+        warnings.simplefilter("ignore")  # torch.ao.quantization is deprecated
         model = torch.ao.quantization.quantize_dynamic(tiny("llama"), {nn.Linear}, dtype=torch.qint8)
     return model, [module.o_proj.weight().dequantize() for module in modules_of(model)]
 
@@ -117,7 +117,7 @@ def offloaded():
 
 
 def lying():
-    """`.weight` is a plain matrix of the right shape, and another one is applied."""
+    """`.weight` is a plain matrix of the right shape, but the module applies another one."""
     model = tiny("llama")
     expected = []
     for module in modules_of(model):
@@ -151,12 +151,12 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_matrix_is_the_one_that_is_applied(kind):
+def test_slices_are_those_of_the_applied_matrix(kind):
     model, expected = KINDS[kind]()
     modules = modules_of(model)
     assert len(modules) == len(expected) == 4
     for module, matrix in zip(modules, expected, strict=True):
-        if kind == "torchao dynamic int8":  # which makes 127/127.5 of the largest activation of a token
+        if kind == "torchao dynamic int8":  # it scales the largest activation of a token by 127/127.5
             matrix = matrix * 127 / 127.5
         size = float(matrix.norm())
         torch.testing.assert_close(head_slices(module, H), slices(matrix), rtol=0, atol=1e-6 * size)
@@ -167,11 +167,11 @@ def test_the_matrix_is_the_one_that_is_applied(kind):
 
 
 @pytest.mark.parametrize("kind", ["LoRA", "float8 with scales", "torchao int8", "quanto int8", "offloaded"])
-def test_flows_are_those_of_the_same_matrices_in_float32(kind):
-    """Value norms are computed inside of the forward pass, with the projection called in the middle of it."""
+def test_flows_agree_with_the_same_matrices_in_float32(kind):
+    """Value norms are computed inside the forward pass, where the projection is called once more."""
     model, expected = KINDS[kind]()
     plain = tiny("llama")
-    if kind in ("torchao int8", "quanto int8"):  # which quantise every projection
+    if kind in ("torchao int8", "quanto int8"):  # these quantise every projection
         for name, module in plain.named_modules():
             if isinstance(module, nn.Linear):
                 weight = model.get_submodule(name).weight.detach()
@@ -187,12 +187,12 @@ def test_flows_are_those_of_the_same_matrices_in_float32(kind):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "opt", "gpt_neox"])
-def test_a_bias_is_no_part_of_the_matrix(family):
+def test_a_bias_does_not_change_the_slices(family):
     for module in modules_of(tiny(family)):
         projection = projection_of(module)
         weight = projection.weight.detach().T if family == "gpt2" else projection.weight.detach()
         projection.bias.data.normal_(std=10)
-        assert torch.equal(head_slices(module, H), slices(weight))  # the weight itself, not what is computed
+        assert torch.equal(head_slices(module, H), slices(weight))  # the stored weight itself, not a computed copy
         forward = projection.forward
         projection.forward = lambda x, forward=forward: 2 * forward(x)
         got = head_slices(module, H)
@@ -200,7 +200,7 @@ def test_a_bias_is_no_part_of_the_matrix(family):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_dtypes(dtype):
+def test_sixteen_bit_projections_are_read_within_rounding(dtype):
     module = modules_of(tiny("llama", dtype=dtype))[0]
     weight = module.o_proj.weight.detach()
     assert torch.equal(head_slices(module, H), slices(weight))
@@ -212,7 +212,7 @@ def test_other_dtypes(dtype):
         torch.testing.assert_close(head_slices(module, H), got, rtol=0.01, atol=0.01 * size)
 
 
-def test_a_float8_projection_takes_the_models_dtype():
+def test_a_float8_projection_is_applied_in_the_dtype_of_the_model():
     model, expected = with_scales()
     model.to(torch.bfloat16)
     for module, matrix in zip(modules_of(model), expected, strict=True):
@@ -226,8 +226,8 @@ def test_a_float8_projection_takes_the_models_dtype():
     torch.testing.assert_close(norms, want / want.sum(1, keepdim=True), rtol=5e-3, atol=0)
 
 
-def test_one_head_that_differs_is_seen():
-    """In 16 bits, where the difference would be lost in the norm of all heads together."""
+def test_a_difference_in_one_head_is_detected():
+    """In 16 bits the difference would vanish in the norm over all heads."""
     module = modules_of(tiny("llama", dtype=torch.bfloat16))[0]
     weight = module.o_proj.weight.detach()
     weight[:, :16] *= 1e-3
@@ -238,7 +238,7 @@ def test_one_head_that_differs_is_seen():
     torch.testing.assert_close(head_slices(module, H), slices(weight * factor))
 
 
-def test_adapters_that_are_disabled_switched_and_merged():
+def test_disabled_switched_and_merged_adapters_are_followed():
     peft = pytest.importorskip("peft")
     base = tiny("llama")
     plain = [module.o_proj.weight.detach().clone() for module in modules_of(base)]
@@ -263,7 +263,7 @@ def test_adapters_that_are_disabled_switched_and_merged():
     check(merged["b"])
 
 
-def test_an_adapter_that_is_switched_between_two_sequences_of_a_recording():
+def test_an_adapter_may_be_switched_between_two_sequences():
     peft = pytest.importorskip("peft")
     model = peft_model(tiny("llama"), lora(peft, "o_proj"))
     expected = flow(model, IDS, prompt_length=24, weights=NORMS).scores
@@ -281,15 +281,15 @@ def count_calls(module):
     return calls
 
 
-def test_a_plain_weight_is_not_computed_anew():
+def test_a_plain_weight_is_checked_with_few_calls():
     module = modules_of(tiny("llama"))[0]
     calls = count_calls(module.o_proj)
     head_slices(module, H)
     assert len(calls) == 3
-    assert max(shape[-2] for shape in calls) == 12  # a row for each of four heads, and eight
+    assert max(shape[-2] for shape in calls) == 12  # one row for each of four heads, plus eight
 
 
-def test_the_model_and_the_random_numbers_are_left_alone():
+def test_the_model_and_the_random_state_are_unchanged():
     model, expected = adapted(lora)
     model.train()
     module = modules_of(model)[0]
@@ -303,7 +303,7 @@ def test_the_model_and_the_random_numbers_are_left_alone():
     finally:
         torch.set_default_dtype(default)
     assert not got.requires_grad
-    torch.testing.assert_close(got, slices(expected[0]), rtol=0, atol=1e-5)  # without the dropout of one half
+    torch.testing.assert_close(got, slices(expected[0]), rtol=0, atol=1e-5)  # the dropout of 0.5 is off
     assert training == {name: part.training for name, part in model.named_modules()}
     assert torch.equal(state, torch.get_rng_state())
 
@@ -329,7 +329,7 @@ NOT_MATRICES = {
 
 @pytest.mark.parametrize("case", NOT_MATRICES)
 @pytest.mark.parametrize("weights", ["output_norm", NORMS], ids=["output_norm", "value_norms"])
-def test_what_is_no_matrix_is_refused_by_name(case, weights):
+def test_nonlinear_projections_are_refused_by_name(case, weights):
     change, reason = NOT_MATRICES[case]
     model = tiny("llama")
     module = modules_of(model)[1]
@@ -359,7 +359,7 @@ def test_an_error_of_the_projection_ends_the_recording_with_its_name():
 
 
 @pytest.mark.parametrize("message", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
-def test_memory_that_ran_out_is_no_fault_of_the_projection(message):
+def test_out_of_memory_is_not_reported_as_a_projection_error(message):
     module = modules_of(tiny("llama"))[0]
 
     def fail(_):
@@ -370,12 +370,12 @@ def test_memory_that_ran_out_is_no_fault_of_the_projection(message):
         head_slices(module, H)
 
 
-def test_rounded_activations_leave_the_matrix_exact():
-    """int8 and float8 activations, scaled by row: the products are off by 1 to 3%, the matrix is not."""
+def test_rounded_activations_still_give_the_exact_matrix():
+    """int8 and float8 activations with one scale per row change the products by 1 to 3% but not the matrix."""
     module = modules_of(tiny("llama"))[0]
     weight, forward = module.o_proj.weight.detach(), module.o_proj.forward
     other = weight.clone()
-    module.o_proj.weight = nn.Parameter(torch.randn_like(weight))  # so that it is computed
+    module.o_proj.weight = nn.Parameter(torch.randn_like(weight))  # so that the matrix is computed, not read
 
     def round_to_float8(x):
         scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 448

@@ -1,4 +1,4 @@
-"""record(): padding, caches, several turns, and calls that cannot be recorded."""
+"""record() with padding, caches, several turns, and calls that it refuses."""
 
 import copy
 
@@ -20,7 +20,7 @@ def model():
 
 
 def state(model):
-    """All that recording touches."""
+    """Return all state that a recording changes."""
     return (
         model.config._attn_implementation,
         [(name, module.training, len(module._forward_pre_hooks)) for name, module in model.named_modules()],
@@ -49,8 +49,8 @@ def test_padded_batches_equal_single_sequences(family, side):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mistral", "gemma2", "gpt_oss", "llama4_text"])
-def test_generation_from_a_left_padded_batch(family):
-    # llama4 scales its queries by cache position, so a padded batch computes something else: not ours to hide
+def test_generation_from_a_left_padded_batch_is_recorded(family):
+    # llama4 scales its queries by cache position, so a padded batch itself computes other values
     model = tiny(family, **({"attn_temperature_tuning": False} if family == "llama4_text" else {}))
     rows = [ids_of(40, 1), ids_of(33, 2)]
     batch, mask = torch.zeros(2, 40, dtype=torch.int64), torch.zeros(2, 40, dtype=torch.int64)
@@ -65,7 +65,7 @@ def test_generation_from_a_left_padded_batch(family):
         close(got[i].scores, flow(model, single, prompt_length=len(row)).scores)
 
 
-def test_a_right_padded_batch_that_is_read_at_once(model):
+def test_a_right_padded_batch_is_recorded_in_one_call(model):
     batch, mask = torch.zeros(2, 40, dtype=torch.int64), torch.ones(2, 40, dtype=torch.int64)
     batch[0], batch[1, :30] = ids_of(40, 1), ids_of(30, 2)
     mask[1, 30:] = 0
@@ -87,13 +87,13 @@ def test_answers_of_a_batch_end_at_their_end_token(model):
     with record(model_ended) as recording:
         ended = model_ended.generate(prompts, max_new_tokens=5, do_sample=False)
     first, second = recording.flow(ended)
-    assert first.ids.tolist() == out[0, :21].tolist()  # without the end token and the padding after it
+    assert first.ids.tolist() == out[0, :21].tolist()  # no end token and no padding
     assert second.ids.numel() > 22
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "mistral"])
-def test_caches(family, cache):
+def test_generation_with_every_cache_is_recorded(family, cache):
     model = tiny(family)
     with record(model) as recording:
         options = {} if cache == "dynamic" else {"cache_implementation": "static"}
@@ -102,8 +102,8 @@ def test_caches(family, cache):
 
 
 @pytest.mark.parametrize("room", [30, 40])
-def test_a_static_cache_that_is_used_again(model, room):
-    """A full buffer is kept by reference, and its change is noticed; a part of one is copied."""
+def test_a_reused_static_cache_never_gives_wrong_scores(model, room):
+    """A full buffer is kept by reference and its change detected; a part of a buffer is copied."""
     cache = StaticCache(model.config, max_cache_len=room)
     ids = ids_of(30)[None]
     with record(model) as recording, torch.no_grad():
@@ -118,7 +118,7 @@ def test_a_static_cache_that_is_used_again(model, room):
         close(recording.flow(ids).scores, expected)
 
 
-def test_several_turns_on_one_cache(model):
+def test_several_turns_on_one_cache_are_recorded(model):
     first = ids_of(20, 6)
     with record(model) as recording:
         out = model.generate(
@@ -152,7 +152,7 @@ def test_beam_search_is_refused(model):
         recording.flow(out)
 
 
-def test_sampled_sequences_of_one_prompt(model):
+def test_sampled_sequences_of_one_prompt_are_recorded(model):
     torch.manual_seed(0)
     with record(model) as recording:
         out = model.generate(
@@ -171,28 +171,28 @@ def test_a_second_sequence_replaces_the_first(model):
         recording.flow(first)
 
 
-def test_a_cache_from_before_the_recording_is_refused(model):
+def test_a_cache_filled_before_the_recording_is_refused(model):
     with torch.no_grad():
         cache = model(ids_of(20)[None], use_cache=True).past_key_values
     with pytest.raises(RecordingError, match="before recording"), record(model), torch.no_grad():
         model(ids_of(3)[None], past_key_values=cache)
 
 
-def test_an_empty_recording(model):
+def test_an_empty_recording_has_no_flow(model):
     with record(model) as recording:
         pass
     with pytest.raises(RecordingError, match="nothing was recorded"):
         recording.flow(ids_of())
 
 
-def test_embeddings_instead_of_ids(model):
+def test_embeddings_instead_of_ids_are_refused(model):
     with record(model) as recording, torch.no_grad():
         model(inputs_embeds=torch.randn(1, 12, 48))
     with pytest.raises(RecordingError, match="embeddings"):
         recording.flow(ids_of(12))
 
 
-def test_nested_recordings_are_refused_and_the_outer_goes_on(model):
+def test_nested_recordings_are_refused_and_the_outer_continues(model):
     before = state(model)
     with record(model) as outer:
         with pytest.raises(RecordingError, match="already"), record(model):

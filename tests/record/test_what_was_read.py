@@ -1,4 +1,4 @@
-"""What is recorded is what was asked: every position that was read, its id, its embedding, its keys, its layers."""
+"""A recording covers every position that was read: its id, embedding, keys and layers. All other cases are refused."""
 
 import copy
 import functools
@@ -45,7 +45,7 @@ def is_right(found, model, ids, prompt_length, **inputs):
 # ---- positions and embeddings
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft with transformers
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # from peft with transformers
 @pytest.mark.parametrize(
     "settings",
     [
@@ -65,7 +65,7 @@ def test_soft_prompts_are_refused(model, settings):
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("settings", [peft.LoraConfig(r=4), peft.LoraConfig(r=4, use_dora=True), peft.IA3Config()])
-def test_adapters_of_weights_are_followed(model, settings):
+def test_weight_adapters_are_recorded(model, settings):
     settings.task_type, settings.target_modules = "CAUSAL_LM", {"q_proj", "k_proj", "v_proj", "down_proj"}
     if settings.peft_type == "IA3":
         settings.feedforward_modules = {"down_proj"}
@@ -84,8 +84,8 @@ def test_adapters_of_weights_are_followed(model, settings):
     is_right(recording.flow(out), tuned.get_base_model(), out, N)
 
 
-def test_a_model_that_puts_embeddings_in_front_is_refused(model):
-    """A soft prompt of a library that we do not know."""
+def test_prepended_embeddings_are_refused(model):
+    """A soft prompt from an unknown library."""
     inner, extra = model.model.forward, torch.randn(1, 3, 48)
 
     def longer(input_ids=None, inputs_embeds=None, **options):
@@ -106,8 +106,8 @@ def test_embeddings_of_other_ids_are_refused(model):
 
 @pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_one_other_embedding_is_found(model, in_place, inference):
-    """Inside the forward pass, as models with images do it, but at a token that stands for itself."""
+def test_one_changed_embedding_is_refused(model, in_place, inference):
+    """Changed inside the forward pass, as models with images do, but at an ordinary token."""
     inner = model.forward
 
     def changed(input_ids=None, **options):
@@ -124,7 +124,7 @@ def test_one_other_embedding_is_found(model, in_place, inference):
         flow(model, ids_of(), prompt_length=30)
 
 
-def test_embeddings_of_generate_are_named(model):
+def test_embeddings_passed_to_generate_are_named(model):
     with record(model) as recording:
         out = model.generate(inputs_embeds=model.get_input_embeddings()(ids_of()).detach(), **WRITE)
     with pytest.raises(RecordingError, match="inputs_embeds"):
@@ -132,7 +132,7 @@ def test_embeddings_of_generate_are_named(model):
 
 
 class ChangedEmbedding(nn.Module):
-    """An embedding whose output a function changes."""
+    """An embedding with a function applied to its output."""
 
     def __init__(self, inner, change):
         super().__init__()
@@ -163,7 +163,7 @@ def add_to_some(vectors, ids):
 
 
 def replace_marks(vectors, ids):
-    """The k-th token of MARK gets the k-th vector."""
+    """Replace the embedding of the k-th MARK token by the k-th vector."""
     vectors = vectors.clone()
     marks = (ids == MARK).nonzero()
     for k, (row, place) in enumerate(marks.tolist()):
@@ -225,7 +225,7 @@ def test_embeddings_that_depend_on_the_position_are_refused(model, kind):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", ["overwrites the first rows", "adds a vector to some rows", "rolls", "reverses"])
-def test_so_are_hooks_on_the_embedding_and_generation(model, kind, place):
+def test_position_dependent_hooks_and_generation_are_refused(model, kind, place):
     PLACES[place](model, BY_POSITION[kind])
     for ids in PROMPTS.values():
         with record(model) as recording, torch.no_grad():
@@ -241,7 +241,7 @@ def test_so_are_hooks_on_the_embedding_and_generation(model, kind, place):
 
 
 @pytest.mark.parametrize("kind", ["overwrites the first row", "adds a vector to some rows", "rolls", "reverses"])
-def test_so_are_those_that_another_model_around_the_decoder_looks_up(kind):
+def test_position_dependent_embeddings_of_an_outer_model_are_refused(kind):
     model = llava()
     PLACES["hook"](model, BY_POSITION[kind])
     with record(model) as recording:
@@ -252,7 +252,7 @@ def test_so_are_those_that_another_model_around_the_decoder_looks_up(kind):
 
 @pytest.mark.parametrize("kind", ["overwrites the first row", "rolls", "reverses"])
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_short_prompts_are_looked_up_again_too(model, kind, length):
+def test_changed_embeddings_of_short_prompts_are_refused(model, kind, length):
     PLACES["module"](model, BY_POSITION[kind])
     ids = torch.tensor([[5, 6, 7]])[:, :length]
     with record(model) as recording:
@@ -265,7 +265,7 @@ def test_short_prompts_are_looked_up_again_too(model, kind, length):
 
 
 @pytest.mark.parametrize("place", ["module", "hook"])
-def test_embeddings_that_are_changed_inside_the_recording_are_noticed(model, place):
+def test_embeddings_changed_inside_the_recording_are_detected(model, place):
     with record(model) as recording, torch.no_grad():
         PLACES[place](model, BY_POSITION["rolls"])
         model(ids_of())
@@ -273,8 +273,8 @@ def test_embeddings_that_are_changed_inside_the_recording_are_noticed(model, pla
         recording.flow(ids_of(), prompt_length=30)
 
 
-def test_a_hook_that_changes_the_ids_is_noticed(model):
-    """It runs before the embedding, whose output is that of the changed ids."""
+def test_a_hook_that_changes_the_ids_is_detected(model):
+    """The hook runs before the embedding, so the embedding returns vectors of the changed ids."""
     model.get_input_embeddings().register_forward_pre_hook(lambda module, args: (args[0].clamp(max=50),))
     ids = ids_of()
     assert (ids > 50).any()
@@ -296,7 +296,7 @@ BY_ID = {
 
 
 def is_followed(tuned, model, ids):
-    """Through flow(), generate() and a call, against the rollout of `model`."""
+    """Compare flow(), generate() and a forward call with the rollout of `model`."""
     is_right(flow(tuned, ids, prompt_length=30), model, ids, 30)
     with record(tuned) as recording:
         out = tuned.generate(input_ids=ids, **WRITE)
@@ -308,7 +308,7 @@ def is_followed(tuned, model, ids):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", BY_ID)
-def test_embeddings_that_depend_on_the_id_alone_are_followed(model, kind, place):
+def test_embeddings_that_depend_only_on_the_id_are_recorded(model, kind, place):
     PLACES[place](model, BY_ID[kind])
     ids = ids_of()
     ids[0, [9, 20]] = MARK
@@ -317,7 +317,7 @@ def test_embeddings_that_depend_on_the_id_alone_are_followed(model, kind, place)
     is_followed(model, model, ids)
 
 
-def test_dropout_on_the_embedding_does_nothing_in_a_recording(model):
+def test_dropout_on_the_embedding_is_off_in_a_recording(model):
     dropout = nn.Dropout(0.5)
     PLACES["module"](model, lambda vectors, ids: dropout(vectors))
     model.get_input_embeddings().dropout = dropout
@@ -329,7 +329,7 @@ def test_dropout_on_the_embedding_does_nothing_in_a_recording(model):
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_adapters_of_the_embedding_are_followed(model, dtype):
+def test_embedding_adapters_are_recorded(model, dtype):
     settings = peft.LoraConfig(
         r=16, lora_alpha=64, task_type="CAUSAL_LM", target_modules=["embed_tokens"], init_lora_weights=False
     )
@@ -344,7 +344,7 @@ def test_adapters_of_the_embedding_are_followed(model, dtype):
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma3_text", "opt"])
-def test_families_that_scale_or_project_their_embedding_are_followed_and_checked(family):
+def test_scaled_and_projected_embeddings_are_recorded_and_checked(family):
     model = tiny(family)
     is_followed(model, model, ids_of())
     PLACES["hook"](model, BY_POSITION["overwrites the first rows"])
@@ -352,8 +352,8 @@ def test_families_that_scale_or_project_their_embedding_are_followed_and_checked
         flow(model, ids_of(), prompt_length=30)
 
 
-def test_a_decoder_that_writes_to_its_embeddings_is_followed(model):
-    """As some models add their position embeddings."""
+def test_a_decoder_that_writes_to_its_embeddings_is_recorded(model):
+    """Some models add their position embeddings this way."""
     inner, places = model.model.layers[0].forward, torch.randn(1, N + 8, 48) / 9
 
     def add_places(hidden, *args, position_ids, **options):
@@ -400,7 +400,7 @@ def llava():
     return made
 
 
-def test_images_are_recorded_with_the_call_that_has_them_and_refused_without():
+def test_images_are_recorded_in_their_call_and_refused_elsewhere():
     model = llava()
     ids = ids_of().clamp(min=6)
     ids[0, 10:14] = 5
@@ -416,7 +416,7 @@ def test_images_are_recorded_with_the_call_that_has_them_and_refused_without():
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-def test_weights_that_are_derived_from_another_state_of_the_model_are_refused(model):
+def test_weights_derived_from_another_model_state_are_refused(model):
     settings = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=["o_proj"], init_lora_weights=False)
     tuned = peft.get_peft_model(model, settings).eval()
     with record(tuned) as recording:
@@ -443,7 +443,7 @@ def test_weights_that_are_derived_from_another_state_of_the_model_are_refused(mo
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-def test_a_prompt_inside_of_the_attention_is_refused():
+def test_a_prompt_inside_the_attention_is_refused():
     model = tiny("llama", num_key_value_heads=4, head_dim=12)
     tuned = peft.get_peft_model(model, peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=2))
     with pytest.raises(UnsupportedModelError, match="AdaptedAttention"):
@@ -453,7 +453,7 @@ def test_a_prompt_inside_of_the_attention_is_refused():
 # ---- layers
 
 
-def test_layers_in_another_order_are_followed_as_they_run(model):
+def test_layers_are_recorded_in_the_order_they_run(model):
     layers = model.model.layers
     model.model.layers = nn.ModuleList([layers[2], layers[0], layers[3], layers[1]])
     is_right(flow(model, ids_of(), prompt_length=30), model, ids_of(), 30)
@@ -476,7 +476,7 @@ def test_a_layer_that_does_not_run_is_named(model):
         flow(model, ids_of(), prompt_length=30)
 
 
-def test_a_layer_that_runs_in_some_calls_only_is_named(model):
+def test_a_layer_that_runs_in_only_some_calls_is_named(model):
     layers = list(model.model.layers)
     with pytest.raises(UnsupportedModelError, match=r"ran the layers \[0, 1, 3\], the one before \[0, 1, 2, 3\]"):
         skip_in_the_second_call(model, layers)
@@ -497,7 +497,7 @@ def threefold(module, query, key, value, mask, **options):
     return sdpa_attention_forward(module, query * 3, key, value, mask, **options)
 
 
-def test_an_attention_function_of_a_users_own_is_refused(model):
+def test_a_custom_attention_function_is_refused(model):
     AttentionInterface.register("threefold", threefold)
     AttentionMaskInterface.register("threefold", sdpa_mask)
     model.set_attn_implementation("threefold")
@@ -506,7 +506,7 @@ def test_an_attention_function_of_a_users_own_is_refused(model):
             call()
 
 
-def test_so_is_one_under_a_known_name(model, monkeypatch):
+def test_a_custom_attention_function_under_a_known_name_is_refused(model, monkeypatch):
     model.set_attn_implementation("sdpa")
     monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", threefold)
     with pytest.raises(UnsupportedModelError, match=r"'sdpa' \(.*threefold\), which need not compute"):
@@ -534,7 +534,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_other_ways_to_replace_attention_are_refused(model, monkeypatch, name):
+def test_replaced_attention_is_refused(model, monkeypatch, name):
     implementation, replace = FOREIGN[name]
     model.set_attn_implementation(implementation)
     replace(monkeypatch)
@@ -545,14 +545,14 @@ def test_other_ways_to_replace_attention_are_refused(model, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", ["eager", "sdpa", "flex_attention", "flash_attention_2"])
-def test_plain_attention_is_recorded_whatever_its_name(model, name):
+def test_plain_attention_is_recorded_under_any_name(model, name):
     expected = flow(model, ids_of(), prompt_length=30).scores
-    model.config._attn_implementation_internal = name  # flash attention is not installed here, and not called
+    model.config._attn_implementation_internal = name  # flash attention is neither installed nor called
     torch.testing.assert_close(flow(model, ids_of(), prompt_length=30).scores, expected, rtol=0, atol=0)
     assert model.config._attn_implementation == name
 
 
-def test_a_mask_that_no_layer_uses_refuses_nothing():
+def test_an_unused_mask_does_not_refuse_the_model():
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "qwen2_moe", vocab_size=VOCABULARY, hidden_size=48, intermediate_size=64, num_hidden_layers=3,
@@ -568,7 +568,7 @@ def test_a_mask_that_no_layer_uses_refuses_nothing():
 
 
 class RoundedCache(DynamicCache):
-    """Hands out what it got in the first call, and numbers of 8 bits after it, as quantised caches do."""
+    """Return the given keys in the first call and rounded ones afterwards, as quantised caches do."""
 
     def update(self, key, value, layer, *args, **kwargs):
         keys, values = super().update(key, value, layer, *args, **kwargs)
@@ -582,7 +582,7 @@ class RoundedCache(DynamicCache):
 
 
 @pytest.mark.parametrize("weights", ["mean", FEW], ids=["all", "few"])
-def test_a_cache_that_rounds_is_noticed_also_with_few_heads(model, weights):
+def test_a_rounding_cache_is_detected_with_few_heads(model, weights):
     with record(model, weights=weights) as recording:
         out = model.generate(ids_of(), past_key_values=RoundedCache(), **WRITE)
     with pytest.raises(RecordingError, match="quantised"):
@@ -590,8 +590,8 @@ def test_a_cache_that_rounds_is_noticed_also_with_few_heads(model, weights):
 
 
 @pytest.mark.parametrize("weights", ["mean", FEW], ids=["all", "few"])
-def test_rows_that_do_not_sum_to_1_are_noticed_in_each_head(model, weights):
-    """Where the keys that are compared happen to be the same."""
+def test_rows_that_do_not_sum_to_1_are_detected_in_each_head(model, weights):
+    """Detected even where the compared keys are equal."""
     with record(model, weights=weights) as recording:
         out = model.generate(ids_of(), **WRITE)
     recording.flow(out)
@@ -604,8 +604,8 @@ def test_rows_that_do_not_sum_to_1_are_noticed_in_each_head(model, weights):
 
 
 @pytest.mark.parametrize("weights", ["mean", FEW], ids=["all", "few"])
-def test_a_cache_that_is_reordered_by_hand_is_noticed(model, weights):
-    """Two histories, then equal ids: the ids of the rows do not tell that their caches changed places."""
+def test_a_cache_reordered_by_hand_is_detected(model, weights):
+    """Two histories, then equal ids: the ids alone do not show that the caches were swapped."""
     batch = torch.cat([ids_of(1), ids_of(2)])
     batch[:, -3:] = batch[:1, -3:]
     cache = DynamicCache()
@@ -620,7 +620,7 @@ def test_a_cache_that_is_reordered_by_hand_is_noticed(model, weights):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("family", ["llama", "gpt_oss", "gemma2", "mistral"])
-def test_plain_caches_pass_in_every_dtype(family, dtype):
+def test_plain_caches_are_recorded_in_every_dtype(family, dtype):
     model = copy.deepcopy(tiny(family)).to(dtype)
     model.set_experts_implementation("eager")
     with record(model) as recording:

@@ -1,8 +1,9 @@
-"""The architecture, read from the source: what each package may import, and what its code may look like.
+"""The architecture, checked on the source: allowed imports of each package and rules for its code.
 
-`PACKAGES` lists the packages from the top down. A package imports only packages named in its own line, which stand
-below it; only what their `__init__` names; and it uses no private attribute of theirs. The modules of one package form
-no cycle, imports inside functions included. Functions have few parameters, and variable names say what a value is.
+`PACKAGES` lists the packages from the top down. A package imports only packages named in its own line, all of which
+stand below it. It imports only names of their `__init__` and uses none of their private attributes. The modules of
+one package form no import cycle; imports inside functions count. Functions have few parameters, and variables clear
+names.
 csrc includes neither torch nor Python, and one file uses transformers' attention interface.
 """
 
@@ -21,8 +22,8 @@ import attributor
 
 ROOT = Path(__file__).parents[2]
 
-BASE = "_checks _draw _errors _literals"  # what every package may import
-# package: (our packages that it may import, packages of others beside the standard library and numpy)
+BASE = "_checks _draw _errors _literals"  # every package may import these
+# package: (packages of this project that it may import, other packages besides the standard library and numpy)
 PACKAGES: dict[str, tuple[str, str]] = {
     "eval.hotpot_qa": ("cli", ""),
     "cli": (
@@ -84,12 +85,12 @@ NO_BASE = (
     "_draw",
     "_errors",
 )
-# names of torch, transformers and others that begin with an underscore and that no public name replaces
+# names of torch, transformers and others that begin with an underscore and have no public equivalent
 PRIVATE_OF_OTHERS = {"_forward_pre_hooks", "_version", "_hf_hook"}
 
 
 def allowed_imports(package: str) -> tuple[list[str], list[str]]:
-    """Our packages and those of others that a package may import."""
+    """Return this project's packages and the other packages that a package may import."""
     ours, theirs = PACKAGES[package]
     return [*ours.split(), *(BASE.split() if package not in NO_BASE else [])], ["numpy", *theirs.split()]
 
@@ -99,14 +100,14 @@ def source_files() -> list[Path]:
 
 
 def module_of(path: Path) -> str:
-    """The module of a file, without the leading `attributor.`; "" for attributor itself."""
+    """Return the module name of a file without the leading `attributor.`; "" for attributor itself."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts[1:] if parts[0] == "attributor" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def package_of(module: str) -> str | None:
-    """The longest name of PACKAGES that the module is, or lies in."""
+    """Return the longest name of PACKAGES that is the module or contains it."""
     names = [name for name in PACKAGES if module == name or module.startswith(name + ".")]
     return max(names, key=len, default=None)
 
@@ -117,7 +118,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def file_of(module: str) -> Path | None:
-    """The source of a module of ours; None for a compiled one, and where there is no such module."""
+    """Return the source file of a module of this project; None if it is compiled or does not exist."""
     top = ROOT if module.split(".")[0] in ("eval", "kernels") else ROOT / "attributor"
     base = top.joinpath(*module.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
@@ -132,7 +133,7 @@ class Import(NamedTuple):
 
 
 def imports(tree: ast.AST) -> list[Import]:
-    """Every import, wherever it stands, but for those that only a type checker reads."""
+    """Return every import of a file, also inside functions, except imports for type checkers."""
     skipped = {
         inner
         for node in ast.walk(tree)
@@ -152,7 +153,7 @@ def imports(tree: ast.AST) -> list[Import]:
 
 
 def ours(entry: Import) -> tuple[str, str] | None:
-    """(module without `attributor.`, name) of an import from this project; an imported module has no name."""
+    """Return (module without `attributor.`, name) of an import from this project; the name is "" for a module."""
     if entry.module.partition(".")[0] != "attributor":
         return None
     module = entry.module.partition(".")[2]
@@ -164,13 +165,13 @@ def ours(entry: Import) -> tuple[str, str] | None:
 
 @cache
 def exported(module: str) -> frozenset[str]:
-    """The names in `__all__`; none for a compiled module."""
+    """Return the names in `__all__`; empty for a compiled module."""
     if module and file_of(module) is None:
         return frozenset()
     return frozenset(getattr(import_module(f"attributor.{module}".rstrip(".")), "__all__", ()))
 
 
-def test_the_table_has_no_cycle():
+def test_the_import_table_has_no_cycle():
     names = list(PACKAGES)
     for index, name in enumerate(names):
         for other in allowed_imports(name)[0]:
@@ -180,7 +181,7 @@ def test_the_table_has_no_cycle():
 
 
 @pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_follow_the_table(path):
+def test_imports_follow_the_import_table(path):
     module = module_of(path)
     package = package_of(module)
     if package is None:
@@ -212,7 +213,7 @@ def test_no_private_name_is_exported():
 
 
 def names_defined(tree: ast.AST) -> set[str]:
-    """Functions, classes, variables, fields and attributes of self that the source defines."""
+    """Return the functions, classes, variables, fields and attributes of self that the source defines."""
     result = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -263,7 +264,7 @@ def test_the_modules_of_a_package_form_no_cycle(package):
 
 
 MAX_PARAMETERS = 9
-# functions that may have more: what users call, command lines, kernels and the doors to them
+# functions that may have more: public functions, command lines, kernels and their dispatchers
 MAY_BE_LONG = re.compile(
     r"attributor/cli/.*|kernels/(common|flow_step|removal_step)/.*|attributor/_step/(dispatch|removal).py:.*"
     r"|attributor/_flow/api.py:flow|attributor/_flow/recording.py:Recording.flow|attributor/_ask/api.py:ask"
@@ -272,7 +273,7 @@ MAY_BE_LONG = re.compile(
 
 
 def functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Every function with its name: `Class.method`, `outer.inner`."""
+    """Yield every function with its qualified name: `Class.method`, `outer.inner`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield prefix + child.name, child
@@ -291,18 +292,18 @@ def test_few_functions_have_many_parameters():
             assert few, f"{place} has {count} parameters; put those that travel together into one object"
 
 
-# variable names that say nothing of the value
+# variable names that do not describe the value
 VAGUE_NAMES = {"found", "said", "given", "kept", "asked", "wanted", "whole", "told"}
 
 
-def test_variables_say_what_they_hold():
+def test_vague_variable_names_are_not_used():
     for path in source_files():
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in VAGUE_NAMES:
                 pytest.fail(f"{path.relative_to(ROOT)}:{node.lineno}: {node.id!r} does not say what the value is")
 
 
-def test_the_kernels_and_the_core_need_nothing_above_them():
+def test_the_kernels_and_the_core_import_nothing_above_them():
     outside = re.compile(r"#\s*include\s*[<\"](torch|ATen|c10)\b")
     python = re.compile(r"#\s*include\s*[<\"](Python\.h|pybind11)")
     for path in [path for path in ROOT.glob("csrc/**/*") if path.is_file()]:
@@ -322,7 +323,7 @@ def test_files_that_must_not_exist(path):
     assert not (ROOT / path).exists(), "a package on PyPI is called kernels too; pytest imports tests by path"
 
 
-def test_public_names_are_sorted_and_there():
+def test_public_names_are_sorted_and_importable():
     assert list(attributor.__all__) == sorted(attributor.__all__)
     assert len(attributor.__all__) == len(set(attributor.__all__))
     for name in attributor.__all__:
@@ -332,14 +333,14 @@ def test_public_names_are_sorted_and_there():
         attributor.flows  # noqa: B018
 
 
-def test_every_package_says_what_it_is_for():
+def test_every_package_has_a_docstring():
     for name in PACKAGES:
         path = file_of(name)
         if path is not None and path.name == "__init__.py":
             assert ast.get_docstring(tree_of(path)), f"{name} has no docstring"
 
 
-def test_the_checker_sees_what_it_should():
+def test_the_import_checker_finds_every_form_of_import():
     tree = ast.parse("import a.b\ndef f():\n    from attributor._record import Tape\nif TYPE_CHECKING:\n    import c")
     assert [(entry.module, entry.name) for entry in imports(tree)] == [("a.b", ""), ("attributor._record", "Tape")]
     with pytest.raises(AssertionError, match="relative"):

@@ -19,7 +19,7 @@ PATTERNS = ("*.md", "docs/**/*.md", "eval/*.md", "kernels/*/*.md", "csrc/*/*.md"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in PATTERNS for path in ROOT.glob(pattern))
 INDEX = "docs/index.md"
 
-# Blocks that do not run: (page, reason), as in the comment before the block: <!-- example: not run, REASON -->
+# Blocks that do not run: (page, reason), as in the comment above the block: <!-- example: not run, REASON -->
 NOT_RUN = {
     ("README.md", "it forms the matrices that attributor never forms"),
     ("csrc/cuda/README.md", "needs a Hopper GPU"),
@@ -37,10 +37,10 @@ class Example:
     """A Python block of a page.
 
     Attributes:
-        line: of its first line of code, from 1.
+        line: number of its first line of code, from 1.
         code: its text.
-        output: of the indented block right behind it; "" where there is none.
-        excluded: why it does not run; None: it runs.
+        output: the indented block directly after it; "" if there is none.
+        excluded: the reason why it does not run; None if it runs.
     """
 
     line: int
@@ -67,7 +67,7 @@ def find_examples(page: str) -> Iterator[Example]:
 
 
 def find_commands(page: str) -> Iterator[str]:
-    """Commands of fenced and indented blocks, without comments; options on further lines are joined."""
+    """Return the commands of fenced and indented blocks, without comments and with continuation lines joined."""
     text = re.sub(r"^```python\n.*?^```", "", read_page(page), flags=re.MULTILINE | re.DOTALL)
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     indented = re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE)
@@ -79,7 +79,7 @@ def find_commands(page: str) -> Iterator[str]:
 
 
 def check_command(words: list[str]) -> None:
-    """Have typer parse a command whose functions do nothing.
+    """Parse a command with typer; its functions do nothing.
 
     Raises:
         Exception: typer's errors: no such command or option, an option without its value, a value of another type.
@@ -89,13 +89,13 @@ def check_command(words: list[str]) -> None:
     while commands:
         command = commands.pop()
         command.callback, command.no_args_is_help = lambda **_: None, False
-        command.invoke_without_command = True  # of groups, which the pages name too
+        command.invoke_without_command = True  # the pages also name command groups
         commands += getattr(command, "commands", {}).values()
     root(words, standalone_mode=False)
 
 
 def heading_anchors(page: str) -> set[str]:
-    """The anchors that GitHub gives to a page's headings."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     text = re.sub(r"^```.*?^```", "", read_page(page), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -115,11 +115,11 @@ def test_the_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
         if example.excluded:
             continue
         printed = StringIO()
-        # blank lines before the code, so that a traceback names the page's own line
+        # leading blank lines make a traceback name the line of the page
         code = compile("\n" * (example.line - 1) + example.code, str(ROOT / page), "exec")
         with redirect_stdout(printed):
             exec(code, names)
-        if example.output and not is_in_hub_cache(DEFAULT_MODEL, None):  # the hub's copy has other numbers
+        if example.output and not is_in_hub_cache(DEFAULT_MODEL, None):  # the copy of the hub gives other numbers
             assert printed.getvalue().strip("\n") == example.output, f"{page}, line {example.line}"
 
 
@@ -131,7 +131,7 @@ def test_examples_that_do_not_run_are_listed_and_compile():
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(find_commands(page))])
-def test_the_commands_of_a_page_exist(page):
+def test_the_commands_of_a_page_are_valid(page):
     for command in find_commands(page):
         try:
             check_command(shlex.split(re.sub(r"[\[\]]", "", command)))
@@ -142,7 +142,7 @@ def test_the_commands_of_a_page_exist(page):
 @pytest.mark.parametrize(
     "command", ["ask --no-such-option", "no-such-command", "ask --effects neither", "eval hotpotqa --limit"]
 )
-def test_a_wrong_command_is_noticed(command):
+def test_a_wrong_command_is_detected(command):
     with pytest.raises(Exception, match=r"(?i)no such (option|command)|neither|requires an argument"):
         check_command(command.split())
 

@@ -1,4 +1,4 @@
-"""Constants and classes of Python files, read from their source without running them."""
+"""Constants and classes are read from the source of Python files without running them."""
 
 import pytest
 
@@ -10,7 +10,7 @@ METHOD = 'raise SystemExit("this file ran")\nNAME = "mine"\nSUMMARY = "one" " li
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Writes the files of a new package and reads them."""
+    """Write the files of a new package and read them."""
     (tmp_path / "folder_of_methods").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -22,7 +22,7 @@ def package(tmp_path, monkeypatch):
     return read
 
 
-def test_files_are_read_and_do_not_run(package):
+def test_files_are_read_without_running_them(package):
     (file,) = package(mine=METHOD + "SIZE: int = 3\nCOMPUTED = SIZE + 1\n_hidden = {'a': (1, 2)}\n", _private=METHOD)
     assert file.module == "mine"
     assert file.constants == {"NAME": "mine", "SUMMARY": "one line", "SIZE": 3, "_hidden": {"a": (1, 2)}}
@@ -41,7 +41,7 @@ def test_files_are_read_and_do_not_run(package):
         (("class Mine", "class Other:\n    pass\n\n\nclass Mine"), r"one public class.*\['Other', 'Mine'\]"),
     ],
 )
-def test_a_file_that_declares_too_little_is_named(package, change, message):
+def test_a_file_with_missing_declarations_is_named(package, change, message):
     (file,) = package(mine=METHOD.replace(*change))
     with pytest.raises(ImportError, match=message):
         Entry.of(file)

@@ -1,4 +1,4 @@
-"""What is shipped, and what the files around the code promise."""
+"""The package contents agree with the project's files and documentation."""
 
 import ast
 import re
@@ -24,21 +24,21 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
 def constraints():
-    """The pinned versions, by canonical name."""
+    """Return the pinned versions by canonical name."""
     lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()]
     pins = [Requirement(line) for line in lines if line]
     return {canonicalize_name(pin.name): pin for pin in pins}
 
 
 def tracked():
-    """The files under version control, or None outside a checkout."""
+    """Return the files under version control; None outside a checkout."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         return None
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     return [ROOT / name for name in listed.stdout.split("\0") if name] if listed.returncode == 0 else None
 
 
-def test_one_version_everywhere():
+def test_the_version_is_the_same_everywhere():
     assert attributor.__version__ == version("attributor") == PROJECT["project"]["version"]
     assert f"## [{attributor.__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
@@ -51,7 +51,7 @@ def test_every_dependency_is_pinned_for_the_tests_within_its_bounds():
         lines += extra
     for requirement in map(Requirement, lines):
         name = canonicalize_name(requirement.name)
-        if name == "attributor":  # an extra that takes in the others
+        if name == "attributor":  # the extra that includes the others
             continue
         assert name in pins, f"constraints.txt does not pin {name}"
         (pin,) = pins[name].specifier
@@ -63,8 +63,12 @@ def test_every_imported_package_is_declared():
     project = PROJECT["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
-    declared |= {"attributor", "tokenizers", "triton"}  # of transformers; where a GPU's torch brings it
-    known_as = {"sklearn": "scikit-learn"}  # import names that are not the package's
+    declared |= {
+        "attributor",
+        "tokenizers",
+        "triton",
+    }  # tokenizers comes with transformers, triton with the torch of a GPU
+    known_as = {"sklearn": "scikit-learn"}  # import names that differ from the package name
     ours = {"gpu", *(path.stem for top in ("bench", "bench/cpu") for path in ROOT.glob(f"{top}/*.py"))}
     for path in [p for top in ("attributor", "kernels", "eval", "bench") for p in ROOT.glob(f"{top}/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -76,20 +80,20 @@ def test_every_imported_package_is_declared():
                 )
 
 
-def test_the_dev_extra_takes_in_the_others():
+def test_the_dev_extra_includes_the_other_extras():
     extras = PROJECT["project"]["optional-dependencies"]
     inside = next(Requirement(line) for line in extras["dev"] if line.startswith("attributor["))
     assert inside.extras == set(extras) - {"dev", "similarity"}
 
 
-def test_the_licence_is_whole_and_named():
+def test_the_licence_is_complete_and_named():
     text = (ROOT / "LICENSE").read_text("utf-8")
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert metadata("attributor")["License-Expression"] == "Apache-2.0"
 
 
-def test_data_files_lie_in_the_package():
+def test_data_files_are_in_the_package():
     package = ROOT / "attributor"
     assert (package / "py.typed").is_file()
     for folder, pattern in [("examples", "*.txt"), ("_heads/shipped", "*.safetensors"), ("web/static", "app.*")]:
@@ -106,13 +110,13 @@ def test_data_files_lie_in_the_package():
         ("lint", "ruff format --check"),
     ],
 )
-def test_make_runs_what_the_readme_says(target, command):
+def test_make_targets_run_the_documented_commands(target, command):
     said = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert command in said
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_says_what_is_missing(tmp_path):
+def test_make_install_names_missing_programs(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).touch()
@@ -131,7 +135,7 @@ def test_make_says_what_is_missing(tmp_path):
     assert f"{old} cannot make virtual environments: apt-get install python3-venv" in make(f"PYTHON={old}")
 
 
-def test_no_traces_of_one_machine():
+def test_no_file_contains_a_machine_path():
     files = tracked()
     if files is None:
         pytest.skip("not a git checkout")
@@ -143,7 +147,7 @@ def test_no_traces_of_one_machine():
         assert not found, f"{path.relative_to(ROOT)} has {found.group()!r}"
 
 
-def test_pre_commit_calls_what_is_installed():
+def test_pre_commit_uses_only_installed_tools():
     text = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
     tools = set(re.findall(r"entry: \.venv/bin/([\w-]+)", text))
     assert tools == {"ruff", "mypy", "clang-format"}

@@ -1,4 +1,4 @@
-"""Flow files: what comes back, and what is refused with which words."""
+"""Flow files load as they were saved; broken files are refused with a clear message."""
 
 import errno
 import json
@@ -46,13 +46,13 @@ def same(a: Flow, b: Flow) -> None:
     ],
     ids=["full", "unicode", "no documents", "no text", "next token"],
 )
-def test_what_is_saved_comes_back(flow, path):
+def test_a_saved_flow_loads_unchanged(flow, path):
     flow.save(path)
     same(attributor.load(path), flow)
     same(attributor.load(str(path)), flow)
 
 
-def test_the_file_is_as_documented(path):
+def test_the_file_has_the_documented_tensors_and_metadata(path):
     flow = example()
     flow.save(path)
     with safe_open(path, framework="pt") as file:
@@ -79,9 +79,9 @@ def test_the_file_is_as_documented(path):
         assert f"`{word}`" in page.read_text(), f"{word} is not in docs/flow-file.md"
 
 
-def test_sentences_come_back_without_being_split_again(path, monkeypatch):
+def test_saved_sentences_are_not_split_again(path, monkeypatch):
     flow = example()
-    flow = flow.with_documents([flow.documents[1], flow.documents[0]])  # numbered against the order of the text
+    flow = flow.with_documents([flow.documents[1], flow.documents[0]])  # numbered in the reverse order of the text
     flow.save(path)
     monkeypatch.setattr(flow_module, "split_sentences", lambda *_: pytest.fail("split again"))
     assert attributor.load(path).sentences == flow.sentences
@@ -89,7 +89,7 @@ def test_sentences_come_back_without_being_split_again(path, monkeypatch):
     assert attributor.load(path).by("sentence").top(1) == flow.by("sentence").top(1)
 
 
-def test_sentences_of_a_long_text_are_written_where_somebody_asked_for_them(path, monkeypatch):
+def test_sentences_of_a_long_text_are_saved_once_they_were_split(path, monkeypatch):
     monkeypatch.setattr(flow_file, "CHEAP", 10)
     flow = example()
     flow.save(path)
@@ -99,7 +99,7 @@ def test_sentences_of_a_long_text_are_written_where_somebody_asked_for_them(path
     assert torch.equal(load_file(path)["sentences"], torch.tensor([(s.start, s.stop) for s in flow.sentences]).int())
 
 
-def test_a_text_without_sentences(path):
+def test_a_text_without_sentences_is_saved_and_loaded(path):
     flow = example(
         text="   ", documents=[], offsets=torch.tensor([[0, 3]]), scores=torch.ones(4, 1), ids=torch.arange(5)
     )
@@ -152,7 +152,7 @@ def test_an_interrupted_save_leaves_nothing(path, monkeypatch):
 
 @pytest.mark.parametrize("write", [lambda f, p: f.save(p), lambda f, p: f.to_html(p)], ids=["save", "to_html"])
 @pytest.mark.usefixtures("tiny_front_end")
-def test_places_that_cannot_be_written(tmp_path, write):
+def test_unwritable_paths_are_refused(tmp_path, write):
     flow = example()
     with pytest.raises(OutputError, match=r"there is no folder .*missing"):
         write(flow, tmp_path / "missing" / "flow")
@@ -168,7 +168,7 @@ def test_places_that_cannot_be_written(tmp_path, write):
     assert not Path(os.devnull).is_file()
 
 
-def test_a_missing_file_is_a_missing_file(path):
+def test_a_missing_file_raises_file_not_found(path):
     with pytest.raises(FileNotFoundError):
         attributor.load(path)
 
@@ -195,7 +195,7 @@ def test_a_folder_is_refused(tmp_path):
         (struct.pack("<Q", 20) + b'{"__metadata__":123}', "not a flow file .format: None"),
     ],
 )
-def test_files_of_another_kind(path, content, message):
+def test_files_of_another_kind_are_refused(path, content, message):
     path.write_bytes(content)
     with pytest.raises(FileFormatError, match=message):
         attributor.load(path)
@@ -266,13 +266,13 @@ def drop(where, key):
         (put("m", "normalized", "True"), 'normalized must be "true" or "false", got \'True\''),
     ],
 )
-def test_parts_that_do_not_fit(path, change, message):
+def test_inconsistent_parts_are_refused(path, change, message):
     rewrite(path, change)
     with pytest.raises(FileFormatError, match=message):
         attributor.load(path)
 
 
-def test_a_header_that_lies_about_its_tensors_is_refused_before_they_are_read(path, monkeypatch):
+def test_a_false_header_is_refused_before_tensors_are_read(path, monkeypatch):
     example().save(path)
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little")
@@ -288,7 +288,7 @@ def test_a_header_that_lies_about_its_tensors_is_refused_before_they_are_read(pa
 
 
 def test_files_of_version_0_1_still_open():
-    """They were written before `normalized` had a key of its own; what it is then stands in `meta`."""
+    """Those files have no key for `normalized`; `meta` holds its value."""
     folder = Path(__file__).parent / "flow_files"
     expected = {
         "v0.1": example(),
@@ -305,16 +305,16 @@ def test_files_of_version_0_1_still_open():
 
 
 @pytest.mark.parametrize("normalized", [True, False, None])
-def test_whether_rows_add_up_to_1_is_not_read_from_meta(path, normalized):
+def test_normalized_is_not_read_from_meta(path, normalized):
     missing = None if normalized is None else torch.full((4,), 0.01)
     for meta in ({"normalize": "true"}, {"normalize": "false"}, {}):
         flow = example(normalized=normalized, missing_mass=missing, meta=meta)
         assert flow.normalized is normalized
-        if normalized is not None:  # what is not known has no key
+        if normalized is not None:  # an unknown value has no key
             flow.save(path)
             assert attributor.load(path).normalized is normalized
 
 
-def test_tensors_of_a_later_writer_are_ignored(path):
+def test_unknown_tensors_are_ignored(path):
     rewrite(path, put("t", "extra", torch.zeros(3)))
     same(attributor.load(path), example())

@@ -1,4 +1,4 @@
-"""The page: safe whatever the text says, small whatever the size, and it adds up."""
+"""The page is safe for any text, small for any flow, and its shares add up."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ HOSTILE = (
 
 
 def scores_of(data: dict) -> np.ndarray:
-    """(rows, units) as the page's script reads them."""
+    """Return the scores (rows, units) as the script of the page reads them."""
     steps = {"uint16": 65535, "uint8": 255}[str(data["rows"].dtype)]
     return (data["rows"].astype(np.float64) / steps) ** 2 * data["largest"].astype(np.float64)[:, None]
 
@@ -42,7 +42,7 @@ def unroll(runs: np.ndarray) -> np.ndarray:
 
 
 def long_flow(k: int, o: int, text: bool = True) -> Flow:
-    """A long prompt of sentences of nine tokens, in documents of 450, with nothing interesting in it."""
+    """Return a flow with a long prompt: equal sentences of nine tokens, in documents of 450."""
     fields = {}
     if text:
         piece = "It was a dark night on the old hill. "
@@ -58,7 +58,7 @@ def long_flow(k: int, o: int, text: bool = True) -> Flow:
     return Flow(scores=scores / scores.sum(1, keepdim=True), ids=torch.arange(k + o), **fields)
 
 
-def test_the_page_holds_what_the_flow_says():
+def test_the_page_holds_the_scores_and_text_of_the_flow():
     flow = example()
     data = data_of(flow.to_html())
     assert "".join(data["units"]) == TEXT
@@ -90,7 +90,7 @@ def test_tokens_that_share_a_character_are_one_unit():
     assert scores_of(data) == pytest.approx(np.array([[1.0, 14.0, 16.0]]), rel=1e-4)
 
 
-def test_without_text_there_are_ids():
+def test_a_flow_without_text_shows_ids():
     flow = Flow(scores=torch.rand(2, 3), ids=torch.tensor([7, 8, 9, 50, 60]))
     data = data_of(flow.to_html())
     assert data["units"] == ["7 ", "8 ", "9 "]
@@ -101,7 +101,7 @@ def test_without_text_there_are_ids():
 
 
 @pytest.mark.parametrize("where", ["text", "answer", "label", "meta"])
-def test_hostile_text_stays_text(where):
+def test_hostile_text_is_shown_as_text(where):
     changes = {"text": TEXT + HOSTILE} if where == "text" else {"answer": HOSTILE} if where == "answer" else {}
     if where == "meta":
         changes["meta"] = {"model": HOSTILE}
@@ -109,7 +109,7 @@ def test_hostile_text_stays_text(where):
     if where == "label":
         flow = flow.with_documents([Segment(0, 20, "", label=HOSTILE)])
     for text in (flow.to_html(), html.unescape(flow._repr_html_())):
-        # the page's own two scripts and no other, none of them ended early, and no tag that the text brought
+        # only the page's own two scripts, neither ended early, and no tag from the text
         assert re.findall(r"<(?:/?script|img|/?title|/?style)\b[^>]*>", text) == [
             "<title>",
             "</title>",
@@ -131,13 +131,13 @@ def test_hostile_text_stays_text(where):
         assert "⟦U+202E⟧evil" in re.search("<title>(.*?)</title>", long, re.DOTALL)[1]
 
 
-def test_visible():
+def test_invisible_characters_are_escaped():
     assert escape_invisible("a\u202eb\0\u200b\ufeff") == "a⟦U+202E⟧b⟦U+0000⟧⟦U+200B⟧⟦U+FEFF⟧"
     assert escape_invisible("a\r\nb\rc\td") == "a\nb\nc\td"
     assert escape_invisible("👩‍👩‍👧 नमस्ते é") == "👩‍👩‍👧 नमस्ते é"
 
 
-def test_the_page_may_load_nothing_and_run_only_its_own_code():
+def test_the_page_loads_nothing_and_runs_only_its_own_code():
     text = example().to_html()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -169,7 +169,7 @@ def test_the_page_may_load_nothing_and_run_only_its_own_code():
         ("app.css", None, r"has no app\.css: install attributor anew"),
     ],
 )
-def test_a_front_end_that_cannot_go_into_a_page_is_refused(tiny_front_end, name, code, message):  # noqa: F811
+def test_a_front_end_unfit_for_a_page_is_refused(tiny_front_end, name, code, message):  # noqa: F811
     if code is None:
         (tiny_front_end / name).unlink()
     else:
@@ -182,10 +182,10 @@ def test_a_front_end_with_carriage_returns_keeps_its_hash(tiny_front_end):  # no
     (tiny_front_end / "app.js").write_bytes(APP_JS.replace("\n", "\r\n").encode())
     os.utime(tiny_front_end / "app.js", (1, 1))
     assert "\r" not in example().to_html()
-    test_the_page_may_load_nothing_and_run_only_its_own_code()
+    test_the_page_loads_nothing_and_runs_only_its_own_code()
 
 
-def test_the_page_is_written(tmp_path):
+def test_the_page_is_written_to_a_file(tmp_path):
     flow = example()
     text = flow.to_html(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == text == flow.to_html()
@@ -215,7 +215,7 @@ def test_long_flows_stay_small(k, o, text):
     assert len(flow._repr_html_().encode()) <= NOTEBOOK_LIMIT
 
 
-def test_rows_and_bits_are_given_up_for_size():
+def test_small_size_limits_reduce_rows_and_bits():
     flow = long_flow(2_000, 64)
     by_limit = {limit: data_of(build_page(flow, limit)) for limit in (6_000_000, 300_000, 150_000)}
     assert [(data["kind"], data["rows"].dtype.itemsize) for data in by_limit.values()] == [
@@ -235,7 +235,7 @@ def test_rows_and_bits_are_given_up_for_size():
     assert scores_of(tight).sum(1) == pytest.approx(1.0, rel=0.05)
 
 
-def test_what_is_too_large_for_a_notebook_is_a_table():
+def test_a_flow_too_large_for_a_notebook_is_shown_as_a_table():
     text = "A long line of words with <b>markup</b>. " * 60_000
     flow = example(text="Start. " + text, documents=[(0, 7)], **one_token_a_mile(text))
     table = flow._repr_html_()
@@ -255,8 +255,8 @@ def one_token_a_mile(text: str) -> dict:
     }
 
 
-def test_marks_of_people_go_along():
-    """What an evaluation knows about a case; `page` of a `FlowView` takes it."""
+def test_gold_marks_are_in_the_page():
+    """A FlowView with the gold sentences and question of an evaluation writes them into its page."""
     from attributor._result.view import FlowView
     from attributor._result.view.standalone_page import render_page as page_of
 
@@ -271,7 +271,7 @@ def test_marks_of_people_go_along():
     assert (plain["question"], plain["expected"]) == (None, None)
 
 
-def test_the_next_token():
+def test_a_flow_without_answer_shows_the_next_token():
     answered = example()
     ids = answered.ids[: answered.prompt_length]
     flow = Flow(scores=answered.scores[:1], ids=ids, text=answered.text, offsets=answered.offsets)
@@ -279,7 +279,7 @@ def test_the_next_token():
     assert (data["answered"], data["answer"], data["title"]) == (False, ["(the next token)"], "attributor: a flow")
 
 
-def test_negative_scores_are_told_of():
+def test_the_page_notes_negative_scores():
     assert (
         "Negative scores are shown as 0."
         in data_of(build_page(Flow(scores=torch.randn(2, 9), ids=torch.arange(11))))["notes"]
@@ -291,7 +291,7 @@ def test_negative_scores_are_told_of():
 
 
 @needs_browser
-def test_the_page_draws_itself_from_disk_with_the_network_off(tmp_path, browser):  # noqa: F811
+def test_the_page_works_from_disk_without_network(tmp_path, browser):  # noqa: F811
     flow = example(text=TEXT + HOSTILE)
     flow.to_html(tmp_path / "page.html")
     with opened(browser, offline=True) as watched:
@@ -310,7 +310,7 @@ def test_the_page_draws_itself_from_disk_with_the_network_off(tmp_path, browser)
 
 
 @needs_browser
-def test_the_notebook_frame_draws_itself_in_its_sandbox(tmp_path, browser):  # noqa: F811
+def test_the_notebook_frame_works_in_its_sandbox(tmp_path, browser):  # noqa: F811
     (tmp_path / "notebook.html").write_text(f"<!doctype html><title>n</title>{example()._repr_html_()}", "utf-8")
     with opened(browser, offline=True) as watched:
         watched.page.goto((tmp_path / "notebook.html").as_uri())
@@ -322,7 +322,7 @@ def test_the_notebook_frame_draws_itself_in_its_sandbox(tmp_path, browser):  # n
 
 @pytest.fixture
 def real_front_end(tiny_front_end, monkeypatch):  # noqa: F811
-    """The front end that is installed, or the one that ATTRIBUTOR_WEB_STATIC named before these tests set it."""
+    """Use the installed front end, or the one that ATTRIBUTOR_WEB_STATIC named before these tests set it."""
     named = ENVIRONMENT or ""
     monkeypatch.setenv(assets.VARIABLE, named)
     try:
@@ -335,7 +335,7 @@ ENVIRONMENT = os.environ.get(assets.VARIABLE)
 
 
 def drawn(page) -> str:
-    """What a page of the built front end shows, once it does."""
+    """Wait for the built front end to render the page and return its text."""
     page.get_by_text("Harbour:").first.wait_for()
     return page.locator("body").inner_text()
 
@@ -343,7 +343,7 @@ def drawn(page) -> str:
 @needs_browser
 @pytest.mark.usefixtures("real_front_end")
 @pytest.mark.parametrize("framed", [False, True], ids=["file", "notebook"])
-def test_the_built_front_end_draws_the_page(tmp_path, browser, framed):  # noqa: F811
+def test_the_built_front_end_renders_the_page(tmp_path, browser, framed):  # noqa: F811
     flow = example(text=TEXT + HOSTILE)
     text = flow.to_html() if not framed else f"<!doctype html><title>n</title>{flow._repr_html_()}"
     (tmp_path / "page.html").write_text(text, "utf-8")
@@ -367,7 +367,7 @@ def test_the_built_front_end_draws_the_page(tmp_path, browser, framed):  # noqa:
 
 @needs_browser
 @pytest.mark.usefixtures("real_front_end")
-def test_the_page_in_use(tmp_path, browser):  # noqa: F811
+def test_the_page_reacts_to_clicks_and_keys(tmp_path, browser):  # noqa: F811
     flow = example()
     flow.to_html(tmp_path / "page.html")
     with opened(browser, offline=True) as watched:

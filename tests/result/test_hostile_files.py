@@ -1,4 +1,4 @@
-"""Damaged and hostile files and paths: readers refuse them quickly, with an error of attributor's own."""
+"""Readers refuse damaged and hostile files and paths quickly, with an error of attributor."""
 
 import time
 
@@ -39,7 +39,7 @@ READERS = {
 
 
 def refusal(read, path):
-    """The message of the error that says why a file is refused; None where it is read."""
+    """Return the error message for a refused file; None if it is read."""
     try:
         read(path)
     except FileFormatError as error:
@@ -54,7 +54,7 @@ def test_changed_files_are_refused_or_read(kind, tmp_path):
     write(path)
     messages = []
     for change, content in mutate(path.read_bytes()):
-        path.unlink()  # not over a file that is mapped
+        path.unlink()  # a mapped file must not be overwritten
         path.write_bytes(content)
         began = time.process_time()
         messages.append(refusal(read, path))
@@ -65,11 +65,11 @@ def test_changed_files_are_refused_or_read(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_paths_that_are_no_files(kind, tmp_path):
+def test_bad_paths_are_refused_with_short_messages(kind, tmp_path):
     read = READERS[kind][1]
     for problem, path in bad_paths(tmp_path).items():
         if kind == "mapped" and not isinstance(path, str):
-            continue  # not public: its paths are checked by those who call it
+            continue  # not public: its callers check the path
         with pytest.raises((AttributorError, FileNotFoundError)) as raised:
             read(path)
         assert len(str(raised.value)) < 1_000, problem
@@ -88,14 +88,14 @@ def test_paths_that_are_no_files(kind, tmp_path):
         ("half a character", "which no file can have"),
     ],
 )
-def test_what_is_wrong_with_a_path_is_said(problem, message, tmp_path):
+def test_the_message_names_the_problem_of_a_path(problem, message, tmp_path):
     path = bad_paths(tmp_path)[problem]
     for read in (attributor.load, Weights.load, Weights.of):
         with pytest.raises((InputError, FileFormatError), match=message):
             read(path)
 
 
-def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     write_flow(path)
 
@@ -111,7 +111,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["x\0", "\ud800", "", None, b"x"])
-def test_places_that_no_file_can_have(path):
+def test_impossible_paths_are_refused_by_save(path):
     flow = Flow(scores=torch.zeros(1, 2), ids=torch.arange(2))
     for save in (flow.save, Weights(torch.ones(1, 1)).save):
         with pytest.raises(InputError, match="path must be a file name"):
@@ -134,7 +134,7 @@ def test_many_tensors_and_documents_are_refused_before_they_are_parsed(tmp_path)
         attributor.load(path)
 
 
-def test_a_flow_that_readers_would_refuse_is_not_written(tmp_path):
+def test_a_flow_too_large_for_readers_is_not_written(tmp_path):
     flow = Flow(scores=torch.zeros(1, 2), ids=torch.arange(2), meta={"note": "x" * 16_000_000})
     with pytest.raises(InputError, match=r"take 16,000,\d+ bytes, and readers of flow files take 16,000,000"):
         flow.save(tmp_path / "a.safetensors")

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and read only where they are what they should be."""
+"""Files are written completely or not at all; only files of the expected kind are read."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ def fill(file):
 
 @pytest.mark.parametrize("content", [b"new", fill], ids=["bytes", "function"])
 @pytest.mark.parametrize("old", [None, b"old, and longer"])
-def test_a_file_is_written_or_replaced_and_nothing_else_is_left(path, content, old):
+def test_a_file_is_written_or_replaced_without_leftovers(path, content, old):
     if old is not None:
         path.write_bytes(old)
     write_atomically(path, content)
@@ -42,7 +42,7 @@ def test_a_file_is_written_or_replaced_and_nothing_else_is_left(path, content, o
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_home_and_relative_paths(tmp_path, monkeypatch):
+def test_home_and_relative_paths_are_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     write_atomically("~/one", b"1")
@@ -50,7 +50,7 @@ def test_home_and_relative_paths(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["one", "two"]
 
 
-def test_a_new_file_has_usual_permissions_and_a_replaced_one_its_own(path):
+def test_new_files_have_default_and_replaced_files_their_old_permissions(path):
     plain = path.with_name("plain")
     plain.write_bytes(b"")
     write_atomically(path, b"new")
@@ -84,7 +84,7 @@ def test_an_interrupted_write_leaves_the_old_file(path, error):
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_a_full_disk_leaves_the_old_file_and_says_so(path, monkeypatch, call):
+def test_a_full_disk_leaves_the_old_file_and_is_reported(path, monkeypatch, call):
     path.write_bytes(b"old")
 
     def full(*_):
@@ -118,7 +118,7 @@ def test_a_killed_process_leaves_the_old_file(path):
     assert path.read_bytes() == b"old"
 
 
-def test_places_that_cannot_be_written(tmp_path):
+def test_unwritable_paths_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for place, message in (
         (tmp_path / "missing" / "file", r"there is no folder .*missing; make it first"),
@@ -133,7 +133,7 @@ def test_places_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only(path):
+def test_a_read_only_folder_is_refused(path):
     path.parent.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         write_atomically(path, b"new")
@@ -151,7 +151,7 @@ def folder_of(text):
     return make
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "folder"
     for text in ("one", "two"):
         replace_folder(target, folder_of(text))
@@ -171,7 +171,7 @@ def test_a_folder_is_replaced_whole(tmp_path):
 # ---- reading
 
 
-def test_arrays_and_metadata_come_back(path):
+def test_arrays_and_metadata_are_read_as_written(path):
     tensors = {
         "floats": torch.tensor([[1.5, -2.0], [float("inf"), 3.25]]),
         "half": torch.tensor([0.5, 1e-3], dtype=torch.float16),
@@ -233,7 +233,7 @@ def test_damaged_files_are_refused(path):
             read_safetensors(path, KIND)
 
 
-def test_files_that_are_missing_or_none(path, tmp_path):
+def test_missing_files_folders_and_devices_are_refused(path, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no test file at .*a file"):
         read_safetensors(path, KIND)
     with pytest.raises(FileFormatError, match="is a folder, not a test file"):

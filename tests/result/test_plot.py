@@ -1,4 +1,4 @@
-"""Pictures: they can be drawn from any flow, and show the right numbers."""
+"""Plots can be drawn from any flow and show the right numbers."""
 
 import builtins
 
@@ -22,7 +22,7 @@ def _no_window():
         pyplot.close("all")
 
 
-def test_bars_are_the_top():
+def test_bars_show_the_top_segments():
     flow = example()
     axes = flow.plot("bars")
     hits = flow.top(12, by="sentence")
@@ -31,7 +31,7 @@ def test_bars_are_the_top():
     assert "%" in axes.get_xlabel()
 
 
-def test_heat_is_the_scores():
+def test_the_heat_map_shows_the_scores():
     flow = example()
     axes = flow.plot("heat", by="document")
     assert axes.images[0].get_array().data == pytest.approx(100 * flow.by("document").to_numpy(), rel=1e-6)
@@ -39,23 +39,23 @@ def test_heat_is_the_scores():
 
 
 @pytest.mark.parametrize("changes", [{"normalized": False}, {"missing_mass": None}], ids=["raw", "power"])
-def test_scores_that_are_no_shares_are_not_called_so(changes):
+def test_unnormalized_scores_are_not_labelled_as_shares(changes):
     flow = example(**changes)
     axes = flow.plot("bars", by="document")
     assert axes.get_xlabel() == "score"
     assert max(bar.get_width() for bar in axes.patches) == pytest.approx(flow.top(1, by="document")[0].share)
 
 
-def test_a_sink_does_not_bleach_the_rest():
+def test_the_color_range_ignores_a_sink():
     scores = torch.rand(4, 500) / 1000
     scores[:, 0] = 0.5
     axes = Flow(scores=scores, ids=torch.arange(504), missing_mass=torch.zeros(4)).plot("heat", by="token")
-    assert axes.images[0].get_clim()[1] < 1.0  # of 100; the sink alone has 50
+    assert axes.images[0].get_clim()[1] < 1.0  # in percent; the sink alone has 50
 
 
 @pytest.mark.parametrize("kind", ["heat", "bars"])
 @pytest.mark.parametrize("by", ["token", "sentence", "document"])
-def test_odd_text_is_drawn(kind, by):
+def test_unusual_text_is_drawn(kind, by):
     flow = example(
         text=TEXT + "costs $3 and $4_{ 東京 \0 \u202e", answer="$x^ \\frac{ \0 y", documents=[(0, 8), (9, 40)]
     )
@@ -71,7 +71,7 @@ def test_long_flows_and_flows_without_text_are_drawn():
     assert flow.plot("bars").patches
 
 
-def test_axes_that_were_given_are_used():
+def test_the_given_axes_are_used():
     from matplotlib import pyplot
 
     _, axes = pyplot.subplots()
@@ -79,7 +79,7 @@ def test_axes_that_were_given_are_used():
     assert len(pyplot.get_fignums()) == 1
 
 
-def test_unknown_kinds():
+def test_unknown_kinds_are_refused():
     with pytest.raises(InputError, match="got 'pie'"):
         example().plot("pie")
     with pytest.raises(InputError, match='"token", "sentence", "document"'):

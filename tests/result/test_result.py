@@ -1,4 +1,4 @@
-"""Flow: what it accepts, and the sums, tops and tables that it gives."""
+"""The fields that Flow accepts, and its sums, top segments and tables."""
 
 import builtins
 import copy
@@ -18,7 +18,7 @@ from attributor._text.segments import Segment
 
 
 def words(*texts: str):
-    """A tokenizer of one token a word, whose ids count the words of the texts."""
+    """Return a tokenizer with one token per word; its ids count the words of the texts."""
     pieces = [text[a:b] for text in texts for a, b in spans(text).tolist()]
     return types.SimpleNamespace(decode=lambda ids, **_: "".join(pieces[i] for i in ids))
 
@@ -27,7 +27,7 @@ def test_flow_is_public():
     assert attributor.Flow is Flow
 
 
-def test_fields_are_brought_to_one_form():
+def test_fields_are_converted_to_standard_types():
     flow = Flow(
         scores=torch.rand(4, 6, dtype=torch.float64, requires_grad=True)[::2],
         ids=torch.arange(8, dtype=torch.int32),
@@ -81,12 +81,12 @@ GOOD = {"scores": torch.rand(2, 3), "ids": torch.arange(5)}
         ({"documents": [(0, 1)]}, "documents are spans of the text"),
     ],
 )
-def test_fields_that_do_not_fit(changes, message):
+def test_inconsistent_fields_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         Flow(**(GOOD | changes))
 
 
-def test_rows_add_up():
+def test_rows_add_up_to_1():
     flow = example()
     whole = flow.scores.double().sum(1) + flow.missing_mass + flow.on_answer
     assert torch.allclose(whole, torch.ones_like(whole), atol=1e-6)
@@ -94,14 +94,14 @@ def test_rows_add_up():
     assert flow.on_answer[-1] == pytest.approx(0.25, abs=1e-6)
 
 
-def test_what_stayed_on_the_answer_is_unknown_without_a_known_whole():
+def test_on_answer_is_none_if_rows_need_not_add_up_to_1():
     assert example(missing_mass=None).on_answer is None
     assert example(normalized=False).on_answer is None
 
 
-def test_sums_are_shares_only_where_the_whole_is_known():
+def test_sums_are_shares_only_if_rows_add_up_to_1():
     assert example().normalized
-    for changes in ({"missing_mass": None}, {"normalized": False}):  # power, value norms; normalize=False
+    for changes in ({"missing_mass": None}, {"normalized": False}):  # power and value norms; normalize=False
         flow = example(**changes)
         assert not flow.normalized
         assert "%" not in repr(flow)
@@ -117,7 +117,7 @@ def test_sums_are_shares_only_where_the_whole_is_known():
         ({"missing_mass": None}, None),
         ({"missing_mass": None, "normalized": True}, None),
         ({"missing_mass": None, "normalized": False}, False),
-        ({"meta": {"normalize": "false"}}, True),  # meta is for people
+        ({"meta": {"normalize": "false"}}, True),  # meta is only information
     ],
 )
 def test_normalized_is_a_field(changes, normalized):
@@ -127,14 +127,14 @@ def test_normalized_is_a_field(changes, normalized):
     assert (flow.on_answer is not None) is bool(normalized)
 
 
-def test_normalized_follows_the_missing_mass_that_is_replaced():
+def test_normalized_follows_a_replaced_missing_mass():
     unknown = example(missing_mass=None)
     assert dataclasses.replace(unknown, missing_mass=torch.zeros(4)).normalized is True
     assert dataclasses.replace(example(), missing_mass=None).normalized is None
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-def test_numpy_arrays_are_taken_as_well(dtype):
+def test_numpy_arrays_are_accepted(dtype):
     tensors = example()
     arrays = tensors.arrays
     flow = Flow(
@@ -165,7 +165,7 @@ def test_numpy_arrays_are_taken_as_well(dtype):
         ({"normalized": "true"}, "normalized must be True, False or None, got 'true'"),
     ],
 )
-def test_arrays_that_do_not_fit(changes, message):
+def test_unsuitable_arrays_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         Flow(**(GOOD | changes))
 
@@ -188,7 +188,7 @@ def test_the_tensor_of_a_read_only_array_is_a_copy():
 
 
 @pytest.mark.parametrize("path", [None, 5, b"flow"])
-def test_a_path_that_is_none(path):
+def test_paths_of_other_types_are_refused(path):
     calls = [example().save, attributor.load] + [example().to_html] * (path is not None)
     for call in calls:
         with pytest.raises(InputError, match=f"path must be a file name, a str or a Path, got {path!r}"):
@@ -204,7 +204,7 @@ def test_total_is_the_mean_over_the_answer():
     "by", ["sentence", "document", [(3, 9), "Dr. Hart", Segment(60, 75, "")], ["Ferry:\n" + FERRY]]
 )
 @pytest.mark.parametrize("how", ["sum", "mean", "max", "top1", "top3", "top500"])
-def test_by_is_what_a_loop_over_tokens_gives(by, how):
+def test_by_agrees_with_a_loop_over_tokens(by, how):
     flow = example()
     grouped = flow.by(by, how)
     assert grouped.how == how
@@ -233,12 +233,12 @@ def test_by_is_what_a_loop_over_tokens_gives(by, how):
         assert torch.allclose(grouped.scores[:, index].double(), expected, rtol=1e-6, atol=1e-9)
     if how == "sum":
         assert torch.allclose(grouped.rest.double(), flow.scores.double()[:, ~covered].sum(1), atol=1e-7)
-        assert float(grouped.rest.min()) > 0  # template, titles and question
+        assert float(grouped.rest.min()) > 0  # the rest: template, titles and question
     else:
         assert grouped.rest is None
 
 
-def test_sums_are_done_in_double_precision():
+def test_sums_are_computed_in_double_precision():
     scores = torch.full((1, 300_000), 1e-7)
     scores[0, 0] = 1.0
     flow = Flow(
@@ -251,7 +251,7 @@ def test_sums_are_done_in_double_precision():
     assert grouped.scores.item() == pytest.approx(1.0 + 299_999e-7, rel=1e-7)
 
 
-def test_segments_that_are_split_by_another_still_sum():
+def test_interleaved_segments_are_summed_correctly():
     flow = Flow(
         scores=torch.tensor([[1.0, 2.0, 4.0, 8.0]]),
         ids=torch.arange(4),
@@ -264,7 +264,7 @@ def test_segments_that_are_split_by_another_still_sum():
     assert flow.by([(1, 2)], "max").scores.tolist() == [[0.0]]  # no token there
 
 
-def test_by_token_is_the_scores():
+def test_by_token_returns_the_scores():
     flow = example()
     grouped = flow.by("token")
     assert torch.equal(grouped.scores, flow.scores)
@@ -275,7 +275,7 @@ def test_by_token_is_the_scores():
     assert flow.by("token", "top5").rest is None
 
 
-def test_tops():
+def test_top_returns_the_largest_shares():
     flow = example()
     for by in ("token", "sentence", "document"):
         grouped = flow.by(by)
@@ -333,20 +333,20 @@ def test_sentences_are_those_of_the_documents():
         (lambda f: f.top("5"), "got '5'"),
     ],
 )
-def test_questions_that_cannot_be_answered(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call(example(documents=()))
 
 
 @pytest.mark.parametrize("by", ["sentence", "document", [(0, 1)]])
-def test_pieces_need_text(by):
+def test_segments_need_text(by):
     flow = Flow(**GOOD)
     with pytest.raises(InputError, match=r"flow.with_text\(tokenizer\)"):
         flow.by(by)
     assert [hit.text for hit in flow.top(3)] == [f"#{hit.index}" for hit in flow.top(3)]
 
 
-def test_with_text():
+def test_with_text_adds_text_and_documents():
     bare = dataclasses.replace(example(), text=None, offsets=None, answer=None, answer_offsets=None, documents=())
     flow = bare.with_text(words(TEXT, ANSWER), documents=[HARBOUR, FERRY])
     assert (flow.text, flow.answer) == (TEXT, ANSWER)
@@ -359,7 +359,7 @@ def test_with_text():
         bare.with_text(words(TEXT, ANSWER), documents=["another document"])
 
 
-def test_numpy_and_pandas():
+def test_to_numpy_copies_and_to_pandas_has_the_documented_columns():
     pytest.importorskip("pandas")
     flow = example()
     array = flow.to_numpy()
@@ -389,7 +389,7 @@ def test_missing_pandas_names_the_extra(monkeypatch):
         example().to_pandas()
 
 
-def test_repr_is_short_and_says_what_there_is():
+def test_repr_is_short_and_complete():
     text = repr(example())
     assert text.count("\n") == 2
     assert "prompt tokens -> 4 answer tokens, missing mass 1.0e-02, tiny" in text
@@ -403,7 +403,7 @@ def test_repr_is_short_and_says_what_there_is():
     assert "4 segments x 4 answer tokens" in repr(example().by("sentence"))
 
 
-def test_a_flow_can_be_copied_and_sent_to_another_process():
+def test_a_flow_can_be_copied_and_pickled():
     flow = example()
     for other in (pickle.loads(pickle.dumps(flow)), copy.deepcopy(flow)):
         assert torch.equal(other.scores, flow.scores)

@@ -1,4 +1,4 @@
-"""Text to tokens, sentences and documents, by exact character offsets."""
+"""Texts are split into tokens, sentences and documents with exact character offsets."""
 
 import itertools
 import random
@@ -31,7 +31,7 @@ MIXED = "Once upon a time — “far” away 😀, żółć naïve 👩‍👩�
 
 @pytest.fixture(scope="module")
 def byte_level():
-    """Byte-level BPE, as GPT-2, Llama 3 and Qwen have it; small, so that most characters are several tokens."""
+    """A byte-level BPE tokenizer as in GPT-2, Llama 3 and Qwen, so small that most characters are several tokens."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -54,7 +54,7 @@ def sentencepiece():
 
 
 def check_cover(text, offsets, count):
-    """In order, without gaps, from the first character to the last."""
+    """Check that offsets are ordered and cover the text without gaps."""
     assert offsets.shape == (count, 2)
     assert offsets.dtype == torch.int64
     reached = 0
@@ -65,7 +65,7 @@ def check_cover(text, offsets, count):
 
 
 def without_offsets(tokenizer):
-    """The same tokenizer, with nothing but `decode`."""
+    """Return the same tokenizer with only `decode`."""
     calls = []
 
     def decode(ids, **options):
@@ -76,7 +76,7 @@ def without_offsets(tokenizer):
 
 
 def bytes_of(tokenizer, ids):
-    """What each byte-level token stands for, from the definition of that alphabet."""
+    """Return the bytes of each byte-level token, from the definition of that alphabet."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     table = {chr(b): b for b in printable}
     table |= {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in printable)}
@@ -88,7 +88,7 @@ def bytes_of(tokenizer, ids):
 
 
 def byte_spans(pieces, text):
-    """Character spans from bytes: the truth, where all bytes together are valid UTF-8."""
+    """Return the exact character spans of tokens whose bytes together are valid UTF-8."""
     character = [i for i, c in enumerate(text) for _ in c.encode()]
     spans, at = [], 0
     for piece in pieces:
@@ -107,7 +107,7 @@ def test_offsets_of_byte_level_tokens_are_exact(byte_level, fast):
     assert [tuple(span) for span in offsets.tolist()] == byte_spans(bytes_of(byte_level, ids), text)
 
 
-def test_offsets_where_the_ids_are_not_what_encoding_the_text_gives(byte_level):
+def test_offsets_are_exact_for_ids_that_encoding_would_not_give(byte_level):
     ids = [i for piece in ("ab", "c", "時", " a", "b") for i in byte_level(piece)["input_ids"]]
     merged = byte_level("".join(("ab", "c", "時", " a", "b")))["input_ids"]
     ids = [*byte_level.convert_tokens_to_ids(["O", "n", "c", "e"]), *ids]
@@ -127,13 +127,11 @@ def test_offsets_of_any_ids_cover_the_text(byte_level, data):
     pieces = bytes_of(byte_level, ids)
     assert text == b"".join(pieces).decode(errors="replace")
     for piece, (start, stop) in zip(pieces, offsets.tolist(), strict=True):
-        if (
-            piece.isascii() and start < stop
-        ):  # tokens that are whole characters come out whole, also between broken ones
+        if piece.isascii() and start < stop:  # tokens of complete characters keep them, also next to incomplete ones
             assert piece.decode() in text[start:stop]
 
 
-def test_offsets_of_a_lone_broken_character(byte_level):
+def test_offsets_of_an_incomplete_character(byte_level):
     ids = byte_level("a時b")["input_ids"]
     assert len(ids) == 5
     text, offsets = token_offsets(byte_level, [*ids[:2], ids[4]])  # one byte of three
@@ -144,7 +142,7 @@ def test_offsets_of_a_lone_broken_character(byte_level):
     assert offsets.tolist() == [[0, 1], [1, 2], [1, 2]]
 
 
-def test_offsets_of_sentencepiece_tokens(sentencepiece):
+def test_offsets_of_sentencepiece_tokens_cover_the_text(sentencepiece):
     rng = random.Random(0)
     words = ["Once", "upon", "東京", "😀", "é", "ф", "\n", "— ", "a", "  "]
     for _ in range(30):
@@ -159,18 +157,18 @@ def test_offsets_of_sentencepiece_tokens(sentencepiece):
                 assert token.replace("▁", " ").strip() == text[start:stop].strip()
 
 
-def test_decoding_by_hand_is_linear(byte_level):
+def test_offsets_without_a_fast_tokenizer_take_linear_time(byte_level):
     counts = []
     for repeat in (20, 80):
         ids = byte_level(MIXED * repeat)["input_ids"]
         tokenizer = without_offsets(byte_level)
         token_offsets(tokenizer, ids)
-        assert sorted(tokenizer.calls)[-2] <= 16  # all but the one call for the whole text are short
+        assert sorted(tokenizer.calls)[-2] <= 16  # all calls are short except the one for the whole text
         counts.append(sum(tokenizer.calls) / len(ids))
     assert counts[1] <= 1.1 * counts[0]
 
 
-def test_offsets_of_a_decoder_that_changes_spaces():
+def test_offsets_are_exact_if_the_decoder_changes_spaces():
     words = ["Hello", ",", "world", "!"]
 
     def decode(ids, **_):
@@ -182,14 +180,14 @@ def test_offsets_of_a_decoder_that_changes_spaces():
     check_cover(text, offsets, 4)
 
 
-def test_offsets_of_nothing(byte_level):
+def test_offsets_of_no_ids_are_empty(byte_level):
     text, offsets = token_offsets(byte_level, torch.tensor([], dtype=torch.long))
     assert text == ""
     assert offsets.shape == (0, 2)
 
 
 @pytest.mark.parametrize("ids", [torch.zeros(2, 3, dtype=torch.long), torch.zeros(3), torch.tensor([-5])])
-def test_ids_that_cannot_be_decoded(byte_level, ids):
+def test_invalid_ids_are_refused(byte_level, ids):
     with pytest.raises(InputError, match="ids"):
         token_offsets(byte_level, ids)
 
@@ -198,7 +196,7 @@ def texts_of(segments):
     return [s.text for s in segments]
 
 
-def test_sentences():
+def test_sentences_are_split_at_their_ends():
     text = 'Dr. Hart left in 1931. "Was it dark?" she asked. It cost $3.50... No!'
     assert texts_of(split_sentences(text)) == [
         "Dr. Hart left in 1931.",
@@ -250,7 +248,7 @@ def test_sentence_spans_are_exact_and_lose_nothing(text):
     assert not text[reached:].strip()
 
 
-def test_a_fault_of_the_splitter_falls_back_to_lines(monkeypatch):
+def test_an_error_of_the_splitter_falls_back_to_lines(monkeypatch):
     def fail(_):
         raise IndexError("list index out of range")
 
@@ -296,12 +294,12 @@ def test_documents_are_found():
         ("Alpha", "must be a list"),
     ],
 )
-def test_documents_that_cannot_be(documents, message):
+def test_invalid_documents_are_refused(documents, message):
     with pytest.raises(InputError, match=message):
         find_documents("Alph a, a", documents)
 
 
-def test_segments_know_their_document():
+def test_segments_have_the_index_of_their_document():
     text = "one two three four"
     documents = find_documents(text, ["two three"])
     assert [s.document for s in find_segments(text, ["three", "four", "one two"], documents)] == [0, None, None]
@@ -319,7 +317,7 @@ def brute_force(offsets, segments):
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_tokens_go_to_the_segment_with_the_largest_overlap(data):
+def test_tokens_belong_to_the_segment_with_the_largest_overlap(data):
     cuts = sorted(data.draw(st.sets(st.integers(0, 60), max_size=12)))
     spans = list(zip(cuts[::2], cuts[1::2], strict=False))
     touching = list(itertools.pairwise(cuts))
@@ -335,7 +333,7 @@ def test_tokens_go_to_the_segment_with_the_largest_overlap(data):
 def test_a_document_is_found_in_another_unicode_form(form, of_text):
     pieces = ["Le café à Zürich.", "한국어 \N{LATIN SMALL LIGATURE FI}n", "Å e\u0301e"]
     text = unicodedata.normalize(of_text, "\n\n".join(pieces))
-    if "K" in form and "K" not in of_text:  # the ligature of the text cannot be told from two letters
+    if "K" in form and "K" not in of_text:  # NFKC and NFKD turn the ligature of the text into two letters
         pieces[1] = "한국어"
         text = unicodedata.normalize(of_text, "\n\n".join(pieces))
     documents = find_documents(text, [unicodedata.normalize(form, piece) for piece in pieces])

@@ -1,4 +1,4 @@
-"""Flows mapped from their files: the same as attributor.load gives, without torch and without reading the scores."""
+"""A mapped flow file equals the result of attributor.load, without torch and without reading the scores."""
 
 import contextlib
 import json
@@ -70,7 +70,7 @@ def same(one: Flow, flow: Flow) -> None:
     assert one.sentence_spans.tolist() == [list(span) for span in spans]
 
 
-def test_a_flow_and_its_mapped_file(flow, path):
+def test_a_mapped_file_equals_its_flow(flow, path):
     flow.save(path)
     same(open_mapped(path), flow)
     same(open_mapped(str(path)), flow)
@@ -83,8 +83,8 @@ def test_scores_are_mapped_and_tensors_of_them_are_copies(path):
     mapped = open_mapped(path)
     assert not mapped.arrays.scores.flags.owndata
     assert not mapped.arrays.scores.flags.writeable
-    assert mapped.arrays.ids.flags.writeable  # all else is small, and in memory
-    mapped.scores[0] = 7.0  # a copy: neither the mapping nor the file changes
+    assert mapped.arrays.ids.flags.writeable  # all other arrays are small and in memory
+    mapped.scores[0] = 7.0  # a copy; the mapping and the file do not change
     assert torch.equal(mapped.scores, flow.scores)
     assert repr(mapped) == repr(flow)
     loaded = load(path)
@@ -93,7 +93,7 @@ def test_scores_are_mapped_and_tensors_of_them_are_copies(path):
     same(open_mapped(path), flow)
 
 
-def test_sentences_are_split_once_and_only_where_the_file_has_none(path, monkeypatch):
+def test_sentences_are_split_once_and_only_if_the_file_has_none(path, monkeypatch):
     flow = example()
     split = flow_module.split_sentences
     calls = []
@@ -107,7 +107,7 @@ def test_sentences_are_split_once_and_only_where_the_file_has_none(path, monkeyp
     assert len(calls) == 1
 
 
-def test_the_bytes_that_are_sent_are_those_of_the_file(flow, path):
+def test_packed_bytes_are_those_of_the_file(flow, path):
     size, chunks = pack_flow(flow)
     flow.save(path)
     assert b"".join(chunks) == path.read_bytes()
@@ -115,7 +115,7 @@ def test_the_bytes_that_are_sent_are_those_of_the_file(flow, path):
     same(load(path), flow)
 
 
-def test_a_large_file_is_sent_in_pieces():
+def test_large_flows_are_packed_in_chunks():
     size, chunks = pack_flow(Flow(scores=torch.rand(40, 20_000), ids=torch.arange(20_040)))
     lengths = [len(chunk) for chunk in chunks]
     assert max(lengths) <= 1 << 20
@@ -166,7 +166,7 @@ def broken(path: Path, change) -> None:
         (lambda t, m: [t.pop(n) for n in ("text", "offsets", "sentences")], "documents are spans of the text"),
     ],
 )
-def test_files_that_are_refused(path, change, message):
+def test_broken_files_are_refused_with_the_message_of_load(path, change, message):
     broken(path, change)
     with pytest.raises(FileFormatError, match=message) as mapped:
         open_mapped(path)
@@ -175,12 +175,12 @@ def test_files_that_are_refused(path, change, message):
     assert str(mapped.value) == str(loaded.value)
 
 
-def test_what_a_later_writer_adds_is_left_alone(path):
+def test_unknown_tensors_are_ignored(path):
     broken(path, lambda t, m: t.update(extra=torch.zeros(3).bfloat16(), more=torch.zeros(2, 2)))
     same(open_mapped(path), example())
 
 
-def test_missing_files_and_folders(tmp_path):
+def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_mapped(tmp_path / "none")
     with pytest.raises(FileFormatError, match="is a folder"):
@@ -197,7 +197,7 @@ def whole(tmp_path_factory):
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_change_of_a_file_is_read_or_refused(whole, tmp_path_factory, data):
-    """Bytes of the header changed at random: a flow comes out, or a FileFormatError; nothing else."""
+    """Random changes of header bytes give a flow or a FileFormatError, nothing else."""
     path = tmp_path_factory.getbasetemp() / "changed.safetensors"
     changed = bytearray(whole)
     length = 8 + int.from_bytes(whole[:8], "little")
@@ -221,8 +221,8 @@ def test_every_truncation_is_refused(whole, path):
         open_mapped(path)
 
 
-def test_tensors_that_do_not_begin_at_a_multiple_of_their_size(whole, path):
-    """Other writers need not align them."""
+def test_unaligned_tensors_are_read(whole, path):
+    """Other writers may leave tensors unaligned."""
     length = int.from_bytes(whole[:8], "little")
     text = whole[8 : 8 + length].rstrip() + b" "
     text += b" " * (2 - len(text) % 2 + 1)

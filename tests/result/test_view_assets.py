@@ -1,4 +1,4 @@
-"""Where the built front end is looked for, and what is said where it is not."""
+"""The built front end is found in its folder; a missing one is an error."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from attributor._errors import AttributorError, InputError
 from attributor._result.view import assets
 
 
-def test_the_variable_names_another_folder(tmp_path, monkeypatch):
+def test_the_environment_variable_selects_another_folder(tmp_path, monkeypatch):
     (tmp_path / "app.js").write_text("// é", encoding="utf-8")
     monkeypatch.setenv(assets.VARIABLE, str(tmp_path))
     assert assets.static_folder() == tmp_path
@@ -22,7 +22,7 @@ def test_the_variable_names_another_folder(tmp_path, monkeypatch):
         assets.static_folder()
 
 
-def test_without_the_variable_it_is_the_installed_one(tmp_path, monkeypatch):
+def test_the_default_is_the_installed_front_end(tmp_path, monkeypatch):
     monkeypatch.setenv(assets.VARIABLE, "")
     monkeypatch.setattr(assets, "__file__", str(tmp_path / "attributor" / "_result" / "view" / "assets.py"))
     built = tmp_path / "attributor" / "web" / "static"
@@ -32,7 +32,7 @@ def test_without_the_variable_it_is_the_installed_one(tmp_path, monkeypatch):
     assert assets.static_folder() == built
 
 
-def test_nothing_of_it_imports_torch():
+def test_the_view_modules_do_not_import_torch():
     code = (
         "import importlib, pkgutil, sys, attributor._result.view as v\n"
         "[importlib.import_module(f'attributor._result.view.{m.name}') for m in pkgutil.iter_modules(v.__path__)]\n"

@@ -1,4 +1,4 @@
-"""Headers of safetensors files, honest and hostile: nothing in them is believed before it is checked."""
+"""Headers of safetensors files, valid and hostile: every entry is checked before use."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def written(path, header, data=bytes(24)):
     return path
 
 
-def test_what_the_library_writes_is_read(path):
+def test_files_of_the_safetensors_library_are_read(path):
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((0, 4), np.int64), "c": np.uint8(7)}
     tensors = {name: np.asarray(value) for name, value in tensors.items()}
     path.write_bytes(save(tensors, {"format": "x"}))
@@ -46,7 +46,7 @@ def test_what_the_library_writes_is_read(path):
         assert not found[name].flags.writeable or not found[name].size
 
 
-def test_what_is_packed_is_read_by_the_library():
+def test_packed_bytes_are_read_by_the_safetensors_library():
     tensors = {
         "odd": np.arange(3, dtype=np.uint8),
         "wide": np.arange(4, dtype=np.float32)[::2],
@@ -67,14 +67,14 @@ def test_what_is_packed_is_read_by_the_library():
         assert start % value.dtype.itemsize == 0, f"{name}: a typed array cannot begin here"
 
 
-def test_packing_does_not_copy():
+def test_packing_does_not_copy_arrays():
     big = np.zeros((100, 1000), np.float32)
     parts = pack_safetensors_parts({"big": big})
     assert np.shares_memory(np.frombuffer(parts[-1], np.uint8), big)
 
 
 @pytest.mark.parametrize(("most", "dtype"), [(0, "u1"), (255, "u1"), (256, "<u2"), (65_535, "<u2"), (65_536, "<i4")])
-def test_integers_take_what_they_need(most, dtype):
+def test_integers_use_the_smallest_dtype(most, dtype):
     assert shrink_integers(np.array([0, most])).dtype == np.dtype(dtype)
     assert shrink_integers(np.array([], dtype=np.int64)).dtype == np.uint8
 
@@ -102,7 +102,7 @@ def test_integers_take_what_they_need(most, dtype):
         ({"more": 1}, "must have dtype, shape and data_offsets"),
     ],
 )
-def test_tensors_that_do_not_fit(path, change, message):
+def test_invalid_tensor_entries_are_refused(path, change, message):
     with pytest.raises(FileFormatError, match=rf"a\.safetensors is corrupt or truncated: .*{message}"):
         read_header(written(path, {"a": {**F32, **change}}))
 
@@ -119,7 +119,7 @@ def test_tensors_that_do_not_fit(path, change, message):
         ({"__metadata__": {"format": ["x"]}, "a": F32}, "metadata 'format' is not a string"),
     ],
 )
-def test_headers_that_do_not_fit_their_file(path, header, message):
+def test_headers_inconsistent_with_their_file_are_refused(path, header, message):
     with pytest.raises(FileFormatError, match=f"is corrupt or truncated: .*{message}"):
         read_header(written(path, header))
 
@@ -143,13 +143,13 @@ def test_headers_that_do_not_fit_their_file(path, header, message):
         (b"", "header cannot be read"),
     ],
 )
-def test_headers_that_are_no_headers(path, header, message):
+def test_malformed_headers_are_refused(path, header, message):
     with pytest.raises(FileFormatError, match=message):
         read_header(written(path, header))
 
 
 def test_a_large_header_costs_little_memory(path):
-    """Two million empty lists in 6 MB would be 130 MB of objects: refused before they are parsed."""
+    """Two million empty lists in 6 MB would take 130 MB as objects, so they are refused before parsing."""
     hostile = b'{"a":[' + b"[]," * 2_000_000 + b"[]]}"
     written(path, hostile)
     tracemalloc.start()
@@ -162,7 +162,7 @@ def test_a_large_header_costs_little_memory(path):
     assert read_header(written(path, long)).metadata["quote"] == '\\"' * 10
 
 
-def test_lengths_that_cannot_be(path, monkeypatch):
+def test_impossible_header_lengths_are_refused(path, monkeypatch):
     for length in (2**63, 2**64 - 1, 10**9, 17):
         path.write_bytes(struct.pack("<Q", length) + b"{}" + bytes(14))
         with pytest.raises(FileFormatError, match=r"not a flow file, or only the beginning of one \(24 bytes"):
@@ -172,7 +172,7 @@ def test_lengths_that_cannot_be(path, monkeypatch):
         read_header(written(path, {"a": F32}))
 
 
-def test_what_is_no_file(tmp_path, path):
+def test_missing_files_folders_and_pipes_are_refused(tmp_path, path):
     with pytest.raises(FileNotFoundError):
         read_header(path)
     with pytest.raises(FileFormatError, match="is a folder"):

@@ -1,4 +1,4 @@
-"""Sums and means of the views: the numbers of flow.by(...), for any range, and fast."""
+"""Sums and means of the views agree with flow.by(...) for any range and are fast."""
 
 import json
 import threading
@@ -27,7 +27,7 @@ from attributor._text.segments import Segment
 
 
 def random_flow(seed: int, o: int = 70, k: int = 900, signed: bool = False, scale: float = 1.0) -> Flow:
-    """Words of one to nine characters, documents with gaps between them, tokens that share characters or have none."""
+    """Return a flow with short words, documents with gaps, and tokens that share characters or have none."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, 4, k)
     text = "".join(rng.choice(list("abcé .  \n"), int(lengths.sum()) + 1)).replace("  ", ". ")
@@ -51,7 +51,7 @@ def random_flow(seed: int, o: int = 70, k: int = 900, signed: bool = False, scal
 def ranges(count: int, seed: int, n: int = 12) -> list[tuple[int, int]]:
     rng = np.random.default_rng(seed)
     found = [tuple(int(v) for v in np.sort(rng.choice(count + 1, 2, replace=False))) for _ in range(n)]
-    middle = [(count // 2, count // 2 + 1), (count // 2 + 1, count // 2 + 3)]  # within one sentence, mostly
+    middle = [(count // 2, count // 2 + 1), (count // 2 + 1, count // 2 + 3)]  # mostly within one sentence
     return [(0, count), (0, 1), (count - 1, count), *middle, *found]
 
 
@@ -71,7 +71,7 @@ def units_of(flow: Flow, values: np.ndarray, scores: Scores) -> np.ndarray:
     return np.add.reduceat(values.astype(np.float64), scores.units.first, axis=-1)
 
 
-def test_rows_are_means(case):
+def test_rows_returns_the_mean_of_a_range(case):
     flow, scores, scale = case
     exact = flow.scores.double().numpy()
     for start, stop in ranges(len(exact), 0):
@@ -79,7 +79,7 @@ def test_rows_are_means(case):
     close(scores.total, units_of(flow, flow.total().double().numpy(), scores), scale)
 
 
-def test_sums_are_those_of_the_flow(case):
+def test_sums_agree_with_the_flow(case):
     flow, scores, scale = case
     for by in ("sentence", "document"):
         grouped = flow.by(by)
@@ -90,14 +90,14 @@ def test_sums_are_those_of_the_flow(case):
             assert rest == pytest.approx(float(grouped.rest[start:stop].double().mean()), abs=1e-6 * scale)
 
 
-def test_received_is_what_each_row_took(case):
+def test_received_sums_a_range_of_units_for_each_row(case):
     flow, scores, scale = case
     by_unit = units_of(flow, flow.scores.double().numpy(), scores)
     for start, stop in ranges(by_unit.shape[1], 2):
         close(scores.received(start, stop), by_unit[:, start:stop].sum(1), scale)
 
 
-def test_base_is_what_each_row_took_from_the_documents_or_from_the_prompt_without_any(case):
+def test_base_sums_the_documents_or_else_the_prompt(case):
     flow, scores, scale = case
     close(scores.base, flow.by("document").scores.double().sum(1).numpy(), scale)
     plain = replace(flow, documents=())
@@ -105,14 +105,14 @@ def test_base_is_what_each_row_took_from_the_documents_or_from_the_prompt_withou
 
 
 def brute(masses: np.ndarray, rows: tuple[int, int], limit: int, first_piece: int) -> tuple[list, float]:
-    """All connections sorted by hand: largest first, of equals the first row and piece first."""
+    """Sort all edges directly: largest first, equal ones by row and piece."""
     narrow = masses[rows[0] : rows[1]].astype(np.float32)
     found = [(-m, r + rows[0], p + first_piece) for (r, p), m in np.ndenumerate(narrow) if m > 0]
     return sorted(found)[:limit], float(narrow[narrow > 0].sum(dtype=np.float64))
 
 
 @pytest.mark.parametrize("by", ["document", "sentence", "token"])
-def test_edges_are_the_largest_and_the_total_of_all(case, by):
+def test_edges_are_the_largest_and_total_sums_all(case, by):
     flow, scores, scale = case
     exact = flow.scores.double().numpy()
     u = len(scores.units)
@@ -148,7 +148,7 @@ def test_edges_are_the_largest_and_the_total_of_all(case, by):
     limit=st.integers(0, 40),
     at_once=st.integers(1, 9),
 )
-def test_of_equal_edges_the_first_are_kept(values, width, limit, at_once):
+def test_the_first_of_equal_edges_are_kept(values, width, limit, at_once):
     block = np.resize(np.array(values, np.float32), (-(-len(values) // width), width))
     top = LargestEdges(limit)
     for row in range(0, len(block), at_once):
@@ -160,7 +160,7 @@ def test_of_equal_edges_the_first_are_kept(values, width, limit, at_once):
 
 
 @pytest.mark.parametrize("kind", ["random", "equal", "rising", "few"])
-def test_a_guess_of_where_the_largest_begin_loses_none(kind):
+def test_the_estimated_threshold_loses_no_large_edge(kind):
     n = 64 * module.CACHED // 50
     rng = np.random.default_rng(0)
     values = {
@@ -192,12 +192,12 @@ def test_a_guess_of_where_the_largest_begin_loses_none(kind):
         (lambda s: s.edges("token", 0, 1, 5, 3, 3), "3 to 3 is no range"),
     ],
 )
-def test_ranges_that_are_none(call, message):
+def test_invalid_ranges_and_arguments_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call(Scores(example()))
 
 
-def test_without_text_or_documents():
+def test_a_flow_without_text_has_only_the_rest():
     scores = Scores(Flow(scores=torch.rand(3, 5), ids=torch.arange(8)))
     for by in ("sentence", "document"):
         sums, rest = scores.sums(by, 0, 3)
@@ -207,7 +207,7 @@ def test_without_text_or_documents():
     assert edges.pieces.tolist() == [-1, -1, -1]
 
 
-def test_nan_is_refused_wherever_it_is_first_met(tmp_path):
+def test_nan_is_refused_by_every_method(tmp_path):
     path = flow_file(tmp_path / "a.safetensors", tokens=600, rows=40, sentences=20, documents=2)
     data = bytearray(path.read_bytes())
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -248,7 +248,7 @@ def test_threads_share_one_set_of_cumulative_sums(monkeypatch):
     assert len(made) == 1
 
 
-def test_cache_bytes_is_the_memory_of_the_cumulative_sums():
+def test_cache_bytes_counts_the_cumulative_sums():
     flow = random_flow(6, o=200, k=3_000)
     scores = Scores(flow)
     tracemalloc.start()
@@ -265,7 +265,7 @@ def test_cache_bytes_is_the_memory_of_the_cumulative_sums():
 
 @pytest.fixture(scope="module")
 def largest(tmp_path_factory):
-    """F1 of the targets: 100,000 tokens x 512 rows, 4,000 sentences, 200 documents."""
+    """A flow file of 100,000 tokens x 512 rows, 4,000 sentences, 200 documents."""
     path = tmp_path_factory.mktemp("f1") / "f1.safetensors"
     flow_file(path, tokens=100_000, rows=512, sentences=4_000, documents=200)
     yield path
@@ -281,8 +281,8 @@ def p95(call, asks) -> float:
     return 1000 * sorted(times)[int(0.95 * len(times))]
 
 
-def test_the_largest_case_is_within_its_targets(largest):
-    """Milliseconds as the targets name them, with room for a busy machine; bytes strictly."""
+def test_the_largest_case_meets_its_time_and_size_limits(largest):
+    """Time limits in milliseconds, with slack for a busy machine; size limits in bytes, without slack."""
     view = FlowView(open_mapped(largest))
     data = encode_view(view)
     assert len(data) <= 1_500_000
@@ -312,5 +312,5 @@ def test_the_largest_case_agrees_with_the_flow(largest):
     close(scores.rows(100, 357), flow.scores[100:357].double().mean(0).numpy())
 
 
-def test_the_page_of_the_largest_case_has_room_for_its_text(largest):
+def test_the_page_view_of_the_largest_case_leaves_room_for_text(largest):
     assert len(encode_page_view(FlowView(open_mapped(largest)), 4_000_000)) <= 4_700_000

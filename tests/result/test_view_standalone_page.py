@@ -1,4 +1,4 @@
-"""The one-file page meets its limit, or gives up, after a few tries."""
+"""Rendering the one-file page ends after a few attempts, within the size limit or above it."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from attributor._result.view import FlowView, standalone_page
 
 @pytest.mark.parametrize("over", [1, 2, 1000])
 @pytest.mark.usefixtures("tiny_front_end")
-def test_a_page_that_is_a_byte_too_long_is_not_made_forever(monkeypatch, over):
+def test_rendering_a_slightly_too_long_page_ends(monkeypatch, over):
     words = np.arange(300, dtype=np.int64)
     offsets = np.stack([words, words + 1], axis=1) * 1000
     flow = Flow(scores=np.full((2, 300), 0.001, np.float32), ids=np.arange(302), text="word " * 60_000, offsets=offsets)
@@ -23,7 +23,7 @@ def test_a_page_that_is_a_byte_too_long_is_not_made_forever(monkeypatch, over):
     size = len(standalone_page.render_page(view))
     rendered.clear()
     assert len(standalone_page.render_page(view, size - over)) <= size
-    assert len(rendered) > 1  # it did try
+    assert len(rendered) > 1  # more than one attempt
 
 
 def _bounded(rendered, text):

@@ -1,4 +1,4 @@
-"""What a hostile page in the same browser can do to a running server: nothing. Tried with a real browser."""
+"""A hostile page in the same browser can neither read from a running server nor change it (in a real browser)."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ const headers = {"X-Attributor-Token": session.csrf, "Content-Type": "applicatio
 const answer = await fetch("/api/changed", {method: "POST", headers, body: "{}"});
 said.textContent = `${session.door} ${answer.status}`;
 """
-# each way of asking, from a page of another origin: resolves to what the page learned
+# sends a request from a page of another origin; resolves to the status that the page can read
 ASK = """
 async ([url, method, mode, headers]) => {
     try {
@@ -63,7 +63,7 @@ FORM = """
 
 @contextmanager
 def foreign():
-    """A web server of somebody else, on this machine: its port."""
+    """Run another web server on this machine and return its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -95,7 +95,7 @@ def changed():
 
 @pytest.fixture
 def ours(tmp_path, monkeypatch, changed):
-    """Makes a server with a route that changes something; takes the host to listen on."""
+    """Return a function that starts a server on a host, with a route that changes something."""
     static = tmp_path / "static"
     static.mkdir()
     (static / "index.html").write_text(PAGE)
@@ -118,13 +118,13 @@ def ours(tmp_path, monkeypatch, changed):
 
 
 def entered(page):
-    """Our page has asked, and changed something. (wait_for_function would be stopped by the policy: it uses eval.)"""
+    """Wait until the own page has read and changed something. (The policy blocks the eval of wait_for_function.)"""
     page.locator("#said", has_text="explore 200").wait_for()
 
 
 @pytest.fixture
 def rebound(browser):  # noqa: F811
-    """A browser for which evil.example is this machine, as after DNS rebinding."""
+    """A browser that resolves evil.example to this machine, as after DNS rebinding."""
     found = browser.browser_type.launch(
         executable_path=CHROMIUM, args=[*FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"]
     )
@@ -132,7 +132,7 @@ def rebound(browser):  # noqa: F811
     found.close()
 
 
-def test_our_own_page_may_ask_and_change(browser, ours, changed):  # noqa: F811
+def test_the_own_page_may_read_and_change(browser, ours, changed):  # noqa: F811
     for name in ("localhost", "127.0.0.1", "[::1]"):
         with ours() as server, opened(browser) as watched:
             watched.page.goto(f"http://{name}:{server.port}/")
@@ -141,10 +141,10 @@ def test_our_own_page_may_ask_and_change(browser, ours, changed):  # noqa: F811
     assert changed == [{}] * 3
 
 
-def test_another_origin_learns_and_changes_nothing(browser, ours, changed):  # noqa: F811
+def test_another_origin_reads_and_changes_nothing(browser, ours, changed):  # noqa: F811
     with ours() as server, foreign() as port, opened(browser) as watched:
         page = watched.page
-        for theirs in (f"http://127.0.0.1:{port}/", f"http://localhost:{port}/"):  # cross-site, and same-site
+        for theirs in (f"http://127.0.0.1:{port}/", f"http://localhost:{port}/"):  # cross-site and same-site
             page.goto(theirs)
             base = f"http://localhost:{server.port}"
             token = {"X-Attributor-Token": server.access.csrf}
@@ -163,10 +163,10 @@ def test_another_origin_learns_and_changes_nothing(browser, ours, changed):  # n
     assert changed == []
 
 
-def test_dns_rebinding_makes_nothing_of_ours_readable(rebound, ours, changed):
+def test_dns_rebinding_reads_nothing(rebound, ours, changed):
     with ours() as server, foreign() as port, opened(rebound) as watched:
         page = watched.page
-        page.goto(f"http://evil.example:{port}/")  # the name does lead to this machine
+        page.goto(f"http://evil.example:{port}/")  # the name resolves to this machine
         assert page.title() == "theirs"
         page.goto(f"http://evil.example:{server.port}/")
         assert page.title() != "ours"
@@ -176,7 +176,7 @@ def test_dns_rebinding_makes_nothing_of_ours_readable(rebound, ours, changed):
     assert changed == []
 
 
-def test_a_link_elsewhere_opens_the_page(browser, ours):  # noqa: F811
+def test_a_link_on_another_site_opens_the_page(browser, ours):  # noqa: F811
     with ours() as server, foreign() as port, opened(browser) as watched:
         watched.page.goto(f"http://127.0.0.1:{port}/")
         watched.page.evaluate("(url) => { location.href = url }", f"http://localhost:{server.port}/")
@@ -185,8 +185,8 @@ def test_a_link_elsewhere_opens_the_page(browser, ours):  # noqa: F811
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_the_printed_address_of_another_host_lets_one_in(browser, ours, linked):  # noqa: F811
-    """Typed, or followed as a link in a mail: the cookie is SameSite=Strict."""
+def test_the_printed_address_with_token_logs_in(browser, ours, linked):  # noqa: F811
+    """Works for a typed address and for a link in a mail; the cookie is SameSite=Strict."""
     with ours("0.0.0.0") as server, foreign() as port, opened(browser) as watched:
         page, url = watched.page, server.access.url().replace("0.0.0.0", "127.0.0.1")
         page.goto(url.partition("?")[0])
@@ -197,14 +197,14 @@ def test_the_printed_address_of_another_host_lets_one_in(browser, ours, linked):
         else:
             page.goto(url)
         entered(page)
-        assert page.url == url.partition("?")[0]  # the token is no longer in sight
-        assert page.evaluate("document.cookie") == ""  # nor for scripts
+        assert page.url == url.partition("?")[0]  # the token is no longer in the address
+        assert page.evaluate("document.cookie") == ""  # scripts cannot read it either
         page.reload()
         entered(page)
 
 
 def test_injected_markup_does_nothing(browser, ours):  # noqa: F811
-    """Should a text ever reach the page as markup: the policy runs no script and asks nobody."""
+    """If a text reaches the page as markup, the policy still blocks its scripts and requests."""
     with ours() as server, foreign() as port, opened(browser) as watched:
         watched.page.goto(f"http://localhost:{server.port}/")
         watched.page.evaluate(
@@ -224,7 +224,7 @@ def test_injected_markup_does_nothing(browser, ours):  # noqa: F811
         while not any("Content Security Policy" in said for said in watched.complaints):
             assert time.monotonic() < until, "nothing was refused"
             watched.page.wait_for_timeout(100)
-        watched.page.wait_for_timeout(300)  # time for what must not happen
+        watched.page.wait_for_timeout(300)  # time for requests that must not happen
         assert watched.page.evaluate("globalThis.ran") == 0
         assert watched.page.evaluate("document.baseURI") == f"http://localhost:{server.port}/"
         assert watched.page.url == f"http://localhost:{server.port}/"

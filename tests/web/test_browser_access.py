@@ -1,4 +1,4 @@
-"""Everybody can use the explorer: by keyboard, with a screen reader, on a phone, in large type, in two colours."""
+"""The explorer works by keyboard, with a screen reader, on narrow screens, with large text and in forced colours."""
 
 import pytest
 from browser import axe, browser, needs_browser, opened, served, show_by, shown  # noqa: F401
@@ -21,7 +21,7 @@ def door(tmp_path_factory):
 
 
 def go(page, door, place):
-    """To one of the pages of the explorer."""
+    """Go to one of the pages of the explorer."""
     page.goto(door)
     page.wait_for_selector(".open-list")
     if place == "open":
@@ -37,7 +37,7 @@ def go(page, door, place):
 
 
 def afresh(watched, place):
-    """The page as it is loaded by its address: Tab begins at its beginning."""
+    """Reload the page, so that Tab starts at its beginning."""
     watched.page.reload()
     watched.page.wait_for_selector(
         {"open": ".open-list", "run": ".run-grid[aria-rowcount='41'] .run-row"}.get(place, ".case-chunk")
@@ -46,7 +46,7 @@ def afresh(watched, place):
 
 
 def look(watched, place):
-    """What only shows itself in use."""
+    """Open the parts of the page that appear only in use."""
     page = watched.page
     if place == "run":
         for fold in page.locator(".run-fold summary").all():
@@ -68,7 +68,7 @@ def look(watched, place):
 
 
 def axe_in_both_themes(watched):
-    """Serious findings, by the theme; the page is at rest in each."""
+    """Return the serious findings of axe for each theme, once the page is idle."""
     findings = {}
     for scheme in ("light", "dark"):
         watched.page.emulate_media(color_scheme=scheme)
@@ -78,7 +78,7 @@ def axe_in_both_themes(watched):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_serious_findings(browser, door, place):  # noqa: F811
+def test_axe_reports_no_serious_violation(browser, door, place):  # noqa: F811
     nothing = {"light": [], "dark": []}
     with opened(browser) as watched:
         go(watched.page, door, place)
@@ -94,7 +94,7 @@ def test_no_serious_findings(browser, door, place):  # noqa: F811
         watched.clean()
 
 
-def test_the_theme_is_chosen_and_kept(browser, door):  # noqa: F811
+def test_the_chosen_theme_is_kept(browser, door):  # noqa: F811
     with opened(browser, color_scheme="light") as watched:
         page = watched.page
         page.goto(door)
@@ -132,7 +132,7 @@ REACHABLE = """() => [...document.querySelectorAll('a[href], button, input, sele
 
 
 @pytest.mark.parametrize("place", PLACES[:4])
-def test_tab_reaches_everything_and_is_seen(browser, door, place):  # noqa: F811
+def test_tab_reaches_every_control_with_visible_focus(browser, door, place):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, place)
@@ -157,7 +157,7 @@ def test_tab_reaches_everything_and_is_seen(browser, door, place):  # noqa: F811
         watched.clean()
 
 
-def test_skipping_to_the_content(browser, door):  # noqa: F811
+def test_the_skip_link_leads_to_the_content(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -171,7 +171,7 @@ def test_skipping_to_the_content(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_a_flow_is_read_without_a_mouse(browser, door):  # noqa: F811
+def test_a_flow_can_be_read_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -192,10 +192,10 @@ def test_a_flow_is_read_without_a_mouse(browser, door):  # noqa: F811
         says("answer tokens 1 to 2")
         page.keyboard.press("Escape")
         page.wait_for_function("() => document.querySelectorAll('[aria-selected=true][role=option]').length === 0")
-        # What a screen reader is told, once the keys rest.
+        # The live region for screen readers, after the last key.
         page.locator("[role=option]").nth(2).focus()
         page.wait_for_function(
-            "() => /Sources of answer token 3 at: most, [\\d.]+%, from /.test("
+            "() => /Sources of answer token 3 at: largest share [\\d.]+%, from /.test("
             "document.querySelector('.case-bars [aria-live]').textContent)"
         )
         page.locator("#case-prompt").focus()
@@ -204,7 +204,7 @@ def test_a_flow_is_read_without_a_mouse(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_the_map_is_moved_by_keys(browser, door):  # noqa: F811
+def test_the_map_can_be_moved_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "long")
@@ -220,7 +220,7 @@ def test_the_map_is_moved_by_keys(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_the_share_menu_by_keys(browser, door):  # noqa: F811
+def test_the_share_menu_works_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -244,7 +244,7 @@ def test_the_share_menu_by_keys(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_help_opens_and_closes_by_keys(browser, door):  # noqa: F811
+def test_help_opens_and_closes_by_keyboard(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "tokens")
@@ -253,7 +253,7 @@ def test_help_opens_and_closes_by_keys(browser, door):  # noqa: F811
         dialog.wait_for()
         for _ in range(4):
             page.keyboard.press("Tab")
-        # The browser's own bars may come between; nothing behind the dialog has the focus.
+        # The browser's own controls may have the focus, but nothing behind the dialog.
         outside = "document.activeElement !== document.body && !document.activeElement.closest('dialog')"
         assert not page.evaluate(outside)
         page.keyboard.press("Escape")
@@ -264,7 +264,7 @@ def test_help_opens_and_closes_by_keys(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_keys_of_the_page_are_left_alone_where_people_write(browser, door):  # noqa: F811
+def test_shortcuts_are_off_in_text_fields(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         go(page, door, "case")
@@ -276,7 +276,7 @@ def test_keys_of_the_page_are_left_alone_where_people_write(browser, door):  # n
         assert page.locator(".case-header h1").text_content() == title
         assert page.get_by_role("dialog").count() == 0
         page.locator("h1").first.click()
-        page.keyboard.press("Control+j")  # the browser's own
+        page.keyboard.press("Control+j")  # a shortcut of the browser
         assert page.locator(".case-header h1").text_content() == title
         watched.clean()
 
@@ -285,7 +285,7 @@ def test_keys_of_the_page_are_left_alone_where_people_write(browser, door):  # n
 
 
 def overflowing(page):
-    """How far the page goes past its right edge, and what sticks out most."""
+    """Return how far the page exceeds its width, and the elements that do; "" if it fits."""
     return page.evaluate(
         """() => {
           const over = document.documentElement.scrollWidth - innerWidth;
@@ -298,7 +298,7 @@ def overflowing(page):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_narrow_screen_scrolls_one_way_only(browser, door, place):  # noqa: F811
+def test_a_narrow_screen_scrolls_only_vertically(browser, door, place):  # noqa: F811
     with opened(browser, viewport={"width": 400, "height": 800}) as watched:
         go(watched.page, door, place)
         assert overflowing(watched.page) == ""
@@ -309,7 +309,7 @@ def test_a_narrow_screen_scrolls_one_way_only(browser, door, place):  # noqa: F8
 
 
 @pytest.mark.parametrize("place", PLACES[:4])
-def test_text_of_twice_the_size_fits(browser, door, place):  # noqa: F811
+def test_text_at_200_percent_fits(browser, door, place):  # noqa: F811
     with opened(browser, viewport={"width": 1280, "height": 800}) as watched:
         go(watched.page, door, place)
         watched.page.evaluate("document.documentElement.style.fontSize = '200%'")
@@ -319,12 +319,12 @@ def test_text_of_twice_the_size_fits(browser, door, place):  # noqa: F811
         watched.clean()
 
 
-def test_two_colours_are_enough(browser, door):  # noqa: F811
+def test_the_page_works_in_forced_colours(browser, door):  # noqa: F811
     with opened(browser, forced_colors="active") as watched:
         page = watched.page
         go(page, door, "tokens")
         look(watched, "tokens")
-        # The bars' lengths are still there to be seen: a forced ground would have wiped them out.
+        # The bars keep their own colour; a forced background would hide their length.
         bar, track = page.evaluate(
             "() => { const i = document.querySelector('.case-track i');"
             " return [i, i.parentElement].map(e => getComputedStyle(e).backgroundColor); }"
@@ -340,7 +340,7 @@ def test_two_colours_are_enough(browser, door):  # noqa: F811
         watched.clean()
 
 
-def test_nothing_moves_for_those_who_want_it_still(browser, door):  # noqa: F811
+def test_reduced_motion_stops_animations(browser, door):  # noqa: F811
     with opened(browser, reduced_motion="reduce") as watched:
         page = watched.page
         go(page, door, "tokens")

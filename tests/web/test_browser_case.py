@@ -1,6 +1,6 @@
-"""A case as a person reads it: with the pointer and by its numbers."""
+"""A case in the browser: its numbers, selection with the pointer, and its link."""
 
-# ruff: noqa: F811, fixtures are imported by the names under which tests ask for them
+# ruff: noqa: F811, tests use imported fixtures by name
 
 import json
 import re
@@ -39,7 +39,7 @@ def case_page(run_page):
     return run_page
 
 
-def test_gold_is_marked_by_words_and_lines_not_by_colour_alone(case_page, files):
+def test_gold_is_marked_by_text_and_lines_besides_colour(case_page, files):
     record = json.loads((files / "runs/first/cases.jsonl").read_text().splitlines()[1])
     assert case_page.locator("#case-prompt h3 .badge.gold").all_text_contents() == ["gold"]
     start, stop, _ = record["segments"][record["gold"][0]]
@@ -65,7 +65,7 @@ def test_precision_and_recall_follow_k(case_page, files):
     assert show_share(scores[gold] / scores.sum()) in found.locator("div").last.text_content()
 
 
-def test_the_methods_of_a_case(case_page):
+def test_each_method_of_a_case_can_be_shown(case_page):
     case_page.get_by_label("Method").select_option("position/segment")
     case_page.wait_for_function("() => document.querySelector('.case-header').textContent.includes('methodposition')")
     first = case_page.locator(".case-pick").first
@@ -77,9 +77,9 @@ def test_the_methods_of_a_case(case_page):
 # -- a flow, token by token ---------------------------------------------------------------------------------------
 
 
-def test_bars_are_the_files_numbers(flow_page, flow):
+def test_bars_show_the_numbers_of_the_file(flow_page, flow):
     text = flow["text"].tobytes().decode()
-    for row in (0, len(flow["scores"]) - 1):  # the last one, too
+    for row in (0, len(flow["scores"]) - 1):  # the first and the last one
         flow_page.locator(f"[data-row='{row}']").hover()
         wait_for_heading(flow_page, f"answer token {row + 1}")
         expected = sentence_shares(flow, [row])
@@ -90,7 +90,7 @@ def test_bars_are_the_files_numbers(flow_page, flow):
         assert first.locator(".case-share").text_content() == show_share(expected[best])
 
 
-def test_pointing_previews_and_leaving_shows_the_whole_answer_again(flow_page):
+def test_hovering_previews_a_token_until_the_pointer_leaves(flow_page):
     assert heading(flow_page) == "Sources of the whole answer (4 tokens)"
     flow_page.locator("[data-row='2']").hover()
     wait_for_heading(flow_page, "answer token 3: at")
@@ -99,7 +99,7 @@ def test_pointing_previews_and_leaving_shows_the_whole_answer_again(flow_page):
     assert "rows=" not in flow_page.url
 
 
-def test_a_click_keeps_a_token_until_escape(flow_page):
+def test_a_click_selects_a_token_until_escape(flow_page):
     token = flow_page.locator("[data-row='1']")
     token.click()
     flow_page.mouse.move(5, 5)
@@ -112,7 +112,7 @@ def test_a_click_keeps_a_token_until_escape(flow_page):
     assert token.get_attribute("aria-selected") == "false"
 
 
-def test_several_tokens_are_kept_by_dragging_shift_and_arrows(flow_page):
+def test_dragging_and_shift_with_arrows_select_several_tokens(flow_page):
     rows = [flow_page.locator(f"[data-row='{row}']") for row in range(4)]
     rows[0].hover()
     flow_page.mouse.down()
@@ -133,7 +133,7 @@ def test_several_tokens_are_kept_by_dragging_shift_and_arrows(flow_page):
 
 
 @pytest.mark.parametrize("by", ["Documents", "Sentences", "Tokens"])
-def test_bars_add_up_to_all_that_came_from_the_documents(flow_page, files, by):
+def test_bars_add_up_to_the_share_of_the_documents(flow_page, files, by):
     flow = attributor.load(files / "runs/ferry.safetensors")
     show_by(flow_page, by)
     for row in (None, 0, 3):
@@ -144,12 +144,12 @@ def test_bars_add_up_to_all_that_came_from_the_documents(flow_page, files, by):
         assert shares_add_up(flow_page)
         rows = list(range(4)) if row is None else [row]
         assert flow_page.locator(".case-origin").text_content() == expected_origin(flow, rows)
-    assert "First token" not in flow_page.locator(".case-bars").text_content()  # it is part of the template
+    assert "First token" not in flow_page.locator(".case-bars").text_content()  # a token of the template
     assert flow_page.get_by_label("Hide first token").count() == 0
 
 
 def expected_origin(flow, rows):
-    """The line below the bars for some rows."""
+    """Return the expected line below the bars for some rows."""
     documents = float(flow.by("document").scores[rows].double().sum(1).mean())
     answer, missing = (float(values[rows].double().mean()) for values in (flow.on_answer, flow.missing_mass))
     return origin_sentence(Origin(documents, 1 - documents - answer - missing, answer, missing))
@@ -185,7 +185,7 @@ def test_a_document_opens_into_sentences_and_those_into_tokens(flow_page):
     assert inside.locator(".case-inside .case-name.token").count() > 2
 
 
-def test_an_input_lights_up_the_answer_tokens_that_took_from_it(flow_page, flow):
+def test_selecting_a_source_highlights_its_answer_tokens(flow_page, flow):
     show_by(flow_page, "Tokens")
     flow_page.locator(".case-pick").first.click()
     flow_page.wait_for_selector("[role=option][data-heat='heat-12']")
@@ -200,7 +200,7 @@ def test_an_input_lights_up_the_answer_tokens_that_took_from_it(flow_page, flow)
     assert [text.strip() for text in marked(flow_page, "mark-selected")] == [name]
 
 
-def test_a_click_on_the_prompt_selects_the_sentence_under_it(flow_page):
+def test_a_click_on_the_prompt_selects_its_sentence(flow_page):
     box = flow_page.evaluate(
         "() => { const chunk = [...document.querySelectorAll('.case-chunk')].find(c => c.textContent.includes('1880'));"
         " const range = document.createRange(); const at = chunk.textContent.indexOf('1880');"
@@ -219,7 +219,7 @@ def test_a_click_on_the_prompt_selects_the_sentence_under_it(flow_page):
 
 
 def heat(page):
-    """How much text each of the twelve colours covers."""
+    """Return the number of characters in each of the twelve colours."""
     return [sum(map(len, marked(page, f"heat-{level + 1}"))) for level in range(12)]
 
 
@@ -240,14 +240,14 @@ def test_the_controls_change_the_colours(flow_page):
     flow_page.get_by_label("Colours against").select_option("global")
     assert heat(flow_page) != own
     flow_page.get_by_label("Colours against").select_option("selection")
-    assert heat(flow_page) == own  # what is kept is what is shown
+    assert heat(flow_page) == own  # the selection is also what is shown
     flow_page.locator("[data-row='1']").hover()
     wait_for_heading(flow_page, "answer token 2")
-    assert heat(flow_page)[11] == 0  # its largest is smaller than that of what is kept
+    assert heat(flow_page)[11] == 0  # its largest score is smaller than that of the selection
     addressed(flow_page, "colour=selection")
 
 
-def test_the_link_shows_the_same_picture_in_another_browser(flow_page, browser):
+def test_the_link_shows_the_same_view_in_another_browser(flow_page, browser):
     show_by(flow_page, "Tokens")
     flow_page.get_by_label("Scale").select_option("log")
     flow_page.get_by_label("Colours against").select_option("global")
@@ -279,7 +279,7 @@ def test_the_link_shows_the_same_picture_in_another_browser(flow_page, browser):
         other.clean()
 
 
-def test_links_that_say_nonsense_show_the_flow_all_the_same(flow_page):
+def test_invalid_links_still_show_the_flow(flow_page):
     base = flow_page.url.split("?")[0]
     for query in (
         "rows=0-99999999&in=s999999&k=-4&by=nothing&scale=x",

@@ -1,6 +1,6 @@
-"""The explorer as a person uses it: files are opened, and a run is looked through."""
+"""The explorer in the browser: opening files and browsing a run."""
 
-# ruff: noqa: F811, fixtures are imported by the names under which tests ask for them
+# ruff: noqa: F811, tests use imported fixtures by name
 
 import csv
 import io
@@ -18,12 +18,12 @@ pytestmark = needs_browser
 # -- opening ------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_chosen_so_nothing_can_be_loaded(page):
+def test_load_is_disabled_without_a_chosen_file(page):
     assert page.get_by_role("button", name="Load").is_disabled()
     assert "nothing chosen yet" in page.locator(".open-chosen").text_content()
 
 
-def test_a_flow_file_is_chosen_and_loaded_without_being_uploaded(page, files):
+def test_a_chosen_flow_file_is_not_uploaded(page, files):
     sent = []
     page.on("request", lambda request: sent.append((request.method, request.url)))
     page.set_input_files("#open-files", str(files / "runs/ferry.safetensors"))
@@ -35,7 +35,7 @@ def test_a_flow_file_is_chosen_and_loaded_without_being_uploaded(page, files):
     assert not [one for one in sent if one[0] != "GET" or "/api/flows" in one[1]], sent
 
 
-def test_the_list_of_the_tool_before_this_one(page, files):
+def test_a_json_list_of_the_previous_tool_opens(page, files):
     choose(page, files / "list.json")
     rows_read(page, 2)
     page.locator(".run-row").first.click()
@@ -45,27 +45,27 @@ def test_the_list_of_the_tool_before_this_one(page, files):
     assert page.locator("#case-prompt .badge.gold").count() == 1
 
 
-def test_cases_without_their_run(page, files):
+def test_cases_open_without_their_run(page, files):
     choose(page, files / "runs/first/cases.jsonl")
     rows_read(page)
     assert "There is no run.json" in page.locator(".run-note").text_content()
     assert f"Computed from {CASES} cases" in page.locator(".run-metrics").text_content()
 
 
-def test_cases_with_their_run(page, files):
+def test_cases_open_with_their_run(page, files):
     choose(page, files / "runs/first/cases.jsonl", files / "runs/first/run.json")
     rows_read(page)
     assert page.locator(".run-note").count() == 0
     assert "0.660 to 0.740" in page.locator(".run-metrics").text_content()
 
 
-def test_a_run_without_its_cases_says_what_is_missing(page, files):
+def test_a_run_without_its_cases_names_the_missing_file(page, files):
     choose(page, files / "runs/first/run.json")
     page.wait_for_selector(".run-metrics")
     assert "Only run.json is open" in page.locator(".run-note").text_content()
 
 
-def test_a_runs_folder(page, files):
+def test_the_folder_of_a_run_opens(page, files):
     page.set_input_files("#open-folder", str(files / "runs/first"))
     assert "first" in page.locator(".open-chosen").text_content()
     page.wait_for_function("() => document.activeElement.textContent === 'Load'")
@@ -74,7 +74,7 @@ def test_a_runs_folder(page, files):
     assert "0.660 to 0.740" in page.locator(".run-metrics").text_content()
 
 
-def test_a_folder_of_runs_becomes_a_list_of_what_is_in_it(page, files):
+def test_a_folder_of_runs_is_listed(page, files):
     choose(page, files / "runs", input="#open-folder")
     page.wait_for_selector(".open-list")
     names = page.locator(".open-list b").all_text_contents()
@@ -94,7 +94,7 @@ def dropped(page, name, content):
     page.dispatch_event(".open-zone", "drop", {"dataTransfer": transfer})
 
 
-def test_a_file_is_dropped(page, files):
+def test_a_dropped_file_opens(page, files):
     dropped(page, "ferry.safetensors", (files / "runs/ferry.safetensors").read_bytes())
     shown(page)
     assert "The ferry leaves at seven." in page.locator("#case-prompt").text_content()
@@ -112,7 +112,7 @@ def test_a_file_is_dropped(page, files):
         ("short.safetensors", "short.safetensors begins like a safetensors file and is damaged or cut off."),
     ],
 )
-def test_what_cannot_be_opened_gets_a_sentence(page, files, name, why):
+def test_unsupported_files_are_refused_with_a_reason(page, files, name, why):
     choose(page, files / name)
     said = page.locator(".open-problem").text_content()
     assert said.startswith(why)
@@ -120,7 +120,7 @@ def test_what_cannot_be_opened_gets_a_sentence(page, files, name, why):
     assert page.locator(".open-zone").is_visible()
 
 
-def test_what_can_be_opened_is_offered_beside_what_cannot(page, files):
+def test_supported_files_are_listed_beside_refused_ones(page, files):
     choose(page, files / "picture.png", files / "list.json")
     page.wait_for_selector(".open-list")
     assert page.locator(".open-problem").text_content().startswith("picture.png is a picture.")
@@ -128,7 +128,7 @@ def test_what_can_be_opened_is_offered_beside_what_cannot(page, files):
     rows_read(page, 2)
 
 
-def test_what_the_command_line_names_is_shown_at_once(browser, files):
+def test_the_only_file_of_the_command_line_opens_at_once(browser, files):
     with served("explore", str(files / "list.json")) as url, opened(browser) as watched:
         watched.page.goto(url)
         rows_read(watched.page, 2)
@@ -136,7 +136,7 @@ def test_what_the_command_line_names_is_shown_at_once(browser, files):
         watched.clean()
 
 
-def test_a_link_to_a_file_of_another_tab_says_so(page, files, browser, empty_door):
+def test_a_link_to_a_local_file_of_another_tab_explains_itself(page, files, browser, empty_door):
     choose(page, files / "list.json")
     rows_read(page, 2)
     with opened(browser) as other:
@@ -151,7 +151,7 @@ def test_a_link_to_a_file_of_another_tab_says_so(page, files, browser, empty_doo
 
 
 def column(page, name):
-    """The texts of a column of the rows that are in the page."""
+    """Return the texts of a column, for the rows that the page has rendered."""
     names = [text.strip(" ↑↓") for text in page.locator(".run-grid [role=columnheader]").all_text_contents()]
     rows = page.locator(".run-row").all()
     return [row.locator("[role=gridcell]").nth(names.index(name)).text_content() for row in rows]
@@ -161,7 +161,7 @@ def counted(page):
     return page.locator(".run-count").text_content()
 
 
-def test_metrics_come_with_their_interval_and_how_many_cases(run_page):
+def test_metrics_have_an_interval_and_a_number_of_cases(run_page):
     row = run_page.locator(".run-metrics tbody tr").first
     assert row.locator("th").text_content().startswith("flow:retrieval")
     assert row.locator("td .run-value").first.text_content().startswith("0.700")
@@ -169,7 +169,7 @@ def test_metrics_come_with_their_interval_and_how_many_cases(run_page):
     assert row.locator("td").last.text_content() == str(CASES)
 
 
-def test_the_table_holds_what_the_file_holds(run_page, files):
+def test_the_table_agrees_with_the_file(run_page, files):
     record = json.loads((files / "runs/first/cases.jsonl").read_text().splitlines()[0])
     assert column(run_page, "Question")[0] == record["question"]
     assert column(run_page, "Expected")[0] == record["expected"]
@@ -179,7 +179,7 @@ def test_the_table_holds_what_the_file_holds(run_page, files):
     assert column(run_page, "First rank")[0] == str(rank)
 
 
-def test_a_column_sorts_both_ways_and_back(run_page):
+def test_a_column_sorts_in_both_directions_and_resets(run_page):
     before = column(run_page, "Question")
     head = run_page.get_by_role("grid").get_by_role("columnheader", name="AP")
     head.get_by_role("button").click()
@@ -195,7 +195,7 @@ def test_a_column_sorts_both_ways_and_back(run_page):
     assert column(run_page, "Question") == before
 
 
-def test_cases_are_searched_and_filtered(run_page):
+def test_cases_can_be_searched_and_filtered(run_page):
     run_page.get_by_role("searchbox").fill("question 12?")
     assert counted(run_page) == f"1 of {CASES} cases"
     assert column(run_page, "Question") == ["Question 12?"]
@@ -205,12 +205,12 @@ def test_cases_are_searched_and_filtered(run_page):
     run_page.get_by_role("button", name="missed", exact=True).click()
     assert {*column(run_page, "hit@1")} == {"miss"}
     run_page.get_by_role("searchbox").fill("no such words")
-    assert "No case is like that" in run_page.locator(".run-none").text_content()
+    assert "No case matches" in run_page.locator(".run-none").text_content()
     run_page.get_by_role("button", name="Show all").click()
     assert counted(run_page) == f"{CASES} cases"
 
 
-def test_another_method_is_chosen(run_page):
+def test_the_chosen_method_changes_the_table(run_page):
     before = column(run_page, "AP")
     run_page.locator(".run-filters").get_by_label("Method").select_option("position")
     addressed(run_page, "method=position")
@@ -220,7 +220,7 @@ def test_another_method_is_chosen(run_page):
     assert column(run_page, "AP") == before
 
 
-def test_the_table_is_taken_along_as_it_is_shown(run_page):
+def test_the_exported_table_is_the_shown_one(run_page):
     run_page.get_by_role("button", name="bridge 20").click()
     with run_page.expect_download() as waiting:
         run_page.get_by_role("button", name="Export CSV").click()
@@ -231,34 +231,34 @@ def test_the_table_is_taken_along_as_it_is_shown(run_page):
     assert rows[0]["question"] == column(run_page, "Question")[0]
 
 
-def test_two_runs_are_compared(run_page):
+def test_two_runs_can_be_compared(run_page):
     run_page.get_by_text("Compare with another run").click()
     run_page.get_by_label("The other run").select_option(label="second")
     run_page.wait_for_selector(".run-finding")
     said = run_page.locator(".run-finding").text_content()
     assert "The other run minus this one:" in said
-    # The two have other evidence marked in most cases: only those with the same one are compared.
+    # The runs have other gold in most cases: only cases with the same gold are compared.
     n = int(re.search(r"over (\d+) cases?", said)[1])
     better, same, worse = (int(text) for text in run_page.locator(".run-finding b").all_text_contents()[1:])
     assert 0 < n < CASES
     assert better + same + worse == n
-    assert "have other evidence marked there" in run_page.locator(".run-fold[open]").text_content()
+    assert "have other gold in that run" in run_page.locator(".run-fold[open]").text_content()
     found = [float(text.replace("−", "-")) for text in column(run_page, "Difference")[:n]]
     assert found == sorted(found, reverse=True)
     run_page.get_by_role("button", name="End the comparison").click()
     assert run_page.get_by_role("columnheader", name="Difference").count() == 0
 
 
-def test_another_runs_files_are_opened_for_comparing(run_page, files):
+def test_local_files_of_another_run_can_be_compared(run_page, files):
     run_page.get_by_text("Compare with another run").click()
-    # The run with itself, from the browser's own files: the same in every case.
+    # The run compared with itself, from local files: the same in every case.
     run_page.set_input_files(".run-fold input[type=file]", str(files / "runs/first/cases.jsonl"))
     run_page.wait_for_selector(".run-finding")
     said = run_page.locator(".run-finding").text_content()
     assert f"better in 0, the same in {CASES}, worse in 0" in said
 
 
-def test_a_case_is_opened_by_a_click_and_left_by_the_back_button(run_page):
+def test_a_click_opens_a_case_and_back_leaves_it(run_page):
     run_page.get_by_role("button", name="bridge 20").click()
     third = column(run_page, "Question")[2]
     run_page.locator(".run-row").nth(2).click()
@@ -271,7 +271,7 @@ def test_a_case_is_opened_by_a_click_and_left_by_the_back_button(run_page):
     assert run_page.locator(".run-active a").text_content() == third
 
 
-def test_a_case_is_opened_from_the_keyboard(run_page):
+def test_a_case_opens_by_keyboard(run_page):
     run_page.get_by_role("grid").focus()
     run_page.keyboard.press("ArrowDown")
     run_page.keyboard.press("ArrowDown")
@@ -281,7 +281,7 @@ def test_a_case_is_opened_from_the_keyboard(run_page):
     assert run_page.locator(".case-header h1").text_content() == wanted
 
 
-def test_next_and_previous_go_in_the_tables_order(run_page):
+def test_next_and_previous_follow_the_order_of_the_table(run_page):
     run_page.get_by_role("columnheader", name="Question").get_by_role("button").click()
     run_page.get_by_role("columnheader", name="Question").get_by_role("button").click()
     order = column(run_page, "Question")
@@ -302,7 +302,7 @@ def test_next_and_previous_go_in_the_tables_order(run_page):
     assert column(run_page, "Question") == order
 
 
-def test_how_a_case_is_shown_goes_along_to_the_next(run_page):
+def test_view_settings_are_kept_for_the_next_case(run_page):
     run_page.locator(".run-row").first.click()
     shown(run_page)
     show_by(run_page, "Documents")

@@ -1,4 +1,4 @@
-"""The live door as a person uses it: a prompt is written, the model answers, and the answer is followed back."""
+"""The live view in the browser: write a prompt, let the model answer, see the sources of the answer."""
 
 import re
 import time
@@ -31,7 +31,7 @@ def page(live):  # noqa: F811
     return live.page
 
 
-def test_an_answer_and_where_it_came_from(page):
+def test_an_answer_is_generated_and_its_sources_are_shown(page):
     example(page)
     run = answered(page)
     assert re.fullmatch(r"[\w-]{8,}", run)
@@ -44,7 +44,7 @@ def test_an_answer_and_where_it_came_from(page):
     assert "12 tokens · all heads" in current.inner_text()
 
 
-def test_pointing_at_the_answer_shows_its_sources_and_a_click_keeps_them(page):
+def test_hovering_an_answer_token_shows_its_sources_and_a_click_keeps_them(page):
     example(page)
     answered(page)
     heading = page.locator(".case-bars h2, .case-bars h3").first
@@ -53,7 +53,7 @@ def test_pointing_at_the_answer_shows_its_sources_and_a_click_keeps_them(page):
     token = page.locator(".case-answer [data-row], .case-answer .case-token").nth(3)
     if token.count():
         token.hover()
-    else:  # the answer is plain text: its fourth character is enough
+    else:  # the answer is plain text, so its fourth character is enough
         box = page.locator(".case-answer").bounding_box()
         page.mouse.move(box["x"] + 40, box["y"] + 26)
     page.wait_for_function(
@@ -65,14 +65,14 @@ def test_pointing_at_the_answer_shows_its_sources_and_a_click_keeps_them(page):
     assert "whole answer" not in heading.inner_text()
     assert shares_add_up(page)
     assert shares(page) != whole
-    page.wait_for_function('() => location.hash.includes("?")')  # the link to this very picture
+    page.wait_for_function('() => location.hash.includes("?")')  # the link to the current view
     page.keyboard.press("Escape")
     page.wait_for_function("() => document.querySelector('.case-bars').innerText.includes('whole answer')")
 
 
-def test_a_given_answer_is_attributed_as_it_is(page):
+def test_a_forced_answer_is_attributed_unchanged(page):
     example(page)
-    page.get_by_label("I give it").check()
+    page.get_by_label("I write the answer").check()
     blocked = page.get_by_role("button", name="Attribute", exact=True)
     assert blocked.is_disabled()
     assert page.get_by_text("Write the answer that should be attributed.").is_visible()
@@ -83,7 +83,7 @@ def test_a_given_answer_is_attributed_as_it_is(page):
     assert page.locator(".live-notes").count() == 0
 
 
-def test_the_answer_is_seen_while_it_is_written_and_can_be_stopped(page):
+def test_the_answer_is_streamed_and_can_be_cancelled(page):
     example(page)
     long_run(page)
     words = page.locator(".live-written")
@@ -94,11 +94,11 @@ def test_the_answer_is_seen_while_it_is_written_and_can_be_stopped(page):
     cancelled(page)
     assert run_id(page) is None
     assert page.locator(".live-main").get_attribute("aria-busy") == "false"
-    page.get_by_label("Most tokens of the answer").fill("4")
+    page.get_by_label("Maximum answer tokens").fill("4")
     answered(page)
 
 
-def test_a_long_answer_is_stopped_soon_and_makes_room_for_the_next(page):
+def test_a_long_answer_is_cancelled_quickly_and_the_next_starts(page):
     example(page)
 
     def cancelling():
@@ -110,16 +110,16 @@ def test_a_long_answer_is_stopped_soon_and_makes_room_for_the_next(page):
     def answering():
         long_run(page)
         cancelled(page)
-        page.get_by_label("Most tokens of the answer").fill("4")
+        page.get_by_label("Maximum answer tokens").fill("4")
         start = time.monotonic()
         answered(page)
         return time.monotonic() - start
 
-    assert fastest(cancelling, 6) < 6  # the target is 2 s
-    assert fastest(answering, 15) < 15  # what was cancelled is not at work any more
+    assert fastest(cancelling, 6) < 6  # the target on an idle machine is 2 s
+    assert fastest(answering, 15) < 15  # the cancelled job no longer runs
 
 
-def test_the_first_event_comes_at_once(page):
+def test_the_first_event_arrives_quickly(page):
     first_event = partial(
         page.evaluate,
         """async () => {
@@ -133,12 +133,12 @@ def test_the_first_event_comes_at_once(page):
             return performance.now() - start;
         }""",
     )
-    assert fastest(first_event, 1000) < 1000  # the target is 200 ms on a machine that does nothing else
+    assert fastest(first_event, 1000) < 1000  # the target on an idle machine is 200 ms
 
 
-def test_documents_are_pasted_added_reordered_and_removed(page):
+def test_documents_can_be_pasted_added_reordered_and_removed(page):
     paste(page, "Text of document 1", SENTENCE * 2000)
-    page.wait_for_selector(".live-tokens")  # counted though there is no question as yet
+    page.wait_for_selector(".live-tokens")  # counted even without a question
     assert prompt_tokens(page) > 20_000
     assert page.get_by_text("Write a question.").is_visible()
     page.get_by_label("Question").fill("Who?")
@@ -166,7 +166,7 @@ def texts(page):
     return page.locator("[aria-label^='Text of document']").evaluate_all("all => all.map(one => one.value)")
 
 
-def test_text_files_are_dropped_and_opened(page, tmp_path):
+def test_text_files_can_be_dropped_and_opened(page, tmp_path):
     transfer = page.evaluate_handle(
         """() => { const all = new DataTransfer();
             all.items.add(new File(['The keeper writes.'], 'keeper.txt', {type: 'text/plain'}));
@@ -186,7 +186,7 @@ def test_text_files_are_dropped_and_opened(page, tmp_path):
     alert.wait_for()
     assert alert.inner_text().startswith("picture.png is no plain text.")
     assert len(texts(page)) == 3
-    # beside the documents nothing happens; the page is not replaced by the file
+    # a drop outside the documents does nothing; the browser does not open the file
     refused = page.evaluate(
         """transfer => { const event = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
             document.body.dispatchEvent(event); return event.defaultPrevented; }""",
@@ -195,7 +195,7 @@ def test_text_files_are_dropped_and_opened(page, tmp_path):
     assert refused
 
 
-def test_a_chat_with_all_roles_and_its_last_message_as_the_answer(page):
+def test_a_chat_with_all_roles_is_attributed(page):
     page.get_by_role("button", name="Chat").click()
     page.get_by_label("Role of message 1").select_option("system")
     page.get_by_label("Message 1", exact=True).fill("You keep the light.")
@@ -221,17 +221,17 @@ def test_a_chat_with_all_roles_and_its_last_message_as_the_answer(page):
     assert page.locator("h1").inner_text() == "Who keeps the light?"
 
 
-def test_what_was_written_is_there_after_a_reload_and_so_is_the_job(page):
+def test_the_form_and_the_job_survive_a_reload(page):
     example(page)
     page.get_by_label("Question").fill("Who keeps the light?")
     stored = "() => Object.values(sessionStorage).some((text) => text.includes('Who keeps the light?'))"
-    page.wait_for_function(stored)  # a moment after the last key
+    page.wait_for_function(stored)  # saved a moment after the last key
     page.reload()
     page.wait_for_selector(".live-loaded")
     assert page.get_by_label("Question").input_value() == "Who keeps the light?"
     long_run(page)
     page.reload()
-    page.wait_for_selector(".live-written")  # what was written before is told again
+    page.wait_for_selector(".live-written")  # the page receives the earlier tokens again
     cancelled(page)
     long_run(page, tokens=400)
     page.reload()
@@ -251,14 +251,14 @@ def test_example_and_clear_can_be_undone(page):
     assert page.get_by_role("button", name="Undo").count() == 0
 
 
-def test_two_tabs_do_not_disturb_each_other(browser, door):  # noqa: F811
+def test_two_tabs_are_independent(browser, door):  # noqa: F811
     with opened(browser) as one, opened(browser) as two:
         visit(one.page, door)
         visit(two.page, door)
         example(one.page, tokens=5)
         two.page.get_by_label("Question").fill("Who keeps the second light?")
         two.page.get_by_label("Heads to follow").select_option("mean")
-        two.page.get_by_label("Most tokens of the answer").fill("7")
+        two.page.get_by_label("Maximum answer tokens").fill("7")
         first = answered(one.page)
         second = answered(two.page)
         assert first != second
@@ -266,7 +266,7 @@ def test_two_tabs_do_not_disturb_each_other(browser, door):  # noqa: F811
         assert one.page.locator("h1").inner_text() == "How many steps does the lighthouse have?"
         assert two.page.locator("h1").inner_text() == "Who keeps the second light?"
         assert one.page.get_by_label("Question").input_value() == "How many steps does the lighthouse have?"
-        one.page.evaluate("() => window.dispatchEvent(new Event('focus'))")  # it comes to the front again
+        one.page.evaluate("() => window.dispatchEvent(new Event('focus'))")  # the tab gets the focus again
         one.page.locator(".live-run", has_text="Who keeps the second light?").first.click()
         arrived(one.page, first)
         assert run_id(one.page) == second
@@ -274,7 +274,7 @@ def test_two_tabs_do_not_disturb_each_other(browser, door):  # noqa: F811
         two.clean()
 
 
-def test_a_run_that_was_removed_says_how_to_go_on(page):
+def test_a_removed_run_explains_the_next_step(page):
     example(page)
     run = answered(page)
     page.locator(".live-open").get_by_role("button", name=re.compile("Remove the run")).click()
@@ -287,7 +287,7 @@ def test_a_run_that_was_removed_says_how_to_go_on(page):
     page.get_by_role("heading", name="This run is no longer kept").wait_for()
 
 
-def test_a_second_job_waits_and_says_so_and_a_seventh_is_refused(browser, door):  # noqa: F811
+def test_queued_jobs_show_their_place_and_a_full_queue_refuses(browser, door):  # noqa: F811
     with opened(browser) as first, opened(browser) as second, opened(browser) as third:
         for tab in (first, second, third):
             visit(tab.page, door)

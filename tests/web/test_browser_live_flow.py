@@ -1,4 +1,4 @@
-"""The pictures of the flow through the model: each is drawn, answers to the text, and leads to another run."""
+"""The pictures of the flow through the model: each is drawn, follows the selected text, and can start another run."""
 
 import re
 
@@ -15,7 +15,7 @@ TABS = ("Whole model", "Heads", "Layer and head", "Routes", "Matrix")
 
 @pytest.fixture
 def page(live):  # noqa: F811
-    """A run of the example, shown."""
+    """A page that shows a run of the example."""
     example(live.page)
     answered(live.page)
     return live.page
@@ -28,7 +28,7 @@ def tab(page, name):
 
 
 def drawn(page):
-    """Until the picture has data and something on it, and nothing is said to have failed."""
+    """Wait until the picture has data and is drawn, without an error."""
     page.wait_for_selector(".flow-views :is(.flow-frame:not(.flow-blank) canvas, .flow-failed, .flow-gone)")
     assert page.locator(".flow-failed, .flow-gone").all_inner_texts() == []
     page.wait_for_function("() => !document.querySelector('.flow-waiting')")
@@ -50,14 +50,14 @@ PIXELS = (
 
 
 def changes(page, act):
-    """What is done must change the picture."""
+    """Check that `act` changes the picture."""
     before = page.evaluate(PIXELS)
     act()
     page.mouse.move(3, 400)
     page.wait_for_function(f"before => ({PIXELS})() !== before", arg=before)
 
 
-# Hides the pictures for some frames, as a closed fold does; `shownAgain` is set some frames after they are back.
+# Hides the pictures for some frames, like a closed fold; sets `shownAgain` some frames after they are shown again.
 HIDE = """() => {
     const views = document.querySelector('.flow-views');
     const after = (frames, act) => (frames ? requestAnimationFrame(() => after(frames - 1, act)) : act());
@@ -71,7 +71,7 @@ HIDE = """() => {
 
 
 def settled(live):  # noqa: F811
-    """The pixels of a picture that changes no more."""
+    """Wait until the picture no longer changes and return its pixels."""
     before = None
     while (now := live.page.evaluate(PIXELS)) != before:
         before = now
@@ -80,12 +80,12 @@ def settled(live):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_a_picture_that_was_hidden_is_as_it_was(page, live, name):  # noqa: F811
+def test_a_picture_is_unchanged_after_being_hidden(page, live, name):  # noqa: F811
     tab(page, name)
-    page.mouse.move(3, 400)  # off the text, which comes under the pointer where the page becomes shorter
+    page.mouse.move(3, 400)  # away from the text, which moves under the pointer if the page gets shorter
     before = settled(live)
     page.evaluate(HIDE)
-    page.wait_for_function("() => globalThis.shownAgain")  # the page still answers
+    page.wait_for_function("() => globalThis.shownAgain")  # the page still responds
     assert settled(live) == before
 
 
@@ -94,7 +94,7 @@ def pin(page, row):
     page.mouse.move(3, 400)
 
 
-def test_every_picture_is_drawn_in_both_themes_and_axe_finds_nothing(live):  # noqa: F811
+def test_every_picture_is_drawn_and_accessible_in_both_themes(live):  # noqa: F811
     page = live.page
     example(page)
     answered(page)
@@ -108,16 +108,16 @@ def test_every_picture_is_drawn_in_both_themes_and_axe_finds_nothing(live):  # n
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_the_pictures_are_of_the_rows_that_are_kept(page, name):
+def test_pictures_show_the_selected_rows(page, name):
     tab(page, name)
-    if name == "Matrix":  # the whole matrix: rows are a place in it
+    if name == "Matrix":  # shows the whole matrix; the rows are only a position in it
         return
     with page.expect_response(re.compile(r"/api/flows/.*start=4&stop=5")):
         changes(page, lambda: pin(page, 4))
     assert "the whole answer" not in page.locator(".flow-scope").inner_text()
 
 
-def test_a_selected_sentence_is_what_the_pictures_ask_for(page):
+def test_pictures_request_the_selected_sentence(page):
     tab(page, "Heads")
     with page.expect_response(re.compile(r"/heads\?.*unit_start=\d+&unit_stop=\d+")) as answer:
         page.locator(".case-bars .case-list > li .case-bar, .case-bars .case-list > li button").first.click()
@@ -129,7 +129,7 @@ def test_a_selected_sentence_is_what_the_pictures_ask_for(page):
         tab(page, name)
 
 
-def test_heads_are_chosen_looked_at_and_followed_alone(page):
+def test_heads_can_be_selected_inspected_and_followed_alone(page):
     first = run_id(page)
     whole = shares(page)
     tab(page, "Heads")
@@ -141,7 +141,7 @@ def test_heads_are_chosen_looked_at_and_followed_alone(page):
     page.mouse.click(grid["x"] + 34 + 23, grid["y"] + grid["height"] * 0.45)
     page.mouse.click(grid["x"] + 34 + 46 + 23, grid["y"] + grid["height"] * 0.45)
     page.get_by_text("2 heads chosen").wait_for()
-    page.get_by_role("button", name="Look at them").click()
+    page.get_by_role("button", name="Open them").click()
     drawn(page)
     assert page.get_by_role("tab", name="Layer and head").get_attribute("aria-selected") == "true"
     changes(page, lambda: page.get_by_role("button", name="Absolute").click())
@@ -155,7 +155,7 @@ def test_heads_are_chosen_looked_at_and_followed_alone(page):
     assert sent.value.post_data_json["weights"] is None
     arrived(page, first)
     names = ", ".join(f"{layer}.{head}" for layer, head in heads)
-    assert f"Through 2 chosen heads only: {names}." in page.locator(".live-notes").inner_text()
+    assert f"Flow through 2 chosen heads only: {names}." in page.locator(".live-notes").inner_text()
     assert "2 heads chosen" in page.locator(".live-run[aria-current=true]").inner_text()
     assert shares(page) != whole
     assert shares_add_up(page)
@@ -165,12 +165,12 @@ def test_heads_are_chosen_looked_at_and_followed_alone(page):
 
 
 def run_id_after(page, first):
-    """Wait for the address to be that of the first run again; returns something that it is not."""
+    """Wait until the address names the first run again; return an id that no run has."""
     page.wait_for_function("id => location.hash.includes(id)", arg=first)
     return ""
 
 
-def test_routes_are_listed_picked_and_limited(page):
+def test_routes_can_be_listed_selected_and_limited(page):
     tab(page, "Routes")
     routes = page.locator(".flow-routes li button")
     assert routes.count() >= 1
@@ -179,7 +179,7 @@ def test_routes_are_listed_picked_and_limited(page):
     assert routes.first.get_attribute("aria-pressed") == "true"
     page.locator(".flow-trace canvas, .flow-views canvas").first.focus()
     page.keyboard.press("ArrowDown")
-    requests = []  # to pick a token of the prompt selects it too, and the routes to it, once they arrive, end the pick
+    requests = []  # held back: a pick also selects its token, and the response with its routes would end the pick
     page.route("**/trace?*", lambda route: requests.append(route))
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=re.compile("Routes through what you picked")).wait_for()
@@ -189,30 +189,30 @@ def test_routes_are_listed_picked_and_limited(page):
         route.continue_()
     with page.expect_response(re.compile(r"/trace\?.*nodes=(?!24)\d+")):
         options = (
-            page.get_by_label("Nodes a layer, at most").locator("option").evaluate_all("all => all.map(o => o.value)")
+            page.get_by_label("Maximum nodes per layer").locator("option").evaluate_all("all => all.map(o => o.value)")
         )
-        page.get_by_label("Nodes a layer, at most").select_option(next(one for one in options if one != "24"))
+        page.get_by_label("Maximum nodes per layer").select_option(next(one for one in options if one != "24"))
     drawn(page)
 
 
-def test_the_matrix_is_zoomed_read_and_averaged(page):
+def test_the_matrix_can_be_zoomed_read_and_averaged(page):
     tab(page, "Matrix")
     changes(page, lambda: page.locator(".flow-matrix").get_by_role("button", name="Zoom in").click())
     changes(page, lambda: page.locator(".flow-matrix").get_by_role("button", name="All", exact=True).click())
     canvas = page.locator(".flow-matrix canvas").first
     box = canvas.bounding_box()
     canvas.hover(position={"x": box["width"] * 0.3, "y": box["height"] * 0.7}, force=True)
-    page.wait_for_function("() => /looks? at/.test(document.querySelector('.flow-cell')?.innerText)")
+    page.wait_for_function("() => /attends? to/.test(document.querySelector('.flow-cell')?.innerText)")
     changes(page, lambda: page.locator(".flow-matrix").locator("select").nth(1).select_option("2"))
 
 
-def test_the_keyboard_alone_from_the_first_page_to_a_tab(browser, door):  # noqa: F811
+def test_the_live_page_works_by_keyboard_alone(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         visit(page, door)
         reach(page, "Example")
         page.keyboard.press("Enter")
-        reach(page, "Most tokens of the answer")
+        reach(page, "Maximum answer tokens")
         page.keyboard.press("Control+a")
         page.keyboard.type("6")
         reach(page, "Heads to follow")
@@ -223,7 +223,7 @@ def test_the_keyboard_alone_from_the_first_page_to_a_tab(browser, door):  # noqa
         reach(page, "Answer and attribute")
         page.keyboard.press("Enter")
         arrived(page, None)
-        page.wait_for_function("() => document.activeElement.tagName === 'H1'")  # the result is where the keyboard is
+        page.wait_for_function("() => document.activeElement.tagName === 'H1'")  # the result has the keyboard focus
         reach(page, "Whole model", most=60)
         page.keyboard.press("ArrowRight")
         page.get_by_role("tab", name="Heads", selected=True).wait_for()
@@ -232,7 +232,7 @@ def test_the_keyboard_alone_from_the_first_page_to_a_tab(browser, door):  # noqa
         reach(page, re.compile("of every head"), most=20)
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowRight")
-        page.locator("#flow-cell", has_text="Layer 1, head 0").wait_for(state="attached")  # what is spoken
+        page.locator("#flow-cell", has_text="Layer 1, head 0").wait_for(state="attached")  # the text for screen readers
         page.keyboard.press("Enter")
         page.get_by_role("tab", name="Layer and head", selected=True).wait_for()
         drawn(page)
@@ -254,7 +254,7 @@ def reach(page, name, most=40):
     raise AssertionError(f"Tab did not come to {name!r}, but to {seen}")
 
 
-def test_nothing_of_the_size_of_a_matrix_is_sent_for_2000_tokens(browser, door):  # noqa: F811
+def test_no_response_has_the_size_of_a_matrix_for_2000_tokens(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page, sizes = watched.page, []
         page.on("requestfinished", lambda sent: sizes.append((sent.url, sent.sizes())))
@@ -262,7 +262,7 @@ def test_nothing_of_the_size_of_a_matrix_is_sent_for_2000_tokens(browser, door):
         paste(page, "Text of document 1", SENTENCE * 85)
         page.get_by_label("Question").fill("Who keeps the light?")
         page.get_by_label("Heads to follow").select_option("mean")
-        page.get_by_label("Most tokens of the answer").fill("40")
+        page.get_by_label("Maximum answer tokens").fill("40")
         answered(page)
         tokens = int(re.search(r"([\d,]+) →", page.locator(".live-run").first.inner_text()).group(1).replace(",", ""))
         assert tokens > 1800
@@ -286,7 +286,7 @@ def test_nothing_of_the_size_of_a_matrix_is_sent_for_2000_tokens(browser, door):
         watched.clean()
 
 
-def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noqa: F811
+def test_the_page_stays_responsive_with_8000_tokens(browser, door):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         visit(page, door)
@@ -295,7 +295,7 @@ def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noq
         first = run_id(page)
         page.get_by_label("Text of document 1").fill("")
         paste(page, "Text of document 1", SENTENCE * 340)
-        page.get_by_label("Most tokens of the answer").fill("400")
+        page.get_by_label("Maximum answer tokens").fill("400")
         page.get_by_text(re.compile(r"[789],\d{3} tokens of prompt")).wait_for()
         page.get_by_role("button", name="Answer and attribute").click()
         page.wait_for_selector(".live-progress")
@@ -310,7 +310,7 @@ def test_the_page_answers_while_8000_tokens_are_worked_on(browser, door):  # noq
             assert page.locator(".live-progress").count(), "it is done before it was measured"
             return np.median(times)
 
-        assert fastest(clicking, 900) < 900  # the target is 300 ms where nothing else runs
+        assert fastest(clicking, 900) < 900  # the target on an idle machine is 300 ms
         arrived(page, first)
         assert re.search(r"[789],\d\d\d →", page.locator(".live-run").first.inner_text())
         for name in TABS:

@@ -1,4 +1,4 @@
-"""What happens at the limits of the live door: memory, a server that stops, small screens, the default model."""
+"""Limits of the live view: memory, a stopped server, small screens; and the default model."""
 
 import re
 
@@ -26,7 +26,7 @@ pytestmark = needs_browser
 GONE = "The server at this address does not answer; is `attributor serve` still running?"
 
 
-def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
+def test_evicted_recordings_keep_their_flows(browser, tiny):  # noqa: F811
     command = ("serve", "--model", str(tiny), "--memory-budget", "0.01")
     with served(*command, env=ENV) as url, opened(browser) as watched:
         page = watched.page
@@ -34,15 +34,15 @@ def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
         paste(page, "Text of document 1", SENTENCE * 130)
         page.get_by_label("Question").fill("Who keeps the light?")
         page.get_by_label("Heads to follow").select_option("mean")
-        page.get_by_label("Most tokens of the answer").fill("8")
+        page.get_by_label("Maximum answer tokens").fill("8")
         first = answered(page)
         runs = page.locator(".live-run")
-        for _ in range(12):  # until the first recording had to go
+        for _ in range(12):  # until the first recording is evicted
             answered(page)
-            if "layers no longer kept" in runs.last.inner_text():
+            if "recording dropped" in runs.last.inner_text():
                 break
-        assert "layers no longer kept" in runs.last.inner_text()
-        assert re.search(r"Answers take [\d.]+ MB of 10 MB of memory", page.locator(".live-side").inner_text())
+        assert "recording dropped" in runs.last.inner_text()
+        assert re.search(r"Runs take [\d.]+ MB of 10 MB of memory", page.locator(".live-side").inner_text())
         now = run_id(page)
         runs.last.click()
         arrived(page, now)
@@ -57,7 +57,7 @@ def test_recordings_make_room_and_their_flows_stay(browser, tiny):  # noqa: F811
         assert not watched.failed
 
 
-def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path):  # noqa: F811
+def test_a_run_too_large_to_record_shows_a_note(browser, tmp_path):  # noqa: F811
     deep = str(endless(tmp_path / "deep", layers=10))
     command = ("serve", "--model", deep, "--memory-budget", "0.01")
     with served(*command, env=ENV) as url, opened(browser) as watched:
@@ -66,7 +66,7 @@ def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path): 
         paste(page, "Text of document 1", SENTENCE * 310)
         page.get_by_label("Question").fill("Who keeps the light?")
         page.get_by_label("Heads to follow").select_option("mean")
-        page.get_by_label("Most tokens of the answer").fill("4")
+        page.get_by_label("Maximum answer tokens").fill("4")
         answered(page)
         notes = page.locator(".live-notes").inner_text()
         assert re.search(r"Recording every head of this run takes [\d.]+ MB, and the budget for all runs is", notes)
@@ -75,7 +75,7 @@ def test_one_that_is_too_large_to_be_recorded_whole_says_so(browser, tmp_path): 
         watched.clean()
 
 
-def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  # noqa: F811
+def test_a_stopped_server_shows_an_error_and_loses_no_input(browser, tiny):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         with served("serve", "--model", str(tiny), env=ENV) as url:
@@ -86,7 +86,7 @@ def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  
         page.get_by_text(re.compile(f"this server was stopped|{re.escape(GONE)}")).first.wait_for()
         page.wait_for_selector(".live-progress", state="detached")
         assert page.get_by_label("Question").input_value() == "How many steps does the lighthouse have?"
-        assert page.locator("h1").inner_text() == "How many steps does the lighthouse have?"  # the run that was shown
+        assert page.locator("h1").inner_text() == "How many steps does the lighthouse have?"  # the shown run
         page.get_by_role("button", name="Answer and attribute").click()
         page.locator(".live-compose [role=alert]", has_text=GONE).wait_for()
         assert axe(page) == []
@@ -94,14 +94,14 @@ def test_a_server_that_stops_is_a_sentence_and_nothing_is_lost(browser, tiny):  
 
 
 @pytest.mark.parametrize("width", [1360, 400])
-def test_axe_and_the_width_of_every_state(browser, door, width):  # noqa: F811
+def test_every_state_is_accessible_and_fits_its_width(browser, door, width):  # noqa: F811
     with opened(browser, viewport={"width": width, "height": 900}, reduced_motion="reduce") as watched:
         page = watched.page
         visit(page, door)
         fits(page)
         page.get_by_role("button", name="Change").click()
         fits(page)
-        page.get_by_role("button", name="Keep it").click()
+        page.get_by_role("button", name="Keep this model").click()
         page.get_by_role("button", name="Chat").click()
         page.get_by_role("button", name="Add a message").click()
         fits(page)
@@ -110,11 +110,11 @@ def test_axe_and_the_width_of_every_state(browser, door, width):  # noqa: F811
         long_run(page)
         fits(page)
         cancelled(page)
-        page.get_by_label("Most tokens of the answer").fill("12")
+        page.get_by_label("Maximum answer tokens").fill("12")
         answered(page)
         fits(page)
         page.wait_for_function("() => document.activeElement.tagName === 'H1'")
-        assert page.locator("h1").bounding_box()["y"] < 900  # also where it is below the form
+        assert page.locator("h1").bounding_box()["y"] < 900  # also in the layout with the form above it
         page.goto(f"{door}/#/live/nothing")
         page.get_by_role("heading", name="This run is no longer kept").wait_for()
         fits(page)
@@ -122,14 +122,14 @@ def test_axe_and_the_width_of_every_state(browser, door, width):  # noqa: F811
 
 
 def fits(page):
-    """Nothing is wider than the window, and axe finds nothing in either theme."""
+    """Check that nothing is wider than the window and that axe finds nothing in either theme."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         assert axe(page) == [], scheme
 
 
-def test_the_default_model_out_of_the_box(browser):  # noqa: F811
+def test_the_default_model_answers_the_example(browser):  # noqa: F811
     from attributor._models import default_model, load
 
     name = default_model.DEFAULT_MODEL
@@ -139,7 +139,7 @@ def test_the_default_model_out_of_the_box(browser):  # noqa: F811
         page = watched.page
         page.goto(url)
         page.get_by_label("Hub id").wait_for()
-        page.get_by_role("button", name="Load", exact=True).click()  # as the first page says: Load, Example, Answer
+        page.get_by_role("button", name="Load", exact=True).click()  # as on the first page: Load, Example, Answer
         loaded(page)
         assert "30 layers of 9 heads · 135 million parameters" in page.locator(".live-loaded").inner_text()
         page.get_by_role("button", name="Example").click()

@@ -1,4 +1,4 @@
-"""Loading a model in the browser: stages, cancelling, what is sent, and what is said when it cannot be had."""
+"""Loading a model in the browser: stages, cancelling, the request, and error messages."""
 
 import re
 import time
@@ -24,7 +24,7 @@ def hub(tiny):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def door(hub, tmp_path_factory):
-    """A server without a model, whose hub is on this machine."""
+    """A server without a model, with a hub on this machine."""
     with served("serve", env=hub_env(hub[1], tmp_path_factory.mktemp("cache")), warm=False) as url:
         yield url
 
@@ -39,12 +39,12 @@ def page(browser, door):  # noqa: F811
 
 
 def known(page):
-    """Until the page says whether a model is loaded."""
+    """Wait until the page shows whether a model is loaded."""
     page.wait_for_selector(".live-loaded, .live-form")
 
 
 def change(page):
-    """Bring the form back where a model is loaded already."""
+    """Open the form again if a model is loaded."""
     known(page)
     if page.get_by_role("button", name="Change").count():
         page.get_by_role("button", name="Change").click()
@@ -57,9 +57,9 @@ def load(page, name):
 
 
 def refused(page, name):
-    """What is said when this model cannot be loaded; the form is there to correct it, and says where."""
+    """Return the error message for a model that cannot be loaded; check that the form marks the field to correct."""
     alert = page.locator("#live-load-error")
-    before = alert.inner_text() if alert.count() else ""  # of an earlier load, which later pages show, too
+    before = alert.inner_text() if alert.count() else ""  # the error of an earlier load, which later pages also show
     load(page, name)
     if before:
         expect(alert).not_to_have_text(before, timeout=1000 * PATIENCE)
@@ -73,20 +73,20 @@ def refused(page, name):
     return alert.inner_text()
 
 
-def test_the_first_look_offers_the_default_model(page):
+def test_the_first_page_offers_the_default_model(page):
     assert page.get_by_label("Hub id").input_value() == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert page.get_by_text("New here? Press Load, then Example, then").is_visible()
     assert page.get_by_role("button", name="Answer and attribute").is_disabled()
     assert page.get_by_text("Load a model first.").is_visible()
 
 
-def test_every_field_is_sent(page):
+def test_every_field_of_the_form_is_sent(page):
     page.get_by_label("Hub id").fill("org/tiny")
     types = page.get_by_label("Number type").locator("option").evaluate_all("all => all.map(one => one.value)")
     assert types == ["auto", "float32", "bfloat16", "float16"]
     page.get_by_label("Number type").select_option("bfloat16")
     page.get_by_label("Device").select_option("auto")
-    page.get_by_label("Most tokens", exact=True).fill("512")
+    page.get_by_label("Maximum tokens", exact=True).fill("512")
     page.get_by_label("Revision").fill("no-such-branch")
     with page.expect_request("**/api/model") as sent:
         page.get_by_role("button", name="Load", exact=True).click()
@@ -95,12 +95,12 @@ def test_every_field_is_sent(page):
     }  # fmt: skip
     page.locator("#live-load-error").wait_for()
     assert "the hub has no such revision" in page.locator("#live-load-error").inner_text()
-    assert page.get_by_label("Number type").input_value() == "bfloat16"  # all is still there to be corrected
-    assert page.get_by_label("Most tokens", exact=True).input_value() == "512"
+    assert page.get_by_label("Number type").input_value() == "bfloat16"  # all values remain for correction
+    assert page.get_by_label("Maximum tokens", exact=True).input_value() == "512"
     assert page.get_by_label("Revision").input_value() == "no-such-branch"
-    page.get_by_label("Hub id").fill("org/other")  # of which nobody said that it has such a branch
+    page.get_by_label("Hub id").fill("org/other")  # another model need not have such a branch
     assert page.get_by_label("Revision").input_value() == ""
-    assert page.get_by_label("Most tokens", exact=True).input_value() == ""
+    assert page.get_by_label("Maximum tokens", exact=True).input_value() == ""
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_every_field_is_sent(page):
         ("x" * 5000, "4096"),
     ],
 )
-def test_names_that_are_no_hub_ids_are_refused_before_anything_is_looked_up(page, hub, name, said):
+def test_invalid_hub_ids_are_refused_before_any_request(page, hub, name, said):
     asked = len(hub[0].asked)
     assert said in refused(page, name)
     assert len(hub[0].asked) == asked
 
 
-def test_a_model_that_is_not_there_and_one_that_is_gated(page):
+def test_missing_and_gated_models_are_refused_with_a_reason(page):
     assert refused(page, "org/nothing") == (
         "org/nothing: the hub has no such model, or it is private (then `hf auth login` or set HF_TOKEN)"
     )
@@ -133,7 +133,7 @@ def test_a_model_that_is_not_there_and_one_that_is_gated(page):
     )
 
 
-def test_one_that_is_too_large_is_refused_before_it_is_fetched(page, hub):
+def test_a_model_that_is_too_large_is_refused_before_its_download(page, hub):
     hub[0].weights = 1 << 50
     try:
         said = refused(page, "org/tiny")
@@ -143,7 +143,7 @@ def test_one_that_is_too_large_is_refused_before_it_is_fetched(page, hub):
         hub[0].weights = 0
 
 
-def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
+def test_a_download_shows_stages_and_can_be_cancelled_and_retried(page, hub):
     hub[0].slow = 30.0
     page.get_by_label("Number type").select_option("float32")
     page.get_by_label("Device").select_option("cpu")
@@ -161,40 +161,40 @@ def test_a_download_shows_its_stages_is_cancelled_and_tried_again(page, hub):
             page.get_by_role("button", name="Load", exact=True).wait_for()
             return time.monotonic() - start
 
-        assert fastest(cancelling, 6) < 6  # the target is 2 s
-        # An earlier failure is shown until the server's state is read again.
+        assert fastest(cancelling, 6) < 6  # the target on an idle machine is 2 s
+        # The page shows an earlier failure until it reads the server's state again.
         expect(page.locator(".live [role=alert]")).to_have_count(0, timeout=1000 * PATIENCE)
         assert page.get_by_label("Hub id").input_value() == "org/tiny"
     finally:
         hub[0].slow = 0.0
-    page.get_by_label("Most tokens", exact=True).fill("600")
+    page.get_by_label("Maximum tokens", exact=True).fill("600")
     page.get_by_role("button", name="Load", exact=True).click()
     loaded(page)
     told = page.locator(".live-loaded").inner_text()
     assert re.search(r"2 layers of 4 heads · 4\d thousand parameters · reads 600 tokens · float32 on cpu", told), told
-    # the limit holds, with the numbers
+    # the limit applies, and the message has both numbers
     example(page, tokens=200)
     page.get_by_text("667 tokens (467 of prompt, 200 of answer) are more than 600, the limit set at loading").wait_for()
     assert page.get_by_role("button", name="Answer and attribute").is_disabled()
-    page.get_by_label("Most tokens of the answer").fill("133")
+    page.get_by_label("Maximum answer tokens").fill("133")
     answered(page)
-    # a model that cannot be had leaves the one before
+    # a failed load keeps the previous model
     assert "no such model" in refused(page, "org/nothing")
-    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Keep this model").click()
     assert page.locator(".live [role=alert]").count() == 0
     assert "org/tiny" in page.locator(".live-loaded").inner_text()
     page.get_by_role("button", name="Change").click()
-    page.get_by_label("Most tokens", exact=True).fill("20000")
+    page.get_by_label("Maximum tokens", exact=True).fill("20000")
     page.get_by_role("button", name="Load", exact=True).click()
     page.locator("#live-load-error").wait_for()
     assert (
         "max tokens 20,000 is more than the window of org/tiny, 16,384 tokens"
         in page.locator("#live-load-error").inner_text()
     )
-    assert page.get_by_label("Most tokens", exact=True).get_attribute("aria-invalid") == "true"
+    assert page.get_by_label("Maximum tokens", exact=True).get_attribute("aria-invalid") == "true"
 
 
-def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
+def test_a_load_started_in_another_tab_is_shown(browser, door, hub):  # noqa: F811
     hub[0].slow = 0.0
     with opened(browser) as one, opened(browser) as two:
         one.page.goto(door)
@@ -209,7 +209,7 @@ def test_a_load_of_another_tab_is_followed(browser, door, hub):  # noqa: F811
         two.clean()
 
 
-def test_without_a_network_it_says_what_would_work(browser, tmp_path):  # noqa: F811
+def test_without_network_the_error_names_what_would_work(browser, tmp_path):  # noqa: F811
     with (
         served("serve", env=hub_env("http://127.0.0.1:9", tmp_path), warm=False) as url,
         opened(browser) as watched,
@@ -222,7 +222,7 @@ def test_without_a_network_it_says_what_would_work(browser, tmp_path):  # noqa: 
             watched.page.emulate_media(color_scheme=scheme)
             assert axe(watched.page) == []
         watched.page.reload()
-        watched.page.get_by_text("the hub cannot be reached").wait_for()  # also for who comes later
+        watched.page.get_by_text("the hub cannot be reached").wait_for()  # a page opened later shows it too
         watched.clean()
 
 
@@ -243,7 +243,7 @@ def test_a_family_that_cannot_be_recorded_is_named(browser, tmp_path):  # noqa: 
         watched.clean()
 
 
-def test_options_that_no_model_can_have_are_a_sentence(tiny):  # noqa: F811
+def test_invalid_model_options_end_the_command_with_an_error(tiny):  # noqa: F811
     command = ("serve", "--model", str(tiny), "--max-tokens", "1", "--port", "0", "--no-browser")
     process = WarmProcess(run_command_line, *command)
     printed = process.communicate(PATIENCE)
@@ -264,7 +264,7 @@ def test_a_damaged_model_is_named(browser, tmp_path):  # noqa: F811
         watched.clean()
 
 
-def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F811
+def test_runs_of_a_replaced_model_stay_usable(browser, door, hub):  # noqa: F811
     with opened(browser) as watched:
         page = watched.page
         page.goto(door)
@@ -275,7 +275,7 @@ def test_a_run_of_before_and_after_another_model(browser, door, hub):  # noqa: F
         example(page)
         first = answered(page)
         load(page, "org/tiny")
-        page.get_by_role("heading", name="Through the model").wait_for()  # what is shown stays while another is loaded
+        page.get_by_role("heading", name="Flow through the model").wait_for()  # the run stays while another model loads
         page.wait_for_selector(".live-progress", state="detached")
         answered(page)
         page.locator(".live-run").nth(1).click()

@@ -1,4 +1,4 @@
-"""Whatever a file or a server says: nothing of it runs, nothing is hidden, and what fails is said in a sentence."""
+"""Hostile files and servers: no text runs as code, hidden characters are shown, failures have a message."""
 
 import json
 import re
@@ -18,7 +18,7 @@ MARKUP = (
 HIDDEN = "\u202eevil\u202c\x00\x1b[31m\u200b\u2066\ufeff"
 HOSTILE = f"{MARKUP}{HIDDEN} https://example.org/x.png </script><!-- ]]> {{{{x}}}} ${{y}} $& \\u003c"
 ALONE = "half \ud83d of a pair"
-# As attributor._result.view.escape has it: these never reach the page as they are.
+# As in attributor._result.view.escape: these characters never reach the page unescaped.
 RAW = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
 RUN = "globalThis.ran = (n) => { (globalThis.runs ??= []).push(n); }"
 REFUSED = r"Failed to load resource: (the server responded with a status of \d+|net::ERR)"
@@ -101,14 +101,14 @@ def watched(browser):  # noqa: F811
 
 
 def choose(page, url, *files):
-    """Files by path, or as {name, mimeType, buffer}."""
+    """Choose files, given by path or as {name, mimeType, buffer}."""
     page.goto(url)
     page.set_input_files("#open-files", list(files))
     page.get_by_role("button", name="Load").click()
 
 
 def harmless(page):
-    """Nothing ran, nothing became an element, and what hides or turns text around is spelled out."""
+    """Check that no text ran or became an element, and that characters which hide or reverse text are spelled out."""
     assert page.evaluate("() => globalThis.runs ?? []") == []
     assert page.locator("img, iframe, object, embed, svg[onload], a[href^='javascript'], main script").count() == 0
     found = page.evaluate(
@@ -127,7 +127,7 @@ def harmless(page):
     assert found == []
 
 
-def test_a_hostile_flow_of_the_server(watched, door):
+def test_a_hostile_flow_of_the_server_does_nothing(watched, door):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="hostile.safetensors").click()
@@ -147,7 +147,7 @@ def test_a_hostile_flow_of_the_server(watched, door):
     watched.clean()
 
 
-def test_a_hostile_flow_of_the_browser_under_a_hostile_name(watched, empty_door, files):
+def test_a_hostile_local_flow_does_nothing(watched, empty_door, files):
     page = watched.page
     name = "<img src=x onerror=ran(5)>\u202e.safetensors"
     data = (files / "hostile.safetensors").read_bytes()
@@ -167,7 +167,7 @@ def test_a_hostile_flow_of_the_browser_under_a_hostile_name(watched, empty_door,
     watched.clean()
 
 
-def test_a_refused_file_under_a_hostile_name(watched, empty_door):
+def test_a_hostile_file_name_does_nothing(watched, empty_door):
     page = watched.page
     choose(page, empty_door, {"name": f"{MARKUP.replace('/', '')}\u202e.json", "mimeType": "", "buffer": b"{}"})
     page.wait_for_selector(".open-problem")
@@ -175,7 +175,7 @@ def test_a_refused_file_under_a_hostile_name(watched, empty_door):
     watched.clean()
 
 
-def test_a_hostile_page_from_disk(watched, door, tmp_path, browser):  # noqa: F811
+def test_a_hostile_page_from_disk_does_nothing(watched, door, tmp_path, browser):  # noqa: F811
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="hostile.safetensors").click()
@@ -204,7 +204,7 @@ def test_a_hostile_page_from_disk(watched, door, tmp_path, browser):  # noqa: F8
     watched.clean()
 
 
-def test_a_hostile_run(watched, door):
+def test_a_hostile_run_does_nothing(watched, door):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="run", exact=False).locator("visible=true").filter(has_text="Evaluation run").click()
@@ -223,14 +223,14 @@ def test_a_hostile_run(watched, door):
     page.get_by_label("Method").select_option(label="__proto__")
     page.wait_for_function("() => document.querySelector('.case-header').textContent.includes('method__proto__')")
     harmless(page)
-    # The address of a case whose id is hostile, too.
+    # Also the address of a case with a hostile id.
     page.reload()
     shown(page)
     harmless(page)
     watched.clean()
 
 
-def test_a_hostile_list(watched, door):
+def test_a_hostile_json_list_does_nothing(watched, door):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="list.json").click()
@@ -244,7 +244,7 @@ def test_a_hostile_list(watched, door):
 
 
 @pytest.mark.parametrize("where", ["server", "browser"])
-def test_more_tokens_than_a_call_takes_arguments(watched, door, empty_door, files, where):
+def test_a_flow_of_200_000_tokens_is_shown(watched, door, empty_door, files, where):
     page = watched.page
     if where == "server":
         page.goto(door)
@@ -256,7 +256,7 @@ def test_more_tokens_than_a_call_takes_arguments(watched, door, empty_door, file
     show_by(page, "Tokens")
     for scale in ("rank", "log", "linear"):
         page.get_by_label("Scale").select_option(scale)
-    # The last row is there, and it is the file's last row.
+    # The last row is shown and is the last row of the file.
     rows = page.locator("[role=option]")
     assert rows.all_text_contents()[-1].strip() == "word3"
     show_by(page, "Documents")
@@ -275,7 +275,7 @@ def test_more_tokens_than_a_call_takes_arguments(watched, door, empty_door, file
     watched.clean()
 
 
-def test_a_browser_without_highlights_draws_what_is_near_in_colour(watched, door):
+def test_without_the_highlight_api_nearby_text_is_coloured(watched, door):
     page = watched.page
     page.add_init_script("delete globalThis.Highlight; delete CSS.highlights;")
     page.goto(door)
@@ -283,15 +283,15 @@ def test_a_browser_without_highlights_draws_what_is_near_in_colour(watched, door
     shown(page)
     assert page.evaluate("'highlights' in CSS") is False
     coloured = ".case-chunk span[class*='heat-']"
-    page.get_by_label("Scale").select_option("rank")  # everything has a colour
+    page.get_by_label("Scale").select_option("rank")  # every token has a colour
     page.wait_for_selector(coloured, state="attached")
     colours = page.locator(coloured).evaluate_all("all => all.map(e => getComputedStyle(e).backgroundColor)")
     assert all(colour != "rgba(0, 0, 0, 0)" for colour in colours)
     before = page.locator("#case-prompt").text_content()
-    assert elements(page) < 8_000  # four rows, 50 documents, and what is near
+    assert elements(page) < 8_000  # four rows, 50 documents and the text nearby
     page.locator("#case-prompt").evaluate("pane => { pane.scrollTop = pane.scrollHeight / 2; }")
     watched.settle()
-    assert elements(page) < 8_000  # what is far is plain again
+    assert elements(page) < 8_000  # distant text is plain again
     assert page.locator("#case-prompt").text_content() == before
     page.locator(".case-pick").first.click()
     page.wait_for_selector(".mark-selected")
@@ -300,7 +300,7 @@ def test_a_browser_without_highlights_draws_what_is_near_in_colour(watched, door
     watched.clean()
 
 
-def test_a_browser_that_cannot_split_sentences(watched, empty_door, files):
+def test_a_browser_without_sentence_splitting_shows_the_flow(watched, empty_door, files):
     page = watched.page
     page.add_init_script("delete Intl.Segmenter;")
     choose(page, empty_door, str(files / "plain.safetensors"))
@@ -323,7 +323,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("path", ["/api/session", "/api/sources"])
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_a_first_answer_that_makes_no_sense_can_be_tried_again(watched, door, path, answer):
+def test_a_malformed_first_response_can_be_retried(watched, door, path, answer):
     page = watched.page
     page.route(f"**{path}", lambda route: route.fulfill(**ANSWERS[answer]))
     page.goto(door)
@@ -341,7 +341,7 @@ def test_a_first_answer_that_makes_no_sense_can_be_tried_again(watched, door, pa
 
 
 @pytest.mark.parametrize("answer", ["500 in words", "not JSON", "nothing"])
-def test_a_view_that_makes_no_sense(watched, door, answer):
+def test_a_malformed_view_shows_an_error(watched, door, answer):
     page = watched.page
     page.route("**/view", lambda route: route.fulfill(**ANSWERS[answer]))
     page.goto(door)
@@ -356,7 +356,7 @@ def test_a_view_that_makes_no_sense(watched, door, answer):
 
 
 @pytest.mark.parametrize("answer", ["500 in words", "500 without", "not JSON", "nothing"])
-def test_a_row_that_makes_no_sense(watched, door, answer):
+def test_a_malformed_row_shows_an_error(watched, door, answer):
     page = watched.page
     page.goto(door)
     page.get_by_role("link", name="plain.safetensors").click()
@@ -364,7 +364,7 @@ def test_a_row_that_makes_no_sense(watched, door, answer):
     page.route("**/rows?*", lambda route: route.fulfill(**ANSWERS[answer]))
     page.locator("[data-row='1']").hover()
     page.wait_for_selector(".case-error")
-    assert shares_add_up(page)  # what was there is still there
+    assert shares_add_up(page)  # the earlier bars remain
     page.unroute("**/rows?*")
     page.locator("[data-row='2']").hover()
     page.wait_for_selector("#case-selection:has-text('answer token 3')")
@@ -374,8 +374,8 @@ def test_a_row_that_makes_no_sense(watched, door, answer):
     watched.clean(expected=REFUSED)
 
 
-def test_a_file_that_changed_under_the_run(watched, files, tmp_path):
-    run = run_folder(tmp_path / "run", 600)  # more than what was read last is kept of
+def test_a_file_changed_during_reading_shows_an_error(watched, files, tmp_path):
+    run = run_folder(tmp_path / "run", 600)  # more cases than the page keeps in memory
     with served("explore", str(run)) as url:
         page = watched.page
         page.goto(url)
@@ -389,7 +389,7 @@ def test_a_file_that_changed_under_the_run(watched, files, tmp_path):
         watched.clean(expected=REFUSED)
 
 
-def test_a_server_that_is_gone(watched, files):
+def test_an_unreachable_server_shows_an_error(watched, files):
     page = watched.page
     with served("explore", str(files / "plain.safetensors")) as url:
         page.goto(url)

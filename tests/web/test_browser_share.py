@@ -1,6 +1,6 @@
-"""What a person takes along from a case: the link, tables, pictures, a page in one file."""
+"""Exports of a case: tables, pictures and the one-file page."""
 
-# ruff: noqa: F811, fixtures are imported by the names under which tests ask for them
+# ruff: noqa: F811, tests use imported fixtures by name
 
 import csv
 import io
@@ -28,10 +28,10 @@ from attributor._cite import show_share
 pytestmark = needs_browser
 
 
-# -- taken along --------------------------------------------------------------------------------------------------
+# -- exports ------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_of_sources(flow_page, flow):
+def test_the_exported_table_holds_the_shown_sources(flow_page, flow):
     flow_page.locator("[data-row='3']").click()
     flow_page.mouse.move(5, 5)
     wait_for_heading(flow_page, "answer token 4")
@@ -47,7 +47,7 @@ def test_the_table_of_sources(flow_page, flow):
     assert whole["documents"] == pytest.approx(sum(sums_over(flow, [3], flow["documents"])), abs=1e-5)
 
 
-def test_everything_shown_as_json(flow_page):
+def test_the_json_export_holds_everything_shown(flow_page):
     _, path = saved(flow_page, "Everything shown")
     found = json.loads(path.read_text("utf-8"))
     assert found["by"] == "sentence"
@@ -59,7 +59,7 @@ def test_everything_shown_as_json(flow_page):
     assert found["lines"][0]["text"] == first.locator(".case-name").text_content()
 
 
-def test_pictures(flow_page, browser):
+def test_exported_pictures_hold_the_shown_view(flow_page, browser):
     _, svg = saved(flow_page, "Picture (SVG)")
     text = svg.read_text("utf-8")
     assert "She left at seven." in text
@@ -89,7 +89,7 @@ def opens_alone(browser, path, tmp_path, look):
         alone.clean()
 
 
-def test_the_page_in_one_file_of_a_flow_that_the_server_has(flow_page, browser, tmp_path, flow):
+def test_the_one_file_page_of_a_served_flow_works_offline(flow_page, browser, tmp_path, flow):
     name, path = saved(flow_page, "One-file page")
     assert name.endswith(".html")
     wanted = shares(flow_page)
@@ -108,7 +108,7 @@ def test_the_page_in_one_file_of_a_flow_that_the_server_has(flow_page, browser, 
     opens_alone(browser, path, tmp_path, look)
 
 
-def test_the_page_in_one_file_of_a_local_flow_and_of_a_case(page, files, browser, tmp_path, flow):
+def test_the_one_file_page_of_a_local_flow_and_a_case_works_offline(page, files, browser, tmp_path, flow):
     choose(page, files / "runs/ferry.safetensors")
     shown(page)
     _, path = saved(page, "One-file page")

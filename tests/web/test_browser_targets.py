@@ -1,7 +1,7 @@
-"""What the views promise at the sizes they are made for: counts and bytes strictly, times with room for a busy machine.
+"""Limits of the views for the largest inputs: counts and bytes without slack, times with slack for a busy machine.
 
 F1 is a flow of 100,000 prompt tokens and 512 answer tokens, 4,000 sentences, 200 documents; F3 a run of 5,000 cases.
-With ATTRIBUTOR_TARGETS naming a file, what was measured is written there as JSON.
+If ATTRIBUTOR_TARGETS names a file, the measured values are written there as JSON.
 """
 
 import gzip
@@ -24,11 +24,11 @@ from attributor._result.view.assets import static_folder
 
 pytestmark = needs_browser
 
-SLACK = 3  # a time may be so many times its target: noise of 2 to 4 times was seen on shared machines
+SLACK = 3  # a time may be this many times its target: shared machines showed noise of 2 to 4 times
 CASES = 5_000
 
-# Sets `seen.painted` to when a case was on the screen, `seen.table` to when a table was, `seen.read` to when all of its
-# cases were, in ms since the navigation began.
+# Sets `seen.painted` when a case is on the screen, `seen.table` when a table is, `seen.read` when all of its cases
+# are, each in ms since the navigation began.
 WATCH = f"""
 globalThis.seen = {{}};
 const look = {{painted: '.case-chunk', table: '.run-row', read: '[aria-rowcount="{CASES + 1}"]'}};
@@ -43,7 +43,7 @@ const changes = {{childList: true, subtree: true, attributes: true, attributeFil
 new MutationObserver(watch).observe(document, changes);
 """
 
-# Resolves to the ms from an event to the first frame after the text of `selector` became another one.
+# Resolves to the ms from an event to the first frame after the text of `selector` changed.
 FOLLOW = """
 ([event, selector]) => new Promise((resolve, reject) => {
   setTimeout(() => reject(new Error(`${event} did not change ${selector}`)), 60_000);
@@ -63,7 +63,7 @@ FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimati
 
 @pytest.fixture(scope="module")
 def measured():
-    """[what, target, measured, unit]; written where ATTRIBUTOR_TARGETS says."""
+    """Rows of (what, target, measured, unit); written to the file that ATTRIBUTOR_TARGETS names."""
     table = []
     yield table
     for what, target, value, unit in table:
@@ -75,7 +75,7 @@ def measured():
 
 @pytest.fixture(scope="module")
 def keep(measured):
-    """Note a figure that is no time, and hold it against its target."""
+    """Store a figure other than a time and compare it with its limit."""
 
     def note(what, value, target, unit):
         measured.append((what, target, round(value, 2), unit))
@@ -86,7 +86,7 @@ def keep(measured):
 
 @pytest.fixture(scope="module")
 def keep_time(measured):
-    """Measure milliseconds until they are within `SLACK` times their target, a few times at most, and note them."""
+    """Repeat a measurement in milliseconds until it is within `SLACK` times its target, and store it."""
 
     def note(what, measure, target, tries=5):
         value = fastest(measure, SLACK * target, tries)
@@ -104,7 +104,7 @@ def p95(values):
 def f1(tmp_path_factory):
     path = tmp_path_factory.mktemp("f1") / "f1.safetensors"
     yield flow_file(path, tokens=100_000, rows=512, sentences=4000, documents=200)
-    path.unlink()  # 205 MB, which pytest would keep for three runs
+    path.unlink()  # 205 MB, which pytest would keep for three test runs
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def moment(page, name):
 
 
 def following(page, event, selector, act):
-    """Milliseconds from an input event until what it changes in `selector` is on the screen."""
+    """Return the milliseconds from an input event until the changed text of `selector` is on the screen."""
     page.evaluate(f"args => {{ globalThis.followed = ({FOLLOW})(args); }}", [event, selector])
     act()
     return page.evaluate("() => followed")
@@ -139,7 +139,7 @@ def following(page, event, selector, act):
 # -- F1 -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_case_of_100_000_tokens_is_painted(browser, door, keep, keep_time):  # noqa: F811
+def test_a_case_of_100_000_tokens_is_painted_in_time(browser, door, keep, keep_time):  # noqa: F811
     received = {}
 
     def painted():
@@ -158,10 +158,10 @@ def test_a_case_of_100_000_tokens_is_painted(browser, door, keep, keep_time):  #
     keep("F1: bytes before it, without code", sum(received.values()) / 1e6, 1.5, "MB")
 
 
-def test_the_page_stays_small(page, keep):
+def test_the_page_stays_within_its_size_limits(page, keep):
     keep("F1: elements", elements(page), 5000, "elements")
     keep("F1: JavaScript heap", heap(page) / 1e6, 150, "MB")
-    # Also once it was walked through, and its bars are open.
+    # Also after scrolling through it and opening its bars.
     for share in (0.2, 0.4, 0.6, 0.8, 1):
         page.locator("#case-prompt").evaluate("(pane, at) => { pane.scrollTop = at * pane.scrollHeight; }", share)
         page.evaluate(FRAMES)
@@ -175,11 +175,11 @@ def test_the_page_stays_small(page, keep):
     keep("F1: JavaScript heap after use", heap(page) / 1e6, 150, "MB")
 
 
-def test_the_pointer_over_the_answer_is_followed(page, keep_time):
+def test_hovering_the_answer_updates_in_time(page, keep_time):
     recolours = []
 
     def over(row):
-        # Of a token that begins a line, the space before it may end the line above.
+        # The last box: for a token that begins a line, the space before it may end the line above.
         where = "e => { const b = [...e.getClientRects()].at(-1); return [b.x + b.width / 2, b.y + b.height / 2]; }"
         at = page.locator(f"[data-row='{row}']").evaluate(where)
         taken = following(page, "pointerover", "#case-selection", lambda: page.mouse.move(*at))
@@ -194,7 +194,7 @@ def test_the_pointer_over_the_answer_is_followed(page, keep_time):
         again()
         return p95(recolours)
 
-    fresh = (list(range(first, first + 60, 3)) for first in (2, 3, 4))  # no row comes twice
+    fresh = (list(range(first, first + 60, 3)) for first in (2, 3, 4))  # no row occurs twice
     rows = []
 
     def first():
@@ -206,7 +206,7 @@ def test_the_pointer_over_the_answer_is_followed(page, keep_time):
     keep_time("F1: script that recolours the visible text, p95", recolour, 8)
 
 
-def test_the_map_jumps(page, keep_time):
+def test_the_map_jumps_in_time(page, keep_time):
     box = page.locator(".case-map").bounding_box()
     jump = """([x, y]) => new Promise((resolve) => {
       const map = document.querySelector('.case-map'), pane = document.querySelector('#case-prompt');
@@ -216,7 +216,7 @@ def test_the_map_jumps(page, keep_time):
       const there = {bubbles: true, clientX: x, clientY: y, pointerId: 1, button: 0};
       map.dispatchEvent(new PointerEvent('pointerdown', there));
     })"""
-    page.evaluate("Element.prototype.setPointerCapture = () => undefined")  # of a pointer that is not there
+    page.evaluate("Element.prototype.setPointerCapture = () => undefined")  # there is no real pointer to capture
 
     def jumps():
         times = []
@@ -233,7 +233,7 @@ def test_the_map_jumps(page, keep_time):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_people_out_at_this_size(browser, door, scheme):  # noqa: F811
+def test_the_largest_case_is_accessible(browser, door, scheme):  # noqa: F811
     with opened(browser, color_scheme=scheme) as watched:
         watched.page.goto(door)
         shown(watched.page)
@@ -241,7 +241,7 @@ def test_nothing_keeps_people_out_at_this_size(browser, door, scheme):  # noqa: 
         watched.clean()
 
 
-def test_the_exported_page(page, browser, tmp_path, keep):  # noqa: F811
+def test_the_exported_page_opens_within_its_limits(page, browser, tmp_path, keep):  # noqa: F811
     name, path = saved(page, "One-file page")
     assert name.endswith(".html")
     keep("F1: page in one file", path.stat().st_size / 1e6, 6, "MB")
@@ -257,7 +257,7 @@ def test_the_exported_page(page, browser, tmp_path, keep):  # noqa: F811
         alone.clean()
 
 
-def test_the_server_keeps_up_with_the_pointer(door, keep_time):
+def test_the_server_answers_hover_requests_in_time(door, keep_time):
     with httpx.Client(base_url=door, timeout=PATIENCE) as client:
         [source] = client.get("/api/sources").json()["sources"]
         base = f"/api/flows/{source['files']['flow']}"
@@ -270,7 +270,7 @@ def test_the_server_keeps_up_with_the_pointer(door, keep_time):
                 answer = client.get(base + path)
                 milliseconds.append(1000 * (time.perf_counter() - start))
                 assert answer.status_code == 200, answer.text
-            return p95(milliseconds[1:])  # the first one may read what the others find read
+            return p95(milliseconds[1:])  # the first request may fill the cache
 
         def rows():
             return times(f"/rows?start={i}&stop={i + 1}" for i in range(0, 510, 10))
@@ -285,14 +285,14 @@ def test_the_server_keeps_up_with_the_pointer(door, keep_time):
 # -- code ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_code_that_comes_first_is_small(browser, door, keep):  # noqa: F811
+def test_the_initial_code_is_small(browser, door, keep):  # noqa: F811
     static = static_folder()
 
     def packed(*names):
         return sum(len(gzip.compress((static / name).read_bytes(), 9)) for name in names) / 1e3
 
     keep("JavaScript and CSS of the first page, gzip", packed("app.js", "app.css"), 60, "kB")
-    # The door's own code comes after it.
+    # The code of the explorer pages loads after it.
     with opened(browser) as watched:
         watched.page.goto(f"{door}/#/")
         watched.page.wait_for_selector("main")
@@ -317,7 +317,7 @@ def run_door(f3):
         yield url
 
 
-def test_a_run_of_5_000_cases_is_opened_and_leafed_through(browser, run_door, keep, keep_time):  # noqa: F811
+def test_a_run_of_5_000_cases_opens_in_time(browser, run_door, keep, keep_time):  # noqa: F811
     def until(name):
         times = []
         for _ in range(2):
@@ -336,7 +336,7 @@ def test_a_run_of_5_000_cases_is_opened_and_leafed_through(browser, run_door, ke
         page.goto(run_door)
         moment(page, "read")
         assert elements(page) <= 5000
-        page.get_by_role("searchbox").fill("bridge")  # no question has it, and all are looked through
+        page.get_by_role("searchbox").fill("bridge")  # no question contains it, so all cases are searched
         page.get_by_role("button", name="Show all").click()
         page.locator(".run-row").first.click()
         shown(page)

@@ -1,4 +1,4 @@
-"""Every failure is JSON with its true status and a sentence; never a trace, a foreign path, or a prompt's words."""
+"""Every failure is JSON with its status and a message, without a traceback, a path or words of a prompt."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ SECRET = "the patient's name is Ada"
 
 
 def failing(access):
-    """An app whose routes fail in every way there is."""
+    """An app whose routes fail in every possible way."""
     app = FastAPI(openapi_url=None)
     errors.add_error_handlers(app)
     kinds = {name: getattr(_errors, name) for name in _errors.__all__}
@@ -88,14 +88,14 @@ def failed(answer):
 
 
 @pytest.mark.parametrize("kind", _errors.__all__)
-def test_every_error_of_ours_has_a_status_and_keeps_its_sentence(served, kind):
+def test_every_attributor_error_has_a_status_and_keeps_its_message(served, kind):
     status, code, message = failed(served.client.get(f"/api/known/{kind}"))
     assert (400 <= status < 500) or (status, kind) == (507, "DeviceMemoryError")
     assert message == f"a sentence about {kind}"
     assert code != "internal_error"
 
 
-def test_the_statuses_of_our_errors():
+def test_attributor_errors_have_the_documented_status():
     expected = {
         "InputError": 400, "ModelLoadError": 424, "UnsupportedModelError": 422, "DeviceMemoryError": 507,
         "FileFormatError": 422, "RecordingError": 409, "ImplementationError": 400,
@@ -116,7 +116,7 @@ def test_an_unexpected_error_sends_an_id_and_logs_the_trace(served, log):
     assert SECRET not in log.text  # prompts are not logged
 
 
-def test_messages_of_errors_are_logged_with_debug_only(served, log):
+def test_error_messages_are_logged_only_with_debug(served, log):
     LOG.setLevel(logging.DEBUG)
     served.client.get("/api/unknown")
     assert SECRET in log.text
@@ -132,7 +132,7 @@ def wait_for(condition):
 def test_requests_are_logged_without_their_query(served, log):
     LOG.setLevel(logging.DEBUG)
     served.client.get("/api/http", params={"status": 404, "token": SECRET})
-    wait_for(lambda: "GET '/api/http' 404" in log.text)  # written after the answer was sent
+    wait_for(lambda: "GET '/api/http' 404" in log.text)  # the log line is written after the response
     assert "patient" not in log.text
     log.clear()
     LOG.setLevel(logging.ERROR)
@@ -140,20 +140,20 @@ def test_requests_are_logged_without_their_query(served, log):
     assert log.text == ""
 
 
-def test_a_path_cannot_forge_lines_of_the_log(served, log):
+def test_a_path_cannot_forge_log_lines(served, log):
     LOG.setLevel(logging.DEBUG)
     served.client.get("/api/x%0Aattributor: all is well%1b[2J")
     wait_for(lambda: "\\nattributor: all is well\\x1b" in log.text)
     assert "\x1b" not in log.text
 
 
-def test_out_of_memory_is_507(served, log):
+def test_out_of_memory_returns_507(served, log):
     status, code, message = failed(served.client.get("/api/memory"))
     assert (status, code) == (507, "out_of_memory")
     assert "ran out of memory" in message
 
 
-def test_a_route_s_own_error_in_ascii_with_its_headers(served):
+def test_an_error_of_a_route_keeps_its_headers_and_is_ascii(served):
     answer = served.client.get("/api/own")
     assert failed(answer)[:2] == (409, "recording_gone")
     assert answer.headers["x-more"] == "1"
@@ -161,18 +161,18 @@ def test_a_route_s_own_error_in_ascii_with_its_headers(served):
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (410, "gone"), (429, "queue_full"), (418, "refused")])
-def test_http_errors(served, status, code):
+def test_http_errors_have_a_code_and_a_message(served, status, code):
     assert failed(served.client.get("/api/http", params={"status": status}))[:2] == (status, code)
     worded = served.client.get("/api/http", params={"status": status, "worded": True})
     assert failed(worded) == (status, "worded", "a sentence")
 
 
-def test_unknown_addresses_are_404(served):
+def test_unknown_addresses_return_404(served):
     assert failed(served.client.get("/api/none"))[:2] == (404, "not_found")
     assert failed(served.client.post("/api/unknown", json={}, headers=served.csrf))[:2] == (405, "method_not_allowed")
 
 
-def test_a_stream_that_fails_ends_without_its_end(served, log):
+def test_a_failed_stream_is_logged_without_its_message(served, log):
     found = served.head("GET", "/api/stream")
     assert found[0] == 200
     assert SECRET.encode() not in found[2]
@@ -195,7 +195,7 @@ def test_an_invalid_body_is_not_echoed(served, log, body):
     assert log.text == ""
 
 
-def test_one_fault_does_not_stop_the_server(served, log):
+def test_a_failed_request_does_not_stop_the_server(served, log):
     for path in ("/api/unknown", "/api/stream", "/api/memory"):
         served.head("GET", path)
     assert served.client.post("/api/body", json={"a": 1}, headers=served.csrf).json() == {"a": 1}

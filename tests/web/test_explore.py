@@ -1,4 +1,4 @@
-"""What the explorer opens, what it says of what it cannot, and how its files are read."""
+"""The explorer lists and serves its files and reports the files that it cannot open."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ ANCESTOR = [
 ]
 
 
-def test_the_page_opens_files_of_the_same_endings():
+def test_the_page_accepts_the_same_file_extensions():
     page = Path(__file__).parents[2] / "webapp/src/open/endings.json"
     assert json.loads(page.read_text("utf-8")) == {kind: list(endings) for kind, endings in ENDINGS.items()}
 
@@ -74,7 +74,7 @@ def test_a_folder_of_every_kind_is_listed(served, folder):
     size = sum((folder / "first" / name).stat().st_size for name in ("run.json", "cases.jsonl"))
     assert by_name["first"]["bytes"] == size
     assert served.client.get("/api/session").json()["opened"] is None
-    assert served.client.get("/api/sources").json() == found  # ids stay
+    assert served.client.get("/api/sources").json() == found  # the ids do not change
 
 
 def test_a_removed_file_is_reported(tmp_path):
@@ -90,7 +90,7 @@ def test_a_removed_file_is_reported(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
-def test_a_name_that_is_not_utf_8_is_listed(tmp_path):
+def test_a_file_name_outside_utf_8_is_listed(tmp_path):
     run_folder(tmp_path / "run", 1)
     for name in (b"\xff.json", b"\xfe.json"):
         (tmp_path / os.fsdecode(name)).write_text(json.dumps(ANCESTOR) if name < b"\xff" else "[]")
@@ -108,7 +108,7 @@ def test_reading_stops_when_the_client_disconnects(tmp_path):
     with running(path) as server:
         name = server.client.get("/api/sources").json()["sources"][0]["files"]["list"]
         with server.client.stream("GET", f"/api/files/{name}") as answer:
-            chunks = answer.iter_raw()  # kept: a generator that is let go closes the connection
+            chunks = answer.iter_raw()  # a reference is needed: a collected generator closes the connection
             next(chunks)
             wait_until(lambda: is_open(path), "it is not read")
         wait_until(lambda: not is_open(path), "it is still read")
@@ -134,7 +134,7 @@ def is_open(path):
     [("first", "run"), ("first/run.json", "run"), ("first/cases.jsonl", "run"), ("answer.safetensors", "flow"),
      ("list.json", "list")],
 )  # fmt: skip
-def test_the_only_source_is_opened_at_once(folder, name, kind):
+def test_a_single_source_is_opened_at_once(folder, name, kind):
     with running(folder / name) as server:
         found = server.client.get("/api/sources").json()
         assert [one["kind"] for one in found["sources"]] == [kind]
@@ -150,14 +150,14 @@ def test_without_a_path_there_are_no_sources():
         assert len(session["csrf"]) >= 32
 
 
-def test_a_link_that_the_user_named_is_followed(folder, tmp_path):
+def test_a_symlink_on_the_command_line_is_followed(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder / "first")
     (tmp_path / "link.json").symlink_to(folder / "list.json")
     for name, kind in (("link", "run"), ("link.json", "list")):
         assert [one.kind for one in Sources(tmp_path / name).scan().values()] == [kind]
 
 
-def test_a_run_that_is_still_being_written_grows(tmp_path):
+def test_a_run_that_is_being_written_grows(tmp_path):
     run_folder(tmp_path / "run", 1)
     (tmp_path / "run" / "cases.jsonl").rename(tmp_path / "run" / "cases.0.jsonl")
     with running(tmp_path / "run") as server:
@@ -196,7 +196,7 @@ def test_a_flow_is_found_by_any_case_id(tmp_path):
         assert server.client.get(f"/api/sources/{source}/flow", params={"case": "x" * 5000}).status_code == 422
 
 
-def test_a_rewritten_flow_is_read_again(tmp_path):
+def test_a_rewritten_flow_is_reloaded(tmp_path):
     path = flow_file(tmp_path / "a.safetensors", tokens=20, rows=2, sentences=3, documents=1)
     with running(path) as server:
         flow = server.client.get("/api/sources").json()["sources"][0]["files"]["flow"]
@@ -224,7 +224,7 @@ def test_only_a_few_flows_stay_open(tmp_path):
     [(None, None), ("bytes=0-0", (0, 1)), ("bytes=0-", (0, 100)), ("bytes=10-19", (10, 20)),
      ("bytes=90-500", (90, 100)), ("bytes=-10", (90, 100)), ("bytes=-500", (0, 100)), ("bytes=99-99", (99, 100))],
 )  # fmt: skip
-def test_ranges(asked, span):
+def test_ranges_are_parsed(asked, span):
     assert parse_range(asked, 100) == span
 
 
@@ -239,7 +239,7 @@ def test_invalid_ranges_are_refused(asked):
     assert (raised.value.status, raised.value.headers["Content-Range"]) == (416, "bytes */100")
 
 
-def test_files_whole_and_by_ranges(served, folder):
+def test_files_are_served_whole_and_by_range(served, folder):
     listed = {one["name"]: one for one in served.client.get("/api/sources").json()["sources"]}
     url = f"/api/files/{listed['first']['files']['cases'][0]}"
     data = (folder / "first" / "cases.jsonl").read_bytes()
@@ -257,7 +257,7 @@ def test_files_whole_and_by_ranges(served, folder):
     assert wrong.json()["error"]["code"] == "invalid_range"
 
 
-def test_a_large_file_arrives_whole(tmp_path):
+def test_a_large_file_is_served_completely(tmp_path):
     run_folder(tmp_path / "run", 1)
     data = bytes(range(256)) * 5000
     (tmp_path / "run" / "cases.1.jsonl").write_bytes(data)
@@ -267,7 +267,7 @@ def test_a_large_file_arrives_whole(tmp_path):
         assert server.client.get(url, headers={"Range": "bytes=100000-900000"}).content == data[100000:900001]
 
 
-# what cannot be opened
+# files that cannot be opened
 
 
 def test_a_bad_path_is_refused_before_the_server_starts(folder, tmp_path):
@@ -299,7 +299,7 @@ def test_a_bad_path_is_refused_before_the_server_starts(folder, tmp_path):
         assert text.startswith("error: ")
         assert text.count(str(tmp_path / name)) == 1
         if name != "missing":
-            assert "attributor eval --out" in text  # what it does open
+            assert "attributor eval --out" in text  # names a supported kind
 
 
 @pytest.mark.parametrize(
@@ -308,13 +308,13 @@ def test_a_bad_path_is_refused_before_the_server_starts(folder, tmp_path):
      ('{"format": "attributor.run", "version": 99}', "of version 99; this attributor reads up to 1"),
      ("[" * 100_000, "its run.json cannot be read")],
 )  # fmt: skip
-def test_a_folder_whose_run_cannot_be_read(tmp_path, content, why):
+def test_a_folder_with_an_unreadable_run_is_reported(tmp_path, content, why):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match=why):
         Sources(tmp_path)
 
 
-def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_folder_without_read_permission_is_reported(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
@@ -333,7 +333,7 @@ def test_the_front_end_is_revalidated_by_its_etag(tmp_path, monkeypatch):
         assert (first.text, first.headers["cache-control"]) == ("<!doctype html><p>one", "no-cache")
         tag = {"If-None-Match": first.headers["etag"]}
         assert server.client.get("/", headers=tag).status_code == 304
-        (tmp_path / "index.html").write_text("<!doctype html><p>two")  # an upgrade
+        (tmp_path / "index.html").write_text("<!doctype html><p>two")  # as after an upgrade
         assert server.client.get("/", headers=tag).text == "<!doctype html><p>two"
         kinds = {
             name: server.client.get(name).headers["content-type"] for name in ("/", "/static/app.js", "/static/app.css")

@@ -1,4 +1,4 @@
-"""The routes of a flow: what comes back, what is refused with which words, and that no request is N^2."""
+"""The routes of a flow: responses, refused requests and their messages; no response has N^2 numbers."""
 
 import datetime
 import json
@@ -29,7 +29,7 @@ FLOW = example()
 @pytest.fixture(scope="module")
 def client():
     nan = example()
-    nan.scores.fill_(torch.nan)  # the constructor refuses it; a mapped file may hold it
+    nan.scores.fill_(torch.nan)  # the constructor refuses NaN; a mapped file may hold it
     next_token = replace(
         FLOW,
         scores=FLOW.scores[:1],
@@ -70,13 +70,13 @@ def tensors(client, path):
     return load(answer.content)
 
 
-def test_view(client):
+def test_view_returns_the_encoded_view(client):
     answer = client.get("/api/flows/a/view")
     assert answer.content == encode_view(FlowView(FLOW))
     assert "rows" not in load(answer.content)
 
 
-def test_rows(client):
+def test_rows_returns_the_mean_of_a_range(client):
     assert tensors(client, "rows?start=1&stop=2")["scores"] == pytest.approx(FLOW.scores[1].numpy())
     assert tensors(client, "rows?start=1&stop=3")["scores"] == pytest.approx(FLOW.scores[1:3].mean(0).numpy(), abs=1e-7)
     assert tensors(client, "rows")["scores"] == pytest.approx(FLOW.total().numpy(), abs=1e-7)
@@ -84,20 +84,20 @@ def test_rows(client):
 
 
 @pytest.mark.parametrize("by", ["document", "sentence"])
-def test_sums(client, by):
+def test_sums_agree_with_the_flow(client, by):
     found = tensors(client, f"sums?by={by}&start=0&stop=4")
     grouped = FLOW.by(by)
     assert found["sums"] == pytest.approx(grouped.total().numpy(), abs=1e-6)
     assert found["rest"] == pytest.approx([float(grouped.rest.mean())], abs=1e-6)
 
 
-def test_received(client):
+def test_received_agrees_with_the_flow(client):
     found = tensors(client, "received?start=3&stop=9")["received"]
     assert found == pytest.approx(FLOW.scores[:, 3:9].sum(1).numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("by", ["document", "sentence", "token"])
-def test_edges(client, by):
+def test_edges_agree_with_the_flow(client, by):
     found = tensors(client, f"edges?by={by}&start=1&stop=4&limit=5")
     assert {name: (value.dtype.str, value.shape) for name, value in found.items()} == {
         "rows": ("<i4", (5,)),
@@ -116,7 +116,7 @@ def test_edges(client, by):
 
 
 @pytest.mark.parametrize("top", [None, 1, 2])
-def test_citations(client, top):
+def test_citations_agree_with_cite(client, top):
     answer = client.get("/api/flows/a/citations", params={} if top is None else {"top": top})
     assert answer.headers["content-type"] == "application/json"
     expected = FLOW.cite().to_json() if top is None else FLOW.cite(top=top).to_json()
@@ -124,7 +124,7 @@ def test_citations(client, top):
     assert answer.json() == expected
 
 
-def test_metadata_that_json_cannot_hold_is_sent_as_text(client):
+def test_metadata_outside_json_is_sent_as_text(client):
     sent = client.get("/api/flows/dated/citations").json()
     metadata = {"id": 7, "day": "2024-05-01", "score": "nan", "3": ["a"]}
     assert [document["metadata"] for document in sent["documents"]] == [metadata, {}]
@@ -132,13 +132,13 @@ def test_metadata_that_json_cannot_hold_is_sent_as_text(client):
     assert {c["document"]: c["metadata"] for c in cited if c["document"] == 0} == {0: metadata}
 
 
-def test_a_flow_without_text(client):
+def test_a_flow_without_text_is_served(client):
     assert load(client.get("/api/flows/plain/sums?by=sentence").content)["sums"].shape == (0,)
     assert load(client.get("/api/flows/plain/edges?by=document").content)["pieces"].tolist() == [-1, -1]
 
 
 @pytest.mark.usefixtures("tiny_front_end")
-def test_page(client):
+def test_page_equals_to_html(client):
     answer = client.get("/api/flows/a/page")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.headers["content-disposition"] == 'attachment; filename="flow.html"'
@@ -146,7 +146,7 @@ def test_page(client):
     assert data_of(answer.text)["tokens"] == FLOW.prompt_length
 
 
-def test_no_page_without_a_front_end(client, monkeypatch, tmp_path, caplog):
+def test_page_needs_the_front_end(client, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("ATTRIBUTOR_WEB_STATIC", str(tmp_path))
     answer = client.get("/api/flows/a/page")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_front_end")
@@ -154,7 +154,7 @@ def test_no_page_without_a_front_end(client, monkeypatch, tmp_path, caplog):
     assert str(tmp_path) in caplog.text
 
 
-def test_file(client, tmp_path):
+def test_file_loads_as_the_same_flow(client, tmp_path):
     answer = client.get("/api/flows/a/file")
     assert answer.headers["content-disposition"] == 'attachment; filename="flow.safetensors"'
     assert int(answer.headers["content-length"]) == len(answer.content)
@@ -209,12 +209,12 @@ def test_invalid_requests_are_refused(client, path, status, code, words):
     assert "/" not in error["message"] or code is None
 
 
-def test_only_get(client):
+def test_only_get_is_allowed(client):
     for method in ("post", "put", "delete", "patch"):
         assert getattr(client, method)("/api/flows/a/view").status_code == 405
 
 
-def test_every_route_is_described(client):
+def test_every_route_is_in_the_openapi_description(client):
     paths = client.app.openapi()["paths"]
     assert {path.rpartition("/")[2] for path in paths} == {
         "view",

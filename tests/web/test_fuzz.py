@@ -1,6 +1,6 @@
-"""Requests that nobody would think of, made from the server's own description: none may break it or be answered wrong.
+"""Random requests generated from the OpenAPI description must not break the server or get an undescribed response.
 
-Both doors answer over a real socket. `serve` has a tiny model loaded, so that requests which happen to fit do run.
+Both servers run on a real socket. `serve` has a tiny model loaded, so that valid requests do run.
 """
 
 import json
@@ -39,7 +39,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 EXAMPLES = 30
 FITS = {"layer": 1, "head": 1, "heads": "0,1", "level": 0, "row": 0, "col": 0, "start": 0, "stop": 2}
 FITS |= {"limit": 9, "by": "sentence", "unit_start": 0, "unit_stop": 3, "case": "case-00000"}
-# Requests that must get through, whatever else is made up.
+# Valid requests, which must succeed.
 SOUND = {
     "/api/count": {"question": "Who keeps the light?", "answer": "The keeper."},
     "/api/model": {"id": "nobody/nothing"},
@@ -47,11 +47,11 @@ SOUND = {
     "/api/runs/{run_id}/weigh": {"weights": "mean"},
 }
 FLOWS = ("/api/flows/", "/api/sources/")
-EXPLORE_ONLY = ("/api/files/", "/api/sources/")  # there under `serve`, and empty
+EXPLORE_ONLY = ("/api/files/", "/api/sources/")  # `serve` has these routes, but no files
 
 
 def operations(door):
-    """(method, path) of a door; what takes the model away comes last."""
+    """Return (method, path) of each operation; loading another model comes last."""
     found = []
     for path, item in build_openapi(door)["paths"].items():
         found += [(method.upper(), path) for method in item]
@@ -60,7 +60,7 @@ def operations(door):
 
 @pytest.fixture(scope="module", autouse=True)
 def front_end(tmp_path_factory):
-    """A front end that does nothing: pages are made from it."""
+    """Install an empty front end, from which pages are made."""
     folder = tmp_path_factory.mktemp("static")
     for name, text in {"index.html": "<!doctype html>", "app.js": "export {};", "app.css": "p {}"}.items():
         (folder / name).write_text(text)
@@ -153,7 +153,7 @@ def fuzz(server, ids, schema, method, path):
 
 
 @pytest.mark.parametrize(("method", "path"), operations("explore"))
-def test_explore(explored, method, path, caplog):
+def test_explore_handles_random_requests(explored, method, path, caplog):
     LOG.propagate = True
     statuses = fuzz(*explored, method, path)
     LOG.propagate = False
@@ -162,15 +162,15 @@ def test_explore(explored, method, path, caplog):
 
 
 @pytest.mark.parametrize(("method", "path"), operations("serve"))
-def test_serve(lived, method, path):
+def test_serve_handles_random_requests(lived, method, path):
     statuses = fuzz(*lived, method, path)
-    if method != "DELETE" and not path.startswith(EXPLORE_ONLY):  # ids that exist are kept from DELETE
+    if method != "DELETE" and not path.startswith(EXPLORE_ONLY):  # DELETE gets no existing ids
         assert any(status < 300 for status in statuses), "no request got through: the test reaches nothing"
     assert lived[0].client.get("/api/session").status_code == 200
 
 
-def test_the_fuzzer_notices_planted_faults():
-    """A server that breaks, and one that answers what it did not describe."""
+def test_the_fuzzer_detects_planted_faults():
+    """One route fails, and one returns an undescribed response."""
     app = FastAPI()
 
     @app.get("/api/broken")

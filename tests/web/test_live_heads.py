@@ -1,4 +1,4 @@
-"""The map of layers x heads, against the attention matrices of the model itself."""
+"""The map of layers x heads agrees with the model's own attention matrices."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ MEAN = torch.full((4, 4), 0.25)
 
 
 def expected(P, positions, selected):
-    """The definition, on (L, H, N, N)."""
+    """Compute the definition on (L, H, N, N)."""
     P = P[:, :, positions]
     N = P.shape[-1]
     distance = torch.tensor(positions, dtype=torch.float64)[:, None] - torch.arange(N)
@@ -56,7 +56,7 @@ def test_blocks_do_not_change_the_maps(family, monkeypatch):
     case = recorded(family, k=700)
     positions = list(range(699, case.length))
     selected = selection(700, (100, 612))
-    monkeypatch.setattr(attention, "ELEMENTS", 1)  # the least block, 256 keys
+    monkeypatch.setattr(attention, "ELEMENTS", 1)  # the smallest block, 256 keys
     blocks = list(RecordingReader(case.recording).queries(0, positions).blocks(2, 0, case.length))
     assert blocks[0] == (0, 256)
     assert len(blocks) == 3
@@ -74,10 +74,10 @@ def test_heads_that_were_not_recorded_are_nan():
     torch.testing.assert_close(torch.from_numpy(maps.weight), weights, rtol=0, atol=0)
 
 
-def test_a_sinks_share_is_in_no_map():
+def test_the_share_of_a_sink_is_in_no_map():
     case = recorded("gpt_oss")
     whole = compute_head_maps(case.recording, [K + 5], selection(case.length, (0, case.length)), MEAN)
-    assert (whole.mass < 0.999).any()  # what the learned sink took
+    assert (whole.mass < 0.999).any()  # the learned sink has the rest
     assert (whole.mass <= 1 + 1e-6).all()
 
 
@@ -93,7 +93,7 @@ def test_invalid_arguments_are_refused():
         compute_head_maps(case.recording, [3], fine, MEAN[:2])
 
 
-def test_work_can_be_cancelled():
+def test_the_computation_can_be_cancelled():
     case = recorded("llama")
     calls = []
 
@@ -110,7 +110,7 @@ def test_work_can_be_cancelled():
 @pytest.mark.parametrize(
     ("start", "stop", "most"), [(0, 5, 64), (0, 64, 64), (3, 68, 64), (0, 512, 64), (10, 1000, 7), (4, 90, 1)]
 )
-def test_rows_are_evenly_chosen(start, stop, most):
+def test_rows_are_chosen_evenly(start, stop, most):
     rows = choose_rows(start, stop, most)
     assert rows == sorted(set(rows))
     assert len(rows) == min(most, stop - start)
@@ -120,13 +120,13 @@ def test_rows_are_evenly_chosen(start, stop, most):
     assert not gaps.size or gaps.max() - gaps.min() <= 1
 
 
-def test_an_empty_range_of_rows():
+def test_an_empty_range_of_rows_is_refused():
     for start, stop in ((3, 3), (4, 2), (-1, 2)):
         with pytest.raises(InputError, match="start < stop"):
             choose_rows(start, stop)
 
 
-def test_a_padded_batch_is_read_as_its_sequences_alone():
+def test_a_padded_batch_gives_the_maps_of_its_sequences():
     from families import tiny
 
     from attributor import record

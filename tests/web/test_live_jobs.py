@@ -1,4 +1,4 @@
-"""Jobs: one at a time, a short queue, events for every listener, cancelling in each state, failures as sentences."""
+"""Jobs run one at a time with a short queue; events for every listener, cancelling in each state, error messages."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ def quick(job):
 
 
 class Held:
-    """Work that goes on until it is let go."""
+    """Work that runs until `go` is set."""
 
     def __init__(self):
         self.began, self.go, self.steps, self.left, self.counted = threading.Event(), threading.Event(), 0, False, False
@@ -75,7 +75,7 @@ def test_a_job_reports_its_stages_and_its_end(jobs):
     assert job.state == "done"
 
 
-def test_every_listener_gets_all_events_from_the_first(jobs):
+def test_every_listener_receives_all_events(jobs):
     held = Held()
     job = jobs.submit("run", held)
 
@@ -95,15 +95,15 @@ def test_every_listener_gets_all_events_from_the_first(jobs):
         assert found == names
         assert numbers == [0, 1, 2, 3, 4]
     assert [name for name, _ in heard(job)] == names
-    assert [name for name, _ in heard(job, 3)] == ["token", "done"]  # a browser that reconnects
+    assert [name for name, _ in heard(job, 3)] == ["token", "done"]  # as a reconnecting browser does
     assert heard(job, 99) == []
 
 
-def test_a_token_reaches_listeners_at_once(jobs):
+def test_a_token_reaches_listeners_quickly(jobs):
     held = Held()
     job = jobs.submit("run", held)
     held.began.wait(PATIENCE)
-    tokens = count(1)  # event 0: it is queued
+    tokens = count(1)  # event 0 is "queued"
 
     async def scenario():
         token = next(tokens)
@@ -134,7 +134,7 @@ def test_stage_events_are_thinned_but_the_last_is_sent(jobs):
     assert told[-1]["done"] == 10_000
 
 
-def test_one_runs_four_wait_and_the_sixth_is_refused(jobs):
+def test_one_job_runs_four_wait_and_the_sixth_is_refused(jobs):
     helds = [Held() for _ in range(MAX_WAITING + 1)]
     made = [jobs.submit("run", held) for held in helds]
     assert helds[0].began.wait(PATIENCE)
@@ -156,11 +156,11 @@ def test_one_runs_four_wait_and_the_sixth_is_refused(jobs):
 
 
 def list_of(job):
-    """What was said so far."""
+    """Return the events so far."""
     return [(event.name, event.data) for event in list(job._events)]
 
 
-def test_a_job_that_waits_leaves_the_queue_at_once_when_it_is_cancelled(jobs):
+def test_a_cancelled_waiting_job_leaves_the_queue_at_once(jobs):
     first, second = Held(), Held()
     jobs.submit("run", first)
 
@@ -179,7 +179,7 @@ def test_a_job_that_waits_leaves_the_queue_at_once_when_it_is_cancelled(jobs):
     assert not second.counted
 
 
-def test_a_job_that_runs_stops_at_its_next_step_and_its_result_does_not_count(jobs):
+def test_a_cancelled_running_job_stops_at_its_next_step(jobs):
     held = Held()
     job = jobs.submit("run", held)
     assert held.began.wait(PATIENCE)
@@ -190,8 +190,8 @@ def test_a_job_that_runs_stops_at_its_next_step_and_its_result_does_not_count(jo
     assert heard(jobs.submit("run", quick))[-1][0] == "done"
 
 
-def test_a_result_after_cancellation_does_not_count(jobs):
-    """Cancelled when nothing is checked any more."""
+def test_a_result_after_cancellation_is_dropped(jobs):
+    """The job is cancelled after its last check."""
     at_work, go, counted = threading.Event(), threading.Event(), []
 
     def work(_):
@@ -226,7 +226,7 @@ def test_cancelling_an_ended_job_changes_nothing(jobs):
         (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory", module.FULL),
     ],
 )
-def test_a_failure_has_a_sentence_and_the_next_job_runs(jobs, error, code, message):
+def test_a_failure_has_a_message_and_the_next_job_runs(jobs, error, code, message):
     def work(_):
         raise error
 
@@ -236,7 +236,7 @@ def test_a_failure_has_a_sentence_and_the_next_job_runs(jobs, error, code, messa
 
 @pytest.mark.parametrize("kind", [KeyError, SystemExit, ZeroDivisionError])
 def test_an_unexpected_error_is_logged_without_its_message(jobs, kind, caplog):
-    words = " ".join(["my", "secret", "prompt"])  # not in the line that raises, which the log shows
+    words = " ".join(["my", "secret", "prompt"])  # joined here, because the log shows the line that raises
 
     def work(_):
         raise kind(words)
@@ -252,7 +252,7 @@ def test_an_unexpected_error_is_logged_without_its_message(jobs, kind, caplog):
     assert heard(jobs.submit("run", quick))[-1][0] == "done"
 
 
-def test_jobs_that_ended_are_forgotten(jobs, monkeypatch):
+def test_ended_jobs_are_dropped(jobs, monkeypatch):
     monkeypatch.setattr(module, "MAX_ENDED", 3)
     made = [jobs.submit("run", quick) for _ in range(2)]
     for job in made:
@@ -269,7 +269,7 @@ def test_jobs_that_ended_are_forgotten(jobs, monkeypatch):
         jobs.get(made[-1].id)
 
 
-def test_a_job_that_is_still_running_is_never_forgotten(jobs, monkeypatch):
+def test_a_running_job_is_never_dropped(jobs, monkeypatch):
     monkeypatch.setattr(module, "MAX_ENDED", 0)
     monkeypatch.setattr(module, "ENDED_SECONDS", -1.0)
     held = Held()
@@ -278,7 +278,7 @@ def test_a_job_that_is_still_running_is_never_forgotten(jobs, monkeypatch):
     held.go.set()
 
 
-def test_nothing_of_a_job_is_kept_but_its_events(jobs):
+def test_an_ended_job_keeps_only_its_events(jobs):
     class Request:
         pass
 
@@ -299,7 +299,7 @@ def test_nothing_of_a_job_is_kept_but_its_events(jobs):
     assert there() is None
 
 
-def test_closing_fails_what_runs_and_what_waits_with_the_reason():
+def test_closing_fails_running_and_waiting_jobs_with_the_reason():
     jobs = Jobs()
     held = Held()
     made = [jobs.submit("run", held), jobs.submit("run", quick)]

@@ -1,6 +1,6 @@
-"""Jobs over HTTP: their events, their queue, and how they are cancelled."""
+"""Jobs over HTTP: events, queue and cancelling."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import json
 import threading
@@ -19,7 +19,7 @@ from attributor.web.live.jobs import Job
 from attributor.web.live.service import ServerSettings
 
 
-def test_the_answer_comes_token_by_token(client):
+def test_the_answer_is_streamed_token_by_token(client):
     events = client.events(client.post("/api/runs", json={**PROMPT, "max_new_tokens": 10}).json()["job"])
     names = [name for name, _ in events]
     assert names[0] == "queued"
@@ -32,7 +32,7 @@ def test_the_answer_comes_token_by_token(client):
     assert len([name for name in names if name == "token"]) > 1
 
 
-def test_the_first_event_comes_within_200_ms_while_something_else_runs(client, monkeypatch):
+def test_the_first_event_arrives_within_200_ms_beside_another_job(client, monkeypatch):
     go = hold(monkeypatch)
     first = client.post("/api/runs", json=PROMPT).json()["job"]
     second = client.post("/api/runs", json=PROMPT).json()["job"]
@@ -44,14 +44,14 @@ def test_the_first_event_comes_within_200_ms_while_something_else_runs(client, m
 
 
 def first_event(client, job, event):
-    """Seconds until a job's first event is here."""
+    """Return the seconds until the first event of a job arrives."""
     began = time.perf_counter()
     assert next(client.listen(job)) == event
     return time.perf_counter() - began
 
 
 def hold(monkeypatch, name="forward"):
-    """Reading the prompt waits for the event that this returns."""
+    """Make reading the prompt wait for the event that this returns."""
     go, inner = threading.Event(), _flow.api.attach_recorder
 
     def waiting(*args):
@@ -62,7 +62,7 @@ def hold(monkeypatch, name="forward"):
     return go
 
 
-def test_late_and_returning_listeners_get_every_event(client):
+def test_late_and_reconnecting_listeners_receive_every_event(client):
     job = client.post("/api/runs", json={**PROMPT, "max_new_tokens": 6}).json()["job"]
     whole = client.events(job)
     assert client.events(job) == whole
@@ -86,7 +86,7 @@ def test_an_idle_stream_is_kept_alive(client, monkeypatch):
         assert any(line == "event: done" for line in lines)
 
 
-def test_two_tabs_listen_to_their_own_jobs(client):
+def test_two_tabs_receive_only_their_own_jobs(client):
     found: dict[int, list] = {}
 
     def tab(number):
@@ -112,7 +112,7 @@ def test_two_tabs_listen_to_their_own_jobs(client):
 # Queue and cancelling.
 
 
-def test_past_one_running_and_four_waiting_a_request_is_refused(client, monkeypatch):
+def test_a_full_queue_refuses_requests(client, monkeypatch):
     go = hold(monkeypatch)
     made = [client.post("/api/runs", json=PROMPT).json()["job"] for _ in range(5)]
     full = error(client.post("/api/runs", json=PROMPT), 429)
@@ -166,7 +166,7 @@ def test_a_run_can_be_cancelled_in_every_stage(client, monkeypatch, stage, given
     assert client.run(answer=ANSWER)["run"]
 
 
-def test_writing_stops_between_two_tokens(client, monkeypatch):
+def test_generation_stops_between_two_tokens(client, monkeypatch):
     put, written = run_jobs._Writing.put, []
 
     def watched(self, tokens):
@@ -182,7 +182,7 @@ def test_writing_stops_between_two_tokens(client, monkeypatch):
     assert len(written) == 4
 
 
-def test_a_run_waits_for_the_model_that_is_being_loaded(folder, monkeypatch):
+def test_a_run_waits_until_the_model_is_loaded(folder, monkeypatch):
     go, inner = threading.Event(), _models.load_model
     monkeypatch.setattr(_models, "load_model", lambda *a, **k: go.wait(PATIENCE) and inner(*a, **k))
     with serving(ServerSettings(model=str(folder))) as client:
@@ -194,7 +194,7 @@ def test_a_run_waits_for_the_model_that_is_being_loaded(folder, monkeypatch):
         assert client.done(run)["flow"]
 
 
-def test_a_run_that_was_meant_for_another_model_is_refused(client):
+def test_a_run_for_another_model_is_refused(client):
     job = client.post("/api/runs", json={**PROMPT, "model": "org/other"}).json()["job"]
     name, said = client.events(job)[-1]
     assert (name, said["code"]) == ("failed", "model_changed")
@@ -203,7 +203,7 @@ def test_a_run_that_was_meant_for_another_model_is_refused(client):
     assert client.events(job)[-1][0] == "done"
 
 
-def test_unknown_jobs_are_404(client):
+def test_unknown_jobs_return_404(client):
     for answer in (client.get("/api/jobs/nothing/events"), client.delete("/api/jobs/nothing")):
         assert error(answer, 404)["code"] == "job_not_found"
     assert error(client.post("/api/runs/nothing/weigh", json={"weights": "mean"}), 404)["code"] == "run_not_found"

@@ -1,4 +1,4 @@
-"""The edges of one layer, against the attention matrices of the model itself."""
+"""The edges of one layer agree with the model's own attention matrices."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ UNITS = np.sort(np.r_[np.arange(50), [3, 3, 9, 20, 20, 41, 41, 41, 49, 49]])  # 
 
 
 def by_unit(P, positions, heads, units=50):
-    """(heads, R, units) from (H, N, N)."""
+    """Sum (H, N, N) to (heads, R, units)."""
     rows = P[heads][:, positions][..., :K]
     return torch.zeros(len(heads), len(positions), units, dtype=rows.dtype).index_add_(2, torch.from_numpy(UNITS), rows)
 
@@ -43,7 +43,7 @@ def test_all_edges_agree_with_eager_attention(family, layer):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_largest_of_each_head_are_kept(family):
+def test_the_largest_edges_of_each_head_are_kept(family):
     case = recorded(family)
     positions, heads = list(range(K - 1, case.length)), [1, 2]
     wanted = by_unit(case.attentions[1], positions, heads)
@@ -55,7 +55,7 @@ def test_the_largest_of_each_head_are_kept(family):
         assert edges.totals[index] >= edges.mass[edges.head == head].sum()
 
 
-def test_only_edges_to_the_selected_units():
+def test_only_edges_to_the_selected_units_are_returned():
     case = recorded("llama")
     positions = [K - 1, K + 4]
     wanted = by_unit(case.attentions[2], positions, [0, 3])
@@ -79,7 +79,7 @@ def test_blocks_do_not_change_the_edges(monkeypatch):
         assert mass == pytest.approx(float(wanted[head, query, unit]), abs=2e-6)
 
 
-def test_relative_weights():
+def test_relative_weights_are_fractions_of_the_largest():
     weights = weights_of()
     case = recorded("llama", heads=weights)
     edges = find_layer_edges(case.recording, 3, [2, 0], [K], UNITS, weights, limit=8)
@@ -87,7 +87,7 @@ def test_relative_weights():
 
 
 def test_no_attention_gives_no_edges():
-    """A window that ends behind the selected units."""
+    """The window begins after the selected units."""
     case = recorded("gemma2")
     edges = find_layer_edges(case.recording, 0, [0, 1], [K + 10], UNITS, MEAN, limit=40, units=(0, 5))
     assert not len(edges.mass)

@@ -1,6 +1,6 @@
-"""Loading a model: its stages, what it then says of itself, and the model that it replaces."""
+"""Loading a model: its stages, its description, and the model that it replaces."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import gc
 import weakref
@@ -17,7 +17,7 @@ from attributor.web.live.schema import RunRequest
 from attributor.web.live.service import LiveService, ServerSettings
 
 
-def test_a_model_is_loaded_in_stages_and_says_what_it_is(live):
+def test_a_model_is_loaded_in_stages_and_described(live):
     assert live.state().state == "none"
     assert live.state().default_model == live.settings.model
     job = live.start()
@@ -34,14 +34,14 @@ def test_a_model_is_loaded_in_stages_and_says_what_it_is(live):
     assert state.memory.budget == live.runs.budget > 0
 
 
-def test_dtype_revision_and_max_tokens_are_as_asked(live):
+def test_dtype_revision_and_max_tokens_are_applied(live):
     loaded(live, dtype="bfloat16", max_tokens=100)
     assert live.models.require_loaded().model.dtype == torch.bfloat16
     assert live.state().max_tokens == 100
     assert live.state().dtype == "bfloat16"
 
 
-def test_a_gguf_file_that_the_server_was_started_with(tmp_path):
+def test_a_gguf_file_of_the_command_line_is_loaded(tmp_path):
     path = save_gguf(save_tiny(tmp_path / "tiny"), tmp_path / "tiny.gguf")
     live = LiveService(ServerSettings(model=str(path)))
     assert ended(live.start())[0] == "done"
@@ -49,7 +49,7 @@ def test_a_gguf_file_that_the_server_was_started_with(tmp_path):
     live.close()
 
 
-def test_more_max_tokens_than_the_window_are_refused_with_both_numbers(live):
+def test_max_tokens_above_the_window_are_refused_with_both_numbers(live):
     data = failed(live, max_tokens=5000)
     assert data["code"] == "invalid_input"
     assert "max tokens 5,000 is more than the window of" in data["message"]
@@ -58,7 +58,7 @@ def test_more_max_tokens_than_the_window_are_refused_with_both_numbers(live):
     assert live.state().error == data["message"]
 
 
-def test_the_model_before_is_let_go_of_before_the_new_one_is_read(live, monkeypatch):
+def test_the_previous_model_is_released_before_the_next_is_read(live, monkeypatch):
     loaded(live)
     before = weakref.ref(live.models.require_loaded().model)
     ended(live.jobs.submit("run", run_work(live)))
@@ -74,7 +74,7 @@ def test_the_model_before_is_let_go_of_before_the_new_one_is_read(live, monkeypa
     monkeypatch.setattr(loading, "_read", watched)
     loaded(live)
     assert alive == [False]
-    # its run is as useful as before, but for what only the model knows
+    # its run still works, except for weights that need the model
     assert live.runs.get_recorded(kept.flow_id).recording.layer(0).query.shape[0] == 4
     assert kept.presets.of("output_norm").heads.shape == (2, 4)
     with pytest.raises(ApiError, match=r"'retrieval' need the model .*, which is no longer loaded") as gone:
@@ -88,7 +88,7 @@ def run_work(live):
     return run_work(live, RunRequest(**PROMPT, max_new_tokens=3, weights="mean"))
 
 
-def test_a_model_that_cannot_be_had_leaves_the_one_before_in_place(live):
+def test_a_failed_load_keeps_the_previous_model(live):
     loaded(live)
     before = live.models.require_loaded()
     data = failed(live, id="org/nowhere")

@@ -1,6 +1,6 @@
-"""Cancelling the loading of a model in each stage, and what is in place afterwards."""
+"""Cancelling the loading of a model in each stage, and the state afterwards."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import threading
 import time
@@ -16,7 +16,7 @@ from attributor.web.live import loading, memory
 
 
 class Gate:
-    """A function that waits in the middle until it is let go."""
+    """A function that waits until `go` is set."""
 
     def __init__(self, inner):
         self.inner, self.reached, self.go, self.calls = inner, threading.Event(), threading.Event(), 0
@@ -49,7 +49,7 @@ def test_loading_can_be_cancelled_in_every_stage(live, monkeypatch, module, name
     assert live.state().state == "none"
 
 
-def test_a_load_that_was_left_behind_is_waited_for_before_the_next_one_begins(live, monkeypatch):
+def test_the_next_load_waits_for_an_abandoned_one(live, monkeypatch):
     gate = Gate(_models.load_model)
     monkeypatch.setattr(_models, "load_model", gate)
     left = live.start()
@@ -64,11 +64,11 @@ def test_a_load_that_was_left_behind_is_waited_for_before_the_next_one_begins(li
     assert gate.calls == 2
     third_gate = Gate(_models.load_model)
     monkeypatch.setattr(_models, "load_model", third_gate)
-    live.jobs.cancel(live.start().id)  # in the queue or not: nothing of it is left
+    live.jobs.cancel(live.start().id)  # queued or already running
     third_gate.go.set()
 
 
-def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
+def test_reading_stops_between_two_weights(live, monkeypatch):
     seen = []
     update = loading._ReadingProgress.update
 
@@ -85,7 +85,7 @@ def test_reading_the_weights_stops_between_two_of_them(live, monkeypatch):
     monkeypatch.undo()
 
 
-def test_the_model_before_stays_where_loading_is_left_early(live, monkeypatch):
+def test_a_load_cancelled_early_keeps_the_previous_model(live, monkeypatch):
     loaded(live)
     before = live.models.require_loaded()
     gate = Gate(load.locate_model)

@@ -1,6 +1,6 @@
-"""Fetching a model from the hub: its progress, and what the hub refuses."""
+"""Downloading a model from the hub: progress and errors."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import shutil
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from attributor.web.live import memory
 from attributor.web.live.schema import LoadRequest
 
 
-def test_a_model_of_the_hub_is_fetched_with_progress_in_bytes(live, folder, tmp_path, monkeypatch):
+def test_a_model_of_the_hub_is_downloaded_with_progress_in_bytes(live, folder, tmp_path, monkeypatch):
     source = tmp_path / "source"
     shutil.copytree(folder, source)
     for extra in ("pytorch_model.bin", "consolidated.safetensors", "README.md", "picture.png", "modeling.py"):
@@ -44,7 +44,7 @@ def test_a_cancelled_download_stops(live, folder, tmp_path, monkeypatch):
     assert "model.safetensors" not in there.fetched
 
 
-def test_a_model_that_is_too_large_is_not_even_fetched(live, folder, tmp_path, monkeypatch):
+def test_a_model_that_is_too_large_is_not_downloaded(live, folder, tmp_path, monkeypatch):
     there = Hub(folder, tmp_path / "hub", monkeypatch, parameters={"F32": 3_550_000_000})
     monkeypatch.setattr(memory, "available", lambda *_: 9_800_000_000)
     data = failed(live, id="org/tiny")
@@ -61,7 +61,7 @@ def test_a_model_that_is_too_large_is_not_even_fetched(live, folder, tmp_path, m
         (hub.RevisionNotFoundError, "the hub has no such revision"),
     ],
 )
-def test_refusals_of_the_hub_are_reported_as_they_are(live, folder, tmp_path, monkeypatch, kind, message):
+def test_errors_of_the_hub_are_reported(live, folder, tmp_path, monkeypatch, kind, message):
     there = Hub(folder, tmp_path / "hub", monkeypatch)
     there.error = kind("no", response=SimpleNamespace(headers={}, request=None, status_code=401))
     data = failed(live, id="org/tiny", revision="v2")

@@ -1,6 +1,6 @@
-"""Models that do not fit into memory are refused before or while they are read."""
+"""Models that do not fit into memory are refused before or during reading."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(live, monkeypat
     assert f"{live.settings.model} needs about 177 kB, 100 kB are free: dtype bfloat16 needs 88 kB" in data["message"]
 
 
-def test_what_the_model_before_takes_counts_as_free(live, monkeypatch):
+def test_the_memory_of_the_previous_model_counts_as_free(live, monkeypatch):
     loaded(live)
     nbytes = live.models.require_loaded().nbytes
     assert nbytes == 44_192 * 4
@@ -37,7 +37,7 @@ def test_what_the_model_before_takes_counts_as_free(live, monkeypatch):
         ("bfloat16", None),
     ],
 )
-def test_what_a_dtype_takes(monkeypatch, dtype, advice):
+def test_the_memory_needed_depends_on_the_dtype(monkeypatch, dtype, advice):
     monkeypatch.setattr(memory, "available", lambda *_: 6_000_000_000)
     counts = {"F32": 2_500_000_000, "I64": 1000}
     if advice is None:
@@ -47,7 +47,7 @@ def test_what_a_dtype_takes(monkeypatch, dtype, advice):
         memory.check_fits("m", counts, dtype, "cpu")
 
 
-def test_a_model_that_does_not_even_fit_in_16_bits(monkeypatch):
+def test_a_model_too_large_in_16_bits_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda *_: 1_000_000_000)
     with pytest.raises(MemoryError, match=r"14\.0 GB, still too much: take a smaller model"):
         memory.check_fits("m", {"F32": 7_000_000_000}, "float32", "cpu")
@@ -55,7 +55,7 @@ def test_a_model_that_does_not_even_fit_in_16_bits(monkeypatch):
         memory.check_fits("m", {"BF16": 7_000_000_000}, "auto", "cpu")
 
 
-def test_what_is_free_wherever_a_model_goes(monkeypatch):
+def test_free_memory_is_that_of_the_target_devices(monkeypatch):
     monkeypatch.setattr(memory, "_memory", lambda: (100, 50))
     assert memory.available("balanced") == 50  # no GPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -66,7 +66,7 @@ def test_what_is_free_wherever_a_model_goes(monkeypatch):
     assert found == {"cpu": 50, "cuda": 3, "cuda:1": 4, "auto": 57, "balanced": 57, "sequential": 57}
 
 
-def test_sizes_are_read_from_headers_alone(folder, tmp_path):
+def test_sizes_are_read_from_file_headers(folder, tmp_path):
     assert memory.count_stored_numbers(folder) == {"F32": 44_192}
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -77,7 +77,7 @@ def test_sizes_are_read_from_headers_alone(folder, tmp_path):
     assert memory.count_stored_numbers(tmp_path) == {}
 
 
-def test_memory_out_while_a_model_is_read(live, monkeypatch):
+def test_out_of_memory_during_loading_is_reported(live, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
@@ -89,7 +89,7 @@ def test_memory_out_while_a_model_is_read(live, monkeypatch):
     loaded(live)
 
 
-def test_the_memory_of_this_machine():
+def test_the_memory_of_the_machine_is_known():
     everything, free = memory.total(), memory.available()
     assert everything is not None
     assert free is not None

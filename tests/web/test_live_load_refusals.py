@@ -1,6 +1,6 @@
 """Models that cannot be recorded, would run code, or are damaged are refused."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import json
 import shutil
@@ -23,9 +23,7 @@ from attributor.web.live.service import LiveService, ServerSettings
         ("mamba", {"num_attention_heads": 4}, "MambaForCausalLM"),
     ],
 )
-def test_a_family_that_cannot_be_recorded_is_refused_before_its_weights_are_fetched(
-    live, tmp_path, monkeypatch, family, changes, message
-):
+def test_an_unsupported_family_is_refused_before_its_download(live, tmp_path, monkeypatch, family, changes, message):
     path = tmp_path / family
     config = AutoConfig.for_model(family, vocab_size=97, hidden_size=48, num_hidden_layers=2, n_head=4, **changes)
     config.save_pretrained(path)
@@ -47,7 +45,7 @@ def pickled(folder, path):
     return path
 
 
-def test_weights_that_can_run_code_need_a_flag(folder, tmp_path):
+def test_pickled_weights_need_a_flag(folder, tmp_path):
     path = pickled(folder, tmp_path / "pickled")
     live = LiveService(ServerSettings(model=str(path)))
     name, data = ended(live.start())
@@ -60,14 +58,14 @@ def test_weights_that_can_run_code_need_a_flag(folder, tmp_path):
     allowed.close()
 
 
-def test_load_model_itself_refuses_them_too(folder, tmp_path):
+def test_load_model_refuses_pickled_weights(folder, tmp_path):
     path = pickled(folder, tmp_path / "pickled")
     with pytest.raises(load.ModelLoadError):
         load.load_model(path, safetensors_only=True)
     assert load.load_model(path)[0].dtype == torch.float32
 
 
-def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
+def test_code_of_a_model_is_not_run(folder, tmp_path):
     path, mark = tmp_path / "own", tmp_path / "it-ran"
     shutil.copytree(folder, path)
     config = json.loads((path / "config.json").read_text())
@@ -82,7 +80,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_a_broken_model(folder, tmp_path):
+def test_a_broken_model_is_reported(folder, tmp_path):
     path = tmp_path / "broken"
     shutil.copytree(folder, path)
     (path / "model.safetensors").write_bytes(b"not a model")

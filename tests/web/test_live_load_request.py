@@ -1,6 +1,6 @@
-"""Which models, revisions, devices and dtypes may be requested over HTTP."""
+"""The models, revisions, devices and dtypes that may be requested over HTTP."""
 
-# ruff: noqa: F811  (tests take fixtures by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import pytest
 from live_loading import folder, offline  # noqa: F401
@@ -39,14 +39,14 @@ from attributor.web.live.service import ServerSettings
         " ",
     ],
 )
-def test_only_hub_ids_come_over_http(name, folder):
+def test_only_hub_ids_are_accepted_over_http(name, folder):
     with pytest.raises(ApiError, match="is no hub id") as refused:
         check_request(LoadRequest(id=name), ServerSettings(model=str(folder)))
     assert (refused.value.status, refused.value.code) == (400, "invalid_model")
     assert len(refused.value.message) < 500
 
 
-def test_a_folder_can_be_asked_for_where_the_server_was_started_with_it(folder):
+def test_the_folder_of_the_command_line_is_accepted(folder):
     assert check_request(LoadRequest(id=str(folder)), ServerSettings(model=str(folder))).id == str(folder)
     with pytest.raises(ApiError, match="can only be named on the command line"):
         check_request(LoadRequest(id=str(folder)), ServerSettings())
@@ -54,7 +54,7 @@ def test_a_folder_can_be_asked_for_where_the_server_was_started_with_it(folder):
         check_request(LoadRequest(id=f"{folder}/"), ServerSettings(model=str(folder)))
 
 
-def test_a_hub_id_that_is_also_a_folder_here_is_not_read_as_one(folder, monkeypatch):
+def test_a_hub_id_is_not_read_as_a_local_folder(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(ApiError, match="is also a folder where this server runs"):
         check_request(LoadRequest(id="model"), ServerSettings())
@@ -81,12 +81,12 @@ def test_unknown_devices_are_refused(device_map):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "nn", "load", "__dict__", "float64", "Float32", ""])
-def test_any_other_attribute_of_torch_is_no_dtype(dtype):
+def test_other_attributes_of_torch_are_refused_as_dtype(dtype):
     with pytest.raises(ValueError, match="Input should be 'auto', 'float32', 'bfloat16' or 'float16'"):
         LoadRequest(id="org/model", dtype=dtype)
 
 
-def test_what_runs_code_is_decided_by_the_command_line_alone():
+def test_only_the_command_line_allows_code():
     for name in ("trust_remote_code", "remote_code", "allow_pickle"):
         with pytest.raises(ValueError, match="Extra inputs are not permitted"):
             LoadRequest(**{"id": "org/model", name: True})

@@ -1,6 +1,6 @@
-"""What the live door keeps in memory: recordings that make room, runs that would not fit, and what is let go."""
+"""Memory of the live view: evicted recordings, runs that do not fit, and tensors that are released."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from attributor.web.live import memory
 from attributor.web.live.service import ServerSettings
 
 
-def test_old_recordings_make_room_and_their_flows_stay(folder):
+def test_evicted_recordings_keep_their_flows(folder):
     with serving(ServerSettings(model=str(folder))) as client:
         client.live.start()
         first = client.run(answer=ANSWER)
@@ -27,7 +27,7 @@ def test_old_recordings_make_room_and_their_flows_stay(folder):
 
 
 @pytest.mark.parametrize("weights", ["mean", "output_norm"])
-def test_a_run_larger_than_the_budget_has_its_flow_and_a_note_with_the_numbers(folder, model, weights):
+def test_a_run_above_the_budget_keeps_its_flow_and_a_note(folder, model, weights):
     with serving(ServerSettings(model=str(folder), memory_budget=20_000)) as client:
         client.live.start()
         made = client.run(answer=ANSWER, weights=weights)
@@ -43,7 +43,7 @@ def test_a_run_larger_than_the_budget_has_its_flow_and_a_note_with_the_numbers(f
         )
 
 
-def test_where_every_head_would_not_fit_only_those_are_recorded_that_count(folder, monkeypatch):
+def test_only_weighted_heads_are_recorded_if_all_would_not_fit(folder, monkeypatch):
     recorded = []
     inner = _flow.api.Recorder
 
@@ -65,7 +65,7 @@ def test_where_every_head_would_not_fit_only_those_are_recorded_that_count(folde
     assert recorded == [1, 8, 1]
 
 
-def test_a_recording_keeps_neither_values_nor_logits_nor_the_model(folder):
+def test_a_recording_keeps_no_values_logits_or_model(folder):
     import gc
     import weakref
 

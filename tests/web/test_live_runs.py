@@ -1,4 +1,4 @@
-"""The store of runs: a budget of memory, what is given up first, and ids that lead nowhere else."""
+"""The store of runs: its memory budget, the order of eviction, and its ids."""
 
 import sys
 import threading
@@ -14,7 +14,7 @@ from attributor.web.http.errors import ApiError
 from attributor.web.live import runs as module
 from attributor.web.live.runs import LiveRun, RecordingGone, RunStore, SharedRecording, format_bytes, pick_title
 
-OWN = 2 * 3 * 4 + 5 * 8  # the scores and the ids of `run`
+OWN = 2 * 3 * 4 + 5 * 8  # the scores and ids of `run`
 
 
 def shared(nbytes):
@@ -30,7 +30,7 @@ def titles(store):
     return [one.title for one in store.all()]
 
 
-def test_a_recording_that_several_runs_share_counts_once():
+def test_a_shared_recording_counts_once():
     store, one = RunStore(10_000), shared(1000)
     for title in "ab":
         store.add(run(title, one))
@@ -39,12 +39,12 @@ def test_a_recording_that_several_runs_share_counts_once():
     assert titles(store) == ["c", "b", "a"]
 
 
-def test_the_recording_that_was_used_least_recently_goes_first_and_its_flow_stays():
+def test_the_least_recently_used_recording_is_evicted_first():
     store = RunStore(2500)
     first, second = run("first", shared(1000)), run("second", shared(1000))
     store.add(first)
     store.add(second)
-    assert store.get_recorded(first.flow_id).length == 4  # now the second one is the older
+    assert store.get_recorded(first.flow_id).length == 4  # now the second one is the least recently used
     store.add(run("third", shared(1000)))
     assert titles(store) == ["third", "second", "first"]
     assert first.shared is not None
@@ -56,7 +56,7 @@ def test_the_recording_that_was_used_least_recently_goes_first_and_its_flow_stay
     assert store.used <= store.budget
 
 
-def test_every_run_of_a_recording_loses_it_at_once():
+def test_all_runs_lose_an_evicted_recording_at_once():
     store, one = RunStore(2500), shared(1500)
     both = [run("a", one), run("b", one)]
     for each in both:
@@ -65,12 +65,12 @@ def test_every_run_of_a_recording_loses_it_at_once():
     assert [each.shared for each in both] == [None, None]
 
 
-def test_whole_runs_go_once_there_is_no_recording_left_to_give_up():
+def test_runs_are_evicted_once_no_recording_is_left():
     store = RunStore(3 * OWN + 10)
     made = [run(str(number)) for number in range(3)]
     for each in made:
         store.add(each)
-    store.get_flow(made[0].flow_id)  # just looked at
+    store.get_flow(made[0].flow_id)  # used last
     store.add(run("3"))
     assert titles(store) == ["3", "2", "0"]
     with pytest.raises(ApiError) as gone:
@@ -78,7 +78,7 @@ def test_whole_runs_go_once_there_is_no_recording_left_to_give_up():
     assert (gone.value.status, gone.value.code) == (404, "run_not_found")
 
 
-def test_what_the_views_add_to_a_run_that_is_shown_counts():
+def test_the_memory_of_views_counts():
     store, made = RunStore(10_000), run("shown", rows=100)
     store.add(made)
     before = store.used
@@ -86,14 +86,14 @@ def test_what_the_views_add_to_a_run_that_is_shown_counts():
     assert store.used == before + int(1.2 * made.flow.scores.nbytes)
 
 
-def test_the_newest_run_is_kept_even_where_it_alone_is_too_large():
+def test_the_newest_run_is_kept_even_above_the_budget():
     store = RunStore(OWN)
     store.add(run("small"))
     store.add(run("large", rows=1000))
     assert titles(store) == ["large"]
 
 
-def test_a_recording_larger_than_the_budget_is_not_kept_and_a_note_says_so_with_the_numbers():
+def test_a_recording_above_the_budget_is_dropped_with_a_note():
     store = RunStore(2_000_000)
     store.add(run("before", shared(1_000_000)))
     large = run("large", shared(3_500_000))
@@ -105,7 +105,7 @@ def test_a_recording_larger_than_the_budget_is_not_kept_and_a_note_says_so_with_
     assert store.all()[1].shared is not None, "others were given up for nothing"
 
 
-def test_room_is_made_before_a_recording_begins():
+def test_memory_is_freed_before_a_recording_begins():
     store = RunStore(3000)
     for title in "abc":
         store.add(run(title, shared(900)))
@@ -116,7 +116,7 @@ def test_room_is_made_before_a_recording_begins():
     assert len(store.all()) == 3
 
 
-def test_removing_a_run_leaves_a_recording_that_another_one_shares():
+def test_removing_a_run_keeps_a_shared_recording():
     store, one = RunStore(10_000), shared(1000)
     a, b = run("a", one), run("b", one)
     store.add(a)
@@ -137,7 +137,7 @@ def test_at_most_max_runs_are_stored(monkeypatch):
     assert titles(store) == ["4", "3", "2"]
 
 
-def test_ids_are_opaque_and_a_flows_id_is_not_its_runs():
+def test_ids_are_opaque_and_differ_between_run_and_flow():
     made = [run() for _ in range(50)]
     ids = {each.id for each in made} | {each.flow_id for each in made}
     assert len(ids) == 100
@@ -151,7 +151,7 @@ def test_ids_are_opaque_and_a_flows_id_is_not_its_runs():
         store.get(made[0].flow_id)
 
 
-def test_the_view_of_a_flow_is_made_once_and_shares_its_numbers():
+def test_the_view_of_a_flow_is_cached_and_shares_its_arrays():
     store, one = RunStore(10**9), run()
     one.question_text = "Who?"
     store.add(one)
@@ -161,7 +161,7 @@ def test_the_view_of_a_flow_is_made_once_and_shares_its_numbers():
     assert view.question == "Who?"
 
 
-def test_a_recorded_run_has_what_the_layer_views_need():
+def test_a_recorded_run_has_the_fields_for_layer_views():
     store, one = RunStore(10**9), run("a", shared(10))
     store.add(one)
     found = store.get_recorded(one.flow_id)
@@ -170,7 +170,7 @@ def test_a_recorded_run_has_what_the_layer_views_need():
     assert found.flow is one.flow
 
 
-def test_many_threads_at_once_neither_break_it_nor_exceed_the_budget():
+def test_concurrent_threads_stay_within_the_budget():
     store, failed = RunStore(20_000), []
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -203,7 +203,7 @@ def test_many_threads_at_once_neither_break_it_nor_exceed_the_budget():
     assert len(store._flows) == len(store._runs)
 
 
-def test_sizes_and_titles_in_words():
+def test_sizes_and_titles_are_formatted():
     assert [format_bytes(number) for number in (999, 1_234_567, 14_200_000_000)] == ["1 kB", "1.2 MB", "14.2 GB"]
     assert pick_title(["", " \n", "Who  keeps\nthe light?"]) == "Who keeps the light?"
     assert len(pick_title(["word " * 100])) == 80

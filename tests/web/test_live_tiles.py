@@ -1,4 +1,4 @@
-"""Tiles of the attention matrix, pooled from the dense matrix of the model itself."""
+"""Tiles of the attention matrix agree with pooling the model's own dense matrix."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from attributor.web.live.tiles import SIZE, TileCache, compute_tile, count_level
 
 
 def pooled(P, level, row, col, every=1):
-    """The definition, on (N, N): the largest value of each cell, and the mean over key <= query."""
+    """Pool (N, N) by the definition: the largest value of each cell, and the mean over key <= query."""
     N, cell = P.shape[0], 1 << level
     largest, mean = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
     for r in range(SIZE):
@@ -30,7 +30,7 @@ def values(steps, scale):
 
 
 def agree(got, wanted, scale):
-    """Half a step of the square root, and the rounding of float32."""
+    """Compare up to half a step of the square root plus the rounding of float32."""
     np.testing.assert_allclose(np.sqrt(got / scale), np.sqrt(wanted / scale), rtol=0, atol=0.5 / 255 + 2e-3)
 
 
@@ -46,7 +46,7 @@ def check_tile(case, layer, head, level, row, col, **options):
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request):
-    """571 positions: three tiles at level 0, two at level 1, one at level 2, none of them full."""
+    """A recording of 571 positions: three tiles at level 0, two at level 1, one at level 2, none of them full."""
     return recorded(request.param, k=560)
 
 
@@ -75,21 +75,21 @@ def test_blocks_do_not_change_a_tile(case, monkeypatch):
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_some_queries_are_left_out_where_all_take_too_long(case, level):
+def test_large_tiles_skip_queries(case, level):
     got = check_tile(case, 0, 3, level, 0, 0, work=1.0)
-    assert got.every == 1 << level  # a query a cell is the least
+    assert got.every == 1 << level  # one query per cell is the minimum
     exact = compute_tile(case.recording, 0, 3, level, 0, 0)
     assert got.scale[0] <= exact.scale[0] * (1 + 1e-6)
 
 
-def test_half_of_the_queries_where_that_is_enough(case):
+def test_half_of_the_queries_is_used_if_that_is_fast_enough(case):
     D = 16
     pairs = int((case.attentions[0, 0] > 0).sum())
     check_tile(case, 0, 0, 2, 0, 0, work=0.6 * pairs * (D + tiles.EXPONENTIAL))
     assert compute_tile(case.recording, 0, 0, 2, 0, 0, work=0.6 * pairs * (D + tiles.EXPONENTIAL)).every == 2
 
 
-def test_a_part_of_the_sequence(case):
+def test_a_tile_ends_at_the_given_length(case):
     got = compute_tile(case.recording, 1, 0, 0, 0, 0, length=100)
     assert (got.max[100:] == 0).all()
     assert got.max[99].any()
@@ -100,7 +100,7 @@ def test_a_part_of_the_sequence(case):
 @pytest.mark.parametrize(
     ("tokens", "count"), [(1, 1), (256, 1), (257, 2), (512, 2), (513, 3), (8192, 6), (100_000, 10)]
 )
-def test_levels(tokens, count):
+def test_levels_cover_the_sequence(tokens, count):
     assert count_levels(tokens) == count
     assert SIZE << (count - 1) >= tokens
 
@@ -120,7 +120,7 @@ def test_tiles_out_of_range_are_refused(case):
         compute_tile(case.recording, 0, 4, 0, 0, 0)
 
 
-def test_work_can_be_cancelled(case):
+def test_the_computation_can_be_cancelled(case):
     def check():
         raise InterruptedError
 
@@ -128,8 +128,8 @@ def test_work_can_be_cancelled(case):
         compute_tile(case.recording, 0, 0, 0, 0, 0, check=check)
 
 
-def test_the_whole_matrix_is_never_in_memory(monkeypatch):
-    """The largest tensor that a tile of a long sequence makes is a block, not a row of blocks."""
+def test_the_whole_matrix_is_never_allocated(monkeypatch):
+    """The largest tensor for a tile of a long sequence is one block, not a row of blocks."""
     long = recorded("llama", k=3000, answer=2)
     seen = []
     logs = tiles.Queries.log_attention
@@ -144,7 +144,7 @@ def test_the_whole_matrix_is_never_in_memory(monkeypatch):
     torch.testing.assert_close(torch.tensor(got.scale[0]).double(), long.attentions[0, 0].max(), rtol=1e-4, atol=0)
 
 
-def test_the_cache_keeps_what_was_used_last():
+def test_the_cache_keeps_the_most_recently_used_tiles():
     cache = TileCache(limit=100)
     for name in "abc":
         cache.put(name, bytes(30))

@@ -1,4 +1,4 @@
-"""Routes of a flow, against all routes through the attention matrices of the model itself."""
+"""The routes of a flow agree with all routes through the model's own attention matrices."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def powered(case, weights):
 
 
 def exact_rows(case, rows, weights):
-    """R_l by the definition, from the top down: [(N,), ...], layers without heads included."""
+    """Return R_l by the definition from the last layer to the first: [(N,), ...], including layers without heads."""
     A, w = powered(case, weights), weights.heads.double()
     found = [torch.from_numpy(rows)[None]]
     for layer in reversed(range(A.shape[0])):
@@ -52,7 +52,7 @@ def run(case, target=TARGET, weights=None, rows=(0, 1, 5), **options):
 
 
 def network_of(found):
-    """The drawn network again, from what was said of it: levels of ids, and the mass of every pair."""
+    """Return the mass of every pair of nodes, summed over the edges of the result."""
     steps = {}
     for edge in found.edges:
         steps[edge.start, edge.stop] = steps.get((edge.start, edge.stop), 0.0) + edge.mass
@@ -69,7 +69,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_all_paths_together_are_the_flow(family, name):
+def test_all_paths_add_up_to_the_flow(family, name):
     weights = VARIANTS[name]
     case = recorded(family)
     for target in (TARGET, np.arange(K), np.array([0])):
@@ -85,13 +85,13 @@ def test_all_paths_together_are_the_flow(family, name):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_mass_of_a_node_is_what_flows_through_it(family):
-    """R_l[i] by the sweep's definition times what of position i reaches the target."""
+def test_the_mass_of_a_node_is_the_flow_through_it(family):
+    """The mass is R_l[i] by the sweep's definition times the part of position i that reaches the target."""
     case, weights = recorded(family), VARIANTS["some heads"]
     found = run(case, TARGET, weights, **EVERY)
-    assert found.layers == (4, 2, 1, 0)  # through layers 3, 1 and 0: layer 2 has no chosen head
+    assert found.layers == (4, 2, 1, 0)  # through layers 3, 1 and 0: layer 2 has no selected head
     A, w = powered(case, weights), weights.heads.double()
-    above = exact_rows(case, start(case), weights)  # [0] on top of layer 3, [4] the prompt
+    above = exact_rows(case, start(case), weights)  # [0] is above layer 3, [4] the prompt
     for level, depth in zip(found.levels, (0, 1, 3, 4), strict=True):
         reach = torch.zeros(case.length, dtype=torch.float64)
         reach[TARGET] = 1
@@ -105,7 +105,7 @@ def test_the_mass_of_a_node_is_what_flows_through_it(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_steps_are_those_of_the_sweep(family):
+def test_steps_agree_with_the_sweep(family):
     case, weights = recorded(family), HeadWeights(weights_of(), power=1.5)
     sweep = SparseSweep(case.recording, weights)
     A, w = powered(case, weights), weights.heads.double()
@@ -136,7 +136,7 @@ def test_value_norms_count_as_in_the_flow():
 
 
 @pytest.mark.parametrize("weights", [HeadWeights(weights_of(), question=0.5)], ids=["question"])
-def test_the_flow_of_a_question_starts_there_too(weights):
+def test_the_question_share_starts_on_the_question(weights):
     case = recorded("llama", heads=weights)
     question = np.array([50, 51, 53])
     flow = case.recording.flow(case.ids, weights=weights, question=torch.from_numpy(question))
@@ -148,8 +148,8 @@ def test_the_flow_of_a_question_starts_there_too(weights):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_masses_of_a_drawn_network_are_exact(family):
-    """Every route through the drawn edges, multiplied out with the model's own attention."""
+def test_the_masses_of_the_network_are_exact(family):
+    """Every route through the returned edges, multiplied with the model's own attention."""
     case = recorded(family)
     weights = HeadWeights(MEAN)
     found = run(case, nodes=5, keep=0.8)
@@ -182,7 +182,7 @@ def test_the_masses_of_a_drawn_network_are_exact(family):
         assert mass == pytest.approx(routes[ids], abs=1e-6)
 
 
-def test_the_kept_share_is_reached_where_there_are_nodes_enough():
+def test_the_requested_share_is_reached_with_enough_nodes():
     case = recorded("llama")
     sizes = []
     for keep in (0.3, 0.6, 0.9, 0.99):
@@ -202,7 +202,7 @@ def test_a_narrow_search_still_finds_paths_to_a_far_sentence(family):
     assert narrow.mass > 0.5 * exactly.mass
 
 
-def test_edges_name_their_heads():
+def test_edges_have_the_shares_of_their_heads():
     case = recorded("llama")
     found = run(case, weights=HeadWeights(weights_of()), nodes=6)
     kinds = {bool(edge.heads) for edge in found.edges}
@@ -217,10 +217,10 @@ def test_edges_name_their_heads():
             assert position[edge.start] == position[edge.stop]
     depth = {node.id: level for level, nodes in enumerate(found.levels) for node in nodes}
     named = {head for edge in found.edges if depth[edge.start] == 1 for head, _ in edge.heads}
-    assert named == {0, 1, 3}  # of layer 1, head 2 does not count
+    assert named == {0, 1, 3}  # head 2 of layer 1 has no weight
 
 
-def test_the_best_paths_of_a_network_by_trying_all():
+def test_the_best_paths_agree_with_brute_force():
     rng = np.random.default_rng(0)
     sizes = [3, 4, 1, 5, 4]
     links = [rng.random((a, b)) * (rng.random((a, b)) > 0.3) for a, b in itertools.pairwise(sizes)]
@@ -242,7 +242,7 @@ def test_the_best_paths_of_a_network_by_trying_all():
     for most in (1, 9):
         few = network.prune(0, most)
         assert max(routes.values()) <= few.total * (1 + 1e-12) < network.total
-        assert sum(int((link > 0).sum()) for link in few.links) <= most + len(links)  # and the best path
+        assert sum(int((link > 0).sum()) for link in few.links) <= most + len(links)  # plus the best path
 
 
 def test_the_heaviest_edges_are_kept():
@@ -254,8 +254,8 @@ def test_the_heaviest_edges_are_kept():
         assert sum(node.mass for node in level) == pytest.approx(some.mass)
 
 
-def test_nothing_reaches_the_target():
-    """A chunk of llama4 that the rows' chunk never looks at, in layers with chunks only."""
+def test_an_unreachable_target_has_no_paths():
+    """A chunk of llama4 that the chunk of the rows does not attend to; all selected layers use chunks."""
     weights = torch.zeros(4, 4)
     case = recorded("llama4_text")
     chunked = [layer for layer in range(4) if not case.attentions[layer, :, K, :16].any()]

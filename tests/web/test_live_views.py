@@ -1,4 +1,4 @@
-"""The addresses of the flow's way through the network: what comes back, what is refused, and who waits for whom."""
+"""The routes for the flow through the model: responses, refused requests and the queue of computations."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from attributor.web.live.runs import LiveRun, RunStore, SharedRecording
 from attributor.web.live.view_queue import run_in_turn
 from attributor.web.live.views import create_router
 
-# 60 tokens of 3 characters; tokens 9 and 10 share theirs, so that there are 59 units
+# 60 tokens of 3 characters; tokens 9 and 10 share theirs, so there are 59 units
 SPANS = np.stack([np.arange(K) * 3, np.arange(K) * 3 + 3], 1)
 SPANS[9] = SPANS[10] = (27, 33)
 UNIT_OF = np.r_[np.arange(10), np.arange(9, K - 1)]
@@ -47,7 +47,7 @@ def texted(flow):
 
 
 class ViewClient:
-    """The routes over a store with one run, and the matrices that its answers must agree with."""
+    """A client for a store with one run, and the matrices that the responses must agree with."""
 
     def __init__(self, family="llama", weights=None, question=None):
         self.weights = HeadWeights(torch.full((4, 4), 0.25)) if weights is None else weights
@@ -90,21 +90,21 @@ def client():
     return ViewClient()
 
 
-def test_heads(client):
+def test_heads_agree_with_the_matrices(client):
     got = client.tensors("heads", start=2, stop=5, unit_start=8, unit_stop=12)
     P = client.case.attentions[:, :, K + 1 : K + 4]
     assert {name: array.dtype for name, array in got.items()} == {
         **dict.fromkeys(("mass", "entropy", "sink", "distance", "weight"), np.dtype("f4")),
         **dict.fromkeys(("rows", "rows_used"), np.dtype("i4")),
     }
-    np.testing.assert_allclose(got["mass"], P[..., 8:13].sum(-1).mean(-1), rtol=0, atol=2e-6)  # unit 9 is two tokens
+    np.testing.assert_allclose(got["mass"], P[..., 8:13].sum(-1).mean(-1), rtol=0, atol=2e-6)  # unit 9 has two tokens
     np.testing.assert_allclose(got["sink"], P[..., 0].mean(-1), rtol=0, atol=2e-6)
     assert got["weight"].tolist() == np.full((4, 4), 0.25).tolist()
     assert got["rows"].tolist() == [2, 3, 4]
     assert got["rows_used"].tolist() == [3]
 
 
-def test_without_a_selection_it_is_the_whole_answer_and_the_whole_prompt(client):
+def test_the_default_selection_is_the_whole_answer_and_prompt(client):
     got = client.tensors("heads")
     P = client.case.attentions[:, :, K - 1 :]
     np.testing.assert_allclose(got["mass"], P[..., :K].sum(-1).mean(-1), rtol=0, atol=2e-6)
@@ -123,7 +123,7 @@ def test_many_rows_are_thinned(client, monkeypatch):
     )
 
 
-def test_layer(client):
+def test_layer_agrees_with_the_matrices(client):
     got = client.tensors("layer", layer=2, heads="3,1", start=4, stop=6, limit=10_000, unit_start=5, unit_stop=20)
     P = client.case.attentions[2]
     for query, key, head, mass in zip(got["query"], got["key"], got["head"], got["mass"], strict=True):
@@ -138,7 +138,7 @@ def test_layer(client):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_oss"])
-def test_trace(family):
+def test_trace_agrees_with_the_flow(family):
     client = ViewClient(family, HeadWeights(weights_of()))
     answer = client.get("trace", start=3, stop=6, unit_start=8, unit_stop=14, keep=1, nodes=64)
     assert answer.status_code == 200, answer.text
@@ -172,7 +172,7 @@ def test_trace(family):
     assert client.get("trace", nodes=6).json()["rows"] == [0, 6, 11]  # half of the nodes
 
 
-def test_a_trace_begins_on_the_question_where_the_flow_does():
+def test_a_trace_uses_the_question_share_of_the_flow():
     client = ViewClient(weights=HeadWeights(torch.full((4, 4), 0.25), question=0.5), question=[40, 41, 44])
     got = client.get("trace", start=1, stop=2, keep=1, nodes=64).json()
     assert {node["position"] for node in got["levels"][0]["nodes"]} == {40, 41, 44, K}
@@ -180,7 +180,7 @@ def test_a_trace_begins_on_the_question_where_the_flow_does():
     assert got["shown"] == pytest.approx(1, abs=1e-5)
 
 
-def test_a_flow_that_is_not_normalised_has_the_same_trace():
+def test_an_unnormalized_flow_has_the_same_trace():
     client, other = ViewClient(), ViewClient()
     other.run.flow = texted(other.case.recording.flow(other.case.ids, weights=other.weights, normalize=False))
     got, wanted = (one.get("trace", start=1, stop=2).json() for one in (other, client))
@@ -188,7 +188,7 @@ def test_a_flow_that_is_not_normalised_has_the_same_trace():
     assert got["shown"] == pytest.approx(wanted["shown"], rel=1e-5)
 
 
-def test_tiles(client):
+def test_tiles_agree_with_the_matrices(client):
     assert client.get("tiles", layer=0, head=1).json() == {"tokens": K + ANSWER - 1, "size": 256, "levels": 1}
     got = client.tensors("tile", layer=3, head=1, level=0, row=0, col=0)
     P = np.zeros((256, 256))
@@ -212,7 +212,7 @@ def test_tiles_are_computed_once(monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["heads", "layer", "trace", "tiles", "tile"])
-def test_a_dropped_recording_is_409(what):
+def test_an_evicted_recording_returns_409(what):
     client = ViewClient()
     query = {"layer": 0, "heads": "0", "head": 0, "level": 0, "row": 0, "col": 0}
     assert client.get(what, **query).status_code == 200
@@ -259,7 +259,7 @@ def test_invalid_requests_are_refused(client, what, query, sentence):
     assert not client.live.compute.locked()
 
 
-def test_a_head_that_was_not_recorded():
+def test_a_head_that_was_not_recorded_is_refused():
     client = ViewClient()
     some_heads = recorded("llama", heads=weights_of()).recording
     client.run.shared = SharedRecording(some_heads, TokenSequence(client.case.ids, K), 0)
@@ -269,7 +269,7 @@ def test_a_head_that_was_not_recorded():
     assert "heads [2] of layer 1 were not recorded" in answer.json()["error"]["message"]
 
 
-def test_the_description_names_what_is_sent(client):
+def test_the_openapi_description_names_the_fields_sent(client):
     schema = client.app.openapi()
     edge = schema["components"]["schemas"]["TraceEdge"]["properties"]
     assert {"from", "to", "mass", "head", "heads"} == set(edge)
@@ -277,7 +277,7 @@ def test_the_description_names_what_is_sent(client):
 
 
 def waiting(gone=lambda: False):
-    """A request whose browser goes away as soon as `gone` says so."""
+    """Return a request whose client disconnects as soon as `gone` returns True."""
 
     async def is_disconnected():
         return gone()
@@ -310,7 +310,7 @@ def test_a_client_that_left_the_queue_never_starts():
     assert lock.locked()
 
 
-def test_one_at_a_time_and_waiting_takes_no_thread():
+def test_one_computation_runs_at_a_time_and_waiting_uses_no_thread():
     lock, inside, most = threading.Lock(), [], []
 
     def work(check):

@@ -1,6 +1,6 @@
-"""Which files the server reads, and which it does not: paths, links, pipes, and safetensors headers that lie."""
+"""The files that the server reads and refuses: paths, links, pipes, and false safetensors headers."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_symlinks_that_leave_the_folder_are_not_opened(tmp_path):
         assert server.client.get(f"/api/sources/{own}/flow", params={"case": "far"}).json() == {"flow": None}
 
 
-def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_followed(tmp_path):
+def test_a_file_replaced_by_a_symlink_is_not_followed(tmp_path):
     run_folder(tmp_path / "run", 2)
     (tmp_path / "run" / "flows").mkdir()
     flow_file(tmp_path / "run" / "flows" / "a.safetensors", tokens=20, rows=2, sentences=3, documents=1)
@@ -87,7 +87,7 @@ def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_followed(tmp_path
         answer = server.client.get(url)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_gone")
         os.rename(tmp_path / "run" / "flows", tmp_path / "run" / "old")
-        (tmp_path / "run" / "flows").symlink_to(tmp_path / "elsewhere")  # a folder on the way
+        (tmp_path / "run" / "flows").symlink_to(tmp_path / "elsewhere")  # a parent folder becomes a link
         answer = server.client.get(f"/api/flows/{flow}/view")
         assert answer.status_code == 404
         assert "secret" not in answer.text
@@ -102,7 +102,7 @@ def test_a_named_pipe_does_not_hang_the_server(tmp_path):
         assert server.client.get(url).status_code == 404
 
 
-def test_ids_are_random_and_say_nothing_of_paths(folder):
+def test_ids_are_random_and_reveal_no_path(folder):
     seen = []
     for _ in range(2):
         with running(folder) as server:
@@ -112,7 +112,7 @@ def test_ids_are_random_and_say_nothing_of_paths(folder):
     assert not set(seen[0]) & set(seen[1])
 
 
-def test_an_id_of_one_kind_is_none_of_another(served):
+def test_ids_of_one_kind_are_unknown_to_other_routes(served):
     listed = {one["name"]: one for one in served.client.get("/api/sources").json()["sources"]}
     run, flow = listed["run"], listed["answer.safetensors"]["files"]["flow"]
     assert served.client.get(f"/api/files/{run['id']}").json()["error"]["code"] == "unknown_file"

@@ -1,6 +1,6 @@
-"""The security list of the web views, line by line, through a real socket: no client library sends such things."""
+"""Each security rule of the web views, tested on a real socket because no client library sends such requests."""
 
-# ruff: noqa: F811  (fixtures are asked for by the names under which they were imported)
+# ruff: noqa: F811  (tests use imported fixtures by name)
 
 import contextlib
 import time
@@ -18,7 +18,7 @@ LIMIT = 20_000
 
 
 def echo(access):
-    """An app that takes bodies, behind the guard."""
+    """Return an app behind the guard that accepts bodies."""
     app = FastAPI()
 
     @app.post("/api/echo")
@@ -54,7 +54,7 @@ def post(server, body=b"{}", *headers, path="/api/echo", method="POST", csrf=Tru
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"])
-def test_our_own_names_with_our_port_are_served(served, name):
+def test_own_host_names_with_the_own_port_are_served(served, name):
     assert served.head("GET", "/api/session", f"Host: {name}:{served.port}", host=False)[0] == 200
 
 
@@ -77,7 +77,7 @@ def test_our_own_names_with_our_port_are_served(served, name):
         "localhost:0{port}",
     ],
 )
-def test_dns_rebinding_another_name_or_port_reaches_nothing(served, host):
+def test_other_host_names_and_ports_are_refused(served, host):
     for path in ("/", "/static/app.js", "/api/session", "/api/sources", "/none"):
         found = served.head("GET", path, f"Host: {host.format(port=served.port)}", host=False)
         if host == "localhost:0{port}" and len(str(served.port)) < 5:
@@ -102,7 +102,7 @@ def test_a_missing_or_doubled_host_is_refused(served):
     assert code(served.raw(f"GET /api/session HTTP/1.0\r\n{own}\r\nHost: evil.example\r\n\r\n"))[0] == 400
 
 
-def test_an_absolute_target_does_not_stand_in_for_the_host(served):
+def test_an_absolute_target_does_not_replace_the_host(served):
     evil = f"http://evil.example:{served.port}/api/session"
     assert code(served.head("GET", evil)) == (404, "not_found")
     assert code(served.head("GET", evil, f"Host: evil.example:{served.port}", host=False)) == (421, "wrong_host")
@@ -111,7 +111,7 @@ def test_an_absolute_target_does_not_stand_in_for_the_host(served):
         assert code(found)[0] == 421
 
 
-# who asks
+# origin of a request
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_another_origin_is_refused(served, origin, method):
     assert code(found) == (403, "cross_origin")
 
 
-def test_our_own_origin_is_served(served, echoing):
+def test_the_own_origin_is_served(served, echoing):
     assert served.head("GET", "/api/session", f"Origin: http://localhost:{served.port}")[0] == 200
     assert post(echoing, b"{}", f"Origin: http://localhost:{echoing.port}", "Sec-Fetch-Site: same-origin")[0] == 200
 
@@ -138,22 +138,22 @@ def test_requests_of_other_sites_are_refused(served, echoing, site):
     assert code(post(echoing, b"{}", *navigation)) == (403, "cross_site")
 
 
-def test_a_link_elsewhere_may_open_the_page_but_not_frame_it(served):
+def test_other_sites_may_link_to_the_page_but_not_frame_it(served):
     opened = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"]
     assert served.head("GET", "/", *opened, "Sec-Fetch-Dest: document")[0] != 403
     for kind in ("iframe", "embed", "object", "frame", "script", "image"):
         assert code(served.head("GET", "/", *opened, f"Sec-Fetch-Dest: {kind}")) == (403, "cross_site")
 
 
-def test_a_person_who_types_the_address_and_our_own_page_are_served(served):
+def test_a_typed_address_and_the_own_page_are_served(served):
     for site in ("none", "same-origin"):
         assert served.head("GET", "/api/session", f"Sec-Fetch-Site: {site}")[0] == 200
 
 
-# what changes something
+# requests that change something
 
 
-def test_csrf_an_unsafe_request_needs_the_token(echoing):
+def test_an_unsafe_request_needs_the_csrf_token(echoing):
     assert post(echoing)[0] == 200
     assert post(echoing, b"", method="DELETE", kind=None)[0] == 200
     for method in ("POST", "DELETE", "PUT", "PATCH"):
@@ -181,16 +181,16 @@ def test_the_token_is_compared_in_constant_time(monkeypatch):
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp",
      "text/json", "", None],
 )  # fmt: skip
-def test_a_body_must_be_json_which_no_form_can_send(echoing, kind):
+def test_a_body_must_be_json(echoing, kind):
     assert code(post(echoing, kind=kind)) == (415, "not_json")
 
 
-def test_json_with_a_charset_is_json(echoing):
+def test_json_with_a_charset_is_accepted(echoing):
     assert post(echoing, kind="Application/JSON; charset=utf-8")[0] == 200
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND", "get", "X"])
-def test_no_cors_a_preflight_is_refused_and_no_answer_allows_another_origin(served, method):
+def test_preflights_are_refused_and_no_response_allows_cors(served, method):
     ask = ["Origin: http://evil.example", "Access-Control-Request-Method: POST"]
     for path in ("/", "/api/session", "/api/runs"):
         for found in (served.head(method, path), served.head(method, path, *ask)):
@@ -198,7 +198,7 @@ def test_no_cors_a_preflight_is_refused_and_no_answer_allows_another_origin(serv
             assert not [name for name in found[1] if name.startswith("access-control")]
 
 
-def test_a_cors_header_that_a_route_sets_is_taken_out():
+def test_cors_headers_of_a_route_are_removed():
     def made(access):
         async def app(scope, receive, send):
             headers = [(b"access-control-allow-origin", b"*"), (b"Content-Security-Policy", b"default-src *")]
@@ -231,7 +231,7 @@ def test_an_oversized_body_is_refused(echoing, size):
     assert post(echoing, b'{"a": "' + b"x" * (LIMIT - 20) + b'"}')[0] == 200
 
 
-def test_an_oversized_body_in_chunks_is_refused_without_a_length(echoing):
+def test_an_oversized_chunked_body_is_refused(echoing):
     chunk = b"400\r\n" + b"x" * 1024 + b"\r\n"
     assert code(post(echoing, chunk * 40 + b"0\r\n\r\n", "Transfer-Encoding: chunked")) == (413, "too_large")
     small = b'7\r\n{"a":1}\r\n0\r\n\r\n'
@@ -248,9 +248,9 @@ def test_an_endless_body_is_refused_while_it_is_sent(echoing):
             yield b"x" * 4096
 
     headers = {**echoing.csrf, "Content-Type": "application/json"}
-    with contextlib.suppress(httpx.WriteError):  # it hung up while we were sending
+    with contextlib.suppress(httpx.WriteError):  # the server closed the connection during sending
         assert echoing.client.post("/api/echo", content=endless(), headers=headers).status_code == 413
-    assert sent < 200 * LIMIT  # what is on the way fits into the sockets' buffers
+    assert sent < 200 * LIMIT  # bytes in transit fit into the buffers of the sockets
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "0x10", "99999999999999999999999", "1, 2", "+5", "five", "5 5"])
@@ -258,16 +258,16 @@ def test_a_content_length_that_is_not_a_number_is_refused(echoing, length):
     assert code(post(echoing, b"{}", f"Content-Length: {length}"))[0] in (400, 413)
 
 
-def test_a_content_length_that_lies_does_not_get_more_in(echoing):
+def test_a_false_content_length_admits_no_larger_body(echoing):
     huge = f"Content-Length: {LIMIT * 1000}"
     began = time.monotonic()
     assert code(post(echoing, b"{}", huge)) == (413, "too_large")
     assert time.monotonic() - began < 6
-    found = post(echoing, b"{}" + b"x" * 50, "Content-Length: 2")  # the rest is another request, and none
+    found = post(echoing, b"{}" + b"x" * 50, "Content-Length: 2")  # the rest is read as another, malformed request
     assert found[0] == 200
     assert code(post(echoing, b"{}", "Content-Length: 2", "Content-Length: 3"))[0] == 400
     both = post(echoing, b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked", "Content-Length: 2")
-    assert both[0] in (200, 400)  # one request, by its chunks, or none
+    assert both[0] in (200, 400)  # one request by its chunks, or none
 
 
 def test_a_get_request_with_a_body_is_refused(served):
@@ -292,7 +292,7 @@ def test_a_body_that_is_not_a_json_object_is_refused(echoing, body):
     assert 400 <= post(echoing, body)[0] < 500
 
 
-def test_malformed_http_is_answered_with_the_security_headers(served):
+def test_malformed_http_gets_the_security_headers(served):
     for data in ("hello\r\n\r\n", "GET / HTTP/x\r\n\r\n", "\x16\x03\x01\x02\x00", "GET /\x01 HTTP/1.1\r\n\r\n\r\n"):
         found = served.raw(data + "\r\n\r\n")
         assert code(found) == (400, "bad_request")
@@ -307,10 +307,10 @@ def test_a_websocket_is_refused(served):
         assert code(cross) == (403, "cross_origin")
 
 
-# what every answer carries
+# headers of every response
 
 
-def test_the_security_headers_are_on_every_answer(served, echoing):
+def test_the_security_headers_are_on_every_response(served, echoing):
     answers = [
         served.head("GET", "/"),
         served.head("GET", "/api/session"),
@@ -335,7 +335,7 @@ def test_the_security_headers_are_on_every_answer(served, echoing):
     assert served.head("GET", "/api/session")[1]["cache-control"] == "no-store"
 
 
-def test_the_content_security_policy_lets_nothing_else_in():
+def test_the_content_security_policy_allows_only_own_sources():
     policy = dict(part.strip().partition(" ")[::2] for part in HEADERS["Content-Security-Policy"].split(";"))
     assert policy == {
         "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "connect-src": "'self'",
@@ -344,10 +344,10 @@ def test_the_content_security_policy_lets_nothing_else_in():
     }  # fmt: skip
 
 
-# another address than loopback
+# addresses other than loopback
 
 
-def test_only_loopback_goes_without_a_token():
+def test_only_loopback_needs_no_token():
     for host in ("localhost", "LocalHost", "127.0.0.1", "127.3.2.1", "::1", "[::1]"):
         assert is_loopback(host)
         assert Access.at(host, 3000).token is None
@@ -356,11 +356,11 @@ def test_only_loopback_goes_without_a_token():
         assert len(Access.at(host, 3000).token) >= 32
 
 
-def test_another_address_forces_a_token_for_everything(folder):
+def test_other_addresses_need_a_token_for_every_route(folder):
     with running(folder, host="0.0.0.0") as server:
         token = server.access.token
         url = server.access.url()
-        assert url == f"http://127.0.0.1:{server.port}/?token={token}"  # 0.0.0.0 is no Host that passes
+        assert url == f"http://127.0.0.1:{server.port}/?token={token}"  # the guard refuses 0.0.0.0 as Host
         assert httpx.get(url, trust_env=False).status_code == 200
         for path in (
             "/",
@@ -383,10 +383,10 @@ def test_another_address_forces_a_token_for_everything(folder):
         cookie, *flags = entered[1]["set-cookie"].split("; ")
         assert sorted(flags) == ["HttpOnly", "Path=/", "SameSite=Strict"]
         assert server.head("GET", "/api/session", f"Cookie: a=b; {cookie}")[0] == 200
-        assert code(server.head("POST", "/api/session", f"Cookie: {cookie}")) == (403, "csrf")  # and no less than that
+        assert code(server.head("POST", "/api/session", f"Cookie: {cookie}")) == (403, "csrf")  # needs the token
 
 
-def test_another_address_still_checks_host_and_site(folder):
+def test_other_addresses_also_check_host_and_site(folder):
     with running(folder, host="0.0.0.0") as server:
         token = server.access.token
         enter = f"/?token={token}"
@@ -397,7 +397,7 @@ def test_another_address_still_checks_host_and_site(folder):
         assert code(found) == (403, "cross_site")
 
 
-def test_on_all_addresses_the_host_must_be_the_one_that_was_connected_to():
+def test_on_all_addresses_the_host_must_match_the_connection():
     access = Access.at("0.0.0.0", 3000)
     login = (b"authorization", f"Bearer {access.token}".encode())
 

@@ -1,4 +1,4 @@
-"""How `attributor explore` and `attributor serve` start, say where they are, and end."""
+"""`attributor explore` and `attributor serve` start, print their address, and end."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ finally:
     print("torch" in sys.modules, "transformers" in sys.modules, flush=True)
 """
 
-# a server with a stream that has no end
+# a server with an endless stream
 ENDLESS = """
 import asyncio, sys
 from fastapi import FastAPI
@@ -63,7 +63,7 @@ sys.exit(start.serve(Guard(app, Access.at("localhost", port)), sockets, ready))
 
 @contextmanager
 def started(code, *arguments):
-    """A program that prints its address: (process, address, seconds until then)."""
+    """Start a program that prints its address; yield (process, address, seconds until it was printed)."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", code, *[str(argument) for argument in arguments]],
@@ -81,7 +81,7 @@ def started(code, *arguments):
 
 
 def ended(process, sent, *, within=10.0):
-    """Send a signal and wait: exit status, stdout, stderr."""
+    """Send a signal, wait, and return exit status, stdout and stderr."""
     process.send_signal(sent)
     began = time.monotonic()
     out, err = process.communicate(timeout=PATIENCE)
@@ -107,7 +107,7 @@ def test_explore_never_imports_torch(tmp_path):
 
 @POSIX
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_it_ends_quietly_with_open_streams(sent, status):
+def test_the_server_ends_quietly_with_open_streams(sent, status):
     with started(ENDLESS) as (process, url, _), httpx.Client(base_url=url, trust_env=False) as client:
         port = httpx.URL(url).port
         stuck, silent = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
@@ -119,7 +119,7 @@ def test_it_ends_quietly_with_open_streams(sent, status):
 
 
 @POSIX
-def test_a_second_ctrl_c_ends_it_at_once():
+def test_a_second_ctrl_c_ends_the_server_at_once():
     with (
         started(ENDLESS) as (process, url, _),
         httpx.Client(base_url=url, trust_env=False) as client,
@@ -133,7 +133,7 @@ def test_a_second_ctrl_c_ends_it_at_once():
 
 
 @POSIX
-def test_two_servers_side_by_side(tmp_path):
+def test_two_servers_run_side_by_side(tmp_path):
     for name in ("one", "two"):
         run_folder(tmp_path / name, 1)
     options = ["--port", "0", "--no-browser"]
@@ -162,14 +162,14 @@ def taken(host="127.0.0.1", port=0):
         yield other.getsockname()[1]
 
 
-def test_a_taken_port_is_an_error_with_port():
+def test_a_port_in_use_is_an_error_with_port():
     with taken() as port:
         result = run("explore", "--port", port, "--no-browser")
         assert result.exit_code == 1
         assert f"port {port} is taken by another program; --port {port + 1} may be free" in result.stderr
 
 
-def test_the_next_free_port_is_used_without_port(monkeypatch):
+def test_without_port_the_next_free_port_is_used(monkeypatch):
     with taken() as port:
         monkeypatch.setattr(start, "PORT", port)
         found, sockets = start.bind("localhost", None)
@@ -181,8 +181,8 @@ def test_the_next_free_port_is_used_without_port(monkeypatch):
             start.bind("localhost", None)
 
 
-def test_localhost_is_bound_on_both_addresses():
-    with taken("::1") as port:  # a browser would try it first, and find the other program
+def test_localhost_binds_both_addresses():
+    with taken("::1") as port:  # a browser tries ::1 first and would reach the other program
         with pytest.raises(InputError, match=f"port {port} is taken"):
             start.bind("localhost", port)
         with taken("127.0.0.1", port):  # nothing was left bound
@@ -229,13 +229,13 @@ def test_a_privileged_port_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [["--port", "99999"], ["--port", "-1"], ["--port", "x"], ["--what"], ["a", "b"]])
-def test_wrong_options(options):
+def test_invalid_options_are_refused(options):
     assert run("explore", *options).exit_code == 2
 
 
 @pytest.fixture
 def serving(monkeypatch):
-    """Replaces the server by one that has started and was ended by Ctrl-C."""
+    """Replace the server by one that starts and ends at once, as after Ctrl-C."""
     seen = {}
 
     def serve(app, sockets, ready, **more):
@@ -244,12 +244,12 @@ def serving(monkeypatch):
         return 130
 
     monkeypatch.setattr(web, "serve", serve)
-    monkeypatch.setattr("attributor.cli.web._end_now", lambda status: None)  # it would end the tests, too
+    monkeypatch.setattr("attributor.cli.web._end_now", lambda status: None)  # it would end the test process too
     monkeypatch.setattr(web, "open_browser", lambda url: seen.update(opened=url))
     return seen
 
 
-def test_the_address_is_printed_on_one_line_and_opened(serving):
+def test_the_address_is_printed_and_opened(serving):
     result = run("explore", "--port", "0")
     port = re.fullmatch(r"attributor explore: http://localhost:(\d+)/  \(Ctrl-C ends it\)\n", result.stdout)[1]
     assert serving["opened"] == f"http://localhost:{port}/"
@@ -271,7 +271,7 @@ def test_another_host_prints_the_token_in_the_address(serving):
      ("::1", 3001, "http://localhost:3001/"), ("127.0.0.2", 3000, "http://127.0.0.2:3000/"),
      ("[::1]", 3000, "http://localhost:3000/")],
 )  # fmt: skip
-def test_the_address_of_loopback(host, port, url):
+def test_loopback_addresses_have_the_expected_url(host, port, url):
     access = Access.at(host, port)
     assert access.url() == url
     scope = {"method": "GET", "path": "/", "query_string": b"", "server": None}
@@ -285,7 +285,7 @@ def test_the_address_of_loopback(host, port, url):
      ({"DISPLAY": ":0", "SSH_CONNECTION": "a b"}, False)],
 )  # fmt: skip
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there is always a screen")
-def test_the_browser_is_opened_where_there_is_a_screen(monkeypatch, screen, tried):
+def test_the_browser_opens_only_with_a_display(monkeypatch, screen, tried):
     opened = []
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"):
         monkeypatch.delenv(name, raising=False)
@@ -308,14 +308,14 @@ def test_missing_packages_of_the_extra_are_named(monkeypatch, command):
 
 
 @pytest.mark.parametrize("command", ["explore", "serve"])
-def test_help_teaches(command):
+def test_help_has_examples_and_the_main_options(command):
     text = " ".join(run(command, "--help").stdout.split())
     for words in ("Examples", "--port", "--host", "--no-browser", "ssh -L 3000:localhost:3000", "Ctrl-C", "token"):
         assert words in text
     assert f"attributor {command}" in run("--help").stdout or command in run("--help").stdout
 
 
-def test_serve_gives_its_options_to_the_live_service(serving, monkeypatch):
+def test_serve_passes_its_options_to_the_live_service(serving, monkeypatch):
     from attributor.web import live
     from attributor.web.live import service
 

@@ -1,4 +1,4 @@
-/** The shell: which door this is, and its page. An exported page is its case and nothing else. */
+/** The entry point: renders the page of `explore` or `serve`, or the case of an exported page. */
 
 import { signal } from "@preact/signals";
 import { render } from "preact";
@@ -37,7 +37,7 @@ function App(): JSX.Element {
       <main class="app-main" id="app-main" tabIndex={-1}>
         <Boundary of={JSON.stringify(route.value)}>
           {refused.value !== null && <Refused error={refused.value} />}
-          {refused.value === null && door === undefined && <p class="app-wait">Asking the server …</p>}
+          {refused.value === null && door === undefined && <p class="app-wait">Connecting to the server …</p>}
           {door === "explore" && <Part load={explore} with={{ opened: known.value!.opened }} />}
           {door === "serve" && <Serve />}
         </Boundary>
@@ -46,13 +46,13 @@ function App(): JSX.Element {
   );
 }
 
-/** The hash is the address of the page, so the link must not change it. */
+/** Moves the focus without changing the hash, which holds the page's address. */
 function skip(event: Event): void {
   event.preventDefault();
   document.getElementById("app-main")?.focus();
 }
 
-// Each door fetches its own code, so that neither waits for the other's.
+// Each command's page loads only its own code.
 const explore = async (): Promise<ComponentType<{ opened: string | null }>> => (await import("./open/Explore")).default;
 const live = async (): Promise<ComponentType<object>> => (await import("./live/LivePage")).default;
 
@@ -62,7 +62,7 @@ function Serve(): JSX.Element {
   return <Part load={live} with={{}} />;
 }
 
-/** A page that was exported: the case alone. */
+/** An exported page: one case. */
 function Exported({ flow }: { flow: FlowSource }): JSX.Element {
   const it = useMemo(() => caseOfFlow("page", flow), [flow]);
   return (

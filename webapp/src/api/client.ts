@@ -1,4 +1,4 @@
-/** The server's API: every request of the page to it goes through here, but for the ranges of files. */
+/** The client of the server's API. All requests of the page pass through it, except range requests for files. */
 import { decode, type Tensor } from "../model/safetensors";
 import { UserError } from "../model/types";
 import { readEvents } from "./sse";
@@ -6,11 +6,11 @@ import type { ErrorBody, JobEvents, JobHandlers, Session } from "./types";
 
 export type { JobEvents, JobHandlers, Session } from "./types";
 
-/** An answer that is an error; its message is the server's. */
+/** An error response. Its message is the server's. */
 export class ApiError extends UserError {
-  /** "queue_full", "recording_gone" ...; "" where the answer was not the server's own. */
+  /** "queue_full", "recording_gone" ...; "" if the response did not come from our server. */
   readonly code: string;
-  /** Of HTTP. */
+  /** The HTTP status. */
   readonly status: number;
 
   constructor(message: string, code: string, status: number) {
@@ -20,13 +20,13 @@ export class ApiError extends UserError {
   }
 }
 
-/** Nothing answers: the server was stopped, or the connection was cut. */
+/** No response: the server was stopped, or the connection was cut. */
 export class Unreachable extends UserError {}
 
 let asked: Promise<Session> | null = null;
 let door = "";
 
-/** What kind of server this is; asked for once. */
+/** The kind of server (explore or serve) and its token. Fetched once. */
 export function session(): Promise<Session> {
   const fresh = (asked ??= api.get<Session>("/api/session").then((found) => {
     if (found.door !== "explore" && found.door !== "serve") throw unreadable();
@@ -35,22 +35,22 @@ export function session(): Promise<Session> {
   fresh.then(
     (found) => (door = ` ${found.door}`),
     () => {
-      if (asked === fresh) asked = null; // the next one asks again
+      if (asked === fresh) asked = null; // the next call fetches it again
     },
   );
   return fresh;
 }
 
-/** Requests to paths under /api. All of them throw a UserError with a sentence to show, or an AbortError. */
+/** Requests to paths under /api. They throw a UserError, whose message is shown to the user, or an AbortError. */
 export const api = {
-  /** The JSON of a path. */
+  /** GET a path that returns JSON. */
   async get<T>(path: string, signal?: AbortSignal): Promise<T> {
     const found = await json<T | undefined>(await send("GET", path, signal));
     if (found === undefined || found === null) throw unreadable();
     return found;
   },
 
-  /** Sends JSON; the answer's JSON, undefined where it has none. */
+  /** POST JSON. Returns the response's JSON, or undefined for an empty body. */
   async post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
     return json<T>(await sendSafely("POST", path, JSON.stringify(body), signal));
   },
@@ -59,22 +59,22 @@ export const api = {
     return json<T>(await sendSafely("DELETE", path, null, signal));
   },
 
-  /** The bytes of a path. */
+  /** GET the bytes of a path. */
   async bytes(path: string, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
     const answer = await send("GET", path, signal);
     return new Uint8Array(await whole(answer.arrayBuffer()));
   },
 
-  /** The tensors of a path that answers safetensors. */
+  /** GET the tensors of a path that returns safetensors. */
   async tensors(path: string, signal?: AbortSignal): Promise<Map<string, Tensor>> {
     return decode(await api.bytes(path, signal), "The server's answer").tensors;
   },
 };
 
-/** Calls the handlers with what a job tells, from its beginning, until it is over or the signal is aborted.
+/** Calls the handlers for each event of a job, from its start, until the job is over or the signal is aborted.
  *
- * A connection that breaks is made again; the server tells all from the start, and what was told is not told twice.
- * Throws a UserError where the job is not known, or the server does not come back.
+ * A broken connection is opened again. The server then sends all events from the start; those already handled are skipped.
+ * Throws a UserError if the job is unknown or the server stays unreachable.
  */
 export async function events(job: string, handlers: JobHandlers, signal?: AbortSignal): Promise<void> {
   const over = new Set(["done", "failed", "cancelled"]);
@@ -99,11 +99,11 @@ export async function events(job: string, handlers: JobHandlers, signal?: AbortS
 }
 
 const RETRIES = 4;
-const PAUSE = 250; // ms before the second try; doubled with each
+const PAUSE = 250; // ms before the second try, doubled with each try
 const NAMES: readonly string[] = ["queued", "stage", "token", "done", "failed", "cancelled"] satisfies (keyof JobEvents)[];
 
 function call(handlers: JobHandlers, event: string, data: string): void {
-  if (!NAMES.includes(event)) return; // of a later server
+  if (!NAMES.includes(event)) return; // an event of a newer server
   const handler = handlers[event as keyof JobEvents] as ((data: unknown) => void) | undefined;
   handler?.(JSON.parse(data));
 }
@@ -123,7 +123,7 @@ async function* stream(path: string, signal?: AbortSignal): ReturnType<typeof re
   }
 }
 
-/** A request that changes something: with the token, and with a new one where the server was started again. */
+/** Sends a request that changes something, with the token. Fetches a new token if the server was restarted. */
 async function sendSafely(method: string, path: string, body: string | null, signal?: AbortSignal): Promise<Response> {
   const { csrf } = await session();
   const headers = (token: string): Record<string, string> =>
@@ -154,7 +154,7 @@ async function send(
   throw new ApiError(message, typeof error?.code === "string" ? error.code : "", answer.status);
 }
 
-/** Waits for the network, whose failures browsers word each in their own way. */
+/** Waits for the network, and replaces the browsers' various network errors by one. */
 async function whole<T>(waiting: Promise<T>): Promise<T> {
   try {
     return await waiting;

@@ -1,14 +1,14 @@
-/** Server-sent events out of a stream of bytes, as the HTML standard has them. */
+/** Parses server-sent events from a stream of bytes, by the HTML standard. */
 
 export interface ServerEvent {
   event: string;
   data: string;
 }
 
-/** The events of a stream, until it ends; half an event at the end is dropped. */
+/** The events of a stream until it ends. An incomplete last event is dropped. */
 export async function* readEvents(stream: ReadableStream<Uint8Array>): AsyncGenerator<ServerEvent, void, void> {
   const reader = stream.getReader();
-  const decoder = new TextDecoder(); // drops a byte order mark, as the standard says
+  const decoder = new TextDecoder(); // drops a byte order mark, as the standard requires
   let rest = "";
   let event = "";
   let data: string[] = [];
@@ -16,7 +16,7 @@ export async function* readEvents(stream: ReadableStream<Uint8Array>): AsyncGene
     for (;;) {
       const { done, value } = await reader.read();
       rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
-      // A \r at the end of what has come may be the first half of \r\n.
+      // A \r at the end of the received text may be the first half of \r\n.
       const lines = (done || !rest.endsWith("\r") ? rest : rest.slice(0, -1)).split(/\r\n|\r|\n/);
       const tail = lines.pop()!;
       rest = !done && rest.endsWith("\r") ? `${tail}\r` : tail;

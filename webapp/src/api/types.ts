@@ -1,4 +1,4 @@
-/** What the server answers, under the names that the page has for it; the shapes are those of its OpenAPI description. */
+/** Names for the types of the server's responses. The shapes come from its OpenAPI description. */
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
@@ -8,14 +8,14 @@ export type Session = Schemas["Session"];
 /** GET /api/sources. */
 export type Sources = Schemas["SourceList"];
 export type Source = Schemas["SourceInfo"];
-/** Files of a source by their opaque ids, for /api/files/{id}; a flow by its own, for /api/flows/{id}. */
+/** Files of a source by their opaque ids, for /api/files/{id}; flows by their ids, for /api/flows/{id}. */
 export type SourceFiles = Schemas["SourceFiles"];
-/** The body of every answer that is an error. */
+/** The body of an error response. */
 export type ErrorBody = Schemas["ErrorBody"];
 
-/** What a job tells, by the names of its events; OpenAPI has no words for streams, so this is written by hand. */
+/** The data of a job's events, by event name. Written by hand, because OpenAPI cannot describe streams. */
 export interface JobEvents {
-  /** How many jobs are in front of it. */
+  /** The number of jobs before it in the queue. */
   queued: { position: number };
   stage: { stage: string; label: string; done: number | null; total: number | null };
   token: { text: string };

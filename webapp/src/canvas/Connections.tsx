@@ -1,10 +1,10 @@
-/** What the answer took from the prompt as curves, on pages that know no model: runs, files. */
+/** The flow from prompt to answer as curves, on pages without a loaded model: runs, files. */
 
 import type { JSX } from "preact";
 import { useCase } from "../case/state";
 import { WholeModel } from "./WholeModel";
 
-/** A section of its own, linked to the case that it stands below. */
+/** A section linked to the case above it. */
 export function Connections(): JSX.Element {
   return (
     <section aria-labelledby="connections">

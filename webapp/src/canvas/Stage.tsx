@@ -1,4 +1,4 @@
-/** The place of one picture: its canvas, what is under the pointer as text, and what is said while data come or do not. */
+/** The frame of one picture: its canvas, a line of text for the element under the pointer, notices while loading or after an error. */
 import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
@@ -12,31 +12,31 @@ import type { Picture } from "./picture";
 export interface StageProps<D, H, P extends Picture<D, H>> {
   /** Makes the picture; called once. */
   make(canvas: HTMLCanvasElement): P;
-  /** What to show; null for nothing yet. */
+  /** The data to show; null before they are loaded. */
   data: D | null;
-  /** What the picture is, for those who do not see it. */
+  /** The description for screen readers. */
   label: string;
-  /** How it is used, below the picture. */
+  /** Instructions below the picture. */
   hint?: string;
-  /** What is under the pointer or the cursor; a sentence. */
+  /** A sentence about the element under the pointer or the cursor. */
   readout?: ReadonlySignal<string>;
-  /** What is said about loading; left out, nothing is. */
+  /** The loading state for notices; without it there are none. */
   state?: Loaded<unknown>;
   retry?(): void;
-  /** The sentence for data without anything in them. */
+  /** The sentence to show for empty data. */
   empty?: string | null;
-  /** What the picture is called when it is saved; left out, it cannot be. */
+  /** The name of the saved picture; without it the picture cannot be saved. */
   file?: string;
-  /** "none" where other elements say what the canvas shows, and take its keys. */
+  /** "none" if other elements describe the canvas and handle its keys. */
   role?: "application" | "none";
   children?: ComponentChildren;
 }
 
-/** Shows one picture. */
+/** Shows one picture with its notices. */
 export function Stage<D, H, P extends Picture<D, H>>(props: StageProps<D, H, P>): VNode {
   const canvas = useRef<HTMLCanvasElement>(null), picture = useRef<P | null>(null);
   const { make, data } = props;
-  // Not a passive effect: those end a frame after the canvas was taken out, and until then its size is followed down to nothing.
+  // A layout effect: a passive effect ends one frame after the canvas is removed, and until then resizes to 0 reach the picture.
   useLayoutEffect(() => {
     const made = make(canvas.current as HTMLCanvasElement);
     picture.current = made;
@@ -77,7 +77,7 @@ export function Stage<D, H, P extends Picture<D, H>>(props: StageProps<D, H, P>)
   );
 }
 
-/** That it takes a while, that it failed, or that it cannot be had any more. */
+/** A notice while loading takes long, after an error, or once the recording is gone. */
 export function Notice({ state, retry }: { state: Loaded<unknown>; retry?: () => void }): VNode | null {
   if (state.gone) return <p class="flow-notice" role="alert">The recording of this run was evicted to make room: run it again to see inside the model.</p>;
   if (state.error) {
@@ -92,7 +92,7 @@ export function Notice({ state, retry }: { state: Loaded<unknown>; retry?: () =>
   return null;
 }
 
-/** The picture as text: a table that is made when it is opened. */
+/** The picture as a table that opens on click. */
 export function TextTable({ title, head, rows }: { title: string; head: readonly string[]; rows: readonly (readonly string[])[] }): VNode {
   return (
     <details class="flow-table">
@@ -109,7 +109,7 @@ export function TextTable({ title, head, rows }: { title: string; head: readonly
   );
 }
 
-/** Buttons of which one is pressed. */
+/** Buttons, exactly one of them pressed. */
 export function Choice<T extends string>({ label, options, value, choose }: {
   label: string; options: readonly (readonly [T, string])[]; value: T; choose(value: T): void;
 }): VNode {

@@ -1,4 +1,4 @@
-/** The whole model: what the answer took from the prompt as curves, from documents down to tokens. */
+/** The whole model: the flow from prompt to answer as curves, from documents down to tokens. */
 import { computed, effect, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 import type { VNode } from "preact";
@@ -17,32 +17,32 @@ import type { How } from "./picture";
 import { isAside } from "./plan";
 import { Choice, Stage, TextTable } from "./Stage";
 
-/** What of a case's shared state this picture reads and writes. */
+/** The part of a case's shared state that this picture reads and writes. */
 export type Shown = Pick<CaseState, "view" | "variant" | "pinned" | "preview" | "selected" | "units" | "wholeRow" | "pinnedRow" | "layout" | "pin" | "select">;
 
-/** Curves that are asked for, and one more for each row, as the template's would take all of them: a frame can move 1,000. */
+/** The number of curves requested, plus one for each row, since the template's curves could use up all of them. A frame can move 1,000. */
 const MOST = 400, CEILING = 1000;
-/** The pieces of the prompt: what there is room for, or always these. */
+/** The pieces of the prompt: a fixed granularity, or "auto" for the finest that fits. */
 export type Grain = By | "auto";
 
 const GRAINS: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
 
 interface Answered {
-  /** What they were asked for: another method of the same case has other rows and pieces. */
+  /** The view of the request. Another method of the same case has other rows and pieces. */
   view: View;
   by: By;
   units: Span | null;
   edges: Edges;
 }
 
-/** Everything that one picture holds; no component state, so that a pointer's movement renders nothing. */
+/** The state of one picture. It is not component state, so that moving the pointer renders no component. */
 class Model {
   readonly loader = new Loader<Answered>();
   readonly readout = signal("");
   readonly zoomed = signal(false);
-  /** Pieces that were added to the selected one with shift. */
+  /** Pieces that Shift-click added to the selected one. */
   readonly added = signal<Span[]>([]);
-  /** The last answer, as long as the view is the one that it is of. */
+  /** The last loaded edges, if they belong to the current view. */
   readonly found;
   readonly data;
   picture: Curves | null = null;
@@ -63,7 +63,7 @@ class Model {
     });
   }
 
-  /** Asks for the edges of what is in view. */
+  /** Requests the edges of the visible units. */
   look(units: Span, by: By, zoomed: boolean): void {
     this.zoomed.value = zoomed;
     const view = this.picture?.view;
@@ -74,7 +74,7 @@ class Model {
 
   fetch(): void {
     const view = this.state.view.value, source = this.source();
-    if (this.asked?.view !== view) return; // of another method: the picture asks as soon as it has its text
+    if (this.asked?.view !== view) return; // from another method: the picture requests again once it has the new text
     const { units, by } = this.asked;
     const rows = this.state.pinned.value ?? { start: 0, stop: view.answer.length };
     const key = [this.state.variant.value.name, by, rows.start, rows.stop, units?.start, units?.stop].join();
@@ -105,11 +105,11 @@ class Model {
     this.state.preview.value = hit && hit.kind !== "piece" ? { start: hit.row, stop: hit.row + 1 } : null;
   }
 
-  /** Highlights what is hovered in another pane; returns how to stop. */
+  /** Highlights the row that is hovered in another pane. Returns a function that stops it. */
   follow(): () => void {
     return effect(() => {
       const preview = this.state.preview.value;
-      if (this.readout.peek()) return; // the pointer is here
+      if (this.readout.peek()) return; // the pointer is over this picture
       this.picture?.point(preview && preview.stop - preview.start === 1 ? { kind: "row", row: preview.start } : null);
     });
   }
@@ -128,14 +128,14 @@ class Model {
       return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row])}”: ${part}.`;
     }
     const { scores } = this.data.peek();
-    const taker = count === view.answer.length ? "the answer" : count === 1 ? "the chosen token" : `the ${count} chosen tokens`;
+    const taker = count === view.answer.length ? "the answer" : count === 1 ? "the kept token" : `the ${count} kept tokens`;
     const isShare = hasShare(view, hit.units.start);
     const whole = isShare ? baseOf(view, scores) : view.normalized ? 1 : sumOf(scores, { start: 0, stop: scores.length });
-    const of = isShare ? `what ${taker} took from the ${sourcesOf(view)}` : `all that ${taker} took`;
+    const of = isShare ? `what ${taker} took from the ${sourcesOf(view)}` : `everything ${taker} took`;
     return `${this.name(hit.by, hit.group, view)}: ${showShare(sumOf(scores, hit.units) / (whole || 1))} of ${of}.`;
   }
 
-  /** What a curve carries, as a share of what its token took from the documents; null where it comes from elsewhere. */
+  /** The mass of a curve as a share of what its token took from the documents; null if it comes from outside of documents. */
   share(by: By, group: number, row: number, mass: number): number | null {
     const view = this.state.view.peek();
     const units = group < 0 ? null : this.state.layout.peek().unitsOf({ by, index: group });
@@ -143,10 +143,10 @@ class Model {
     return mass / (view.base[row] || 1);
   }
 
-  /** A mass in words. Rows that do not add up to 1 have no whole of their own, so theirs is that of the picture. */
+  /** A mass as text. It is a part of the row, or for rows that do not add up to 1 a part of the picture. */
   part(mass: number): string {
-    if (this.state.view.peek().normalized) return `${showShare(mass)} of all that this token took`;
-    return `${showShare(mass / (this.found.peek()?.edges.total || 1))} of the flow that is in view`;
+    if (this.state.view.peek().normalized) return `${showShare(mass)} of everything this token took`;
+    return `${showShare(mass / (this.found.peek()?.edges.total || 1))} of the visible flow`;
   }
 
   name(by: By, group: number, view: View): string {
@@ -160,7 +160,7 @@ class Model {
 interface Props {
   source?: FlowSource;
   state: Shown;
-  /** What is chosen above the picture, where somebody else keeps it. */
+  /** The choices above the picture, if another component stores them. */
   grain?: Signal<Grain>;
   room?: Signal<Room>;
 }
@@ -177,12 +177,12 @@ export function WholeModel({ source, state, grain, room }: Props): VNode {
   useEffect(() => it.follow(), [it]);
   const loading = it.loader.state.value, found = it.found.value, edges = found?.edges;
   const grains: (readonly [Grain, string])[] = [["auto", "Auto"], ...granularities(view).map((by) => [by, by === "token" && view.kind === "piece" ? "Pieces" : GRAINS[by]] as const)];
-  const chosen = grains.some(([by]) => by === it.grain.value) ? it.grain.value : "auto"; // another method of the case may lack it
+  const chosen = grains.some(([by]) => by === it.grain.value) ? it.grain.value : "auto"; // another method of the case may lack this granularity
   return (
     <section class="flow-whole" aria-label="Curves between prompt and answer">
       <div class="flow-bar">
         <Choice label="Pieces" options={grains} value={chosen} choose={(grain) => (it.grain.value = grain)} />
-        <Choice label="Room" options={[["text", "By text"], ["mass", "By flow"]]} value={it.room.value} choose={(room) => (it.room.value = room)} />
+        <Choice label="Width" options={[["text", "By text"], ["mass", "By flow"]]} value={it.room.value} choose={(room) => (it.room.value = room)} />
         <span class="flow-steps">
           <button type="button" class="button" aria-label="Zoom in" onClick={() => it.picture?.zoomBy(2)}>+</button>
           <button type="button" class="button" aria-label="Zoom out" onClick={() => it.picture?.zoomBy(0.5)}>−</button>
@@ -199,14 +199,14 @@ export function WholeModel({ source, state, grain, room }: Props): VNode {
         }))}
         data={it.data.value}
         file={`${view.title} - flow`}
-        label="The prompt above, the answer below. Left and right move through it, up and down change between prompt and answer, Enter selects, plus and minus zoom."
-        hint="Point at the prompt or the answer to follow its curves; click selects, shift-click adds. Ctrl + wheel zooms, drag moves, a double click opens a piece."
+        label="Prompt above, answer below. Left and right move the cursor, up and down switch between prompt and answer, Enter selects, plus and minus zoom."
+        hint="Point at the prompt or the answer to highlight its curves. Click selects, Shift-click adds. Ctrl + wheel zooms, drag moves, a double click zooms into a piece."
         readout={it.readout}
         state={loading}
         retry={() => it.loader.retry()}
-        empty={edges && !edges.rows.length ? "None of the chosen answer came from here." : null}
+        empty={edges && !edges.rows.length ? "No flow to the shown answer tokens comes from this part of the prompt." : null}
       />
-      <TextTable title="The 20 strongest curves as a table" head={["From the prompt", "To the answer", `Share of what it took from the ${sourcesOf(view)}`]} rows={topRows(it, view)} />
+      <TextTable title="The 20 strongest curves as a table" head={["From the prompt", "To the answer", `Share of what the token took from the ${sourcesOf(view)}`]} rows={topRows(it, view)} />
     </section>
   );
 }
@@ -221,7 +221,7 @@ function Said({ found, view }: { found: Answered; view: View }): VNode {
   const what = by === "token" ? "the first token" : asideName(view).toLowerCase();
   return (
     <span class="flow-said flow-push">
-      {n === 1 ? "1 curve shows" : `${n.toLocaleString("en")} curves show`} <b>{showShare(Math.min(1, mass / all))}</b> of the flow{found.units ? " from what is in view" : ""}
+      {n === 1 ? "1 curve shows" : `${n.toLocaleString("en")} curves show`} <b>{showShare(Math.min(1, mass / all))}</b> of the flow{found.units ? " from the visible part of the prompt" : ""}
       {aside > 0.005 * all && <>, {showShare(aside / all)} of it in grey: {what}</>}
     </span>
   );

@@ -1,4 +1,4 @@
-/** The whole model as one picture: the prompt above, the answer below, what the answer took as curves between. */
+/** The whole model as one picture: the prompt above, the answer below, the flow as curves between. */
 import type { By, Span, View } from "../model/types";
 import { nameOf, oneLine, piecesBetween } from "./layout";
 import type { Pieces } from "./layout";
@@ -14,7 +14,7 @@ import { Zoomer } from "./zoom";
 export type { CurvesData, CurvesHit } from "./plan";
 
 export interface CurvesOptions extends PictureOptions<CurvesHit> {
-  /** What is in view changed: which units, and what they are shown as. Called at every step of a movement. */
+  /** Called when the visible units or their granularity change, at every step of a movement. */
   onWindow?(units: Span, by: By, zoomed: boolean): void;
 }
 
@@ -40,7 +40,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     super.destroy();
   }
 
-  /** What it has placed; a method that was chosen a moment ago comes with the next data. */
+  /** The view that is drawn now. A newly chosen method arrives with the next data. */
   get view(): View | null {
     return this.plan?.data.view ?? null;
   }
@@ -53,7 +53,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     this.zoomer.all();
   }
 
-  /** Brings these units into view, with a little around them. */
+  /** Zooms to these units, with a margin. */
   show(units: Span): void {
     if (!this.plan) return;
     const from = this.plan.at[units.start], to = this.plan.at[units.stop], around = 0.04 * (to - from);
@@ -84,7 +84,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     pen.clip(0, 0, this.width, this.height);
     const gradient = this.gradient(theme.bar, theme.answer), { edges, by, picked } = plan.data;
     const isPicked = (e: number) => plan.isPicked(plan.unitsOf(by, edges?.pieces[e] ?? -1));
-    // If what was picked is out of view, there is nothing to stand back for.
+    // Fade the other curves only if a picked piece is in view.
     const back = picked.length > 0 && plan.order.some(isPicked) ? 0.15 : 1;
     for (const e of plan.order) this.curve(pen, plan, e, gradient, isPicked(e) ? 1 : back);
     this.paintPieces(pen, plan);
@@ -98,7 +98,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     if (!plan || !hovered) return;
     const edges = plan.data.edges, mine = plan.order.filter(plan.touches(hovered));
     if (edges && mine.length) {
-      // A veil quiets all the other curves without drawing them anew.
+      // A translucent cover fades all other curves without redrawing them.
       pen.rect(0, CURVES + 1, this.width, plan.rowTop - CURVES - 2, { fill: fade(theme.card, 0.78) });
       const gradient = this.gradient(theme.bar, theme.accent);
       for (const e of mine) {
@@ -139,7 +139,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     const ends = plan.ends(edge, this.zoomer.transform);
     if (!ends) return;
     const part = plan.part(edge), quiet = plan.isAside(edge);
-    // A grey curve from every one of hundreds of rows would be all that is seen.
+    // Grey curves of hundreds of rows would hide the others.
     const faint = 0.3 * Math.min(1, 24 / plan.asides);
     pen.curve(ends[0], CURVES, ends[1], plan.rowTop, {
       stroke: quiet ? this.theme.quiet : paint,
@@ -177,7 +177,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     for (let p = seen.start; p < seen.stop; p++) if (!aside(p)) most = Math.max(most, plan.heat(pieces, p));
     for (let p = seen.start; p < seen.stop; p++) {
       const span = { start: pieces.start[p], stop: pieces.stop[p] }, [x, width] = plan.extent(span, lens);
-      // Pieces narrower than a pixel: one of them a pixel is all that could be seen.
+      // Of pieces narrower than a pixel, draw one for each pixel.
       if (width < 1 && Math.floor(x) === painted) continue;
       painted = Math.floor(x);
       const shown = Math.max(1, width > 6 ? width - 1.5 : width), wide = width > 14;
@@ -194,7 +194,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     }
   }
 
-  /** Above sentences and tokens: which document they belong to. */
+  /** Labels the documents above their sentences or tokens. */
   private paintDocuments(pen: Pen, plan: Plan, units: Span): void {
     const { theme } = this, pieces = plan.grain("document");
     if (!pieces) return;
@@ -223,7 +223,7 @@ export class Curves extends Picture<CurvesData, CurvesHit> {
     }
   }
 
-  /** A thin line over everything that says where in the prompt we are. */
+  /** A thin bar at the top that shows the visible part of the prompt. */
   private paintMap(pen: Pen, plan: Plan): void {
     const { theme } = this, lens = this.zoomer.transform;
     if (lens.k <= 1.001) return;

@@ -1,4 +1,4 @@
-/** The map of layers and heads: a cell for each head, coloured by one of its numbers. */
+/** The map of layers and heads: one cell for each head, coloured by one measure. */
 import type { Pen } from "./pen";
 import { Picture } from "./picture";
 import type { PictureOptions } from "./picture";
@@ -7,15 +7,15 @@ import { inkOn } from "./theme";
 export interface HeadMapData {
   layers: number;
   heads: number;
-  /** (layers * heads) what the colours show, row by row; NaN for heads that were not recorded. */
+  /** (layers * heads) the values of the colours, layer by layer; NaN for heads that were not recorded. */
   values: Float32Array;
-  /** What has the strongest colour; what lies above it has it too. */
+  /** The value of the strongest colour. Larger values have the same colour. */
   most: number;
-  /** Whether small differences near 0 are to be seen better. */
+  /** True for a square root scale, which shows small values better. */
   sqrt: boolean;
-  /** Keys (layer * heads + head) of the chosen ones. */
+  /** Keys (layer * heads + head) of the chosen heads. */
   chosen: ReadonlySet<number>;
-  /** A number as it is written into a cell that has room for it. */
+  /** The text of a value in a cell that is wide enough. */
   write(value: number): string;
 }
 
@@ -26,13 +26,13 @@ export interface HeadHit {
 }
 
 export interface HeadMapOptions extends PictureOptions<HeadHit> {
-  /** The space bar: choose this head, or no longer. */
+  /** Called for the space bar: adds this head to the choice or removes it. */
   onToggle?(hit: HeadHit): void;
 }
 
 const LEFT = 34, TOP = 20, WIDEST = 46, TALLEST = 26;
 
-/** The strongest colour's place in the ramp for a value, 0 to 255. */
+/** The place of a value in the colour ramp, 0 to 255. */
 export function shade(value: number, most: number, sqrt: boolean): number {
   const part = most > 0 ? Math.min(1, Math.max(0, value / most)) : 0;
   return Math.round(255 * (sqrt ? Math.sqrt(part) : part));
@@ -55,7 +55,7 @@ export class HeadMap extends Picture<HeadMapData, HeadHit> {
     return layer >= 0 && layer < data.layers && head < data.heads ? { layer, head } : null;
   }
 
-  /** Where a head lies, for what stands over the canvas. */
+  /** The box of a head, for elements placed over the canvas. */
   box(hit: HeadHit): { x: number; y: number; width: number; height: number } {
     const { cell } = this, y = TOP + hit.layer * cell.height;
     if (hit.head < 0) return { x: 0, y, width: LEFT - 4, height: cell.height };
@@ -65,15 +65,15 @@ export class HeadMap extends Picture<HeadMapData, HeadHit> {
   protected tall(width: number): number {
     if (!this.data) return 240;
     const { layers, heads } = this.data;
-    const wide = Math.max(1, Math.min(WIDEST, (width - LEFT) / heads)); // no less: the labels go in steps of it
-    // Cells stay close to squares where there are many, and never so low that a row cannot be hit.
+    const wide = Math.max(1, Math.min(WIDEST, (width - LEFT) / heads)); // at least 1: label steps are computed from it
+    // Many cells are about square, but always high enough to point at a row.
     const height = Math.min(TALLEST, Math.max(9, Math.min(wide, 900 / layers)));
     this.cell = { width: wide, height };
     return TOP + layers * height + 2;
   }
 
   protected arrange(): void {
-    // `tall` has placed everything.
+    // `tall` has already placed everything.
   }
 
   protected paint(pen: Pen): void {
@@ -88,7 +88,7 @@ export class HeadMap extends Picture<HeadMapData, HeadHit> {
       for (let h = 0; h < data.heads; h++) {
         const value = data.values[l * data.heads + h], x = LEFT + h * cell.width;
         if (Number.isNaN(value)) {
-          // Not recorded is not "nothing": a dot in an empty cell.
+          // A dot marks a head that was not recorded, unlike an empty cell, whose value is 0.
           pen.dot(x + cell.width / 2, y + cell.height / 2, 1, { fill: theme.quiet });
           continue;
         }

@@ -1,4 +1,4 @@
-/** One layer or a few heads: tokens of the prompt above, tokens of the answer below, what each head looked at as curves. */
+/** One layer or a few heads: prompt tokens above, answer tokens below, the attention of each head as curves. */
 import { oneLine, shareLine, textOf } from "./layout";
 import type { Span, View } from "../model/types";
 import { measure } from "./pen";
@@ -12,7 +12,7 @@ export interface LayerEdge {
   /** Row of the answer. */
   row: number;
   unit: number;
-  /** Which of the shown heads. */
+  /** Index into the shown heads. */
   head: number;
   mass: number;
 }
@@ -20,19 +20,19 @@ export interface LayerEdge {
 export interface LayerData {
   view: View;
   edges: readonly LayerEdge[];
-  /** Rows of the answer that were asked for. */
+  /** The requested rows of the answer. */
   rows: Span;
-  /** The colour of each shown head; -1 for those that share the quiet one. */
+  /** The colour of each shown head; -1 for heads that share the grey colour. */
   colours: readonly number[];
-  /** Show only this one of the shown heads; null: all. */
+  /** Index of the only head to show; null for all. */
   only: number | null;
   picked: readonly Span[];
-  /** The mass of the thickest curve; null: of the largest that is drawn. */
+  /** The mass of the thickest curve; null for the largest drawn mass. */
   full: number | null;
 }
 
 export interface LayerOptions extends PictureOptions<LayerHit> {
-  /** The edges that there was room for; the others look at tokens that are not shown. Called after each arrangement. */
+  /** Called after each layout with the edges that are drawn. The others lead to tokens for which there is no room. */
   onDrawn?(edges: readonly LayerEdge[]): void;
 }
 
@@ -162,7 +162,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     return this.height - FOOT - TALL;
   }
 
-  /** Those with the most mass that can be read side by side, in the order of the text. */
+  /** The ids with the most mass that fit side by side, in the order of the text. */
   private choose(masses: readonly (readonly [number, number])[], wide: (id: number) => number): number[] {
     const sums = new Map<number, number>(), chosen: number[] = [];
     for (const [id, mass] of masses) sums.set(id, (sums.get(id) ?? 0) + mass);
@@ -176,7 +176,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
     return chosen.sort((a, b) => a - b);
   }
 
-  /** Whether other tokens lie between this one and the one to its left. */
+  /** True if tokens are left out between this token and the one to its left. */
   private isApart(i: number): boolean {
     return i > 0 && this.units[i] !== this.units[i - 1] + 1;
   }
@@ -191,7 +191,7 @@ export class LayerView extends Picture<LayerData, LayerHit> {
 
   private ends(edge: LayerEdge): [number, number] {
     const i = this.placeOf.get(edge.unit) ?? 0, j = this.rowAt.get(edge.row) ?? 0;
-    const fan = ((edge.head % 8) - 3.5) * 1.2; // several heads between the same two tokens lie side by side
+    const fan = ((edge.head % 8) - 3.5) * 1.2; // curves of several heads between the same two tokens are side by side
     return [this.keys.x[i] + this.keys.width[i] / 2 + fan, this.rows.x[j] + this.rows.width[j] / 2 + fan];
   }
 

@@ -1,36 +1,36 @@
-/** Where the pieces of the prompt lie along an axis, and which of documents, sentences and tokens there is room for. Pure. */
+/** Places the pieces of the prompt along an axis, and chooses documents, sentences or tokens by the room. Pure functions. */
 import { asideName, documentName } from "../model/shares";
 import type { By, Span, View } from "../model/types";
 
-/** Along the axis a piece gets room by its characters, or by how much of the answer came from it. */
+/** The width of a piece along the axis: by its characters, or by its mass in the whole answer. */
 export type Room = "text" | "mass";
 
-/** Runs of units that belong to one document or sentence (or to none), or single units; in the order of the text. */
+/** Runs of units of one document or sentence (or of none), or single units; in the order of the text. */
 export interface Pieces {
   by: By;
   /** (p) the first unit of each piece. */
   start: Int32Array;
   /** (p) the unit after its last. */
   stop: Int32Array;
-  /** (p) its document, sentence or unit; -1 for what lies in none. */
+  /** (p) its document, sentence or unit; -1 for text outside of all. */
   group: Int32Array;
-  /** Document, sentence or unit -> its piece; of several runs the one with the most units. */
+  /** Document, sentence or unit -> its piece; if it has several, the one with the most units. */
   pieceOf: Int32Array;
 }
 
-/** (u + 1) where each unit starts along the axis, 0 to 1. */
+/** (u + 1) the start of each unit along the axis, 0 to 1. */
 export function places(view: View, room: Room): Float64Array {
   const units = view.ends.length, at = new Float64Array(units + 1);
   if (!units) return at;
   const length = view.text.length || 1;
   let sum = 0;
-  // The sink takes most of the mass and is one token: with it, "by mass" would show nothing else.
+  // The sink is one token with most of the mass. "mass" would show nothing else, so it is excluded.
   const first = view.sink ? 1 : 0;
   for (let u = first; u < units; u++) sum += Math.max(0, view.total[u]);
   for (let u = 0; u < units; u++) {
     const text = (view.ends[u] - (u ? view.ends[u - 1] : 0)) / length;
     const mass = u >= first && sum > 0 ? Math.max(0, view.total[u]) / sum : 0;
-    // A quarter stays with the text, so that what got nothing keeps a place to point at.
+    // A quarter of the width follows the text, so that pieces without mass stay visible.
     at[u + 1] = at[u] + (room === "mass" && sum > 0 ? 0.25 * text + 0.75 * mass : text);
   }
   const all = at[units];
@@ -79,7 +79,7 @@ export function unitsBetween(at: Float64Array, from: number, to: number): Span {
   return { start, stop: Math.max(start + 1, Math.min(units, lastAtMost(at, Math.max(from, to - 1e-12)) + 1)) };
 }
 
-/** The pieces, first and after last, that touch these units. */
+/** The span of pieces that overlap these units. */
 export function piecesBetween(pieces: Pieces, units: Span): Span {
   if (!pieces.start.length) return { start: 0, stop: 0 };
   return { start: lastAtMost(pieces.start, units.start), stop: lastAtMost(pieces.start, Math.max(units.start, units.stop - 1)) + 1 };
@@ -87,7 +87,7 @@ export function piecesBetween(pieces: Pieces, units: Span): Span {
 
 const ENOUGH: Record<By, number> = { document: 0, sentence: 30, token: 26 };
 
-/** The finest granularity whose pieces are wide enough on average to be pointed at and read. */
+/** The finest granularity whose pieces are on average wide enough to read and to point at. */
 export function roomFor(byGrain: readonly Pieces[], units: Span, width: number): By {
   for (const pieces of [...byGrain].reverse()) {
     const seen = piecesBetween(pieces, units);
@@ -103,7 +103,7 @@ export function textOf(view: View, units: Span, limit = 400): string {
   return oneLine(text);
 }
 
-/** A label of one line; white space alone is spelled out, as it is a token like any other. */
+/** A label of one line. A token of white space alone becomes a visible symbol. */
 export function oneLine(text: string): string {
   const line = text.replace(/\s+/g, " ").trim();
   if (line) return line;
@@ -111,7 +111,7 @@ export function oneLine(text: string): string {
   return text.includes("\n") ? "↵" : "␣";
 }
 
-/** What a piece is called: the document's name, or its text. */
+/** The name of a piece: the document's label, or its text. */
 export function nameOf(view: View, pieces: Pieces, piece: number): string {
   const group = pieces.group[piece];
   if (group < 0) return asideName(view);
@@ -119,12 +119,12 @@ export function nameOf(view: View, pieces: Pieces, piece: number): string {
   return textOf(view, { start: pieces.start[piece], stop: pieces.stop[piece] });
 }
 
-const MOST_AIR = 34; // pixels between boxes where there is plenty of room
+const MOST_AIR = 34; // largest gap between boxes in pixels
 
 /** Widths of boxes along a line.
  *
- * If all fit with their natural widths, they get them, and some air between them. Otherwise the chosen ones do, up to three quarters of the line, and the
- * others share what is left.
+ * If all natural widths fit, boxes have these widths with gaps between them. Otherwise the chosen boxes get theirs, up to three quarters
+ * of the line, and the others share the remainder.
  */
 export function shareLine(natural: readonly number[], chosen: (i: number) => boolean, width: number): { x: Float64Array; width: Float64Array } {
   const count = natural.length, widths = new Float64Array(count);

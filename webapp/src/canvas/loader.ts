@@ -1,21 +1,21 @@
-/** Asking for what a picture shows: waits until the choice rests, gives up older requests, says when it takes long. */
+/** Loads the data of a picture: debounces requests, aborts older ones, and reports slow ones. */
 import { signal } from "@preact/signals";
 import type { ReadonlySignal } from "@preact/signals";
 
-/** What became of a request. The last data stays while newer are fetched. */
+/** The state of a request. The last data stay while newer data are fetched. */
 export interface Loaded<T> {
   data: T | null;
   /** True once a request has taken longer than 200 ms. */
   slow: boolean;
-  /** True while the data are older than what was asked for last. */
+  /** True while the data are older than the last request. */
   stale: boolean;
   /** A sentence, or null. */
   error: string | null;
-  /** The recording that this needs is gone: nothing helps but another run. */
+  /** True if the recording was evicted: only another run helps. */
   gone: boolean;
 }
 
-/** An error that says itself whether the recording is gone: HTTP 409 `recording_gone`. */
+/** An error with the server's code: HTTP 409 `recording_gone` if the recording was evicted. */
 export interface Coded {
   code?: string;
   status?: number;
@@ -24,12 +24,12 @@ export interface Coded {
 const REST_MS = 150, SLOW_MS = 200;
 const EMPTY = { data: null, slow: false, stale: false, error: null, gone: false };
 
-/** Whether an error means that the recording was evicted. */
+/** True if an error means that the recording was evicted. */
 export function isGone(error: unknown): boolean {
   return typeof error === "object" && error !== null && (error as Coded).code === "recording_gone";
 }
 
-/** One place for one kind of data. `ask` as often as you like: one request at most is under way. */
+/** Loads one kind of data. `ask` may be called often: at most one request runs. */
 export class Loader<T> {
   private readonly now = signal<Loaded<T>>(EMPTY);
   private key: string | null = null;
@@ -41,7 +41,7 @@ export class Loader<T> {
     return this.now;
   }
 
-  /** Fetches unless the key is the one that was asked for last. The first request goes out at once, later ones after 150 ms. */
+  /** Fetches if the key differs from the last one. The first request starts at once, later ones after 150 ms. */
   ask(key: string, load: (signal: AbortSignal) => Promise<T>): void {
     if (key === this.key) return;
     const first = this.key === null;
@@ -54,12 +54,12 @@ export class Loader<T> {
     else this.rest = setTimeout(() => void this.start(), REST_MS);
   }
 
-  /** Asks for the same again. */
+  /** Repeats the last request. */
   retry(): void {
     if (this.load) void this.start();
   }
 
-  /** Gives up what is under way; whatever was loaded stays readable. */
+  /** Aborts the running request. Loaded data stay readable. */
   stop(): void {
     clearTimeout(this.rest);
     this.running?.abort();

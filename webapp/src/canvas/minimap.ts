@@ -1,4 +1,4 @@
-/** The whole prompt as one strip: the strongest colour of each pixel row, gold ticks, borders of documents, the viewport. */
+/** The whole prompt as a strip: the strongest colour of each pixel row, gold marks, borders of documents, the viewport. */
 import { LEVELS } from "../model/scale";
 
 export interface MinimapText {
@@ -9,10 +9,10 @@ export interface MinimapText {
   gold: readonly (readonly [number, number])[];
 }
 
-const BOLDER = 2; // levels: a line of a pixel or three needs more colour than a word
-const TICK = 7; // CSS pixels at the right edge that are kept for gold
+const BOLDER = 2; // levels added: a line one to three pixels high needs a stronger colour than a word
+const TICK = 7; // CSS pixels at the right edge, reserved for gold
 
-/** The largest level of each of `height` pixel rows; rows with less than one unit show the unit that they lie in. */
+/** The largest level of each of `height` pixel rows. With fewer units than rows, each row shows its unit. */
 export function strip(levels: Uint8Array, height: number): Uint8Array {
   const out = new Uint8Array(height);
   const n = levels.length;
@@ -27,7 +27,7 @@ export function strip(levels: Uint8Array, height: number): Uint8Array {
   return out;
 }
 
-/** A row's neighbours take its level where it is stronger: one pixel is easily missed. */
+/** Spreads each level to weaker neighbour rows, because a single pixel row is hard to see. */
 function thicken(rows: Uint8Array): Uint8Array {
   const out = rows.slice();
   for (let y = 0; y < rows.length; y++) {
@@ -37,15 +37,15 @@ function thicken(rows: Uint8Array): Uint8Array {
   return out;
 }
 
-const LEAST = 0.15; // of the units in view that a key moves by: some lines
+const LEAST = 0.15; // least step of a key, as a part of the visible units: a few lines
 
-/** The unit that a key on the map leads to from those in view; null for keys that lead nowhere. */
+/** The unit that a key on the map scrolls to; null for other keys. */
 export function unitOfKey(key: string, [first, last]: readonly [number, number], units: number): number | null {
   if (key === "Home") return 0;
   if (key === "End") return units - 1;
   const share = { ArrowDown: 0.01, ArrowRight: 0.01, ArrowUp: -0.01, ArrowLeft: -0.01, PageDown: 0.1, PageUp: -0.1 }[key];
   if (share === undefined) return null;
-  // A share of the prompt; of a short one that is less than a line, and would lead nowhere.
+  // The step is a part of the prompt. In a short prompt this is less than a line, hence the minimum.
   const step = Math.sign(share) * Math.max(Math.abs(share) * units, LEAST * (last - first), 1);
   return Math.max(0, Math.min(units - 1, Math.round((first + last) / 2 + step)));
 }
@@ -55,8 +55,8 @@ export class Minimap {
   private levels: Uint8Array = new Uint8Array(0);
   private viewport: readonly [number, number] = [0, 0];
   private selected: readonly [number, number] | null = null;
-  private readonly still = document.createElement("canvas"); // all but the viewport
-  private stale = true; // whether that is to be drawn anew
+  private readonly still = document.createElement("canvas"); // everything except the viewport
+  private stale = true; // true if `still` must be redrawn
   private frame = 0;
   private readonly canvas: HTMLCanvasElement;
   private readonly scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -68,7 +68,7 @@ export class Minimap {
     this.colours.clear();
     this.again();
   };
-  // Asked for once: a size or a style that is read while something waits to be laid out costs a whole layout.
+  // Sizes and colours are cached: reading one while a layout is pending forces a whole layout.
   private readonly colours = new Map<string, string>();
   private width = 0;
   private height = 0;
@@ -105,7 +105,7 @@ export class Minimap {
     this.draw();
   }
 
-  /** The units that are selected, or null. */
+  /** The selected units, or null. */
   setSelected(units: readonly [number, number] | null): void {
     this.selected = units;
     this.again();
@@ -160,7 +160,7 @@ export class Minimap {
 
   private renderStill(width: number, height: number, ratio: number): void {
     const { still } = this;
-    // Setting a size empties a canvas and may take new memory, so only when it changed: levels come with each hover.
+    // Setting the size clears a canvas and may allocate memory. Levels change with each hover, so set it only if it changed.
     if (still.width !== width) still.width = width;
     if (still.height !== height) still.height = height;
     const context = still.getContext("2d")!;
@@ -181,7 +181,7 @@ export class Minimap {
       }
       from = to;
     }
-    if (borders.length * 3 < height) { // more would hide what they divide
+    if (borders.length * 3 < height) { // more borders would hide the documents
       context.fillStyle = this.colour("var(--edge)");
       for (const unit of borders) if (unit > 0) context.fillRect(0, y(unit), right, Math.max(1, Math.round(ratio / 2)));
     }
@@ -193,7 +193,7 @@ export class Minimap {
     }
   }
 
-  /** A variable as the theme has it now: light-dark() is resolved by asking for a colour that uses it. */
+  /** The value of a CSS variable in the current theme. light-dark() is resolved through a real colour property. */
   private colour(value: string): string {
     let colour = this.colours.get(value);
     if (colour === undefined) {

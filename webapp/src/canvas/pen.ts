@@ -1,6 +1,6 @@
-/** What a picture is drawn with: on a canvas or into an SVG, by the same code, so that an export is what was seen. */
+/** Drawing operations with two targets, canvas and SVG, so that an export equals the picture on the screen. */
 
-/** A colour, or a vertical gradient between two. Keep one object for many shapes: it is made once. */
+/** A colour, or a vertical gradient between two. Use one gradient object for many shapes: it is converted once. */
 export type Paint = string | Gradient;
 
 export interface Gradient {
@@ -32,22 +32,22 @@ export interface Lettering {
   serif?: boolean;
   bold?: boolean;
   align?: "left" | "center" | "right";
-  /** Cut with an ellipsis to this many pixels. */
+  /** The width in pixels to which the text is cut, with an ellipsis. */
   within?: number;
-  /** Turned by 90 degrees, reading upwards. */
+  /** True to rotate the text by 90 degrees, reading upwards. */
   upright?: boolean;
 }
 
-/** All lengths in CSS pixels of the picture. Text stands on its middle. */
+/** All lengths are CSS pixels of the picture. The y of a text is its vertical middle. */
 export interface Pen {
   rect(x: number, y: number, width: number, height: number, shape: Shape): void;
   dot(x: number, y: number, radius: number, shape: Shape): void;
   line(x0: number, y0: number, x1: number, y1: number, stroke: Stroke): void;
-  /** From (x0, y0) to (x1, y1), leaving and arriving vertically. */
+  /** A curve from (x0, y0) to (x1, y1), vertical at both ends. */
   curve(x0: number, y0: number, x1: number, y1: number, stroke: Stroke): void;
   text(x: number, y: number, text: string, lettering: Lettering): void;
   image(source: HTMLCanvasElement, x: number, y: number, width: number, height: number): void;
-  /** Until `unclip`, nothing is drawn outside. */
+  /** Clip drawing to this box until `unclip`. */
   clip(x: number, y: number, width: number, height: number): void;
   unclip(): void;
 }
@@ -65,7 +65,7 @@ export function fontOf(lettering: Lettering, fonts: Fonts): string {
   return `${lettering.bold ? 600 : 400} ${lettering.size}px ${lettering.serif ? fonts.serif : fonts.sans}`;
 }
 
-/** How wide a text is, in pixels; remembered. */
+/** The width of a text in pixels, cached. */
 export function measure(text: string, font: string): number {
   const key = `${font}\n${text}`;
   const known = widths.get(key);
@@ -78,7 +78,7 @@ export function measure(text: string, font: string): number {
   return width;
 }
 
-/** The text, or as much of its start as fits with an ellipsis; "" where not even two letters fit. */
+/** The text, or as much of its start as fits with an ellipsis; "" if not even two letters fit. */
 export function fit(text: string, within: number, font: string): string {
   const start = text.length > 400 ? text.slice(0, 400) : text;
   if (measure(start, font) <= within && start.length === text.length) return text;
@@ -88,7 +88,7 @@ export function fit(text: string, within: number, font: string): string {
     if (measure(start.slice(0, middle).trimEnd() + "…", font) <= within) low = middle;
     else high = middle - 1;
   }
-  // Half of a surrogate pair is no letter.
+  // Do not cut a surrogate pair.
   const cut = low && /[\uD800-\uDBFF]/.test(start[low - 1]) ? low - 1 : low;
   return cut < 2 ? "" : start.slice(0, cut).trimEnd() + "…";
 }

@@ -1,4 +1,4 @@
-/** What all pictures share: two canvases (a drawing and a layer for hovering over it), size, theme, pointer, keys, export. */
+/** The base of all pictures: two canvases (the drawing, and a layer for the hovered element), size, theme, pointer, keys, export. */
 import { UserError } from "../model/types";
 import { CanvasPen } from "./pen";
 import type { Pen } from "./pen";
@@ -6,20 +6,20 @@ import { SvgPen } from "./svgpen";
 import { readTheme, watchTheme } from "./theme";
 import type { Theme } from "./theme";
 
-/** How something was picked: added to what is selected (shift, control or command) or alone. */
+/** How an element was picked: added to the selection (Shift, Ctrl or Command) or alone. */
 export interface How {
   add: boolean;
 }
 
 export interface PictureOptions<Hit> {
-  /** Under the pointer or the keyboard's cursor now; null for nothing. Called only when it changes. */
+  /** Called when the element under the pointer or the keyboard's cursor changes; null for none. */
   onHover?(hit: Hit | null): void;
   onPick?(hit: Hit, how: How): void;
   /** Double click. */
   onOpen?(hit: Hit): void;
 }
 
-/** A canvas class free of any framework. Give it a canvas inside an element of position `relative` that has a width. */
+/** A canvas class without a framework. Its canvas must be inside an element of position `relative` that has a width. */
 export abstract class Picture<Data, Hit> {
   protected data: Data | null = null;
   protected hovered: Hit | null = null;
@@ -55,28 +55,28 @@ export abstract class Picture<Data, Hit> {
     this.on("blur", () => this.hover(null));
   }
 
-  /** Shows other data. */
+  /** Sets the data to show. */
   set(data: Data): void {
     this.data = data;
     this.resize(this.dpr);
   }
 
-  /** Highlights something without calling back, such as what is hovered in another pane. */
+  /** Highlights an element without a callback, such as one that is hovered in another pane. */
   point(hit: Hit | null): void {
     if (this.same(hit, this.hovered)) return;
     this.hovered = hit;
     this.redrawOver();
   }
 
-  /** Takes the size of its place, and this many device pixels a CSS pixel. A place that is hidden has the width that it had last. */
+  /** Fits the canvas to its parent's size, with this many device pixels for a CSS pixel. A hidden parent keeps its last width. */
   resize(dpr: number = globalThis.devicePixelRatio || 1): void {
     this.dpr = dpr;
     this.width = Math.round(this.host.clientWidth) || this.width;
-    if (!this.width) return; // never seen: the observer tells when it is
+    if (!this.width) return; // not visible yet: the observer calls again
     this.height = Math.max(1, Math.round(this.tall(this.width)));
     for (const canvas of [this.canvas, this.over]) {
       const width = Math.round(this.width * dpr), height = Math.round(this.height * dpr);
-      // Setting a size empties the canvas, so only when it changed.
+      // Setting the size clears the canvas, so set it only if it changed.
       if (canvas.width !== width) canvas.width = width;
       if (canvas.height !== height) canvas.height = height;
       canvas.style.width = `${this.width}px`;
@@ -86,18 +86,18 @@ export abstract class Picture<Data, Hit> {
     this.redraw();
   }
 
-  /** What lies at this place, in CSS pixels of the canvas. */
+  /** The element at this place, in CSS pixels of the canvas. */
   abstract hit(x: number, y: number): Hit | null;
 
-  /** Ends all listening; the canvas stays. */
+  /** Removes all listeners. The canvas stays. */
   destroy(): void {
     cancelAnimationFrame(this.frame);
     for (const stop of this.stops) stop();
-    if (this.hovered !== null) this.options.onHover?.(null); // what follows the pointer must not go on showing this
+    if (this.hovered !== null) this.options.onHover?.(null); // clear the highlight in other panes
     this.over.remove();
   }
 
-  /** A bitmap of what is shown, without what is hovered. */
+  /** The picture as a bitmap, without the hover highlight. */
   toPNG(scale = 2): Promise<Blob> {
     const canvas = document.createElement("canvas");
     canvas.width = Math.round(this.width * scale);
@@ -113,27 +113,27 @@ export abstract class Picture<Data, Hit> {
     });
   }
 
-  /** What is shown as an SVG file, without what is hovered. */
+  /** The picture as an SVG file, without the hover highlight. */
   toSVG(title = "Attention flow"): string {
     const pen = new SvgPen(this.theme);
     this.paint(pen);
     return pen.svg(this.width, this.height, this.theme.card, title);
   }
 
-  /** The height that this picture wants at a width, in CSS pixels. */
+  /** The height of this picture for a width, in CSS pixels. */
   protected abstract tall(width: number): number;
-  /** Places everything, after the data or the size changed. */
+  /** Computes the layout after the data or the size changed. */
   protected abstract arrange(): void;
   protected abstract paint(pen: Pen): void;
-  /** Draws what the hovered thing adds. */
+  /** Draws the hover highlight. */
   protected abstract paintOver(pen: Pen): void;
 
-  /** Answers a key; true if it was used. */
+  /** Handles a key; returns true if the picture uses it. */
   protected key(_event: KeyboardEvent): boolean {
     return false;
   }
 
-  /** Two hits that mean the same need no new drawing. */
+  /** True if two hits are the same element, so that no redraw is needed. */
   protected same(a: Hit | null, b: Hit | null): boolean {
     return a === b || JSON.stringify(a) === JSON.stringify(b);
   }

@@ -1,4 +1,4 @@
-/** Where everything of the whole-model picture lies, and what lies at a place. Knows no canvas. */
+/** The layout of the whole-model picture, and hit tests on it. It needs no canvas. */
 import { granularities } from "../model/shares";
 import type { By, Edges, Span, View } from "../model/types";
 import { oneLine, piecesBetween, piecesOf, places, roomFor, shareLine, unitsBetween } from "./layout";
@@ -6,18 +6,18 @@ import type { Pieces, Room } from "./layout";
 
 export interface CurvesData {
   view: View;
-  /** What the edges' pieces are. */
+  /** The granularity of the edges' pieces. */
   by: By;
-  /** Null until there are any. */
+  /** Null before they are loaded. */
   edges: Edges | null;
-  /** The rows that were chosen; null for the whole answer. */
+  /** The pinned rows; null for the whole answer. */
   rows: Span | null;
-  /** (u) how much the chosen rows took from each unit: the heat of the pieces. */
+  /** (u) how much the pinned rows took from each unit: the heat of the pieces. */
   scores: ArrayLike<number>;
-  /** The units that were chosen. */
+  /** The selected units. */
   picked: readonly Span[];
   room: Room;
-  /** What to show, or "auto" for the finest that there is room for. */
+  /** The granularity to show, or "auto" for the finest that fits. */
   grain: By | "auto";
 }
 
@@ -27,7 +27,7 @@ export type CurvesHit =
   | { kind: "row"; row: number }
   | { kind: "edge"; row: number; group: number; by: By; mass: number };
 
-/** From a place along the prompt's axis (0 to 1) to pixels; what d3's zoom transform does. */
+/** Maps a place along the prompt's axis (0 to 1) to pixels and back, like d3's zoom transform. */
 export interface Lens {
   k: number;
   applyX(x: number): number;
@@ -41,7 +41,7 @@ export const THICKEST = 11;
 
 export const overlap = (a: Span, b: Span): boolean => a.start < b.stop && b.start < a.stop;
 
-/** The template, the question and the sink are much and say little: they are quiet and do not set the scale. */
+/** True for the template, the question and the sink. They have much mass and little meaning, so they are grey and do not set the scale. */
 export function isAside(view: View, by: By, piece: number): boolean {
   return piece < 0 || (piece === 0 && by === "token" && view.sink);
 }
@@ -52,11 +52,11 @@ export class Plan {
   sums: Float64Array = new Float64Array(1);
   grains: Pieces[] = [];
   rows: { x: Float64Array; width: Float64Array } = { x: new Float64Array(0), width: new Float64Array(0) };
-  /** Edges, smallest first: the largest are drawn over the others. */
+  /** Edges, smallest first, so that the largest are drawn on top. */
   order: number[] = [];
   width = 1;
   height = 1;
-  /** How many edges come from the template, the question or the sink. */
+  /** The number of edges from the template, the question or the sink. */
   asides = 0;
   private largest = 0;
   private aside = -1;
@@ -64,7 +64,7 @@ export class Plan {
 
   constructor(readonly data: CurvesData, before: Plan | null) {
     const { view, room } = data;
-    // Pieces and places belong to the view: they are kept when only the edges are new.
+    // Pieces and places depend on the view alone: reuse them if only the edges are new.
     if (before?.laid?.view === view && before.laid.room === room) {
       this.at = before.at;
       this.grains = before.grains;
@@ -84,7 +84,7 @@ export class Plan {
     this.aside = this.findAside();
   }
 
-  /** Takes a size; `measure` says how wide a text of the answer is. */
+  /** Sets the size. `measure` returns the width of a text of the answer. */
   fit(width: number, height: number, measure: (text: string) => number): void {
     const { view, rows } = this.data;
     this.width = width;
@@ -101,7 +101,7 @@ export class Plan {
     return this.grains.find((g) => g.by === by);
   }
 
-  /** The units in view, and what they are shown as. */
+  /** The visible units and their granularity. */
   window(lens: Lens): { units: Span; by: By; zoomed: boolean } {
     const units = unitsBetween(this.at, this.left(lens), this.right(lens)), wish = this.data.grain;
     const by = wish !== "auto" && this.grain(wish) ? wish : roomFor(this.grains, units, this.width);
@@ -116,7 +116,7 @@ export class Plan {
     return Math.min(1, lens.invertX(this.width) / this.width);
   }
 
-  /** Where units lie on the screen: the left edge and the width. */
+  /** Left edge and width of units on the screen. */
   extent(units: Span, lens: Lens): [number, number] {
     const x = lens.applyX(this.at[units.start] * this.width);
     return [x, lens.applyX(this.at[units.stop] * this.width) - x];
@@ -139,20 +139,20 @@ export class Plan {
     return isAside(this.data.view, this.data.by, this.data.edges?.pieces[edge] ?? -1);
   }
 
-  /** The units of a document, sentence or unit; of group -1 the largest run that lies in none. */
+  /** The units of a document, sentence or unit; for group -1 the run outside of all with the most mass. */
   unitsOf(by: By, group: number): Span | null {
     const pieces = this.grain(by), p = group >= 0 ? (pieces?.pieceOf[group] ?? -1) : this.aside;
     return pieces && p >= 0 ? { start: pieces.start[p], stop: pieces.stop[p] } : null;
   }
 
-  /** The places at which an edge starts above and ends below; null for one that has no place. */
+  /** The x at which an edge starts above and ends below; null if it has no place. */
   ends(edge: number, lens: Lens): [number, number] | null {
     const { edges, by } = this.data;
     if (!edges) return null;
     const row = edges.rows[edge], units = this.unitsOf(by, edges.pieces[edge]);
     if (!units || !(row < this.rows.x.length)) return null;
     const [x, width] = this.extent(units, lens);
-    // Long pieces that reach beyond the picture keep their curves inside of it.
+    // The curves of a piece that extends beyond the picture start inside of it.
     const from = Math.max(0, x), to = Math.min(this.width, x + width);
     return [to > from ? (from + to) / 2 : x + width / 2, this.rows.x[row] + this.rows.width[row] / 2];
   }
@@ -161,12 +161,12 @@ export class Plan {
     return units !== null && this.data.picked.some((span) => overlap(span, units));
   }
 
-  /** How thick and dark curves are drawn, 0 to 1: many leave each other less room. */
+  /** The thickness and darkness of curves, 0 to 1: many curves are drawn thinner. */
   get crowd(): number {
     return Math.min(1, Math.max(0.25, Math.sqrt(150 / Math.max(1, this.order.length - this.asides))));
   }
 
-  /** Says of an edge whether it belongs to what was hit. */
+  /** A test of whether an edge belongs to the hit element. */
   touches(hit: CurvesHit): (edge: number) => boolean {
     const { edges, by } = this.data;
     if (!edges) return () => false;
@@ -185,7 +185,7 @@ export class Plan {
   hit(x: number, y: number, lens: Lens): CurvesHit | null {
     if (y < CURVES + 2) return this.pieceAt(x, y, lens);
     if (y < this.rowTop - 2) return this.edgeAt(x, y, lens);
-    // What lies in the air between two rows belongs to the nearer one.
+    // A point between two rows belongs to the nearer one.
     let best = -1, near = 20;
     for (let r = 0; r < this.rows.x.length; r++) {
       const away = Math.max(this.rows.x[r] - x, x - this.rows.x[r] - this.rows.width[r]);
@@ -228,7 +228,7 @@ export class Plan {
   }
 }
 
-/** How far across a curve is when it is this far down: its y is 1.5t - 1.5t^2 + t^3 and its x 3t^2 - 2t^3 of the way. */
+/** The horizontal progress of a curve at a vertical progress: its y is 1.5t - 1.5t^2 + t^3, its x 3t^2 - 2t^3. */
 export function progress(down: number): number {
   let low = 0, high = 1;
   for (let i = 0; i < 24; i++) {
@@ -239,10 +239,10 @@ export function progress(down: number): number {
   return 3 * low * low - 2 * low ** 3;
 }
 
-/** For curves of one height, at one height: how far a place is from the curve between two ends, in pixels. */
+/** For curves `tall` pixels high, at one vertical progress: the distance of a point from a curve, in pixels. */
 export function distance(down: number, tall: number): (from: number, to: number, x: number) => number {
   const across = progress(down), step = 1e-3;
   const slope = (progress(Math.min(1, down + step)) - progress(Math.max(0, down - step))) / (2 * step * tall);
-  // Across and down are not the same for a curve that runs nearly level: what counts is how far away it is at a right angle.
+  // For a nearly horizontal curve the horizontal distance is too large, so use the perpendicular distance.
   return (from, to, x) => Math.abs(from + (to - from) * across - x) / Math.hypot(1, (to - from) * slope);
 }

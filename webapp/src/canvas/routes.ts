@@ -1,6 +1,6 @@
-/** The strongest routes through a drawn network: through a node, along an edge, or anywhere. Pure. */
+/** The strongest routes through a drawn network: through a node, along an edge, or anywhere. Pure functions. */
 
-/** A position: it reads a token of the prompt (`unit`) or of the answer, and predicts a row of the answer or none. */
+/** A position. It reads a token of the prompt (`unit`) or of the answer, and may predict a row of the answer. */
 export interface TraceNode {
   id: number;
   position: number;
@@ -13,25 +13,25 @@ export interface TraceEdge {
   from: number;
   to: number;
   mass: number;
-  /** The head that carries most of it; null for the residual connection, that is for staying where it is. */
+  /** The head that carries most of it; null for the residual connection, which stays at its position. */
   head: number | null;
-  /** Heads of one layer and their shares of this edge; small ones may be left out. */
+  /** Heads of one layer and their shares of this edge. Small shares may be missing. */
   heads: readonly (readonly [number, number])[];
 }
 
 export interface TraceLevel {
-  /** How many layers of the model lie below, 0 for the last; the heads of layer - 1 lead to the next level. */
+  /** The number of layers below this level, 0 for the last level. The heads of layer - 1 lead to the next level. */
   layer: number;
   nodes: readonly TraceNode[];
 }
 
 export interface TraceAnswer {
-  /** The answer first, the prompt last. */
+  /** From the answer (first) to the prompt (last). */
   levels: readonly TraceLevel[];
   edges: readonly TraceEdge[];
   shown: number;
   exact: number;
-  /** The rows that were averaged: of many, some are chosen evenly. */
+  /** The averaged rows. If there are many, they are an even selection. */
   rows?: readonly number[];
   paths: readonly { nodes: readonly number[]; mass: number; share: number }[];
 }
@@ -47,7 +47,7 @@ interface Way {
   nodes: number[];
 }
 
-/** The network with its edges by node; parallel edges (staying and attending) count together. */
+/** The network with its edges by node. Parallel edges (residual and attention) are added. */
 export class Network {
   readonly levelOf = new Map<number, number>();
   readonly node = new Map<number, TraceNode>();
@@ -73,8 +73,8 @@ export class Network {
 
   /** The heaviest routes through these nodes (one, or the two ends of an edge from above to below), heaviest first.
    *
-   * An edge's mass is what all routes along it carry, so of what passes through a node an edge takes mass / (sum of the node's
-   * edges), and the mass of a route is the product of these parts.
+   * An edge's mass is the sum over all routes along it. So an edge carries the part mass / (sum of the node's edges) of its node's mass,
+   * and the mass of a route is the product of these parts.
    */
   through(nodes: readonly [number, ...number[]], count = 8): Route[] {
     const first = nodes[0], last = nodes[nodes.length - 1];
@@ -91,7 +91,7 @@ export class Network {
     return found.sort((a, b) => b.mass - a.mass).slice(0, count);
   }
 
-  /** How much stays at one position all the way, and on how many routes. */
+  /** The mass that stays at one position through all levels, and the number of such routes. */
   staying(): { mass: number; count: number } {
     let total = 0, count = 0;
     for (const start of this.trace.levels[0]?.nodes ?? []) {
@@ -113,7 +113,7 @@ export class Network {
     return { mass: total, count };
   }
 
-  /** The heaviest routes that move, heaviest first: those that the server found, and the best ones to where most arrives. */
+  /** The heaviest routes that change position, heaviest first: those of the server, and the best routes to the heaviest end nodes. */
   moving(count = 8): Route[] {
     const last = [...(this.trace.levels[this.trace.levels.length - 1]?.nodes ?? [])].sort((a, b) => b.mass - a.mass);
     const found = new Map<string, Route>();
@@ -131,14 +131,14 @@ export class Network {
     return this.trace.levels[level].layer - 1;
   }
 
-  /** How most of what goes from one node to another goes: by staying, or by heads. */
+  /** The heaviest edge between two nodes: the residual connection or attention. */
   step(from: number, to: number): TraceEdge | null {
     let best: TraceEdge | null = null;
     for (const edge of this.trace.edges) if (edge.from === from && edge.to === to && (!best || edge.mass > best.mass)) best = edge;
     return best;
   }
 
-  /** The `count` best ways from a node to the end, in one direction, without the node itself. */
+  /** The `count` heaviest ways from a node to the end in one direction, without the node itself. */
   private ways(from: number, next: Map<number, Map<number, number>>, count: number, known = new Map<number, Way[]>()): Way[] {
     const have = known.get(from);
     if (have) return have;

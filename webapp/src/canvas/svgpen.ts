@@ -1,4 +1,4 @@
-/** Writes an SVG with the calls of a `Pen`. */
+/** A `Pen` that writes an SVG. */
 import { escaped } from "../model/text";
 import { fit, fontOf } from "./pen";
 import type { Fonts, Gradient, Lettering, Paint, Pen, Shape, Stroke } from "./pen";

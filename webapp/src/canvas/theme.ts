@@ -1,6 +1,6 @@
-/** The colours of the pictures, read from CSS variables, so that one style sheet rules text and canvas alike. */
+/** The colours of the pictures, read from CSS variables, so that text and canvas share one style sheet. */
 
-/** Red, green, blue of 0 to 255, and opacity of 0 to 1. */
+/** Red, green, blue from 0 to 255, and opacity from 0 to 1. */
 export type Rgba = readonly [number, number, number, number];
 
 export interface Theme {
@@ -11,29 +11,29 @@ export interface Theme {
   line: string;
   accent: string;
   bar: string;
-  /** What is there without being evidence: residual edges, template and question. */
+  /** For parts that are no evidence: residual edges, template and question. */
   quiet: string;
   /** The answer's end of a curve. */
   answer: string;
-  /** (8) one for each head that is drawn on its own; told apart by their dashes as well. */
+  /** (8) one for each head drawn in its own colour. Their dashes differ too. */
   heads: string[];
-  /** (256) from nothing to the most. */
+  /** (256) from the smallest to the largest value. */
   ramp: string[];
-  /** (256) the same as numbers, for bitmaps. */
+  /** (256) the ramp as numbers, for bitmaps. */
   ramp32: Uint32Array;
   sans: string;
   serif: string;
 }
 
-/** Dashes that go with the eight colours of heads: colour alone never tells two heads apart. */
+/** The dashes of the eight head colours, so that heads differ by more than colour. */
 export const DASHES: readonly (readonly number[])[] = [
   [], [9, 3], [2, 3], [9, 3, 2, 3], [5, 5], [9, 3, 2, 3, 2, 3], [14, 4], [1, 5],
 ];
 
-/** How many heads get a colour of their own. */
+/** The number of heads with their own colour. */
 export const HEAD_COLOURS = DASHES.length;
 
-// Used where a style sheet is missing (an exported picture in a bare page); the light theme of canvas.css.
+// The light theme of canvas.css, used without a style sheet (an exported picture in a bare page).
 const FALLBACK: Record<string, string> = {
   "--paper": "#faf9f7", "--card": "#ffffff", "--ink": "#1d1b19", "--soft": "#6a645d", "--line": "#e4dfd8",
   "--accent": "#a8430a", "--bar": "#d86a26", "--other": "#b9b2a9", "--flow-answer": "#5d4a3f",
@@ -74,7 +74,7 @@ export function fade(colour: string, alpha: number): string {
   return rgba ? `rgba(${rgba[0]}, ${rgba[1]}, ${rgba[2]}, ${+(rgba[3] * alpha).toFixed(3)})` : colour;
 }
 
-/** Ink that can be read on this colour. */
+/** A text colour with enough contrast on this colour. */
 export function inkOn(colour: string, theme: Theme): string {
   const luminance = (text: string) => {
     const [r, g, b] = parseColour(text) ?? [0, 0, 0, 1];
@@ -85,9 +85,9 @@ export function inkOn(colour: string, theme: Theme): string {
   return contrast(luminance(theme.ink), under) >= contrast(luminance(theme.card), under) ? theme.ink : theme.card;
 }
 
-/** What the variables mean at this element now. */
+/** Reads the current values of the variables at this element. */
 export function readTheme(host: Element): Theme {
-  // A custom property that holds light-dark() is only resolved once a real property uses it: hence the probe.
+  // A custom property with light-dark() is resolved only when a real property uses it, hence the probe element.
   const probe = document.createElement("span");
   probe.hidden = true;
   host.append(probe);
@@ -105,7 +105,7 @@ export function readTheme(host: Element): Theme {
     answer: colour("--flow-answer"),
     heads: DASHES.map((_, i) => colour(`--series-${i + 1}`)),
     ramp: ramp.map((c) => `rgb(${c[0]}, ${c[1]}, ${c[2]})`),
-    // Little-endian RGBA, as ImageData lies in memory on everything that runs a browser.
+    // Little-endian RGBA, the memory layout of ImageData on all machines that run browsers.
     ramp32: Uint32Array.from(ramp, (c) => ((255 << 24) | (c[2] << 16) | (c[1] << 8) | c[0]) >>> 0),
     sans: family("--sans", "system-ui, sans-serif"),
     serif: family("--serif", "Georgia, serif"),
@@ -114,7 +114,7 @@ export function readTheme(host: Element): Theme {
   return theme;
 }
 
-/** Calls back when the colours may have changed: the system's theme, or an attribute of the root element. Returns how to stop. */
+/** Calls back when the colours may have changed (system theme, attribute of the root element). Returns a function that stops it. */
 export function watchTheme(changed: () => void): () => void {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", changed);

@@ -1,4 +1,4 @@
-/** What stands along a matrix: numbers of tokens while there are many, their texts once each has room. */
+/** The axes of a matrix: token numbers when zoomed out, token texts once they fit. */
 import type { Pen } from "./pen";
 import type { Theme } from "./theme";
 
@@ -12,14 +12,14 @@ export interface AxisPlan {
   /** Pixels of one token. */
   cell: number;
   label(position: number): string;
-  /** From a token to pixels, and back. */
+  /** Converts a token position to pixels, and back. */
   screen(position: number, axis: Axis): number;
   tokenAt(pixel: number, axis: Axis): number;
 }
 
 const READABLE = 11;
 
-/** The next of 1, 2, 5, 10 ... at or above a value: colours that do not flicker with every tile that comes. */
+/** The smallest of 1, 2, 5, 10 ... at or above a value, so that colours do not flicker with every loaded tile. */
 export function niceAbove(value: number): number {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -43,8 +43,8 @@ export function paintAxes(pen: Pen, theme: Theme, plan: AxisPlan): void {
     }
     return;
   }
-  pen.text(left, 12, "looked at →", { fill: theme.soft, size: 11.5 });
-  pen.text(2, top + 8, "token ↓", { fill: theme.soft, size: 11.5 });
+  pen.text(left, 12, "key →", { fill: theme.soft, size: 11.5 });
+  pen.text(2, top + 8, "query ↓", { fill: theme.soft, size: 11.5 });
   const step = niceAbove(((to.x - from.x) * 70) / side);
   for (const axis of ["x", "y"] as const) {
     for (let p = Math.ceil(from[axis] / step) * step; p < to[axis]; p += step) {
@@ -55,7 +55,7 @@ export function paintAxes(pen: Pen, theme: Theme, plan: AxisPlan): void {
   }
 }
 
-/** The text of a token at the edge of the matrix, kept within its width. */
+/** Draws the text of a token at the edge of the matrix, inside the picture's width. */
 export function paintTag(pen: Pen, theme: Theme, width: number, x: number, y: number, text: string, align: "center" | "right"): void {
   const long = Math.min(150, text.length * 7.5 + 14);
   const from = align === "right" ? x - long : Math.min(Math.max(0, x - long / 2), width - long);

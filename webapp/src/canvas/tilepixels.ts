@@ -1,4 +1,4 @@
-/** From the numbers of a tile to its pixels, and to its strongest cells. */
+/** Converts the numbers of a tile to pixels, and finds its strongest cells. */
 import type { Theme } from "./theme";
 import type { Tile, TilePlace } from "./tilestore";
 
@@ -6,21 +6,21 @@ export type TileMode = "max" | "mean";
 
 const scaleOf = (tile: Tile, mode: TileMode): number => tile.scale[mode === "max" ? 0 : 1];
 
-/** A bitmap with one pixel a cell, in which `largest` has the strongest colour; null where there is no 2D canvas. */
+/** A bitmap with one pixel for each cell. `largest` has the strongest colour. Null if the browser has no 2D canvas. */
 export function drawTile(tile: Tile, mode: TileMode, largest: number, theme: Theme, size: number, reuse?: HTMLCanvasElement): HTMLCanvasElement | null {
   const canvas = reuse ?? document.createElement("canvas");
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d");
   if (!context) return null;
   const image = context.createImageData(size, size), pixels = new Uint32Array(image.data.buffer);
-  // Steps are square roots already, and so are the colours: one factor brings the one to the other.
+  // Both steps and colours are square roots, so one factor converts between them.
   const steps = tile[mode], factor = Math.sqrt(scaleOf(tile, mode) / largest);
   for (let i = 0; i < pixels.length; i++) pixels[i] = theme.ramp32[Math.min(255, Math.round(steps[i] * factor))];
   context.putImageData(image, 0, 0);
   return canvas;
 }
 
-/** The cells with the largest values of some tiles, largest first, by the first tokens that they stand for. */
+/** The cells with the largest values of some tiles, largest first, each by its first tokens. */
 export function strongest(tiles: readonly { place: TilePlace; tile: Tile }[], mode: TileMode, size: number, count: number): { value: number; query: number; key: number }[] {
   const found: { value: number; query: number; key: number }[] = [];
   const cut = (): void => void found.sort((a, b) => b.value - a.value).splice(count);

@@ -1,4 +1,4 @@
-/** One head's whole attention matrix, zoomed from everything to single tokens; tiles come as they are looked at. */
+/** The attention matrix of one head, zoomable down to single tokens. Tiles are loaded when they become visible. */
 import type { Pen } from "./pen";
 import { Picture } from "./picture";
 import type { PictureOptions } from "./picture";
@@ -15,7 +15,7 @@ export type { TileMode } from "./tilepixels";
 export interface TilesData {
   source: TileSource;
   mode: TileMode;
-  /** The text of a token, by its position. */
+  /** The text of the token at a position. */
   label(position: number): string;
 }
 
@@ -23,7 +23,7 @@ export type { CellHit } from "./tilestore";
 
 export interface TilesOptions extends PictureOptions<CellHit> {
   onFail?(error: unknown): void;
-  /** What is in view has changed, or a tile of it came: the value of the strongest colour, and how many tiles are missing. */
+  /** Called when the visible part changes or a tile arrives: the value of the strongest colour, the number of missing tiles, the row step. */
   onScale?(largest: number, missing: number, every: number): void;
 }
 
@@ -60,7 +60,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
     this.zoomer.all();
   }
 
-  /** Asks again for what could not be had. */
+  /** Requests the failed tiles again. */
   retry(): void {
     this.look();
   }
@@ -107,7 +107,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
     pen.clip(LEFT, TOP, side, side);
     const edge = (position: number, axis: "x" | "y") => this.screen(Math.min(tokens, position), axis);
     pen.rect(LEFT, TOP, side, side, { fill: theme.ramp[0] });
-    // Coarser tiles stand in for those that are on their way.
+    // Draw coarser tiles where finer ones are still loading.
     for (const { place, tile } of store.all()) {
       const span = size * 2 ** place.level;
       const x0 = this.screen(place.col * span, "x"), x1 = this.screen((place.col + 1) * span, "x");
@@ -116,7 +116,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
       const bitmap = this.bitmap(place, tile, theme, data.mode);
       if (bitmap) pen.image(bitmap, x0, y0, x1 - x0, y1 - y0);
     }
-    // What does not exist, because nobody looks ahead, is not the same as nothing.
+    // The diagonal: above it there is no attention, as tokens attend only to earlier ones.
     pen.line(edge(0, "x"), edge(0, "y"), edge(tokens, "x"), edge(tokens, "y"), { stroke: theme.soft, width: 1, alpha: 0.35 });
     pen.unclip();
     pen.rect(LEFT - 0.5, TOP - 0.5, side + 1, side + 1, { stroke: theme.line });
@@ -196,7 +196,7 @@ export class Tiles extends Picture<TilesData, CellHit> {
     };
   }
 
-  /** The tiles in view that can hold anything: nobody looks ahead. From the middle outwards. */
+  /** The visible tiles at or below the diagonal (attention is causal), from the middle outwards. */
   private places(): TilePlace[] {
     const { source } = this.data as TilesData, level = this.level, span = source.size * 2 ** level, last = Math.ceil(source.tokens / span) - 1;
     const index = (pixel: number, axis: "x" | "y") => Math.min(last, Math.max(0, Math.floor(this.tokenAt(pixel, axis) / span)));

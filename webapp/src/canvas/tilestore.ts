@@ -1,4 +1,4 @@
-/** Tiles of a matrix: fetched when they come into view, given up when they leave it, the last ones kept. */
+/** Tiles of a matrix: fetched when they become visible, aborted when they leave the view, cached. */
 
 export interface Tile {
   /** (size * size) in 255 steps of the square root: value = scale * (step / 255)^2. */
@@ -6,7 +6,7 @@ export interface Tile {
   mean: Uint8Array;
   /** The largest of `max` and of `mean`. */
   scale: readonly [number, number];
-  /** Only every so many-th row of the matrix was computed. */
+  /** The step between computed rows of the matrix; 1 if all were computed. */
   every: number;
 }
 
@@ -14,7 +14,7 @@ export interface TileSource {
   tokens: number;
   /** Cells along the side of a tile. */
   size: number;
-  /** Level z has 2^z tokens a cell; the last level is one tile. */
+  /** A cell of level z covers 2^z tokens. The last level is one tile. */
   levels: number;
   load(level: number, row: number, col: number, signal: AbortSignal): Promise<Tile>;
 }
@@ -29,7 +29,7 @@ const AT_ONCE = 4;
 
 export const tileKey = (place: TilePlace): string => `${place.level}/${place.row}/${place.col}`;
 
-/** Keeps at most `most` tiles, those that were wanted last. */
+/** Keeps at most `most` tiles, the most recently requested ones. */
 export class TileStore {
   private readonly tiles = new Map<string, { place: TilePlace; tile: Tile }>();
   private readonly running = new Map<string, AbortController>();
@@ -37,7 +37,7 @@ export class TileStore {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private asked = false;
 
-  /** @param changed called when a tile came. @param failed called with what a request was refused with. */
+  /** @param changed called when a tile arrives. @param failed called with the error of a request. */
   constructor(
     readonly source: TileSource, private readonly changed: () => void, private readonly failed: (error: unknown) => void,
     private readonly most = 96, private readonly restMs = 150,
@@ -47,17 +47,17 @@ export class TileStore {
     return this.tiles.get(tileKey(place))?.tile ?? null;
   }
 
-  /** All tiles that are here, the coarsest first. */
+  /** All loaded tiles, the coarsest first. */
   all(): { place: TilePlace; tile: Tile }[] {
     return [...this.tiles.values()].sort((a, b) => b.place.level - a.place.level);
   }
 
-  /** How many requests are under way or wait. */
+  /** The number of running and waiting requests. */
   get pending(): number {
     return this.running.size + this.waiting.length;
   }
 
-  /** Says which tiles are in view, the most wanted first. Others that are under way are given up. */
+  /** Sets the visible tiles, the most important first. Running requests for other tiles are aborted. */
   want(places: readonly TilePlace[]): void {
     const wanted = new Map(places.map((place) => [tileKey(place), place]));
     for (const [key, running] of this.running) {
@@ -68,7 +68,7 @@ export class TileStore {
     for (const key of [...wanted.keys()].reverse()) {
       const have = this.tiles.get(key);
       if (!have) continue;
-      this.tiles.delete(key); // to the young end
+      this.tiles.delete(key); // move it to the most recent end
       this.tiles.set(key, have);
     }
     this.waiting = places.filter((place) => !this.tiles.has(tileKey(place)) && !this.running.has(tileKey(place)));
@@ -102,7 +102,7 @@ export class TileStore {
       }
     } catch (error) {
       if (running.signal.aborted) return;
-      this.waiting = []; // the others would be refused as well
+      this.waiting = []; // the others would fail too
       this.failed(error);
     } finally {
       if (this.running.get(key) === running) this.running.delete(key);
@@ -113,12 +113,12 @@ export class TileStore {
   }
 }
 
-/** A cell: `span` tokens from `query` on look at `span` tokens from `key` on. */
+/** A cell: the attention of `span` queries from `query` on to `span` keys from `key` on. */
 export interface CellHit {
   query: number;
   key: number;
   span: number;
-  /** Null where the tile is not here yet. */
+  /** Null if the tile is not loaded yet. */
   max: number | null;
   mean: number | null;
   every: number;

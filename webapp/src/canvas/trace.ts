@@ -1,4 +1,4 @@
-/** The strongest routes: layers as rows from the answer to the prompt, positions as columns in the order of the text. */
+/** The strongest routes. Rows are layers from the answer to the prompt, columns are positions in the order of the text. */
 import type { View } from "../model/types";
 import { oneLine, textOf } from "./layout";
 import type { Pen } from "./pen";
@@ -10,7 +10,7 @@ import { fade } from "./theme";
 export interface TraceData {
   view: View;
   network: Network;
-  /** Node ids of the route that is singled out; empty for none. */
+  /** Node ids of the highlighted route; empty for none. */
   route: readonly number[];
 }
 
@@ -18,7 +18,7 @@ export type TraceHit = { kind: "node"; id: number } | { kind: "edge"; from: numb
 
 const LEFT = 58, TOP = 40, FOOT = 76, THICKEST = 9, RADIUS = 9;
 
-/** The text of a node: at the top the token of the answer that it predicts, below the token that its position reads. */
+/** The text of a node: at the top level the answer token that it predicts, below the token that its position reads. */
 export function nodeText(view: View, network: Network, id: number): string {
   const node = network.node.get(id);
   if (!node) return "?";
@@ -28,7 +28,7 @@ export function nodeText(view: View, network: Network, id: number): string {
 /** The text of the token that a position reads. */
 export function readText(view: View, node: TraceNode): string {
   if (node.unit !== null) return textOf(view, { start: node.unit, stop: node.unit + 1 });
-  // A position behind the prompt predicts a row and reads the token of the row before.
+  // A position after the prompt predicts a row and reads the token of the previous row.
   return node.row === null ? `position ${node.position}` : oneLine(view.answer[node.row - 1] ?? "");
 }
 
@@ -53,7 +53,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
     for (const edge of this.order) {
       const y0 = this.y(edge.from), y1 = this.y(edge.to);
       if (y < y0 || y > y1) continue;
-      toCurve ??= distance((y - y0) / (y1 - y0), y1 - y0); // all that are this high lie between the same two levels
+      toCurve ??= distance((y - y0) / (y1 - y0), y1 - y0); // all edges at this height are between the same two levels
       const away = toCurve(this.x(edge.from), this.x(edge.to), x);
       if (away <= near) [best, near] = [{ kind: "edge", from: edge.from, to: edge.to }, away];
     }
@@ -84,7 +84,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
     if (!data) return;
     const { levels } = data.network.trace, border = this.border(data);
     if (border !== null) {
-      // Where the prompt ends and the answer begins.
+      // Shade the columns of the answer.
       pen.rect(border, TOP - 14, this.width - border, this.height - TOP - FOOT + 28, { fill: theme.paper, radius: 8 });
       pen.text(border + 8, this.height - FOOT + 6, "answer", { fill: theme.soft, size: 11 });
     }
@@ -93,7 +93,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
       pen.line(LEFT - 6, y, this.width, y, { stroke: theme.line, width: 0.75, alpha: 0.8 });
       const end = i === 0 ? (level.nodes.some((node) => node.row === null) ? "start" : "answer") : i === levels.length - 1 ? "prompt" : "";
       pen.text(LEFT - 12, y, end, { fill: theme.soft, size: 10.5, align: "right" });
-      // A layer lies between two levels of the residual stream.
+      // A layer is between two levels of the residual stream.
       if (i < levels.length - 1) pen.text(LEFT - 12, (y + this.levelY(i + 1)) / 2, `${level.layer - 1}`, { fill: theme.soft, size: 11, align: "right" });
     });
     for (const edge of this.order) this.edge(pen, edge, data.route.length ? (this.isOn(edge, data.route) ? 1.5 : 0.25) : 1);
@@ -145,7 +145,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
     return true;
   }
 
-  /** Between the columns of the prompt and those of the answer; null if only one of the two is there. */
+  /** The x between the columns of the prompt and those of the answer; null if one of the two is missing. */
   private border(data: TraceData): number | null {
     let prompt = -1, answer = -1;
     for (const node of data.network.node.values()) {
@@ -156,7 +156,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
     return prompt >= 0 && answer > prompt ? (prompt + answer) / 2 : null;
   }
 
-  /** The prompt's last position predicts the answer's first token: it is of the answer at the top, of the prompt below. */
+  /** The prompt's last position predicts the answer's first token. It counts as answer at the top level, as prompt below. */
   private isAnswer(node: TraceNode): boolean {
     return node.unit === null || (node.row !== null && this.data?.network.levelOf.get(node.id) === 0);
   }
@@ -199,7 +199,7 @@ export class Trace extends Picture<TraceData, TraceHit> {
     pen.dot(this.x(node.id), this.y(node.id), this.radius(node), { fill: this.isAnswer(node) ? theme.answer : theme.bar, stroke: theme.card, width: 1.5, alpha: quiet ? 0.3 : 1 });
   }
 
-  /** Texts of the columns: of the answer above, of the prompt below, as many as there is room for, heaviest first. */
+  /** Labels the columns, the answer above and the prompt below. The heaviest come first, as many as fit. */
   private labels(pen: Pen, data: TraceData): void {
     const { theme } = this, { levels } = data.network.trace, gap = (this.width - LEFT - 28) / Math.max(1, this.columns.length);
     const upright = gap < 46;

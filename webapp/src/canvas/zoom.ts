@@ -1,14 +1,14 @@
-/** Zooming with d3-zoom that leaves the page's own scrolling alone: the wheel zooms with Ctrl or Command, and moves sideways. */
+/** Zooming with d3-zoom that keeps the page's scrolling: the wheel zooms with Ctrl or Command; a horizontal wheel moves. */
 import { select } from "d3-selection";
 import { zoom, zoomIdentity } from "d3-zoom";
 import type { D3ZoomEvent, ZoomBehavior, ZoomTransform } from "d3-zoom";
 
 export interface ZoomOptions {
-  /** How far in; 1 shows everything. */
+  /** The largest zoom factor; 1 shows everything. */
   largest: number;
   width: number;
   height: number;
-  /** Where what can be zoomed starts, if margins stay around it. */
+  /** The left and top margins of the zoomable area. */
   left?: number;
   top?: number;
 }
@@ -23,7 +23,7 @@ export class Zoomer {
   constructor(private readonly canvas: HTMLCanvasElement, moved: (transform: ZoomTransform) => void) {
     this.behaviour = zoom<HTMLCanvasElement, unknown>()
       .filter((event: Event) => this.mine(event))
-      // A trackpad's pinch arrives as many small steps with Ctrl, a mouse's wheel as few large ones.
+      // A trackpad's pinch sends many small steps with Ctrl, a mouse wheel sends few large ones.
       .wheelDelta((event: WheelEvent) => {
         const pixels = event.deltaY * (event.deltaMode === 1 ? 25 : event.deltaMode ? 500 : 1);
         return -pixels * (Math.abs(pixels) < 40 ? 0.01 : 0.003);
@@ -32,7 +32,7 @@ export class Zoomer {
         this.now = event.transform;
         moved(event.transform);
       });
-    // A double click means "open this" everywhere else in the pictures.
+    // A double click opens an element in all pictures, so it must not zoom.
     select(canvas).call(this.behaviour).on("dblclick.zoom", null);
     this.wheel = (event) => {
       if (event.ctrlKey || event.metaKey || Math.abs(event.deltaX) <= Math.abs(event.deltaY)) return;
@@ -46,7 +46,7 @@ export class Zoomer {
     return this.now;
   }
 
-  /** Another size of the picture or another content; keeps the place as far as it still exists. */
+  /** Sets the size and the largest zoom factor. Keeps the visible part if it still exists. */
   fit(size: ZoomOptions): void {
     if (size.largest === this.size.largest && size.width === this.size.width && size.height === this.size.height) return;
     const scale = size.width / this.size.width, first = this.size.width === 1;
@@ -58,12 +58,12 @@ export class Zoomer {
     this.to(first ? zoomIdentity : zoomIdentity.translate(this.now.x * scale, this.now.y * scale).scale(k));
   }
 
-  /** By a factor around the middle, or around a place of the canvas. */
+  /** Zooms by a factor around the middle, or around a place of the canvas. */
   by(factor: number, around?: [number, number]): void {
     select(this.canvas).call(this.behaviour.scaleBy, factor, around);
   }
 
-  /** By this many pixels. */
+  /** Moves the content by this many pixels. */
   moveBy(x: number, y: number): void {
     select(this.canvas).call(this.behaviour.translateBy, x / this.now.k, y / this.now.k);
   }
@@ -76,7 +76,7 @@ export class Zoomer {
     this.to(zoomIdentity);
   }
 
-  /** Shows the part of the width between two shares of it. */
+  /** Shows the part of the width between `from` and `to`, each 0 to 1. */
   window(from: number, to: number): void {
     const k = Math.min(Math.max(1, this.size.largest), 1 / Math.max(1e-9, to - from));
     const middle = (from + to) / 2, left = Math.min(Math.max(0, middle - 0.5 / k), 1 - 1 / k);
@@ -85,7 +85,7 @@ export class Zoomer {
 
   private mine(event: Event): boolean {
     if (event instanceof WheelEvent) return event.ctrlKey || event.metaKey;
-    // One finger scrolls the page until there is something to move about in.
+    // One finger scrolls the page unless the picture is zoomed in.
     if (event.type.startsWith("touch")) return (event as TouchEvent).touches.length > 1 || this.now.k > 1;
     return (event as MouseEvent).button === 0 && !(event as MouseEvent).shiftKey;
   }

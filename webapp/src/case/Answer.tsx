@@ -1,4 +1,4 @@
-/** The answer, a span a row: pointing previews, clicking pins, dragging or Shift with arrows selects several. */
+/** The answer, one span for each row. Pointing previews a row, clicking pins it, dragging or Shift with arrows pins several. */
 import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
@@ -15,7 +15,7 @@ export function Answer(): VNode {
   const state = useCase();
   const view = state.view.value;
   const box = useRef<HTMLDivElement>(null);
-  // Rows are drawn once; what changes with each hover is set on the elements, not drawn anew.
+  // Rows are rendered once. Changes on hover are set on the elements directly.
   const spans = useMemo(
     () =>
       view.answer.map((text, row) => (
@@ -24,7 +24,7 @@ export function Answer(): VNode {
           id={`row-${row}`}
           role="option"
           data-row={row}
-          aria-label={text.trim() ? undefined : "white space"} // an option needs a name
+          aria-label={text.trim() ? undefined : "white space"} // the role "option" requires a name
           aria-selected="false"
           tabIndex={row ? -1 : 0}
         >
@@ -68,15 +68,15 @@ function Hint({ state }: { state: CaseState }): VNode {
     const name = nameOf(view, state.layout.value, piece);
     const units = state.layout.value.unitsOf(piece);
     const isShare = units === null || hasShare(view, units.start);
-    const source = isShare ? `what the word took from the ${view.documents.length ? "documents" : "prompt"}` : "all that the word took";
+    const source = isShare ? `what the word took from the ${view.documents.length ? "documents" : "prompt"}` : "everything the word took";
     return (
       <>
         Coloured by what each word took from “<bdi>{name.length > HINT_NAME ? `${name.slice(0, HINT_NAME)}…` : name}</bdi>”
-        {isShare || view.normalized ? `; most: ${showShare(largestOf(received))} of ${source}.` : "."}
+        {isShare || view.normalized ? `; at most ${showShare(largestOf(received))} of ${source}.` : "."}
       </>
     );
   }
-  if (!many) return <>The answer is scored as a whole. Point at the prompt or at a bar to find one in the other.</>;
+  if (!many) return <>The answer is scored as a whole. Point at a bar to mark its text in the prompt, or click the prompt to mark its bar.</>;
   return (
     <>
       Point at a word to see its sources, click to keep it, drag to keep several. Click the prompt to see which words took from it. Esc
@@ -85,17 +85,17 @@ function Hint({ state }: { state: CaseState }): VNode {
   );
 }
 
-/** What stands for a row: white space and nothing are made visible. */
+/** The text shown for a row. White space and the empty text are made visible. */
 export function rowText(text: string): string {
   if (text === "") return "∅";
   return text.trim() === "" ? text.replace(/\n/g, "↵\n") : text;
 }
 
-/** The strip's behaviour and what changes on its elements. */
+/** Handles the strip's events and updates its elements. */
 class Strip {
   private readonly stops: (() => void)[] = [];
   private readonly abort = new AbortController();
-  private anchor = -1; // where a drag or a Shift selection started
+  private anchor = -1; // the row where a drag or a Shift selection started
   private dragging = false;
   private shown = "";
 
@@ -139,13 +139,13 @@ class Strip {
       this.anchor = this.state.pinned.peek()?.start ?? row;
       this.dragging = true;
       this.over(row);
-    } else if (event.pointerType !== "touch") { // a finger that moves scrolls
+    } else if (event.pointerType !== "touch") { // on a touch screen a move scrolls
       this.anchor = row;
       this.dragging = true;
     } else this.anchor = row;
     this.roam(row);
     if (event.pointerType === "touch") return;
-    event.preventDefault(); // no text selection under the drag; the arrow keys go on from here all the same
+    event.preventDefault(); // a drag must not select text; focus() below lets the arrow keys continue from this row
     this.options[row]!.focus({ preventScroll: true });
   }
 
@@ -189,7 +189,7 @@ class Strip {
     event.preventDefault();
   }
 
-  /** Let Tab come back to this row. */
+  /** Make this row the one that Tab returns to. */
   private roam(row: number): void {
     for (const option of this.box.querySelectorAll<HTMLElement>('[tabindex="0"]')) option.tabIndex = -1;
     this.options[row]!.tabIndex = 0;
@@ -208,7 +208,7 @@ class Strip {
   }
 
   private showReceived(): void {
-    const received = this.options.length > 1 ? this.state.received.value : null; // a whole answer took all of it
+    const received = this.options.length > 1 ? this.state.received.value : null; // a single row has nothing to compare with
     const level = leveller(this.state.scale.value, received ? largestOf(received) : 0, received ?? []);
     const levels = received && levelsOf(received, level);
     const now = levels ? levels.join() : "";

@@ -1,4 +1,4 @@
-/** Where it came from, as bars: documents open into sentences and those into tokens. The documents' text has 100%; the line
+/** Sources as bars: documents expand into sentences, sentences into tokens. The documents' text has 100%; the line
  * below the list says how much of the whole flow that is. */
 import { type Signal, signal } from "@preact/signals";
 import type { VNode } from "preact";
@@ -13,8 +13,8 @@ import { nameOf, plural, rowsName, whereOf } from "./names";
 import { type CaseState, useCase } from "./state";
 
 const FIRST = 40; // bars at first, and with each "show more"
-const FIRST_NARROW = 8; // where the prompt follows below them
-const INSIDE = 10; // the same for what a bar opens into
+const FIRST_NARROW = 8; // on a narrow screen, where the prompt follows below the bars
+const INSIDE = 10; // the same for the bars inside an expanded bar
 
 interface Open {
   /** How many inner bars of each open piece are listed. */
@@ -60,7 +60,7 @@ function Heading({ state }: { state: CaseState }): VNode {
   const text = few ? view.answer.slice(rows.start, Math.min(rows.stop, rows.start + 24)).join("").trim() : "";
   const said = announcement(state);
   useEffect(() => {
-    // said once the pointer or the arrow keys rest
+    // announced once the pointer or the arrow keys rest
     const timer = setTimeout(() => live.current && (live.current.textContent = said), 350);
     return () => clearTimeout(timer);
   }, [said]);
@@ -87,10 +87,10 @@ function announcement(state: CaseState): string {
   const { rows } = state.row.value;
   const word = rows.stop - rows.start === 1 ? ` ${view.answer[rows.start]!.trim()}` : "";
   if (!first) return `Sources of ${rowsName(view, rows)}${word}: none.`;
-  return `Sources of ${rowsName(view, rows)}${word}: most, ${showShare(first.share)}, from ${nameOf(view, state.layout.value, first.piece)}.`;
+  return `Sources of ${rowsName(view, rows)}${word}: largest share ${showShare(first.share)}, from ${nameOf(view, state.layout.value, first.piece)}.`;
 }
 
-/** The whole flow as one bar; the line below says the same in words. */
+/** The whole flow as one bar. The line below it has the same numbers as text. */
 function Composition({ origin }: { origin: Origin }): VNode {
   return (
     <div class="case-whole" aria-hidden="true">
@@ -107,7 +107,7 @@ interface ListProps {
   list: BarList;
   state: CaseState;
   open: Open;
-  /** The share whose bar is full. */
+  /** The share that fills the bar completely. */
   largest: number;
   depth: number;
 }

@@ -1,4 +1,4 @@
-/** One case in linked panes: the answer, the prompt as heat, bars, and the map of the whole prompt. */
+/** One case in linked panes: the answer, the bars, the prompt with its heat, and the map of the whole prompt. */
 import { signal } from "@preact/signals";
 import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
@@ -15,24 +15,24 @@ import { Prompt } from "./Prompt";
 import { CaseProvider, CaseState } from "./state";
 
 export interface CasePageProps {
-  /** The same object as long as it is the same case: another one is loaded anew. */
+  /** Pass the same object for the same case: another object is loaded again. */
   case: Case;
-  /** Where there is a next or previous case (j, k and buttons). */
+  /** Set if there is a next or previous case (j, k and buttons). */
   onNext?: (() => void) | undefined;
   onPrevious?: (() => void) | undefined;
-  /** Where the numbers can no longer be had (the run was evicted): a sentence that says what to do. */
+  /** Set if the numbers are no longer available (the run was evicted): a sentence that says what to do. */
   gone?: string | null | undefined;
-  /** In the header (share menu), linked by `useCase()`. */
+  /** Content of the header (share menu), linked by `useCase()`. */
   tools?: ComponentChildren;
-  /** Below the panes (live flow views), linked by `useCase()`. */
+  /** Content below the panes (live flow views), linked by `useCase()`. */
   extra?: ComponentChildren;
 }
 
-// How things are shown goes along with j and k, but not with a link that someone opens.
+// Display settings carry over with j and k, but not to a link that the user opens.
 let carried: Settings | null = null;
 
 export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: CasePageProps): VNode {
-  // The case before stays until the next one is there: going through cases does not flicker.
+  // The previous case stays until the next one is loaded, so that stepping through cases does not flicker.
   const opened = useMemo(() => signal<CaseState | string | null>(null), []);
   const [help, setHelp] = useState(false);
   const [tries, setTries] = useState(0);
@@ -123,6 +123,6 @@ export function CasePage({ case: it, onNext, onPrevious, gone, tools, extra }: C
 
 function isTyping(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
-  if (target instanceof HTMLInputElement && /^(checkbox|radio|range|file|button)$/.test(target.type)) return false; // letters mean nothing there
+  if (target instanceof HTMLInputElement && /^(checkbox|radio|range|file|button)$/.test(target.type)) return false; // these take no letters
   return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) || target.closest("dialog") !== null;
 }

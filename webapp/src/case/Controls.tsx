@@ -1,4 +1,4 @@
-/** How the case is shown: by which pieces, by which method, in which colours. */
+/** Display options of a case: pieces, method, colours. */
 import type { VNode } from "preact";
 import { NORMALISES, type Normalise } from "../model/link";
 import { LEVELS, type Scale, SCALES, showShare } from "../model/scale";
@@ -8,7 +8,7 @@ import { useCase } from "./state";
 
 const BY: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
 const SCALE: Record<Scale, string> = { linear: "Linear", sqrt: "Square root", log: "Logarithm", rank: "Rank" };
-const NORMALISE: Record<Normalise, string> = { row: "what is shown", selection: "what is kept", global: "whole answer" };
+const NORMALISE: Record<Normalise, string> = { row: "shown tokens", selection: "kept tokens", global: "whole answer" };
 
 export function Controls(): VNode {
   const state = useCase();
@@ -16,7 +16,7 @@ export function Controls(): VNode {
   const { variants } = state.case;
   const coming = state.coming.value;
   return (
-    <div class="case-controls" role="group" aria-label="How it is shown" aria-busy={coming !== null}>
+    <div class="case-controls" role="group" aria-label="Display options" aria-busy={coming !== null}>
       <div class="choice" role="group" aria-label="Show sources by">
         {granularities(view).map((by) => (
           <button key={by} type="button" aria-pressed={state.by.value === by} onClick={() => (state.by.value = by)}>
@@ -34,7 +34,7 @@ export function Controls(): VNode {
           </select>
         </label>
       )}
-      <label title="Which largest share gets the strongest colour">
+      <label title="The strongest colour stands for the largest share of these answer tokens">
         Colours against{" "}
         <select value={state.normalise.value} onChange={(event) => (state.normalise.value = event.currentTarget.value as Normalise)}>
           {NORMALISES.map((name) => (
@@ -51,7 +51,7 @@ export function Controls(): VNode {
         </select>
       </label>
       {hasSink(view) && (
-        <label class="case-check" title="The first token draws attention that has nowhere else to go">
+        <label class="case-check" title="The first token is an attention sink: it collects attention that heads do not use">
           <input type="checkbox" checked={state.hideSink.value} onChange={(event) => (state.hideSink.value = event.currentTarget.checked)} /> Hide first token
         </label>
       )}

@@ -1,4 +1,4 @@
-/** With gold: how much of it the largest pieces hold, and its share of what came from the documents. */
+/** For a case with gold: precision and recall of the largest pieces, and the share on gold. */
 import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import { MOST_K } from "../model/link";

@@ -1,4 +1,4 @@
-/** The question, what was expected, and what made the answer. */
+/** The question, the expected answer, and the settings of the run. */
 import type { ComponentChildren, VNode } from "preact";
 import { OWN_ANSWER } from "../model/types";
 import { useCase } from "./state";
@@ -10,7 +10,7 @@ interface HeaderProps {
   tools: ComponentChildren;
 }
 
-/** To the next case and the one before, where there are any; also beside a case that cannot be read. */
+/** Buttons for the previous and the next case. Also shown beside a case that cannot be read. */
 export function Steps({ onNext, onPrevious }: Pick<HeaderProps, "onNext" | "onPrevious">): VNode | null {
   if (!onNext && !onPrevious) return null;
   return (
@@ -41,7 +41,7 @@ export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNod
     <header class="case-header">
       <div class="case-question">
         <h1>
-          <bdi>{view.question?.trim() || "Where the answer came from"}</bdi>
+          <bdi>{view.question?.trim() || "Sources of the answer"}</bdi>
         </h1>
         {view.expected !== null && (
           <p class="case-expected">
@@ -59,7 +59,7 @@ export function Header({ onNext, onPrevious, onHelp, tools }: HeaderProps): VNod
         </p>
         {details.length > 0 && (
           <details class="case-meta">
-            <summary>How it was made</summary>
+            <summary>Details of the run</summary>
             <dl>
               {details.map(([key, value]) => (
                 <div key={key}>

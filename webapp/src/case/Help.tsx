@@ -1,17 +1,17 @@
-/** The keyboard, in a dialog that `?` opens. */
+/** A dialog that lists the keys. `?` opens it. */
 import type { VNode } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
 const KEYS: readonly (readonly [string, string])[] = [
-  ["← →", "the token before, the token after"],
-  ["Home  End", "the first token, the last"],
-  ["Enter  Space", "keep the token; again: let it go"],
+  ["← →", "previous token, next token"],
+  ["Home  End", "first token, last token"],
+  ["Enter  Space", "keep the token, or release it"],
   ["Shift + ← →", "keep several tokens"],
-  ["Esc", "the whole answer, nothing selected"],
-  ["Tab", "answer, controls, bars, prompt, map"],
-  ["↑ ↓  Page ↑ ↓", "on the map: through the prompt"],
-  ["j  k", "the next case, the one before"],
-  ["?", "this list"],
+  ["Esc", "show the whole answer, select nothing"],
+  ["Tab", "move through answer, options, bars, prompt and map"],
+  ["↑ ↓  Page ↑ ↓", "on the map: scroll the prompt"],
+  ["j  k", "next case, previous case"],
+  ["?", "show these keys"],
 ];
 
 export function Help({ open, onClose }: { open: boolean; onClose: () => void }): VNode {

@@ -1,4 +1,4 @@
-/** The whole prompt as plain text, a text node a chunk, coloured near the viewport; with the map beside it. */
+/** The whole prompt as plain text, one text node for each chunk, with the map beside it. Text near the viewport is coloured. */
 import { effect } from "@preact/signals";
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
@@ -9,7 +9,7 @@ import { PromptPane } from "./pane";
 import { useCase } from "./state";
 
 const LINE = 1.7; // em a line, as in case.css
-const WIDTH = 80; // characters in a line, more or less: only for the height of what was never drawn
+const WIDTH = 80; // approximate characters in a line: estimates the height of text that was never drawn
 
 export function Prompt(): VNode {
   const state = useCase();
@@ -19,7 +19,7 @@ export function Prompt(): VNode {
   const canvas = useRef<HTMLCanvasElement>(null);
   const tip = useRef<HTMLDivElement>(null);
   const gold = useMemo(() => goldOf(view, "document"), [view]);
-  // Drawn once for each view: 100,000 tokens are 400 text nodes, and what changes is coloured by the pane.
+  // Rendered once for each view: 100,000 tokens are 400 text nodes. The pane changes their colours.
   const blocks = useMemo(
     () =>
       layout.blocks.map(({ document, chunks }, b) => {

@@ -1,10 +1,10 @@
-/** The rows of the bars: the largest pieces, what lies below them, and what reached no piece. They add up to 100%. */
+/** The list of bars: the largest pieces, the sum of the smaller ones, and the share of no piece. They add up to 100%. */
 import { betweenName, countOf, hasSink, pieceOf, type Piece, type Row, type Shares, top } from "../model/shares";
 import type { By, View } from "../model/types";
 import type { Layout } from "./layout";
 import { plural } from "./names";
 
-/** Smaller shares are listed together until a reader asks for more; as in the terminal. */
+/** Smaller shares are grouped until the user expands them; as in the terminal. */
 export const LISTED_SHARE = 0.001;
 
 export type RestKind = "more" | "outside" | "sink";
@@ -22,7 +22,7 @@ export interface BarList {
   more: number;
 }
 
-/** The `limit` largest pieces of shares, but none below `least`, and the rest; all shares together are 1. */
+/** The `limit` largest pieces with a share of `least` or more, and the rest. All shares together are 1. */
 export function listBars(view: View, shares: Shares, limit: number, least = 0): BarList {
   const { by, values } = shares;
   const listed = top(values, limit).filter((index) => values[index]! >= least);
@@ -34,7 +34,7 @@ export function listBars(view: View, shares: Shares, limit: number, least = 0): 
   return { pieces: listed.map((index) => ({ piece: { by, index }, share: values[index]! })), rest, more: count };
 }
 
-/** What lies inside of one piece: a document's sentences (its tokens where there are none), a sentence's tokens. */
+/** The bars inside one piece: a document's sentences (its tokens if it has no sentences), a sentence's tokens. */
 export function listInside(view: View, layout: Layout, row: Row, shares: Shares, outer: Piece, limit: number, least = 0): BarList {
   const by = innerBy(view, outer);
   const units = layout.unitsOf(outer);
@@ -60,7 +60,7 @@ export function listInside(view: View, layout: Layout, row: Row, shares: Shares,
   return { pieces: listed.map((i) => ({ piece: { by, index: indices[i]! }, share: values[i]! })), rest, more: count };
 }
 
-/** What a piece opens into; null for the smallest. */
+/** The kind of pieces that a piece expands into; null for the smallest. */
 export function innerBy(view: View, { by }: Piece): By | null {
   const tokens: By | null = view.kind === "token" ? "token" : null;
   if (by === "document") return countOf(view, "sentence") ? "sentence" : tokens;

@@ -1,4 +1,4 @@
-/** What of a link a view has, and small facts of spans. */
+/** Fits the settings of a link to a view, and compares spans. */
 import type { Settings } from "../model/link";
 import { countOf, granularities, type Piece } from "../model/shares";
 import type { By, Span, View } from "../model/types";
@@ -13,12 +13,12 @@ export function same(a: Span | null, b: Span | null): boolean {
   return a === b || (a !== null && b !== null && a.start === b.start && a.stop === b.stop);
 }
 
-/** How a view is shown unless told otherwise. */
+/** The default granularity of a view. */
 export function usual(view: View): By {
   return view.sentences ? "sentence" : view.documents.length ? "document" : "token";
 }
 
-/** Settings as far as a view has what they name. */
+/** The settings that apply to a view. Rows and pieces that it lacks are dropped. */
 export function fit(settings: Settings, view: View): { by: By; rows: Span | null; piece: Piece | null } {
   const { by, rows, piece } = settings;
   const o = view.answer.length;
@@ -30,7 +30,7 @@ export function fit(settings: Settings, view: View): { by: By; rows: Span | null
   };
 }
 
-/** The part of a link that goes along to the next case: how things are shown, not what is picked. */
+/** The settings that carry over to the next case: display options without the selection. */
 export function lasting(settings: Settings): Settings {
   return { ...settings, rows: null, piece: null };
 }
@@ -38,7 +38,7 @@ export function lasting(settings: Settings): Settings {
 const versions = new WeakMap<View, number>();
 let last = 0;
 
-/** A number a view, as the key of elements that code outside of the framework changes: another view gets new ones. */
+/** One number for each view. It is the key of elements that code outside of Preact changes, so another view gets new elements. */
 export function versionOf(view: View): number {
   const known = versions.get(view) ?? ++last;
   versions.set(view, known);

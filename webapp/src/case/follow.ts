@@ -1,4 +1,4 @@
-/** From the rows that are asked for to their scores: at once where they are known, else fetched, the newest only. */
+/** Delivers the scores of the requested rows: at once if they are cached, otherwise fetched. Only the newest request is fetched. */
 import { effect, type ReadonlySignal } from "@preact/signals";
 import { type Row, toRow } from "../model/shares";
 import type { Span, Variant, View } from "../model/types";
@@ -6,9 +6,9 @@ import { same, whole } from "./fit";
 import type { Layout } from "./layout";
 import { Latest, type RowCache } from "./rows";
 
-const PREVIEW_WAIT = 20; // ms: a pointer that crosses the answer does not ask for every token
+const PREVIEW_WAIT = 20; // ms: a pointer that crosses the answer must not fetch every token
 
-/** A variant whose view is there. */
+/** A variant with its loaded view. */
 export interface Loaded {
   variant: Variant;
   view: View;
@@ -22,7 +22,7 @@ interface Wishes {
   preview: ReadonlySignal<Span | null>;
 }
 
-/** Tell of each row that arrives, and of what went wrong (null: no longer), until the returned function is called. */
+/** Call `arrive` for each row and `error` for each failure (null clears it), until the returned function is called. */
 export function followRows(wishes: Wishes, arrive: (row: Row) => void, error: (reason: unknown) => void): () => void {
   const fetching = new Latest();
   const stop = effect(() => {

@@ -1,4 +1,4 @@
-/** The colour of every unit, and what the colours are compared with. */
+/** The colour of every unit, and the share that the strongest colour stands for. */
 import { type Level, leveller, type Scale } from "../model/scale";
 import { hasShare, hasSink, largestOf, pieceOf, type Row, type Shares } from "../model/shares";
 import type { View } from "../model/types";
@@ -10,7 +10,7 @@ export interface Heat {
   largest: number;
 }
 
-/** Colour a row by its shares; `reference` says what the strongest colour stands for (the same shares, or those of others). */
+/** Colour a row by its shares. The largest share of `reference` gets the strongest colour. */
 export function heatOf(view: View, row: Row, shares: Shares, reference: Shares, scale: Scale): Heat {
   const largest = largestOf(reference.values);
   const level = leveller(scale, largest, reference.values);

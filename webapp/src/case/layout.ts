@@ -1,19 +1,19 @@
-/** How a prompt is cut for the page: blocks (a document, or what lies between), chunks of about 256 units in them. */
+/** Cuts a prompt into blocks (a document, or the text between two) and these into chunks of about 256 units. */
 import { countOf, type Piece } from "../model/shares";
 import type { By, Span, View } from "../model/types";
 
-const CHUNK = 256; // units in a chunk: few enough to colour in a moment, enough that there are few elements
+const CHUNK = 256; // units in a chunk: small enough to colour fast, large enough to need few elements
 
-/** A run of units that is one text node. */
+/** A span of units that is one text node. */
 export interface Chunk {
   units: Span;
-  /** Where its text starts and stops in view.text; white space at the edges of a block is not shown. */
+  /** Start and stop of its text in view.text. White space at the edges of a block is not shown. */
   start: number;
   stop: number;
 }
 
 export interface Block {
-  /** The document, -1 for text outside. */
+  /** The index of the document, -1 for text outside of documents. */
   document: number;
   /** Indices into Layout.chunks. */
   chunks: Span;
@@ -25,11 +25,11 @@ export interface Layout {
   blocks: Block[];
   /** The units of a piece, from its first to its last; null if it has none. */
   unitsOf(piece: Piece): Span | null;
-  /** The document of a sentence, that of its first unit. */
+  /** The document of the sentence's first unit. */
   documentOfSentence(sentence: number): number;
   /** The unit at a UTF-16 index of the text. */
   unitAt(index: number): number;
-  /** The chunk that shows a unit, or the nearest before it. */
+  /** The chunk that shows a unit, or the nearest chunk before it. */
   chunkOf(unit: number): number;
 }
 
@@ -100,7 +100,7 @@ function spans(view: View, by: By): [Int32Array, Int32Array] {
 function cut(view: View, { start, stop }: Span, chunks: Chunk[]): void {
   const { text, ends } = view;
   const startOf = (u: number): number => (u > 0 ? ends[u - 1]! : 0);
-  // No blank lines at the edges of a block; indentation of its first line stays.
+  // Drop blank lines at the edges of a block, but keep the indentation of its first line.
   const from = startOf(start) + /^(\s*\n)? ?/.exec(text.slice(startOf(start), ends[stop - 1]!))![0].length;
   const to = from + text.slice(from, ends[stop - 1]!).trimEnd().length;
   if (to <= from) return;
@@ -112,7 +112,7 @@ function cut(view: View, { start, stop }: Span, chunks: Chunk[]): void {
   }
 }
 
-/** Where the chunk that starts at unit u ends: at a line end near 256 units, else after a sentence, else after a space. */
+/** The end of the chunk that starts at unit u: a line end near 256 units, else a sentence end, else a space. */
 function border(view: View, u: number): number {
   const { text, ends, sentenceOf } = view;
   let sentence = 0;

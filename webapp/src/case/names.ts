@@ -1,4 +1,4 @@
-/** What pieces and rows are called. */
+/** Names of pieces and rows. */
 import { documentName, hasShare, hasSink, type Piece, pieceOf, sharesBy, type Row } from "../model/shares";
 import { showShare } from "../model/scale";
 import type { By, Span, View } from "../model/types";
@@ -11,7 +11,7 @@ export function textOf(view: View, { start, stop }: Span): string {
   return view.text.slice(start > 0 ? view.ends[start - 1]! : 0, view.ends[stop - 1]!);
 }
 
-/** A document's label, a sentence's text, a token with its white space shown. */
+/** A document's label, a sentence's text, or a token with visible white space. */
 export function nameOf(view: View, layout: Layout, { by, index }: Piece): string {
   if (by === "document") return documentName(view, index);
   const units = layout.unitsOf({ by, index });
@@ -22,7 +22,7 @@ export function nameOf(view: View, layout: Layout, { by, index }: Piece): string
   return short.length > NAME_LIMIT ? `${short.slice(0, NAME_LIMIT).trimEnd()}…` : short;
 }
 
-/** Where a piece lies: a sentence's document, a token's surroundings. */
+/** The place of a piece: a sentence's document, or the text around a token. */
 export function whereOf(view: View, layout: Layout, { by, index }: Piece): string {
   if (by === "token") {
     const around = textOf(view, { start: Math.max(0, index - 5), stop: Math.min(view.ends.length, index + 6) });
@@ -44,7 +44,7 @@ export function rowsName(view: View, { start, stop }: Span): string {
   return stop - start > 1 ? `answer tokens ${start + 1} to ${stop}` : `answer token ${start + 1}`;
 }
 
-/** The tooltip of a unit: its share, and that of the piece that it lies in; outside of documents its share of the whole. */
+/** The tooltip of a unit: its share and the share of its piece; outside of documents its share of the whole flow. */
 export function describe(view: View, layout: Layout, row: Row, unit: number, by: By, hideSink: boolean): string {
   const unitName = `${view.kind === "token" ? "token" : "piece"} ${nameOf(view, layout, { by: "token", index: unit })}`;
   const score = Math.max(0, row.scores[unit]! || 0);

@@ -1,15 +1,15 @@
-/** Colours the text near the viewport, without an element a token: ranges of text nodes are put under named highlights.
+/** Colours the text near the viewport without one element for each token: ranges of text nodes join named highlights.
  *
- * Where the browser lacks the CSS Custom Highlight API, the chunks near the viewport are drawn as spans instead.
+ * If the browser lacks the CSS Custom Highlight API, the chunks near the viewport are drawn as spans instead.
  */
 import { LEVELS } from "../model/scale";
 import type { Span, View } from "../model/types";
 import type { Chunk } from "./layout";
 
-/** Marks that lie over the heat; "gold" stays, the others move. Each is a run of units or nothing. */
+/** Marks on top of the heat that move; "gold" never moves. Each is a span of units or null. */
 export type Mark = "selected" | "hover";
 
-/** The last recolouring is in the browser's timeline under this name. */
+/** Name of the last recolouring in the browser's performance timeline. */
 export const RECOLOUR = "attributor:recolour";
 
 const MARKS = { gold: 1, selected: 2, hover: 4 };
@@ -26,7 +26,7 @@ export class Painter {
   private readonly chunks: readonly Chunk[];
   private readonly elements: readonly HTMLElement[];
 
-  /** `elements[i]` holds one text node with the text of `chunks[i]`; `pane` is what scrolls. */
+  /** `elements[i]` holds one text node with the text of `chunks[i]`; `pane` is the element that scrolls. */
   constructor(pane: HTMLElement, view: View, chunks: readonly Chunk[], elements: readonly HTMLElement[]) {
     this.view = view;
     this.chunks = chunks;
@@ -53,12 +53,12 @@ export class Painter {
     for (const element of elements) this.observer.observe(element);
   }
 
-  /** Whether spans are drawn, for want of highlights. */
+  /** True if spans are drawn because the browser lacks highlights. */
   get fallback(): boolean {
     return this.highlights === null;
   }
 
-  /** Colour what is near the viewport by these levels, (u). */
+  /** Colour the text near the viewport by these levels, (u). */
   recolour(levels: Uint8Array): void {
     const start = performance.now();
     this.levels = levels;
@@ -82,7 +82,7 @@ export class Painter {
     }
   }
 
-  /** Colour everything, far and near, for printing; `false` goes back to what is near. */
+  /** Colour all text, for printing. `false` clears what is not near the viewport. */
   all(on: boolean): void {
     for (let i = 0; i < this.chunks.length; i++) {
       if (this.near.has(i)) continue;
@@ -115,7 +115,7 @@ export class Painter {
     else this.paintSpans(i, runs);
   }
 
-  /** A token brings the space before it: where colour begins, that space is left out. */
+  /** A token includes the space before it. Where colour begins, leave that space uncoloured. */
   private trim(start: number, runs: [number, number, number][]): void {
     for (let r = 1; r < runs.length; r++) {
       const [code, from, to] = runs[r]!;
@@ -125,7 +125,7 @@ export class Painter {
     }
   }
 
-  /** The level, with the marks in the bits above it. */
+  /** The level in the low four bits, the marks in the bits above. */
   private codeOf(u: number): number {
     let marks = 0;
     if (this.view.gold?.has(this.view.sentenceOf[u]!)) marks |= MARKS.gold;
@@ -147,7 +147,7 @@ export class Painter {
     };
     for (const [code, from, to] of runs) if (code & 15) add((code & 15) - 1, from, to);
     for (let m = 0; m < MARK_NAMES.length; m++) {
-      // one range a stretch, so that its underline is not broken where the colour changes
+      // one range for each marked stretch, so that its underline does not break where the colour changes
       let open = -1;
       for (const [code, from] of runs) {
         const on = (code >> 4) & (1 << m);
@@ -191,13 +191,13 @@ function touches({ units }: Chunk, span: Span | null): boolean {
   return span !== null && span.start < units.stop && span.stop > units.start;
 }
 
-/** The document's highlights: heat-1 .. heat-12, then the marks; null without the API. */
+/** The document's highlights: heat-1 .. heat-12, then the marks. Null if the browser lacks the API. */
 function register(): Highlight[] | null {
   if (typeof CSS === "undefined" || !("highlights" in CSS) || typeof Highlight === "undefined") return null;
   const names = [...Array.from({ length: LEVELS }, (_, i) => `heat-${i + 1}`), ...MARK_NAMES.map((name) => `mark-${name}`)];
   return names.map((name, i) => {
     const highlight = new Highlight();
-    highlight.priority = i; // marks lie over the heat, the hovered over the selected
+    highlight.priority = i; // marks cover the heat, the hovered mark covers the selected one
     CSS.highlights.set(name, highlight);
     return highlight;
   });

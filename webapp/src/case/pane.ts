@@ -1,4 +1,4 @@
-/** The prompt's behaviour: colours, pointer, scrolling to places, and the map. Knows elements, not the framework. */
+/** The prompt's behaviour: colours, pointer, scrolling, and the map. It works on DOM elements, without Preact. */
 import { effect } from "@preact/signals";
 import { Minimap, unitOfKey } from "../canvas/minimap";
 import { documentName, pieceOf } from "../model/shares";
@@ -47,10 +47,10 @@ export class PromptPane {
     this.stops.push(
       effect(() => {
         const { levels } = state.heat.value;
-        if (levels.length !== view.ends.length) return; // of the next view, which gets a pane of its own
+        if (levels.length !== view.ends.length) return; // levels of the next view, which gets its own pane
         this.painter.recolour(levels);
         this.map.setLevels(levels);
-        if (this.unit >= 0 && !this.tip.hidden) this.tip.textContent = this.describe(this.unit); // of the rows that are shown now
+        if (this.unit >= 0 && !this.tip.hidden) this.tip.textContent = this.describe(this.unit); // the tooltip shows the current rows
       }),
       effect(() => {
         const units = state.units.value;
@@ -98,7 +98,7 @@ export class PromptPane {
     this.jump(units.start, 0.3);
   }
 
-  /** Scroll a unit to a share of the pane's height. */
+  /** Scroll a unit to the part `at` of the pane's height. */
   jump(unit: number, at = 0.5): void {
     const chunk = this.chunks[this.layout.chunkOf(unit)];
     if (!chunk) return;
@@ -110,10 +110,10 @@ export class PromptPane {
       this.pane.scrollTop += box.top - pane.top - at * this.pane.clientHeight;
     };
     place();
-    requestAnimationFrame(place); // what was drawn for the first time has other heights than were assumed
+    requestAnimationFrame(place); // text drawn for the first time has other heights than estimated
   }
 
-  /** Where a unit is drawn; its chunk where it shows no character of its own. */
+  /** The box of a unit on the screen; the box of its chunk if the unit shows no character. */
   private boxOf(unit: number, element: HTMLElement): DOMRect {
     const chunk = this.layout.chunks[Number(element.dataset.chunk)]!;
     const { ends } = this.state.view.peek();
@@ -187,7 +187,7 @@ export class PromptPane {
   }
 
   private clicked(event: MouseEvent): void {
-    if (!(document.getSelection()?.isCollapsed ?? true)) return; // text is being selected
+    if (!(document.getSelection()?.isCollapsed ?? true)) return; // the user is selecting text
     const piece = this.pieceAt(unitUnder(event.clientX, event.clientY, this.layout));
     const before = this.state.selected.peek();
     this.state.select(piece && piece.by === before?.by && piece.index === before.index ? null : piece);
@@ -206,7 +206,7 @@ export class PromptPane {
     event.preventDefault();
   }
 
-  /** The first and last unit on the screen, from the chunks' boxes: within a chunk by share of its height. */
+  /** The first and last unit on the screen, interpolated within the chunks' boxes. */
   private visible(): [number, number] {
     const { top, bottom } = this.pane.getBoundingClientRect();
     const at = (y: number): number => {

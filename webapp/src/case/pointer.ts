@@ -1,14 +1,14 @@
-/** From a point on the screen to the unit of the prompt under it. */
+/** Finds the unit of the prompt under a point on the screen. */
 import type { Chunk, Layout } from "./layout";
 
-/** The unit whose character lies under the point; -1 where there is no text (margins, line ends). */
+/** The unit whose character is under the point; -1 if there is no text (margins, line ends). */
 export function unitUnder(x: number, y: number, layout: Layout): number {
   const caret = caretAt(x, y);
   const element = caret?.node.parentElement?.closest<HTMLElement>("[data-chunk]");
   if (!caret || !element || caret.node.nodeType !== Node.TEXT_NODE) return -1;
   const chunk = layout.chunks[Number(element.dataset.chunk)];
   if (!chunk) return -1;
-  // The caret stands at the nearer edge of the character: it is the one before or the one after.
+  // The caret is at the nearer edge of the character, so the character is the one before or after it.
   for (const at of [caret.offset, caret.offset - 1]) {
     if (covers(caret.node, at, x, y)) return layout.unitAt(indexOf(chunk, element, caret.node, at));
   }
@@ -30,13 +30,13 @@ function covers(node: Node, offset: number, x: number, y: number): boolean {
   range.setStart(node, offset);
   range.setEnd(node, offset + 1);
   for (const box of range.getClientRects()) {
-    const slack = box.height / 4; // the space between lines belongs to the line
+    const slack = box.height / 4; // count half of the space between lines to the line
     if (x >= box.left && x <= box.right && y >= box.top - slack && y <= box.bottom + slack) return true;
   }
   return false;
 }
 
-/** Where in view.text a character of a chunk lies; the chunk may have been cut into spans. */
+/** The index in view.text of a character of a chunk. The chunk may be cut into spans. */
 export function indexOf(chunk: Chunk, element: HTMLElement, node: Node, offset: number): number {
   let before = 0;
   const child = node.parentNode === element ? node : node.parentNode;

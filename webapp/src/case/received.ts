@@ -1,25 +1,25 @@
-/** The other direction: the share that each row of the answer took from the input that is pointed at or selected. */
+/** From input to answer: the share that each row of the answer took from the hovered or selected input. */
 import { effect, type ReadonlySignal, type Signal } from "@preact/signals";
 import { sharesOfRows } from "../model/shares";
 import type { FlowSource, Span, View } from "../model/types";
 import { same } from "./fit";
 import { Latest } from "./rows";
 
-const DWELL = 140; // ms that the pointer rests before its input is asked for
-const SLOW = 250; // ms after which a source is asked for clicks only: a file read in slices over a long prompt
+const DWELL = 140; // ms that the pointer must rest before its input is fetched
+const SLOW = 250; // ms: a slower source (a file read in slices, a long prompt) is fetched on clicks only
 
 interface Wishes {
   source: ReadonlySignal<FlowSource>;
-  /** Of the source. */
+  /** The view of the source. */
   view: ReadonlySignal<View>;
-  /** Units under the pointer, and those selected. */
+  /** Units under the pointer, and selected units. */
   hovered: ReadonlySignal<Span | null>;
   selected: ReadonlySignal<Span | null>;
-  /** Whether a first token with a row of its own is left out: what rows took is then a share of what remains. */
+  /** True if the first token (the attention sink) is left out. Shares are then parts of the remainder. */
   hidden: ReadonlySignal<boolean>;
 }
 
-/** Fill `received`, and `error` with what went wrong, until the returned function is called. */
+/** Set `received`, and call `error` on failures, until the returned function is called. */
 export function followInput(wishes: Wishes, received: Signal<Float32Array | null>, error: (reason: unknown) => void): () => void {
   const fetching = new Latest();
   let slow: FlowSource | null = null;
@@ -40,7 +40,7 @@ export function followInput(wishes: Wishes, received: Signal<Float32Array | null
       clear();
       return;
     }
-    if (!hovered) clear(); // of what is only pointed at the last picture stays until the next has come
+    if (!hovered) clear(); // while the pointer moves, the last picture stays until the next one arrives
     let current = true;
     const ask = (): void =>
       fetching.run(async () => {
@@ -72,7 +72,7 @@ export function followInput(wishes: Wishes, received: Signal<Float32Array | null
 const FIRST: Span = { start: 0, stop: 1 };
 const sinks = new WeakMap<FlowSource, Float32Array>();
 
-/** (o) what each row took from the first token; asked for once. */
+/** (o) what each row took from the first token; fetched once. */
 async function sinkOf(source: FlowSource): Promise<Float32Array> {
   const known = sinks.get(source) ?? (await source.received(FIRST));
   sinks.set(source, known);

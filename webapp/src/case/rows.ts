@@ -1,11 +1,11 @@
-/** Rows that were fetched, and a way to fetch only what is wanted now. */
+/** A cache of fetched rows, and a queue that runs only the newest task. */
 import type { Span } from "../model/types";
 
-const ROOM = 24_000_000; // bytes of rows that are kept: 60 of 100,000 units
+const ROOM = 24_000_000; // bytes of cached rows: 60 rows of 100,000 units
 
-/** The rows used last, within a number of bytes. */
+/** The most recently used rows, up to a number of bytes. */
 export class RowCache {
-  private readonly kept = new Map<string, Float32Array>(); // in the order of their use
+  private readonly kept = new Map<string, Float32Array>(); // least recently used first
   private bytes = 0;
 
   private readonly room: number;
@@ -37,18 +37,18 @@ export class RowCache {
   }
 }
 
-/** Runs one task at a time, and after it only the newest of those that came meanwhile. */
+/** Runs one task at a time. Of the tasks that arrive meanwhile only the newest runs next. */
 export class Latest {
   private busy = false;
   private next: (() => Promise<void>) | null = null;
 
-  /** `task` must not throw. Tasks that are still waiting when a newer one comes are dropped. */
+  /** `task` must not throw. A newer task replaces one that has not started. */
   run(task: () => Promise<void>): void {
     this.next = task;
     if (!this.busy) void this.drain();
   }
 
-  /** Forget what waits. */
+  /** Drop the task that has not started. */
   clear(): void {
     this.next = null;
   }

@@ -1,21 +1,21 @@
-/** What a case page shows, as signals. Whatever sits in its slots (`tools`, `extra`) is linked to it through `useCase()`:
+/** The state of a case page, as signals. Components in its slots (`tools`, `extra`) get it from `useCase()`:
  *
  *     const it = useCase();                    // in any component inside of CasePage; its view is loaded
- *     it.view.value, it.variant.value.source   // the numbers that are shown now, and where they come from
- *     it.rows.value                            // Span of the rows that are shown: preview, else pinned, else all
+ *     it.view.value, it.variant.value.source   // the numbers that are shown now, and their source
+ *     it.rows.value                            // Span of the shown rows: preview, else pinned, else all
  *     it.pinned.value                          // Span | null (the whole answer); in the link
  *     it.selected.value, it.units.value        // Piece | null, and its units as Span | null; in the link
- *     it.preview.value = {start, stop}         // while something else is hovered; null ends it
- *     it.pin(span | null)                      // keep rows        it.select(piece | null, {reveal: true}): and scroll to it
- *     it.hovered.value = piece                 // an input under the pointer elsewhere; null ends it
+ *     it.preview.value = {start, stop}         // rows under the pointer in another view; null ends the preview
+ *     it.pin(span | null)                      // pin rows         it.select(piece | null, {reveal: true}): and scroll to it
+ *     it.hovered.value = piece                 // input under the pointer in another view; null ends it
  *     it.by, it.scale, it.normalise, it.hideSink, it.k                                         // signals; in the link
- *     it.row.value, it.shares.value            // the scores that have arrived for the rows (row.rows says which), and their
- *                                              // shares by piece; they follow `rows` within one fetch
- *     it.received.value                        // (o) the share that each row took from the input that is hovered or selected;
- *                                              // of the whole row where the input has no share; null without
- *     it.coming.value                          // name of a method that was chosen and is still being read; null otherwise
+ *     it.row.value, it.shares.value            // the scores that have arrived (row.rows names their rows), and their
+ *                                              // shares by piece; they follow `rows` after one fetch
+ *     it.received.value                        // (o) the share that each row took from the hovered or selected input;
+ *                                              // a part of the whole row if the input has no share; null without an input
+ *     it.coming.value                          // name of the chosen method while it is loading; null otherwise
  *
- * Read signals inside of components or effects; write only those named here. Everything is in the URL's hash but previews.
+ * Read signals inside of components or effects. Write only the signals named here. The URL's hash holds all but previews.
  */
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import { createContext } from "preact";
@@ -42,11 +42,11 @@ export class CaseState {
   readonly normalise: Signal<Normalise>;
   readonly hideSink: Signal<boolean>;
   readonly k: Signal<number>;
-  /** The sentence to show when numbers could not be had; null when all is well. */
+  /** The sentence to show if the numbers could not be loaded; null without an error. */
   readonly error = signal<string | null>(null);
   /** The input under the pointer. */
   readonly hovered = signal<Piece | null>(null);
-  /** Counts up when the selected piece is to be scrolled to. */
+  /** Counts the requests to scroll to the selected piece. */
   readonly reveal = signal(0);
   readonly received = signal<Float32Array | null>(null);
   readonly coming = signal<string | null>(null);
@@ -58,21 +58,21 @@ export class CaseState {
   readonly units: ReadonlySignal<Span | null>;
   readonly row: ReadonlySignal<Row>;
   readonly shares: ReadonlySignal<Shares>;
-  /** The same by document, for headings. */
+  /** The shares by document, for headings. */
   readonly documentShares: ReadonlySignal<Shares>;
-  /** The colour of every unit as the settings have it. */
+  /** The colour of every unit under the current settings. */
   readonly heat: ReadonlySignal<Heat>;
-  /** The whole answer's row, and that of the pinned rows if it has arrived: what colours may be compared with. */
+  /** The row of the whole answer, and of the pinned rows once it has arrived: references for the colours. */
   readonly wholeRow: ReadonlySignal<Row>;
   readonly pinnedRow = signal<Row | null>(null);
 
   private readonly loaded: Signal<Loaded>;
   private readonly arrived: Signal<Row>;
   private readonly stops: (() => void)[] = [];
-  private turn = 0; // of choosing a variant: what was chosen before does not come later
-  private wanted: string | null; // the method of the link, also if there is none of that name
+  private turn = 0; // counts choices of a variant: a load of an older choice is dropped
+  private wanted: string | null; // the method of the link, even if no variant has that name
 
-  /** Load a case as its link says. Rejects with a UserError where it cannot be read. */
+  /** Load a case with the settings of its link. Rejects with a UserError if it cannot be read. */
   static async open(it: Case, query: Query): Promise<CaseState> {
     const settings = decodeSettings(query);
     const first = it.variants[0];
@@ -129,7 +129,7 @@ export class CaseState {
     );
   }
 
-  /** Keep these rows; null, or all of them, is the whole answer. */
+  /** Pin these rows. Null or all rows mean the whole answer. */
   pin(rows: Span | null): void {
     const all = this.view.peek().answer.length;
     batch(() => {
@@ -146,7 +146,7 @@ export class CaseState {
     });
   }
 
-  /** Show another variant; what is pinned and selected stays as far as it has it. */
+  /** Show another variant. The pinned rows and the selected piece stay if the variant has them. */
   use(variant: Variant, settings?: Settings): void {
     const turn = ++this.turn;
     this.coming.value = variant === this.variant.peek() ? null : variant.name;
@@ -166,7 +166,7 @@ export class CaseState {
       });
   }
 
-  /** The picture as a link says it. */
+  /** The settings that a link to this picture holds. */
   settings(): Settings {
     return {
       by: this.by.value === usual(this.loaded.value.view) ? null : this.by.value,
@@ -180,7 +180,7 @@ export class CaseState {
     };
   }
 
-  /** Stop following signals and the address. */
+  /** Stop the effects on signals and on the address. */
   dispose(): void {
     for (const stop of this.stops) stop();
     this.turn++;
@@ -221,7 +221,7 @@ export class CaseState {
 const Context = createContext<CaseState | null>(null);
 export const CaseProvider = Context.Provider;
 
-/** The case that the component stands in. */
+/** The state of the case page around the component. */
 export function useCase(): CaseState {
   const state = useContext(Context);
   if (!state) throw new Error("useCase() outside of a CasePage");

@@ -1,16 +1,16 @@
-/** Keeps what a part of the page shows and its keys of the URL's hash the same, in both directions. */
+/** Synchronizes the settings of a part of the page with its keys in the URL's hash, in both directions. */
 import { effect } from "@preact/signals";
 import { amend, format, place, type Query, route } from "../model/link";
 
-const WAIT = 150; // ms: browsers refuse hundreds of addresses in a row
+const WAIT = 150; // ms: browsers reject address changes that follow each other too fast
 
-/** Which keys of the query stand for settings; the others are left alone. */
+/** Reads and writes the settings' keys of the query. Other keys stay unchanged. */
 export interface Keys<S> {
   encode(settings: S): Record<string, string | undefined>;
   decode(query: Query): S;
 }
 
-/** Follow both until the returned function is called, or another page has the address. `read` may read signals. */
+/** Synchronize until the returned function is called or the address leaves this page. `read` may read signals. */
 export function followLink<S>({ encode, decode }: Keys<S>, read: () => S, apply: (settings: S) => void): () => void {
   const home = format(route.peek());
   let written = JSON.stringify(encode(read()));
@@ -28,7 +28,7 @@ export function followLink<S>({ encode, decode }: Keys<S>, read: () => S, apply:
   });
   const into = effect(() => {
     const { query, route: to } = place.value;
-    if (format(to) !== home) return; // another page's address; this page is about to go
+    if (format(to) !== home) return; // the address of another page, which will replace this one
     const settings = decode(query);
     const text = JSON.stringify(encode(settings));
     if (text === written) return;

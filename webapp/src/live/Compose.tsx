@@ -1,4 +1,4 @@
-/** The prompt: documents and a question, or the messages of a chat; and who answers. */
+/** The prompt panel: documents and a question, or the messages of a chat; and who writes the answer. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -12,7 +12,7 @@ import { count, draft, edit, failure, job, ready, run } from "./state";
 import type { WeightsName } from "./types";
 import { WEIGHTS, WEIGHTS_NAMES } from "./weights";
 
-/** The prompt panel; `opened` gets the id of the run that was made. */
+/** The prompt panel. `opened` gets the id of the finished run. */
 export function Compose({ opened }: { opened: (id: string) => void }): JSX.Element {
   const now = draft.value;
   const blocked = !ready.value ? "Load a model first." : (missing(now) ?? tooLong(now, count.value));
@@ -94,7 +94,7 @@ function Answer(): JSX.Element {
         the model writes at most
         <input
           type="number"
-          aria-label="Most tokens of the answer"
+          aria-label="Maximum answer tokens"
           min={1}
           max={4096}
           value={now.maxNewTokens}
@@ -112,7 +112,7 @@ function Answer(): JSX.Element {
           checked={now.answer !== null}
           onChange={() => edit({ answer: now.answer ?? "" })}
         />
-        I give it
+        I write the answer
       </label>
       {now.answer !== null && (
         <textarea
@@ -126,7 +126,7 @@ function Answer(): JSX.Element {
   );
 }
 
-/** How long the prompt is, against what the model reads. */
+/** The length of the prompt, and the limit. */
 function Tokens(): JSX.Element | null {
   const found = count.value;
   if (found === null) return null;
@@ -137,9 +137,9 @@ function Tokens(): JSX.Element | null {
       <span>
         {plural(found.prompt_tokens, "token")} of prompt
         {found.answer_tokens > 0 && `, ${number(found.answer_tokens)} of answer`}
-        {`, of ${number(most)}`}
+        {`; limit ${number(most)}`}
       </span>
-      <meter aria-label="Share of what fits" min={0} max={most} value={total} high={most * 0.9} />
+      <meter aria-label="Used part of the limit" min={0} max={most} value={total} high={most * 0.9} />
     </div>
   );
 }

@@ -1,4 +1,4 @@
-/** The documents of a prompt: paste, drop, open, reorder, remove. */
+/** The documents of a prompt: paste, drop, open, move, remove. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -86,7 +86,7 @@ export function Documents(): JSX.Element {
             class="visually-hidden"
             onChange={(event) => {
               const input = event.currentTarget;
-              void open([...(input.files ?? [])]).then(() => (input.value = "")); // so that the same file can be chosen again
+              void open([...(input.files ?? [])]).then(() => (input.value = "")); // lets the user choose the same file again
             }}
           />
         </label>

@@ -1,4 +1,4 @@
-/** The live door: load a model, ask it, and follow its answer back. */
+/** The page of `attributor serve`: load a model, let it answer, and show the flow of the answer. */
 
 import type { JSX } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
@@ -21,7 +21,7 @@ import type { RunInfo } from "./types";
 
 const open = (run: string): void => navigate({ page: "live", run });
 
-/** Everything that `attributor serve` shows. */
+/** The whole page of `attributor serve`. */
 export default function LivePage(): JSX.Element {
   useEffect(() => start(open), []);
   useEffect(keepFiles, []);
@@ -51,7 +51,7 @@ export default function LivePage(): JSX.Element {
   );
 }
 
-/** A file that is dropped beside the documents would otherwise take the place of this page. */
+/** Stops the browser from opening a file that is dropped beside the documents. */
 function keepFiles(): () => void {
   const stay = (event: DragEvent): void => {
     if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
@@ -73,7 +73,7 @@ function Shown({ info }: { info: RunInfo }): JSX.Element {
     <>
       {(info.notes.length > 0 || info.heads !== null) && (
         <ul class="live-notes" aria-label="About this run">
-          {info.heads !== null && <li>Through {plural(info.heads.length, "chosen head")} only: {heads(info.heads)}.</li>}
+          {info.heads !== null && <li>Flow through {plural(info.heads.length, "chosen head")} only: {heads(info.heads)}.</li>}
           {info.notes.map((note) => (
             <li key={note}>{sentence(note)}</li>
           ))}
@@ -89,7 +89,7 @@ function heads(chosen: readonly (readonly number[])[]): string {
   return names.join(", ") + (chosen.length > names.length ? " …" : "");
 }
 
-/** The server's notes are clauses; here they stand alone. */
+/** Makes a sentence of a server's note, which is a clause. */
 function sentence(note: string): string {
   const begun = note.charAt(0).toUpperCase() + note.slice(1);
   return /[.!?)]$/.test(begun) ? begun : `${begun}.`;
@@ -124,7 +124,7 @@ function Flow({ info }: { info: RunInfo }): JSX.Element {
   );
 }
 
-/** The keyboard goes to the result that was waited for, unless something else is being written by now. */
+/** Moves the focus to the new result, unless the user is typing. */
 function showResult(): void {
   const at = document.activeElement;
   if (at instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(at.tagName)) return;
@@ -139,7 +139,8 @@ function Gone(): JSX.Element {
     <section class="live-welcome">
       <h2>This run is no longer kept</h2>
       <p>
-        It was removed, or made room for newer ones, or the server was started again. Run its prompt again: the form may still hold it.
+        It was removed, dropped to free memory for newer runs, or lost when the server restarted. Run its prompt again. The form may still
+        hold it.
       </p>
       <p>
         <a href="#/">Go to the first page</a>
@@ -153,9 +154,9 @@ function Welcome(): JSX.Element {
     <section class="live-welcome">
       <h2>Where does an answer come from?</h2>
       <p>
-        {ready.value ? "Give the model documents and a question" : "Load a model, give it documents and a question"}, and it answers. Its attention
-        is then followed back, layer by layer, from each word of the answer to the words of the prompt: you see which documents and sentences it
-        took from, and through which layers and heads.
+        {ready.value ? "Give the model documents and a question" : "Load a model, give it documents and a question"}, and it answers.
+        attributor then follows its attention back, layer by layer, from each word of the answer to the words of the prompt. You see which
+        documents and sentences the answer came from, and through which layers and heads.
       </p>
       <p>New here? Press {ready.value ? "" : "Load, then "}Example, then “Answer and attribute”.</p>
     </section>

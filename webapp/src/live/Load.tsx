@@ -1,4 +1,4 @@
-/** Which model answers, and how it is loaded. */
+/** The model panel. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -9,7 +9,7 @@ import { Progress } from "./Progress";
 import { failure, job, model, ready, wanted } from "./state";
 import type { ModelState } from "./types";
 
-/** The model panel: a form, the progress of a load, and then one line that says what is there. */
+/** Shows the form, the progress of a load, or one line about the loaded model. */
 export function Load(): JSX.Element {
   const state = model.value;
   const changing = useSignal(false);
@@ -34,7 +34,7 @@ export function Load(): JSX.Element {
               if (failure.value?.about === "load") failure.value = null;
             }}
           >
-            {form ? "Keep it" : "Change"}
+            {form ? "Keep this model" : "Change"}
           </button>
         </div>
       )}
@@ -47,8 +47,8 @@ export function Load(): JSX.Element {
       {form && state && <LoadForm key={state.id ?? ""} state={state} done={() => (changing.value = false)} />}
       {!loading && (
         <p class="live-soft">
-          {state && `Answers may take ${bytes(state.memory.budget)} of memory; the oldest go first. `}
-          Nothing leaves this machine{form && "; a model that is not here yet is downloaded"}.
+          {state && `Runs may take ${bytes(state.memory.budget)} of memory; the oldest are dropped first. `}
+          Nothing leaves this machine{form && "; a model that is not stored here is downloaded"}.
         </p>
       )}
     </section>

@@ -1,4 +1,4 @@
-/** The form of a model: its id, and how it is read. */
+/** The form to load a model: its id and options. */
 
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
@@ -9,7 +9,7 @@ import type { LoadRequest, ModelState } from "./types";
 
 type Field = "id" | "dtype" | "device" | "most" | "revision";
 
-/** The field that has to change after such a failure; the model itself where no other is named. */
+/** The field that an error code is about; "id" for all other codes. */
 const FIELDS: Record<string, Field> = {
   out_of_memory: "dtype",
   invalid_revision: "revision",
@@ -17,7 +17,7 @@ const FIELDS: Record<string, Field> = {
   invalid_input: "most",
 };
 
-/** Asks for a model; begins with what was asked for last, where that failed, else with what is loaded. */
+/** The form starts with the last request if that failed, otherwise with the loaded model. */
 export function LoadForm({ state, done }: { state: ModelState; done: () => void }): JSX.Element {
   const before = wanted.peek();
   const id = useSignal(before?.id ?? state.id ?? state.default_model);
@@ -28,7 +28,7 @@ export function LoadForm({ state, done }: { state: ModelState; done: () => void 
   const shown = useRef({ revision: revision.peek(), most: most.peek() }).current;
   const rename = (name: string): void => {
     id.value = name;
-    if (revision.value === shown.revision) revision.value = ""; // what nobody changed was of the model before
+    if (revision.value === shown.revision) revision.value = ""; // an unchanged revision belongs to the previous model
     if (most.value === shown.most) most.value = "";
   };
   const failed = failure.value?.about === "load" ? failure.value : null;
@@ -98,12 +98,12 @@ export function LoadForm({ state, done }: { state: ModelState; done: () => void 
       </label>
       {error("dtype", "device")}
       <label>
-        Most tokens
+        Maximum tokens
         <input
           type="number"
           min={2}
           step={1}
-          placeholder="all it can read"
+          placeholder="the model's window"
           value={most.value}
           onInput={(event) => (most.value = event.currentTarget.value)}
           {...marks("most")}
@@ -132,7 +132,7 @@ function known(state: ModelState): LoadRequest["dtype"] {
   return state.dtypes.find((name) => name === state.dtype) ?? "auto";
 }
 
-/** The limit that was set; null where it is the model's own. */
+/** The limit that the user set; null if it is the model's window. */
 function limit(state: ModelState): number | null {
   return state.max_tokens === state.window ? null : state.max_tokens;
 }

@@ -9,7 +9,7 @@ import type { Message, Role } from "./types";
 
 const ROLES: Role[] = ["system", "user", "assistant"];
 
-/** The list of messages; a last one of the assistant can become the answer. */
+/** The list of messages. If the last one is the assistant's, it can become the answer. */
 export function Messages(): JSX.Element {
   const { messages } = draft.value;
   const put = (list: Message[]): void => edit({ messages: list.length > 0 ? list : [{ role: "user", content: "" }] });

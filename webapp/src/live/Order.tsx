@@ -1,8 +1,8 @@
-/** Up, down, away: for the elements of a list. */
+/** Buttons to move and remove the elements of a list. */
 
 import type { JSX } from "preact";
 
-/** Three buttons that say what they move. The keyboard stays with what was moved, and in the list after a removal. */
+/** Three labelled buttons. The focus follows a moved element, and stays in the list after a removal. */
 export function Order(props: {
   what: string;
   index: number;
@@ -40,7 +40,7 @@ function listOf(event: Event): Element | null {
   return (event.currentTarget as Element).closest(".live-list");
 }
 
-/** Once the list is drawn anew: the first of these buttons, of the element there, that can be pressed. */
+/** After the next render, focuses the first enabled one of these buttons of the element at `index`. */
 function focusLater(list: Element | null, index: number, buttons: number[]): void {
   requestAnimationFrame(() => {
     const found = list?.children[Math.max(0, index)]?.querySelectorAll<HTMLButtonElement>(".live-order button");
@@ -49,7 +49,7 @@ function focusLater(list: Element | null, index: number, buttons: number[]): voi
   });
 }
 
-/** A new element's field, once it is drawn. */
+/** After the next render, focuses the text field of the last element. */
 export function focusLast(event: Event): void {
   const panel = (event.currentTarget as Element).closest(".live-panel");
   requestAnimationFrame(() => panel?.querySelector<HTMLElement>(".live-list > li:last-child textarea")?.focus());

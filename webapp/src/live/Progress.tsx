@@ -1,4 +1,4 @@
-/** A job on its way: what it does, how far it is, what was written so far, and how to stop it. */
+/** A running job: its stage, its progress, the text written so far, and a button to cancel it. */
 
 import type { JSX } from "preact";
 

@@ -1,4 +1,4 @@
-/** The runs that the server keeps. */
+/** The runs that the server stores. */
 
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
@@ -7,7 +7,7 @@ import { bytes, clock, count, plural } from "../ui/format";
 import { failure, remove, runs } from "./state";
 import { isWeightsName, WEIGHTS } from "./weights";
 
-/** A list to open runs from; `shown` is the one that is open. */
+/** A list to open runs from. `shown` is the id of the open run. */
 export function RunList({ shown, open }: { shown: string | null; open: (id: string) => void }): JSX.Element | null {
   const list = runs.value;
   const title = useRef<HTMLHeadingElement>(null);
@@ -30,7 +30,7 @@ export function RunList({ shown, open }: { shown: string | null; open: (id: stri
               <span class="live-soft">
                 {count(one.prompt_tokens)} → {count(one.answer_tokens)} tokens ·{" "}
                 {one.heads ? `${plural(one.heads.length, "head")} chosen` : isWeightsName(one.weights) ? WEIGHTS[one.weights].short : one.weights} · {clock(one.created)}
-                {!one.recorded && " · layers no longer kept"}
+                {!one.recorded && " · recording dropped"}
               </span>
             </button>
             <button type="button" aria-label={`Remove the run ${one.title}`} onClick={() => void remove(one.id).then(() => title.current?.focus())}>
@@ -45,7 +45,7 @@ export function RunList({ shown, open }: { shown: string | null; open: (id: stri
         </p>
       )}
       <p class="live-soft">
-        Answers take {bytes(list.used)} of {bytes(list.budget)} of memory.
+        Runs take {bytes(list.used)} of {bytes(list.budget)} of memory.
       </p>
     </section>
   );

@@ -1,4 +1,4 @@
-/** The prompt that is being written: plain data and pure functions, kept for the tab only. */
+/** The draft of a prompt: plain data and pure functions, stored for this tab only. */
 
 import type { Count, Document, Message, Role, RunRequest, WeightsName } from "./types";
 import { isWeightsName } from "./weights";
@@ -24,7 +24,7 @@ export const EMPTY: Draft = {
   weights: "retrieval",
 };
 
-/** Three short documents of our own, so that a first look needs no typing. */
+/** Three short documents, so that a first try needs no typing. */
 export const EXAMPLE: Draft = {
   ...EMPTY,
   documents: [
@@ -52,17 +52,17 @@ export const EXAMPLE: Draft = {
 
 const KEY = "attributor.draft";
 
-/** The draft that this tab had before it was loaded anew. */
+/** The draft of this tab before the page was reloaded. */
 export function stored(): Draft {
   try {
     const found: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
     return isDraft(found) ? found : EMPTY;
   } catch {
-    return EMPTY; // storage that is forbidden, or holds something else
+    return EMPTY; // storage is forbidden, or holds other data
   }
 }
 
-/** Keep it; a draft that is too large for the storage is simply not kept. */
+/** Store the draft. A draft that is too large for the storage is not stored. */
 export function store(draft: Draft): void {
   try {
     sessionStorage.setItem(KEY, JSON.stringify(draft));
@@ -95,7 +95,7 @@ function isRole(role: unknown): role is Role {
   return role === "system" || role === "user" || role === "assistant";
 }
 
-/** What the server is asked: empty documents and messages are left out. */
+/** The request to the server. Empty documents and messages are left out. */
 export function request(draft: Draft): RunRequest {
   const chat = draft.mode === "chat";
   return {
@@ -108,13 +108,13 @@ export function request(draft: Draft): RunRequest {
   };
 }
 
-/** Whether nothing was written that could be lost. */
+/** True if the draft has no text that could be lost. */
 export function isBlank(draft: Draft): boolean {
   const texts = [...draft.documents.flatMap((one) => [one.title, one.text]), ...draft.messages.map((one) => one.content)];
   return [...texts, draft.question, draft.answer ?? ""].every((text) => text.trim() === "");
 }
 
-/** Why it cannot be run yet, as a sentence, or null. */
+/** A sentence that says why the draft cannot run yet, or null. */
 export function missing(draft: Draft): string | null {
   const asked = request(draft);
   if (draft.mode === "chat") {
@@ -129,7 +129,7 @@ export function missing(draft: Draft): string | null {
   return null;
 }
 
-/** Why it does not fit, as a sentence with the numbers, or null. */
+/** A sentence with the numbers if the draft is too long, or null. */
 export function tooLong(draft: Draft, count: Count | null): string | null {
   if (count === null) return null;
   const answer = draft.answer === null ? draft.maxNewTokens : count.answer_tokens;
@@ -144,7 +144,7 @@ export function tooLong(draft: Draft, count: Count | null): string | null {
   );
 }
 
-/** The list with one element moved by one place; the same list where there is no such place. */
+/** A copy of the list with one element moved by one place; unchanged if there is no such place. */
 export function moved<T>(list: readonly T[], from: number, by: 1 | -1): T[] {
   const to = from + by;
   const copy = [...list];

@@ -1,11 +1,11 @@
-/** Files that become documents. */
+/** Reads text files as documents. */
 
 import { bytes } from "../ui/format";
 import type { Document } from "./types";
 
-const LARGEST = 8_000_000; // bytes: about twice what the longest windows read
+const LARGEST = 8_000_000; // bytes: about twice the text of the longest context windows
 
-/** What the files hold, each with its name as the title; or why one of them is no document, as a sentence. */
+/** One document for each file, with the file's name as title; or a sentence that says why a file cannot be one. */
 export async function readDocuments(files: readonly File[]): Promise<Document[] | string> {
   const large = files.find((file) => file.size > LARGEST);
   if (large) return `${large.name} has ${bytes(large.size)}: a document may have ${bytes(LARGEST)}. Paste the part that matters.`;
@@ -18,7 +18,7 @@ export async function readDocuments(files: readonly File[]): Promise<Document[] 
   return found;
 }
 
-/** UTF-8, or UTF-16 with its mark; null for what is no text. */
+/** Decodes UTF-8, or UTF-16 with a byte order mark; null if the data are not text. */
 function decoded(data: Uint8Array<ArrayBuffer>): string | null {
   const mark = data[0] === 0xff && data[1] === 0xfe ? "utf-16le" : data[0] === 0xfe && data[1] === 0xff ? "utf-16be" : "utf-8";
   try {

@@ -1,29 +1,29 @@
-/** The job that this tab follows, kept for when the page is loaded anew. */
+/** Stores the job that this tab follows, so that a reloaded page follows it again. */
 
 import type { Kind } from "./state";
 
 const KEY = "attributor.job";
 const KINDS: readonly string[] = ["load", "run", "weigh"] satisfies Kind[];
 
-/** Keep which job is followed. */
+/** Store the followed job. */
 export function remember(id: string, kind: Kind): void {
   try {
     sessionStorage.setItem(KEY, JSON.stringify({ id, kind }));
   } catch {
-    // without storage it is only not followed again
+    // without storage a reloaded page does not follow the job
   }
 }
 
-/** It is over, unless another one is followed by now. */
+/** Remove a finished job, unless another job is followed by now. */
 export function forget(id: string): void {
   try {
     if (followed()?.id === id) sessionStorage.removeItem(KEY);
   } catch {
-    // as above
+    // no storage
   }
 }
 
-/** The job that was followed, or null. */
+/** The stored job, or null. */
 export function followed(): { id: string; kind: Kind } | null {
   try {
     const found: unknown = JSON.parse(sessionStorage.getItem(KEY) ?? "null");

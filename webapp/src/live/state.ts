@@ -1,4 +1,4 @@
-/** What the live page knows: the model, the job that runs, the runs that are kept. One set a tab. */
+/** The state of the live page: the model, the running job, the stored runs. One set for each tab. */
 
 import { batch, computed, effect, signal } from "@preact/signals";
 
@@ -8,19 +8,19 @@ import { type Draft, request, store, stored } from "./draft";
 import { followed, forget, remember } from "./memory";
 import type { Count, JobStarted, LoadRequest, ModelState, Runs } from "./types";
 
-/** What a job is for: a model, a run of the draft, or a recorded run under other weights. */
+/** The kinds of jobs: load a model, run the draft, recompute a recorded run with other weights. */
 export type Kind = "load" | "run" | "weigh";
 
 export interface Job {
   id: string;
   kind: Kind;
-  /** How many jobs are in front of it; 0 once it runs. */
+  /** The number of jobs before it; 0 once it runs. */
   position: number;
   label: string;
   done: number;
-  /** 0 where nobody knows how much there is to do. */
+  /** 0 if the amount of work is unknown. */
   total: number;
-  /** What the model has written so far. */
+  /** The text that the model has written so far. */
   written: string;
   cancelling: boolean;
 }
@@ -30,17 +30,17 @@ export const runs = signal<Runs | null>(null);
 export const job = signal<Job | null>(null);
 export const draft = signal<Draft>(stored());
 export const count = signal<Count | null>(null);
-/** A sentence for the user, what it is about, and the server's code for it ("" where it is not the server's). */
+/** An error for the user: its subject, a sentence, and the server's code ("" if it is not the server's error). */
 export const failure = signal<{ about: About; message: string; code: string } | null>(null);
 export type About = Kind | "list" | "files";
-/** What was asked for when a model was last to be loaded, until it is there: whoever mistyped corrects it. */
+/** The last request to load a model, until it is loaded. The form shows it again, so that a typing error can be corrected. */
 export const wanted = signal<LoadRequest | null>(null);
-/** The run that a job of this tab just brought, until the page has gone there. */
+/** The run that a job of this tab just finished, until the page shows it. */
 export const arrived = signal<string | null>(null);
 export const ready = computed(() => model.value?.state === "ready");
-/** Whether another model takes the place of this one: from the request until the server's state is read again. */
+/** True while another model replaces this one: from the request until the server's state is read again. */
 const replacing = signal(false);
-/** Which model counts tokens; null where there is none, or where it is being replaced. */
+/** Identifies the model that counts tokens; null without a model, or while it is being replaced. */
 const counter = computed(() => {
   const now = model.value;
   return now?.state === "ready" && !replacing.value ? JSON.stringify([now.id, now.revision, now.max_tokens]) : null;
@@ -51,9 +51,9 @@ export function edit(more: Partial<Draft>): void {
   draft.value = { ...draft.value, ...more };
 }
 
-/** Read what the server knows, and keep the draft and its count of tokens up to date; returns how to stop that.
+/** Read the server's state, store the draft on changes, and count its tokens. Returns a function that stops this.
  *
- * A job that this tab followed before it was loaded anew is followed again; `opened` gets the run that comes of it.
+ * A job that this tab followed before the page was reloaded is followed again. `opened` gets its run.
  */
 export function start(opened: (id: string) => void): () => void {
   const before = followed();
@@ -80,9 +80,9 @@ let keeping: ReturnType<typeof setTimeout> | undefined;
 let counting: ReturnType<typeof setTimeout> | undefined;
 let newestCount = new AbortController();
 
-/** Count the draft's tokens a moment after the last change of the draft or of the model; only the newest answer is used.
+/** Count the draft's tokens 350 ms after the last change of the draft or the model. Only the newest response is used.
  *
- * No count is requested while a model is loaded, and one on its way is given up: the server has no model to count with.
+ * While a model is loading there is no model to count with: no count is requested, and a running request is aborted.
  */
 function recount(): void {
   const { messages, documents, question, answer } = request(draft.value);
@@ -101,12 +101,12 @@ function recount(): void {
       const answered = await api.post<Count>("/api/count", body, mine.signal);
       if (!mine.signal.aborted) count.value = answered;
     } catch {
-      if (!mine.signal.aborted) count.value = null; // the same sentence comes, and is shown, when it is run
+      if (!mine.signal.aborted) count.value = null; // a run reports the same error
     }
   }, 350);
 }
 
-/** Read the model's state and the list of runs again; a load that runs already, from another tab, is followed. */
+/** Read the model's state and the list of runs again. Follow a load that another tab started. */
 export function refresh(): Promise<void> {
   const mine: Promise<void> = read().then((): Promise<void> | undefined => (mine === newest ? undefined : newest));
   newest = mine;
@@ -119,11 +119,11 @@ async function read(): Promise<void> {
   const ticket = ++reads;
   try {
     const [state, list] = await Promise.all([api.get<ModelState>("/api/model"), api.get<Runs>("/api/runs")]);
-    if (ticket !== reads) return; // what was asked later is newer
+    if (ticket !== reads) return; // a later request has newer data
     batch(() => {
       model.value = state;
       runs.value = list;
-      if (failure.value?.about === "list") failure.value = null; // the server answers again
+      if (failure.value?.about === "list") failure.value = null; // the server responds again
     });
     if (state.state === "loading" && state.job !== null && job.value === null) follow(state.job, "load");
   } catch (error) {
@@ -144,7 +144,7 @@ export async function run(opened: (id: string) => void): Promise<void> {
   await submit("run", "/api/runs", { ...request(draft.value), model: model.value?.id ?? null }, opened);
 }
 
-/** The same recording with other heads, as a new run. */
+/** Recompute the flow of a recording through other heads, as a new run. */
 export async function weigh(
   id: string,
   chosen: { weights: string | null; heads: [number, number][] | null },
@@ -158,7 +158,7 @@ export async function weigh(
   await submit("weigh", `/api/runs/${encodeURIComponent(id)}/weigh`, chosen, opened);
 }
 
-/** Forget a run. */
+/** Remove a run from the server. */
 export async function remove(id: string): Promise<void> {
   try {
     await api.delete(`/api/runs/${encodeURIComponent(id)}`);
@@ -168,7 +168,7 @@ export async function remove(id: string): Promise<void> {
   }
 }
 
-/** Stop the job that runs or waits. */
+/** Cancel the running or waiting job. */
 export async function cancel(): Promise<void> {
   const now = job.value;
   if (now === null || now.cancelling) return;
@@ -225,11 +225,11 @@ function follow(id: string, kind: Kind, opened?: (id: string) => void, again = f
     cancelled: () => void end(),
   }).catch((error: unknown) => {
     void end();
-    if (!(again && error instanceof ApiError && error.status === 404)) tell(kind, error); // of a server before this one
+    if (!(again && error instanceof ApiError && error.status === 404)) tell(kind, error); // 404: the stored job belongs to an earlier server
   });
 }
 
-/** Where no load is under way any more, the model that `model` names is the server's. */
+/** Once no load is running, `model` is the server's model again. */
 function settle(): void {
   if (job.value?.kind !== "load") replacing.value = false;
 }

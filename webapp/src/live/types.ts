@@ -1,4 +1,4 @@
-/** What the serve door asks and answers, from the server's OpenAPI description. */
+/** Request and response types of `attributor serve`, from the server's OpenAPI description. */
 
 import type { components } from "../api/schema";
 
@@ -11,7 +11,7 @@ export type Runs = Schemas["Runs"];
 export type Count = Schemas["Counted"];
 export type Message = Schemas["Message"];
 export type Document = Schemas["Document"];
-/** With every field that has a default in it. */
+/** With all fields, including those that have a default. */
 export type RunRequest = Required<Omit<Schemas["RunRequest"], "model">> & Pick<Schemas["RunRequest"], "model">;
 export type WeightsName = RunRequest["weights"];
 export type Role = Message["role"];

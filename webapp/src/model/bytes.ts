@@ -1,14 +1,14 @@
 import { UserError } from "./types";
 
-/** A run of bytes that is read by slices: a local file, a file of the server, or memory. */
+/** Bytes that are read in slices: a local file, a file of the server, or memory. */
 export interface Bytes {
   /** In bytes. */
   readonly size: number;
-  /** The bytes start ... stop - 1. Throws a UserError where fewer are there. */
+  /** The bytes start ... stop - 1. Throws a UserError if there are fewer. */
   read(start: number, stop: number): Promise<Uint8Array>;
 }
 
-/** What a file that shrank or was exchanged while it was read says. */
+/** The message for a file that shrank or was replaced while it was read. */
 const CHANGED = "The file changed while it was being read; open it again.";
 
 function checkRange(start: number, stop: number, size: number): void {
@@ -16,7 +16,7 @@ function checkRange(start: number, stop: number, size: number): void {
     throw new UserError(`Bytes ${start} to ${stop} were asked for, but the file has ${size}: is the copy whole?`);
 }
 
-/** Bytes that are in memory already; slices share it. */
+/** Bytes in memory. Slices share the memory. */
 export class MemoryBytes implements Bytes {
   readonly size: number;
   readonly #bytes: Uint8Array;
@@ -32,7 +32,7 @@ export class MemoryBytes implements Bytes {
   }
 }
 
-/** A file that the user chose or dropped; only what is asked for is read from the disk. */
+/** A file that the user chose or dropped. Only the requested slices are read from the disk. */
 export class BlobBytes implements Bytes {
   readonly size: number;
   readonly #blob: Blob;
@@ -55,7 +55,7 @@ export class BlobBytes implements Bytes {
   }
 }
 
-/** Read together with the size: headers and small files need no second request. */
+/** Bytes that are fetched with the size, so that headers and small files need no second request. */
 const FIRST = 65536;
 
 /** A file of the server, read by HTTP ranges. */
@@ -72,7 +72,7 @@ export class HttpBytes implements Bytes {
     this.#tag = tag;
   }
 
-  /** Asks for the size and the first bytes. Throws a UserError where the server refuses or does not answer. */
+  /** Requests the size and the first bytes. Throws a UserError if the server refuses or does not respond. */
   static async open(url: string): Promise<HttpBytes> {
     const answer = await request(url, 0, FIRST);
     if (answer.status === 416) return new HttpBytes(url, 0, new Uint8Array(0), null); // an empty file has no range

@@ -1,8 +1,8 @@
-/** Answers that are kept for a while, so that coming back to something costs nothing. */
+/** A cache of responses. */
 
-/** The answers used last, within a number of entries and of bytes; a question that is on its way is not asked twice. */
+/** The most recently used responses, up to a number of entries and of bytes. A running request is not sent twice. */
 export class Cache<V> {
-  readonly #kept = new Map<string, { value: V; bytes: number }>(); // in the order of their use
+  readonly #kept = new Map<string, { value: V; bytes: number }>(); // least recently used first
   readonly #waiting = new Map<string, Promise<V>>();
   readonly #most: number;
   readonly #room: number;
@@ -10,8 +10,8 @@ export class Cache<V> {
   #bytes = 0;
 
   /**
-   * @param most entries at most.
-   * @param room bytes at most; one entry is kept however large it is.
+   * @param most maximum number of entries.
+   * @param room maximum number of bytes; the newest entry is kept even if it is larger.
    */
   constructor(most: number, room: number, sizeOf: (value: V) => number) {
     this.#most = most;
@@ -19,7 +19,7 @@ export class Cache<V> {
     this.#sizeOf = sizeOf;
   }
 
-  /** What is kept for the key, or null. */
+  /** The cached value of the key, or null. */
   peek(key: string): V | null {
     const found = this.#kept.get(key);
     if (!found) return null;
@@ -28,7 +28,7 @@ export class Cache<V> {
     return found.value;
   }
 
-  /** What is kept, or on its way, or else made now. A failure is not kept. */
+  /** The cached value, or that of the running request, or of a new one. Failures are not cached. */
   get(key: string, make: () => Promise<V>): Promise<V> {
     const kept = this.peek(key);
     if (kept !== null) return Promise.resolve(kept);

@@ -1,6 +1,6 @@
 import type { By, Edges, FlowSource, Span, View } from "./types";
 
-/** A source that is opened when it is first asked for something. Where opening fails, the next question tries again. */
+/** A source that is opened on its first use. If opening fails, the next use tries again. */
 export function deferred(open: () => Promise<FlowSource>): FlowSource {
   return new Deferred(open);
 }

@@ -1,23 +1,23 @@
 /** The largest connections between the answer's rows and pieces of the prompt. */
 import type { By, Edges, Span, View } from "./types";
 
-/** What the units of a view are summed up to. */
+/** The pieces over which units are summed. */
 export interface Groups {
-  /** (u) the piece of each unit, -1 for none; null where each unit is its own piece. */
+  /** (u) the piece of each unit, -1 for none; null if each unit is its own piece. */
   of: Int32Array | null;
   count: number;
 }
 
-/** The pieces of a view. */
+/** The pieces of a view by granularity. */
 export function groupsOf(view: Pick<View, "documents" | "documentOf" | "sentences" | "sentenceOf" | "ends">, by: By): Groups {
   if (by === "document") return { of: view.documentOf, count: view.documents.length };
   if (by === "sentence") return { of: view.sentenceOf, count: view.sentences };
   return { of: null, count: view.ends.length };
 }
 
-/** Keeps the `limit` largest of any number of edges in a heap whose root is the smallest that is kept.
+/** Keeps the `limit` largest edges in a heap. Its root is the smallest kept edge.
  *
- * Of equal edges the one that came first is kept, so that the picture does not depend on how it was computed.
+ * Of equal edges the first one is kept, so that the result does not depend on how it was computed.
  */
 export class TopEdges {
   /** The mass of all edges offered, kept or not. */
@@ -29,7 +29,7 @@ export class TopEdges {
   readonly #turn: Float64Array;
   #size = 0;
   #offered = 0;
-  /** What an edge must surpass; public for loops that ask before they call. */
+  /** The mass that an edge must exceed. Public, so that loops can check it before they call. */
   threshold = 0;
 
   constructor(limit: number) {
@@ -41,7 +41,7 @@ export class TopEdges {
     if (this.#limit === 0) this.threshold = Infinity;
   }
 
-  /** Counts an edge, and keeps it if it is among the largest. What is not above 0 is no edge. */
+  /** Counts an edge, and keeps it if it is among the largest. A mass of 0 or less is ignored. */
   offer(row: number, piece: number, mass: number): void {
     if (!(mass > 0)) return;
     this.total += mass;
@@ -51,8 +51,8 @@ export class TopEdges {
   /** Offers the pieces of one row.
    *
    * @param scores (u) of that row.
-   * @param units only these; all where null.
-   * @param base the unit of the first of `scores`, where they are not those of the whole row.
+   * @param units only these; null for all.
+   * @param base the unit of `scores[0]`, if they are not those of the whole row.
    */
   offerRow(row: number, scores: Float32Array, groups: Groups, units: Span | null = null, base = 0): void {
     const start = units?.start ?? base;
@@ -68,17 +68,17 @@ export class TopEdges {
       this.total += total;
       return;
     }
-    const sums = new Float64Array(groups.count + 1); // the first is for what lies in no piece
+    const sums = new Float64Array(groups.count + 1); // the first sum is for units of no piece
     for (let unit = start; unit < stop; unit++) sums[groups.of[unit]! + 1]! += scores[unit - base]!;
     this.offerSums(row, sums);
   }
 
-  /** Offers pieces that are summed up already: (1 + pieces), first what lies in none. */
+  /** Offers precomputed sums: (1 + pieces), first the sum of units of no piece. */
   offerSums(row: number, sums: Float64Array | Float32Array): void {
     for (let i = 0; i < sums.length; i++) this.offer(row, i - 1, sums[i]!);
   }
 
-  /** What is kept, largest first. */
+  /** The kept edges, largest first. */
   finish(): Edges {
     const order = Array.from({ length: this.#size }, (_, i) => i);
     order.sort((a, b) => this.#mass[b]! - this.#mass[a]! || this.#turn[a]! - this.#turn[b]!);
@@ -100,7 +100,7 @@ export class TopEdges {
       let i = 0;
       for (let down = 1; down < this.#limit; down = 2 * i + 1) {
         if (down + 1 < this.#limit && this.#isLess(down + 1, down)) down++;
-        if (this.#mass[down]! >= mass) break; // of equals the new one came last, and is dropped first
+        if (this.#mass[down]! >= mass) break; // of equal edges the newest is dropped first
         this.#move(down, i);
         i = down;
       }
@@ -109,7 +109,7 @@ export class TopEdges {
     if (this.#size === this.#limit) this.threshold = this.#mass[0]!;
   }
 
-  /** Whether the edge at a is dropped before the one at b: it is smaller, or as large and came later. */
+  /** True if the edge at a is dropped before the one at b: it is smaller, or equal and newer. */
   #isLess(a: number, b: number): boolean {
     return this.#mass[a]! < this.#mass[b]! || (this.#mass[a] === this.#mass[b] && this.#turn[a]! > this.#turn[b]!);
   }

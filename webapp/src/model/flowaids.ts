@@ -1,4 +1,4 @@
-/** What one pass over a Flow file keeps, so that most questions need little of the file again. */
+/** Sums from one pass over a Flow file, so that most later requests read little of the file. */
 import { groupsOf } from "./edges";
 import type { FlowScores } from "./flowscores";
 import type { Layout } from "./flowview";
@@ -6,17 +6,17 @@ import { meanOf } from "./memory";
 import { hasShare } from "./shares";
 import { type Span, UserError } from "./types";
 
-/** Numbers of sums over sentences up to which they are kept. */
+/** Maximum number of stored sums over sentences. */
 const MOST_SUMS = 20_000_000;
-/** Bytes of sums over blocks of rows that are kept. */
+/** Maximum bytes of stored sums over blocks of rows. */
 const ROOM = 16_000_000;
 
-/** (o, 1 + pieces) the sums of each row over pieces; first what lies in none. */
+/** (o, 1 + pieces) the sums of each row over pieces; first the sum of units of no piece. */
 export class PieceSums {
   readonly #sums: Float32Array;
   readonly #width: number;
   readonly #of: Int32Array;
-  /** How many units each piece has. */
+  /** The number of units of each piece. */
   readonly #counts: Int32Array;
   readonly #row: Float64Array;
 
@@ -45,7 +45,7 @@ export class PieceSums {
     return this.#sums.subarray(row * this.#width, (row + 1) * this.#width);
   }
 
-  /** What every row took from these units, if they are one piece exactly; else null. */
+  /** The amount that every row took from these units, if they are exactly one piece; otherwise null. */
   column({ start, stop }: Span): Float32Array | null {
     const piece = this.#of[start]!;
     if (piece < 0 || this.#counts[piece] !== stop - start) return null;
@@ -59,22 +59,22 @@ export interface Aids {
   total: Float32Array;
   /** (o) the sum of each row. */
   reached: Float64Array;
-  /** (o) the sum of each row over the documents, or over all units where there are none. */
+  /** (o) the sum of each row over the documents, or over all units if there are no documents. */
   base: Float32Array;
-  /** Below 0 by more than noise, a millionth of the largest. */
+  /** True if some score is below 0 by more than rounding, a millionth of the largest. */
   hasNegative: boolean;
-  /** Rows of each block, and (u) the sum of the rows of each; the last may have fewer rows. */
+  /** The number of rows of a block, and (u) the sum of each block's rows. The last block may have fewer rows. */
   every: number;
   blocks: Float32Array[];
-  /** null where they would be too many, or are not needed. */
+  /** null if there would be too many, or if they are not needed. */
   sums: { document: PieceSums | null; sentence: PieceSums | null };
-  /** (o * u) all scores, where they are to be kept. */
+  /** (o * u) all scores, if they are kept in memory. */
   kept: Float32Array | null;
 }
 
-/** Reads all scores once. Throws a UserError where some are NaN or infinite.
+/** Reads all scores once. Throws a UserError if some are NaN or infinite.
  *
- * @param keep whether to keep them all; the other aids are not needed then, but for the sums of all rows.
+ * @param keep true to keep all scores. Then only the sums of all rows are computed beside them.
  */
 export async function makeAids(
   scores: FlowScores, layout: Layout, keep: boolean, name: string, onProgress?: (share: number) => void,
@@ -125,7 +125,7 @@ export async function makeAids(
   return { total: meanOf(total, rows), reached, base, hasNegative, every, blocks, sums, kept };
 }
 
-/** Adds a row to `block`, writes the sum of each run, widens `range` (least, largest). The one loop over all numbers. */
+/** Adds a row to `block`, writes the sum of each run, and updates `range` (least, largest), all in one loop. */
 function addRow(values: Float32Array, starts: Int32Array, runs: Float64Array, block: Float64Array, range: Float64Array): void {
   let least = range[0]!;
   let largest = range[1]!;

@@ -1,4 +1,4 @@
-/** A Flow file on the user's disk (docs/flow-file.md): read by slices, never as a whole where it is large. */
+/** A Flow file on the user's disk (docs/flow-file.md). A large file is read in slices, never as a whole. */
 import type { Bytes } from "./bytes";
 import { Cache } from "./cache";
 import { groupsOf, TopEdges } from "./edges";
@@ -10,19 +10,19 @@ import { checkSpan, meanOf, MemoryFlow, PlainRows } from "./memory";
 import { type Numbers, SafetensorsFile } from "./safetensors";
 import type { By, Edges, FlowSource, Span, View } from "./types";
 
-const SMALL = 32_000_000; // bytes of scores that are simply kept
-const ROOM = 32_000_000; // bytes of rows that are kept of larger files
+const SMALL = 32_000_000; // scores of up to this many bytes are kept in memory
+const ROOM = 32_000_000; // bytes of cached rows of larger files
 const MOST = 64; // rows
 const MOST_EDGES = 16;
 
 export interface OpenOptions {
-  /** Told how much of the file was read, 0 ... 1, while the sums of the first view are made. */
+  /** Called with the part of the file that was read, 0 ... 1, while the sums of the first view are computed. */
   onProgress?: (share: number) => void;
-  /** Bytes of scores up to which they are simply kept in memory. */
+  /** Scores of up to this many bytes are kept in memory. */
   keep?: number;
 }
 
-/** Opens a Flow file: its header and text are checked now, its scores are read with the first question.
+/** Opens a Flow file. Its header and text are checked now, its scores are read on first use.
  *
  * @param name of the file, for messages.
  *
@@ -55,7 +55,7 @@ export async function openFlow(bytes: Bytes, name = "The file", options: OpenOpt
 interface Read {
   view: View;
   aids: Aids;
-  /** Where the file is small: all of it. */
+  /** All scores, if the file is small. */
   memory: MemoryFlow | null;
 }
 
@@ -122,7 +122,7 @@ class FlowFile implements FlowSource {
     });
   }
 
-  /** The mean of some rows: sums that are known for the inner ones, and what is left at both ends from the file. */
+  /** The mean of some rows: stored sums of whole blocks, and the rows at both ends from the file. */
   async #mean(rows: Span, aids: Aids): Promise<Float32Array> {
     const sums = new Float64Array(this.#scores.units);
     const add = (scores: Float32Array): void => {
@@ -144,7 +144,7 @@ class FlowFile implements FlowSource {
     const reading = this.#read();
     reading.then(
       ({ memory }) => (this.#memory = memory),
-      () => (this.#reading = null), // so that trying again reads again
+      () => (this.#reading = null), // the next call reads again
     );
     return (this.#reading = reading);
   }

@@ -1,15 +1,15 @@
-/** What a Flow file holds besides its scores (docs/flow-file.md), read and checked as attributor/_result/flow_file.py does it. */
+/** The parts of a Flow file besides its scores (docs/flow-file.md), read and checked like in attributor/_result/flow_file.py. */
 import { show } from "./header";
 import { type SafetensorsFile, type Tensor, type TensorInfo, toFloats, toIntegers } from "./safetensors";
 import { countCodePoints, decodeUtf8 } from "./text";
 import { UserError } from "./types";
 
-/** Places are code points of the text; spans lie flat: start, stop, start, stop ... */
+/** Places are code points of the text. Spans are flat: start, stop, start, stop ... */
 export interface FlowParts {
   /** Rows and prompt tokens. */
   o: number;
   k: number;
-  /** Whether rows are tokens of an answer; false for the flow of the next token, which is not written yet. */
+  /** True if rows are tokens of an answer; false for the flow of the next, unwritten token. */
   answered: boolean;
   text: string | null;
   /** (k, 2). */
@@ -20,18 +20,18 @@ export interface FlowParts {
   /** (d, 2), in the file's order. */
   documents: Int32Array;
   labels: string[];
-  /** (s, 2) where the file has them. */
+  /** (s, 2), if the file has them. */
   sentences: Int32Array | null;
   /** (o). */
   missing: Float32Array | null;
-  /** Whether a row's scores, its missing mass and what stayed on the answer add up to 1; false where that is not known. */
+  /** True if a row's scores, its missing mass and the part on answer tokens add up to 1; false if that is unknown. */
   normalized: boolean;
   meta: [string, string][];
 }
 
 const FORMAT = "attributor.flow";
 const VERSION = 1;
-/** All but the scores and the ids, which are read when they are needed. */
+/** All parts except scores and ids, which are read later. */
 const SMALL = ["missing_mass", "text", "offsets", "answer", "answer_offsets", "sentences"];
 
 /** Throws a UserError for another kind of file and for one from a newer version. */
@@ -54,7 +54,7 @@ export function checkKind(file: SafetensorsFile, name: string): void {
     );
 }
 
-/** Reads the parts. Throws a UserError where they do not fit together. */
+/** Reads the parts. Throws a UserError if they do not fit together. */
 export async function readParts(file: SafetensorsFile, name: string): Promise<FlowParts> {
   const tensors = new Map<string, Tensor>();
   for (const part of SMALL) if (file.tensors.has(part)) tensors.set(part, await file.read(part));
@@ -176,7 +176,7 @@ function documentsOf(json: string, length: number | null): [Int32Array, string[]
   return [Int32Array.from(spans.flatMap(({ start, stop }) => [start, stop])), labels];
 }
 
-/** Whether rows with a known missing mass add up to 1: the key "normalized", which files of version 0.1 have in `meta`. */
+/** True if rows with a known missing mass add up to 1: the key "normalized"; files of version 0.1 have "normalize" in `meta`. */
 function addsUp(normalized: string | undefined, meta: [string, string][]): boolean {
   if (normalized === undefined) return (new Map(meta).get("normalize") ?? "true").toLowerCase() !== "false";
   if (normalized !== "true" && normalized !== "false")

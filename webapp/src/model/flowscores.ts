@@ -1,17 +1,17 @@
-/** The scores of a Flow file, (o, k), read by slices and given by units. */
+/** The scores of a Flow file, (o, k), read in slices and summed by units. */
 import { type SafetensorsFile, toFloats } from "./safetensors";
 import type { Span } from "./types";
 
-/** Bytes that are read at once. */
+/** Bytes per read. */
 const BLOCK = 8_000_000;
-/** Rows longer than this are not read whole for a few of their columns. */
+/** Of rows with more bytes than this, only the needed columns are read if they are few. */
 const LONG_ROW = 131_072;
-/** Slices that are asked for at once. */
+/** Number of slices requested at the same time. */
 const TOGETHER = 256;
-/** Milliseconds of work between two chances for the page to answer its user. */
+/** Milliseconds of work after which the page gets time to handle events. */
 const BREATH = 25;
 
-/** What is done with a row; `scores` are those of the asked units, and may be overwritten afterwards. */
+/** A callback for one row. `scores` are those of the requested units and may be overwritten afterwards. */
 export type Visit = (row: number, scores: Float32Array) => void;
 
 export class FlowScores {
@@ -30,7 +30,7 @@ export class FlowScores {
     return this.#bounds.length - 1;
   }
 
-  /** Visits rows in order; only what is asked for is read where that is worth it. */
+  /** Visits rows in order. Reads only the requested columns if that saves enough. */
   async scan(rows: Span, units: Span | null, visit: Visit): Promise<void> {
     const span = units ?? { start: 0, stop: this.units };
     const [low, high] = [this.#bounds[span.start]!, this.#bounds[span.stop]!];
@@ -49,8 +49,8 @@ export class FlowScores {
     for (let start = rows.start; start < rows.stop; start += atOnce) {
       const block = await next;
       if (start + atOnce < rows.stop) {
-        next = read(start + atOnce); // the disk works while we do
-        next.catch(() => undefined); // told when it is waited for
+        next = read(start + atOnce); // read the next block while this one is processed
+        next.catch(() => undefined); // the error is reported when `next` is awaited
       }
       for (const [i, scores] of block.entries()) {
         visit(start + i, this.#summed(scores, span, low, out));
@@ -61,7 +61,7 @@ export class FlowScores {
     }
   }
 
-  /** Columns low ... high - 1 of some rows, which are read whole. */
+  /** Columns low ... high - 1 of some rows. The rows are read whole. */
   async #block(start: number, stop: number, low: number, high: number): Promise<Float32Array[]> {
     const { dtype, shape } = this.#file.tensors.get("scores")!;
     const scores = toFloats({ dtype, data: await this.#file.rows("scores", start, stop) }, "scores");
@@ -76,7 +76,7 @@ export class FlowScores {
     return Promise.all(Array.from({ length: stop - start }, (_, i) => one(start + i)));
   }
 
-  /** Scores of tokens -> scores of the units of `span`, where any unit is several tokens. */
+  /** Scores of tokens -> scores of the units of `span`, if some unit has several tokens. */
   #summed(scores: Float32Array, span: Span, low: number, out: Float32Array): Float32Array {
     if (scores.length === out.length) return scores;
     for (let unit = span.start; unit < span.stop; unit++) {

@@ -1,16 +1,16 @@
-/** The units, sentences and documents of a Flow file, and the texts to show. */
+/** The units, sentences, documents and visible texts of a Flow file. */
 import type { FlowParts } from "./flowparts";
 import { assignTokens, splitSentences, wholeCharacters } from "./segments";
 import { shown, toCodePoints, toUtf16, visible } from "./text";
 import type { View } from "./types";
 
-/** All of a view that does not depend on the scores. */
+/** The parts of a view that do not depend on the scores. */
 export type Layout = Omit<View, "total" | "base" | "onAnswer" | "missing">;
 
 /** Ids of tokens `start` ... `stop` - 1, for flows without text. */
 export type ReadIds = (start: number, stop: number) => Promise<string[]>;
 
-/** What attributor/_result/view/units.py makes of the same flow; only sentences that the file does not bring may differ. */
+/** Equal to the result of attributor/_result/view/units.py for the same flow, except for sentences that the file lacks. */
 export async function layOut(parts: FlowParts, readIds: ReadIds): Promise<Layout & { firstToken: Int32Array }> {
   const { text: raw, spans } = await prompt(parts, readIds);
   const text = shown(raw);
@@ -22,7 +22,7 @@ export async function layOut(parts: FlowParts, readIds: ReadIds): Promise<Layout
     let end = 0;
     const stop = unit + 1 < u ? first[unit + 1]! : parts.k;
     for (let token = first[unit]!; token < stop; token++) end = Math.max(end, spans[2 * token + 1]!);
-    ends[unit] = unit + 1 < u ? end : text.points; // nothing of the text is left over
+    ends[unit] = unit + 1 < u ? end : text.points; // the last unit covers the rest of the text
     unitSpans[2 * unit] = spans[2 * first[unit]!]!;
     unitSpans[2 * unit + 1] = ends[unit]!;
   }
@@ -47,7 +47,7 @@ export async function layOut(parts: FlowParts, readIds: ReadIds): Promise<Layout
     sink: true,
     question: null,
     expected: null,
-    // fromEntries makes own properties of any name, __proto__ too
+    // fromEntries makes own properties of all names, including __proto__
     meta: Object.fromEntries(parts.meta.map(([key, value]) => [visible(key), visible(value)])),
     notes: notes(parts),
   };
@@ -66,7 +66,7 @@ async function prompt(parts: FlowParts, readIds: ReadIds): Promise<{ text: strin
 }
 
 function found(text: string, documents: Int32Array): Int32Array {
-  const places = toUtf16(text, documents.slice().sort()); // they do not overlap, so starts and stops stay pairs
+  const places = toUtf16(text, documents.slice().sort()); // spans do not overlap, so sorting keeps starts and stops paired
   return toCodePoints(text, splitSentences(text, places));
 }
 

@@ -1,7 +1,7 @@
-/** The header of a safetensors file: JSON that is not trusted until everything in it was checked. */
+/** The header of a safetensors file: JSON of which every part is checked. */
 import { UserError } from "./types";
 
-/** Bytes of one element. Anything else is refused: its size would be a guess. */
+/** Bytes of one element. Other dtypes are refused, as their size is unknown. */
 const SIZES = {
   BOOL: 1, U8: 1, I8: 1, F8_E4M3: 1, F8_E5M2: 1, F8_E8M0: 1,
   U16: 2, I16: 2, F16: 2, BF16: 2,
@@ -28,11 +28,11 @@ export interface Header {
 /** The limit of safetensors itself, in bytes. */
 const LONGEST_HEADER = 100_000_000;
 
-/** Bytes of it besides its strings, 50,000 tensors; each `[]` costs a parser many times its two. */
+/** Maximum bytes of the header besides its strings: 50,000 tensors. Each `[]` takes a parser many times its two bytes. */
 const LONGEST_FRAME = 4_000_000;
 const MOST_DIMENSIONS = 32;
 const WHOLE = "flow.save(path) writes such files, and copies of them must be whole";
-/** Names that mean something else to JavaScript objects than a key. */
+/** Names with a special meaning for JavaScript objects. */
 const FORBIDDEN = new Set(["__proto__", "constructor", "prototype"]);
 
 /** Bytes of one element of this dtype. */
@@ -40,7 +40,7 @@ export function sizeOf(dtype: Dtype): number {
   return SIZES[dtype];
 }
 
-/** The length of the header in bytes, from the file's first eight; checked against the file's size.
+/** The length of the header, from the file's first eight bytes; checked against the file's size.
  *
  * @param kind what the file should be, for the message: "a flow file".
  */
@@ -79,7 +79,7 @@ export function parseHeader(bytes: Uint8Array, size: number, name: string, kind 
   const tensors = new Map<string, TensorInfo>();
   for (const [key, value] of Object.entries(json)) {
     if (key === "__metadata__") {
-      // Python's reader takes metadata that is no object for a file of another kind, not for a broken one.
+      // Metadata that is not an object means another kind of file, not a broken one, as in Python's reader.
       if (isObject(value))
         for (const [k, v] of Object.entries(value)) {
           if (typeof v !== "string") throw unreadable(`metadata ${show(k)} is not a string`);
@@ -100,7 +100,7 @@ function besidesStrings(json: Uint8Array): number {
   return count;
 }
 
-/** A name from the file in a message: quoted, and never longer than a line. */
+/** A name from the file for a message: quoted, and cut to a line. */
 export function show(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 59)}…` : text);
 }
@@ -149,7 +149,7 @@ function checkCover(tensors: Map<string, TensorInfo>, base: number, size: number
   if (reached !== size) throw corrupt(name, `${size - reached} bytes after the last tensor belong to none`);
 }
 
-/** What is wrong with the keys of a valid JSON text: JSON.parse keeps the last of two, and says nothing. */
+/** The error in the keys of a valid JSON text, or null. Of duplicate keys JSON.parse silently keeps the last. */
 function oddKey(text: string): string | null {
   const stack: (Set<string> | null)[] = [];
   for (let i = 0; i < text.length; i++) {
@@ -163,7 +163,7 @@ function oddKey(text: string): string | null {
       let next = i + 1;
       while (text.charCodeAt(next) <= 0x20) next++;
       if (text.charCodeAt(next) !== 0x3a) continue;
-      const key = JSON.parse(text.slice(start, i + 1)) as string; // the escape \u005f is a letter of the name too
+      const key = JSON.parse(text.slice(start, i + 1)) as string; // resolves escapes such as \u005f in the name
       const keys = stack[stack.length - 1]!;
       if (FORBIDDEN.has(key)) return `the name ${show(key)} is not allowed`;
       if (keys.has(key)) return `the name ${show(key)} is there twice`;

@@ -1,14 +1,14 @@
-/** The address of what is shown, kept in the URL's hash: copy the link, get the same picture.
+/** The address of the current picture, in the URL's hash. A copied link shows the same picture.
  *
  *     #/   #/run/<source>   #/run/<source>/case/<id>   #/flow/<id>   #/live   #/live/<run>     each with ?key=value&...
  *
- * Who owns which keys of the query:
+ * Owners of the query's keys:
  *     the case, on its own page, in `#/flow` and in `#/live`     by, rows, in, method, colour, scale, sink, k     (`Settings`, below)
- *     the table of a run, carried along to its cases and back    t.sort, t.find, t.with ...                       (run/table.ts)
+ *     the table of a run, passed to its cases and back           t.sort, t.find, t.with ...                       (run/table.ts)
  *     the flow views below a live run                            f.tab, f.heads=18.6,18.7, f.layer, f.measure ... (live/flow/link.ts)
- * `amend` changes some keys and keeps the others. Nonsense in a key is what it is by default.
+ * `amend` changes some keys and keeps the others. Invalid values become the default.
  *
- * A hash is written by people and by other programs too: whatever it says, `parse` gives a place that exists.
+ * Users and other programs may write a hash too, so `parse` returns a valid place for any text.
  */
 import { batch, type ReadonlySignal, signal } from "@preact/signals";
 import { type Scale, SCALES } from "./scale";
@@ -30,7 +30,7 @@ export interface Place {
   query: Query;
 }
 
-const LONGEST = 2_000; // characters of a hash that are looked at
+const LONGEST = 2_000; // characters of a hash that are read
 const HOME: Route = { page: "home" };
 
 /** Read a hash, with or without its "#". Unknown paths are home; unknown query keys are kept. */
@@ -59,30 +59,30 @@ function decode(part: string): string | null {
   try {
     return decodeURIComponent(part);
   } catch {
-    return null; // a "%" that is no escape
+    return null; // a "%" that starts no escape
   }
 }
 
 /** The hash of a place, with its "#"; `parse(format(route, query))` is the same place. */
 export function format(route: Route, query: Query = {}): string {
-  const e = (part: string): string => encodeURIComponent(part.replace(/[\ud800-\udfff]/gu, "\ufffd")); // half a pair would throw
+  const e = (part: string): string => encodeURIComponent(part.replace(/[\ud800-\udfff]/gu, "\ufffd")); // half a surrogate pair would throw
   let path = "#/";
   if (route.page === "run") path = `#/run/${e(route.source)}`;
   else if (route.page === "case") path = `#/run/${e(route.source)}/case/${e(route.id)}`;
   else if (route.page === "flow") path = `#/flow/${e(route.flow)}`;
   else if (route.page === "live") path = route.run === null ? "#/live" : `#/live/${e(route.run)}`;
-  const search = new URLSearchParams(query).toString().replaceAll("%2C", ","); // lists are read by people; a comma divides nothing here
+  const search = new URLSearchParams(query).toString().replaceAll("%2C", ","); // keeps lists readable; a comma has no meaning in a query
   return search ? `${path}?${search}` : path;
 }
 
 const current = signal<Place>(typeof location === "undefined" ? { route: HOME, query: {} } : parse(location.hash));
 
-/** Where we are. Follows the address bar, the back button and `navigate`. */
+/** The current place. Follows the address bar, the back button and `navigate`. */
 export const place: ReadonlySignal<Place> = current;
 
 const currentRoute = signal<Route>(current.value.route);
 
-/** The route alone; it changes only when the route does, not with every change of the query. */
+/** The current route. It does not change with the query. */
 export const route: ReadonlySignal<Route> = currentRoute;
 
 function arrive(next: Place): void {
@@ -94,20 +94,20 @@ function arrive(next: Place): void {
 
 if (typeof addEventListener === "function") addEventListener("hashchange", () => arrive(parse(location.hash)));
 
-/** Go to a route. `replace` leaves no step in the history (for the state of a view; new pages leave one). */
+/** Go to a route. `replace` adds no step to the history: for the settings of a view, not for a new page. */
 export function navigate(to: Route, { query = {}, replace = false }: { query?: Query; replace?: boolean } = {}): void {
   const hash = format(to, query);
   if (hash !== location.hash) {
     try {
       history[replace ? "replaceState" : "pushState"](null, "", hash);
     } catch {
-      // a sandboxed frame (a notebook) has no history of its own: the page works without the address
+      // a sandboxed frame (a notebook) has no history: the page works without the address
     }
   }
   arrive(parse(hash));
 }
 
-/** Change some keys of the query in place; undefined takes a key away. */
+/** Change some keys of the query in place; undefined removes a key. */
 export function amend(changes: Readonly<Record<string, string | undefined>>): void {
   const query: Record<string, string> = { ...current.value.query };
   for (const [key, value] of Object.entries(changes)) {
@@ -117,24 +117,24 @@ export function amend(changes: Readonly<Record<string, string | undefined>>): vo
   navigate(current.value.route, { query, replace: true });
 }
 
-/** What a link says about a case: all that its picture depends on. Rows and pieces may lie past what the case has. */
+/** The settings of a case in a link. Rows and pieces may exceed those of the case. */
 export interface Settings {
-  /** null: what suits the case. */
+  /** null: the default of the case. */
   by: By | null;
-  /** The rows that are pinned; null: the whole answer. */
+  /** The pinned rows; null: the whole answer. */
   rows: Span | null;
-  /** The input that is selected. */
+  /** The selected input. */
   piece: Piece | null;
   /** Name of the variant; null: the first. */
   method: string | null;
   normalise: Normalise;
   scale: Scale;
   hideSink: boolean;
-  /** Pieces that precision and recall look at. */
+  /** Number of pieces for precision and recall. */
   k: number;
 }
 
-/** Whose largest piece gets the strongest colour: the rows that are shown, those that are pinned, or the whole answer. */
+/** The rows whose largest piece gets the strongest colour: the shown rows, the pinned rows, or the whole answer. */
 export type Normalise = "row" | "selection" | "global";
 export const NORMALISES: readonly Normalise[] = ["row", "selection", "global"];
 
@@ -143,7 +143,7 @@ export const MOST_K = 1000;
 
 const LETTERS = { d: "document", s: "sentence", t: "token" } as const;
 
-/** Read the keys of a case from a query. What makes no sense is what it is by default. Numbers count from 1, as on the page. */
+/** Read the keys of a case from a query. Invalid values become the default. Numbers count from 1, as on the page. */
 export function decodeSettings(query: Query): Settings {
   const rows = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(query.rows ?? "");
   const start = rows ? Number(rows[1]) - 1 : -1;
@@ -162,7 +162,7 @@ export function decodeSettings(query: Query): Settings {
   };
 }
 
-/** The keys of a case for `amend`: undefined for what is as by default. `decodeSettings` reads them back. */
+/** The keys of a case for `amend`; undefined for default values. `decodeSettings` is the inverse. */
 export function encodeSettings(s: Settings): Record<string, string | undefined> {
   const { rows, piece } = s;
   return {

@@ -1,17 +1,17 @@
-/** A flow whose rows are in memory: an exported page, a variant of a run's case, a small file. */
+/** A flow with all rows in memory: an exported page, a variant of a run's case, a small file. */
 import { groupsOf, TopEdges } from "./edges";
 import { type By, type Edges, type FlowSource, type Span, UserError, type View } from "./types";
 import type { QuantisedRows } from "./view";
 
-/** Scores, (o, u), that can be had a row at a time. */
+/** Scores, (o, u), read row by row. */
 export interface ScoreRows {
   readonly rows: number;
   readonly units: number;
-  /** One row; it may be overwritten by the next call. */
+  /** One row. The next call may overwrite it. */
   row(index: number): Float32Array;
 }
 
-/** Rows as they are. */
+/** Unpacked rows. */
 export class PlainRows implements ScoreRows {
   readonly rows: number;
   readonly units: number;
@@ -30,12 +30,12 @@ export class PlainRows implements ScoreRows {
   }
 }
 
-/** Rows as pages keep them, steps * sqrt(score / largest): a quarter of the memory, unpacked when asked for. */
+/** Rows packed as in exported pages, steps * sqrt(score / largest). They take a quarter of the memory and are unpacked on use. */
 export class PackedRows implements ScoreRows {
   readonly rows: number;
   readonly units: number;
   readonly #packed: QuantisedRows;
-  /** (steps + 1) what each step stands for, of the row's largest. */
+  /** (steps + 1) the value of each step, as a part of the row's largest. */
   readonly #table: Float32Array;
   readonly #row: Float32Array;
   #index = -1;
@@ -60,7 +60,7 @@ export class PackedRows implements ScoreRows {
   }
 }
 
-/** Sums / count, (u). A plain loop, because mapping an array of 100,000 numbers takes ten times as long. */
+/** Sums / count, (u). A plain loop: mapping an array of 100,000 numbers takes ten times as long. */
 export function meanOf(sums: Float64Array, count: number): Float32Array {
   const out = new Float32Array(sums.length);
   for (let i = 0; i < out.length; i++) out[i] = sums[i]! / count;
@@ -81,7 +81,7 @@ export class MemoryFlow implements FlowSource {
   readonly #rows: ScoreRows;
   #last: { key: string; mean: Float32Array } | null = null;
 
-  /** @param rows (o, u); one row only stands for the whole answer, whatever the number of its rows. */
+  /** @param rows (o, u), as many rows and units as the view has. */
   constructor(view: View, rows: ScoreRows) {
     if (rows.units !== view.ends.length || rows.rows !== view.answer.length)
       throw new UserError(
@@ -100,7 +100,7 @@ export class MemoryFlow implements FlowSource {
     return this.peek(rows);
   }
 
-  /** The same at once. */
+  /** Like `rows`, without a promise. */
   peek(rows: Span): Float32Array {
     checkSpan(rows, this.#rows.rows, "rows of the answer");
     if (rows.start === 0 && rows.stop === this.#rows.rows) return this.#view.total;

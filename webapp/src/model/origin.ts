@@ -1,4 +1,4 @@
-/** How much of the whole the shares refer to, in one line: the words of `origin_sentence` in attributor/_cite/citations.py. */
+/** The origin of the whole flow in one line, with the words of `origin_sentence` in attributor/_cite/citations.py. */
 import { showShare } from "./scale";
 import type { Origin } from "./shares";
 import type { View } from "./types";

@@ -1,12 +1,12 @@
-/** The flow that a one-file page carries in itself. */
+/** The flow inside an exported page. */
 import { deferred } from "./deferred";
 import { MemoryFlow, PackedRows } from "./memory";
 import { type FlowSource, UserError } from "./types";
 import { readViewFile } from "./view";
 
-/** The flow of <script type="application/octet-stream" id="view">; null where the page has none.
+/** The flow of <script type="application/octet-stream" id="view">; null if the page has none.
  *
- * It is unpacked when something of it is asked for, so that what is wrong with it is told where other errors are.
+ * It is unpacked on first use, so that its errors are shown like others.
  */
 export function embeddedFlow(): FlowSource | null {
   const element = document.getElementById("view");
@@ -21,7 +21,7 @@ export function embeddedFlow(): FlowSource | null {
 function fromBase64(text: string): Uint8Array {
   let binary: string;
   try {
-    binary = atob(text); // white space is no matter
+    binary = atob(text); // ignores white space
   } catch (error) {
     throw new UserError("The data in this page is damaged: export it again.", { cause: error });
   }

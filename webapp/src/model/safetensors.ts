@@ -1,4 +1,4 @@
-/** Reads safetensors files whole or by slices, and writes them. Browsers are little-endian, as the format is. */
+/** Reads safetensors files whole or in slices, and writes them. Browsers are little-endian, like the format. */
 import type { Bytes } from "./bytes";
 import { type Dtype, type Header, headerLength, parseHeader, show, sizeOf, type TensorInfo } from "./header";
 import { UserError } from "./types";
@@ -9,14 +9,14 @@ export type Numbers =
   | Uint8Array | Int8Array | Uint16Array | Int16Array | Uint32Array | Int32Array
   | Float32Array | Float64Array | BigInt64Array | BigUint64Array; // prettier-ignore
 
-/** A tensor in memory. F16, BF16 and the 8-bit floats come as their bits. */
+/** A tensor in memory. F16, BF16 and the 8-bit floats are stored as their bits. */
 export interface Tensor {
   dtype: Dtype;
   shape: number[];
   data: Numbers;
 }
 
-/** A file whose header was checked and whose tensors are read when asked for. */
+/** A file with a checked header. Its tensors are read on demand. */
 export class SafetensorsFile implements Header {
   readonly metadata: ReadonlyMap<string, string>;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
@@ -82,7 +82,7 @@ export interface Decoded {
   tensors: Map<string, Tensor>;
 }
 
-/** A safetensors file that is in memory already, all of it. */
+/** Decodes a safetensors file in memory. */
 export function decode(buffer: ArrayBuffer | Uint8Array, name = "The answer"): Decoded {
   const bytes = buffer instanceof Uint8Array ? buffer : new Uint8Array(buffer);
   const length = headerLength(bytes.subarray(0, 8), bytes.length, name);
@@ -93,7 +93,7 @@ export function decode(buffer: ArrayBuffer | Uint8Array, name = "The answer"): D
   return { metadata: header.metadata, tensors };
 }
 
-/** A tensor of floats as float32, whatever floats it is made of; throws a UserError for anything else. */
+/** A tensor of any float dtype as float32. Throws a UserError for other dtypes. */
 export function toFloats(tensor: { dtype: Dtype; data: Numbers }, name: string): Float32Array {
   const { dtype, data } = tensor;
   if (data instanceof Float32Array) return data;
@@ -103,7 +103,7 @@ export function toFloats(tensor: { dtype: Dtype; data: Numbers }, name: string):
   throw new UserError(`${name} must be floats, got ${dtype}`);
 }
 
-/** A tensor of integers as int32; throws a UserError for floats, and for numbers that do not fit. */
+/** A tensor of integers as int32. Throws a UserError for floats, and for numbers that do not fit. */
 export function toIntegers(tensor: { dtype: Dtype; data: Numbers }, name: string): Int32Array {
   const { dtype, data } = tensor;
   if (data instanceof Int32Array) return data;
@@ -125,7 +125,7 @@ function half(bits: number): number {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
-/** Bytes as numbers: the same memory where it is aligned, else a copy. */
+/** Bytes as numbers: the same memory if it is aligned, otherwise a copy. */
 function view(bytes: Uint8Array, dtype: Dtype): Numbers {
   const size = dtype === "C64" ? 4 : sizeOf(dtype);
   const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
@@ -145,10 +145,10 @@ function view(bytes: Uint8Array, dtype: Dtype): Numbers {
   } // prettier-ignore
 }
 
-/** What `encode` writes: typed arrays know their dtype. */
+/** A tensor for `encode`. The type of the array gives the dtype. */
 export interface Writable {
   data: Uint8Array | Int8Array | Uint16Array | Int16Array | Uint32Array | Int32Array | Float32Array | Float64Array | BigInt64Array;
-  /** One dimension where absent. */
+  /** One dimension if absent. */
   shape?: number[];
 }
 
@@ -157,7 +157,7 @@ const DTYPES: Record<string, Dtype> = {
   Float32Array: "F32", Float64Array: "F64", BigInt64Array: "I64",
 }; // prettier-ignore
 
-/** A safetensors file of these tensors; what is aligned most strictly comes first, as readers that map files like it. */
+/** A safetensors file of these tensors. Dtypes with the largest elements come first, which keeps mapped tensors aligned. */
 export function encode(tensors: Record<string, Writable>, metadata: Record<string, string> = {}): Uint8Array<ArrayBuffer> {
   const entries = Object.entries(tensors).sort(([, a], [, b]) => b.data.BYTES_PER_ELEMENT - a.data.BYTES_PER_ELEMENT);
   const places: [string, unknown][] = [["__metadata__", metadata]];

@@ -1,4 +1,4 @@
-/** From scores to the few colours of the heat. */
+/** Converts scores to the colour levels of the heat. */
 
 /** Colours from faint to strong; 0 is no colour. The variables --heat-1 .. --heat-12 of theme.css. */
 export const LEVELS = 12;
@@ -6,15 +6,15 @@ export const LEVELS = 12;
 export type Scale = "linear" | "sqrt" | "log" | "rank";
 export const SCALES: readonly Scale[] = ["linear", "sqrt", "log", "rank"];
 
-const DECADES = 4; // what the log scale tells apart below the largest
+const DECADES = 4; // range of the log scale below the largest value
 
 /** The level, 0 to LEVELS, of a value. */
 export type Level = (value: number) => number;
 
-/** How values become levels.
+/** A function from values to levels.
  *
- * `largest` gets the strongest colour, and so does what is larger still. `values` are those that rank is counted among; only
- * "rank" looks at them. Values of 0 or less, and what is not a number, have no colour.
+ * `largest` and larger values get the strongest colour. `values` are all values for the scale "rank"; other scales ignore them.
+ * Values of 0 or less and NaN have no colour.
  */
 export function leveller(scale: Scale, largest: number, values: ArrayLike<number>): Level {
   if (!(largest > 0)) return () => 0;
@@ -32,7 +32,7 @@ const SHAPES = {
   log: (x: number) => Math.max(0, 1 + Math.log10(x) / DECADES),
 };
 
-// The upper bits of a positive float are in the order of the floats: 2^16 buckets, at most 0.4% wide each, in place of a sort.
+// Positive floats sort like their upper bits: 2^16 buckets, each at most 0.4% wide, replace a sort.
 const SHIFT = 15;
 const asFloat = new Float32Array(1);
 const asBits = new Uint32Array(asFloat.buffer);
@@ -56,7 +56,7 @@ function ranker(values: ArrayLike<number>): Level {
   return (value) => (value > 0 ? Math.max(1, Math.ceil((LEVELS * below[bucketOf(Math.min(value, 3e38))]!) / Math.max(count, 1))) : 0);
 }
 
-/** A share in percent as every view writes it; as `show_share` of attributor/_cite/citations.py, digit for digit. */
+/** A share in percent, in the same digits as `show_share` of attributor/_cite/citations.py. */
 export function showShare(share: number): string {
   const percent = 100 * share;
   if (!(percent > 0)) return "0%";
@@ -64,7 +64,7 @@ export function showShare(share: number): string {
   return `${rounded(percent, percent < 9.95 ? 1 : 0)}%`;
 }
 
-/** A number with 0 or 1 digits; halves go to the even digit as in Python, and not up as in `toFixed`. */
+/** A number with 0 or 1 digits. Halves round to the even digit as in Python, unlike `toFixed`. */
 function rounded(value: number, digits: 0 | 1): string {
   const isHalf = (value * (digits ? 4 : 2)) % 2 === 1; // exact: with one digit, halves are .25 and .75
   if (!isHalf) return value.toFixed(digits);
@@ -73,7 +73,7 @@ function rounded(value: number, digits: 0 | 1): string {
   return ((below + (below % 2)) / step).toFixed(digits);
 }
 
-/** Attention of a head as people read it, with digits for what is small too: "12.3%", "0.57%", "0.0042%", "<0.0001%". */
+/** Attention of a head in percent, with more digits for small values: "12.3%", "0.57%", "0.0042%", "<0.0001%". */
 export function percent(attention: number): string {
   if (!(attention > 0)) return "0%";
   if (attention < 0.000001) return "<0.0001%";

@@ -1,6 +1,6 @@
-/** Tokens -> units, sentences and documents, by exact places in one text. Spans lie flat: start, stop, start, stop ... */
+/** Maps tokens to units, sentences and documents by their places in the text. Spans are flat: start, stop, start, stop ... */
 
-/** Units of a prompt: tokens that share a character are one.
+/** The units of a prompt. Tokens that share a character are one unit.
  *
  * @param offsets (k, 2) the characters of each token.
  * @returns (u) the first token of each unit, as attributor/_result/view/units.py finds them.
@@ -17,9 +17,9 @@ export function wholeCharacters(offsets: Int32Array): Int32Array {
   return Int32Array.from(first);
 }
 
-/** The segment of each token: the one with the largest overlap, the first of equals; -1 for none.
+/** The segment of each token: the one with the largest overlap, the first of several equal ones; -1 for none.
  *
- * A token without characters belongs to the segment that its place lies in. As attributor/_text/segments.py does it.
+ * A token without characters belongs to the segment around its place. Equal to attributor/_text/segments.py.
  *
  * @param offsets (k, 2) the characters of each token.
  * @param segments (s, 2) spans that do not overlap, in any order.
@@ -57,11 +57,11 @@ function firstAbove(values: Int32Array, value: number): number {
 }
 
 const BLANK_LINE = /(?:\r\n|\r|\n)[^\S\r\n]*(?:\r\n|\r|\n)\s*/g;
-/** A line break that only wraps a long line: no full stop before it, a word after it. */
+/** A line break that only wraps a long line: without a full stop before it, with a word after it. */
 const WRAP = /(?<=[^\n]{39}[\p{L}\p{N}_,])\n(?=[ \t]*\p{Ll})|(?<=[^\n]{59}[\p{L}\p{N}_,)])\n(?=[\p{L}\p{N}_])/gu;
-/** Characters handed to the segmenter at once. */
+/** Characters per call of the segmenter. */
 const BLOCK = 50_000;
-/** A full stop that ends no sentence: titles, initials, and what is followed by a name or a number. */
+/** Abbreviations whose full stop ends no sentence: titles, initials, and words before a name or a number. */
 const ABBREVIATIONS =
   "Dr Mr Mrs Ms Prof Rev Hon Gen Col Capt Lt Sgt Gov Sen Rep Pres St Mt Jr Sr No Nos Fig Vol p pp vs cf al e.g i.e approx ca";
 const ABBREVIATION = new RegExp(
@@ -70,10 +70,10 @@ const ABBREVIATION = new RegExp(
 );
 const WORD = /[\p{L}\p{N}]/u;
 
-/** Sentences of a text without the white space around them, in order: (s, 2) UTF-16 indices.
+/** The sentences of a text in order, without surrounding white space: (s, 2) UTF-16 indices.
  *
- * They never cross a document's border or a blank line. With documents, only they are split; without, the whole text.
- * The rules are the browser's, so borders may differ from those of attributor.Flow.sentences here and there.
+ * A sentence never crosses a document's border or a blank line. Only documents are split; without documents the whole text.
+ * The rules are the browser's, so some borders may differ from those of attributor.Flow.sentences.
  *
  * @param documents (d, 2) UTF-16 indices of spans that do not overlap.
  */
@@ -104,7 +104,7 @@ function paragraph(text: string, start: number, stop: number, found: number[]): 
   if (start < stop) sentences(text.slice(start, stop), start, found);
 }
 
-/** Whether a place lies between the halves of one character. */
+/** True if a place is inside a surrogate pair. */
 function isLow(text: string, place: number): boolean {
   return (text.charCodeAt(place) & 0xfc00) === 0xdc00;
 }
@@ -113,7 +113,7 @@ let segmenter: Intl.Segmenter | null = null;
 
 function sentences(block: string, base: number, found: number[]): void {
   if (typeof Intl.Segmenter !== "function") {
-    trimmed(block, 0, block.length, base, found); // an old browser: lines and blocks stay whole
+    trimmed(block, 0, block.length, base, found); // an old browser: paragraphs stay whole
     return;
   }
   segmenter ??= new Intl.Segmenter("en", { granularity: "sentence" });
@@ -130,7 +130,7 @@ function sentences(block: string, base: number, found: number[]): void {
   trimmed(block, from, block.length, base, found);
 }
 
-/** Whether a piece belongs to the sentence before it: after an abbreviation, in lower case, or marks only. */
+/** True if a piece continues the previous sentence: after an abbreviation, in lower case, or of punctuation only. */
 function continues(before: string, piece: string): boolean {
   if (before.endsWith("\n")) return false;
   return /^\s*\p{Ll}/u.test(piece) || !WORD.test(piece) || ABBREVIATION.test(before);

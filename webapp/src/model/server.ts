@@ -1,4 +1,4 @@
-/** A flow that the server keeps: what is shown is asked for when it is shown. */
+/** A flow on the server. Its numbers are fetched on demand. */
 import { api } from "../api/client";
 import { Cache } from "./cache";
 import { checkSpan } from "./memory";
@@ -10,7 +10,7 @@ const MOST = 64; // rows
 const ROOM = 32_000_000; // bytes of rows
 const MOST_EDGES = 16;
 
-/** A flow of the server by its opaque id. Nothing is asked before it is needed. */
+/** A flow of the server by its opaque id. Nothing is fetched before it is needed. */
 export function serverFlow(id: string): FlowSource {
   return new ServerFlow(id);
 }
@@ -33,7 +33,7 @@ class ServerFlow implements FlowSource {
   view(): Promise<View> {
     if (this.#view) return this.#view;
     const asked = api.bytes(`${this.#path}/view`).then(readView);
-    asked.catch(() => (this.#view = null)); // so that trying again asks again
+    asked.catch(() => (this.#view = null)); // the next call fetches again
     return (this.#view = asked);
   }
 
@@ -45,7 +45,7 @@ class ServerFlow implements FlowSource {
     return this.#rows.get(query, () => this.#floats(`/rows?${query}`, "scores", view.ends.length));
   }
 
-  /** Rows that are here already, at once; null where they must be asked for. */
+  /** Cached rows, without a promise; null if they must be fetched. */
   peek(rows: Span): Float32Array | null {
     return this.#rows.peek(`start=${rows.start}&stop=${rows.stop}`);
   }

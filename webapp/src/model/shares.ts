@@ -1,7 +1,7 @@
-/** What each piece of the prompt took of a row of the flow: the numbers behind bars, heat and precision.
+/** The share of each piece of the prompt in a row of the flow: the numbers of bars, heat and precision.
  *
- * A share is of what came from the documents, as in attributor/_cite: all text of the documents has 100%. Where a view has
- * no documents, it is of what came from the prompt.
+ * A share is a part of what came from the documents, as in attributor/_cite: all text of the documents has 100%. If a view
+ * has no documents, it is a part of what came from the prompt.
  */
 import type { By, Span, View } from "./types";
 
@@ -11,7 +11,7 @@ export interface Piece {
   index: number;
 }
 
-/** The scores of a row, or the mean of several: (u), and where known the mean shares that did not reach the prompt. */
+/** The scores of a row, or the mean of several: (u), and if known the mean parts that did not reach the prompt. */
 export interface Row {
   rows: Span;
   scores: Float32Array;
@@ -19,7 +19,7 @@ export interface Row {
   missing: number | null;
 }
 
-/** Put the row's other shares beside its scores. */
+/** A row with its scores, its part on answer tokens and its missing mass. */
 export function toRow(view: View, rows: Span, scores: Float32Array): Row {
   const known = view.normalized && view.onAnswer !== null && view.missing !== null;
   return { rows, scores, onAnswer: known ? mean(view.onAnswer!, rows) : null, missing: known ? mean(view.missing!, rows) : null };
@@ -27,58 +27,58 @@ export function toRow(view: View, rows: Span, scores: Float32Array): Row {
 
 function mean(values: Float32Array, { start, stop }: Span): number {
   let sum = 0;
-  for (let i = start; i < stop; i++) sum += Math.max(0, values[i]! || 0); // float noise may lie below 0
+  for (let i = start; i < stop; i++) sum += Math.max(0, values[i]! || 0); // rounding may give values below 0
   return stop > start ? sum / (stop - start) : 0;
 }
 
-/** Shares of what came from the documents, or from the prompt where there are none: values, outside and sink add up to 1
- * (all are 0 if nothing came from there). */
+/** Shares of what came from the documents, or from the prompt without documents. Values, outside and sink add up to 1
+ * (or all are 0 if nothing came from there). */
 export interface Shares {
   by: By;
   /** (d, s or u) of each piece. */
   values: Float64Array;
-  /** Of units that lie in no piece: titles, and line breaks between sentences. */
+  /** The share of units of no piece: titles, and line breaks between sentences. */
   outside: number;
-  /** Of the first token, where it has a row of its own and is not hidden. */
+  /** The share of the first token, if it has its own bar and is not hidden. */
   sink: number;
-  /** What the scores were divided by; the share of a unit that `hasShare` is its score / whole. */
+  /** The divisor of the scores. The share of a unit that `hasShare` is its score / whole. */
   whole: number;
-  /** The share of the first token, also if hidden. */
+  /** The share of the first token, even if hidden. */
   sinkOfAll: number;
 }
 
-/** Where a row as a whole came from: fractions that add up to 1, as `Origin` of attributor/_cite/citations.py. */
+/** The origin of a whole row: parts that add up to 1, as `Origin` of attributor/_cite/citations.py. */
 export interface Origin {
   documents: number;
   /** The rest of the prompt: question and template. */
   prompt: number;
   /** Earlier tokens of the answer. */
   answer: number;
-  /** What was not followed. */
+  /** The missing mass: the part that was not followed. */
   missing: number;
 }
 
-/** Whether the first token, an attention sink, has a row of its own: only where shares are of the whole prompt. */
+/** True if the first token, an attention sink, has its own bar: only if shares are parts of the whole prompt. */
 export const hasSink = (view: View): boolean => view.sink && !view.documents.length;
 
-/** Whether a unit can have a share: it lies in a document, or there are none. */
+/** True if a unit can have a share: it is in a document, or there are no documents. */
 export const hasShare = (view: Pick<View, "documents" | "documentOf">, unit: number): boolean => !view.documents.length || view.documentOf[unit]! >= 0;
 
-/** What the shares of a row refer to: its sum over the documents, or over the prompt where there are none. */
+/** The whole of a row's shares: its sum over the documents, or over the prompt without documents. */
 export function baseOf(view: Pick<View, "documents" | "documentOf">, scores: ArrayLike<number>): number {
   let sum = 0;
   for (let u = 0; u < scores.length; u++) if (scores[u]! > 0 && hasShare(view, u)) sum += scores[u]!;
   return sum;
 }
 
-/** Where a row came from; null where that is not known. */
+/** The origin of a row; null if it is unknown. */
 export function originOf(view: View, row: Row): Origin | null {
   if (row.onAnswer === null || row.missing === null) return null;
   const documents = view.documents.length ? baseOf(view, row.scores) : 0;
   return { documents, prompt: Math.max(0, 1 - documents - row.onAnswer - row.missing), answer: row.onAnswer, missing: row.missing };
 }
 
-/** The units' pieces: by "token" each unit, but only those inside of documents (or sentences), where there are any. */
+/** The piece of each unit, -1 for none. By "token" a piece is a unit inside of documents (or sentences), if there are any. */
 export function pieceOf(view: View, by: By): (unit: number) => number {
   if (by === "document") return (u) => view.documentOf[u]!;
   if (by === "sentence") {
@@ -91,7 +91,7 @@ export function pieceOf(view: View, by: By): (unit: number) => number {
 
 const bodySentencesKnown = new WeakMap<View, Int32Array>();
 
-/** (u) the sentence of each unit, but -1 in a document's title line, "label:", which is no source of an answer. */
+/** (u) the sentence of each unit; -1 in a document's title line, "label:", which is no source of an answer. */
 function bodySentences(view: View): Int32Array {
   const known = bodySentencesKnown.get(view);
   if (known) return known;
@@ -111,7 +111,7 @@ function bodySentences(view: View): Int32Array {
   return out;
 }
 
-/** What the text is called that lies in no sentence. */
+/** The name of text outside of sentences. */
 export const betweenName = (view: View): string => (view.documents.length ? "Titles and line breaks" : "Between sentences");
 
 /** A document's label, or its number. */
@@ -119,10 +119,10 @@ export function documentName(view: View, document: number): string {
   return view.documents[document] || `Document ${document + 1}`;
 }
 
-/** What of the prompt lies in no piece. */
+/** The name of prompt text outside of all pieces. */
 export const asideName = (view: View): string => (view.documents.length ? "Question and template" : "Between sentences");
 
-/** The pieces that a view can be shown by, coarse to fine. Pieces of an evaluation are its sentences: showing both would show the same twice. */
+/** The granularities of a view, coarse to fine. Pieces of an evaluation are its sentences, so only one of the two is offered. */
 export function granularities(view: View): By[] {
   const all: By[] = [];
   if (view.documents.length) all.push("document");
@@ -131,14 +131,14 @@ export function granularities(view: View): By[] {
   return all;
 }
 
-/** How many pieces there are. */
+/** The number of pieces. */
 export function countOf(view: View, by: By): number {
   return by === "document" ? view.documents.length : by === "sentence" ? view.sentences : view.ends.length;
 }
 
 /** Sum a row over its pieces, as shares. Scores below 0, which some methods give, count as 0.
  *
- * With `hideSink` a first token with a row of its own is left out, and the shares are of what remains.
+ * With `hideSink` a first token with its own bar is left out, and shares are parts of the remainder.
  */
 export function sharesBy(view: View, row: Row, by: By, hideSink: boolean): Shares {
   const { scores } = row;
@@ -163,10 +163,10 @@ export function sharesBy(view: View, row: Row, by: By, hideSink: boolean): Share
   return { by, values, outside: outside * part, sink: hideSink ? 0 : sink * part, whole, sinkOfAll: all > 0 ? sink / all : 0 };
 }
 
-/** (o) what each row took from units, as a share of its `base`; of the whole row where the units lie outside of documents.
+/** (o) the amount that each row took from units, as a share of its `base`; of the whole row for units outside of documents.
  *
  * @param taken (o) the sums of the rows' scores over the units.
- * @param sink (o) what each row took from a first token that is left out; null where none is.
+ * @param sink (o) the amount that each row took from a left-out first token; null if none is left out.
  */
 export function sharesOfRows(view: View, taken: Float32Array, units: Span, sink: Float32Array | null): Float32Array {
   const isShare = hasShare(view, units.start);
@@ -184,9 +184,9 @@ export function largestOf(values: ArrayLike<number>): number {
   return largest;
 }
 
-/** The indices of the n largest values above 0, largest first, the earlier first where equal. O(n log k), no sort of all. */
+/** The indices of the n largest values above 0, largest first, of equal values the earlier first. A heap, not a full sort. */
 export function top(values: ArrayLike<number>, n: number): number[] {
-  const heap: number[] = []; // of indices; the one to lose first is on top
+  const heap: number[] = []; // indices; the first one to drop is on top
   const loses = (a: number, b: number): boolean => values[a]! < values[b]! || (values[a] === values[b] && a > b);
   const sink = (i: number): void => {
     for (;;) {
@@ -210,7 +210,7 @@ export function top(values: ArrayLike<number>, n: number): number[] {
   return heap.sort((a, b) => (loses(a, b) ? 1 : -1));
 }
 
-/** The pieces that people marked as evidence; by token, the units of gold sentences; null where nobody marked any. */
+/** The gold pieces; by token, the units of gold sentences; null if the case has no gold. */
 export function goldOf(view: View, by: By): ReadonlySet<number> | null {
   let known = goldKnown.get(view);
   if (!known) goldKnown.set(view, (known = {}));
@@ -218,7 +218,7 @@ export function goldOf(view: View, by: By): ReadonlySet<number> | null {
   return known[by];
 }
 
-const goldKnown = new WeakMap<View, Partial<Record<By, ReadonlySet<number> | null>>>(); // bars ask for each piece
+const goldKnown = new WeakMap<View, Partial<Record<By, ReadonlySet<number> | null>>>(); // cached, because every bar reads it
 
 function findGold(view: View, by: By): ReadonlySet<number> | null {
   if (by === "document") return view.goldDocuments ?? documentsOfGold(view);
@@ -245,7 +245,7 @@ export interface Found {
   recall: number;
 }
 
-/** How much of the gold the k largest pieces hold. Pieces with no share are never among them, but count in k. */
+/** Precision and recall of the k largest pieces. Pieces without a share are never among them, but count in k. */
 export function precisionAt(values: ArrayLike<number>, gold: ReadonlySet<number>, k: number): Found {
   let hits = 0;
   for (const p of top(values, k)) if (gold.has(p)) hits++;

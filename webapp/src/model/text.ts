@@ -1,20 +1,20 @@
-/** Text as the file has it -> text as it is shown, and places in the one -> places in the other. */
+/** Converts a file's text to the visible text, and places in the one to places in the other. */
 import { UserError } from "./types";
 
-// Controls, and the characters that reorder or hide what is read; joiners stay, because scripts and emoji need them.
+// Control characters, and characters that reorder or hide text. Joiners stay, because scripts and emoji need them.
 // The same list as attributor/_result/view/escape.py.
 const HIDDEN_BMP =
   "\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb";
 const HIDDEN = new RegExp(`[${HIDDEN_BMP}\\u{e0000}-\\u{e007f}]`, "gu");
 const HIDDEN_ONE = new RegExp(`[${HIDDEN_BMP}\\u{e0000}-\\u{e007f}]`, "u");
-/** Where none of these is, the shown text is the text, and code points are UTF-16 units. */
+/** Without any of these the visible text equals the text, and code points are UTF-16 units. */
 const SPECIAL = new RegExp(`[\\r\\ud800-\\udfff${HIDDEN_BMP}]`);
 const SURROGATE = /[\ud800-\udfff]/;
 
-/** A text that is shown, with what is needed to find places in it. */
+/** A visible text, and the map from code points of the original text. */
 export interface Shown {
   text: string;
-  /** Code points of the text before. */
+  /** Number of code points of the original text. */
   points: number;
   /** Code point indices (0 ... points) -> UTF-16 indices of `text`. */
   place(points: Int32Array): Int32Array;
@@ -29,20 +29,20 @@ function spell(character: string): string {
   return `⟦U+${character.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟧`;
 }
 
-/** Like `visible`, and keeps where each code point went. O(n); next to nothing for plain text. */
+/** Like `visible`, and records the place of each code point. O(n); almost free for plain text. */
 export function shown(text: string): Shown {
   if (!SPECIAL.test(text)) return { text, points: text.length, place: (points) => points.slice() };
-  const starts = new Int32Array(text.length + 1); // as many code points at most
+  const starts = new Int32Array(text.length + 1); // at most as many code points
   const pieces: string[] = [];
   let points = 0;
   let length = 0;
-  let copied = 0; // text before it is in `pieces`
+  let copied = 0; // the text before this index is in `pieces`
   for (let i = 0; i < text.length; ) {
     starts[points++] = length;
     const code = text.codePointAt(i)!;
     const width = code > 0xffff ? 2 : 1;
     let replacement: string | null = null;
-    if (code === 13) replacement = text.charCodeAt(i + 1) === 10 ? "" : "\n"; // of \r\n the \n stays
+    if (code === 13) replacement = text.charCodeAt(i + 1) === 10 ? "" : "\n"; // keeps the \n of \r\n
     else if (isHidden(code)) replacement = spell(String.fromCodePoint(code));
     if (replacement === null) length += width;
     else {
@@ -58,7 +58,7 @@ export function shown(text: string): Shown {
 }
 
 function isHidden(code: number): boolean {
-  // Letters, digits and most scripts pass by two comparisons.
+  // ASCII needs two comparisons only.
   if (code >= 0x20 && code < 0x7f) return false;
   return code !== 9 && code !== 10 && HIDDEN_ONE.test(String.fromCodePoint(code));
 }
@@ -89,7 +89,7 @@ export function toUtf16(text: string, points: Int32Array): Int32Array {
   return out;
 }
 
-/** Code points of a text. */
+/** The number of code points of a text. */
 export function countCodePoints(text: string): number {
   if (!SURROGATE.test(text)) return text.length;
   let count = 0;
@@ -100,12 +100,12 @@ export function countCodePoints(text: string): number {
 // eslint-disable-next-line no-control-regex
 const FORBIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g;
 
-/** Text between tags or in quotes of HTML or XML: markup is escaped, and what XML forbids altogether is left out. */
+/** Escapes text for HTML or XML, between tags or in quotes. Characters that XML forbids are dropped. */
 export function escaped(text: string): string {
   return text.replace(FORBIDDEN, "").replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
-/** Strict UTF-8; a byte order mark is a character as any other. */
+/** Decodes strict UTF-8. A byte order mark is kept as a character. */
 export function decodeUtf8(bytes: Uint8Array, what: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);

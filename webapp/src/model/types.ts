@@ -1,19 +1,19 @@
-/** The one data contract of the case view, whichever place the numbers come from.
+/** The data types of the case view, for all sources of numbers.
  *
- * Letters: k prompt tokens, u units, o rows of the answer, s sentences, d documents. A unit is what is coloured and
- * hovered: a token (several, where they share a character), or in a long export a larger piece. Units cover the whole
- * text without gaps. All places in a text are UTF-16 indices of the text that is shown, in which control and
- * bidirectional characters are spelled out.
+ * Letters: k prompt tokens, u units, o rows of the answer, s sentences, d documents. A unit is the smallest part that is
+ * coloured and hovered: a token (or several that share a character), or in a long export a larger piece. Units cover the
+ * whole text without gaps. All places in a text are UTF-16 indices of the visible text, in which control and bidirectional
+ * characters are spelled out.
  */
 
 export interface View {
   title: string;
   text: string;
-  /** What a unit is. */
+  /** The kind of units. */
   kind: "token" | "piece";
   /** (u) the end of each unit in `text`; unit i is text.slice(i ? ends[i - 1] : 0, ends[i]). */
   ends: Int32Array;
-  /** (u + 1) the first prompt token of each unit, then k; null where the tokens are not known. */
+  /** (u + 1) the first prompt token of each unit, then k; null if the tokens are unknown. */
   firstToken: Int32Array | null;
   /** (u) the sentence of each unit, -1 for none. */
   sentenceOf: Int32Array;
@@ -23,31 +23,31 @@ export interface View {
   sentences: number;
   /** (d) names to show; "" for none. */
   documents: string[];
-  /** Sentences that people marked as evidence; null where nobody marked any. */
+  /** The gold sentences; null if the case has no gold. */
   gold: ReadonlySet<number> | null;
   goldDocuments: ReadonlySet<number> | null;
   /** (o) the text of each row: the answer's tokens, or runs of them, or one row for the whole answer. */
   answer: string[];
   /** (u) the mean over all rows. */
   total: Float32Array;
-  /** (o) what the shares of each row refer to: its sum over the documents, or over the prompt where there are none. */
+  /** (o) the whole of each row's shares: its sum over the documents, or over the prompt without documents. */
   base: Float32Array;
-  /** (o) shares that stayed on earlier answer tokens, and that were not followed; null where not known. */
+  /** (o) the parts on earlier answer tokens, and the missing mass; null if unknown. */
   onAnswer: Float32Array | null;
   missing: Float32Array | null;
-  /** Whether a row's scores, onAnswer and missing add up to 1. */
+  /** True if a row's scores, onAnswer and missing add up to 1. */
   normalized: boolean;
-  /** Whether unit 0 is an attention sink worth a row of its own (true for token flows). */
+  /** True if unit 0 is an attention sink that gets its own bar (true for token flows). */
   sink: boolean;
   question: string | null;
   expected: string | null;
-  /** What made it: model, weights, versions ... to show. */
+  /** Facts to show: model, weights, versions ... */
   meta: Record<string, string>;
-  /** Sentences that the reader should know. */
+  /** Sentences to show to the user. */
   notes: string[];
 }
 
-/** The key of `View.meta` under which a case says what the model wrote by itself, where the scored answer was given to it. */
+/** The key of `View.meta` for the answer that the model wrote itself, if the scored answer is a forced one. */
 export const OWN_ANSWER = "model's own answer";
 
 /** Half-open, [start, stop). */
@@ -58,45 +58,45 @@ export interface Span {
 
 export type By = "document" | "sentence" | "token";
 
-/** The largest connections between rows of the answer and pieces of the prompt; the rest is known as a number. */
+/** The largest connections between rows of the answer and pieces of the prompt, and the mass of all. */
 export interface Edges {
   rows: Int32Array;
-  /** Document, sentence or unit; -1 for what lies in none (template, question). */
+  /** Document, sentence or unit; -1 for text outside of all (template, question). */
   pieces: Int32Array;
   mass: Float32Array;
-  /** The mass of all connections of the asked rows, shown or not: the share shown is sum(mass) / total. */
+  /** The mass of all connections of the requested rows. The listed part is sum(mass) / total. */
   total: number;
 }
 
-/** Where the numbers of one view come from: the server, a file read in slices, or the page itself. */
+/** The source of a view's numbers: the server, a file read in slices, or the page itself. */
 export interface FlowSource {
   view(): Promise<View>;
   /** (u) the mean score over these rows. */
   rows(rows: Span): Promise<Float32Array>;
-  /** The same at once where it is at hand, else null; absent where it never is. */
+  /** The same without a promise if it is cached, otherwise null; absent if the source has no cache. */
   peek?(rows: Span): Float32Array | null;
-  /** (o) how much each row took from these units together. */
+  /** (o) the amount that each row took from these units together. */
   received(units: Span): Promise<Float32Array>;
-  /** At most `limit` edges between these rows and the pieces that lie in `units` (null: all), largest first. */
+  /** At most `limit` edges between these rows and the pieces in `units` (null: all), largest first. */
   edges(by: By, rows: Span, units: Span | null, limit: number): Promise<Edges>;
-  /** A page of its own for saving, where the server can make it (a path to GET); null: make it in the browser. */
+  /** The path of the exported page, if the server makes it; null: the browser makes it. */
   readonly page: string | null;
-  /** The Flow file, where the server has it (a path to GET). */
+  /** The path of the Flow file, if the server has it. */
   readonly file?: string | null;
 }
 
-/** One of the ways in which the same case is scored: the token flow, or a method of an evaluation. */
+/** One scoring of a case: the token flow, or a method of an evaluation. */
 export interface Variant {
-  /** Stable, goes into the link. */
+  /** A stable name, used in links. */
   name: string;
-  /** To show, "max-attention · sum". */
+  /** The visible name, such as "max-attention · sum". */
   label: string;
   source: FlowSource;
 }
 
-/** What the case page shows. */
+/** The data of a case page. */
 export interface Case {
-  /** Stable within its run, goes into the link. */
+  /** A stable id within its run, used in links. */
   id: string;
   variants: Variant[];
 }

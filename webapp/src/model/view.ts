@@ -1,9 +1,9 @@
-/** A view file ("attributor.view", version 2) -> View. Everything in it is checked: a page draws what it says. */
+/** Reads a view file ("attributor.view", version 2) as a View. Every part is checked. */
 import { decode, type Tensor, toFloats, toIntegers } from "./safetensors";
 import { countCodePoints, decodeUtf8, shown, visible } from "./text";
 import { UserError, type View } from "./types";
 
-/** The rows that an exported page carries: steps * sqrt(score / largest of the row). */
+/** The rows of an exported page: steps * sqrt(score / largest of the row). */
 export interface QuantisedRows {
   /** (o * u), row after row. */
   values: Uint8Array | Uint16Array;
@@ -87,7 +87,7 @@ function readInfo(json: string): Info {
     sink: need("sink", info.sink ?? false, (v) => typeof v === "boolean"),
     question: text("question"),
     expected: text("expected"),
-    // fromEntries makes own properties of any name, __proto__ too.
+    // fromEntries makes own properties of all names, including __proto__.
     meta: Object.fromEntries(Object.entries(meta).map(([key, value]) => [visible(key), visible(value as string)])),
     notes: need<string[]>("notes", info.notes ?? [], isStrings).map(visible),
   };
@@ -203,7 +203,7 @@ class Reader {
   }
 }
 
-/** Where each piece ends, from lengths that must add up. */
+/** The end of each piece, from lengths that must add up to `sum`. */
 function ends(lengths: Int32Array, sum: number, name: string, what: string): Int32Array {
   const out = new Int32Array(lengths.length);
   let at = 0;
@@ -215,7 +215,7 @@ function ends(lengths: Int32Array, sum: number, name: string, what: string): Int
   return out;
 }
 
-/** The rows' texts, from where they end in code points. */
+/** The rows' texts, from their ends in code points. */
 function split(raw: string, rowEnds: Int32Array): string[] {
   const text = shown(raw);
   const places = text.place(rowEnds);

@@ -1,4 +1,4 @@
-/** Everything that `attributor explore` shows. Its code is a part of its own: exported pages and the live door do without. */
+/** The page of `attributor explore`, in a chunk of its own that exported pages and `serve` do not load. */
 
 import type { ComponentProps, ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -11,9 +11,9 @@ import { Refused } from "../ui/Refused";
 import { OpenPage } from "./OpenPage";
 import { find, loadSources, routeOf, sources } from "./sources";
 
-/** The page that the link names; without one, what the command line named.
+/** Shows the page of the link; without one, the source of the command line.
  *
- * @param opened the source that the command line named.
+ * @param opened the id of the source that the command line named.
  */
 export default function Explore({ opened }: { opened: string | null }): JSX.Element {
   const [known, setKnown] = useState(false);
@@ -29,7 +29,7 @@ export default function Explore({ opened }: { opened: string | null }): JSX.Elem
     );
   }, []);
   if (refused !== null) return <Refused error={refused} />;
-  if (!known) return <p class="app-wait">Asking what there is to open …</p>;
+  if (!known) return <p class="app-wait">Reading the list of sources …</p>;
   const at = route.value;
   if (at.page === "flow") {
     const source = sources.value.find((one) => one.flowId === at.flow);
@@ -50,7 +50,7 @@ const runCase = async (): Promise<ComponentType<ComponentProps<Pages["RunCase"]>
 
 const LOCAL = "file:";
 
-/** A link to what is not open: local files do not outlive their tab. */
+/** The notice for a link whose source is not open. Local files are lost with their tab. */
 function Missing({ id }: { id: string }): JSX.Element {
   return (
     <>

@@ -1,4 +1,4 @@
-/** The first page of the explorer: what can be opened, and opening it. */
+/** The first page of the explorer: a list of sources, and a form to open files. */
 
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -19,9 +19,9 @@ const problems = signal<readonly string[]>([]);
 const busy = signal(false);
 const over = signal(false);
 
-const KINDS: Record<Source["kind"], string> = { run: "Evaluation run", list: "JSON list", flow: "Flow" };
+const KINDS: Record<Source["kind"], string> = { run: "Evaluation run", list: "Case list", flow: "Flow" };
 
-/** Open what was chosen; one thing is shown at once, several stand in the list. */
+/** Open the chosen files. A single source is shown at once, several are listed. */
 export async function load(picked: readonly Picked[]): Promise<void> {
   if (busy.value) return;
   busy.value = true;
@@ -40,7 +40,7 @@ export async function load(picked: readonly Picked[]): Promise<void> {
   }
 }
 
-/** Where files are chosen or dropped, then loaded; and everything that is open. */
+/** A form to choose or drop files, and the list of open sources. */
 export function OpenPage(): JSX.Element {
   const button = useRef<HTMLButtonElement>(null);
   useEffect(() => {
@@ -49,7 +49,7 @@ export function OpenPage(): JSX.Element {
   const pick = (files: FileList | null) => {
     chosen.value = ofInput(files);
     problems.value = [];
-    // Enter now loads, which is what comes next.
+    // Focus the button, so that Enter loads the files.
     if (chosen.value.length > 0) requestAnimationFrame(() => button.current?.focus());
     else if (files !== null && files.length > 0) void load([]);
   };
@@ -65,9 +65,9 @@ export function OpenPage(): JSX.Element {
   };
   return (
     <div class="open-page">
-      <h1>What an answer was made of</h1>
+      <h1>Where an answer came from</h1>
       <p class="soft open-lead">
-        Open an evaluation run, a flow file, or a JSON list of attributed documents. Files are read here, in the browser, piece by piece; nothing is uploaded.
+        Open an evaluation run, a flow file, or a case list (JSON). The browser reads the files in parts. Nothing is uploaded.
       </p>
       <form
         class={`open-zone card${over.value ? " open-over" : ""}`}
@@ -96,7 +96,7 @@ export function OpenPage(): JSX.Element {
             Load
           </button>
           <span class="open-chosen" role="status">
-            {busy.value ? "Looking at the files …" : describeChosen(chosen.value)}
+            {busy.value ? "Reading the files …" : describeChosen(chosen.value)}
           </span>
         </div>
         <div role="alert">

@@ -1,21 +1,21 @@
-/** Local files, from a picker or dropped, with the folders that they lie in. */
+/** Local files from a picker or a drop, with their folders. */
 
 import endings from "./endings.json";
 
-/** A file and its path, "/" between folders; just its name where no folder was given. */
+/** A file and its path, "/" between folders; only its name if no folder was chosen. */
 export interface Picked {
   path: string;
   file: File;
 }
 
-const MOST = 20_000; // files; a folder that was dropped by mistake ends here
+const MOST = 20_000; // maximum number of files, in case a wrong folder is dropped
 const DEEPEST = 5;
 /** The endings of the files that can be opened, by kind; a test compares them with attributor/web/explore/file_kinds.py. */
 export const ENDINGS: Record<"run" | "flow" | "list", readonly string[]> = endings;
-/** All of them, each once. Files of other endings in folders are skipped without a message. */
+/** All endings, each once. Files with other endings in folders are skipped without a message. */
 export const ALL_ENDINGS: readonly string[] = [...new Set(Object.values(ENDINGS).flat())];
 
-/** What a file input holds. */
+/** The files of a file input. */
 export function ofInput(files: FileList | null): Picked[] {
   const all = [...(files ?? [])].slice(0, MOST);
   return all
@@ -23,9 +23,9 @@ export function ofInput(files: FileList | null): Picked[] {
     .filter(({ path }) => !path.includes("/") || wanted(path));
 }
 
-/** What was dropped: files as they are, folders with what is in them. */
+/** The dropped files, including those in dropped folders. */
 export async function ofDrop(data: DataTransfer): Promise<Picked[]> {
-  // Entries must be taken before the first wait: the list is empty afterwards.
+  // Read the entries before the first await: the list is empty afterwards.
   const entries = [...data.items].filter((item) => item.kind === "file").map((item) => [item.webkitGetAsEntry?.() ?? null, item.getAsFile()] as const);
   const found: Picked[] = [];
   for (const [entry, file] of entries) {
@@ -38,7 +38,7 @@ export async function ofDrop(data: DataTransfer): Promise<Picked[]> {
 async function walk(folder: FileSystemDirectoryEntry, path: string, found: Picked[], depth: number): Promise<void> {
   const reader = folder.createReader();
   for (;;) {
-    // Browsers give a hundred entries at a time, and none when all were given.
+    // Browsers return a hundred entries per call, and none at the end.
     const entries = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (entries.length === 0) return;
     for (const entry of entries) {
@@ -54,7 +54,7 @@ function fileOf(entry: FileSystemFileEntry): Promise<File> {
   return new Promise((resolve, reject) => entry.file(resolve, reject));
 }
 
-/** Whether a file in a folder is looked at; hidden ones, such as those that file managers leave, are not. */
+/** True for a file of a folder that is read. Hidden files, such as those of file managers, are skipped. */
 function wanted(path: string): boolean {
   const name = path.slice(path.lastIndexOf("/") + 1);
   return ALL_ENDINGS.some((ending) => name.toLowerCase().endsWith(ending)) && !name.startsWith(".");

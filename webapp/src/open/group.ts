@@ -1,4 +1,4 @@
-/** Local files -> what they are together: runs, flows and lists, and sentences about the rest. */
+/** Groups local files into runs, flows and lists, with messages about the other files. */
 
 import { BlobBytes } from "../model/bytes";
 import { visible } from "../model/text";
@@ -7,7 +7,7 @@ import type { Picked } from "./files";
 import { kindOf, WHAT_OPENS } from "./kinds";
 import type { Kind } from "./kinds";
 
-/** A run's files, as far as they are there. */
+/** A run's files; some may be missing. */
 export interface LocalRun {
   kind: "run";
   name: string;
@@ -17,7 +17,7 @@ export interface LocalRun {
   flows: Map<string, File>;
 }
 
-/** A file that is opened by itself. */
+/** A file that is a source by itself. */
 export type LocalFile = { kind: "flow"; name: string; file: File } | { kind: "list"; name: string; file: File };
 
 export interface Grouped {
@@ -35,7 +35,7 @@ export async function group(picked: readonly Picked[]): Promise<Grouped> {
   for (const one of picked) {
     const cut = one.path.lastIndexOf("/");
     const [folder, name] = [one.path.slice(0, Math.max(0, cut)), one.path.slice(cut + 1)];
-    // A run may hold thousands of flows: they are looked at when they are opened.
+    // A run may have thousands of flows, so each is read only when it is opened.
     if (/(^|\/)flows$/.test(folder) && ENDINGS.flow.some((ending) => name.endsWith(ending))) {
       const run = folder.replace(/\/?flows$/, "");
       if (!flows.has(run)) flows.set(run, new Map());
@@ -58,7 +58,7 @@ export async function group(picked: readonly Picked[]): Promise<Grouped> {
     const title = folder.slice(folder.lastIndexOf("/") + 1);
     if (kind.kind === "run") runAt(folder, title || name).run = one.file;
     else if (kind.kind === "cases" && (PART.test(name) || folder)) runAt(folder, title || name).cases.push({ name, file: one.file });
-    // Files of other names, chosen together, are runs of their own.
+    // Files with other names that are chosen together are separate runs.
     else if (kind.kind === "cases") grouped.found.push({ kind: "run", name: visible(name), run: null, cases: [{ name, file: one.file }], flows: new Map() });
     else if (kind.kind === "unknown") {
       if (PART.test(name) && one.file.size === 0) runAt(folder, title || name).cases.push({ name, file: one.file });
@@ -69,7 +69,7 @@ export async function group(picked: readonly Picked[]): Promise<Grouped> {
     if (!runs.has(folder)) for (const [name, file] of files) grouped.found.push({ kind: "flow", name: visible(name), file });
   }
   if (picked.length === 0) grouped.problems.push(`There is nothing to open in what was given. ${WHAT_OPENS}`);
-  // In a folder with a run, other JSON files are not worth a word.
+  // Other JSON files in the folder of a run get no message.
   if (strange.length > 0 && (grouped.found.length === 0 || picked.every(({ path }) => !path.includes("/")))) {
     const more = strange.length > MOST_TOLD ? ` ${strange.length - MOST_TOLD} more cannot be opened either.` : "";
     grouped.problems.push(`${strange.slice(0, MOST_TOLD).join(" ")}${more} ${WHAT_OPENS}`);

@@ -1,25 +1,25 @@
-/** What a file is, by what is in it rather than by its name. */
+/** Detects the kind of a file from its content, not its name. */
 
 import type { Bytes } from "../model/bytes";
 import { headerLength, parseHeader } from "../model/header";
 import { UserError } from "../model/types";
 import { isObject } from "../run/summary";
 
-/** A kind that can be opened, or a sentence's end that says what it looks like instead. */
+/** A kind that can be opened, or the end of a sentence that says what the file seems to be. */
 export type Kind = { kind: "flow" | "run" | "cases" | "list" } | { kind: "unknown"; looks: string };
 
-/** For messages about files that cannot be opened. */
+/** The end of messages about files that cannot be opened. */
 export const WHAT_OPENS =
   "What can be opened: the folder of an evaluation run or its cases.jsonl, a flow file (.safetensors, from flow.save), and a JSON list of attributed documents.";
 
 const HEAD = 64 * 1024;
 const LONG_HEAD = 4 * 1024 * 1024;
 
-/** Look at a file's beginning. */
+/** Detect the kind from the start of a file. */
 export async function kindOf(bytes: Bytes, name: string): Promise<Kind> {
   if (bytes.size === 0) return unknown("is empty");
   const head = await bytes.read(0, Math.min(HEAD, bytes.size));
-  // A header of safetensors is JSON behind eight bytes of length, of which the last are 0 in any real file.
+  // A safetensors header is JSON after eight bytes of length, the last of which are 0 in any real file.
   if (head.length > 8 && head[8] === 0x7b && head[7] === 0 && head[6] === 0) return safetensors(bytes, head, name);
   const binary = binaryKind(head);
   if (binary !== null) return unknown(binary);
@@ -57,7 +57,7 @@ async function object(bytes: Bytes, text: string, read: number): Promise<Kind> {
     if (isObject(first) && typeof first["id"] === "string" && ("methods" in first || "status" in first)) return { kind: "cases" };
     if (isObject(first) && "case" in first) return unknown("has one attribution a line; put them into one JSON list");
   } catch {
-    // A line too long to be seen whole, or an object over several lines.
+    // The line is longer than the bytes read, or the object has several lines.
     if (/^\{"id":/.test(text) && text.includes('"status":')) return { kind: "cases" };
   }
   if (/"case"\s*:\s*\{/.test(text)) return { kind: "list" };

@@ -1,4 +1,4 @@
-/** Everything that can be opened now: what the command line named, and local files of this tab. */
+/** All sources that can be opened: those of the command line, and local files of this tab. */
 
 import { signal } from "@preact/signals";
 import { api } from "../api/client";
@@ -13,50 +13,50 @@ import type { OpenRun } from "../run/opened";
 import { inOrder } from "../run/order";
 import type { LocalFile, LocalRun } from "./group";
 
-/** Something that can be opened. */
+/** A source that can be opened. */
 export interface Source {
   id: string;
   kind: "run" | "list" | "flow";
   name: string;
   bytes: number;
-  /** A file of this tab rather than of the server. */
+  /** True for a file of this tab, false for one of the server. */
   local: boolean;
-  /** The run, read once; null for flows. The code that reads runs comes with their pages, which bring it along. */
+  /** Opens the run, once; null for flows. The pages of runs pass the code that reads it, so that others need not load it. */
   run: ((reader: typeof OpenRun) => OpenRun) | null;
   flow: (() => FlowSource | Promise<FlowSource>) | null;
-  /** What the link of a flow calls it. */
+  /** The id of a flow in links. */
   flowId: string;
 }
 
-/** All of them, in the order in which they came. */
+/** All sources, in the order in which they were added. */
 export const sources = signal<readonly Source[]>([]);
-/** What the server says about its list. */
+/** The server's note about its list. */
 export const sourcesNote = signal<string | null>(null);
 
-/** Ask the server what its command line named. */
+/** Fetch the sources of the server's command line. */
 export async function loadSources(): Promise<void> {
   const { sources: listed, note } = await api.get<Sources>("/api/sources");
   sourcesNote.value = note === null ? null : visible(note);
   add(listed.map(ofServer));
 }
 
-/** Add sources; one of the same id takes the place of the earlier one. */
+/** Add sources. A source replaces an earlier one with the same id. */
 export function add(more: readonly Source[]): void {
   const ids = new Set(more.map((source) => source.id));
   sources.value = [...sources.value.filter((source) => !ids.has(source.id)), ...more];
 }
 
-/** The source of an id; undefined where there is none. */
+/** The source with an id, or undefined. */
 export function find(id: string): Source | undefined {
   return sources.value.find((source) => source.id === id);
 }
 
-/** Where a source is shown. */
+/** The route that shows a source. */
 export function routeOf(source: Source): Route {
   return source.kind === "flow" ? { page: "flow", flow: source.flowId } : { page: "run", source: source.id };
 }
 
-/** A source of the server. */
+/** Makes a source of the server's description. */
 export function ofServer(given: Described): Source {
   const { files } = given;
   const url = (id: string) => `/api/files/${encodeURIComponent(id)}`;
@@ -70,7 +70,7 @@ export function ofServer(given: Described): Source {
   const open = (reader: typeof OpenRun) =>
     reader.ofRun(common.name, {
       run: files.run === undefined ? null : () => HttpBytes.open(url(files.run!)),
-      // The server names parts in the order in which they are read.
+      // The server lists the parts in reading order.
       parts: () => Promise.all(cases.map(async (id, i) => ({ name: cases.length === 1 ? "cases.jsonl" : `cases part ${i + 1}`, bytes: await HttpBytes.open(url(id)) }))),
       flow: async (id) => {
         const path = `/api/sources/${encodeURIComponent(given.id)}/flow?case=${encodeURIComponent(id)}`;
@@ -81,7 +81,7 @@ export function ofServer(given: Described): Source {
   return { ...common, flow: null, run: once(open) };
 }
 
-/** A local file or run as a source. Its id is made of its name, so that a link works again once the file is opened again. */
+/** A local file or run as a source. Its id contains its name, so that a link works once the file is opened again. */
 export function ofLocal(given: LocalRun | LocalFile): Source {
   const bytes = sizeOf(given);
   const name = freeName(given, bytes);
@@ -111,7 +111,7 @@ function sizeOf(given: LocalRun | LocalFile): number {
   return given.cases.reduce((sum, { file }) => sum + file.size, given.run?.size ?? 0);
 }
 
-/** Runs of different folders are all called cases.jsonl: what differs from what is open gets a number. */
+/** A name that is not in use. Files of many runs are called cases.jsonl, so a different source with the same name gets a number. */
 function freeName(given: LocalRun | LocalFile, bytes: number): string {
   for (let number = 1; ; number++) {
     const name = number === 1 ? given.name : `${given.name} (${number})`;
@@ -120,7 +120,7 @@ function freeName(given: LocalRun | LocalFile, bytes: number): string {
   }
 }
 
-/** Reading flow files is code that most visits do without. */
+/** Loads the code that reads flow files on first use, as most visits do not need it. */
 async function localFlow(file: File): Promise<FlowSource> {
   const { openFlow } = await import("../model/flowfile");
   return openFlow(new BlobBytes(file));

@@ -1,4 +1,4 @@
-/** The cases of a run as a table of any length: only the rows in sight are in the page. */
+/** The cases of a run as a table of any length. Only the visible rows are in the page. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -15,12 +15,12 @@ import { inSight, moved, scrolledTo } from "./virtual";
 interface Props {
   cases: readonly Summary[];
   shown: Int32Array;
-  /** Counts up when `cases` changed in itself. */
+  /** Counts the changes inside `cases`. */
   version: number;
   state: TableState;
   method: number;
   other: Other | null;
-  /** Where it was left: the case that was opened last. */
+  /** The last opened case and the scroll position. */
   memory: { active: string; scroll: number };
   href: (summary: Summary) => string;
   onOpen: (summary: Summary) => void;
@@ -59,7 +59,7 @@ export function CaseTable({ cases, shown, state, method, other, memory, href, on
     watcher.observe(grid.current!);
     return () => watcher.disconnect();
   }, []);
-  // A shorter list, or taller rows, may leave the place that was scrolled to.
+  // A shorter list or taller rows may change the visible part.
   useLayoutEffect(measure, [shown.length, row]);
 
   const go = (index: number) => {
@@ -121,7 +121,7 @@ export function CaseTable({ cases, shown, state, method, other, memory, href, on
               class={`run-row${index === at ? " run-active" : ""}`}
               style={{ top: `${index * row}px`, height: `${row}px` }}
               onClick={(event) => {
-                // A click on the link with a modifier is the browser's own: another tab.
+                // A click with a modifier opens the link in another tab.
                 if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
                 event.preventDefault();
                 go(index);
@@ -151,7 +151,7 @@ function columnsOf(state: TableState, method: number, other: Other | null): Colu
   const hit = fieldOf("hit", state.k);
   const columns: Column[] = [
     { key: "question", label: "Question", class: "run-text", show: (one) => one.question },
-    { key: "answer", label: "Model's answer", class: "run-text run-wide", show: (one) => one.answer ?? <span class="soft">not asked</span> },
+    { key: "answer", label: "Model's answer", class: "run-text run-wide", show: (one) => one.answer ?? <span class="soft">none</span> },
     { key: "expected", label: "Expected", class: "run-text run-wide", show: (one) => one.expected },
     { key: "right", label: "Right?", class: "run-wide", show: (one) => yes(one.right) },
     { key: "hit", label: `hit@${state.k}`, class: "", show: (one) => chance(rankValue(one, method, hit)) },
@@ -163,7 +163,7 @@ function columnsOf(state: TableState, method: number, other: Other | null): Colu
   if (other !== null) {
     const places = state.measure === "ap" ? 3 : state.measure === "hit" ? 2 : 1;
     columns.push(
-      { key: "other", label: `There: ${MEASURES[state.measure]}`, class: "run-number", show: (one) => digits(other.values.get(one.id) ?? null, places) },
+      { key: "other", label: `Other: ${MEASURES[state.measure]}`, class: "run-number", show: (one) => digits(other.values.get(one.id) ?? null, places) },
       { key: "difference", label: "Difference", class: "run-number", show: (one) => signed(other.differences.get(one.id) ?? null, places) },
     );
   }
@@ -180,7 +180,7 @@ function yes(value: boolean | null): JSX.Element {
 function chance(value: number): JSX.Element {
   if (Number.isNaN(value)) return <span class="soft">–</span>;
   if (value > 1 - 1e-9) return <span class="run-good">hit</span>;
-  return value < 1e-9 ? <span class="run-bad">miss</span> : <span title="tied: the chance over all orders of the tied pieces">{Math.round(value * 100)}%</span>;
+  return value < 1e-9 ? <span class="run-bad">miss</span> : <span title="Tied: the chance over all orders of the tied pieces">{Math.round(value * 100)}%</span>;
 }
 
 function useMedia(query: string): boolean {

@@ -1,4 +1,4 @@
-/** Another run beside this one. */
+/** Compares this run with another one. */
 
 import type { JSX } from "preact";
 import { ENDINGS, ofInput } from "../open/files";
@@ -59,12 +59,12 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
           </select>
         )}
         <label class="button">
-          Open another run's files
+          Open files of another run
           <input class="visually-hidden" type="file" multiple accept={ENDINGS.run.join(",")} onChange={(event) => void open(event.currentTarget.files)} />
         </label>
         {state.other !== "" && names.length > 1 && (
           <label class="run-label">
-            Its method
+            Method of the other run
             <select value={otherMethod} onChange={(event) => onChange({ otherMethod: event.currentTarget.value })}>
               {names.map((name) => (
                 <option value={name} key={name}>
@@ -75,7 +75,7 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
           </label>
         )}
         {state.other !== "" && (
-          <div class="choice" role="group" aria-label="What is compared">
+          <div class="choice" role="group" aria-label="Measure">
             {(["ap", "first", "hit"] as const).map((measure) => (
               <button type="button" key={measure} aria-pressed={state.measure === measure} onClick={() => onChange(measureChange(state, measure))}>
                 {measure === "ap" ? "AP" : measure === "first" ? "First rank" : `hit@${CUTS.find((k) => k === state.k) ?? 1}`}
@@ -98,7 +98,7 @@ export function Compare({ source, state, other, otherMethod, comparison, onChang
 
 function Words({ comparison, state }: { comparison: Comparison; state: TableState }): JSX.Element {
   const { mean, higher, same, lower, otherGold, onlyFirst, onlySecond } = comparison;
-  if (mean.n === 0) return <p>The two runs have no case in common whose evidence both of them rank.</p>;
+  if (mean.n === 0) return <p>There is no case whose evidence both runs rank.</p>;
   const less = state.measure === "first";
   const places = less ? 2 : 3;
   const [better, worse] = less ? [lower, higher] : [higher, lower];
@@ -114,7 +114,7 @@ function Words({ comparison, state }: { comparison: Comparison; state: TableStat
         95% bootstrap interval of the paired mean.
         {onlyFirst > 0 && ` ${plural(onlyFirst, "case is", "cases are")} only in this run.`}
         {onlySecond > 0 && ` ${plural(onlySecond, "case is", "cases are")} only in the other.`}
-        {otherGold > 0 && ` ${plural(otherGold, "case has", "cases have")} other evidence marked there, and ${otherGold === 1 ? "is" : "are"} left out.`}
+        {otherGold > 0 && ` ${plural(otherGold, "case has", "cases have")} other gold in that run, and ${otherGold === 1 ? "is" : "are"} left out.`}
       </p>
     </>
   );

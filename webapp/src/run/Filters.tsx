@@ -1,4 +1,4 @@
-/** What narrows the table of cases down. */
+/** The filters of the table of cases. */
 
 import type { JSX } from "preact";
 import { count, plural } from "../ui/format";
@@ -83,11 +83,11 @@ function Chip({ label, on, onClick }: { label: string; on: boolean; onClick: () 
   );
 }
 
-const MANY = 4; // values that are chips; more of them are a list
+const MANY = 4; // up to this many values are chips, more are a list
 
 function Facet(props: { property: string; values: [string, number][]; chosen: string; onChange: (value: string) => void }): JSX.Element | null {
   const { property, values, chosen, onChange } = props;
-  // One value that every case has is no choice, unless a link chose another.
+  // A single value is no choice, unless a link chose another.
   if (values.length < 2 && chosen === "") return null;
   if (values.length <= MANY) {
     return (

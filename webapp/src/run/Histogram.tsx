@@ -14,25 +14,25 @@ const HEIGHT = 150;
 const FOOT = 22;
 const HEAD = 18;
 
-/** Where the first marked piece stands, as bars; the same in words for those who do not see them. */
+/** The rank of the first gold piece as bars, and as text for screen readers. */
 export function Histogram({ counts, n, unit, method }: Props): JSX.Element | null {
   if (n === 0) return null;
   let largest = 1e-9;
   for (const value of counts) largest = Math.max(largest, value);
   const step = WIDTH / counts.length;
   const room = HEIGHT - FOOT - HEAD;
-  // Expected over ties, so not always whole.
+  // Expected values over ties, so not always whole numbers.
   const text = (value: number) => (value > 0 && value < 0.5 ? "<1" : count(Math.round(value)));
   const words = counts.map((value, i) => `rank ${BIN_LABELS[i]}: ${text(value)}`).join(", ");
   return (
     <figure class="run-histogram">
       <figcaption>
-        <h2>Rank of the first marked {unit}</h2>
+        <h2>Rank of the first gold {unit}</h2>
         <p class="soft">
           {method}, {count(n)} cases
         </p>
       </figcaption>
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Cases by the rank of the first marked ${unit}: ${words}.`}>
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`Cases by the rank of the first gold ${unit}: ${words}.`}>
         {counts.map((value, i) => {
           const height = (value / largest) * room;
           return (

@@ -1,4 +1,4 @@
-/** The headline metrics of a run: methods down, metrics across, each with its interval. */
+/** The metrics of a run as a table: rows are methods, columns are metrics with intervals. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -11,14 +11,14 @@ import { best } from "./headline";
 
 interface Props {
   digest: Digest | null;
-  /** Computed from the cases, for runs without metrics of their own. */
+  /** Metrics computed from the cases, for runs without stored metrics. */
   rows: readonly MethodRow[];
   unit: "sentence" | "document";
   method: string;
   onMethod: (name: string) => void;
 }
 
-const FEW = 6; // methods that are shown at first
+const FEW = 6; // methods shown before expanding
 
 export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): JSX.Element | null {
   const slice = useSignal<Slice>({ unit, stratum: "all" });
@@ -38,7 +38,7 @@ export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): J
         {known && <SliceChoice digest={digest} slice={slice.value} onSlice={(next) => (slice.value = next)} />}
       </div>
       {columns.length === 0 ? (
-        <p class="soft">There are no numbers for this part of the rows.</p>
+        <p class="soft">This part of the rows has no metrics.</p>
       ) : (
         <div class="run-scroll" tabIndex={0} role="region" aria-label="Metrics by method">
           <table>
@@ -48,7 +48,7 @@ export function Metrics({ digest, rows: own, unit, method, onMethod }: Props): J
                 {columns.map((column) => (
                   <th scope="col" key={column.key} title={column.means}>
                     {column.label}
-                    {column.less && <span class="visually-hidden"> (less is better)</span>}
+                    {column.less && <span class="visually-hidden"> (lower is better)</span>}
                   </th>
                 ))}
                 <th scope="col">n</th>
@@ -111,7 +111,7 @@ function Cell({ column, interval, best: top }: { column: Column; interval: Inter
 function SliceChoice({ digest, slice, onSlice }: { digest: Digest; slice: Slice; onSlice: (slice: Slice) => void }): JSX.Element {
   return (
     <div class="run-choices">
-      <div class="choice" role="group" aria-label="Pieces that are ranked">
+      <div class="choice" role="group" aria-label="Ranked pieces">
         {(["sentence", "document"] as const).map((unit) => (
           <button type="button" key={unit} aria-pressed={slice.unit === unit} onClick={() => onSlice({ ...slice, unit })}>
             By {unit}
@@ -149,7 +149,7 @@ export function Differences({ digest, method }: { digest: Digest; method: string
             </option>
           ))}
         </select>
-        <p class="soft">Paired differences over the rows that both have; the interval is 95%.</p>
+        <p class="soft">Paired differences over the rows that both methods have, with 95% intervals.</p>
       </div>
       <div class="run-scroll" tabIndex={0} role="region" aria-label="Differences between methods">
         <table>
@@ -157,7 +157,7 @@ export function Differences({ digest, method }: { digest: Digest; method: string
             <tr>
               <th scope="col">minus</th>
               <th scope="col">{column.label}</th>
-              <th scope="col">in words</th>
+              <th scope="col">result</th>
               <th scope="col">n</th>
             </tr>
           </thead>
@@ -180,15 +180,15 @@ export function Differences({ digest, method }: { digest: Digest; method: string
   );
 }
 
-/** Best difference first; none at all last. */
+/** Sorts the best difference first, missing ones last. */
 function bestFirst({ value: a }: Interval, { value: b }: Interval, less: boolean): number {
   if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
   return less ? a - b : b - a;
 }
 
-/** What an interval of a difference says. */
+/** The result of a difference, from its interval. */
 export function inWords({ low, high }: Interval, less: boolean): string {
-  if (low === null || high === null) return "too few rows to tell";
-  if (low <= 0 && high >= 0) return "cannot be told apart";
+  if (low === null || high === null) return "too few rows";
+  if (low <= 0 && high >= 0) return "no clear difference";
   return low > 0 !== less ? "better" : "worse";
 }

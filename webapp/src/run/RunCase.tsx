@@ -1,4 +1,4 @@
-/** A case of a run, between the one before and the one after it in the table's order. */
+/** A case of a run, with links to the previous and next case in the table's order. */
 
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -24,7 +24,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
   const [failed, setFailed] = useState<unknown>(null);
   const cases = run.cases.value;
   const progress = run.progress.value;
-  run.version.value; // a case that is not read yet comes with the next ones
+  run.version.value; // re-render as more cases are read
   const at = cases?.find(id) ?? -1;
   useEffect(() => {
     memoryOf(source).active = id;
@@ -50,7 +50,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
   const to = (index: number): (() => void) | undefined => {
     const next = position < 0 ? undefined : shown[index];
     if (next === undefined) return undefined;
-    // The back button leads to the table, however many cases were leafed through.
+    // Replace the history entry, so that the back button leads to the table.
     return () => navigate({ page: "case", source, id: cases!.cases[next]!.id }, { query: tableQuery(place.peek().query), replace: true });
   };
   const back = format({ page: "run", source }, tableQuery(place.value.query));
@@ -63,7 +63,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
             {count(position + 1)} of {count(shown.length)}
           </span>
         )}
-        {at >= 0 && position < 0 && <span class="soft">not among the cases that the filters show</span>}
+        {at >= 0 && position < 0 && <span class="soft">hidden by the filters</span>}
       </nav>
       {at < 0 && progress === null && <p class="error run-wrong">There is no case “{visible(id)}” in this run.</p>}
       {at < 0 && progress !== null && <Meter label="Reading cases" done={progress.read} total={progress.size} />}
@@ -82,7 +82,7 @@ export function RunCase({ source, id, run }: { source: string; id: string; run: 
   );
 }
 
-/** The case with the table's method in front of the others; only a flow of tokens stands before it. */
+/** The case with the table's method first, or second after a token-level flow. */
 function leadBy(it: Case, name: string): Case {
   const place = (variant: Variant) => (variant.name === "flow" ? 0 : variant.name === name ? 1 : 2);
   return { ...it, variants: [...it.variants].sort((a, b) => place(a) - place(b)) };

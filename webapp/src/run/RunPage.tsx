@@ -1,4 +1,4 @@
-/** A run: what it found, and its cases. */
+/** The page of a run: its metrics and its cases. */
 
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useMemo } from "preact/hooks";
@@ -21,10 +21,10 @@ import type { Key } from "./table";
 import { changeState, useShown } from "./use";
 import "./run.css";
 
-/** Where each run was left, for coming back from a case. */
+/** The state of each run's page, restored when the user returns from a case. */
 const memories = new Map<string, { active: string; scroll: number; page: number }>();
 
-/** The memory of a run; the case page writes into it which case was seen last. */
+/** The stored state of a run's page. The case page writes the last seen case into it. */
 export function memoryOf(source: string): { active: string; scroll: number; page: number } {
   let found = memories.get(source);
   if (found === undefined) memories.set(source, (found = { active: "", scroll: 0, page: 0 }));
@@ -50,7 +50,7 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
   const unit = cases?.unit ?? "sentence";
 
   const caseRoute = (summary: Summary) => ({ page: "case", source, id: summary.id }) as const;
-  // A method that was chosen in the table is asked for by name; else the case leads with its tokens, where it has them.
+  // Pass the method if the user chose one in the table. Otherwise the case starts with its token-level flow, if it has one.
   const caseQuery = () => ({ ...tableQuery(place.peek().query), ...(state.method && name ? { method: `${name}/${cases!.methods.aggregations[method]}` } : {}) });
   const open = (summary: Summary) => {
     memory.active = summary.id;
@@ -113,7 +113,7 @@ export function RunPage({ source, run }: { source: string; run: OpenRun }): JSX.
             onChange={changeState}
             onExport={() => save(fileName(run.name.replace(/\.jsonl?$/, ""), "csv"), casesCsv(cases.cases, shown, method, name, other), "text/csv")}
           />
-          {shown.length === 0 && <p class="run-none soft">No case is like that; {count(cases.cases.length)} are hidden by the filters.</p>}
+          {shown.length === 0 && <p class="run-none soft">No case matches; {count(cases.cases.length)} are hidden by the filters.</p>}
           <CaseTable
             cases={cases.cases}
             shown={shown}

@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { count, digits, range } from "../ui/format";
 import type { Digest } from "./digest";
 
-/** How a run was made: settings, data, versions, machine. */
+/** The settings, data, versions and machine of a run. */
 export function SettingsFold({ digest }: { digest: Digest }): JSX.Element | null {
   const groups = digest.settings;
   if (groups.length === 0) return null;
@@ -28,11 +28,11 @@ export function SettingsFold({ digest }: { digest: Digest }): JSX.Element | null
   );
 }
 
-/** "165 rows · 144 done · 21 skipped", and how good the model's own answers were. */
+/** "165 rows · 144 done · 21 skipped", and the quality of the model's own answers. */
 export function Counts({ digest }: { digest: Digest }): JSX.Element {
   const own = digest.answers.map(([name, interval]) => `${name} ${digits(interval.value, 3)}${range(interval, 3) && ` (${range(interval, 3)})`}`);
   const said = digest.counts.map(([name, value]) => `${count(value)} ${name}`);
-  if (digest.status && digest.status !== "done") said.push(digest.status === "running" ? "running, or stopped before its end" : digest.status);
+  if (digest.status && digest.status !== "done") said.push(digest.status === "running" ? "running, or stopped early" : digest.status);
   return (
     <>
       {said.length > 0 && <p class="soft">{said.join(" · ")}</p>}

@@ -1,6 +1,6 @@
-/** The JSON list of the tool before this one, read as a run whose pieces are whole documents:
+/** Reads the JSON list of the previous tool as a run whose pieces are whole documents:
  * [{case: {documents, expected_output, supporting_documents}, generated_output, attributed_documents,
- *   attributed_document_scores, verification}, ...]. What cannot be read is left out and said.
+ *   attributed_document_scores, verification}, ...]. Unreadable entries are left out and reported.
  */
 
 import type { Bytes } from "../model/bytes";
@@ -12,7 +12,7 @@ import { oneRow } from "./record";
 import { isObject, Methods, number, told, words } from "./summary";
 import type { Json, Summary } from "./summary";
 
-/** A list is read whole, unlike a run; this bounds the memory of it. */
+/** A list is read whole, unlike a run. This limits its memory. */
 export const MOST_BYTES = 256 * 1024 * 1024;
 const METHOD = "documents";
 
@@ -21,7 +21,7 @@ interface Document {
   text: string;
 }
 
-/** One entry that could be read. */
+/** A readable entry. */
 interface Entry {
   documents: Document[];
   scores: Float64Array;
@@ -59,7 +59,7 @@ export class AncestorList {
     }
   }
 
-  /** What the case page shows of the case at a place of `cases`. */
+  /** The data of the case page for the case at a place of `cases`. */
   caseAt(place: number): Case {
     const entry = this.entries[place]!;
     const source = oneRow(viewOf(entry, this.cases[place]!.id));
@@ -100,7 +100,7 @@ export class AncestorList {
   }
 }
 
-/** Read a list of any writer's taste. @throws UserError where it is too large, no JSON, or no list. */
+/** Read a list. @throws UserError if it is too large, not JSON, or not a list. */
 export async function readAncestor(bytes: Bytes, name: string): Promise<AncestorList> {
   if (bytes.size > MOST_BYTES) {
     const size = `${Math.round(bytes.size / 1024 / 1024).toLocaleString("en")} MB`;
@@ -113,7 +113,7 @@ export async function readAncestor(bytes: Bytes, name: string): Promise<Ancestor
     if (error instanceof UserError) throw error;
     throw new UserError(`${name} is not whole JSON: ${error instanceof Error ? error.message : "it cannot be read"}.`);
   }
-  // Some writers put the list under a key of its own.
+  // Some writers store the list under a key.
   if (isObject(found)) found = Object.values(found).find((value) => Array.isArray(value) && value.some((one) => isObject(one) && "case" in one));
   if (!Array.isArray(found)) throw new UserError(`${name} is JSON, but no list of attributions: entries with a "case" were expected.`);
   return new AncestorList(found);
@@ -130,7 +130,7 @@ function entryOf(given: unknown, tell: (problem: string) => void): Entry | null 
   let scored = false;
   attributed.forEach((one, i) => {
     const place = find(one, documents);
-    // Without scores the order is what is known: the first one is the most important.
+    // Without scores use the order: the first document is the most important.
     const score = values.length > 0 ? number(values[i]) : attributed.length - i;
     if (place < 0) tell(`attributed document ${i + 1} is none of the case's documents`);
     else if (score === null) tell(`attributed document ${i + 1} has no score that is a number`);
@@ -139,7 +139,7 @@ function entryOf(given: unknown, tell: (problem: string) => void): Entry | null 
       scored = true;
     }
   });
-  // All documents in their order, scored without being named.
+  // Scores without names belong to all documents in their order.
   if (attributed.length === 0 && values.length === documents.length) {
     values.forEach((value, i) => {
       scores[i] = number(value) ?? 0;
@@ -207,7 +207,7 @@ function viewOf(entry: Entry, id: string): View {
     close(i);
   });
   const positive = entry.scores.map((score) => Math.max(0, score));
-  const notes = ["This list scores whole documents; there are no sentences in it."];
+  const notes = ["This list scores whole documents and has no sentences."];
   if (!entry.scored) notes.push("This case has no scores.");
   if (entry.scores.some((score) => score < 0)) notes.push("Scores below zero, which speak against the answer, are shown as zero.");
   const total = Float32Array.from(documentOf, (document) => (document < 0 ? 0 : positive[document]!));

@@ -1,9 +1,9 @@
-/** Two runs, case by case: differences of one number, their mean with a paired bootstrap interval, and counts. */
+/** Compares two runs case by case in one number: differences, their mean with a paired bootstrap interval, and counts. */
 
 import { rankValue } from "./summary";
 import type { Summary } from "./summary";
 
-/** A mean with its 95% interval; null where it cannot be told. */
+/** A mean with its 95% interval; null if it cannot be computed. */
 export interface Interval {
   value: number | null;
   low: number | null;
@@ -11,24 +11,24 @@ export interface Interval {
   n: number;
 }
 
-/** What two runs say about one number of ranks.ts. */
+/** The comparison of two runs in one number of ranks.ts. */
 export interface Comparison {
-  /** Second minus first, by case id, where both have the number and the same gold pieces. */
+  /** Second minus first, by case id, for cases in which both runs have the number and the same gold pieces. */
   byCase: Map<string, number>;
   mean: Interval;
   higher: number;
   same: number;
   lower: number;
-  /** Cases of both runs whose gold pieces differ, which are left out; cases in only one of the runs. */
+  /** Cases of both runs with different gold pieces, which are left out; cases of only one run. */
   otherGold: number;
   onlyFirst: number;
   onlySecond: number;
 }
 
 const RESAMPLES = 10_000;
-const NOISE = 1e-9; // sums in another order differ in the last bits, which is no difference
+const NOISE = 1e-9; // sums in another order differ in the last bits
 
-/** Compare two runs in one number. */
+/** Compares two runs in one number. */
 export function compare(
   first: readonly Summary[],
   second: readonly Summary[],
@@ -70,11 +70,11 @@ export function compare(
   return found;
 }
 
-/** The mean of n values with the 2.5th and 97.5th percentile of the means of n drawn with replacement.
+/** The mean of n values, with the 2.5th and 97.5th percentile of means of n values drawn with replacement.
  *
- * The same values give the same interval: the seed is fixed. Without an interval where n < 2.
+ * The seed is fixed, so the same values give the same interval. For n < 2 there is no interval.
  *
- * @param resamples how often, at most; 0 for no interval.
+ * @param resamples maximum number of draws; 0 for no interval.
  */
 export function bootstrap(values: readonly number[], resamples = RESAMPLES, seed = 0): Interval {
   const n = values.length;
@@ -84,7 +84,7 @@ export function bootstrap(values: readonly number[], resamples = RESAMPLES, seed
   if (n === 1 || resamples === 0) return { value: sum / n, low: null, high: null, n };
   const given = Float64Array.from(values);
   const random = generator(seed);
-  // Thousands of cases need fewer resamples for the same noise of the ends; the bound keeps this under a tenth of a second.
+  // With thousands of cases fewer resamples suffice. The limit keeps the time under 0.1 s.
   const times = Math.min(resamples, Math.max(1_000, Math.floor(5_000_000 / n)));
   const means = new Float64Array(times);
   for (let i = 0; i < times; i++) {
@@ -103,9 +103,9 @@ function percentile(sorted: Float64Array, share: number): number {
   return sorted[below]! + (sorted[above]! - sorted[below]!) * (place - below);
 }
 
-/** Numbers from 0 to 1 by three shifts of 32 bits (Marsaglia 2003, Xorshift RNGs); the same seed gives the same ones. */
+/** Random numbers from 0 to 1 by 32-bit xorshift (Marsaglia 2003, Xorshift RNGs). A seed always gives the same numbers. */
 function generator(seed: number): () => number {
-  let state = (seed * 2_654_435_761 + 88_675_123) | 0 || 1; // all zeros would stay zeros
+  let state = (seed * 2_654_435_761 + 88_675_123) | 0 || 1; // state 0 would stay 0
   return () => {
     state ^= state << 13;
     state ^= state >>> 17;

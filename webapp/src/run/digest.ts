@@ -1,4 +1,4 @@
-/** What run.json says, ready to show: metrics by method with n and interval, differences, settings, versions. */
+/** The content of run.json, ready to show: metrics by method with n and interval, differences, settings, versions. */
 
 import { visible } from "../model/text";
 import type { Interval } from "./compare";
@@ -9,12 +9,12 @@ import type { Json } from "./summary";
 export interface Column {
   key: string;
   label: string;
-  /** What it means, in a sentence. */
+  /** Its meaning, shown as a tooltip. */
   means: string;
-  /** Where less is better: ranks and costs. */
+  /** True if lower is better: ranks and costs. */
   less: boolean;
   group: "evidence" | "faithfulness" | "cost";
-  /** Digits behind the point. */
+  /** Digits after the decimal point. */
   digits: number;
 }
 
@@ -26,35 +26,35 @@ const AT = [1, 3, 5, 10];
 
 /** Every metric that a run may have, in the order in which they are shown. */
 export const COLUMNS: readonly Column[] = [
-  column("ap", "AP", "average precision: the mean, over the marked pieces, of the precision at their rank"),
-  column("auroc", "AUROC", "how often a marked piece stands in front of one that is not"),
-  column("mrr", "MRR", "the mean of 1 / rank of the first marked piece"),
-  column("first_is_gold", "first is gold", "how often the highest piece is a marked one"),
-  column("r_precision", "R-precision", "the share of marked pieces among the first G, where G are marked"),
-  column("first_rank", "first rank", "the mean rank of the first marked piece", "evidence", 1, true),
-  ...AT.map((k) => column(`recall@${k}`, `recall@${k}`, `the share of the marked pieces among the first ${k}`)),
-  ...AT.slice(1).map((k) => column(`precision@${k}`, `precision@${k}`, `the share of the first ${k} that is marked`)),
-  ...AT.map((k) => column(`full_support@${k}`, `full support@${k}`, `how often all marked pieces are among the first ${k}`)),
+  column("ap", "AP", "average precision: the mean over the gold pieces of the precision at their rank"),
+  column("auroc", "AUROC", "how often a gold piece ranks above a piece that is not gold"),
+  column("mrr", "MRR", "the mean of 1 / rank of the first gold piece"),
+  column("first_is_gold", "first is gold", "how often the highest piece is gold"),
+  column("r_precision", "R-precision", "the part of the first G pieces that is gold, where G pieces are gold"),
+  column("first_rank", "first rank", "the mean rank of the first gold piece", "evidence", 1, true),
+  ...AT.map((k) => column(`recall@${k}`, `recall@${k}`, `the part of the gold pieces that is among the first ${k}`)),
+  ...AT.slice(1).map((k) => column(`precision@${k}`, `precision@${k}`, `the part of the first ${k} pieces that is gold`)),
+  ...AT.map((k) => column(`full_support@${k}`, `full support@${k}`, `how often all gold pieces are among the first ${k}`)),
   column("lds", "LDS", "how well sums of scores predict the answer's probability when pieces are left out", "faithfulness"),
   ...[1, 3, 5].map((k) =>
-    column(`drop@${k}`, `drop@${k}`, `what the answer's log-probability loses without the ${k} highest pieces`, "faithfulness", 2),
+    column(`drop@${k}`, `drop@${k}`, `the log-probability that the answer loses without the ${k} highest pieces`, "faithfulness", 2),
   ),
-  column("seconds", "seconds", "of the method itself, a case", "cost", 3, true),
-  column("seconds_with_read", "with reading", "seconds a case with the reading that it shares", "cost", 2, true),
-  column("forwards", "forwards", "the same in multiples of one plain reading", "cost", 2, true),
-  column("passes", "passes", "what else the model had to read, a case", "cost", 1, true),
+  column("seconds", "seconds", "seconds per case of the method itself", "cost", 3, true),
+  column("seconds_with_read", "with reading", "seconds per case, with the shared forward pass", "cost", 2, true),
+  column("forwards", "forwards", "the same in multiples of one plain forward pass", "cost", 2, true),
+  column("passes", "passes", "extra forward passes of the method per case", "cost", 1, true),
 ];
 
-/** The columns that stand in the table before all are asked for. */
+/** The columns that the table shows at first. */
 export const MAIN_COLUMNS = new Set(["ap", "auroc", "mrr", "recall@5", "full_support@5", "lds", "drop@3", "seconds_with_read"]);
 
-/** Which numbers of a run are wanted. */
+/** A selection of a run's numbers. */
 export interface Slice {
   unit: "sentence" | "document";
   stratum: string;
 }
 
-/** One method's numbers. */
+/** The numbers of one method. */
 export interface MethodRow {
   name: string;
   aggregation: string;
@@ -68,12 +68,12 @@ export interface Difference extends Interval {
   metric: string;
 }
 
-/** A run.json, read with care: a key that is missing leaves something out and never fails. */
+/** Reads a run.json. A missing key leaves a part out and is never an error. */
 export class Digest {
   private readonly run: Json;
   private readonly metrics: Json;
 
-  /** The method with the highest AP by sentence over all rows; "" where there is none. */
+  /** The method with the highest AP by sentence over all rows; "" without methods. */
   readonly leading: string;
 
   constructor(run: Json) {
@@ -94,18 +94,18 @@ export class Digest {
     return [data, model.split("/").pop()].filter((part) => part).join(" · ") || "Evaluation run";
   }
 
-  /** Whether metrics are there: a run that has not ended has none. */
+  /** True if there are metrics. An unfinished run has none. */
   get hasMetrics(): boolean {
     return Object.keys(objectOf(this.metrics["methods"])).length > 0;
   }
 
-  /** Strata and how many rows each has. */
+  /** The strata with their numbers of rows. */
   get strata(): [string, number][] {
     const found = Object.entries(objectOf(this.metrics["strata"]));
     return found.map(([name, rows]): [string, number] => [name, number(rows) ?? 0]);
   }
 
-  /** [name, how many] of rows, and of what metrics leave out; what is 0 is left out but for rows and done. */
+  /** [name, count] of rows by status, and of rows left out of metrics. Counts of 0 are omitted except rows and done. */
   get counts(): [string, number][] {
     const counts = { ...objectOf(this.run["counts"]), ...objectOf(this.metrics["counts"]) };
     const names: [string, string][] = [
@@ -113,16 +113,16 @@ export class Digest {
       ["done", "done"],
       ["skipped", "skipped"],
       ["failed", "failed"],
-      ["no_gold", "without marked evidence"],
-      ["all_gold", "with nothing but marked evidence"],
-      ["unusable", "with scores that cannot be used"],
+      ["no_gold", "without gold"],
+      ["all_gold", "with gold only"],
+      ["unusable", "with unusable scores"],
     ];
     return names
       .map(([key, label]): [string, number | null] => [label, number(counts[key])])
       .filter((pair): pair is [string, number] => pair[1] !== null && (pair[1] > 0 || pair[0] === "rows" || pair[0] === "done"));
   }
 
-  /** em, says, f1, verified of the model's own answers, where they were measured. */
+  /** em, says, f1, verified of the model's own answers, if they were measured. */
   get answers(): [string, Interval][] {
     const labels: Record<string, string> = { em: "exact match", says: "holds the expected answer", f1: "F1", verified: "verified" };
     const found = Object.entries(objectOf(this.metrics["answers"])).map(([key, value]): [string, Interval] => [
@@ -132,14 +132,14 @@ export class Digest {
     return found.filter(([, interval]) => interval.value !== null);
   }
 
-  /** The methods, the one with the highest AP first, then those without. */
+  /** The methods by AP, highest first, methods without AP last. */
   methods(slice: Slice): MethodRow[] {
     const rows = Object.entries(objectOf(this.metrics["methods"])).map(([name, value]) => methodRow(name, objectOf(value), slice));
     const ap = (row: MethodRow) => row.values.get("ap")?.value ?? -1;
     return rows.sort((a, b) => ap(b) - ap(a));
   }
 
-  /** Paired differences in one metric between one method and each of the others, the method first. */
+  /** Paired differences in one metric: one method minus each of the others. */
   differences(method: string, metric: string): Difference[] {
     const listed = this.metrics["differences"];
     const found: Difference[] = [];
@@ -152,12 +152,12 @@ export class Digest {
     return found;
   }
 
-  /** How faithfulness was measured, in a sentence; "" where it was not. */
+  /** A sentence that says how faithfulness was measured; "" if it was not. */
   get ablations(): string {
     const [first] = (Array.isArray(this.metrics["ablations"]) ? this.metrics["ablations"] : []) as unknown[];
     const how = objectOf(first);
     if (!told(how["convention"])) return "";
-    const convention = how["convention"] === "mask" ? "hidden from attention" : "taken out of the text";
+    const convention = how["convention"] === "mask" ? "hidden from attention" : "removed from the text";
     return `Pieces are ${convention} (${told(how["convention"])}); LDS over ${told(how["masks"])} random sets, seed ${told(how["seed"])}.`;
   }
 
@@ -179,7 +179,7 @@ export class Digest {
       if (value !== null) more.push([label, value.toLocaleString("en", { maximumFractionDigits: 1 })]);
     }
     const peak = number(this.metrics["peak_bytes"]);
-    if (peak !== null) more.push(["most memory", `${(peak / 1e9).toFixed(2)} GB`]);
+    if (peak !== null) more.push(["peak memory", `${(peak / 1e9).toFixed(2)} GB`]);
     const groups: [string, [string, string][]][] = [
       ["Settings", pairs(this.run["config"])],
       ["Data", pairs(this.run["data"])],

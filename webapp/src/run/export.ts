@@ -1,4 +1,4 @@
-/** The table of cases as a file. */
+/** Exports the table of cases. */
 
 import { toCsv } from "../share/csv";
 import { AP, CUTS, FIRST, HITS } from "./ranks";
@@ -6,7 +6,7 @@ import { rankValue } from "./summary";
 import type { Summary } from "./summary";
 import type { Other } from "./table";
 
-/** The cases that are shown, in their order, under one method; formulas of spreadsheets are kept from running. */
+/** The shown cases as CSV, in their order, under one method. Cells are escaped so that spreadsheets run no formulas. */
 export function casesCsv(cases: readonly Summary[], shown: Int32Array, method: number, name: string, other: Other | null): string {
   const header = ["id", "status", "kind", "level", "question", "expected", "answer", "right", "method", "ap", "first rank"];
   header.push(...CUTS.map((k) => `hit@${k}`), "tokens", "reason");

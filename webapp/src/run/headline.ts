@@ -1,4 +1,4 @@
-/** What stands at the top of a run: its metrics, the best of each column, and where first gold pieces stand. Pure. */
+/** The top of a run's page: its metrics, the best of each column, and the ranks of first gold pieces. Pure functions. */
 
 import { bootstrap } from "./compare";
 import type { Interval } from "./compare";
@@ -14,11 +14,11 @@ const COMPUTED: readonly [string, number][] = [
   ["first_rank", FIRST],
 ];
 
-const DRAWS = 20_000_000; // of all intervals together: a fraction of a second
+const DRAWS = 20_000_000; // limit for all intervals together: a fraction of a second
 
-/** The metrics that the table of cases knows, for runs that have none of their own.
+/** Metrics computed from the table of cases, for runs without stored metrics.
  *
- * @param whole whether all cases are there; before, means come without intervals.
+ * @param whole true if all cases are read. Before that, means have no intervals.
  */
 export function computed(cases: readonly Summary[], methods: Methods, whole: boolean): MethodRow[] {
   const columns = methods.names.length * COMPUTED.length;
@@ -35,7 +35,7 @@ export function computed(cases: readonly Summary[], methods: Methods, whole: boo
   return rows.sort((a, b) => ap(b) - ap(a));
 }
 
-/** The methods that are best in a column, more than one where they tie; none for costs, which say nothing alone. */
+/** The best methods of a column, several if they tie. None for costs, because low cost alone is no merit. */
 export function best(rows: readonly MethodRow[], column: Column): ReadonlySet<string> {
   if (column.group === "cost") return new Set();
   let top = NaN;
@@ -48,7 +48,7 @@ export function best(rows: readonly MethodRow[], column: Column): ReadonlySet<st
   return new Set(found.length < rows.length ? found : []);
 }
 
-/** How many cases have their first gold piece in each bin, expected over ties; and how many have one at all. */
+/** The number of cases with their first gold piece in each bin, expected over ties; and the number of cases with a rank. */
 export function histogram(cases: readonly Summary[], method: number): { counts: number[]; n: number } {
   const counts = BIN_LABELS.map(() => 0);
   let n = 0;

@@ -1,4 +1,4 @@
-/** Lines of a file that is read slice by slice: none is held longer than needed, and none is too long to be met. */
+/** Lines of a file that is read in slices. A line may be longer than a slice. */
 
 import type { Bytes } from "../model/bytes";
 
@@ -8,17 +8,17 @@ export interface Line {
   start: number;
   stop: number;
   bytes: Uint8Array;
-  /** Whether a line break stood behind it; false at most for a file's last line. */
+  /** True if a line break follows; false only for a file's last line. */
   ended: boolean;
 }
 
-/** How much is asked of the file at once. */
+/** Bytes per read. */
 export const SLICE = 4 * 1024 * 1024;
 const BREAK = 10;
 
-/** Read a file's lines, in batches of those that end in one slice; the next slice is on its way meanwhile.
+/** Read a file's lines, in batches of the lines that end in one slice. The next slice is read ahead.
  *
- * @param signal ends the reading with its reason.
+ * @param signal aborts the reading with its reason.
  */
 export async function* lines(bytes: Bytes, slice = SLICE, signal?: AbortSignal): AsyncGenerator<Line[], void> {
   const ask = (start: number) => bytes.read(start, Math.min(start + slice, bytes.size));
@@ -29,9 +29,9 @@ export async function* lines(bytes: Bytes, slice = SLICE, signal?: AbortSignal):
     const data: Uint8Array = await coming;
     signal?.throwIfAborted();
     const next = at + data.length;
-    if (data.length === 0) break; // a file that became shorter while it was read
+    if (data.length === 0) break; // the file became shorter while it was read
     coming = next < bytes.size ? ask(next) : null;
-    // A reader who stops midway must not leave a rejection that nobody hears.
+    // If the caller stops early, the rejection of this read must not stay unhandled.
     coming?.catch(() => undefined);
     const batch: Line[] = [];
     let from = 0;

@@ -1,4 +1,4 @@
-/** A run or a list that is open: what was read of it so far, as signals. */
+/** An open run or list: the part that was read so far, as signals. */
 
 import { signal } from "@preact/signals";
 import type { Bytes } from "../model/bytes";
@@ -12,45 +12,45 @@ import type { Part, Progress } from "./runs";
 import { isObject } from "./summary";
 import type { Methods, Summary } from "./summary";
 
-/** Cases that a table can show, whatever file they came from. */
+/** Cases for the table, from any kind of file. */
 export interface Cases {
   readonly cases: readonly Summary[];
   readonly methods: Methods;
-  /** What is ranked. */
+  /** The kind of ranked pieces. */
   readonly unit: "sentence" | "document";
   find(id: string): number;
   open(place: number): Promise<Case>;
   notes(): string[];
 }
 
-/** Where a run's files are; everything is asked for when it is needed. */
+/** Access to a run's files, opened on demand. */
 export interface RunFiles {
   run: (() => Promise<Bytes>) | null;
-  /** In the order in which they are read: a later record of a case takes the place of an earlier one. */
+  /** The parts in reading order. A later record of a case replaces an earlier one. */
   parts: () => Promise<Part[]>;
-  /** The token-level flow that was kept for a case. */
+  /** The saved token-level flow of a case, or null. */
   flow: (id: string) => Promise<FlowSource | null>;
 }
 
 const MOST_RUN_JSON = 128 * 1024 * 1024;
-const REDRAW = 200; // ms between pictures of a table that is still being read
+const REDRAW = 200; // ms between updates of a table while its file is read
 const VERSION = 1;
 
-/** One source that is open. Reading begins when it is made, and goes on without anybody looking. */
+/** One open source. Reading starts at construction and continues in the background. */
 export class OpenRun {
   readonly name: string;
   readonly kind: "run" | "list";
-  /** null until the first cases are there. */
+  /** null until the first cases are read. */
   readonly cases = signal<Cases | null>(null);
-  /** Counts up when there is more in `cases`. */
+  /** Counts the additions to `cases`. */
   readonly version = signal(0);
   readonly digest = signal<Digest | null>(null);
-  /** null once all is read. */
+  /** null once everything is read. */
   readonly progress = signal<Progress | null>({ read: 0, size: 0 });
   readonly problem = signal<string | null>(null);
-  /** What run.json has wrong with it, or that it is missing. */
+  /** A note that run.json is missing or broken. */
   readonly note = signal<string | null>(null);
-  /** Settles when all is read, or reading has ended otherwise. */
+  /** Settles when reading has ended, for whatever reason. */
   readonly done: Promise<void>;
   private readonly stop = new AbortController();
   private drawn = -Infinity;
@@ -64,7 +64,7 @@ export class OpenRun {
     );
   }
 
-  /** A run of ours. */
+  /** Open a run of `attributor eval`. */
   static ofRun(name: string, files: RunFiles): OpenRun {
     return new OpenRun(name, "run", async (run) => {
       const digest = run.readDigest(files.run);
@@ -76,7 +76,7 @@ export class OpenRun {
     });
   }
 
-  /** The ancestor's list. */
+  /** Open a case list of the previous tool. */
   static ofList(name: string, bytes: () => Promise<Bytes>): OpenRun {
     return new OpenRun(name, "list", async (run) => {
       const list = await readAncestor(await bytes(), name);
@@ -91,7 +91,7 @@ export class OpenRun {
     });
   }
 
-  /** Stop reading; what was read stays. */
+  /** Stop reading. Cases already read stay. */
   cancel(): void {
     this.stop.abort(new UserError("Reading was stopped; the table shows what was read until then."));
   }
@@ -143,7 +143,7 @@ function casesOf(index: RunIndex, flow: RunFiles["flow"]): Cases {
   };
 }
 
-/** Read run.json. @throws UserError where it is none, or of a later version. */
+/** Read run.json. @throws UserError if it is not valid, or has a later version. */
 export async function readRunJson(bytes: Bytes): Promise<Record<string, unknown>> {
   if (bytes.size > MOST_RUN_JSON) throw new UserError(`run.json has ${Math.round(bytes.size / 1e6)} MB, which is more than a run writes.`);
   let found: unknown;

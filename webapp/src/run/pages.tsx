@@ -1,4 +1,4 @@
-/** The pages of a run, which are fetched together, with what reads runs, when the first of them is shown. */
+/** The pages of a run and the code that reads runs, in one chunk that is loaded with the first of these pages. */
 
 import type { JSX } from "preact";
 import type { Source } from "../open/sources";
@@ -11,7 +11,7 @@ export function RunPage({ source }: { source: Source }): JSX.Element {
   return <Page source={source.id} run={source.run!(OpenRun)} />;
 }
 
-/** The page of one of its cases. */
+/** The page of a run's case. */
 export function RunCase({ source, id }: { source: Source; id: string }): JSX.Element {
   return <Case source={source.id} id={id} run={source.run!(OpenRun)} />;
 }

@@ -1,14 +1,14 @@
-/** Where the marked evidence stands among scored pieces. The formulas, ties included, are those of eval/README.md:
- * every value is its expectation over all orders of the pieces with tied scores, each as likely.
+/** Ranks of gold among scored pieces, by the formulas of eval/README.md.
+ * Every value is the expectation over all orders of the pieces with tied scores, each order equally likely.
  */
 
-/** Upper ends of the histogram's bins but for the last: rank 1, 2, 3, 4, 5, 6-10, 11-20, more. */
+/** Upper ends of the histogram's bins except the last: rank 1, 2, 3, 4, 5, 6-10, 11-20, more. */
 export const BIN_ENDS = [1, 2, 3, 4, 5, 10, 20] as const;
 export const BIN_LABELS = ["1", "2", "3", "4", "5", "6–10", "11–20", "> 20"] as const;
-/** The cuts of hit@k. */
+/** The values of k in hit@k. */
 export const CUTS = [1, 3, 5] as const;
 
-/** Places of one ranking's numbers in a flat array, so that thousands of cases by tens of methods stay small. */
+/** Places of a ranking's numbers in a flat array, which keeps thousands of cases with tens of methods small. */
 export const AP = 0;
 export const FIRST = 1;
 export const RECIPROCAL = 2;
@@ -16,14 +16,14 @@ export const HITS = 3;
 export const BINS = HITS + CUTS.length;
 export const WIDTH = BINS + BIN_LABELS.length;
 
-/** Whether these are S finite numbers. */
+/** True for a list of S finite numbers. */
 export function usable(scores: unknown, pieces: number): scores is number[] {
   if (!Array.isArray(scores) || scores.length !== pieces) return false;
   for (const score of scores) if (typeof score !== "number" || !Number.isFinite(score)) return false;
   return true;
 }
 
-/** Whether gold marks some of the pieces and not all, each once: only then has a ranking a value. */
+/** True if some pieces but not all are gold, each listed once. Otherwise a ranking has no value. */
 export function rankable(gold: unknown, pieces: number): gold is number[] {
   if (!Array.isArray(gold) || gold.length === 0 || gold.length >= pieces) return false;
   for (const one of gold) if (!Number.isInteger(one) || one < 0 || one >= pieces) return false;
@@ -44,8 +44,8 @@ export function rank(scores: ArrayLike<number>, gold: readonly number[], out: Fl
   order.sort((a, b) => scores[b]! - scores[a]! || a - b);
   out.fill(0, at, at + WIDTH);
   let precision = 0;
-  let survive = 1; // the chance that no gold piece stood in front
-  let before = 0; // gold pieces in front of the tie
+  let survive = 1; // the chance that no gold piece came before
+  let before = 0; // gold pieces before the tie
   for (let start = 0, stop = 0; start < pieces; start = stop) {
     let tiedGold = 0;
     const value = scores[order[start]!]!;
@@ -76,7 +76,7 @@ function note(out: Float64Array, at: number, place: number, chance: number): voi
   out[at + BINS + bin]! += chance;
 }
 
-/** The aggregation that stands for a method: the wanted one, or a segment method's only one, or the first. */
+/** The main aggregation of a method: the wanted one, else "segment", else the first. */
 export function mainAggregation(names: readonly string[], wanted = "sum"): string | null {
   if (names.includes(wanted)) return wanted;
   return names.includes("segment") ? "segment" : (names[0] ?? null);

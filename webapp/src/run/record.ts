@@ -1,4 +1,4 @@
-/** A record of an evaluation -> what the case page shows: one variant for each method and aggregation. */
+/** Converts a record of an evaluation to a case: one variant for each method and aggregation. */
 
 import { MemoryFlow, PlainRows } from "../model/memory";
 import { baseOf } from "../model/shares";
@@ -9,7 +9,7 @@ import { usable } from "./ranks";
 import { isObject, number, told, words } from "./summary";
 import type { Json } from "./summary";
 
-/** Say what each aggregation is, in the words of eval/README.md. */
+/** A note for each aggregation, in the words of eval/README.md. */
 const AGGREGATIONS: Record<string, string> = {
   sum: "A sentence's score is the sum over its tokens.",
   mean: "A sentence's score is the mean over its tokens.",
@@ -17,7 +17,7 @@ const AGGREGATIONS: Record<string, string> = {
   max: "A sentence's score is that of its largest token.",
 };
 
-/** Pieces of a text whose units are its sentences and the gaps between them. */
+/** A text with its units: sentences and the gaps between them. */
 interface Layout {
   text: string;
   ends: Int32Array;
@@ -27,8 +27,8 @@ interface Layout {
 
 /** Make the case of a record.
  *
- * @param flow the token-level flow of the case, where one was kept; it comes first.
- * @throws UserError where the record has no prompt, or its places do not fit it.
+ * @param flow the saved token-level flow of the case, or null; it is the first variant.
+ * @throws UserError if the record has no prompt, or its spans do not fit the text.
  */
 export function caseOfRecord(record: Json, flow: FlowSource | null = null): Case {
   const id = words(record["id"]);
@@ -56,7 +56,7 @@ export function caseOfRecord(record: Json, flow: FlowSource | null = null): Case
   return { id, variants };
 }
 
-/** The flow of a view whose only row, the whole answer, is its total. */
+/** The flow of a view with one row, the whole answer, which is its total. */
 export function oneRow(view: View): FlowSource {
   return new MemoryFlow(view, new PlainRows(view.total, view.ends.length));
 }
@@ -107,7 +107,7 @@ function notesOf(record: Json, how: string, negative: number): string[] {
   }
   if (AGGREGATIONS[how] !== undefined) notes.push(AGGREGATIONS[how]);
   if (AGGREGATIONS[how] !== undefined && how !== "sum") {
-    notes.push("Bars of documents add up their sentences here, which is not how the run scored documents with this aggregation.");
+    notes.push("Here the bar of a document is the sum over its sentences. With this aggregation the run scored documents in another way.");
   }
   if (negative > 0) {
     const are = negative === 1 ? "1 sentence has a score" : `${negative} sentences have scores`;
@@ -146,7 +146,7 @@ function spans(value: unknown): Labelled[] {
   });
 }
 
-/** Cut a text where sentences and documents begin and end; places are code points of the text as it is stored. */
+/** Cut a text at the borders of sentences and documents. Places are code points of the stored text. */
 function layOut(raw: string, sentences: readonly Labelled[], documents: readonly Labelled[]): Layout {
   const text = shown(raw);
   const cuts = new Set<number>([text.points]);
@@ -163,7 +163,7 @@ function layOut(raw: string, sentences: readonly Labelled[], documents: readonly
   return { text: text.text, ends: text.place(points), sentenceOf, documentOf };
 }
 
-/** The span that each unit lies in, -1 for none; units end at `points`, which hold all ends of the spans. */
+/** The span of each unit, -1 for none. Units end at `points`, which include all ends of the spans. */
 function cover(points: Int32Array, given: readonly Labelled[]): Int32Array {
   const found = new Int32Array(points.length).fill(-1);
   const first = new Map<number, number>([[0, 0]]);

@@ -1,4 +1,4 @@
-/** The index of a run's cases: files of any size are read once, by slices, and only summaries and places are kept. */
+/** The index of a run's cases. Files of any size are read once in slices; only summaries and places stay in memory. */
 
 import type { Bytes } from "../model/bytes";
 import { UserError } from "../model/types";
@@ -13,14 +13,14 @@ export interface Part {
   bytes: Bytes;
 }
 
-/** What has been read of a run so far; it grows while it is read. */
+/** The part of a run that was read so far. */
 export class RunIndex {
   readonly cases: Summary[] = [];
   readonly methods = new Methods();
-  /** Lines that are no record, "cases.jsonl line 3"; the first few, and how many in all. */
+  /** The first malformed lines, "cases.jsonl line 3", and the number of all. */
   readonly malformed: string[] = [];
   malformedCount = 0;
-  /** Parts whose last line was not finished. */
+  /** Parts with an unfinished last line. */
   readonly torn: string[] = [];
   readonly parts: readonly Part[];
   private readonly places = new Map<string, number>();
@@ -34,20 +34,20 @@ export class RunIndex {
     return this.places.get(id) ?? -1;
   }
 
-  /** Take in a case; a later record of the same id takes the place of the earlier one. */
+  /** Add a case. A later record with the same id replaces the earlier one. */
   add(summary: Summary): void {
     const known = this.places.get(summary.id);
     if (known === undefined) this.places.set(summary.id, this.cases.push(summary) - 1);
     else this.cases[known] = summary;
   }
 
-  /** Sentences about what could not be read. */
+  /** Sentences about unreadable lines. */
   notes(): string[] {
     const found: string[] = [];
     if (this.malformedCount > 0) {
       const more = this.malformedCount > this.malformed.length ? " …" : "";
-      const are = this.malformedCount === 1 ? "1 line is" : `${this.malformedCount.toLocaleString("en")} lines are`;
-      found.push(`${are} no record of a case and left out: ${this.malformed.join(", ")}${more}.`);
+      const are = this.malformedCount === 1 ? "1 line is not a case record and is" : `${this.malformedCount.toLocaleString("en")} lines are not case records and are`;
+      found.push(`${are} left out: ${this.malformed.join(", ")}${more}.`);
     }
     for (const name of this.torn) {
       found.push(`The last line of ${name} was not finished and is left out: the run was stopped, or is still going.`);
@@ -69,18 +69,18 @@ export class RunIndex {
 
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 const MOST_NAMED = 5;
-const TURN = 12; // milliseconds of work before the page may draw and listen
+const TURN = 12; // milliseconds of work before the page gets time to draw and handle events
 
-/** How reading goes on. */
+/** The progress of reading, in bytes. */
 export interface Progress {
   read: number;
   size: number;
 }
 
-/** Read all cases of all parts into an index, giving way to the page often.
+/** Read all cases of all parts into an index, with pauses for the page.
  *
- * @param progress is told after every turn; the index holds what was read so far.
- * @param signal cancels; what was read stays in the index.
+ * @param progress called after every few milliseconds of work; the index has all cases read so far.
+ * @param signal cancels the reading; cases already read stay in the index.
  */
 export async function indexCases(
   index: RunIndex,
@@ -129,7 +129,7 @@ function take(index: RunIndex, line: Line, part: number, row: number): void {
   }
 }
 
-/** Let the browser draw and listen; timers would wait 4 ms each, which adds up over a large file. */
+/** Let the browser draw and handle events. A timer would wait 4 ms each time, which adds up over a large file. */
 function turn(): Promise<void> {
   return new Promise((resolve) => {
     const channel = new MessageChannel();

@@ -1,5 +1,5 @@
-/** SHA-256 (FIPS 180-4) of short strings. The browser's own is missing where a page came over plain HTTP from another
- * machine, and the names of flow files need it.
+/** SHA-256 (FIPS 180-4) of short strings, for the names of flow files. The browser's own implementation is missing in pages
+ * that came over plain HTTP from another machine.
  */
 
 const PRIMES = primes(64);

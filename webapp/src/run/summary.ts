@@ -1,9 +1,9 @@
-/** What the table of cases keeps of a record: some words, some numbers, and where the record stands in its file. */
+/** The summary of a record for the table of cases: some texts, some numbers, and the record's place in its file. */
 
 import { visible } from "../model/text";
 import { mainAggregation, rank, rankable, usable, WIDTH } from "./ranks";
 
-/** Where a record lies: the part's index, and half-open bytes in it. */
+/** The place of a record: the part's index, and a half-open range of bytes. */
 export interface Place {
   part: number;
   start: number;
@@ -20,24 +20,24 @@ export interface Summary {
   level: string;
   question: string;
   expected: string;
-  /** The model's own answer; null where it was not asked for one. */
+  /** The model's own answer; null if none was generated. */
   answer: string | null;
-  /** Whether that answer holds the expected one; null where not known. */
+  /** True if that answer holds the expected one; null if unknown. */
   right: boolean | null;
   tokens: number | null;
-  /** (methods, WIDTH) numbers of ranks.ts, NaN where there are none; methods by their place in `Methods`. */
+  /** (methods, WIDTH) numbers of ranks.ts, NaN if missing; methods by their place in `Methods`. */
   ranks: Float64Array;
-  /** What tells whether two runs marked the same evidence. */
+  /** The gold pieces as text, to check that two runs have the same gold. */
   gold: string;
 }
 
-/** The methods of a run in the order in which they were met, each with the aggregation that stands for it. */
+/** The methods of a run in the order of their first record, each with its main aggregation. */
 export class Methods {
   readonly names: string[] = [];
   readonly aggregations: string[] = [];
   private readonly places = new Map<string, number>();
 
-  /** The place of a method, which is added if it is new. */
+  /** The place of a method. A new method is added. */
   place(name: string, aggregation: string): number {
     let found = this.places.get(name);
     if (found === undefined) {
@@ -48,26 +48,26 @@ export class Methods {
     return found;
   }
 
-  /** The place of a method, -1 for none of that name. */
+  /** The place of a method, -1 if there is none with that name. */
   find(name: string): number {
     return this.places.get(name) ?? -1;
   }
 }
 
-/** Anything that JSON calls an object. */
+/** A JSON object. */
 export type Json = Record<string, unknown>;
 
-/** Whether a value is a JSON object. */
+/** True if a value is a JSON object. */
 export function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A string as it is, a number or a boolean in digits or letters, "" for anything else. */
+/** A string unchanged, a number or boolean as text, "" for other values. */
 export function words(value: unknown): string {
   return typeof value === "string" ? value : typeof value === "number" || typeof value === "boolean" ? String(value) : "";
 }
 
-/** Words to show: what hides or reorders text is spelled out. Ids are kept as they are, they are asked for by them. */
+/** A value as visible text: characters that hide or reorder text are spelled out. Not for ids, which are keys. */
 export function told(value: unknown): string {
   return visible(words(value));
 }
@@ -77,12 +77,12 @@ export function number(value: unknown): number | null {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 
-/** One number of a case under a method; NaN where there is none. */
+/** One number of a case under a method; NaN if missing. */
 export function rankValue(summary: Summary, method: number, field: number): number {
   return summary.ranks[method * WIDTH + field] ?? NaN;
 }
 
-/** Keep what the table needs of a record; null where it is no record of a case. */
+/** The summary of a record; null if it is not a case record. */
 export function summarise(record: unknown, methods: Methods, place: Place): Summary | null {
   if (!isObject(record) || typeof record["id"] !== "string") return null;
   const own = record["generated"];

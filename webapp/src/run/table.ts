@@ -1,14 +1,14 @@
-/** Which cases a table shows and in which order; the state that the link holds. Pure. */
+/** The table's cases and their order, and its state in the link. Pure functions. */
 
 import type { Query } from "../model/link";
 import { AP, CUTS, FIRST, HITS } from "./ranks";
 import { rankValue } from "./summary";
 import type { Summary } from "./summary";
 
-/** What a column sorts by. */
+/** The sort keys. */
 export type Key = "place" | "question" | "answer" | "expected" | "right" | "hit" | "first" | "ap" | "tokens" | "status" | "other" | "difference";
 
-/** Numbers that two runs can be compared in. */
+/** Measures for the comparison of two runs. */
 export type Measure = "ap" | "first" | "hit";
 
 export interface TableState {
@@ -18,7 +18,7 @@ export interface TableState {
   /** null: both. */
   right: boolean | null;
   hit: boolean | null;
-  /** "" for all, as for kind and level. */
+  /** "" for all; also for kind and level. */
   status: string;
   kind: string;
   level: string;
@@ -26,7 +26,7 @@ export interface TableState {
   k: number;
   /** The method's name; "" for the first. */
   method: string;
-  /** The source that is compared with, and its method; "" for none. */
+  /** The source of the other run, and its method; "" for none. */
   other: string;
   otherMethod: string;
   measure: Measure;
@@ -52,35 +52,35 @@ const KEYS: readonly Key[] = ["place", "question", "answer", "expected", "right"
 
 const FALLING: ReadonlySet<Key> = new Set(["ap", "hit", "right"]);
 
-/** Whether a column that falls has its best values first. What is compared is better the lower it is, where it is a rank. */
+/** True if a column in descending order has its best values first. For ranks lower is better. */
 export function betterFalls(key: Key, measure: Measure): boolean {
   return key === "other" || key === "difference" ? measure !== "first" : FALLING.has(key);
 }
 
-/** The change to another measure: best first stays best first, and worst first worst first. */
+/** The change of state for another measure. Best first stays best first, worst first stays worst first. */
 export function measureChange({ key, descending, measure }: TableState, next: Measure): Partial<TableState> {
   return betterFalls(key, next) === betterFalls(key, measure) ? { measure: next } : { measure: next, descending: !descending };
 }
 
-/** The field of ranks.ts that stands for a measure. */
+/** The field of ranks.ts for a measure. */
 export function fieldOf(measure: Measure, k: number): number {
   if (measure === "hit") return HITS + Math.max(0, CUTS.indexOf(k as (typeof CUTS)[number]));
   return measure === "first" ? FIRST : AP;
 }
 
-/** What a case counts as hit or missed: the chance that a marked piece is among the first k, half and more. */
+/** True (hit) if the chance that a gold piece is among the first k is half or more; null if unknown. */
 export function hits(summary: Summary, method: number, k: number): boolean | null {
   const chance = rankValue(summary, method, fieldOf("hit", k));
   return Number.isNaN(chance) ? null : chance >= 0.5;
 }
 
-/** Another run's numbers of the same cases, by id. */
+/** The other run's numbers by case id. */
 export interface Other {
   values: ReadonlyMap<string, number>;
   differences: ReadonlyMap<string, number>;
 }
 
-/** The places in `cases` that are shown, in order. Cases without a value come last, whichever way it is sorted. */
+/** The places in `cases` to show, in order. Cases without a value come last in both directions. */
 export function shownCases(cases: readonly Summary[], state: TableState, method: number, other: Other | null): Int32Array {
   const wanted = state.search.trim().toLowerCase().split(/\s+/).filter((word) => word !== "");
   const found: number[] = [];
@@ -152,7 +152,7 @@ function holds(summary: Summary, wanted: readonly string[]): boolean {
   return wanted.every((word) => text.includes(word));
 }
 
-/** The values of one property with how many cases have each, the most frequent first. */
+/** The values of one property with their numbers of cases, the most frequent first. */
 export function facet(cases: readonly Summary[], property: "status" | "kind" | "level"): [string, number][] {
   const counts = new Map<string, number>();
   for (const summary of cases) if (summary[property]) counts.set(summary[property], (counts.get(summary[property]) ?? 0) + 1);
@@ -162,10 +162,10 @@ export function facet(cases: readonly Summary[], property: "status" | "kind" | "
 const YES = { yes: true, no: false } as Record<string, boolean>;
 const said = (value: boolean | null): string | undefined => (value === null ? undefined : value ? "yes" : "no");
 
-/** The keys of a link that a table owns begin so. */
+/** The prefix of the table's keys in a link. */
 export const PREFIX = "t.";
 
-/** Read the state from a link; what is not understood is as at the start. */
+/** Read the state from a link. Invalid values become those of START. */
 export function decodeState(query: Query): TableState {
   const get = (name: string) => query[PREFIX + name] ?? "";
   const sort = get("sort");
@@ -188,7 +188,7 @@ export function decodeState(query: Query): TableState {
   };
 }
 
-/** The keys for a link; undefined for what is as at the start. */
+/** The keys for a link; undefined for values equal to START. */
 export function encodeState(state: TableState): Record<string, string | undefined> {
   const sort = state.key === "place" && !state.descending ? undefined : `${state.descending ? "-" : ""}${state.key}`;
   const pairs: [string, string | undefined][] = [
@@ -208,7 +208,7 @@ export function encodeState(state: TableState): Record<string, string | undefine
   return Object.fromEntries(pairs.map(([name, value]) => [PREFIX + name, value]));
 }
 
-/** The table's keys of a query, to carry from the table to a case and back. */
+/** The table's keys of a query, passed from the table to a case and back. */
 export function tableQuery(query: Query): Record<string, string> {
   return Object.fromEntries(Object.entries(query).filter(([key]) => key.startsWith(PREFIX)));
 }

@@ -1,4 +1,4 @@
-/** What the run page and the case page derive from a run and the link alike. */
+/** The state that the run page and the case page derive from a run and the link. */
 
 import { useMemo } from "preact/hooks";
 import { amend, place } from "../model/link";
@@ -10,10 +10,10 @@ import { rankValue } from "./summary";
 import { decodeState, encodeState, fieldOf, shownCases } from "./table";
 import type { Other, TableState } from "./table";
 
-/** A run as the link's state shows it. */
+/** A run under the state of the link. */
 export interface Shown {
   state: TableState;
-  /** The place of the chosen method; -1 where there are no methods. */
+  /** The place of the chosen method; -1 without methods. */
   method: number;
   /** Places in `cases`, in order. */
   shown: Int32Array;
@@ -28,14 +28,14 @@ export function changeState(change: Partial<TableState>): void {
   amend(encodeState({ ...decodeState(place.peek().query), ...change }));
 }
 
-/** Everything that depends on the link and on what was read so far, computed again only when those change. */
+/** The derived state. It is computed again only if the link or the cases read so far change. */
 export function useShown(run: OpenRun): Shown {
   const encoded = JSON.stringify(encodeState(decodeState(place.value.query)));
   const state = useMemo(() => decodeState(place.peek().query), [encoded]);
   const cases = run.cases.value;
   const version = run.version.value;
   const methods = cases?.methods ?? null;
-  // Without a choice the table shows the method that stands first among the metrics.
+  // Without a choice the table shows the first method of the metrics.
   const chosen = state.method || (run.digest.value?.leading ?? "");
   const method = methods === null ? -1 : Math.max(methods.find(chosen), Math.min(0, methods.names.length - 1));
   const otherRun = state.other ? (find(state.other)?.run?.(OpenRun) ?? null) : null;

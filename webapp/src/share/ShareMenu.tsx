@@ -1,4 +1,4 @@
-/** What a reader can take along: the link, a page, a picture, a table. */
+/** The menu to copy the link and to save a page, a picture or a table. */
 
 import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
@@ -15,9 +15,9 @@ import "./share.css";
 import { shownNow, tableRows } from "./table";
 import { encodeView } from "./view";
 
-const ROOM = 3_600_000; // bytes of rows in a page that is made here; base64 makes them a third longer
+const ROOM = 3_600_000; // bytes of rows in a page made by the browser; base64 adds a third
 
-/** A menu button for the tools of a case page. */
+/** The menu button in the tools of a case page. */
 export function ShareMenu(): JSX.Element {
   const state = useCase();
   const open = useSignal(false);

@@ -1,6 +1,6 @@
-/** Comma-separated values that a spreadsheet opens without running anything. */
+/** CSV that a spreadsheet opens without running formulas. */
 
-/** A cell; what a spreadsheet would take for a formula gets an apostrophe in front. */
+/** A cell. A text that a spreadsheet would run as a formula gets an apostrophe in front. */
 export function cell(value: string | number | null | undefined): string {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return Number.isFinite(value) ? String(value) : "";
@@ -8,7 +8,7 @@ export function cell(value: string | number | null | undefined): string {
   return /[",\r\n]/.test(guarded) ? `"${guarded.replaceAll('"', '""')}"` : guarded;
 }
 
-/** A table with a line of names, as RFC 4180 has it: CRLF between lines. */
+/** A table with a header line, by RFC 4180: CRLF between lines. */
 export function toCsv(header: readonly string[], rows: Iterable<readonly (string | number | null | undefined)[]>): string {
   const lines = [header.map(cell).join(",")];
   for (const row of rows) lines.push(row.map(cell).join(","));

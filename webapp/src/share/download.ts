@@ -1,6 +1,6 @@
-/** Hand something to the browser for saving. */
+/** Saves files through the browser. */
 
-/** A name that every file system takes: letters, digits, dots and dashes. */
+/** A file name that is valid on every file system: letters, digits, dots and dashes. */
 export function fileName(title: string, ending: string): string {
   const plain = title
     .normalize("NFKD")
@@ -10,7 +10,7 @@ export function fileName(title: string, ending: string): string {
   return `${plain || "attributor"}.${ending}`;
 }
 
-/** Let the browser save what an address gives, which is never held in memory as a whole. */
+/** Let the browser download a URL. The content is never in memory as a whole. */
 export function saveFrom(url: string, name: string): void {
   const link = document.createElement("a");
   link.href = url;
@@ -22,6 +22,6 @@ export function saveFrom(url: string, name: string): void {
 export function save(name: string, content: BlobPart, type: string): void {
   const url = URL.createObjectURL(new Blob([content], { type }));
   saveFrom(url, name);
-  // Chromium reads the blob after the click has returned.
+  // Chromium reads the blob after click() returns.
   setTimeout(() => URL.revokeObjectURL(url), 30_000);
 }

@@ -1,4 +1,4 @@
-/** One file with a view in it, that opens from disk with the network off: this very bundle, and the numbers. */
+/** Makes a one-file page from this bundle and a view. It opens from disk without a network. */
 
 import { api } from "../api/client";
 import { escaped } from "../model/text";
@@ -32,12 +32,12 @@ export async function standalone(title: string, view: Uint8Array): Promise<strin
   ].join("\n");
 }
 
-/** This page's own script or style: inline in a page that was exported itself, else from where it was loaded. */
+/** This page's script or style: the inline element in an exported page, otherwise the file on the server. */
 async function own(element: "script" | "style", selector: string, path: string): Promise<string> {
   const exported = document.getElementById("view") !== null;
   const text = exported ? (document.querySelector(selector)?.textContent ?? "") : UTF8.decode(await api.bytes(path));
-  // Each ends at its own closing tag alone; a script also goes on past one where a comment opened before it. This code goes
-  // through its own test, so that it must not hold a comment's beginning either.
+  // The closing tag ends an inline element, except in a script after the start of an HTML comment, so neither may occur in
+  // the code. This function is itself part of the code, so the pattern must not match itself.
   if (new RegExp(`</${element}|<!-{2}`, "i").test(text)) throw new UserError("This build cannot be put into a page: its code ends its own element.");
   return text;
 }
@@ -47,7 +47,7 @@ async function hash(code: string): Promise<string> {
   return `sha256-${base64(new Uint8Array(digest))}`;
 }
 
-/** Base64, in pieces: a call with a hundred thousand arguments would overflow the stack. */
+/** Base64 in pieces, because a call with a hundred thousand arguments would overflow the stack. */
 export function base64(bytes: Uint8Array): string {
   const parts: string[] = [];
   for (let i = 0; i < bytes.length; i += 24_576) {

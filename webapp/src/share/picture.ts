@@ -1,4 +1,4 @@
-/** The bars that are shown, as an SVG of its own, and any SVG as a PNG. */
+/** The shown bars as an SVG, and an SVG as a PNG. */
 
 import { showShare } from "../model/scale";
 import { escaped } from "../model/text";
@@ -7,10 +7,10 @@ import type { Line, Shown } from "./table";
 
 const WIDTH = 900;
 const LINE = 34;
-const MOST = 20; // bars; what is not shown is one bar more
-const FOOT = 130; // characters of a line below the bars
+const MOST = 20; // bars; one more bar has the sum of the others
+const FOOT = 130; // characters per line below the bars
 
-/** A picture for slides and papers: the answer, and where it came from. Its colours are fixed, its ground is white. */
+/** A picture of the answer and its sources for slides and papers, with fixed colours on white. */
 export function barsSvg(shown: Shown): string {
   const pieces = shown.lines.filter((line) => line.rank !== null);
   const more = pieces.slice(MOST);
@@ -48,7 +48,7 @@ export function barsSvg(shown: Shown): string {
   );
 }
 
-/** A text in lines of at most `most` characters, broken between words. */
+/** Breaks a text between words into lines of at most `most` characters. */
 function broken(text: string, most: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(" ")) {
@@ -64,7 +64,7 @@ function cut(text: string, most: number): string {
   return flat.length > most ? `${flat.slice(0, most - 1).join("")}…` : flat.join("");
 }
 
-/** An SVG drawn at twice its size. */
+/** Draws an SVG at twice its size. */
 export async function toPng(svg: string): Promise<Blob> {
   const url = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
   try {

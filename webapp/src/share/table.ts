@@ -1,4 +1,4 @@
-/** What the case page shows now, as a table: the pieces with their shares, and how much of the whole flow these are of. */
+/** The current content of the case page as a table: pieces with their shares, and the origin of the whole flow. */
 
 import type { CaseState } from "../case/state";
 import { originSentence } from "../model/origin";
@@ -7,36 +7,36 @@ import type { By, View } from "../model/types";
 
 /** One line of the table. */
 export interface Line {
-  /** 1 for the largest; null for what is no piece. */
+  /** 1 for the largest piece; null for a line that is not a piece. */
   rank: number | null;
   what: By | "outside" | "first token";
-  /** Of what came from the documents, or from the prompt where there are none. */
+  /** A part of what came from the documents, or from the prompt without documents. */
   share: number;
   document: string;
   text: string;
   gold: boolean | null;
 }
 
-/** What stands above it. */
+/** The table with its heading data. */
 export interface Shown {
   title: string;
   question: string | null;
   answer: string;
-  /** The answer's tokens that were asked about. */
+  /** The text of the shown answer tokens. */
   asked: string;
   by: By;
   method: string;
   meta: Record<string, string>;
-  /** What the shares of the lines are of. */
+  /** The whole of the lines' shares. */
   of: "documents" | "prompt";
   lines: Line[];
-  /** Fractions of the whole flow; null where they are not known. */
+  /** Parts of the whole flow; null if they are unknown. */
   origin: Origin | null;
-  /** The same in words. */
+  /** The origin as a sentence. */
   originLine: string | null;
 }
 
-/** All pieces with a share, largest first, then what lies in none; the shares add up to 1. */
+/** All pieces with a share, largest first, then the share of no piece. The shares add up to 1. */
 export function shownNow(state: CaseState): Shown {
   const view = state.view.value;
   const shares = state.shares.value;
@@ -75,7 +75,7 @@ export function shownNow(state: CaseState): Shown {
   };
 }
 
-/** Where the pieces lie in the text: one pass over the units. */
+/** Finds the pieces' text and document in one pass over the units. */
 function pieceBounds(view: View, by: By): { text: (index: number) => string; document: (index: number) => string } {
   const label = (d: number): string => (d < 0 ? "" : documentName(view, d));
   if (by === "token") {
@@ -100,7 +100,7 @@ function pieceBounds(view: View, by: By): { text: (index: number) => string; doc
   };
 }
 
-/** The table as rows of a CSV, with its names: `of` says what each share is a share of. */
+/** The table as rows of a CSV with a header. `of` names the whole of each share. */
 export function tableRows({ of, lines, origin }: Shown): { header: string[]; rows: (string | number | null)[][] } {
   const header = ["rank", "what", "share", "of", "document", "text", "gold"];
   const rows: (string | number | null)[][] = lines.map((line) => [

@@ -1,19 +1,19 @@
-/** A view as the bytes of a view file with quantised rows, small enough to travel inside of a page. */
+/** Encodes a view as a view file with quantised rows, small enough for an exported page. */
 
 import { encode, type Writable } from "../model/safetensors";
 import { toCodePoints } from "../model/text";
 import type { FlowSource, View } from "../model/types";
 
 const UTF8 = new TextEncoder();
-const LONG = 200; // units of a run on average: these are no sentences
+const LONG = 200; // mean units per run above which runs are no sentences
 
-/** Told how many rows were read. */
+/** Called with the number of rows read. */
 export type Progress = (done: number, total: number) => void;
 
-/** What goes into a view file.
+/** Encodes a view file.
  *
- * Where rows x units would need more than `room` bytes, units are put together sentence by sentence, and answer tokens to
- * runs of equal length; a note says so.
+ * If rows x units need more than `room` bytes, units are merged to sentences, and answer tokens to runs of equal length.
+ * Notes in the file say so.
  */
 export async function encodeView(view: View, source: FlowSource, room: number, progress?: Progress): Promise<Uint8Array> {
   const notes = [...view.notes];
@@ -63,8 +63,8 @@ export async function encodeView(view: View, source: FlowSource, room: number, p
   return encode(tensors, { format: "attributor.view", version: "2", info: JSON.stringify(info) });
 }
 
-/** The first unit of each piece: all units, or where sentence or document change; where that is seldom (a prompt without
- * sentences, of token ids alone), long runs are cut into pieces of equal length, so that the page still tells places apart.
+/** The first unit of each piece: every unit, or each change of sentence or document. If changes are rare (a prompt of token
+ * ids without sentences), long runs are cut into pieces of equal length, so that places stay distinct.
  */
 function starts(view: View, room: number): Int32Array {
   const u = view.ends.length;
@@ -139,7 +139,7 @@ function tokenCounts(view: View, first: Int32Array): number[] | null {
   return Array.from(first, (unit, i) => tokens[first[i + 1] ?? view.ends.length]! - tokens[unit]!);
 }
 
-/** [[value, how many], ...] */
+/** Run-length encoding: [[value, count], ...] */
 function runs(values: number[]): Writable {
   const out: number[] = [];
   for (const value of values) {

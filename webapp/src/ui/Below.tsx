@@ -1,4 +1,4 @@
-/** The connections below a case: their code and their numbers come when a reader scrolls there. */
+/** The connections below a case. Code and numbers are loaded when the user scrolls near. */
 
 import type { ComponentType, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -6,7 +6,7 @@ import { Part } from "./Part";
 
 const load = async (): Promise<ComponentType<object>> => (await import("../canvas/Connections")).Connections;
 
-/** For the `extra` slot of a case page that has a server or local files behind it; exported pages have no code for it. */
+/** For the `extra` slot of case pages with a server or local files. Exported pages lack the code. */
 export function Below(): JSX.Element {
   const root = useRef<HTMLDivElement>(null);
   const [near, setNear] = useState(false);

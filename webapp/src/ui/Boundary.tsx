@@ -4,11 +4,11 @@ import { describe, Failure } from "./messages";
 
 interface Props {
   children: ComponentChildren;
-  /** When it changes, what failed is tried again. */
+  /** A change of this value renders a failed part again. */
   of: string;
 }
 
-/** Keeps the page alive where a part of it cannot be drawn, and says so in its place. */
+/** Shows an error in place of a part that fails to render. The rest of the page stays. */
 export class Boundary extends Component<Props, { failed: unknown }> {
   override state = { failed: null as unknown };
 

@@ -1,4 +1,4 @@
-/** One flow by itself, on a page of its own. */
+/** The page of one flow. */
 
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -13,7 +13,7 @@ interface Props {
   open: () => FlowSource | Promise<FlowSource>;
 }
 
-/** Shows a flow; `open` is called once for an id. */
+/** Shows a flow. `open` is called once for each id. */
 export function FlowPage({ id, open }: Props): JSX.Element {
   const [opened, setOpened] = useState<Case | null>(null);
   const [failed, setFailed] = useState<unknown>(null);
@@ -37,7 +37,7 @@ export function FlowPage({ id, open }: Props): JSX.Element {
   );
 }
 
-/** A flow as a case with the one variant. */
+/** A flow as a case with one variant. */
 export function caseOfFlow(id: string, source: FlowSource): Case {
   return { id, variants: [{ name: "flow", label: "flow", source }] };
 }

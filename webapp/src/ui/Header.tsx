@@ -4,7 +4,7 @@ import { choose, theme, THEMES } from "./theme";
 
 const LABELS: Record<Theme, string> = { auto: "Auto", light: "Light", dark: "Dark" };
 
-/** The bar at the top: where home is, and the theme. */
+/** The bar at the top: the link to the first page, and the theme. */
 export function Header({ version }: { version: string }): JSX.Element {
   return (
     <header class="ui-header">

@@ -4,14 +4,14 @@ import { useEffect, useState } from "preact/hooks";
 interface Props {
   label: string;
   done: number;
-  /** 0 where it is not known. */
+  /** 0 if unknown. */
   total: number;
   cancel?: (() => void) | undefined;
 }
 
-const PATIENCE = 400; // ms; what is over by then needs no bar
+const PATIENCE = 400; // ms; shorter work gets no progress bar
 
-/** How far something is, with a way to end it; it shows itself only when it takes a while. */
+/** A progress bar with an optional stop button. It appears only after 400 ms. */
 export function Meter({ label, done, total, cancel }: Props): JSX.Element | null {
   const [shown, show] = useState(false);
   useEffect(() => {

@@ -1,4 +1,4 @@
-/** A part of the page whose code is fetched when it is first shown. */
+/** A part of the page whose code is loaded when it is first shown. */
 
 import type { ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -6,13 +6,13 @@ import { UserError } from "../model/types";
 import { Refused } from "./Refused";
 
 interface Props<P> {
-  /** The module's component; asked once. */
+  /** Loads the module's component. Called once. */
   load: () => Promise<ComponentType<P>>;
-  /** What the component gets. */
+  /** The component's props. */
   with: P;
 }
 
-/** Shows the component once its code is there, and a sentence where it cannot be had. */
+/** Shows the component once its code is loaded, or an error message. */
 export function Part<P extends object>({ load, with: props }: Props<P>): JSX.Element {
   const [part, setPart] = useState<{ Page: ComponentType<P> } | null>(null);
   const [failed, setFailed] = useState<unknown>(null);

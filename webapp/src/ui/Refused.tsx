@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { describe, Failure } from "./messages";
 
-/** In place of what could not be had: why, and trying again. */
+/** Shows an error with a button to try again, in place of content that could not be loaded. */
 export function Refused({ error }: { error: unknown }): JSX.Element {
   return (
     <div class="ui-boundary card" role="alert">

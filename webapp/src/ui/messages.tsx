@@ -1,51 +1,51 @@
-/** What went wrong, in sentences, in one place of the page. */
+/** Error messages, in one place of the page. */
 
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { UserError } from "../model/types";
 
-/** One message; `details` is for whoever reports it. */
+/** One message. `details` are for a bug report. */
 export interface Message {
   id: number;
   text: string;
   details: string;
 }
 
-/** What is shown now, the newest last. */
+/** The shown messages, the newest last. */
 export const messages = signal<readonly Message[]>([]);
 const MOST = 4;
 const UNEXPECTED = "Something went wrong that was not foreseen. Reloading the page may help.";
 let count = 0;
 
-/** Show an error: a UserError by its sentence, anything else by a plain one with its details. An abort is nobody's error. */
+/** Show an error: the message of a UserError, or a general sentence with details. An abort is ignored. */
 export function report(error: unknown): void {
   if (error instanceof DOMException && error.name === "AbortError") return;
   const { text, details } = describe(error);
-  if (messages.value.at(-1)?.text === text) return; // the same thing again, a row later
+  if (messages.value.at(-1)?.text === text) return; // do not repeat the last message
   messages.value = [...messages.value.slice(1 - MOST), { id: ++count, text, details }];
 }
 
-/** An error as a sentence, and what is behind it. */
+/** An error as a sentence, with technical details. */
 export function describe(error: unknown): { text: string; details: string } {
   if (error instanceof UserError) return { text: error.message, details: "" };
   return { text: UNEXPECTED, details: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }
 
-/** Take a message away. */
+/** Remove a message. */
 export function dismiss(id: number): void {
   messages.value = messages.value.filter((message) => message.id !== id);
 }
 
-/** Also what nobody caught. */
+/** Report uncaught errors and rejections too. */
 export function watchUncaught(): void {
   addEventListener("error", (event) => {
-    // Browsers say this when a layout took two rounds; nothing is lost by it.
+    // Browsers raise this harmless error when a layout takes two rounds.
     if (!/ResizeObserver/.test(event.message)) report(event.error ?? event.message);
   });
   addEventListener("unhandledrejection", (event) => report(event.reason));
 }
 
-/** The area where messages stand; there from the start, because readers announce what comes into it. */
+/** The area of messages. It is always rendered, because screen readers announce only changes of an existing area. */
 export function Messages(): JSX.Element {
   return (
     <div class="ui-messages" role="alert">
@@ -61,7 +61,7 @@ export function Messages(): JSX.Element {
   );
 }
 
-/** A sentence, with what is behind it folded away. */
+/** A sentence with collapsed details. */
 export function Failure({ text, details }: { text: string; details: string }): JSX.Element {
   return (
     <div class="ui-failure">

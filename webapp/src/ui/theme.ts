@@ -1,4 +1,4 @@
-/** Light, dark, or as the system has it; kept in this browser. */
+/** The theme: light, dark, or that of the system. Stored in this browser. */
 
 import { signal } from "@preact/signals";
 
@@ -7,18 +7,18 @@ export type Theme = "auto" | "light" | "dark";
 export const THEMES: readonly Theme[] = ["auto", "light", "dark"];
 const KEY = "attributor-theme";
 
-/** The theme that was chosen. */
+/** The chosen theme. */
 export const theme = signal<Theme>(stored());
 apply(theme.value);
 
-/** Choose a theme, here and for the next time. */
+/** Choose a theme, and store it for the next visit. */
 export function choose(wanted: Theme): void {
   theme.value = wanted;
   apply(wanted);
   try {
     localStorage.setItem(KEY, wanted);
   } catch {
-    // A page in a sandbox, or one from disk, has no storage: the choice lasts as long as the page.
+    // A sandboxed page or one from disk has no storage: the choice lasts as long as the page.
   }
 }
 

@@ -23,18 +23,18 @@ afterEach(() => {
   document.body.replaceChildren();
 });
 
-test("every recorded head is a cell with its number, one that was not is a dot", () => {
+test("a recorded head is a cell with its number, another head is a dot", () => {
   expect(drawn.texts()).toEqual(expect.arrayContaining(["0.00", "0.50", "1.00", "0.25", "0.10"]));
   expect(drawn.count("arc")).toBe(1);
 });
 
-test("colours grow with the value; a square root tells small ones apart", () => {
+test("colours grow with the value; a square root separates small values", () => {
   expect([0, 0.25, 1, 7].map((v) => shade(v, 1, false))).toEqual([0, 64, 255, 255]);
   expect(shade(0.25, 1, true)).toBe(128);
   expect(shade(0.5, 0, true)).toBe(0);
 });
 
-test("cells, row labels and what lies beside them", () => {
+test("hits cells and row labels, and nothing beside them", () => {
   const cell = map.box({ layer: 1, head: 2 });
   expect(map.hit(cell.x + 3, cell.y + 3)).toEqual({ layer: 1, head: 2 });
   expect(map.hit(5, cell.y + 3)).toEqual({ layer: 1, head: -1 });
@@ -44,7 +44,7 @@ test("cells, row labels and what lies beside them", () => {
   expect(onPick).toHaveBeenCalledWith({ layer: 1, head: 2 }, { add: true });
 });
 
-test("keys walk the grid and stop at its edges; a row's label lies to the left of its first head", () => {
+test("keys move through the grid and stop at its edges; a row's label is left of its first head", () => {
   press(canvas, "ArrowRight");
   expect(onHover).toHaveBeenLastCalledWith({ layer: 0, head: 0 });
   press(canvas, "End");
@@ -62,14 +62,14 @@ test("keys walk the grid and stop at its edges; a row's label lies to the left o
   expect(press(canvas, "x")).toBe(true);
 });
 
-test("chosen heads have an outline of two colours, so that it shows on every cell", () => {
+test("chosen heads have an outline of two colours, visible on every cell", () => {
   const before = drawn.count("stroke");
   map.set(data({ chosen: new Set([4, 5]) }));
   drawn.frame();
   expect(drawn.count("stroke") - 2 * before).toBe(4);
 });
 
-test("a model of 80 layers and 64 heads stays within its width, and its numbers are left out", () => {
+test("a model of 80 layers and 64 heads fits the width, without numbers", () => {
   drawn.clear();
   map.set(data({ layers: 80, heads: 64, values: new Float32Array(5120).fill(0.5) }));
   drawn.frame();
@@ -79,8 +79,8 @@ test("a model of 80 layers and 64 heads stays within its width, and its numbers 
   expect(drawn.texts()).not.toContain("0.50");
 });
 
-test("a place with no room for a cell ends its labels all the same", () => {
-  vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(20); // less than the labels of the rows take
+test("drawing labels ends even without room for a cell", () => {
+  vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(20); // less than the width of the row labels
   map.resize();
   drawn.frame();
   expect(map.box({ layer: 0, head: 2 }).width).toBeGreaterThan(0);

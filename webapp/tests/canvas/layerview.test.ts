@@ -31,21 +31,21 @@ const show = (change: Partial<LayerData> = {}): void => {
   drawn.frame();
 };
 
-test("shows the tokens that were looked at in the order of the text, with dots where others lie between", () => {
+test("shows the attended tokens in the order of the text, with dots for gaps", () => {
   show();
   const texts = drawn.texts();
-  expect(texts.filter((t) => ["<s>", "Paris", "is", "Lille"].includes(t))).toEqual(["<s>", "Paris", "is", "Lille", "Paris"]); // and the answer's
-  expect(texts.filter((t) => t === "⋯")).toHaveLength(2); // not between "Paris" and "is"
+  expect(texts.filter((t) => ["<s>", "Paris", "is", "Lille"].includes(t))).toEqual(["<s>", "Paris", "is", "Lille", "Paris"]); // the last is the answer's
+  expect(texts.filter((t) => t === "⋯")).toHaveLength(2); // no gap between "Paris" and "is"
   expect(drawn.count("bezierCurveTo")).toBe(4);
 });
 
-test("heads differ by dashes too, and those without a colour have none", () => {
+test("heads differ by dashes too; heads without a colour have no dashes", () => {
   show();
   const dashes = drawn.calls.filter(([name]) => name === "setLineDash").map(([, dash]) => String(dash));
   expect(dashes).toContain(String(DASHES[1]));
 });
 
-test("where there is not room for all, the tokens with the most attention stay, and the rest is known", () => {
+test("without room for all tokens those with the most attention stay, and the drawn part is reported", () => {
   const many = Array.from({ length: 400 }, (_, i) => ({ row: 0, unit: i, head: 0, mass: i === 7 ? 1 : 0.001 + i / 1e6 }));
   const ends = Int32Array.from({ length: 400 }, (_, i) => 9 * (i + 1));
   show({ view: smallView({ text: "some word".repeat(400), ends }), edges: many });
@@ -54,7 +54,7 @@ test("where there is not room for all, the tokens with the most attention stay, 
   expect(inPicture().map((edge) => edge.unit)).toContain(7);
 });
 
-test("whoever follows the pointer is told when the picture goes away under it", () => {
+test("destroying a picture under the pointer ends the hover", () => {
   show();
   press(canvas, "ArrowUp");
   expect(onHover).toHaveBeenLastCalledWith({ kind: "unit", unit: 0 });
@@ -62,7 +62,7 @@ test("whoever follows the pointer is told when the picture goes away under it", 
   expect(onHover).toHaveBeenLastCalledWith(null);
 });
 
-test("hundreds of rows are not squeezed in: those with the most attention are shown", () => {
+test("of hundreds of rows those with the most attention are shown", () => {
   const rows = Array.from({ length: 512 }, () => " word");
   show({ view: smallView({ answer: rows }), rows: { start: 0, stop: 512 }, edges: [{ row: 300, unit: 3, head: 0, mass: 1 }] });
   expect(inPicture()).toHaveLength(1);
@@ -81,14 +81,14 @@ describe("weights", () => {
     return found;
   };
 
-  test("are relative to the largest, or absolute", () => {
+  test("are relative to the largest mass, or absolute", () => {
     const found = widths();
     expect(found[3]).toBe(1);
     expect(found[7]).toBeCloseTo(0.6, 9);
   });
 });
 
-test("pointing at a token, a row or a curve; a head that is hidden cannot be hit", () => {
+test("pointing hits a token, a row or a curve, but no hidden head", () => {
   show();
   pointer(canvas, "pointermove", 400, 412 - 8);
   expect(onHover.mock.lastCall?.[0]).toMatchObject({ kind: "row", row: 1 });
@@ -105,7 +105,7 @@ test("pointing at a token, a row or a curve; a head that is hidden cannot be hit
   expect(hits({ only: 1 })).toEqual(["1"]);
 });
 
-test("keys go through answer and prompt", () => {
+test("keys move through answer and prompt", () => {
   show();
   press(canvas, "ArrowDown");
   expect(onHover).toHaveBeenLastCalledWith({ kind: "row", row: 0 });

@@ -6,22 +6,22 @@ import { granularities } from "../../src/model/shares";
 import { smallView } from "./views";
 
 describe("places along the prompt", () => {
-  test("by text, each unit has the room of its characters", () => {
+  test("by text: the width of a unit is proportional to its characters", () => {
     const view = smallView(), at = places(view, "text");
     expect(at[0]).toBe(0);
     expect(at[15]).toBe(1);
     expect(at[3]).toBeCloseTo(view.ends[2] / view.text.length, 12);
   });
 
-  test("by flow, the first token takes no more than its text, and nothing has no room", () => {
+  test("by flow: the first token is as wide as its text, and no unit has width 0", () => {
     const view = smallView(), at = places(view, "mass"), widths = [...at].slice(1).map((x, i) => x - at[i]);
     expect(widths.every((w) => w > 0)).toBe(true);
-    expect(widths[3]).toBeGreaterThan(4 * widths[9]); // "Paris" took much
-    expect(widths[0]).toBeLessThan(widths[3] / 4); // the sink, which took most
+    expect(widths[3]).toBeGreaterThan(4 * widths[9]); // "Paris" has much mass
+    expect(widths[0]).toBeLessThan(widths[3] / 4); // the sink, with the most mass
     expect(places(smallView({ total: new Float32Array(15) }), "mass")).toEqual(places(view, "text"));
   });
 
-  test("the units between two places, also of places at the end", () => {
+  test("the units between two places, including places at the end", () => {
     const at = Float64Array.of(0, 0.25, 0.5, 1);
     expect(unitsBetween(at, 0, 1)).toEqual({ start: 0, stop: 3 });
     expect(unitsBetween(at, 0.3, 0.4)).toEqual({ start: 1, stop: 2 });
@@ -33,7 +33,7 @@ describe("places along the prompt", () => {
 });
 
 describe("pieces", () => {
-  test("are runs of one document or sentence, and runs of none", () => {
+  test("are runs of one document or sentence, and runs outside of all", () => {
     const documents = piecesOf(smallView(), "document");
     expect([...documents.start]).toEqual([0, 3, 8, 13]);
     expect([...documents.stop]).toEqual([3, 8, 13, 15]);
@@ -43,12 +43,12 @@ describe("pieces", () => {
     expect(piecesOf(smallView(), "token").stop[14]).toBe(15);
   });
 
-  test("a document in two runs is found by its longer one; one that has no units by none", () => {
+  test("a document of two runs is found by the longer one, a document without units by none", () => {
     const view = smallView({ documentOf: Int32Array.of(0, -1, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1) });
     expect([...piecesOf(view, "document").pieceOf]).toEqual([2, -1]);
   });
 
-  test("what is in view, coarse to fine as there is room", () => {
+  test("the granularity becomes finer with more room", () => {
     const view = smallView(), grains = granularities(view).map((by) => piecesOf(view, by)), all = { start: 0, stop: 15 };
     expect(grains.map((g) => g.by)).toEqual(["document", "sentence", "token"]);
     expect(piecesBetween(grains[0], { start: 4, stop: 9 })).toEqual({ start: 1, stop: 3 });
@@ -68,13 +68,13 @@ describe("pieces", () => {
 });
 
 describe("a line of boxes", () => {
-  test("gives natural widths where they fit, in the middle", () => {
+  test("has its natural widths if they fit, centred", () => {
     const { x, width } = shareLine([20, 30], () => false, 100);
     expect([...width]).toEqual([20, 30]);
     expect(x[0] - 0).toBeCloseTo(100 - (x[1] + 30), 9);
   });
 
-  test("gives the chosen ones their width and the others what is left", () => {
+  test("gives the chosen boxes their width and the others the remainder", () => {
     const { x, width } = shareLine([50, 50, 50, 50], (i) => i === 1, 100);
     expect([...width].map(Math.round)).toEqual([17, 50, 17, 17]);
     expect(x[3] + width[3]).toBeCloseTo(100, 9);
@@ -85,8 +85,8 @@ describe("a line of boxes", () => {
   });
 });
 
-describe("text that is cut", () => {
-  test("keeps what fits and never half of a letter", () => {
+describe("text cut to a width", () => {
+  test("keeps the start that fits and never half a character", () => {
     const font = "400 10px sans", wide = measure("abc", font);
     expect(wide).toBeGreaterThan(0);
     expect(fit("abc", 1000, font)).toBe("abc");

@@ -11,7 +11,7 @@ const later = <T>(value: T, ms: number) => (signal: AbortSignal): Promise<T> =>
     signal.addEventListener("abort", () => reject(new DOMException("", "AbortError")));
   });
 
-test("the first request goes out at once, the next ones after a rest, and only the last of them", async () => {
+test("the first request starts at once; of later ones only the last, after a delay", async () => {
   const loader = new Loader<string>(), load = vi.fn((value: string) => later(value, 10));
   loader.ask("a", (signal) => load("a")(signal));
   expect(load).toHaveBeenCalledTimes(1);
@@ -26,7 +26,7 @@ test("the first request goes out at once, the next ones after a rest, and only t
   expect(loader.state.value.data).toBe("d");
 });
 
-test("says that it takes long after 200 ms, and no longer once it is there", async () => {
+test("is slow after 200 ms, until the data arrive", async () => {
   const loader = new Loader<number>();
   loader.ask("a", later(1, 500));
   await vi.advanceTimersByTimeAsync(199);
@@ -37,11 +37,11 @@ test("says that it takes long after 200 ms, and no longer once it is there", asy
   expect(loader.state.value).toMatchObject({ slow: false, data: 1 });
 });
 
-test("an older request is aborted and its answer does not count", async () => {
+test("an older request is aborted and its response ignored", async () => {
   const loader = new Loader<string>(), aborted = vi.fn();
   loader.ask("a", (signal) => {
     signal.addEventListener("abort", aborted);
-    return new Promise((resolve) => setTimeout(() => resolve("old"), 1000)); // one that does not listen
+    return new Promise((resolve) => setTimeout(() => resolve("old"), 1000)); // a request that ignores the abort
   });
   loader.ask("b", later("new", 10));
   expect(aborted).toHaveBeenCalledTimes(1);
@@ -49,7 +49,7 @@ test("an older request is aborted and its answer does not count", async () => {
   expect(loader.state.value.data).toBe("new");
 });
 
-test("a failure is a sentence, keeps what was there, and can be tried again", async () => {
+test("a failure is a sentence, keeps the data, and can be retried", async () => {
   const loader = new Loader<string>();
   let answer: () => Promise<string> = () => Promise.resolve("first");
   loader.ask("a", () => answer());
@@ -64,7 +64,7 @@ test("a failure is a sentence, keeps what was there, and can be tried again", as
   expect(loader.state.value).toMatchObject({ data: "second", error: null, gone: false });
 });
 
-test("stopped, it tells nothing more, and can be asked anew", async () => {
+test("after stop() nothing is reported, and ask() works again", async () => {
   const loader = new Loader<string>();
   loader.ask("a", later("a", 50));
   loader.stop();

@@ -26,7 +26,7 @@ afterEach(() => {
   document.body.replaceChildren();
 });
 
-test("the picture below the viewport is drawn anew on the canvas that is there", () => {
+test("the picture below the viewport is redrawn on the same canvas", () => {
   const made = vi.spyOn(document, "createElement");
   const sized = vi.spyOn(HTMLCanvasElement.prototype, "height", "set");
   const stills = new Set(drawn.calls.filter(([name]) => name === "drawImage").map(([, still]) => still));
@@ -42,7 +42,7 @@ test("the picture below the viewport is drawn anew on the canvas that is there",
   vi.restoreAllMocks();
 });
 
-test("scrolling moves the viewport alone; new levels draw everything, over nothing of the old", () => {
+test("scrolling redraws the viewport only; new levels clear and redraw everything", () => {
   drawn.clear();
   map.setViewport(3, 9);
   drawn.frame();

@@ -6,7 +6,7 @@ import { fakeCanvas, place, pointer } from "./views";
 
 const INK = { fill: "black", size: 12 };
 
-/** One line across a picture that is half as tall as it is wide. */
+/** One line across a picture whose height is half its width. */
 class Line extends Picture<string, number> {
   readonly arranged: [string | null, number][] = [];
   hit(x: number): number {
@@ -55,7 +55,7 @@ function show(data: string): string[] {
   return drawn.texts();
 }
 
-test("while its place is hidden, it has the size that it had last, also for other data", () => {
+test("in a hidden parent it keeps its last size, even with new data", () => {
   line = new Line(canvas);
   expect(show("a")).toEqual(["a, 400 wide"]);
   width = 0;
@@ -70,7 +70,7 @@ test("while its place is hidden, it has the size that it had last, also for othe
   expect(line.arranged.map(([, wide]) => wide)).not.toContain(0);
 });
 
-test("one that was never seen is neither arranged nor drawn until there is room", () => {
+test("in a parent that was never visible it is not drawn until there is room", () => {
   width = 0;
   line = new Line(canvas);
   expect(show("a")).toEqual([]);

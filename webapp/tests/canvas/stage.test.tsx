@@ -18,7 +18,7 @@ afterEach(() => {
   root.remove();
 });
 
-/** Writes down when it ended, and whether it still had a place then. */
+/** Records when it was destroyed, and whether its canvas was still in the page. */
 class Watched extends HeadMap {
   ended: boolean[] = [];
   override destroy(): void {
@@ -27,7 +27,7 @@ class Watched extends HeadMap {
   }
 }
 
-test("a picture ends before its canvas is taken out: it never sees itself without a place", () => {
+test("a picture is destroyed before its canvas leaves the page", () => {
   const made: Watched[] = [];
   const make = (canvas: HTMLCanvasElement): Watched => {
     const one = new Watched(canvas);

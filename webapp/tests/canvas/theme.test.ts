@@ -8,7 +8,7 @@ import type { Rgba } from "../../src/canvas/theme";
 afterEach(() => vi.restoreAllMocks());
 
 describe("colours", () => {
-  test("are read in all forms in which browsers compute them", () => {
+  test("are parsed in all forms that browsers compute", () => {
     expect(parseColour("#d86a26")).toEqual([216, 106, 38, 1]);
     expect(parseColour("rgb(1, 2, 3)")).toEqual([1, 2, 3, 1]);
     expect(parseColour("rgba(1, 2, 3, 0.5)")).toEqual([1, 2, 3, 0.5]);
@@ -18,13 +18,13 @@ describe("colours", () => {
     expect(fade("rgb(1, 2, 3)", 0.25)).toBe("rgba(1, 2, 3, 0.25)");
   });
 
-  test("a ramp goes through its colours without a step back", () => {
+  test("a ramp passes its colours in order", () => {
     const stops: Rgba[] = [[255, 255, 255, 1], [200, 100, 0, 1], [10, 0, 0, 1]], ramp = makeRamp(stops);
     expect([ramp[0], ramp[255]]).toEqual([stops[0], stops[2]]);
     for (let i = 1; i < 256; i++) expect(ramp[i][0]).toBeLessThanOrEqual(ramp[i - 1][0]);
   });
 
-  test("the theme is read without a style sheet too, leaves nothing behind, and has eight heads that differ", () => {
+  test("the theme is read without a style sheet, leaves no element behind, and has eight distinct head colours", () => {
     const host = document.createElement("div");
     document.body.append(host);
     const theme = readTheme(host);
@@ -37,7 +37,7 @@ describe("colours", () => {
     expect([inkOn(theme.ramp[0], theme), inkOn(theme.ramp[255], theme)]).toEqual([theme.ink, theme.card]);
   });
 
-  test("a change of the system's theme or of the page's attribute is noticed until one stops", async () => {
+  test("watchTheme reports changes of system theme and page attribute until it is stopped", async () => {
     const listeners = new Set<() => void>();
     vi.spyOn(globalThis, "matchMedia").mockReturnValue({ addEventListener: (_: string, f: () => void) => listeners.add(f), removeEventListener: (_: string, f: () => void) => listeners.delete(f) } as never);
     const changed = vi.fn(), stop = watchTheme(changed);
@@ -53,7 +53,7 @@ describe("colours", () => {
 describe("SVG", () => {
   const fonts = { sans: 'A, "B"', serif: "S" };
 
-  test("is well-formed whatever the text is", () => {
+  test("is well-formed for any text", () => {
     const pen = new SvgPen(fonts);
     pen.text(1, 2, "<script>alert('&')</script>\u0000\u0007", { fill: "#000000", size: 12, upright: true });
     const svg = pen.svg(100, 50, "#ffffff", "a < b & c");
@@ -65,7 +65,7 @@ describe("SVG", () => {
     expect(svg).toContain("&#60;script&#62;alert(&#39;&#38;&#39;)&#60;/script&#62;</text>");
   });
 
-  test("writes every shape, one gradient for all curves that share it, and closes what it clips", () => {
+  test("writes every shape, one gradient for all curves that share it, and closes its clip groups", () => {
     const pen = new SvgPen(fonts), gradient = { y0: 0, y1: 10, top: "#ff0000", bottom: "#0000ff" };
     pen.clip(0, 0, 10, 10);
     for (let i = 0; i < 3; i++) pen.curve(i, 0, 5, 10, { stroke: gradient, width: 2, alpha: 0.5, dash: [2, 1] });

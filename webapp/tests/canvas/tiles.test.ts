@@ -31,7 +31,7 @@ describe("the store", () => {
     return { store: new TileStore(source, changed, failed, most), asked, stopped, changed, failed, refuse: (error: Error | null) => void (refuse = error) };
   };
 
-  test("asks for four at once, the most wanted first, and for each once", async () => {
+  test("requests four tiles at a time, the most important first, and each once", async () => {
     const { store, asked, changed } = make();
     store.want([0, 1, 2, 3, 4, 5].map((row) => at(row)));
     expect(asked).toEqual(["0/0/0", "0/1/0", "0/2/0", "0/3/0"]);
@@ -45,7 +45,7 @@ describe("the store", () => {
     expect(store.get(at(5))?.max[0]).toBe(5);
   });
 
-  test("what leaves the view is given up, and nothing new is asked for until the view rests", async () => {
+  test("requests of tiles that leave the view are aborted; new ones wait until the view rests", async () => {
     const { store, asked, stopped } = make(96, 1000);
     store.want([at(0), at(1)]);
     for (let row = 2; row < 40; row++) store.want([at(row)]);
@@ -56,16 +56,16 @@ describe("the store", () => {
     expect(asked).toEqual(["0/0/0", "0/1/0", "0/39/0"]);
   });
 
-  test("keeps the tiles that were wanted last", async () => {
+  test("keeps the most recently requested tiles", async () => {
     const { store } = make(3);
     store.want([at(0), at(1), at(2)]);
     await vi.advanceTimersByTimeAsync(20);
-    store.want([at(0), at(3)]); // 0 is wanted again, so 1 is the oldest
+    store.want([at(0), at(3)]); // 0 is requested again, so 1 is the oldest
     await vi.advanceTimersByTimeAsync(200);
     expect([0, 1, 2, 3].map((row) => store.get(at(row)) !== null)).toEqual([true, false, true, true]);
   });
 
-  test("a refusal is told once, ends the queue, and can be tried again", async () => {
+  test("an error is reported once, clears the queue, and can be retried", async () => {
     const { store, asked, failed, refuse } = make();
     refuse(new Error("no"));
     store.want([0, 1, 2, 3, 4, 5, 6].map((row) => at(row)));
@@ -78,7 +78,7 @@ describe("the store", () => {
     expect(store.get(at(0))).not.toBeNull();
   });
 
-  test("after its end nothing is told", async () => {
+  test("after destroy() nothing is reported", async () => {
     const { store, changed, failed } = make();
     store.want([at(0), at(1)]);
     store.destroy();
@@ -88,7 +88,7 @@ describe("the store", () => {
   });
 });
 
-test("colours end at round numbers, and the strongest cells are those with the largest values", () => {
+test("the colour scale ends at round numbers, and the strongest cells have the largest values", () => {
   expect([0.03, 0.2, 0.21, 0.9, 3, 70].map(niceAbove)).toEqual([0.05, 0.2, 0.5, 1, 5, 100]);
   const a = tile(10), b = tile(20, 0.5);
   a.max[6] = 200;
@@ -116,8 +116,8 @@ describe("the picture", () => {
     document.body.replaceChildren();
   });
 
-  test("asks only for tiles on and below the diagonal, at the level where a cell is a pixel or more", async () => {
-    // 1000 tokens on 640 pixels: two tokens a cell, two tiles a side, of which one lies above the diagonal.
+  test("requests only tiles at or below the diagonal, at the level where a cell is a pixel or more", async () => {
+    // 1000 tokens on 640 pixels: two tokens per cell, two tiles per side, of which one is above the diagonal.
     expect(load.mock.calls).toEqual(expect.arrayContaining([[1, 0], [1, 1], [1, 1]]));
     expect(load).toHaveBeenCalledTimes(3);
     await vi.waitFor(() => expect(onScale).toHaveBeenLastCalledWith(0.1, 0, 3));
@@ -126,7 +126,7 @@ describe("the picture", () => {
     expect(drawn.count("drawImage")).toBe(3);
   });
 
-  test("a cell says which tokens it stands for, and both of its values", async () => {
+  test("a cell has its tokens and both of its values", async () => {
     await vi.waitFor(() => expect(onScale).toHaveBeenLastCalledWith(0.1, 0, 3));
     pointer(canvas, "pointermove", 62 + 64, 52 + 320);
     const cell = onHover.mock.lastCall?.[0];
@@ -135,7 +135,7 @@ describe("the picture", () => {
     expect(tiles.hit(10, 300)).toBeNull();
   });
 
-  test("arrow keys move by a cell, zooming shows single tokens with their texts", async () => {
+  test("arrow keys move by one cell; zoomed in, single tokens show their texts", async () => {
     press(canvas, "ArrowDown");
     const first = onHover.mock.lastCall?.[0];
     press(canvas, "ArrowDown");

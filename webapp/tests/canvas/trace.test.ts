@@ -35,7 +35,7 @@ afterEach(() => {
   document.body.replaceChildren();
 });
 
-/** Where a node is, found by looking: the middle of where it can be hit. */
+/** The place of a node, found by hit tests: the middle of the points that hit it. */
 function find(id: number): [number, number] {
   let n = 0, left = 0, top = 0;
   for (let y = 0; y < 900; y += 3) for (let x = 0; x < 800; x += 3) {
@@ -46,21 +46,21 @@ function find(id: number): [number, number] {
   return [left / n, top / n];
 }
 
-test("levels from the answer down to the prompt; every node and edge is drawn and can be hit", () => {
+test("levels go from the answer down to the prompt; every node and edge is drawn and can be hit", () => {
   expect(drawn.count("bezierCurveTo")).toBe(5);
   expect(drawn.texts()).toEqual(expect.arrayContaining(["answer", "1", "prompt", "Paris", "Lille"]));
   const places = [0, 1, 2, 3, 4].map(find);
   expect(places[0][1]).toBeLessThan(places[1][1]);
   expect(places[2][1]).toBeLessThan(places[4][1]);
-  expect(Math.abs(places[1][0] - places[3][0])).toBeLessThan(12); // the same position, one below the other
+  expect(Math.abs(places[1][0] - places[3][0])).toBeLessThan(12); // the same position on two levels
 });
 
-test("pointing at a curve finds it between its nodes", () => {
+test("pointing between two nodes hits their curve", () => {
   const [a, b] = [find(2), find(4)], mid = trace.hit((a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
   expect(mid).toEqual({ kind: "edge", from: 2, to: 4 });
 });
 
-test("pointing at a node draws the best route through it above a veil", () => {
+test("pointing at a node draws the best route through it above a translucent cover", () => {
   const [x, y] = find(4);
   drawn.clear();
   pointer(canvas, "pointermove", x, y);
@@ -71,29 +71,29 @@ test("pointing at a node draws the best route through it above a veil", () => {
   expect(onPick).toHaveBeenLastCalledWith({ kind: "node", id: 4 }, { add: false });
 });
 
-test("keys go along a level and between levels, to the node nearest above or below", () => {
+test("keys move along a level, and between levels to the nearest node", () => {
   press(canvas, "ArrowRight");
   press(canvas, "ArrowDown");
   const first = onHover.mock.lastCall?.[0].id;
   expect([1, 2]).toContain(first);
   press(canvas, "ArrowDown");
   expect([3, 4]).toContain(onHover.mock.lastCall?.[0].id);
-  press(canvas, "ArrowDown"); // there is nothing below
+  press(canvas, "ArrowDown"); // there is no level below
   expect([3, 4]).toContain(onHover.mock.lastCall?.[0].id);
   press(canvas, "Enter");
   expect(onPick).toHaveBeenCalledTimes(1);
 });
 
-test("texts: at the top the token that is predicted, below the one that is read", () => {
-  // Position 15 is behind the prompt of 15 tokens: it reads "In" and predicts " Paris".
+test("the text of a node is the predicted token at the top level, the read token below", () => {
+  // Position 15 is after the prompt of 15 tokens: it reads "In" and predicts " Paris".
   expect([0, 1, 2, 3, 4].map((id) => nodeText(view, network, id))).toEqual(["Paris", "Paris", "In", "Paris", "Lille"]);
   expect(nodeText(view, network, 99)).toBe("?");
-  const last = { id: 0, position: 14, unit: 14, row: 0, mass: 1 }; // the last token of the prompt, which predicts the first of the answer
+  const last = { id: 0, position: 14, unit: 14, row: 0, mass: 1 }; // the last token of the prompt predicts the first of the answer
   const two = new Network({ ...answer, levels: [{ layer: 1, nodes: [last] }, { layer: 0, nodes: [{ ...last, id: 1 }, { ...last, id: 2, unit: null, row: null }] }] });
   expect([0, 1, 2].map((id) => nodeText(view, two, id))).toEqual(["In", "Where?", "position 14"]);
 });
 
-test("an empty network is drawn as nothing", () => {
+test("an empty network draws nothing", () => {
   drawn.clear();
   trace.set({ view, network: new Network({ levels: [], edges: [], shown: 0, exact: 0, paths: [] }), route: [] });
   drawn.frame();

@@ -1,9 +1,9 @@
-/** A small view, and a canvas that writes down what is drawn on it. */
+/** A small view, and a canvas that records drawing calls. */
 import { vi } from "vitest";
 
 import type { View } from "../../src/model/types";
 
-/** Two documents of two sentences each, a template around them. A unit a word. */
+/** Two documents of two sentences each inside a template. Each word is a unit. */
 export function smallView(change: Partial<View> = {}): View {
   const words = ["<s>", "Use", " it:", "Paris", " is", " big.", " Lyon", " too.", "Lille", " lies", " north.", " It", " rains.", "\n", "Where?"];
   const documentOf = [-1, -1, -1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, -1, -1], sentenceOf = [-1, -1, -1, 0, 0, 0, 1, 1, 2, 2, 2, 3, 3, -1, -1];
@@ -23,7 +23,7 @@ export interface Drawn {
   clear(): void;
 }
 
-/** Gives all canvases a context that records, and boxes of this size; frames are drawn by `frame()`. */
+/** Gives all canvases a recording context and elements this size. `frame()` draws a frame. */
 export function fakeCanvas(width = 800): Drawn & { frame(): void; restore(): void } {
   const calls: [string, ...unknown[]][] = [];
   const context = new Proxy({} as Record<string, unknown>, {
@@ -55,7 +55,7 @@ export function fakeCanvas(width = 800): Drawn & { frame(): void; restore(): voi
   };
 }
 
-/** A canvas in the page, in a box of its own. */
+/** A canvas in its own element of the page. */
 export function place(): HTMLCanvasElement {
   const box = document.createElement("div"), canvas = document.createElement("canvas");
   box.append(canvas);

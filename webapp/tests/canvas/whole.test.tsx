@@ -10,7 +10,7 @@ import { fakeCanvas, smallView } from "./views";
 const tokens: Edges = { rows: Int32Array.of(2, 0), pieces: Int32Array.of(14, 1), mass: Float32Array.of(0.5, 0.25), total: 1 };
 const sentences: Edges = { rows: Int32Array.of(0), pieces: Int32Array.of(0), mass: Float32Array.of(0.6), total: 0.8 };
 
-/** A method of an evaluation: one row, pieces in place of tokens. */
+/** A method of an evaluation: one row, pieces instead of tokens. */
 const whole = smallView({
   kind: "piece", text: "Paris is big. Lyon too.", ends: Int32Array.of(13, 23), sentenceOf: Int32Array.of(0, 1), documentOf: Int32Array.of(0, 0), sentences: 2,
   documents: ["Cities"], answer: ["In Paris."], total: Float32Array.of(0.6, 0.2), base: Float32Array.of(0.8), sink: false, normalized: false,
@@ -34,7 +34,7 @@ afterEach(() => {
   root.remove();
   drawn.restore();
 });
-afterAll(() => new Promise((resolve) => setTimeout(resolve, 200))); // effects that wait for a frame have a timer too
+afterAll(() => new Promise((resolve) => setTimeout(resolve, 200))); // passive effects also have a timer
 
 test("curves of one method are never drawn over the text of another", async () => {
   const arrive: ((edges: Edges) => void)[] = [];
@@ -47,13 +47,13 @@ test("curves of one method are never drawn over the text of another", async () =
   await vi.waitFor(() => expect(state.view.value).toBe(whole));
   await vi.waitFor(() => expect(root.textContent).toContain("Nothing to list."));
   expect(root.textContent).not.toContain("of the flow");
-  await vi.waitFor(() => expect(arrive.length).toBeGreaterThan(0)); // a picture that has other text asks anew
+  await vi.waitFor(() => expect(arrive.length).toBeGreaterThan(0)); // a picture with new text requests again
   arrive.at(-1)!(sentences);
   await vi.waitFor(() => expect(cells()).toEqual(["“Paris is big.”", "“In Paris.” (1)", "75%"]));
   expect(root.textContent).toContain("75% of the flow");
 });
 
-test("pieces of an evaluation are shown by what the case page shows them by: sentences, not each twice", async () => {
+test("pieces of an evaluation have the granularities of the case page: sentences, not both", async () => {
   const edges = vi.fn(async () => sentences);
   const grains = (): (string | null)[] => [...root.querySelectorAll('[aria-label="Pieces"] button')].map((b) => b.textContent);
   const pressed = (): string | null | undefined => root.querySelector('[aria-label="Pieces"] [aria-pressed="true"]')?.textContent;

@@ -18,12 +18,12 @@ describe("layOut", () => {
   const view = smallView();
   const layout = layOut(view);
 
-  it("makes a block a document and a block what lies between, without blank edges", () => {
+  it("makes blocks of documents and of the text between them, without blank edges", () => {
     expect(layout.blocks.map((b) => b.document)).toEqual([-1, 0, 1, -1]);
     expect(layout.chunks.map((c) => view.text.slice(c.start, c.stop))).toEqual(["<s>Sys", "Aa. Bb. Cc", "Dd. Ee.", "Q?"]);
   });
 
-  it("knows the units of pieces and the unit at a character", () => {
+  it("finds the units of pieces and the unit at a character", () => {
     expect(layout.unitsOf({ by: "sentence", index: 1 })).toEqual({ start: 3, stop: 5 });
     expect(layout.unitsOf({ by: "document", index: 1 })).toEqual({ start: 6, stop: 8 });
     expect(layout.unitsOf({ by: "token", index: 9 })).toBeNull();
@@ -31,7 +31,7 @@ describe("layOut", () => {
     expect(layout.documentOfSentence(3)).toBe(1);
     for (let u = 0; u < view.ends.length; u++) for (let at = u ? view.ends[u - 1]! : 0; at < view.ends[u]!; at++) expect(layout.unitAt(at)).toBe(u);
     expect(layout.unitAt(1e9)).toBe(8);
-    expect(layout.chunkOf(5)).toBe(1); // between documents: the chunk before
+    expect(layout.chunkOf(5)).toBe(1); // between documents: the previous chunk
   });
 
   it.each([
@@ -47,12 +47,12 @@ describe("layOut", () => {
     expect(chunks.length).toBeLessThan(40);
   });
 
-  it("cuts at line ends where there are some", () => {
+  it("cuts at line ends if there are any", () => {
     const long = longView(5000, (u) => (u % 40 === 39 ? ".\n" : ` w${u}`));
     for (const { stop } of layOut(long).chunks.slice(0, -1)) expect(long.text[stop - 1]).toBe("\n");
   });
 
-  it("text of white space only is no block", () => expect(layOut(longView(10, () => " \n")).blocks).toEqual([]));
+  it("white space alone makes no block", () => expect(layOut(longView(10, () => " \n")).blocks).toEqual([]));
 });
 
 describe("bars", () => {
@@ -60,7 +60,7 @@ describe("bars", () => {
   const layout = layOut(view);
   const row = toRow(view, { start: 1, stop: 2 }, rowScores(1));
 
-  it("add up to 1 with what is not listed", () => {
+  it("add up to 1 with the unlisted rest", () => {
     for (const limit of [0, 1, 40]) {
       const list = listBars(view, sharesBy(view, row, "sentence", false), limit);
       const all = [...list.pieces, ...list.rest].reduce((sum, { share }) => sum + share, 0);
@@ -71,7 +71,7 @@ describe("bars", () => {
     expect(one.rest.map((r) => r.name)).toEqual(["1 more sentence"]);
   });
 
-  it("list small shares together", () => {
+  it("group small shares", () => {
     const scores = rowScores(1);
     scores[2] = 0.0002;
     const shares = sharesBy(view, toRow(view, { start: 1, stop: 2 }, scores), "sentence", false);
@@ -82,13 +82,13 @@ describe("bars", () => {
     expect(list.more).toBe(1);
   });
 
-  it("without documents the first token has a row, but not where it is hidden", () => {
+  it("without documents the first token has a bar, unless it is hidden", () => {
     const plain = plainView();
     const kinds = (hide: boolean): string[] => listBars(plain, sharesBy(plain, row, "sentence", hide), 9).rest.map((r) => r.kind);
     expect([kinds(false), kinds(true)]).toEqual([["outside", "sink"], ["outside"]]);
   });
 
-  it("a document opens into its sentences, those into tokens, with the same sum", () => {
+  it("a document expands into sentences and these into tokens, with the same sum", () => {
     const shares = sharesBy(view, row, "document", false);
     const inside = listInside(view, layout, row, shares, { by: "document", index: 0 }, 10);
     expect(inside.pieces).toEqual([{ piece: { by: "sentence", index: 1 }, share: 0.75 }]);
@@ -97,7 +97,7 @@ describe("bars", () => {
     expect(listInside(view, layout, row, shares, { by: "token", index: 3 }, 10).pieces).toEqual([]);
   });
 
-  it("what a document has between its sentences is told", () => {
+  it("text of a document between its sentences is listed", () => {
     const part = smallView({ sentenceOf: Int32Array.from([-1, -1, 0, -1, 1, -1, 2, 3, -1]) });
     const scores = rowScores(0);
     scores[3] = 0.125;
@@ -111,7 +111,7 @@ describe("bars", () => {
 describe("names", () => {
   const view = smallView();
   const layout = layOut(view);
-  it("say what a piece is and where", () => {
+  it("say the name and the place of a piece", () => {
     expect(nameOf(view, layout, { by: "document", index: 1 })).toBe("Document 2");
     expect(nameOf(view, layout, { by: "sentence", index: 1 })).toBe("Bb. Cc");
     expect(nameOf(view, layout, { by: "token", index: 5 })).toBe("↵↵");
@@ -125,18 +125,18 @@ describe("the tooltip", () => {
   const view = smallView();
   const layout = layOut(view);
   const row = toRow(view, { start: 0, stop: 1 }, rowScores(0));
-  it("gives a share to a unit and to its piece", () => {
+  it("shows the share of a unit and of its piece", () => {
     expect(tipOf(view, layout, row, 2, "sentence", false)).toBe("67%  sentence 1\n67%  token Aa.\nin First");
   });
 
-  it("what lies outside of documents has no share of them, but one of the whole where that is known", () => {
+  it("text outside of documents shows its part of the whole flow, if that is known, and no share", () => {
     for (const by of ["document", "sentence", "token"] as const) {
       expect(tipOf(view, layout, row, 0, by, false)).toBe("38% of the whole flow  token <s>\nquestion and template");
       expect(tipOf(smallView({ normalized: false }), layout, row, 0, by, false)).toBe("token <s>\nquestion and template");
     }
   });
 
-  it("without documents shares are of the prompt, and a first token that is left out has no more than that", () => {
+  it("without documents shares are parts of the prompt; a left-out first token shows only that it is left out", () => {
     const plain = plainView();
     expect(tipOf(plain, layOut(plain), row, 0, "token", false)).toBe("43%  token <s>");
     for (const by of ["document", "sentence", "token"] as const) expect(tipOf(plain, layOut(plain), row, 0, by, true)).toBe("first token, left out: 43% of the prompt's part");
@@ -144,14 +144,14 @@ describe("the tooltip", () => {
 });
 
 describe("the map's strip", () => {
-  it("keeps the largest of each pixel row, and a little around it", () => {
+  it("keeps the largest level of each pixel row, and spreads it to the neighbour rows", () => {
     const levels = new Uint8Array(100_000);
     levels[50_123] = 12;
     const rows = strip(levels, 500);
     expect([249, 250, 251].map((y) => rows[y])).toEqual([12, 12, 12]);
     expect(rows.reduce((a, b) => a + b, 0)).toBe(36);
   });
-  it("stretches few units, and takes nothing for nothing", () => {
+  it("stretches few units, and is empty for none", () => {
     expect([...strip(Uint8Array.from([3, 9]), 6)]).toEqual([3, 3, 3, 9, 9, 9]);
     expect([...strip(new Uint8Array(0), 3)]).toEqual([0, 0, 0]);
   });
@@ -163,8 +163,8 @@ describe("keys on the map", () => {
     expect(["ArrowDown", "ArrowUp", "PageDown", "PageUp", "Home", "End", "a"].map(at)).toEqual([51_200, 49_200, 60_200, 40_200, 0, 99_999, null]);
   });
 
-  it("leave the line that a short prompt is at, and end at its ends", () => {
-    expect(unitOfKey("ArrowDown", [100, 200], 400)! - 150).toBeGreaterThanOrEqual(15); // about 15 tokens are a line
+  it("move at least a line in a short prompt, and stop at its ends", () => {
+    expect(unitOfKey("ArrowDown", [100, 200], 400)! - 150).toBeGreaterThanOrEqual(15); // a line has about 15 tokens
     expect(unitOfKey("ArrowDown", [3, 3], 5)).toBe(4);
     expect(unitOfKey("ArrowUp", [0, 0], 5)).toBe(0);
     expect(unitOfKey("PageDown", [90, 99], 100)).toBe(99);

@@ -20,7 +20,7 @@ describe("routes", () => {
     (hash) => expect(parse(hash).route).toEqual({ page: "home" }),
   );
 
-  it("keys of an object's prototype are keys like others", () => {
+  it("names of the object prototype are ordinary keys", () => {
     const { query } = parse("#/?__proto__=1&constructor=2&a=1&a=2");
     expect(query.a).toBe("1");
     expect(Object.keys(query).sort()).toEqual(["__proto__", "a", "constructor"]);
@@ -35,7 +35,7 @@ describe("routes", () => {
 describe("navigate", () => {
   beforeEach(() => navigate({ page: "home" }));
 
-  it("sets the hash and the signals, the route only when it changes", () => {
+  it("sets the hash and the signals; the route signal changes only with the route", () => {
     navigate({ page: "flow", flow: "f" }, { query: { by: "token" } });
     expect(location.hash).toBe("#/flow/f?by=token");
     expect(route.value).toEqual({ page: "flow", flow: "f" });
@@ -45,13 +45,13 @@ describe("navigate", () => {
     expect(route.value).toBe(before);
   });
 
-  it("leaves keys of others alone", () => {
+  it("keeps the keys of other parts", () => {
     navigate({ page: "live", run: "r" }, { query: { view: "heads", by: "token" } });
     amend(encodeSettings({ ...DEFAULTS, k: 7 }));
     expect(place.value.query).toEqual({ view: "heads", k: "7" });
   });
 
-  it("works where the history is closed", () => {
+  it("works without a usable history", () => {
     const { replaceState } = history;
     history.replaceState = () => {
       throw new DOMException("sandboxed", "SecurityError");
@@ -78,7 +78,7 @@ describe("settings", () => {
     expect(decodeSettings(parse(format({ page: "home" }, written(settings))).query)).toEqual(settings);
   });
 
-  it("are left out where they are as by default", () => expect(written(DEFAULTS)).toEqual({}));
+  it("with default values are left out", () => expect(written(DEFAULTS)).toEqual({}));
 
   it.each([
     { rows: "0" }, { rows: "5-2" }, { rows: "-3" }, { rows: "1e3" }, { rows: "99999999999999" }, { in: "x3" }, { in: "s0" }, { in: "s" }, { in: "s-1" }, { by: "toString" }, { scale: "cube" },

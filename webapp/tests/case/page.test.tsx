@@ -9,7 +9,7 @@ import { navigate, place } from "../../src/model/link";
 import { UserError } from "../../src/model/types";
 import { plainView, settled, smallSource, smallView } from "./synthetic";
 
-/** Says that everything is in view. */
+/** Reports every element as visible. */
 class AllVisible {
   private readonly tell: IntersectionObserverCallback;
   constructor(tell: IntersectionObserverCallback) {
@@ -58,7 +58,7 @@ describe("the page", () => {
     expect(root.querySelector(".case-found")!.textContent).toContain("1 of 1");
   });
 
-  it("text is text, whatever it holds", async () => {
+  it("text is shown as text, never as markup", async () => {
     const evil = "<img src=x onerror=alert(1)>";
     const view = smallView({ documents: [evil, evil], question: evil, expected: evil, answer: [evil, "b", "c"], meta: { model: evil }, notes: [evil] });
     await show({}, smallSource({ view }));
@@ -66,20 +66,20 @@ describe("the page", () => {
     expect(root.querySelector("h1")!.textContent).toBe(evil);
   });
 
-  it("a row's share of an input is told where rows have a whole", async () => {
+  it("the hint shows a row's share of an input if rows have a whole", async () => {
     const hint = (): string => root.querySelector("#case-hint")!.textContent!;
     navigate({ page: "flow", flow: "f" }, { query: { in: "s1" } });
     await show();
-    expect(hint()).toBe("Coloured by what each word took from “Aa.”; most: 50% of what the word took from the documents.");
+    expect(hint()).toBe("Coloured by what each word took from “Aa.”; at most 50% of what the word took from the documents.");
     navigate({ page: "flow", flow: "f" }, { query: { in: "t2" } });
     await settled(30);
-    expect(hint()).toBe("Coloured by what each word took from “Sys”; most: 19% of all that the word took.");
+    expect(hint()).toBe("Coloured by what each word took from “Sys”; at most 19% of everything the word took.");
     render(null, root);
     await show({}, smallSource({ view: smallView({ normalized: false }) }));
     expect(hint()).toBe("Coloured by what each word took from “Sys”."); // scores of 17 would be 1,700%
   });
 
-  it("says that a method is on its way, and shows what was chosen until it is there", async () => {
+  it("shows that a method is loading, and keeps the previous one until then", async () => {
     let come = (): void => {};
     const late = { ...smallSource(), view: () => new Promise<ReturnType<typeof smallView>>((done) => (come = () => done(smallView({ answer: ["all of it"] })))) };
     render(<CasePage case={{ id: "c", variants: [{ name: "flow", label: "flow", source: smallSource() }, { name: "late", label: "late", source: late }] }} />, root);
@@ -97,7 +97,7 @@ describe("the page", () => {
     expect(now()).toEqual(["false", "late", 1]);
   });
 
-  it("bars open into what they hold", async () => {
+  it("bars expand into their parts", async () => {
     navigate({ page: "flow", flow: "f" }, { query: { by: "document", rows: "2" } });
     await show();
     const open = root.querySelector<HTMLElement>('[aria-expanded="false"]')!;
@@ -107,7 +107,7 @@ describe("the page", () => {
     expect(root.querySelector(".case-inside")!.textContent).toContain("Bb. Cc");
   });
 
-  it("a bar selects its piece, and the answer lights up by what it took", async () => {
+  it("a bar selects its piece, and the answer is coloured by the share it took", async () => {
     await show();
     root.querySelector<HTMLElement>(".case-pick")!.click();
     await settled(30);
@@ -115,7 +115,7 @@ describe("the page", () => {
     expect(options().map((o) => o.dataset.heat)).toEqual(["heat-12", "heat-6", undefined]);
   });
 
-  it("says what went wrong", async () => {
+  it("shows an error", async () => {
     const source = { ...smallSource(), view: () => Promise.reject(new Error("no bytes")) };
     render(<CasePage case={{ id: "c", variants: [{ name: "flow", label: "flow", source }] }} />, root);
     await settled(10);
@@ -131,7 +131,7 @@ describe("the page", () => {
 });
 
 describe("the keyboard", () => {
-  it("moves through the answer with one tab stop, keeps, selects several, and lets go", async () => {
+  it("moves through the answer with one tab stop, keeps one token or several, and releases them", async () => {
     await show();
     expect(options().map((o) => o.tabIndex)).toEqual([0, -1, -1]);
     options()[0]!.focus();
@@ -154,7 +154,7 @@ describe("the keyboard", () => {
     expect(document.activeElement).toBe(options()[2]);
   });
 
-  it("j and k go on and take along how things are shown, not what is picked", async () => {
+  it("j and k open other cases with the display options, without the selection", async () => {
     const onNext = vi.fn(() => navigate({ page: "flow", flow: "g" }));
     navigate({ page: "flow", flow: "f" }, { query: { rows: "2", scale: "log" } });
     await show({ onNext }, smallSource({ view: plainView() }));
@@ -162,7 +162,7 @@ describe("the keyboard", () => {
     press(root.querySelector('input[type="number"]')!, "j");
     expect(onNext).not.toHaveBeenCalled();
     press(document, "k");
-    press(root.querySelector('input[type="checkbox"]')!, "j"); // nothing is written there
+    press(root.querySelector('input[type="checkbox"]')!, "j"); // a checkbox takes no letters
     expect(onNext).toHaveBeenCalledOnce();
     await show({ onNext });
     expect(place.value).toMatchObject({ route: { flow: "g" }, query: { scale: "log" } });
@@ -170,7 +170,7 @@ describe("the keyboard", () => {
   });
 });
 
-it("a case that cannot be read leaves the way to the others open", async () => {
+it("a case that cannot be read still has buttons to other cases", async () => {
   const onNext = vi.fn();
   await show({ onNext }, { ...smallSource(), view: () => Promise.reject(new UserError("The record is cut off.")) });
   expect(root.querySelector("[role=alert]")!.textContent).toContain("The record is cut off.");
@@ -178,11 +178,11 @@ it("a case that cannot be read leaves the way to the others open", async () => {
   expect(onNext).toHaveBeenCalledOnce();
 });
 
-it("the tooltip says what the rows that are shown took, also when they change under a pointer that rests", async () => {
+it("the tooltip shows the share of the shown rows, even if they change under a resting pointer", async () => {
   vi.stubGlobal("requestAnimationFrame", (draw: () => void) => setTimeout(draw));
   await show();
   let text: Node = root.querySelector("[data-chunk='1']")!;
-  while (text.firstChild) text = text.firstChild; // a span, as there are no highlights here
+  while (text.firstChild) text = text.firstChild; // a span, as this browser has no highlights
   document.caretPositionFromPoint = () => ({ offsetNode: text, offset: 0 }) as unknown as CaretPosition;
   const box = { left: 0, right: 9, top: 0, bottom: 9, height: 9 };
   const boxes = vi.spyOn(Range.prototype, "getClientRects").mockReturnValue([box] as unknown as DOMRectList);
@@ -209,7 +209,7 @@ describe("without highlights", () => {
     return { elements, painter: new Painter(root, view, layout.chunks, elements) };
   };
 
-  it("visible chunks are spans, with the same text, marks beside colours", () => {
+  it("visible chunks are spans with the same text, with marks and colours", () => {
     const { elements, painter } = make();
     expect(painter.fallback).toBe(true);
     painter.recolour(Uint8Array.from([0, 0, 3, 12, 12, 0, 5, 0, 0]));
@@ -224,7 +224,7 @@ describe("without highlights", () => {
 });
 
 describe("with highlights", () => {
-  it("text nodes stay whole, and ranges hold what they stand for", () => {
+  it("text nodes stay whole, and ranges cover the right text", () => {
     const registry = new Map<string, Set<StaticRange>>();
     vi.stubGlobal("CSS", { highlights: registry });
     vi.stubGlobal("Highlight", class extends Set<StaticRange> {});

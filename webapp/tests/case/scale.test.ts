@@ -5,7 +5,7 @@ import table from "../model/shares.json";
 describe("leveller", () => {
   const values = Float32Array.from({ length: 1000 }, (_, i) => (i / 1000) ** 3);
 
-  it.each(SCALES)("%s: 0 for nothing, all levels for the largest, never falling", (scale) => {
+  it.each(SCALES)("%s: 0 for no share, the highest level for the largest, never decreasing", (scale) => {
     const level = leveller(scale, 1, values);
     for (const nothing of [0, -1, NaN]) expect(level(nothing)).toBe(0);
     expect(level(scale === "rank" ? values[999]! : 1)).toBe(LEVELS);
@@ -17,7 +17,7 @@ describe("leveller", () => {
     }
   });
 
-  it("has the shapes that it names", () => {
+  it("follows the named functions", () => {
     expect(leveller("linear", 2, [])(1)).toBe(6);
     expect(leveller("sqrt", 4, [])(1)).toBe(6);
     expect(leveller("log", 1, [])(0.01)).toBe(6);
@@ -31,7 +31,7 @@ describe("leveller", () => {
     expect(level(Infinity)).toBe(12);
   });
 
-  it.each(SCALES)("%s: nothing is coloured where the largest is 0 or not a number", (scale) => {
+  it.each(SCALES)("%s: no colours if the largest value is 0 or NaN", (scale) => {
     expect(leveller(scale, 0, [0, 0])(0)).toBe(0);
     expect(leveller(scale, NaN, [NaN])(1)).toBe(0);
   });
@@ -47,7 +47,7 @@ describe("leveller", () => {
 
 describe("showShare", () => {
   it.each(table as [number, string][])("%d is %s, as attributor's show_share writes it", (share, text) => expect(showShare(share)).toBe(text));
-  it("takes what is not a number for nothing", () => expect(showShare(NaN)).toBe("0%"));
+  it("shows NaN as 0%", () => expect(showShare(NaN)).toBe("0%"));
 });
 
 describe("percent", () => {

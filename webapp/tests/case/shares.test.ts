@@ -10,7 +10,7 @@ const sum = (values: Iterable<number>): number => [...values].reduce((a, b) => a
 describe("sharesBy", () => {
   const view = smallView();
 
-  it.each(["document", "sentence", "token"] as By[])("%s: all text of the documents has 100%%, whatever else a row took", (by) => {
+  it.each(["document", "sentence", "token"] as By[])("%s: all text of the documents has 100%%, for any other parts of a row", (by) => {
     for (const rows of [{ start: 0, stop: 1 }, { start: 1, stop: 3 }]) {
       const scores = rowScores(0).map((_, u) => (rowScores(rows.start)[u]! + rowScores(rows.stop - 1)[u]!) / 2);
       for (const hide of [false, true]) {
@@ -27,17 +27,17 @@ describe("sharesBy", () => {
     expect([...sharesBy(view, row, "sentence", false).values]).toEqual([0, 0.75, 0.25, 0]);
     const s = sharesBy(view, row, "token", false);
     expect([s.outside, s.whole]).toEqual([0, 0.25]);
-    expect(s.values[1]).toBe(0); // the template has no share
+    expect(s.values[1]).toBe(0); // text outside of documents has no share
     expect(originOf(view, row)).toEqual({ documents: 0.25, prompt: 0.5, answer: 0.125, missing: 0.125 });
   });
 
-  it("counts text of a document that lies in no sentence", () => {
+  it("counts text of a document outside of sentences", () => {
     const part = smallView({ sentenceOf: Int32Array.from([-1, -1, -1, 0, 1, -1, 2, 3, -1]) });
     const s = sharesBy(part, toRow(part, { start: 0, stop: 1 }, rowScores(0)), "sentence", false);
     expect(s.outside).toBeCloseTo(0.25 / 0.375, 12);
   });
 
-  it("counts a document's title line as no sentence, as the terminal does", () => {
+  it("does not count a document's title line as a sentence, like the terminal", () => {
     const titled = smallView({ documents: ["Aa.", "Dd. Ee."], text: smallView().text.replace("Aa.", "Aa:") });
     const row = toRow(titled, { start: 0, stop: 1 }, rowScores(0));
     const of = (labels: string[]) => sharesBy({ ...titled, documents: labels }, row, "sentence", false);
@@ -46,7 +46,7 @@ describe("sharesBy", () => {
     expect([...sharesBy({ ...titled, documents: ["Aa", ""] }, row, "document", false).values]).toEqual([2 / 3, 1 / 3].map((share) => expect.closeTo(share, 9) as number));
   });
 
-  it("without documents shares are of what came from the prompt, its first token with a row of its own", () => {
+  it("without documents shares are parts of what came from the prompt, and the first token has its own bar", () => {
     const plain = plainView();
     const row = toRow(plain, { start: 0, stop: 1 }, rowScores(0));
     const s = sharesBy(plain, row, "sentence", false);
@@ -58,14 +58,14 @@ describe("sharesBy", () => {
     expect(originOf(plain, row)).toEqual({ documents: 0, prompt: 0.875, answer: 0, missing: 0.125 });
   });
 
-  it("the origin of rows whose rest is not known is not known", () => {
+  it("the origin is unknown if the rest of the rows is unknown", () => {
     const part = smallView({ onAnswer: null, missing: null, normalized: false, sink: false });
     const row = toRow(part, { start: 1, stop: 2 }, rowScores(1));
     expect(sum(sharesBy(part, row, "document", false).values)).toBeCloseTo(1, 12);
     expect(originOf(part, row)).toBeNull();
   });
 
-  it("takes scores below 0, noise of missing below 0 and NaN for 0, and all zeros for nothing", () => {
+  it("counts scores below 0, missing mass below 0 and NaN as 0, and has no shares if all are 0", () => {
     const noisy = smallView({ missing: Float32Array.from([-1e-7, 0, 0]) });
     const scores = rowScores(0);
     scores[3] = -5;
@@ -81,7 +81,7 @@ describe("sharesBy", () => {
 });
 
 describe("sharesOfRows", () => {
-  it("are the shares that each row's bar shows", () => {
+  it("are the shares of the rows' bars", () => {
     const view = smallView();
     const taken = Float32Array.from([0, 1, 2], (row) => rowScores(row)[6]!);
     const shares = sharesOfRows(view, taken, { start: 6, stop: 7 }, null);
@@ -91,11 +91,11 @@ describe("sharesOfRows", () => {
     }
   });
 
-  it("are of the whole row where the input lies outside of documents", () => {
+  it("are parts of the whole row for input outside of documents", () => {
     expect([...sharesOfRows(smallView(), Float32Array.from([0.5, 0.25, 0]), { start: 8, stop: 9 }, null)]).toEqual([0.5, 0.25, 0]);
   });
 
-  it("leave out a first token with a row of its own", () => {
+  it("leave out a first token with its own bar", () => {
     const plain = plainView({ base: Float32Array.from([0.875, 0.75, 0.5]) });
     const sink = Float32Array.from([0.375, 0.75, 0]);
     expect([...sharesOfRows(plain, Float32Array.from([0.25, 0, 0.25]), { start: 2, stop: 3 }, sink)]).toEqual([0.5, 0, 0.5]);
@@ -105,7 +105,7 @@ describe("sharesOfRows", () => {
 
 describe("the origin line", () => {
   const origin = { documents: 0.065, prompt: 0.58, answer: 0.35, missing: 0.005 };
-  it("says it in the words of the terminal", () =>
+  it("has the words of the terminal", () =>
     expect(originSentence(smallView(), origin)).toBe(
       "6.5% of the whole flow came from the documents, 58% from question and template, 35% from the answer's own words. " +
         "This is normal; shares above are of the documents' part.",
@@ -113,7 +113,7 @@ describe("the origin line", () => {
 });
 
 describe("top", () => {
-  it("is the head of a stable sort", () => {
+  it("is the start of a stable sort", () => {
     const values = Float64Array.from({ length: 500 }, (_, i) => ((i * 7919) % 53) / 53);
     const sorted = [...values.keys()].filter((i) => values[i]! > 0).sort((a, b) => values[b]! - values[a]! || a - b);
     for (const n of [0, 1, 2, 40, 499, 1000]) expect(top(values, n)).toEqual(sorted.slice(0, n));
@@ -121,7 +121,7 @@ describe("top", () => {
 });
 
 describe("gold", () => {
-  it("falls to documents and units", () => {
+  it("extends to documents and units", () => {
     const view = smallView();
     expect([...goldOf(view, "document")!]).toEqual([0]);
     expect([...goldOf(view, "token")!]).toEqual([3, 4]);
@@ -140,22 +140,22 @@ describe("heatOf", () => {
   const row = toRow(view, { start: 0, stop: 1 }, rowScores(0));
   const shares = (by: By, hide = false) => sharesBy(view, row, by, hide);
 
-  it("colours all units of a piece alike, and the largest piece the most", () => {
+  it("colours all units of a piece equally, and the largest piece most strongly", () => {
     expect([...heatOf(view, row, shares("sentence"), shares("sentence"), "linear").levels]).toEqual([0, 0, 12, 0, 0, 0, 6, 0, 0]);
   });
 
-  it("what lies outside of documents has no share and no colour", () => {
+  it("text outside of documents has no share and no colour", () => {
     expect([...heatOf(view, row, shares("token"), shares("token"), "linear").levels]).toEqual([0, 0, 12, 0, 0, 0, 6, 0, 0]);
   });
 
-  it("without documents the first token does not outshine the others, and is hidden on demand", () => {
+  it("without documents the first token does not set the scale, and can be hidden", () => {
     const plain = plainView({ sentences: 0, sentenceOf: new Int32Array(9).fill(-1) });
     const of = (hide: boolean) => sharesBy(plain, row, "token", hide);
     expect([...heatOf(plain, row, of(false), of(false), "linear").levels]).toEqual([12, 3, 12, 0, 0, 0, 6, 0, 3]);
     expect(heatOf(plain, row, of(true), of(true), "linear").levels[0]).toBe(0);
   });
 
-  it("compares with another row where it is told to", () => {
+  it("compares with another row if one is given", () => {
     const reference = { ...shares("sentence"), values: Float64Array.from([1, 0, 0, 0]) };
     expect(heatOf(view, row, shares("sentence"), reference, "linear").levels[2]).toBe(8);
   });

@@ -35,7 +35,7 @@ describe("rows", () => {
     expect(source.calls.rows).toEqual([{ start: 1, stop: 2 }]);
   });
 
-  it("a pointer that crosses the answer asks for the last token only", async () => {
+  it("a pointer that crosses the answer fetches the last token only", async () => {
     const source = smallSource();
     const it = await open({}, source);
     for (const start of [0, 1, 2]) it.preview.value = { start, stop: start + 1 };
@@ -43,7 +43,7 @@ describe("rows", () => {
     expect(source.calls.rows).toEqual([{ start: 2, stop: 3 }]);
   });
 
-  it("an answer that comes late does not replace a newer one", async () => {
+  it("a late response does not replace a newer one", async () => {
     const source = smallSource({ hold: true });
     const it = await open({}, source);
     it.pin({ start: 0, stop: 1 });
@@ -52,14 +52,14 @@ describe("rows", () => {
     await settled(10);
     it.pin({ start: 2, stop: 3 });
     await settled(10);
-    await source.release(); // the first; the second was dropped, the third is asked for
+    await source.release(); // the first; the second was dropped, the third is requested
     expect(it.row.value.rows).toEqual({ start: 0, stop: 3 });
     await source.release();
     expect(it.row.value.rows).toEqual({ start: 2, stop: 3 });
     expect(source.calls.rows.map((r) => r.start)).toEqual([0, 2]);
   });
 
-  it("an error is told, and forgotten with the next row that comes", async () => {
+  it("an error is shown until the next row arrives", async () => {
     const it = await open({}, smallSource({ fail: true }));
     it.pin({ start: 0, stop: 1 });
     await settled(10);
@@ -68,15 +68,15 @@ describe("rows", () => {
     expect(it.error.value).toBeNull();
   });
 
-  it("all rows pinned are none", async () => {
+  it("pinning all rows pins none", async () => {
     const it = await open({});
     it.pin({ start: 0, stop: 3 });
     expect(it.pinned.value).toBeNull();
   });
 });
 
-describe("the other direction", () => {
-  it("selecting an input asks what each row took from its units", async () => {
+describe("from input to answer", () => {
+  it("selecting an input fetches the amount that each row took from its units", async () => {
     const source = smallSource();
     const it = await open({}, source);
     it.select({ by: "sentence", index: 1 });
@@ -87,7 +87,7 @@ describe("the other direction", () => {
     expect(it.received.value).toBeNull();
   });
 
-  it("so does resting on one, and leaving goes back to the selection", async () => {
+  it("resting the pointer on an input does the same, and leaving returns to the selection", async () => {
     const source = smallSource();
     const it = await open({ in: "s2" }, source);
     await settled(10);
@@ -101,7 +101,7 @@ describe("the other direction", () => {
   });
 });
 
-describe("the other direction without the first token", () => {
+describe("from input to answer without the first token", () => {
   const takes = (source: ReturnType<typeof smallSource>): typeof source => ({
     ...source,
     received: (units) => {
@@ -110,7 +110,7 @@ describe("the other direction without the first token", () => {
     },
   });
 
-  it("is a share of what remains, as the bars are, and says nothing of a row that took nothing else", async () => {
+  it("is a share of the remainder, as in the bars, and 0 for a row without one", async () => {
     const source = takes(smallSource({ view: plainView() }));
     const it = await open({ in: "s2", sink: "hide" }, source);
     await settled(10);
@@ -124,13 +124,13 @@ describe("the other direction without the first token", () => {
     expect(source.calls.received.filter(({ stop }) => stop === 1)).toHaveLength(1);
   });
 
-  it("leaves the first token out of an input that it is part of", async () => {
+  it("leaves the first token out of an input that contains it", async () => {
     const it = await open({ in: "t1", sink: "hide", by: "token" }, takes(smallSource({ view: plainView() })));
     await settled(10);
     expect([...it.received.value!]).toEqual([0, 0, 0]);
   });
 
-  it("leaves nothing out where there are documents: the first token has no share of them", async () => {
+  it("leaves nothing out with documents, as the first token then has no share", async () => {
     const source = smallSource();
     const it = await open({ in: "s2", sink: "hide" }, source);
     await settled(10);
@@ -147,7 +147,7 @@ describe("the link", () => {
     ]);
   });
 
-  it("is fitted to what the case has", async () => {
+  it("is fitted to the case", async () => {
     const it = await open({ rows: "3-900", in: "s77", method: "unknown" });
     expect([it.pinned.value, it.selected.value, it.variant.value.name]).toEqual([{ start: 2, stop: 3 }, null, "flow"]);
     it.dispose();
@@ -155,7 +155,7 @@ describe("the link", () => {
     expect(other.pinned.value).toBeNull();
   });
 
-  it("follows what is chosen, and leaves other keys alone", async () => {
+  it("follows the choices, and keeps other keys", async () => {
     const it = await open({ view: "heads" });
     it.pin({ start: 0, stop: 2 });
     it.select({ by: "token", index: 4 });
@@ -167,13 +167,13 @@ describe("the link", () => {
     expect(place.value.query).toEqual({ view: "heads", in: "t5", k: "2" });
   });
 
-  it("is followed when it is changed from outside", async () => {
+  it("is followed when another part changes it", async () => {
     const it = await open({});
     navigate(HERE, { query: { rows: "2", by: "document" } });
     expect([it.pinned.value, it.by.value]).toEqual([{ start: 1, stop: 2 }, "document"]);
   });
 
-  it("of another page is left alone", async () => {
+  it("of another page is not changed", async () => {
     const it = await open({ by: "token" });
     it.pin({ start: 1, stop: 2 });
     navigate({ page: "home" });
@@ -184,7 +184,7 @@ describe("the link", () => {
 });
 
 describe("variants", () => {
-  it("another method has its own view; what is pinned stays as far as it has it", async () => {
+  it("another method has its own view; pinned rows stay if it has them", async () => {
     const one = smallSource({ view: smallView({ answer: ["all of it"], kind: "piece", onAnswer: null, missing: null, normalized: false, sink: false }) });
     const it = await open({ rows: "2", in: "s2" }, smallSource(), [{ name: "mean", label: "mean", source: one }]);
     it.use(it.case.variants[1]!);
@@ -199,7 +199,7 @@ describe("variants", () => {
   });
 });
 
-describe("a method that is long in coming", () => {
+describe("a method that loads slowly", () => {
   const late = (): { variant: Variant; come: () => void; fail: () => void } => {
     const source = smallSource({ view: smallView({ answer: ["all of it"] }) });
     let come = (): void => {};
@@ -211,7 +211,7 @@ describe("a method that is long in coming", () => {
     return { variant: { name: "late", label: "late", source: { ...source, view: () => view } }, come: () => come(), fail: () => fail() };
   };
 
-  it("does not take the place of what was chosen after it, by hand or by the link", async () => {
+  it("does not replace a method chosen later, by hand or by the link", async () => {
     const { variant, come } = late();
     const it = await open({}, smallSource(), [variant]);
     it.use(variant);
@@ -226,7 +226,7 @@ describe("a method that is long in coming", () => {
     expect(it.variant.value.name).toBe("late");
   });
 
-  it("says nothing of its failure when nobody waits for it, and of a failure until something else is chosen", async () => {
+  it("shows its failure only while it is the chosen method", async () => {
     const { variant, fail } = late();
     const it = await open({}, smallSource(), [variant]);
     it.use(variant);
@@ -243,7 +243,7 @@ describe("a method that is long in coming", () => {
 });
 
 describe("colours", () => {
-  it("are compared with what is kept or with the whole answer", async () => {
+  it("are relative to the pinned rows or to the whole answer", async () => {
     const it = await open({ rows: "1" });
     await settled(10);
     expect(it.heat.value.largest).toBeCloseTo(0.25 / 0.375);
@@ -258,18 +258,18 @@ describe("colours", () => {
 });
 
 describe("caches", () => {
-  it("keep what was used last within their room", () => {
+  it("keep the most recently used entries within their size", () => {
     const cache = new RowCache(100);
     const at = (start: number) => ({ start, stop: start + 1 });
     for (const start of [0, 1, 2]) cache.set(at(start), new Float32Array(8)); // 32 bytes each
     cache.get(at(0));
     cache.set(at(3), new Float32Array(8));
     expect([0, 1, 2, 3].map((start) => cache.get(at(start)) !== undefined)).toEqual([true, false, true, true]);
-    cache.set(at(9), new Float32Array(1000)); // larger than the room: kept while it is the newest
+    cache.set(at(9), new Float32Array(1000)); // larger than the limit: kept while it is the newest
     expect(cache.get(at(9))).toBeDefined();
   });
 
-  it("Latest drops what waits when something newer comes", async () => {
+  it("Latest replaces a waiting task by a newer one", async () => {
     const latest = new Latest();
     const ran: number[] = [];
     let go = (): void => {};

@@ -1,7 +1,7 @@
 /** A small case with known numbers, for the tests of the case page. */
 import { type FlowSource, type Span, UserError, type View } from "../../src/model/types";
 
-/** Units: <s> | Sys | Aa. | Bb. | Cc | \n\n | Dd. | Ee. | Q?   documents: 0 = units 2..4, 1 = units 6..7; sentence a document's unit. */
+/** Units: <s> | Sys | Aa. | Bb. | Cc | \n\n | Dd. | Ee. | Q?   documents: 0 = units 2..4, 1 = units 6..7; each unit of a document is a sentence. */
 export function smallView(changes: Partial<View> = {}): View {
   const texts = ["<s>", "Sys\n\n", "Aa.", " Bb.", " Cc", "\n\n", "Dd.", " Ee.", "\n\nQ?"];
   let end = 0;
@@ -32,7 +32,7 @@ export function smallView(changes: Partial<View> = {}): View {
   };
 }
 
-/** The same prompt without documents: shares are of all of it. */
+/** The same prompt without documents: shares are parts of the whole prompt. */
 export function plainView(changes: Partial<View> = {}): View {
   return smallView({ documents: [], documentOf: new Int32Array(9).fill(-1), base: Float32Array.from([0.875, 0.75, 0.625]), ...changes });
 }
@@ -57,7 +57,7 @@ export interface Calls {
   received: Span[];
 }
 
-/** A source of the small case that writes down what it was asked for; `hold` lets the test decide when rows come. */
+/** A source of the small case that records its requests. With `hold` the test decides when rows arrive. */
 export function smallSource({ view = smallView(), hold = false, fail = false } = {}): FlowSource & { calls: Calls; release: () => Promise<void> } {
   const calls: Calls = { rows: [], received: [] };
   let waiting: (() => void)[] = [];
@@ -77,13 +77,13 @@ export function smallSource({ view = smallView(), hold = false, fail = false } =
     },
     received: (units) => {
       calls.received.push(units);
-      return Promise.resolve(Float32Array.from([0.1875, 0.0625, 0])); // a half, a quarter and nothing of `base`
+      return Promise.resolve(Float32Array.from([0.1875, 0.0625, 0])); // 1/2, 1/4 and 0 of `base`
     },
     edges: () => Promise.reject(new Error("not asked for here")),
   };
 }
 
-/** Wait for timers of up to `ms` and the promises that they start. */
+/** Wait for timers of up to `ms` and for the promises that they start. */
 export async function settled(ms = 0): Promise<void> {
   await new Promise((done) => setTimeout(done, ms));
   for (let i = 0; i < 8; i++) await Promise.resolve();

@@ -17,19 +17,19 @@ const all: FlowSettings = {
 const written = (settings: FlowSettings): Query => Object.fromEntries(Object.entries(encodeFlow(settings)).filter(([, value]) => value !== undefined)) as Query;
 
 describe("the keys", () => {
-  test("are read back as they were written, through an address that people can read", () => {
+  test("survive a readable address", () => {
     expect(decodeFlow(parse(format(HERE, written(all))).query)).toEqual(all);
     expect(format(HERE, written(all))).toContain("f.heads=18.6,18.7&");
   });
 
-  test("are left out where all is as by default", () => expect(written(FLOW)).toEqual({}));
+  test("with default values are left out", () => expect(written(FLOW)).toEqual({}));
 
   test.each([
     { "f.tab": "constructor", "f.layer": "-1", "f.measure": "toString", "f.relative": "1", "f.weighed": "1", "f.cells": "min", "f.keep": "7", "f.nodes": "7", "f.head": "1", "f.only": "a.b" },
     { "f.tab": "", "f.grain": "auto,", "f.room": "__proto__", "f.heads": "1,,x.2,3.-1,4.5.6", "f.layer": "99999", "f.head": "1.2.3" },
   ])("nonsense is what it is by default: %j", (query) => expect(decodeFlow(query as Query)).toEqual(FLOW));
 
-  test("a head is chosen once, a share stays in its bounds, and no number of heads fills the address", () => {
+  test("a head occurs once, a share stays in its bounds, and the number of heads is limited", () => {
     expect(decodeFlow({ "f.heads": "1.2,1.2,01.02,1.3" }).heads).toEqual([[1, 2], [1, 3]]);
     expect([decodeFlow({ "f.keep": "10" }).keep, decodeFlow({ "f.keep": "99" }).keep]).toEqual([50, 99]);
     const many = { ...FLOW, heads: Array.from({ length: 1000 }, (_, i) => [i, 10] as const) };
@@ -46,7 +46,7 @@ const source: FlowSource = {
 const L = 4, H = 3;
 const asked: string[] = [];
 
-/** Of 4 x 3 heads, 0.1 was not recorded; the later the head, the more it counts, but for the first row alone, where 1.1 does. */
+/** 4 x 3 heads; 0.1 was not recorded. Later heads count more, except for the first row, where 1.1 counts most. */
 function answer(path: string): Response {
   const url = new URL(path, "http://x"), what = url.pathname.split("/").pop();
   if (what === "heads") {
@@ -92,7 +92,7 @@ afterEach(() => {
 afterAll(() => new Promise((resolve) => setTimeout(resolve, 200)));
 
 describe("a link", () => {
-  test("shows the heads of a layer that it names, as it says", async () => {
+  test("shows the named heads with the named scale", async () => {
     await show({ "f.tab": "layer", "f.heads": "3.0,2.1", "f.relative": "absolute", "f.weighed": "yes", "f.only": "2.1" });
     await vi.waitFor(() => expect(layers()).toHaveLength(2));
     expect(layers()[0]).toContain("layer=3&heads=0&");
@@ -102,14 +102,14 @@ describe("a link", () => {
     await vi.waitFor(() => expect(root.querySelector('.flow-chips [aria-pressed="true"] b')?.textContent).toBe("Head 2.1"));
   });
 
-  test("shows the pieces and the room of the whole model, and follows them", async () => {
+  test("sets pieces and widths of the whole model, and follows changes", async () => {
     await show({ "f.grain": "sentence", "f.room": "mass" });
     expect([chosenTab(), pressed()]).toEqual(["Whole model", ["Sentences", "By flow"]]);
     button("By text").click();
     await vi.waitFor(() => expect(place.value.query).toEqual({ "f.grain": "sentence" }));
   });
 
-  test("shows a whole layer, a measure, a matrix, routes", async () => {
+  test("sets a whole layer, a measure, a matrix, routes", async () => {
     await show({ "f.tab": "layer", "f.layer": "2" });
     await vi.waitFor(() => expect(layers()[0]).toContain("layer=2&heads=0,1,2&"));
     await show({ "f.tab": "heads", "f.measure": "distance", "f.heads": "1.0,1.2" });
@@ -122,28 +122,28 @@ describe("a link", () => {
     await vi.waitFor(() => expect(asked[0]).toContain("keep=0.75&nodes=12"));
   });
 
-  test("to what the model has not, or what was not recorded, shows what is there and cleans the address", async () => {
+  test("to missing or unrecorded heads shows the recorded ones and cleans the address", async () => {
     await show({ "f.tab": "layer", "f.heads": "0.1,99.0,2.0", "f.layer": "77", k: "3" });
     await vi.waitFor(() => expect(layers()).toHaveLength(1));
     expect(layers()[0]).toContain("layer=2&heads=0&");
     await vi.waitFor(() => expect(place.value.query).toEqual({ "f.tab": "layer", "f.heads": "2.0", k: "3" }));
   });
 
-  test("keeps the head that counted most when it was first shown", async () => {
+  test("keeps the head that was strongest when it was first shown", async () => {
     await show({});
     button("Layer and head").click();
     await vi.waitFor(() => expect(layers()[0]).toContain("layer=3&heads=2&"));
-    state!.pin({ start: 0, stop: 1 }); // here another one counts more
+    state!.pin({ start: 0, stop: 1 }); // for this row another head is stronger
     await vi.waitFor(() => expect(place.value.query).toEqual({ "f.tab": "layer", "f.head": "3.2", rows: "1" }));
     await show(place.peek().query);
     await vi.waitFor(() => expect(layers()[0]).toContain("layer=3&heads=2&"));
   });
 });
 
-test("what is chosen is in the address, and keys of others stay", async () => {
+test("writes choices to the address, and keeps other keys", async () => {
   await show({ k: "3", x: "y" });
   button("Heads").click();
-  await vi.waitFor(() => expect(root.textContent).toContain("Most entropy"));
+  await vi.waitFor(() => expect(root.textContent).toContain("Largest entropy"));
   button("Sink").click();
   await vi.waitFor(() => expect(place.value.query).toMatchObject({ k: "3", x: "y", "f.tab": "heads", "f.measure": "sink" }));
   button("Layer and head").click();
@@ -152,7 +152,7 @@ test("what is chosen is in the address, and keys of others stay", async () => {
   await vi.waitFor(() => expect(place.value.query).toMatchObject({ k: "3", x: "y", "f.tab": "layer", "f.relative": "absolute" }));
 });
 
-test("another address in the same tab is followed, and what is chosen at once is not lost", async () => {
+test("a new address in the same tab is followed, and an immediate choice is not lost", async () => {
   await show({});
   button("Heads").click(); // before any effect has run
   await vi.waitFor(() => expect(place.value.query).toEqual({ "f.tab": "heads" }));

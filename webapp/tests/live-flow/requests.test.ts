@@ -17,8 +17,8 @@ beforeEach(() => {
 });
 afterEach(() => void vi.unstubAllGlobals());
 
-describe("what is asked", () => {
-  test("the numbers of all heads, for rows and units", async () => {
+describe("requests", () => {
+  test("fetch the numbers of all heads, for rows and units", async () => {
     const map: Writable = { data: Float32Array.of(1, NaN, 3, 4, 5, 6), shape: [2, 3] };
     answer = tensors({ mass: map, entropy: map, sink: map, distance: map, weight: map });
     const found = await fetchHeads("a b", { start: 2, stop: 5 }, { start: 7, stop: 9 }, signal);
@@ -27,7 +27,7 @@ describe("what is asked", () => {
     expect(found.weight[1]).toBeNaN();
   });
 
-  test("the attention of some heads of a layer", async () => {
+  test("fetch the attention of some heads of a layer", async () => {
     answer = tensors({ query: ints(0), key: ints(4), head: ints(3), mass: floats(0.5), totals: floats(0.7, 0.1), relative: floats(1, 0.2), rows_used: ints(64) });
     const found = await fetchLayer("f", 12, [3, 5], { start: 0, stop: 1 }, null, 100, signal);
     expect(asked).toEqual(["/api/flows/f/layer?layer=12&heads=3,5&start=0&stop=1&limit=100"]);
@@ -35,13 +35,13 @@ describe("what is asked", () => {
     expect(found.used).toBe(64);
   });
 
-  test("routes", async () => {
+  test("fetch routes", async () => {
     answer = () => Response.json({ levels: [], edges: [], shown: 0.9, exact: 1, paths: [] });
     expect((await fetchTrace("f", { start: 0, stop: 1 }, null, 0.9, 24, signal)).shown).toBe(0.9);
     expect(asked).toEqual(["/api/flows/f/trace?start=0&stop=1&keep=0.9&nodes=24"]);
   });
 
-  test("tiles, whose size is checked", async () => {
+  test("fetch tiles and check their size", async () => {
     answer = () => Response.json({ tokens: 9, size: 2, levels: 3 });
     const source = await fetchTiles("f", [4, 1], signal);
     const bytes: Writable = { data: Uint8Array.of(1, 2, 3, 4), shape: [2, 2] };
@@ -52,7 +52,7 @@ describe("what is asked", () => {
     await expect(source.load(1, 2, 0, signal)).rejects.toThrow("not 2 x 2");
   });
 
-  test("an answer of another version is a sentence, not a crash", async () => {
+  test("a response of another version raises a readable error", async () => {
     answer = tensors({ mass: { data: new Float32Array(4), shape: [2, 2] } });
     await expect(fetchHeads("f", { start: 0, stop: 1 }, null, signal)).rejects.toThrow('lacks "entropy"');
   });

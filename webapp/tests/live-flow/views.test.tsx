@@ -21,7 +21,7 @@ const source: FlowSource = {
 const asked: string[] = [];
 let refuse: Response | null;
 const L = 4, H = 3;
-let best: number; // the head that counts most
+let best: number; // the strongest head
 
 function answer(path: string): Response {
   if (refuse) return refuse.clone();
@@ -61,7 +61,7 @@ beforeEach(() => {
   asked.length = 0;
   refuse = null;
   best = L * H - 1;
-  location.hash = ""; // what was selected is kept there
+  location.hash = ""; // the selection is stored in the hash
   dispatchEvent(new Event("hashchange"));
   vi.stubGlobal("fetch", async (path: string) => (asked.push(path), answer(path)));
   drawn = fakeCanvas();
@@ -76,11 +76,11 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-// Effects that wait for a frame have a timer too, which must not fire after the page is gone.
+// Passive effects also have a timer, which must not fire after the page is gone.
 afterAll(() => new Promise((resolve) => setTimeout(resolve, 200)));
 
 describe("the tabs", () => {
-  test("follow the pattern: one in the order of tabs, arrows move and wrap", async () => {
+  test("follow the ARIA pattern: one tab stop, arrows move and wrap", async () => {
     await show();
     const tabs = [...root.querySelectorAll<HTMLElement>("[role=tab]")];
     expect(tabs.map((t) => t.tabIndex)).toEqual([0, -1, -1, -1, -1]);
@@ -89,7 +89,7 @@ describe("the tabs", () => {
     expect(root.querySelector("[role=tabpanel]")?.getAttribute("aria-labelledby")).toBe(tab("Matrix").id);
   });
 
-  test("the whole model asks the case's source, for all rows and no more curves than can be moved", async () => {
+  test("the whole model requests edges of all rows from the case's source, up to the limit of curves", async () => {
     await show();
     expect(source.edges).toHaveBeenCalledTimes(1);
     const [, rows, units, limit] = vi.mocked(source.edges).mock.calls[0];
@@ -98,14 +98,14 @@ describe("the tabs", () => {
     expect(asked).toEqual([]); // the recording is not needed
   });
 
-  test("its curves are a table too", async () => {
+  test("lists its curves as a table", async () => {
     await show();
     const cells = [...root.querySelectorAll("td")].map((td) => td.textContent);
     expect(cells[1]).toBe("“Paris” (2)");
-    expect(cells[2]).toBe("50% of all that this token took"); // of the template
+    expect(cells[2]).toBe("50% of everything this token took"); // of the template
   });
 
-  test("without a recording the others say what to do, and ask nothing", async () => {
+  test("without a recording the other tabs say what to do, and send no request", async () => {
     await show({ recorded: false });
     for (const name of ["Heads", "Routes", "Matrix"]) {
       tab(name).click();
@@ -114,7 +114,7 @@ describe("the tabs", () => {
     expect(asked).toEqual([]);
   });
 
-  test("a recording that goes away meanwhile is told in the same way; other failures can be tried again", async () => {
+  test("a recording that is evicted later shows the same notice; other failures can be retried", async () => {
     await show();
     refuse = Response.json({ error: { code: "recording_gone", message: "x" } }, { status: 409 });
     tab("Routes").click();
@@ -124,35 +124,35 @@ describe("the tabs", () => {
     await vi.waitFor(() => expect(text()).toContain("no memory left; choose fewer rows."));
     refuse = null;
     button("Try again").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
   });
 });
 
 describe("heads", () => {
-  test("the grid speaks its one cell; chosen heads are weighed", async () => {
+  test("the grid announces its current cell; chosen heads are passed to onWeigh", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
     const grid = root.querySelector("[role=grid]") as HTMLElement;
     expect([grid.getAttribute("aria-rowcount"), grid.getAttribute("aria-colcount")]).toEqual(["4", "4"]);
     const key = (name: string) => grid.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
-    await vi.waitFor(() => expect(key("ArrowRight")).toBe(false)); // effects, which give the picture its data, run after the paint
+    await vi.waitFor(() => expect(key("ArrowRight")).toBe(false)); // passive effects, which pass the data to the picture, run after the paint
     for (const name of ["ArrowDown", " ", "ArrowDown", " "]) expect(key(name)).toBe(false);
     await vi.waitFor(() => expect(root.querySelector("#flow-cell")?.textContent).toContain("Layer 2, head 0"));
     expect(root.querySelector("#flow-cell")?.getAttribute("aria-selected")).toBe("true");
     button("Flow through these heads only").click();
     expect(onWeigh).toHaveBeenCalledWith([[1, 0], [2, 0]]);
     for (const name of ["ArrowUp", "ArrowUp", "ArrowRight", " "]) key(name); // head 0.1 was not recorded
-    await vi.waitFor(() => expect(text()).toContain("not recorded, as it does not count"));
+    await vi.waitFor(() => expect(text()).toContain("not recorded, because its weight in this run is 0"));
     expect(text()).toContain("2 heads chosen");
-    button("Look at them").click();
+    button("Open them").click();
     await vi.waitFor(() => expect(asked.filter((path) => path.includes("/layer?"))).toHaveLength(2));
   });
 
-  test("leaving the grid takes the outline of the cell along", async () => {
+  test("leaving the grid removes the outline of the cell", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
     const grid = root.querySelector("[role=grid]") as HTMLElement, canvas = root.querySelector("canvas") as HTMLElement;
     grid.focus();
     const key = () => grid.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true, cancelable: true }));
@@ -164,10 +164,10 @@ describe("heads", () => {
     await vi.waitFor(() => expect(root.querySelector("#flow-cell")?.textContent).toBe("Arrow keys move through the heads."));
   });
 
-  test("the question follows the selection: other rows, other units, one request for many changes", async () => {
+  test("requests follow the selection of rows and units, one request for many changes", async () => {
     await show();
     tab("Heads").click();
-    await vi.waitFor(() => expect(text()).toContain("Most entropy"));
+    await vi.waitFor(() => expect(text()).toContain("Largest entropy"));
     for (const start of [0, 1, 0, 1, 2]) state.pin({ start, stop: start + 1 });
     state.select({ by: "document", index: 0 });
     await vi.waitFor(() => expect(asked).toHaveLength(2));
@@ -175,7 +175,7 @@ describe("heads", () => {
   });
 });
 
-test("a layer: the strongest head first, its weight and share as numbers", async () => {
+test("a layer shows the strongest head first, with its weight and share", async () => {
   await show();
   tab("Layer and head").click();
   await vi.waitFor(() => expect(text()).toContain("3.2"));
@@ -185,7 +185,7 @@ test("a layer: the strongest head first, its weight and share as numbers", async
   expect(chip.title).toContain("50.0% of the largest");
 });
 
-test("a head that is shown alone is not another one of the next layer", async () => {
+test("a head shown alone does not hide the heads of the next layer", async () => {
   await show();
   tab("Layer and head").click();
   await vi.waitFor(() => expect(text()).toContain("3.2"));
@@ -205,7 +205,7 @@ test("a head that is shown alone is not another one of the next layer", async ()
   expect(alone()).toBe(0);
 });
 
-test("a click on a token does not exchange the head that is looked at", async () => {
+test("a click on a token does not change the shown head", async () => {
   await show();
   tab("Layer and head").click();
   await vi.waitFor(() => expect(text()).toContain("3.2"));
@@ -216,7 +216,7 @@ test("a click on a token does not exchange the head that is looked at", async ()
   expect(asked.filter((path) => path.includes("/layer?layer=1"))).toEqual([]);
 });
 
-test("routes are a list of buttons", async () => {
+test("routes are listed as buttons", async () => {
   await show();
   tab("Routes").click();
   await vi.waitFor(() => expect(text()).toContain("“Paris” (written after “In”)  ← head 0.2 ←  “Paris”"));
@@ -224,12 +224,12 @@ test("routes are a list of buttons", async () => {
   route.click();
   await vi.waitFor(() => expect(route.getAttribute("aria-pressed")).toBe("true"));
   expect(text()).toContain("shows 80% of the flow from the whole answer to the prompt");
-  state.pin({ start: 1, stop: 2 }); // another network: no route of it was singled out, so none stands back
+  state.pin({ start: 1, stop: 2 }); // a new network has no highlighted route, so no route is faded
   await vi.waitFor(() => expect(asked.filter((path) => path.includes("/trace?"))).toHaveLength(2));
   await vi.waitFor(() => expect(root.querySelector(".flow-routes li button")?.getAttribute("aria-pressed")).toBe("false"));
 });
 
-test("what was picked in one network is not picked in the next, whose nodes have the same numbers", async () => {
+test("a picked node is not picked in the next network, whose nodes have the same ids", async () => {
   await show();
   tab("Routes").click();
   await vi.waitFor(() => expect(text()).toContain("Strongest routes that move"));
@@ -244,14 +244,14 @@ test("what was picked in one network is not picked in the next, whose nodes have
   await vi.waitFor(() => expect(text()).toContain("Strongest routes that move"));
 });
 
-test("the matrix says when rows were left out", async () => {
+test("the matrix shows that rows were left out", async () => {
   await show();
   tab("Matrix").click();
   await vi.waitFor(() => expect(text()).toContain("Only every 8th row was computed"));
 });
 
-describe("in words", () => {
-  test("every so many-th", () => {
+describe("texts", () => {
+  test("ordinal numbers", () => {
     expect([2, 3, 4, 11, 12, 13, 21, 32, 111].map(ordinal)).toEqual(["2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "32nd", "111th"]);
   });
 
@@ -261,13 +261,13 @@ describe("in words", () => {
     expect(largest(new Float32Array(200_000))).toBe(0);
   });
 
-  test("tokens by their position, also where a unit is several tokens", () => {
+  test("tokens by position, including units of several tokens", () => {
     expect([0, 3, 15, 16, 99].map((p) => tokenText(view, p))).toEqual(["<s>", "Paris", "In", "Paris", "token 99"]);
     const first = Int32Array.from({ length: 16 }, (_, u) => 2 * u);
     expect([6, 7, 30].map((p) => tokenText(smallView({ firstToken: first }), p))).toEqual(["Paris", "Paris", "In"]);
   });
 
-  test("routes: staying is not told", () => {
+  test("routes leave out layers in which they stay", () => {
     const node = (id: number, position: number) => ({ id, position, unit: position, row: null, mass: 1 });
     const network = new Network({
       levels: [2, 1, 0].map((layer, i) => ({ layer, nodes: [node(i, i < 2 ? 4 : 3)] })), shown: 1, exact: 1, paths: [],
@@ -278,7 +278,7 @@ describe("in words", () => {
     expect(headsText(network, network.trace.edges[1])).toBe("head 0.7 (75%), head 0.2 (25%)");
   });
 
-  test("heads of several layers are put together in the order in which they were chosen", () => {
+  test("heads of several layers are merged in the order of choice", () => {
     const one = (head: number, mass: number) => ({ query: Int32Array.of(1), key: Int32Array.of(3), head: Int32Array.of(head), mass: Float32Array.of(mass), totals: Float32Array.of(mass), relative: Float32Array.of(mass / 2), used: 2 });
     const found = merge([[9, 1], [2, 4]], { start: 0, stop: 3 }, [{ layer: 2, heads: [4], answer: one(4, 0.5) }, { layer: 9, heads: [1], answer: one(1, 0.25) }]);
     expect(found.edges.map((e) => [e.head, e.mass])).toEqual([[1, 0.5], [0, 0.25]]);

@@ -44,7 +44,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-it("is of the newest draft, a moment after the last change", async () => {
+it("counts the newest draft, after a short delay", async () => {
   await pass(300);
   edit({ question: "Who?" });
   await pass(300);
@@ -54,7 +54,7 @@ it("is of the newest draft, a moment after the last change", async () => {
   expect(count.value).toEqual(NUMBERS);
 });
 
-it("is not requested while another model is loaded, and is of that model afterwards", async () => {
+it("is not requested while another model is loading, and uses that model afterwards", async () => {
   await pass(200); // the first count is due in 150 ms
   void load(REQUEST);
   await pass(1000);
@@ -70,7 +70,7 @@ it("is not requested while another model is loaded, and is of that model afterwa
   expect(count.value).toEqual(NUMBERS);
 });
 
-it("is given up when another model is requested", async () => {
+it("is aborted when another model is requested", async () => {
   countEnds = () => undefined;
   await pass(400);
   expect(counts).toHaveLength(1);
@@ -81,7 +81,7 @@ it("is given up when another model is requested", async () => {
   expect(count.value).toBeNull();
 });
 
-it("is not requested where the load leaves no model", async () => {
+it("is not requested if the load leaves no model", async () => {
   void load(REQUEST);
   await pass(0);
   server = { ...named("org/b"), state: "failed", error: "memory ran out" } as ModelState;
@@ -91,13 +91,13 @@ it("is not requested where the load leaves no model", async () => {
   expect(counts).toHaveLength(0);
 });
 
-it("is of the model that another tab loaded meanwhile", async () => {
+it("uses the model that another tab loaded meanwhile", async () => {
   await pass(400);
   server = named("org/b");
   window.dispatchEvent(new Event("focus"));
   await pass(400);
   expect(counts).toHaveLength(2);
-  window.dispatchEvent(new Event("focus")); // the same one
+  window.dispatchEvent(new Event("focus")); // the same model
   await pass(400);
   expect(counts).toHaveLength(2);
 });

@@ -4,8 +4,8 @@ import { type Draft, EMPTY, EXAMPLE, missing, moved, request, store, stored, too
 
 const chat: Draft = { ...EMPTY, mode: "chat" };
 
-describe("what the server is asked", () => {
-  it("sends documents or messages, never both, and no empty ones", () => {
+describe("the request to the server", () => {
+  it("has documents or messages, never both, and no empty ones", () => {
     const both: Draft = {
       ...EXAMPLE,
       documents: [...EXAMPLE.documents, { title: "left empty", text: "  \n" }],
@@ -17,7 +17,7 @@ describe("what the server is asked", () => {
     expect(request({ ...both, mode: "chat" }).messages).toEqual([{ role: "user", content: "not this" }]);
   });
 
-  it("says what is missing, one sentence at a time", () => {
+  it("reports what is missing, one sentence at a time", () => {
     expect(missing(EXAMPLE)).toBeNull();
     expect(missing(EMPTY)).toBe("Write a question.");
     expect(missing(chat)).toBe("Write at least one message.");
@@ -26,7 +26,7 @@ describe("what the server is asked", () => {
     expect(missing(turns)).toMatch(/assistant/);
   });
 
-  it("compares with the smaller of window and limit, and says which it was", () => {
+  it("compares with the smaller of window and limit, and names it", () => {
     const count = { prompt_tokens: 1000, answer_tokens: 0, window: 8192, max_tokens: 1040 };
     expect(tooLong({ ...EXAMPLE, maxNewTokens: 40 }, count)).toBeNull();
     expect(tooLong({ ...EXAMPLE, maxNewTokens: 41 }, count)).toContain("1,041 tokens");
@@ -38,7 +38,7 @@ describe("what the server is asked", () => {
 });
 
 describe("moving", () => {
-  it("moves by one place and never loses anything", () => {
+  it("moves by one place and loses no element", () => {
     expect(moved(["a", "b", "c"], 0, 1)).toEqual(["b", "a", "c"]);
     expect(moved(["a", "b", "c"], 2, -1)).toEqual(["a", "c", "b"]);
     expect(moved(["a", "b", "c"], 0, -1)).toEqual(["a", "b", "c"]);
@@ -46,15 +46,15 @@ describe("moving", () => {
   });
 });
 
-describe("the tab's own storage", () => {
+describe("the tab's storage", () => {
   beforeEach(() => sessionStorage.clear());
 
-  it("gives back what was stored", () => {
+  it("returns the stored draft", () => {
     store(EXAMPLE);
     expect(stored()).toEqual(EXAMPLE);
   });
 
-  it("begins empty where there is nothing, or nonsense", () => {
+  it("is empty without a valid draft", () => {
     expect(stored()).toEqual(EMPTY);
     for (const nonsense of ["{", "[]", '{"mode":"documents"}', '{"mode":"chat","documents":[{}]}']) {
       sessionStorage.setItem("attributor.draft", nonsense);

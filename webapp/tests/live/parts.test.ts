@@ -7,7 +7,7 @@ import { followed, forget, remember } from "../../src/live/memory";
 describe("files that become documents", () => {
   const file = (name: string, ...parts: BlobPart[]): File => new File(parts, name);
 
-  it("takes UTF-8 and marked UTF-16, with Unix line ends, and the name as the title", async () => {
+  it("reads UTF-8 and UTF-16 with a byte order mark, with Unix line ends and the name as title", async () => {
     const found = await readDocuments([
       file("a.b.txt", "eins\r\nzwei\rdrei"),
       file("noext", new Uint8Array([0xef, 0xbb, 0xbf, 0x78])),
@@ -22,15 +22,15 @@ describe("files that become documents", () => {
     ]);
   });
 
-  it("refuses what is no text, and what is too long, and says what would work", async () => {
+  it("refuses files that are not text or too long, and says what would work", async () => {
     expect(await readDocuments([file("a.txt", "fine"), file("b.pdf", "%PDF", new Uint8Array([0, 1]))])).toMatch(/^b\.pdf is no plain text\./);
     expect(await readDocuments([file("b.bin", new Uint8Array([0xc3, 0x28]))])).toMatch(/^b\.bin is no plain text\./);
     expect(await readDocuments([file("big.txt", new Uint8Array(8_000_001))])).toMatch(/^big\.txt has 8 MB: a document may have 8 MB/);
   });
 });
 
-describe("what would be lost", () => {
-  it("is anything that was written, whatever is shown of it", () => {
+describe("text that would be lost", () => {
+  it("is any written text, shown or not", () => {
     expect(isBlank(EMPTY)).toBe(true);
     expect(isBlank({ ...EMPTY, maxNewTokens: 5, answer: " " })).toBe(true);
     expect(isBlank(EXAMPLE)).toBe(false);
@@ -39,10 +39,10 @@ describe("what would be lost", () => {
   });
 });
 
-describe("the job that is followed", () => {
+describe("the followed job", () => {
   beforeEach(() => sessionStorage.clear());
 
-  it("is forgotten when it is over, and not when another one is followed by then", () => {
+  it("is removed when it is over, unless another job is followed by then", () => {
     expect(followed()).toBeNull();
     remember("one", "run");
     remember("two", "weigh");
@@ -52,7 +52,7 @@ describe("the job that is followed", () => {
     expect(followed()).toBeNull();
   });
 
-  it("is none where the storage holds nonsense", () => {
+  it("is null for invalid data in the storage", () => {
     for (const nonsense of ["{", "[]", "3", '{"id":"a","kind":"other"}', '{"id":1,"kind":"run"}']) {
       sessionStorage.setItem("attributor.job", nonsense);
       expect(followed()).toBeNull();

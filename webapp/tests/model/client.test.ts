@@ -10,7 +10,7 @@ let answers: (request: Asked) => Response | Promise<Response>;
 const SESSION = { door: "serve", version: "1.0", csrf: "token-1", opened: null };
 
 beforeEach(async () => {
-  vi.resetModules(); // the session is kept by the module
+  vi.resetModules(); // the module caches the session
   client = await import("../../src/api/client");
   asked = [];
   answers = ({ path }) => Response.json(path === "/api/session" ? SESSION : { ok: true });
@@ -26,7 +26,7 @@ afterEach(() => {
 });
 
 describe("requests", () => {
-  test("what reads has no token; what changes something has it, and JSON", async () => {
+  test("reading requests have no token; changing ones have it, and JSON", async () => {
     expect(await client.api.get("/api/runs")).toEqual({ ok: true });
     expect(asked).toEqual([{ method: "GET", path: "/api/runs", headers: {}, body: null }]);
     expect(await client.api.post("/api/runs", { a: "ż" })).toEqual({ ok: true });
@@ -38,7 +38,7 @@ describe("requests", () => {
     ]);
   });
 
-  test("the session is asked for once, and again after a failure", async () => {
+  test("the session is fetched once, and again after a failure", async () => {
     answers = () => Promise.reject(new TypeError("Failed to fetch"));
     const failed = expect(client.session()).rejects;
     await failed.toThrow("The server at this address does not answer; is `attributor` still running?");
@@ -50,7 +50,7 @@ describe("requests", () => {
     await expect(client.api.get("/api/x")).rejects.toThrow("is `attributor serve` still running?");
   });
 
-  test("errors have the server's words, code and status", async () => {
+  test("errors have the server's message, code and status", async () => {
     answers = () => Response.json({ error: { code: "queue_full", message: "Four jobs wait already." } }, { status: 429 });
     await expect(client.api.get("/api/x")).rejects.toMatchObject({ message: "Four jobs wait already.", code: "queue_full", status: 429 });
     answers = () => new Response("<html>Bad gateway", { status: 502 });
@@ -61,12 +61,12 @@ describe("requests", () => {
     await expect(client.api.get("/api/x")).rejects.toThrow(/another program at this address/);
   });
 
-  test("an answer without content is undefined", async () => {
+  test("a response without content is undefined", async () => {
     answers = ({ path }) => (path === "/api/session" ? Response.json(SESSION) : new Response(null, { status: 204 }));
     expect(await client.api.delete("/api/jobs/1")).toBeUndefined();
   });
 
-  test("a server that was started again gets its new token", async () => {
+  test("a restarted server gets its new token", async () => {
     let csrf = "old";
     answers = ({ path, headers }) => {
       if (path === "/api/session") return Response.json({ ...SESSION, csrf });
@@ -78,13 +78,13 @@ describe("requests", () => {
     expect(await client.api.post("/api/x", {})).toBe(1);
   });
 
-  test("a request can be given up", async () => {
+  test("a request can be aborted", async () => {
     await expect(client.api.get("/api/x", AbortSignal.abort())).rejects.toMatchObject({ name: "AbortError" });
   });
 });
 
 describe("events", () => {
-  /** A stream of these pieces; it breaks at the end where `broken`. */
+  /** A stream of these pieces, which breaks at the end if `broken`. */
   function stream(pieces: string[], broken = false): Response {
     const body = new ReadableStream<Uint8Array>({
       start(controller) {
@@ -96,14 +96,14 @@ describe("events", () => {
     return new Response(body);
   }
 
-  /** Handlers that write down what they are told. */
+  /** Handlers that record their events. */
   function listener(): { told: unknown[]; handlers: JobHandlers } {
     const told: unknown[] = [];
     const names = ["queued", "stage", "token", "done", "failed", "cancelled"] as const;
     return { told, handlers: Object.fromEntries(names.map((name) => [name, (data: unknown) => told.push([name, data])])) };
   }
 
-  test("reach their handlers, however the bytes are cut", async () => {
+  test("reach their handlers for any cut of the bytes", async () => {
     const text = '\ufeff: hello\r\n\r\nevent: queued\r\ndata: {"position": 1}\r\n\r\nevent: token\ndata: {"text":\ndata: "żółw 😀"}\nid: 7\n\nevent: later\ndata: {}\n\nevent: done\rdata: {"run": "r", "flow": null}\r\r';
     const bytes = new TextEncoder().encode(text);
     for (const size of [1, 2, 3, 7, 1000]) {
@@ -121,7 +121,7 @@ describe("events", () => {
     expect(asked[0]).toMatchObject({ path: "/api/jobs/j%2F1/events", headers: { Accept: "text/event-stream" } });
   });
 
-  test("are told once where the connection broke and the server begins anew", async () => {
+  test("are handled once after a broken connection, although the server sends them again", async () => {
     vi.useFakeTimers();
     const token = (text: string): string => `event: token\ndata: {"text": "${text}"}\n\n`;
     const parts = [() => stream([token("a"), token("b"), "event: tok"], true), () => Promise.reject(new TypeError("x")), () => stream([token("a"), token("b"), token("c")]), () => stream([token("a"), token("b"), token("c"), "event: cancelled\ndata: {}\n\n"])]; // prettier-ignore
@@ -133,7 +133,7 @@ describe("events", () => {
     expect(told).toEqual([["token", { text: "a" }], ["token", { text: "b" }], ["token", { text: "c" }], ["cancelled", {}]]); // prettier-ignore
   });
 
-  test("give up where the server does not come back, and at once where it does not know the job", async () => {
+  test("fail if the server stays unreachable, and at once for an unknown job", async () => {
     vi.useFakeTimers();
     answers = () => Promise.reject(new TypeError("x"));
     const over = expect(client.events("j", {})).rejects.toThrow(/does not answer/);
@@ -145,7 +145,7 @@ describe("events", () => {
     expect(asked.length).toBe(6);
   });
 
-  test("stop when nobody listens any more", async () => {
+  test("stop after an abort", async () => {
     const abort = new AbortController();
     const cancelled = vi.fn();
     const body = new ReadableStream<Uint8Array>({
@@ -162,7 +162,7 @@ describe("events", () => {
     expect(asked.length).toBe(1);
   });
 
-  test("a fault of a handler is not taken for one of the network", async () => {
+  test("an error of a handler is not treated as a network error", async () => {
     answers = () => stream(['event: token\ndata: {"text": "a"}\n\n']);
     const token = vi.fn(() => { throw new RangeError("mine"); }); // prettier-ignore
     await expect(client.events("j", { token })).rejects.toThrow("mine");

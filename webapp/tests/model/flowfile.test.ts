@@ -23,10 +23,10 @@ interface Said {
   edges: Record<string, { rows: number[]; pieces: number[]; mass: number[]; total: number }>;
 }
 
-describe.each([["kept in memory", undefined], ["read by slices", { keep: 0 }]])("a flow file that attributor wrote, %s", (_, options) => {
+describe.each([["kept in memory", undefined], ["read by slices", { keep: 0 }]])("a flow file written by attributor, %s", (_, options) => {
   const said = JSON.parse(new TextDecoder().decode(fixture("said.json"))) as Said;
 
-  test("is the view that the server makes of it", async () => {
+  test("has the same view as from the server", async () => {
     const view = await (await open(fixture("flow.safetensors"), options)).view();
     const expected = readView(fixture("view.safetensors"));
     const { total, base, onAnswer, missing, ...rest } = view;
@@ -39,7 +39,7 @@ describe.each([["kept in memory", undefined], ["read by slices", { keep: 0 }]])(
     near(missing!, expectedMissing!);
   });
 
-  test("gives the rows, sums and edges that the server gives", async () => {
+  test("has the same rows, sums and edges as from the server", async () => {
     const flow = await open(fixture("flow.safetensors"), options);
     for (const [rows, expected] of Object.entries(said.rows)) near(await flow.rows(span(rows)), expected);
     for (const [units, expected] of Object.entries(said.received)) near(await flow.received(span(units)), expected);
@@ -64,13 +64,13 @@ describe("a flow file", () => {
     expect(view.title).toBe("attributor: Yes.");
   });
 
-  test("with sentences has those", async () => {
+  test("with sentences keeps them", async () => {
     const sentences = { data: Int32Array.of(0, 9, 11, 23), shape: [2, 2] };
     const view = await (await open(flowFile({ sentences }))).view();
     expect([...view.sentenceOf]).toEqual([0, 0, 0, 0, -1, 1, 1, 1, 1]);
   });
 
-  test("without text shows ids, and without an answer the next token", async () => {
+  test("without text shows ids, without an answer the next token", async () => {
     const none = { text: null, offsets: null, answer: null, answer_offsets: null };
     const view = await (await open(flowFile(none, { documents: "[]" }))).view();
     expect(view.text).toBe("0 1 2 3 4 5 6 7 8 ");
@@ -83,7 +83,7 @@ describe("a flow file", () => {
     expect(next.answer).toEqual(["(the next token)"]);
   });
 
-  test("that is not normalised has no rest, and says so", async () => {
+  test("that is not normalised has an unknown rest, and a note says so", async () => {
     const files = [
       flowFile({ missing_mass: null }),
       flowFile({ missing_mass: null }, { normalized: "true" }),
@@ -97,19 +97,19 @@ describe("a flow file", () => {
     }
   });
 
-  test("says whether it is normalised in a key of its own, not in its meta", async () => {
+  test("reads `normalized` from its own key, not from meta", async () => {
     const view = await (await open(flowFile({}, { normalized: "true", meta: '{"normalize": "false"}' }))).view();
     expect([view.normalized, view.onAnswer?.length]).toEqual([true, 2]);
   });
 
-  test("with negative scores says that they are shown as 0", async () => {
+  test("with negative scores has a note that they are shown as 0", async () => {
     const scores = new Float32Array(18).fill(0.01);
     scores[3] = -0.01;
     expect((await (await open(flowFile({ scores: { data: scores, shape: [2, 9] } }))).view()).notes.join()).toMatch(/Negative scores/);
     expect((await (await open(flowFile())).view()).notes).toEqual([]);
   });
 
-  test.each(["F16", "BF16"])("of %s is read as well", async (dtype) => {
+  test.each(["F16", "BF16"])("of %s is read too", async (dtype) => {
     const bits = new Uint16Array(18).fill(dtype === "F16" ? 0x2c00 : 0x3d80); // both 0.0625
     const json = new TextDecoder("latin1").decode(flowFile({ scores: { data: bits, shape: [2, 9] } })).replace('"U16"', `"${dtype}"`);
     const file = Uint8Array.from(json, (c) => c.charCodeAt(0));
@@ -118,12 +118,12 @@ describe("a flow file", () => {
     near((await (await open(file)).view()).total, new Float32Array(9).fill(0.0625));
   });
 
-  test("names in its meta are names, whatever they are", async () => {
+  test("keeps any names in its meta", async () => {
     const view = await (await open(flowFile({}, { meta: '{"__proto__": "x", "n": 3}' }))).view();
     expect(Object.entries(view.meta)).toEqual([["__proto__", "x"], ["n", "3"]]); // prettier-ignore
   });
 
-  test("is read from a local file, and tells how far it is", async () => {
+  test("is read from a local file, with progress", async () => {
     const onProgress = vi.fn();
     const flow = await openFlow(new BlobBytes(new Blob([flowFile()])), "f", { onProgress });
     expect(onProgress).not.toHaveBeenCalled();
@@ -131,7 +131,7 @@ describe("a flow file", () => {
     expect(onProgress.mock.calls.map(([share]) => share as number)).toEqual([0, 0.5, 1]);
   });
 
-  test("refuses rows and units that are not there", async () => {
+  test("refuses rows and units out of range", async () => {
     for (const options of [{}, { keep: 0 }]) {
       const flow = await open(flowFile(), options);
       await expect(flow.rows({ start: 0, stop: 3 })).rejects.toThrow(/There are 2 rows/);
@@ -141,7 +141,7 @@ describe("a flow file", () => {
   });
 });
 
-describe("refused with the words of attributor.load", () => {
+describe("refused with the messages of attributor.load", () => {
   const refused = async (bytes: Uint8Array, message: RegExp): Promise<void> => {
     const opening = open(bytes).then((flow) => flow.view());
     await expect(opening).rejects.toThrow(message);
@@ -188,7 +188,7 @@ describe("refused with the words of attributor.load", () => {
     ["sentences of three", flowFile({ sentences: { data: Int32Array.of(0, 5, 9), shape: [1, 3] } }), /sentences must be \(s, 2\)/],
   ])("%s", (_, bytes, message) => refused(bytes, message));
 
-  test("every truncation, and more than there should be", async () => {
+  test("every truncation, and extra bytes", async () => {
     const whole = flowFile();
     for (let length = 0; length < whole.length; length += 13) await refused(whole.slice(0, length), /only the beginning|corrupt or truncated/);
     await refused(Uint8Array.of(...whole, 1, 2), /corrupt or truncated/);
@@ -213,7 +213,7 @@ describe("a flow of 200,000 tokens x 90 rows", () => {
     }
   });
 
-  test.each([[0, 1], [89, 90], [3, 5], [1, 89], [0, 60], [17, 90], [4, 10]])("gives the mean of rows %i to %i, and reads little for it", async (start, stop) => {
+  test.each([[0, 1], [89, 90], [3, 5], [1, 89], [0, 60], [17, 90], [4, 10]])("computes the mean of rows %i to %i, and reads little for it", async (start, stop) => {
     const flow = await opening;
     bytes.scoresRead = 0;
     const mean = await flow.rows({ start, stop });
@@ -229,7 +229,7 @@ describe("a flow of 200,000 tokens x 90 rows", () => {
     expect(bytes.scoresRead).toBe(0);
   });
 
-  test("gives what rows took from some units, and reads only them", async () => {
+  test("computes the amount that rows took from some units, and reads only these", async () => {
     const flow = await opening;
     bytes.scoresRead = 0;
     const received = await flow.received({ start: 500, stop: 503 });
@@ -237,7 +237,7 @@ describe("a flow of 200,000 tokens x 90 rows", () => {
     for (const row of [0, 63, 64, 89]) expect(received[row]).toBeCloseTo(scoreOf(row, 500) + scoreOf(row, 501) + scoreOf(row, 502), 9);
   });
 
-  test("gives the largest edges of some units", async () => {
+  test("finds the largest edges of some units", async () => {
     const flow = await opening;
     const edges = await flow.edges("token", { start: 2, stop: 4 }, { start: 100, stop: 5_000 }, 10);
     const all: number[] = [];

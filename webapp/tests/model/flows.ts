@@ -1,11 +1,11 @@
-/** Flow files for the tests: as the fixtures', by hand, and large ones that are made while they are read. */
+/** Flow files for the tests: fixtures, hand-made files, and large files generated while they are read. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Bytes } from "../../src/model/bytes";
 import { encode, type Writable } from "../../src/model/safetensors";
 import { utf8 } from "./views";
 
-/** A file that fixtures/make.py wrote. */
+/** A file written by fixtures/make.py. */
 export function fixture(name: string): Uint8Array {
   return new Uint8Array(readFileSync(join(import.meta.dirname, "fixtures", name)));
 }
@@ -23,22 +23,22 @@ const TENSORS: Record<string, Writable> = {
   answer_offsets: { data: Int32Array.of(0, 3, 3, 4), shape: [2, 2] },
 };
 
-/** The file with some of its parts changed; a part that is null is left out. */
+/** The file with some parts changed; null removes a part. */
 export function flowFile(tensors: Record<string, Writable | null> = {}, metadata: Record<string, string | null> = {}): Uint8Array<ArrayBuffer> {
   const there = <T>(parts: Record<string, T | null>): Record<string, T> =>
     Object.fromEntries(Object.entries(parts).filter((part): part is [string, T] => part[1] !== null));
   return encode(there({ ...TENSORS, ...tensors }), there({ ...META, ...metadata }));
 }
 
-/** The score of a large flow: a few decimals that float32 and sums of thousands keep. */
+/** The score of a large flow: a few decimals, exact in float32 and in sums of thousands. */
 export function scoreOf(row: number, token: number): number {
   return ((row * 31 + token * 17) % 1024) / 2 ** 20;
 }
 
-/** A flow without text whose scores are made when they are read: nothing of its size is ever in memory. */
+/** A flow without text whose scores are generated when they are read, so it is never in memory as a whole. */
 export class LargeFlow implements Bytes {
   readonly size: number;
-  /** Bytes of scores that were read. */
+  /** Number of bytes of scores read so far. */
   scoresRead = 0;
   readonly #rest: Uint8Array;
   readonly #k: number;

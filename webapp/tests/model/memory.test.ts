@@ -5,15 +5,15 @@ import { UserError } from "../../src/model/types";
 import { readView } from "../../src/model/view";
 import { viewFile } from "./views";
 
-/** Numbers that look random and are the same every time. */
+/** Pseudo-random numbers, the same every time. */
 export function numbers(count: number, seed = 1): Float32Array {
   let state = seed;
   return Float32Array.from({ length: count }, () => (state = (state * 16807) % 2147483647) / 2147483647);
 }
 
 describe("the largest edges", () => {
-  test.each([1, 2, 7, 100, 1000, 5000])("%i of 3,000 are those that sorting gives", (limit) => {
-    const mass = numbers(3000).map((value) => Math.round(value * 50) / 50); // many equal ones
+  test.each([1, 2, 7, 100, 1000, 5000])("%i of 3,000 equal the result of sorting", (limit) => {
+    const mass = numbers(3000).map((value) => Math.round(value * 50) / 50); // with many equal values
     const top = new TopEdges(limit);
     mass.forEach((value, i) => top.offer(Math.floor(i / 100), i % 100, value));
     const { rows, pieces, mass: found, total } = top.finish();
@@ -23,7 +23,7 @@ describe("the largest edges", () => {
     expect(total).toBeCloseTo(mass.reduce((a, b) => a + b, 0), 3);
   });
 
-  test("of nothing, and none of something", () => {
+  test("of no edges, and with limit 0", () => {
     expect(new TopEdges(5).finish()).toEqual({ rows: new Int32Array(0), pieces: new Int32Array(0), mass: new Float32Array(0), total: 0 });
     const none = new TopEdges(0);
     none.offer(0, 0, 2);
@@ -44,7 +44,7 @@ describe.each(["plain", "packed in 16 bits", "packed in 8 bits"])("a flow in mem
   const digits = steps === 255 ? 2 : 4;
   const score = (row: number, unit: number): number => scores[6 * row + unit]!;
 
-  test("gives rows and means of rows", async () => {
+  test("has rows and means of rows", async () => {
     const [first, second] = [await flow.rows({ start: 0, stop: 1 }), await flow.rows({ start: 1, stop: 2 })];
     for (let unit = 0; unit < 6; unit++) {
       expect(first[unit]).toBeCloseTo(score(0, unit), digits);
@@ -53,12 +53,12 @@ describe.each(["plain", "packed in 16 bits", "packed in 8 bits"])("a flow in mem
     expect(await flow.rows({ start: 0, stop: 2 })).toEqual(view.total);
   });
 
-  test("gives what each row took from some units", async () => {
+  test("computes the amount that each row took from some units", async () => {
     const received = await flow.received({ start: 1, stop: 4 });
     for (const row of [0, 1]) expect(received[row]).toBeCloseTo(score(row, 1) + score(row, 2) + score(row, 3), digits);
   });
 
-  test("gives edges to sentences, documents and tokens, with the mass of all", async () => {
+  test("finds edges to sentences, documents and tokens, with the mass of all", async () => {
     const both = { start: 0, stop: 2 };
     const edges = await flow.edges("document", both, null, 4);
     const sums = [0, 1].flatMap((row) => [
@@ -80,7 +80,7 @@ describe.each(["plain", "packed in 16 bits", "packed in 8 bits"])("a flow in mem
     expect(inside.mass[0]).toBeCloseTo(score(0, 1), digits);
   });
 
-  test("refuses rows and units that are not there", async () => {
+  test("refuses rows and units out of range", async () => {
     await expect(flow.rows({ start: 1, stop: 3 })).rejects.toThrow(/There are 2 rows of the answer; 1 to 3/);
     await expect(flow.rows({ start: 1, stop: 1 })).rejects.toThrow(UserError);
     await expect(flow.received({ start: -1, stop: 3 })).rejects.toThrow(/There are 6 pieces/);
@@ -88,7 +88,7 @@ describe.each(["plain", "packed in 16 bits", "packed in 8 bits"])("a flow in mem
   });
 });
 
-test("scores of another shape than the view are refused", () => {
+test("scores with another shape than the view are refused", () => {
   const view = readView(viewFile());
   expect(() => new MemoryFlow(view, new PlainRows(new Float32Array(6), 6))).toThrow(/1 rows and 6 pieces; the view has 2 and 6/);
   expect(() => new PlainRows(new Float32Array(7), 6)).toThrow();

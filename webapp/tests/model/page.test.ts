@@ -12,7 +12,7 @@ function embed(bytes: Uint8Array | string, type = "application/octet-stream"): v
 
 beforeEach(() => document.body.replaceChildren());
 
-test("a page's own flow is read from it", async () => {
+test("the flow of an exported page is read", async () => {
   const values = new Uint16Array(12).fill(65535);
   embed(viewFile({}, { rows: { data: values, shape: [2, 6] }, largest: { data: new Float32Array([1, 0.5]) } }));
   const flow = embeddedFlow()!;
@@ -25,13 +25,13 @@ test("a page's own flow is read from it", async () => {
   expect((await flow.edges("document", { start: 0, stop: 2 }, null, 1)).total).toBe(9);
 });
 
-test("a page without one has none", () => {
+test("a page without a flow returns null", () => {
   expect(embeddedFlow()).toBeNull();
   embed("{}", "application/json");
   expect(embeddedFlow()).toBeNull();
 });
 
-test("a page that is damaged says so when it is read", async () => {
+test("a damaged page raises an error on first use", async () => {
   embed("!!!!");
   await expect(embeddedFlow()!.view()).rejects.toThrow(/damaged: export it again/);
   document.body.replaceChildren();

@@ -3,7 +3,7 @@ import { BlobBytes, HttpBytes, MemoryBytes } from "../../src/model/bytes";
 import { decode, encode, SafetensorsFile, toFloats, toIntegers } from "../../src/model/safetensors";
 import { UserError } from "../../src/model/types";
 
-/** A file with this header, written as it stands, and so many bytes of data. */
+/** A file with this header, unchanged, and `data` bytes. */
 export function fileOf(header: string | Uint8Array, data = 0): Uint8Array {
   const json = typeof header === "string" ? new TextEncoder().encode(header) : header;
   const out = new Uint8Array(8 + json.length + data);
@@ -64,19 +64,19 @@ describe("headers", () => {
     expect(({} as Record<string, unknown>).dtype).toBeUndefined();
   });
 
-  test("the name of the file and of what it should be are said", async () => {
+  test("errors name the file and the expected kind", async () => {
     await expect(SafetensorsFile.open(new MemoryBytes(new Uint8Array(4)), "my.txt", "a flow file")).rejects.toThrow(
       /^my.txt is not a flow file, or only the beginning of one \(4 bytes\): flow.save/,
     );
   });
 
-  test("a header longer than 100 MB is not read, whatever the size of the file", async () => {
+  test("a header longer than 100 MB is not read, for any file size", async () => {
     const read = vi.fn(async () => new Uint8Array([1, 0xe1, 0xf5, 5, 0, 0, 0, 0]));
     await expect(SafetensorsFile.open({ size: 1e12, read }, "big")).rejects.toThrow(/not a safetensors file/);
     expect(read).toHaveBeenCalledTimes(1);
   });
 
-  test("long names do not make long messages", () => {
+  test("long names are cut in messages", () => {
     const long = "n".repeat(100_000);
     expect(() => decode(fileOf(`{"${long}":{}}`))).toThrow(/^.{0,300}$/);
   });
@@ -100,7 +100,7 @@ describe("tensors", () => {
   };
   const file = encode(tensors, { format: "t", "__odd key": 'quote " and ⟦' });
 
-  test("what is encoded comes back, from memory and by slices", async () => {
+  test("survive encoding, read from memory and in slices", async () => {
     const whole = decode(file);
     expect(whole.metadata.get("__odd key")).toBe('quote " and ⟦');
     const lazy = await SafetensorsFile.open(new BlobBytes(new Blob([file])), "f");
@@ -112,7 +112,7 @@ describe("tensors", () => {
     expect(whole.tensors.get("f32")!.shape).toEqual([3, 2]);
   });
 
-  test("rows and columns", async () => {
+  test("are read by rows and columns", async () => {
     const lazy = await SafetensorsFile.open(new MemoryBytes(file), "f");
     expect(await lazy.rows("f32", 1, 3)).toEqual(new Float32Array([3, 4, 5, 6]));
     expect(await lazy.rows("f32", 1, 1)).toEqual(new Float32Array(0));
@@ -124,7 +124,7 @@ describe("tensors", () => {
     await expect(lazy.read("f33")).rejects.toThrow('no tensor "f33"');
   });
 
-  test("only what is asked for is read", async () => {
+  test("only the requested bytes are read", async () => {
     const inner = new MemoryBytes(file);
     const read = vi.fn((a: number, b: number) => inner.read(a, b));
     const lazy = await SafetensorsFile.open({ size: inner.size, read }, "f");
@@ -133,7 +133,7 @@ describe("tensors", () => {
     expect(read.mock.calls.map(([a, b]) => b - a)).toEqual([8]);
   });
 
-  test("tensors at odd places are copied to even ones", () => {
+  test("unaligned tensors are copied", () => {
     const shifted = new Uint8Array(file.length + 1);
     shifted.set(file, 1);
     expect(decode(shifted.subarray(1)).tensors.get("f64")!.data).toEqual(tensors.f64.data);
@@ -141,7 +141,7 @@ describe("tensors", () => {
     expect(decode(odd).tensors.get("b")!.data).toEqual(new Float32Array([0]));
   });
 
-  test("floats of all kinds", () => {
+  test("of all float dtypes are converted", () => {
     const bits = new Uint16Array([0x3c00, 0xc000, 0x0001, 0x7bff, 0x7c00, 0x7e00, 0]);
     expect([...toFloats({ dtype: "F16", data: bits }, "x")]).toEqual([1, -2, 2 ** -24, 65504, Infinity, NaN, 0]);
     expect([...toFloats({ dtype: "BF16", data: new Uint16Array([0x3f80, 0xc000]) }, "x")]).toEqual([1, -2]);
@@ -149,14 +149,14 @@ describe("tensors", () => {
     expect(() => toFloats({ dtype: "I32", data: new Int32Array(1) }, "scores")).toThrow("scores must be floats, got I32");
   });
 
-  test("integers of all kinds", () => {
+  test("of all integer dtypes are converted", () => {
     expect([...toIntegers({ dtype: "I64", data: new BigInt64Array([-3n]) }, "x")]).toEqual([-3]);
     expect([...toIntegers({ dtype: "U16", data: new Uint16Array([9]) }, "x")]).toEqual([9]);
     expect(() => toIntegers({ dtype: "I64", data: new BigInt64Array([2n ** 40n]) }, "ids")).toThrow(/ids .* too large/);
     expect(() => toIntegers({ dtype: "F32", data: new Float32Array(1) }, "ids")).toThrow("must be integers, got F32");
   });
 
-  test("an encoder that is told a wrong shape says so", () => {
+  test("a wrong shape in encode raises an error", () => {
     expect(() => encode({ a: { data: new Float32Array(3), shape: [2, 2] } })).toThrow(/has not 4|has not 3/);
   });
 });
@@ -164,7 +164,7 @@ describe("tensors", () => {
 describe("bytes", () => {
   const content = Uint8Array.from({ length: 200_000 }, (_, i) => i % 251);
 
-  /** A server of `content`; what it was asked for is in `asked`. */
+  /** A server of `content`. `asked` records the requests. */
   function serve(asked: string[], change: (answer: Response, asked: number) => Response = (a) => a): void {
     vi.stubGlobal("fetch", async (_: string, { headers }: { headers: { Range: string } }) => {
       const [start, last] = /(\d+)-(\d+)/.exec(headers.Range)!.slice(1).map(Number) as [number, number];
@@ -175,7 +175,7 @@ describe("bytes", () => {
     });
   }
 
-  test("of a server come by ranges; what came with the first request is not asked for again", async () => {
+  test("of a server are fetched by ranges; bytes of the first request are not fetched again", async () => {
     const asked: string[] = [];
     serve(asked);
     const bytes = await HttpBytes.open("/api/files/x");
@@ -203,7 +203,7 @@ describe("bytes", () => {
     vi.unstubAllGlobals();
   });
 
-  test("of a server that knows no ranges, and of an empty file", async () => {
+  test("of a server without ranges, and of an empty file", async () => {
     vi.stubGlobal("fetch", async () => new Response("hello"));
     expect(new TextDecoder().decode(await (await HttpBytes.open("/x")).read(1, 3))).toBe("el");
     vi.stubGlobal("fetch", async () => new Response(null, { status: 416 }));
@@ -211,7 +211,7 @@ describe("bytes", () => {
     vi.unstubAllGlobals();
   });
 
-  test("of a local file that went away", async () => {
+  test("of a local file that was removed", async () => {
     const blob = new Blob(["abc"]);
     const bytes = new BlobBytes(blob);
     expect(await bytes.read(1, 3)).toEqual(new TextEncoder().encode("bc"));

@@ -14,7 +14,7 @@ function dice(seed: number): (most: number) => number {
 }
 
 describe("tokens and segments", () => {
-  test("go by the largest overlap, whatever the order of the segments", () => {
+  test("are assigned by the largest overlap, for any order of the segments", () => {
     for (let seed = 0; seed < 500; seed++) {
       const roll = dice(seed);
       const cuts = [...new Set(Array.from({ length: roll(13) }, () => roll(61)))].sort((a, b) => a - b);
@@ -38,14 +38,14 @@ describe("tokens and segments", () => {
     expect(assignTokens(flat(), flat([0, 3])).length).toBe(0);
   });
 
-  test("tokens that share a character are one unit, and those without characters join the one before", () => {
+  test("tokens that share a character are one unit; tokens without characters join the previous unit", () => {
     expect([...wholeCharacters(flat([0, 1], [1, 2], [1, 2], [1, 2], [2, 5]))]).toEqual([0, 1, 4]);
     expect([...wholeCharacters(flat([0, 0], [0, 2], [2, 2], [2, 3]))]).toEqual([0, 1, 3]);
     expect([...wholeCharacters(flat([0, 4], [1, 2], [3, 5], [5, 6]))]).toEqual([0, 3]);
     expect([...wholeCharacters(flat())]).toEqual([]);
   });
 
-  test("100,000 tokens among 4,000 sentences take little", () => {
+  test("100,000 tokens among 4,000 sentences are assigned fast", () => {
     const offsets = new Int32Array(200_000).map((_, i) => 5 * ((i + 1) >> 1));
     const segments = new Int32Array(8_000).map((_, i) => 125 * ((i + 1) >> 1));
     const started = performance.now();
@@ -57,7 +57,7 @@ describe("tokens and segments", () => {
 });
 
 describe("sentences", () => {
-  test("end where people end them", () => {
+  test("end at the borders that a reader expects", () => {
     expect(split('Dr. Hart left in 1931. "Was it dark?" she asked. It cost $3.50... No!')).toEqual([
       "Dr. Hart left in 1931.",
       '"Was it dark?" she asked.',
@@ -76,14 +76,14 @@ describe("sentences", () => {
     expect(split("a. B\r\n\r\nc d")).toEqual(["a.", "B", "c d"]);
   });
 
-  test("go on after a line that was merely wrapped", () => {
+  test("continue over a wrapped line", () => {
     const wrapped = "This sentence is long enough to have been wrapped by\nan editor at some column.";
     const found = split(`${wrapped} A list:\n- one\n- two\nTitle\nText.`);
     expect(found[0]).toBe(wrapped);
     expect(found.slice(-2)).toEqual(["Title", "Text."]);
   });
 
-  test("lose nothing of odd texts", () => {
+  test("cover unusual texts completely", () => {
     const letters = [..."abAB .!?\n\"'()1&…\u3000\u200b\0\r\t\x85\u2028“”。é\u0301-*•😀"];
     for (let seed = 0; seed < 400; seed++) {
       const roll = dice(seed);
@@ -103,7 +103,7 @@ describe("sentences", () => {
     }
   });
 
-  test("are found in an endless paragraph, and in 500 kB of text in reasonable time", () => {
+  test("are found in a very long paragraph, and in 500 kB of text in reasonable time", () => {
     const text = `${"word ".repeat(30_000)}end.`;
     const found = split(text);
     expect(found.length).toBeGreaterThan(1);

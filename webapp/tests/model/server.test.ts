@@ -30,7 +30,7 @@ beforeEach(() => {
 afterEach(() => vi.unstubAllGlobals());
 
 describe("a flow of the server", () => {
-  test("is asked for nothing before it is shown, and for its view once", async () => {
+  test("sends no request before it is shown, and fetches its view once", async () => {
     const flow = serverFlow("a/b");
     expect(asked).toEqual([]);
     expect(flow.page).toBe("/api/flows/a%2Fb/page");
@@ -39,7 +39,7 @@ describe("a flow of the server", () => {
     expect(asked).toEqual(["/api/flows/a%2Fb/view"]);
   });
 
-  test("rows are asked for once, the whole answer never", async () => {
+  test("rows are fetched once, the whole answer never", async () => {
     const flow = serverFlow("f");
     const view = await flow.view();
     expect(flow.peek!({ start: 0, stop: 1 })).toBeNull();
@@ -52,7 +52,7 @@ describe("a flow of the server", () => {
     expect(asked).toEqual(["/api/flows/f/view", "/api/flows/f/rows?start=0&stop=1"]);
   });
 
-  test("what each row took, and edges", async () => {
+  test("fetches received amounts and edges", async () => {
     const flow = serverFlow("f");
     expect([...(await flow.received({ start: 2, stop: 3 }))]).toEqual([2, 2]);
     const edges = await flow.edges("sentence", { start: 0, stop: 2 }, null, 50);
@@ -65,7 +65,7 @@ describe("a flow of the server", () => {
     ]);
   });
 
-  test("a failure is told in the server's words and is not kept", async () => {
+  test("a failure has the server's message and is not cached", async () => {
     const usual = answer;
     answer = () => Response.json({ error: { code: "gone", message: "That flow is gone." } }, { status: 404 });
     const flow = serverFlow("f");
@@ -82,16 +82,16 @@ describe("a flow of the server", () => {
   });
 });
 
-describe("answers that are kept", () => {
+describe("cached responses", () => {
   const make = (cache: Cache<string>, key: string): Promise<string> => cache.get(key, async () => key);
 
-  test("are the ones used last, by number", async () => {
+  test("are the most recently used, up to a number", async () => {
     const cache = new Cache<string>(2, 1000, (value) => value.length);
     for (const key of ["a", "b", "a", "c"]) await make(cache, key);
     expect([cache.peek("a"), cache.peek("b"), cache.peek("c")]).toEqual(["a", null, "c"]);
   });
 
-  test("are the ones used last, by bytes; the newest stays however large", async () => {
+  test("are the most recently used, up to a number of bytes; the newest stays at any size", async () => {
     const cache = new Cache<string>(99, 5, (value) => value.length);
     for (const key of ["aa", "bb", "cc"]) await make(cache, key);
     expect([cache.peek("aa"), cache.peek("bb"), cache.peek("cc")]).toEqual([null, "bb", "cc"]);
@@ -99,7 +99,7 @@ describe("answers that are kept", () => {
     expect([cache.peek("bb"), cache.peek("cc"), cache.peek("very large")]).toEqual([null, null, "very large"]);
   });
 
-  test("are made once for all who wait, and again after a failure", async () => {
+  test("are fetched once for all callers, and again after a failure", async () => {
     const cache = new Cache<string>(2, 10, () => 1);
     const fail = vi.fn(async () => Promise.reject(new Error("no")));
     const all = await Promise.allSettled([cache.get("x", fail), cache.get("x", fail)]);

@@ -16,7 +16,7 @@ describe("visible", () => {
     expect(shown(raw).text).toBe(expected);
   });
 
-  test("spells out the characters that attributor/_result/view/escape.py spells out, and no others", () => {
+  test("spells out the same characters as attributor/_result/view/escape.py", () => {
     const spans = [[0, 8], [0xb, 0xc], [0xe, 0x1f], [0x7f, 0x9f], [0x61c, 0x61c], [0x200b, 0x200b], [0x200e, 0x200f], [0x2028, 0x202e],
       [0x2060, 0x206f], [0xfeff, 0xfeff], [0xfff9, 0xfffb], [0xe0000, 0xe007f]]; // prettier-ignore
     for (let code = 0; code < 0x110000; code++) {
@@ -29,7 +29,7 @@ describe("visible", () => {
 });
 
 describe("places", () => {
-  /** What `place` should give, from the definition: how long the shown text of everything before is. */
+  /** The definition of `place`: the length of the visible text before a code point. */
   function slowly(raw: string): number[] {
     const characters = [...raw];
     const places = [0];
@@ -48,7 +48,7 @@ describe("places", () => {
     expect(result.place(Int32Array.of(count))[0]).toBe(result.text.length);
   });
 
-  test("pieces of the shown text are the shown pieces", () => {
+  test("cutting and making visible commute", () => {
     const raw = "ab\u202ecd😀\r\nx";
     const { text, place } = shown(raw);
     const at = place(Int32Array.of(2, 3, 5, 6, 8, 9));
@@ -58,14 +58,14 @@ describe("places", () => {
     expect(text.slice(at[4], at[5])).toBe("x");
   });
 
-  test("and back, from UTF-16", () => {
+  test("UTF-16 indices are converted back", () => {
     expect([...toCodePoints("a😀b😀", Int32Array.of(0, 1, 3, 4, 6))]).toEqual([0, 1, 2, 3, 4]);
     expect([...toCodePoints("abc", Int32Array.of(0, 3))]).toEqual([0, 3]);
     expect(countCodePoints("a😀b")).toBe(3);
     expect(countCodePoints("abc")).toBe(3);
   });
 
-  test("of 500 kB of plain text take no time, and of 500 kB of odd text little", () => {
+  test("of 500 kB of text are computed fast", () => {
     const plain = "The ferry crosses twice a day.\n".repeat(16_000);
     const odd = "Die Fähre 😀 fährt\r\n zweimal\u202e.".repeat(16_000);
     let started = performance.now();

@@ -4,7 +4,7 @@ import { UserError } from "../../src/model/types";
 import { readView, readViewFile } from "../../src/model/view";
 import { utf8, viewFile } from "./views";
 
-test("a view file becomes a view, with places in the text that is shown", () => {
+test("a view file becomes a view, with places in the visible text", () => {
   const view = readView(viewFile());
   expect(view.text).toBe("Hi A😀b\n⟦U+202E⟧end");
   const units = Array.from(view.ends, (stop, i) => view.text.slice(i ? view.ends[i - 1] : 0, stop));
@@ -23,14 +23,14 @@ test("a view file becomes a view, with places in the text that is shown", () => 
   }); // prettier-ignore
 });
 
-test("what is optional may be absent", () => {
+test("optional parts may be absent", () => {
   const view = readView(viewFile({ tokens: 6 }, { token_counts: null, on_answer: null, missing: null, gold: null, gold_documents: null }));
   expect([...view.firstToken!]).toEqual([0, 1, 2, 3, 4, 5, 6]);
   expect([view.onAnswer, view.missing, view.gold, view.goldDocuments]).toEqual([null, null, null, null]);
   expect(readViewFile(viewFile()).rows).toBeNull();
 });
 
-test("a file of another kind, or from a newer version, says so", () => {
+test("a file of another kind or a newer version is refused", () => {
   expect(() => readView(viewFile({}, {}, { format: "attributor.flow" }))).toThrow(/format is attributor.flow, expected attributor.view/);
   expect(() => readView(viewFile({}, {}, { version: "3" }))).toThrow(/newer attributor \(view version 3\): pip install -U/);
   expect(() => readView(viewFile({}, {}, { version: "x" }))).toThrow(/version is unknown \(x\)/);
@@ -77,11 +77,11 @@ test.each<[string, Record<string, unknown>, Record<string, Writable | null>, Reg
   expect(() => readView(viewFile(info, tensors))).toThrow(UserError);
 });
 
-test("an info that is no JSON object is refused", () => {
+test("an info that is not a JSON object is refused", () => {
   for (const info of ["", "[]", "null", "{"]) expect(() => readView(viewFile({}, {}, { info }))).toThrow(/its info is not/);
 });
 
-test("names in meta are names, whatever they are", () => {
+test("keeps any names in meta", () => {
   const info = JSON.stringify({ ...JSON.parse('{"kind":"token","documents":["a","b"],"sentences":2,"normalized":true,"tokens":7}'), meta: 0 })
     .replace('"meta":0', '"meta":{"__proto__":"polluted","a\\u202e":"b\\u0000"}'); // prettier-ignore
   const { meta } = readView(viewFile({}, {}, { info }));
@@ -89,7 +89,7 @@ test("names in meta are names, whatever they are", () => {
   expect(({} as Record<string, unknown>).polluted).toBeUndefined();
 });
 
-test("the rows of a page", () => {
+test("reads the rows of an exported page", () => {
   const { rows } = readViewFile(viewFile({}, { rows: { data: new Uint16Array(12).fill(7), shape: [2, 6] }, largest: { data: new Float32Array([1, 2]) } }));
   expect(rows!.values).toEqual(new Uint16Array(12).fill(7));
   expect([...rows!.largest]).toEqual([1, 2]);

@@ -1,4 +1,4 @@
-/** View files for the tests, made by hand. */
+/** Hand-made view files for the tests. */
 import { encode, type Writable } from "../../src/model/safetensors";
 
 export const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -35,7 +35,7 @@ export const TENSORS: Record<string, Writable> = {
   gold_documents: { data: new Int32Array([1]) },
 };
 
-/** The file with some of its parts changed; a part that is null is left out. */
+/** The file with some parts changed; null removes a part. */
 export function viewFile(
   info: Record<string, unknown> = {},
   tensors: Record<string, Writable | null> = {},

@@ -16,7 +16,7 @@ const entry = (more: object = {}, inner: object = {}) => ({
 });
 const bytes = (value: unknown) => new MemoryBytes(new TextEncoder().encode(typeof value === "string" ? value : JSON.stringify(value)));
 
-describe("the ancestor's list", () => {
+describe("a case list of the previous tool", () => {
   it("is a run whose pieces are documents", async () => {
     const list = new AncestorList([entry(), entry({ verification: "no" }, { supporting_documents: [1], question: "When?" })]);
     expect(list.cases.map((one) => one.id)).toEqual(["case 1", "case 2"]);
@@ -33,7 +33,7 @@ describe("the ancestor's list", () => {
     expect([...view.goldDocuments!]).toEqual([0]);
   });
 
-  it("takes documents with titles, and indices", async () => {
+  it("accepts documents with titles, and indices", async () => {
     const documents = [{ title: "Ferry", text: TEXTS[0] }, { name: "Mill", content: TEXTS[1] }, { page_content: "" }];
     const list = new AncestorList([
       entry({ attributed_documents: [1, { title: "Ferry", text: TEXTS[0] }] }, { documents, supporting_documents: ["Mill"] }),
@@ -45,7 +45,7 @@ describe("the ancestor's list", () => {
     expect(rankValue(list.cases[0]!, 0, FIRST)).toBe(2);
   });
 
-  it("tells what it could not read and goes on", () => {
+  it("reports unreadable entries and continues", () => {
     const list = new AncestorList([
       null,
       { case: {} },
@@ -57,7 +57,7 @@ describe("the ancestor's list", () => {
     expect(rankValue(list.cases[0]!, 0, AP)).toBeNaN();
   });
 
-  it("takes the order where there are no scores, and all scores where no documents are named", () => {
+  it("uses the order without scores, and all scores without named documents", () => {
     const list = new AncestorList([
       entry({ attributed_document_scores: undefined }),
       entry({ attributed_documents: undefined, attributed_document_scores: [0.1, 0.5, 0.3] }),
@@ -66,13 +66,13 @@ describe("the ancestor's list", () => {
     expect(rankValue(list.cases[1]!, 0, FIRST)).toBe(3);
   });
 
-  it("keeps ids apart", () => {
+  it("makes ids unique", () => {
     const list = new AncestorList([entry({ id: "x" }), entry({ id: "x" })]);
     expect(list.cases.map((one) => one.id)).toEqual(["x", "x (entry 2)"]);
     expect(list.find("x (entry 2)")).toBe(1);
   });
 
-  it("says what is wrong with other files", async () => {
+  it("reports the problem of other files", async () => {
     await expect(readAncestor(bytes("[1, 2"), "a.json")).rejects.toThrow("a.json is not whole JSON");
     await expect(readAncestor(bytes({ a: 1 }), "a.json")).rejects.toThrow("no list of attributions");
     await expect(readAncestor(bytes([{ a: 1 }]), "a.json")).rejects.toThrow("no entry with a case");

@@ -7,7 +7,7 @@ const run = async (cases: [string, number[], number[]?][]) =>
   indexed([part(cases.map(([id, sum, gold]) => JSON.stringify(record(id, { gold: gold ?? [1], methods: { flow: { scores: { sum } } } }))).join("\n"))]);
 
 describe("compare", () => {
-  it("pairs cases by id and counts what is higher, the same and lower", async () => {
+  it("pairs cases by id and counts higher, equal and lower values", async () => {
     const first = await run([["a", [1, 0, 0]], ["b", [0, 1, 0]], ["c", [3, 2, 1]], ["only here", [0, 1, 0]], ["gold", [0, 1, 0], [0]]]);
     const second = await run([["c", [3, 2, 1]], ["b", [2, 1, 0]], ["a", [0, 1, 0]], ["only there", [0, 1, 0]], ["gold", [0, 1, 0], [1]]]);
     const found = compare(first.cases, second.cases, { first: 0, second: 0 }, FIRST);
@@ -17,14 +17,14 @@ describe("compare", () => {
     expect(found.mean.n).toBe(3);
   });
 
-  it("leaves out cases that have no number under either method", async () => {
+  it("leaves out cases without a number under one of the methods", async () => {
     const index = await run([["a", [1, 0, 0]]]);
     expect(compare(index.cases, index.cases, { first: 0, second: -1 }, AP).mean).toEqual({ value: null, low: null, high: null, n: 0 });
   });
 });
 
 describe("bootstrap", () => {
-  it("gives the same interval for the same values, and one as wide as theory says", () => {
+  it("returns the same interval for the same values, with the theoretical width", () => {
     const values = Array.from({ length: 400 }, (_, i) => Math.sin(i * 12.9898) * 3);
     const found = bootstrap(values);
     expect(bootstrap(values)).toEqual(found);
@@ -37,7 +37,7 @@ describe("bootstrap", () => {
     expect(Math.abs((found.high! + found.low!) / 2 - mean)).toBeLessThan(half * 0.05);
   });
 
-  it("has no interval for one value, and nothing for none", () => {
+  it("has no interval for one value, and no mean for none", () => {
     expect(bootstrap([2])).toEqual({ value: 2, low: null, high: null, n: 1 });
     expect(bootstrap([])).toEqual({ value: null, low: null, high: null, n: 0 });
   });

@@ -48,7 +48,7 @@ describe("Digest", () => {
     expect(digest.methods({ unit: "document", stratum: "all" })[0]!.name).toBe("a");
   });
 
-  it("names the best of a column: the lowest where less is better, none for costs", () => {
+  it("finds the best of a column: the lowest if lower is better, none for costs", () => {
     const rows = digest.methods({ unit: "sentence", stratum: "all" });
     const column = (key: string) => COLUMNS.find((one) => one.key === key)!;
     expect([...best(rows, column("ap"))]).toEqual(["b"]);
@@ -57,30 +57,30 @@ describe("Digest", () => {
     expect([...best(rows, column("mrr"))]).toEqual([]);
   });
 
-  it("turns differences to the method that is asked for", () => {
+  it("turns differences to the chosen method", () => {
     expect(digest.differences("b", "ap")).toMatchObject([{ other: "a", value: 0.5, low: 0.4, high: 0.7, n: 9 }]);
     expect(digest.differences("a", "ap")).toMatchObject([{ other: "b", value: -0.5, low: -0.7, high: -0.4 }]);
     expect(digest.differences("a", "mrr")).toEqual([]);
     const words = (low: number | null, high: number | null, less = false) => inWords({ value: 0, low, high, n: 3 }, less);
     expect([words(0.1, 0.2), words(-0.2, -0.1), words(0.1, 0.2, true), words(-0.2, -0.1, true)]).toEqual(["better", "worse", "worse", "better"]);
-    expect([words(-0.1, 0.1), words(0, 0), words(null, null)]).toEqual(["cannot be told apart", "cannot be told apart", "too few rows to tell"]);
+    expect([words(-0.1, 0.1), words(0, 0), words(null, null)]).toEqual(["no clear difference", "no clear difference", "too few rows"]);
   });
 
-  it("says how the run was made", () => {
+  it("lists the settings of the run", () => {
     expect(digest.title).toBe("hotpotqa · Small-1B");
-    expect(digest.counts).toEqual([["rows", 12], ["done", 9], ["skipped", 3], ["with scores that cannot be used", 2]]);
+    expect(digest.counts).toEqual([["rows", 12], ["done", 9], ["skipped", 3], ["with unusable scores", 2]]);
     expect(digest.answers.map(([name]) => name)).toEqual(["exact match"]);
     expect(digest.strata).toEqual([["all", 9], ["kind:bridge", 4]]);
-    expect(digest.ablations).toBe("Pieces are taken out of the text (text); LDS over 32 random sets, seed 0.");
+    expect(digest.ablations).toBe("Pieces are removed from the text (text); LDS over 32 random sets, seed 0.");
     const settings = Object.fromEntries(digest.settings);
     expect(settings["Settings"]).toContainEqual(["max tokens", "1900"]);
     expect(settings["Settings"]).toContainEqual(["methods", "a, b"]);
     expect(settings["Settings"]!.some(([name]) => name === "limit")).toBe(false);
     expect(settings["Versions"]).toEqual([["torch", "2.13.0"]]);
-    expect(settings["Machine and time"]).toContainEqual(["most memory", "2.50 GB"]);
+    expect(settings["Machine and time"]).toContainEqual(["peak memory", "2.50 GB"]);
   });
 
-  it("leaves out what is missing or of another shape", () => {
+  it("leaves out missing or malformed parts", () => {
     const strange = new Digest({ metrics: { methods: { a: null, b: [] }, strata: 3, differences: {}, answers: [] }, config: "x", counts: null });
     expect(strange.methods({ unit: "sentence", stratum: "all" })).toHaveLength(2);
     expect([strange.strata, strange.answers, strange.counts, strange.settings]).toEqual([[], [], [], []]);
@@ -91,7 +91,7 @@ describe("Digest", () => {
 
 describe("readRunJson", () => {
   const bytes = (text: string) => new MemoryBytes(new TextEncoder().encode(text));
-  it("takes what an evaluation writes and nothing else", async () => {
+  it("accepts only files written by an evaluation", async () => {
     expect(await readRunJson(bytes(JSON.stringify(RUN)))).toEqual(RUN);
     await expect(readRunJson(bytes("{"))).rejects.toThrow("not whole JSON");
     await expect(readRunJson(bytes("[]"))).rejects.toThrow("does not describe a run");

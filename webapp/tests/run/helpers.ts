@@ -2,7 +2,7 @@ import { MemoryBytes } from "../../src/model/bytes";
 import type { Part } from "../../src/run/runs";
 import { indexCases, RunIndex } from "../../src/run/runs";
 
-/** A record as an evaluation writes it: three sentences in two documents, the second sentence gold. */
+/** A record of an evaluation: three sentences in two documents, the second sentence gold. */
 export function record(id: string, more: Record<string, unknown> = {}): Record<string, unknown> {
   const text = "Read.\n\nAnn:\nOne. Two.\n\nBob:\nThree.\n\nWho?";
   return {
@@ -37,7 +37,7 @@ export function part(text: string, name = "cases.jsonl"): Part {
   return { name, bytes: new MemoryBytes(new TextEncoder().encode(text)) };
 }
 
-/** Index parts in slices of so many bytes. */
+/** Index parts in slices of this many bytes. */
 export async function indexed(parts: Part[], slice?: number): Promise<RunIndex> {
   const index = new RunIndex(parts);
   await indexCases(index, undefined, undefined, slice);

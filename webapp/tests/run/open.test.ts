@@ -17,7 +17,7 @@ const kind = (content: string | Uint8Array, name = "file") => kindOf(new MemoryB
 const safetensors = (format?: string) => new Uint8Array(encode({}, format === undefined ? {} : { format }));
 
 describe("kindOf", () => {
-  it("tells what can be opened by its content", async () => {
+  it("detects files that can be opened by their content", async () => {
     expect(await kind(safetensors("attributor.flow"))).toEqual({ kind: "flow" });
     expect(await kind(RUN)).toEqual({ kind: "run" });
     expect(await kind(CASES)).toEqual({ kind: "cases" });
@@ -38,7 +38,7 @@ describe("kindOf", () => {
     ["ab\u0000c", "binary data"],
   ])("says what %j looks like", async (content, words) => expect(await kind(content)).toMatchObject({ kind: "unknown", looks: expect.stringContaining(words) as string }));
 
-  it("tells other safetensors files and damaged ones apart", async () => {
+  it("distinguishes other safetensors files from damaged ones", async () => {
     expect(await kind(safetensors("attributor.heads"))).toMatchObject({ looks: expect.stringContaining("(attributor.heads)") as string });
     expect(await kind(safetensors())).toMatchObject({ looks: expect.stringContaining("some other program") as string });
     expect(await kind(safetensors("attributor.flow").slice(0, 20))).toMatchObject({ looks: expect.stringContaining("damaged") as string });
@@ -47,7 +47,7 @@ describe("kindOf", () => {
 });
 
 describe("group", () => {
-  it("makes a run of a folder, with its flows, and says nothing of the rest", async () => {
+  it("makes a run of a folder with its flows, without messages about other files", async () => {
     const { found, problems } = await group([
       picked("my run/run.json", RUN),
       picked("my run/cases.1.jsonl", CASES),
@@ -61,7 +61,7 @@ describe("group", () => {
     expect([...(found[0] as { flows: Map<string, File> }).flows.keys()]).toEqual(["a.safetensors"]);
   });
 
-  it("keeps several runs of one folder apart, and files of their own", async () => {
+  it("separates several runs of one folder, and single files", async () => {
     const { found } = await group([
       picked("runs/a/cases.jsonl", CASES),
       picked("runs/b/run.json", RUN),
@@ -73,20 +73,20 @@ describe("group", () => {
     expect(found.map((one) => `${one.kind} ${one.name}`)).toEqual(["run a", "run b", "run one.jsonl", "run two.jsonl", "list list.json", "flow x.safetensors"]);
   });
 
-  it("joins run.json and cases.jsonl that were chosen together", async () => {
+  it("joins run.json and cases.jsonl chosen together", async () => {
     const { found } = await group([picked("cases.jsonl", CASES), picked("run.json", RUN)]);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatchObject({ kind: "run", cases: [{ name: "cases.jsonl" }] });
   });
 
-  it("says what an unknown file looks like and what can be opened", async () => {
+  it("describes an unknown file and lists what can be opened", async () => {
     const { found, problems } = await group([picked("notes.txt", "hello")]);
     expect(found).toEqual([]);
     expect(problems[0]).toMatch(/^notes\.txt looks like plain text\. What can be opened: the folder/);
     expect((await group([])).problems[0]).toMatch(/^There is nothing to open/);
   });
 
-  it("looks in folders only at what could be meant", () => {
+  it("reads only files with known endings from folders", () => {
     const inFolder = (path: string) => Object.defineProperty(new File([""], path.split("/").at(-1)!), "webkitRelativePath", { value: path });
     const files = [inFolder("run/cases.jsonl"), inFolder("run/report.html"), inFolder("run/.cases.jsonl"), new File([""], "notes.txt")];
     expect(ofInput(files as unknown as FileList).map((one) => one.path)).toEqual(["run/cases.jsonl", "notes.txt"]);
@@ -122,7 +122,7 @@ describe("sources", () => {
     expect(cases.cases.value!.cases).toHaveLength(2);
   });
 
-  it("open a list, and say why one cannot be", async () => {
+  it("open a list, and report why another cannot be opened", async () => {
     const list = ofLocal((await group([picked("list.json", LIST)])).found[0]!).run!(OpenRun);
     await list.done;
     expect(list.cases.value).toMatchObject({ unit: "document" });
@@ -131,7 +131,7 @@ describe("sources", () => {
     expect(bad.problem.value).toContain("bad.json is not whole JSON");
   });
 
-  it("have an id each; the same file again takes its own place, another of the name gets a number", () => {
+  it("have unique ids: the same file replaces itself, another with the same name gets a number", () => {
     const local = (kind: "flow" | "list", content: string) => ofLocal({ kind, name: "f", file: new File([content], "f") });
     add([local("flow", "x")]);
     add([local("list", "x")]);

@@ -35,7 +35,7 @@ describe("the comparison with another run", () => {
     add([ofLocal({ kind: "list", name: "there", file: new File([], "there") })]);
   });
 
-  it("begins with the best gain: the largest, or for ranks the one that lies furthest below 0", async () => {
+  it("starts with the best gain: the largest, or for ranks the most negative", async () => {
     const choose = async (change: Partial<TableState>) => {
       await show(change);
       const select = root.querySelector("select")!;
@@ -48,14 +48,14 @@ describe("the comparison with another run", () => {
     expect(await choose({ measure: "hit" })).toMatchObject({ key: "difference", descending: true });
   });
 
-  it("goes on with the best gain when another measure is chosen, and leaves another order alone", async () => {
+  it("keeps the best gain first for another measure, and keeps any other order", async () => {
     await show({ other: "there", key: "difference", descending: true });
     await press("First rank");
     expect(onChange).toHaveBeenLastCalledWith({ measure: "first", descending: false });
     await show({ other: "there", key: "difference", descending: false, measure: "first" });
     await press("AP");
     expect(onChange).toHaveBeenLastCalledWith({ measure: "ap", descending: true });
-    await show({ other: "there", key: "difference", descending: false }); // the worst first, as somebody wanted it
+    await show({ other: "there", key: "difference", descending: false }); // worst first, chosen by the user
     await press("First rank");
     expect(onChange).toHaveBeenLastCalledWith({ measure: "first", descending: true });
     await press("hit@1");
@@ -70,12 +70,12 @@ describe("the comparison with another run", () => {
     expect(root.textContent).toContain("−0.67 (−1.50 to −0.10) over 3 cases, better. Case by case the other is better in 2, the same in 0, worse in 1.");
     await show({ other: "there", measure: "ap" });
     expect(root.textContent).toContain("−0.667 (−1.500 to −0.100) over 3 cases, worse. Case by case the other is better in 1, the same in 0, worse in 2.");
-    expect([inWords({ value: 1, low: 0.1, high: 2, n: 3 }, true), inWords({ value: 1, low: -0.1, high: 2, n: 3 }, true)]).toEqual(["worse", "cannot be told apart"]);
+    expect([inWords({ value: 1, low: 0.1, high: 2, n: 3 }, true), inWords({ value: 1, low: -0.1, high: 2, n: 3 }, true)]).toEqual(["worse", "no clear difference"]);
   });
 });
 
-describe("which way a column of the table begins", () => {
-  it("is best first, also for what is best when it is low", () => {
+describe("the first order of a column", () => {
+  it("is best first, also if lower is better", () => {
     const falls = (key: TableState["key"], measure: TableState["measure"]) => betterFalls(key, measure);
     expect([falls("difference", "ap"), falls("difference", "first"), falls("other", "hit"), falls("other", "first")]).toEqual([true, false, true, false]);
     expect([falls("ap", "first"), falls("first", "ap"), falls("question", "ap")]).toEqual([true, false, false]);
@@ -87,13 +87,13 @@ describe("metrics", () => {
   const more = COLUMNS.find((column) => !column.less && column.key !== "ap")!;
   const interval = (value: number | null, n: number) => ({ value, low: null, high: null, n });
 
-  it("say of how many cases each number is, also one that is not there", async () => {
+  it("show n for each number, even a missing one", async () => {
     const row: MethodRow = { name: "flow", aggregation: "sum", values: new Map([["ap", interval(0.5, 40)], [more.key, interval(null, 0)]]) };
     await act(() => render(<Metrics digest={null} rows={[row]} unit="sentence" method="flow" onMethod={() => undefined} />, root));
     expect([...root.querySelectorAll("tbody td[title]")].map((cell) => (cell as HTMLElement).title).sort()).toEqual(["n = 0", "n = 40"]);
   });
 
-  it("put the best difference first, whichever way it lies", async () => {
+  it("list the best difference first, in both directions", async () => {
     const rows = [interval(0.5, 9), interval(-0.5, 9), interval(null, 0)].map((one, i) => ({ ...one, other: `m${i}` }));
     const digest = (column: Column) => ({ differences: (_: string, key: string) => (key === column.key ? [...rows] : []) }) as unknown as Digest;
     const order = async (column: Column) => {

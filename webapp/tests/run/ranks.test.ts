@@ -12,11 +12,11 @@ interface Fixture {
   hits: number[];
   bins: number[];
 }
-// Computed with attributor.eval.metrics.evidence: methods of a real run, rows full of ties, scores below zero.
+// Computed with attributor.eval.metrics.evidence: methods of a real run, rows with many ties, scores below zero.
 const cases: Fixture[] = fixture.cases;
 
 describe("rank", () => {
-  it.each(cases.map((one, i) => [i, one] as const))("gives what the evaluation gives, row %i", (_, one) => {
+  it.each(cases.map((one, i) => [i, one] as const))("equals the evaluation, row %i", (_, one) => {
     const out = new Float64Array(WIDTH * 2).fill(NaN);
     rank(one.scores, one.gold, out, WIDTH);
     expect(out[WIDTH + AP]).toBeCloseTo(one.ap, 10);
@@ -41,18 +41,18 @@ describe("rank", () => {
   });
 });
 
-describe("what can be ranked", () => {
-  it("needs gold pieces and others, each once and in range", () => {
+describe("a ranking", () => {
+  it("requires gold and other pieces, each once and in range", () => {
     expect(rankable([0], 2)).toBe(true);
     for (const gold of [[], [0, 1], [2], [-1], [0.5], [0, 0], null, "0"]) expect(rankable(gold, 2)).toBe(false);
   });
 
-  it("needs as many finite numbers as pieces", () => {
+  it("requires one finite number for each piece", () => {
     expect(usable([1, -2], 2)).toBe(true);
     for (const scores of [[1], [1, null], [1, "2"], [1, Infinity], null]) expect(usable(scores, 2)).toBe(false);
   });
 
-  it("takes sum, else segment, else the first aggregation", () => {
+  it("uses sum, else segment, else the first aggregation", () => {
     expect(mainAggregation(["mean", "sum"])).toBe("sum");
     expect(mainAggregation(["segment"])).toBe("segment");
     expect(mainAggregation(["max", "mean"])).toBe("max");

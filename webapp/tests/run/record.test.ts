@@ -36,13 +36,13 @@ describe("caseOfRecord", () => {
     expect(caseOfRecord(record("a"), source).variants).toHaveLength(4);
   });
 
-  it("shows scores below zero as zero and says how many", async () => {
+  it("shows scores below zero as zero and notes their number", async () => {
     const view = await caseOfRecord(record("a")).variants[2]!.source.view();
     expect([...view.total]).toEqual([0, 0, 0, 0, 2, 0, 0, 0, 0]);
     expect(view.notes.join(" ")).toContain("1 sentence has a score below zero");
   });
 
-  it("counts characters as Python does, and spells out what hides", async () => {
+  it("counts characters like Python, and spells out hidden ones", async () => {
     const text = "😀😀 \u202eOne.\r\nTwo.";
     // Code points: 😀 😀 space RLO "One." CR LF "Two."
     const given = record("a", { text, segments: [[4, 8, 0], [10, 14, 0]], documents: [[2, 14, "x"]], gold: [0], methods: { m: { scores: { segment: [1, 2] } } } });

@@ -11,7 +11,7 @@ import { indexed, part, record } from "./helpers";
 const line = (id: string, more = {}) => JSON.stringify(record(id, more));
 
 describe("lines", () => {
-  it.each([1, 2, 3, 5, 7, 64])("are the same in slices of %i bytes, also inside of characters", async (slice) => {
+  it.each([1, 2, 3, 5, 7, 64])("are the same in slices of %i bytes, even cut inside of characters", async (slice) => {
     const text = "ä😀\n\nlonger line\r\nlast";
     const bytes = new MemoryBytes(new TextEncoder().encode(text));
     const found: [string, boolean][] = [];
@@ -25,7 +25,7 @@ describe("lines", () => {
     expect(found).toEqual([["ä😀", true], ["", true], ["longer line\r", true], ["last", false]]);
   });
 
-  it("asks for no more than a slice at a time", async () => {
+  it("are read one slice at a time", async () => {
     const asked: number[] = [];
     const all = new TextEncoder().encode("a\n".repeat(50));
     const bytes: Bytes = {
@@ -43,7 +43,7 @@ describe("lines", () => {
 });
 
 describe("indexCases", () => {
-  it("keeps summaries and reads records again by their place", async () => {
+  it("keeps summaries and reads records by their place", async () => {
     const index = await indexed([part(`${line("a")}\n${line("ü", { generated: null, says: null, em: null })}\n`)], 50);
     expect(index.cases.map((one) => one.id)).toEqual(["a", "ü"]);
     expect(index.cases[0]).toMatchObject({ question: "Who is a?", answer: "It is Ann.", right: true, tokens: 20, kind: "bridge", gold: "1" });
@@ -57,7 +57,7 @@ describe("indexCases", () => {
     expect(index.notes()).toEqual([]);
   });
 
-  it("lets the last record of an id win, at the first one's place, over several parts", async () => {
+  it("keeps the last record of an id at the place of the first, over several parts", async () => {
     const parts = inOrder([
       part(`${line("b", { status: "done", question: "new" })}\n`, "cases.1.jsonl"),
       part(`${line("c")}\n`, "cases.0.jsonl"),
@@ -72,7 +72,7 @@ describe("indexCases", () => {
     expect((await index.record(index.cases[1]!.place))["question"]).toBe("new");
   });
 
-  it("leaves out a torn last line and says so; a whole one without a line break counts", async () => {
+  it("leaves out an unfinished last line with a note; a whole one without a line break counts", async () => {
     const torn = await indexed([part(`${line("a")}\n${line("b").slice(0, -9)}`)]);
     expect(torn.cases.map((one) => one.id)).toEqual(["a"]);
     expect(torn.notes()).toHaveLength(1);
@@ -83,17 +83,17 @@ describe("indexCases", () => {
     expect(whole.notes()).toEqual([]);
   });
 
-  it("counts lines that are no records and goes on", async () => {
+  it("counts malformed lines and continues", async () => {
     const bad = ["{", "[]", "7", '{"id": 3}', "\u0000", "nothing"];
     const index = await indexed([part(`${bad.join("\n")}\n\n  \r\n${line("a")}\n`)]);
     expect(index.cases.map((one) => one.id)).toEqual(["a"]);
     expect(index.malformedCount).toBe(6);
     expect(index.notes()[0]).toBe(
-      "6 lines are no record of a case and left out: cases.jsonl line 1, cases.jsonl line 2, cases.jsonl line 3, cases.jsonl line 4, cases.jsonl line 5 ….",
+      "6 lines are not case records and are left out: cases.jsonl line 1, cases.jsonl line 2, cases.jsonl line 3, cases.jsonl line 4, cases.jsonl line 5 ….",
     );
   });
 
-  it("ranks nothing where nothing can be ranked", async () => {
+  it("has no ranks for cases that cannot be ranked", async () => {
     const index = await indexed([
       part([
         line("no gold", { gold: [] }),
@@ -108,7 +108,7 @@ describe("indexCases", () => {
     for (const one of index.cases) expect(rankValue(one, 0, AP)).toBeNaN();
   });
 
-  it("can be cancelled midway and keeps what was read", async () => {
+  it("can be cancelled and keeps the cases read so far", async () => {
     const all = new TextEncoder().encode(Array.from({ length: 400 }, (_, i) => line(`case ${i}`)).join("\n"));
     const cancel = new AbortController();
     const bytes: Bytes = {
@@ -124,7 +124,7 @@ describe("indexCases", () => {
     expect(index.cases.length).toBeLessThan(400);
   });
 
-  it("says that a file changed where a record is no longer at its place", async () => {
+  it("reports a changed file if a record is no longer at its place", async () => {
     const bytes = new TextEncoder().encode(`${line("a")}\n`);
     const index = await indexed([{ name: "cases.jsonl", bytes: new MemoryBytes(bytes) }]);
     bytes.fill(32, 0, 20);

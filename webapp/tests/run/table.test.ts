@@ -27,10 +27,10 @@ describe("the table of cases", () => {
   it.each([
     ["place", false, "abcd"],
     ["place", true, "dcba"],
-    ["question", false, "cbda"], // 9 before 10, upper case no matter
-    ["first", false, "badc"], // 1, 2, an expected 2 of three tied ones, none
+    ["question", false, "cbda"], // 9 before 10, case-insensitive
+    ["first", false, "badc"], // 1, 2, an expected 2 of three tied pieces, none
     ["ap", true, "bdac"],
-    ["ap", false, "adbc"], // none comes last either way
+    ["ap", false, "adbc"], // a missing value comes last in both directions
     ["tokens", true, "bdac"],
     ["right", true, "bdac"],
     ["answer", false, "abdc"],
@@ -38,11 +38,11 @@ describe("the table of cases", () => {
     ["hit", true, "bdac"],
   ] as [Key, boolean, string][])("sorts by %s, descending %s", (key, descending, order) => expect(ids({ key, descending })).toBe(order));
 
-  it("filters by what was found and by what the data says", () => {
+  it("filters by results and by properties of the data", () => {
     expect(ids({ right: true })).toBe("bd");
     expect(ids({ right: false })).toBe("a");
     expect(ids({ hit: true })).toBe("b");
-    expect(ids({ hit: false })).toBe("ad"); // one in three is no hit
+    expect(ids({ hit: false })).toBe("ad"); // a chance of 1/3 is no hit
     expect(ids({ hit: true, k: 3 })).toBe("abd");
     expect(ids({ status: "skipped" })).toBe("c");
     expect(ids({ kind: "comparison" })).toBe("b");
@@ -58,7 +58,7 @@ describe("the table of cases", () => {
     expect(ids({ search: "1+1" })).toBe("a");
   });
 
-  it("sorts by the difference to another run, what is not there last", () => {
+  it("sorts by the difference to another run, missing values last", () => {
     const other = { values: new Map([["a", 1]]), differences: new Map([["a", -0.5], ["d", 0.2], ["b", NaN]]) };
     expect(ids({ key: "difference", descending: true }, other)).toBe("dabc");
     expect(ids({ key: "other" }, other)).toBe("abcd");
@@ -70,7 +70,7 @@ describe("the table of cases", () => {
 });
 
 describe("the table's part of a link", () => {
-  it("is read back as it was written, whatever is in it", () => {
+  it("survives encoding with any content", () => {
     const state: TableState = {
       key: "difference",
       descending: true,
@@ -91,7 +91,7 @@ describe("the table's part of a link", () => {
     expect(Object.keys(query).every((key) => key.startsWith("t."))).toBe(true);
   });
 
-  it("says nothing where all is as at the start, and takes nonsense for the start", () => {
+  it("is empty for the start state, and invalid values become the start state", () => {
     expect(Object.values(encodeState(START)).filter((value) => value !== undefined)).toEqual([]);
     expect(decodeState({})).toEqual(START);
     expect(decodeState({ "t.sort": "-constructor", "t.k": "4", "t.right": "maybe", "t.measure": "x" })).toEqual(START);
@@ -110,7 +110,7 @@ describe("numbers over cases", () => {
     expect(computed(cases, methods, false)[0]!.values.get("mrr")).toMatchObject({ n: 3, low: null, high: null });
   });
 
-  it("are counted by rank, ties in parts", () => {
+  it("are counted by rank, ties as fractions", () => {
     const { counts, n } = histogram(cases, 0);
     expect(n).toBe(3);
     expect(counts.slice(0, 3)).toEqual([1 + 1 / 3, 1 + 1 / 3, 1 / 3].map((value) => expect.closeTo(value)));
@@ -119,7 +119,7 @@ describe("numbers over cases", () => {
 });
 
 describe("the table as CSV", () => {
-  it("holds the shown cases in their order and runs nothing", () => {
+  it("has the shown cases in their order and no formulas", () => {
     const odd: Summary = { ...cases[0]!, id: "+x", question: '@SUM(1)"', answer: "-2", expected: "\t=3" };
     const lines = casesCsv([odd, cases[1]!], Int32Array.of(1, 0), 0, "flow", null).split("\r\n");
     expect(lines[0]).toBe("id,status,kind,level,question,expected,answer,right,method,ap,first rank,hit@1,hit@3,hit@5,tokens,reason");
@@ -131,20 +131,20 @@ describe("the table as CSV", () => {
 });
 
 describe("a long table", () => {
-  it("draws what is in sight and a few rows more", () => {
+  it("draws the visible rows and a few more", () => {
     expect(inSight(0, 360, 36, 5000)).toEqual({ first: 0, last: 18 });
     expect(inSight(36_000, 360, 36, 5000)).toEqual({ first: 992, last: 1018 });
     expect(inSight(1e9, 360, 36, 5000)).toEqual({ first: 5000, last: 5000 });
     expect(inSight(500, 360, 36, 3)).toEqual({ first: 3, last: 3 });
   });
 
-  it("scrolls no further than a row needs", () => {
+  it("scrolls only as far as a row needs", () => {
     expect(scrolledTo(5, 0, 360, 36)).toBe(0);
     expect(scrolledTo(10, 0, 360, 36)).toBe(36);
     expect(scrolledTo(2, 200, 360, 36)).toBe(72);
   });
 
-  it("follows the keys to its ends", () => {
+  it("moves with the keys up to its ends", () => {
     expect(moved("ArrowDown", 4, 5, 3)).toBe(4);
     expect(moved("ArrowUp", 0, 5, 3)).toBe(0);
     expect(moved("PageDown", 0, 5, 3)).toBe(3);

@@ -39,7 +39,7 @@ async function open(source: FlowSource): Promise<string[]> {
 const items = (): HTMLElement[] => [...root.querySelectorAll<HTMLElement>("[role=menuitem]")];
 const said = (): string => root.querySelector(".share-said")!.textContent!;
 
-it("offers the flow file where the server has it, and leaves it to the browser to fetch it", async () => {
+it("offers the flow file of the server, which the browser downloads", async () => {
   const flow = serverFlow("a b");
   expect(await open({ ...smallSource(), page: flow.page, file: flow.file! })).toContain("Flow file (.safetensors)");
   items().find((item) => item.textContent!.startsWith("Flow file"))!.click();
@@ -48,13 +48,13 @@ it("offers the flow file where the server has it, and leaves it to the browser t
   expect(said()).toBe("The browser saves the flow file");
 });
 
-it("offers no flow file for what is no flow of the server", async () => {
+it("offers no flow file for other sources", async () => {
   const found = await open(smallSource());
   expect(found).toContain("One-file page (HTML)");
   expect(found.join()).not.toContain("Flow file");
 });
 
-it("says what the server says when it cannot make the page", async () => {
+it("shows the server's message when it cannot make the page", async () => {
   const refused = { error: { code: "flow_gone", message: "This run made room for newer ones: run it again." } };
   vi.stubGlobal("fetch", async () => Response.json(refused, { status: 404 }));
   await open({ ...smallSource(), page: "/api/flows/f/page" });

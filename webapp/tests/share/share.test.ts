@@ -8,7 +8,7 @@ import { fileName } from "../../src/share/download";
 import { base64, standalone } from "../../src/share/page";
 import { encodeView } from "../../src/share/view";
 
-/** Six units in two documents, with characters outside of the first plane; two rows. */
+/** Six units in two documents, with characters above U+FFFF; two rows. */
 function small(): { view: View; flow: MemoryFlow; scores: Float32Array } {
   const scores = Float32Array.from([0.1, 0.2, 0, 0.3, 0.05, 0.15, 0.2, 0, 0.4, 0.1, 0.1, 0]);
   const total = Float32Array.from({ length: 6 }, (_, i) => (scores[i]! + scores[i + 6]!) / 2);
@@ -41,7 +41,7 @@ function small(): { view: View; flow: MemoryFlow; scores: Float32Array } {
 }
 
 describe("a view file made in the browser", () => {
-  it("reads back as it was, rows to the steps of 16 bits", async () => {
+  it("reads back unchanged, rows to the precision of 16 bits", async () => {
     const { view, flow, scores } = small();
     const { view: found, rows } = readViewFile(await encodeView(view, flow, 1000));
     expect(found).toEqual(view);
@@ -51,7 +51,7 @@ describe("a view file made in the browser", () => {
     }
   });
 
-  it("puts units and rows together where there is no room, keeps every sum, and says so", async () => {
+  it("merges units and rows to fit the room, keeps all sums, and notes it", async () => {
     const { view, flow } = small();
     const { view: found, rows } = readViewFile(await encodeView(view, flow, 4));
     expect(found.kind).toBe("piece");
@@ -77,7 +77,7 @@ describe("a long prompt without sentences", () => {
     sentences: 0, documents: [], gold: null, total: scores.slice(0, u), sink: false,
   }; // prettier-ignore
 
-  it("still tells places apart, within its room", async () => {
+  it("keeps places distinct within its room", async () => {
     const { view: found, rows } = readViewFile(await encodeView(view, new MemoryFlow(view, new PlainRows(scores, u)), 400));
     expect(rows!.values.length).toBeLessThanOrEqual(400);
     expect(found.answer).toHaveLength(2);
@@ -89,7 +89,7 @@ describe("a long prompt without sentences", () => {
 });
 
 describe("an exported page", () => {
-  it("holds code and numbers, and nothing that ends an element early", async () => {
+  it("has code and numbers, and no text that ends an element early", async () => {
     const view = document.createElement("script");
     view.id = "view";
     view.type = "application/octet-stream";
@@ -104,7 +104,7 @@ describe("an exported page", () => {
     expect(page).toContain("<title>&#60;small&#62; &#38; &#39;quoted&#39;</title>");
     expect(page).toContain("script-src 'sha256-");
     expect(page.match(/<\/script>/g)).toHaveLength(2);
-    script.textContent = "`<style>${x}</style>`"; // as this very code has it
+    script.textContent = "`<style>${x}</style>`"; // as in this code itself
     await expect(standalone("x", new Uint8Array(1))).resolves.toContain("`<style>${x}</style>`");
     for (const bad of ["'</script>'", "'<!-- <script>'"]) {
       script.textContent = bad;
@@ -123,14 +123,14 @@ describe("an exported page", () => {
 });
 
 describe("comma-separated values", () => {
-  it("quotes what needs it, and disarms formulas", () => {
+  it("quotes cells if needed, and escapes formulas", () => {
     expect(toCsv(["a", "b"], [["x,y", 1], ['say "hi"', null]])).toBe('a,b\r\n"x,y",1\r\n"say ""hi""",\r\n');
     for (const bad of ["=1+1", "+1", "-1", "@x", "\t=1", "  =1", "\r=1"]) expect(cell(bad)).toMatch(/^"?'/);
-    expect(cell(-1)).toBe("-1"); // a number is no formula
+    expect(cell(-1)).toBe("-1"); // a number is not a formula
     expect(cell(NaN)).toBe("");
   });
 
-  it("makes names of files from any title", () => {
+  it("makes valid file names from any title", () => {
     expect(fileName("../../etc/passwd", "csv")).toBe("etc-passwd.csv");
     expect(fileName("", "csv")).toBe("attributor.csv");
     expect(fileName("Wo fährt die Fähre?", "html")).toMatch(/^Wo-fa-?hrt-die-Fa-?hre\.html$/);

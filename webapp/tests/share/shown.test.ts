@@ -47,7 +47,7 @@ function stateOf(by: By, sentences = 3): CaseState {
   } as unknown as CaseState;
 }
 
-describe("what is shown, as a table", () => {
+describe("the shown content as a table", () => {
   it.each(["sentence", "document", "token"] as const)("all text of the documents has 100%, by %s", (by) => {
     const shown = shownNow(stateOf(by));
     expect(shown.of).toBe("documents");
@@ -57,7 +57,7 @@ describe("what is shown, as a table", () => {
     expect(shown.originLine).toMatch(/^60% of the whole flow came from the documents, 30% from question and template, 10% from/);
   });
 
-  it("without documents the prompt has 100%, its first token and what lies between sentences too", () => {
+  it("without documents the prompt has 100%, including the first token and text between sentences", () => {
     const state = stateOf("sentence");
     const view = { ...state.view.value, documents: [], documentOf: state.view.value.documentOf.map(() => -1) };
     (state.view as unknown as { value: View }).value = view;
@@ -72,7 +72,7 @@ describe("what is shown, as a table", () => {
     expect(shown.originLine).toBe("90% of the whole flow came from the prompt, 10% from the answer's own words. This is normal; shares above are of the prompt's part.");
   });
 
-  it("a CSV says of each share what it is a share of", () => {
+  it("a CSV names the whole of each share", () => {
     const { header, rows } = tableRows(shownNow(stateOf("document")));
     const at = (name: string): number => header.indexOf(name);
     expect(rows.map((row) => [row[at("rank")], row[at("what")], +(row[at("share")] as number).toFixed(6), row[at("of")]])).toEqual([
@@ -86,7 +86,7 @@ describe("what is shown, as a table", () => {
     expect(tableRows({ ...unknown, origin: null }).rows).toHaveLength(1);
   });
 
-  it("says which text, which document, and whether it is gold", () => {
+  it("lists text, document and gold", () => {
     const lines = shownNow(stateOf("sentence")).lines;
     expect(lines[1]).toMatchObject({ rank: 2, text: "Sentence 1 <i>.", document: "Document 1", gold: true });
     expect(lines[0]!.gold).toBe(false);
@@ -96,7 +96,7 @@ describe("what is shown, as a table", () => {
 });
 
 describe("the picture of the bars", () => {
-  it("is well-formed whatever the text says, and counts what it leaves out", () => {
+  it("is well-formed for any text, and counts the bars left out", () => {
     const svg = barsSvg(shownNow(stateOf("sentence", 30)));
     const parsed = new DOMParser().parseFromString(svg, "image/svg+xml");
     expect(parsed.querySelector("title")?.textContent).toBe(TITLE);
@@ -107,14 +107,14 @@ describe("the picture of the bars", () => {
     expect(svg).toContain("★ Sentence 1");
   });
 
-  it("prints shares as the page does", () => {
+  it("shows shares like the page", () => {
     const line = (share: number, rank: number | null): Line => ({ rank, what: rank === null ? "outside" : "sentence", share, document: "", text: "x", gold: null });
     const shown = shownNow(stateOf("sentence"));
     const svg = barsSvg({ ...shown, lines: [line(0.9, 1), line(0.0995, 2), line(0.0005, null)] });
     expect([...svg.matchAll(/>([^>]+%)<\/text>/g)].map((match) => match[1])).toEqual(["90%", "10%", "<0.1%"]);
   });
 
-  it("is a file that can be read whatever the texts hold", () => {
-    expect(barsSvg({ ...shownNow(stateOf("sentence")), title: "a\ufffeb" })).not.toContain("\ufffe"); // no character of XML
+  it("is a readable file for any texts", () => {
+    expect(barsSvg({ ...shownNow(stateOf("sentence")), title: "a\ufffeb" })).not.toContain("\ufffe"); // not a valid XML character
   });
 });

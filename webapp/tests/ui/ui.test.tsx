@@ -17,7 +17,7 @@ beforeEach(() => {
 afterEach(() => act(() => render(null, root)));
 
 describe("numbers", () => {
-  it("are written as people read them", () => {
+  it("are formatted for readers", () => {
     expect([bytes(0), bytes(999), bytes(12_710_000), bytes(4.2e12)]).toEqual(["0 bytes", "999 bytes", "12.7 MB", "4.2 TB"]);
     expect([bytes(999_400), bytes(999_600), bytes(999_960_000)]).toEqual(["999 kB", "1 MB", "1 GB"]);
     expect([digits(-0.0001, 3), digits(-0.5, 1), digits(null, 2), digits(NaN, 2)]).toEqual(["0.000", "−0.5", "–", "–"]);
@@ -29,13 +29,13 @@ describe("numbers", () => {
     expect([count(12345), plural(1, "token"), plural(2000, "token"), plural(2, "case is", "cases are")]).toEqual(["12,345", "1 token", "2,000 tokens", "2 cases are"]);
   });
 
-  it("says large numbers in words", () => {
+  it("writes large numbers with words", () => {
     expect([0, 999, 1000, 44_832, 999_499, 999_500, 134_515_008, 7_615_616_512].map(large)).toEqual([
       "0", "999", "1 thousand", "45 thousand", "999 thousand", "1 million", "135 million", "7.6 billion",
     ]);
   });
 
-  it("says the time of today, and the date of another day", () => {
+  it("shows the time of today, and the date of another day", () => {
     const at = (day: number): number => new Date(2026, 4, day, 14, 5).getTime() / 1000;
     expect(clock(at(3), new Date(2026, 4, 3, 23))).toBe("14:05");
     expect(clock(at(3), new Date(2026, 4, 4, 1))).toBe("3 May, 14:05");
@@ -43,7 +43,7 @@ describe("numbers", () => {
 });
 
 describe("messages", () => {
-  it("shows what is meant for people as it is, and folds the rest away", async () => {
+  it("shows a UserError's message, and technical details collapsed", async () => {
     await act(() => render(<Messages />, root));
     await act(() => {
       report(new UserError("Open it again."));
@@ -60,7 +60,7 @@ describe("messages", () => {
     expect(area.querySelectorAll(".ui-message")).toHaveLength(1);
   });
 
-  it("does not repeat itself, keep everything, or mind what was cancelled", () => {
+  it("does not repeat a message, keeps only the newest, and ignores aborts", () => {
     report(new DOMException("stopped", "AbortError"));
     expect(messages.value).toHaveLength(0);
     for (const text of ["a", "a", "b", "c", "d", "e"]) report(new UserError(text));
@@ -69,7 +69,7 @@ describe("messages", () => {
 });
 
 describe("Boundary", () => {
-  it("says what failed in its place and tries again elsewhere", async () => {
+  it("shows the error in place of the part, and renders again after a change", async () => {
     const Fails = ({ when }: { when: boolean }) => {
       if (when) throw new UserError("This cannot be shown.");
       return <p>shown</p>;
@@ -82,7 +82,7 @@ describe("Boundary", () => {
 });
 
 describe("the theme", () => {
-  it("is chosen in the header and kept", async () => {
+  it("is chosen in the header and stored", async () => {
     await act(() => render(<Header version="1" />, root));
     const button = (label: string) => [...root.querySelectorAll("button")].find((one) => one.textContent === label)!;
     await act(() => button("Dark").click());

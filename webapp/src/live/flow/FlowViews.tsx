@@ -1,4 +1,4 @@
-/** The flow through the network in five pictures, linked to the text and the bars of the same case. */
+/** Five pictures of the flow through the network, linked to the text and the bars of the case. */
 import type { VNode } from "preact";
 import { useLayoutEffect, useMemo } from "preact/hooks";
 
@@ -16,9 +16,9 @@ export interface FlowViewsProps {
   /** The flow's id. */
   flow: string;
   state: CaseState;
-  /** Whether the run's recording is still there; false: only the whole model can be shown. */
+  /** False if the run's recording was dropped: only the whole model can be shown. */
   recorded?: boolean;
-  /** Asks for the flow of the same recording through these (layer, head) only. */
+  /** Requests the flow of the same recording through these (layer, head) only. */
   onWeigh?: (heads: [number, number][]) => void;
 }
 
@@ -27,7 +27,7 @@ const TABS: readonly (readonly [Tab, string])[] = [["whole", "Whole model"], ["h
 /** Tabs with the pictures of one run. */
 export function FlowViews({ flow, state, recorded = true, onWeigh }: FlowViewsProps): VNode {
   const focus = useMemo(() => new Focus(flow, state), [flow, state]);
-  useLayoutEffect(() => focus.follow(), [focus]); // before anybody can choose something
+  useLayoutEffect(() => focus.follow(), [focus]); // before the user can choose
   const tab = focus.tab.value;
   const move = (event: KeyboardEvent): void => {
     const at = TABS.findIndex(([key]) => key === tab), last = TABS.length - 1;
@@ -40,7 +40,7 @@ export function FlowViews({ flow, state, recorded = true, onWeigh }: FlowViewsPr
   return (
     <section class="flow-views" aria-label="Flow through the model">
       <header class="flow-head">
-        <h2>Through the model</h2>
+        <h2>Flow through the model</h2>
         <div class="flow-tabs" role="tablist" aria-label="Pictures of the flow" onKeyDown={move}>
           {TABS.map(([key, name]) => (
             <button
@@ -57,7 +57,7 @@ export function FlowViews({ flow, state, recorded = true, onWeigh }: FlowViewsPr
         {tab === "whole" && <WholeModel state={state} grain={focus.grain} room={focus.room} />}
         {tab !== "whole" && !recorded && (
           <p class="flow-gone">
-            The recording of this run was evicted to make room: run it again to see inside the model. The whole model is still here.
+            The recording of this run was evicted to make room: run it again to see inside the model. The tab “Whole model” still works.
           </p>
         )}
         {recorded && tab === "heads" && <HeadsTab focus={focus} onWeigh={onWeigh} />}

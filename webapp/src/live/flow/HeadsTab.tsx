@@ -16,10 +16,10 @@ import type { HeadMaps, Measure } from "./requests";
 const NAMES: Record<Measure, string> = { mass: "Mass", entropy: "Entropy", sink: "Sink", distance: "Distance", weight: "Weight" };
 const MEANING: Record<Measure, string> = {
   mass: "share of the head's attention on the prompt",
-  entropy: "how widely the attention is spread, in nats: 0 is one token",
+  entropy: "spread of the attention in nats; 0 means one token",
   sink: "share of the attention on the first token",
-  distance: "how many tokens back the head looks on average",
-  weight: "how much the head counts in this run, of all heads",
+  distance: "mean distance of the attention, in tokens",
+  weight: "the head's weight in this run",
 };
 
 const UNITS: Record<Measure, string> = { mass: "", entropy: " nats", sink: "", distance: " tokens", weight: "" };
@@ -67,7 +67,7 @@ class Model {
   say(maps: HeadMaps, { layer, head }: HeadHit): string {
     if (head < 0) return `Layer ${layer}: ${this.focus.headsOf(layer).length} of ${maps.heads} heads recorded. Enter or a click opens the layer.`;
     const i = layer * maps.heads + head;
-    if (Number.isNaN(maps.mass[i])) return `Layer ${layer}, head ${head}: not recorded, as it does not count in this run. A run with the weights “mean” records all heads.`;
+    if (Number.isNaN(maps.mass[i])) return `Layer ${layer}, head ${head}: not recorded, because its weight in this run is 0. A run through all heads records it.`;
     const all = MEASURES.map((m) => `${NAMES[m].toLowerCase()} ${write(m, maps[m][i])}${UNITS[m]}`);
     return `Layer ${layer}, head ${head}: ${all.join(" · ")}`;
   }
@@ -79,7 +79,7 @@ class Model {
   }
 }
 
-/** A map whose cells open heads, and from which several heads can be chosen. */
+/** A map of cells. A click opens a head; several heads can be chosen. */
 export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: [number, number][]) => void) | undefined }): VNode {
   const it = useMemo(() => new Model(focus), [focus]);
   const place = focus.place;
@@ -91,16 +91,16 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
   return (
     <section class="flow-heads" aria-label="Layers and heads">
       <div class="flow-bar">
-        <Choice label="Number shown" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (focus.measure.value = m)} />
+        <Choice label="Measure" options={MEASURES.map((m) => [m, NAMES[m]] as const)} value={measure} choose={(m) => (focus.measure.value = m)} />
         <label><input type="checkbox" checked={it.several.value} onChange={(event) => (it.several.value = event.currentTarget.checked)} />Choose several</label>
       </div>
       <p class="flow-caption">
         <b>{NAMES[measure]}</b>: {meaning}; mean over {focus.rowsText(maps?.used).replace(/,$/, "")}.
-        {!units && measure === "mass" && " Select something in the prompt to see which heads look at it."}
+        {!units && measure === "mass" && " Select a part of the prompt to see which heads attend to it."}
       </p>
       <div class="flow-mapped" style={{ gridTemplateColumns: `minmax(0, ${wide}px) minmax(14rem, 1fr)` }}>
         <div class="flow-gridbox">
-          {/* The one cell that is spoken: 5,000 elements for a large model would be the whole page's budget. */}
+          {/* One cell for screen readers: a large model has 5,000 heads, as many as the elements that the whole page may have. */}
           <div class="flow-grid" role="grid" aria-label={`${NAMES[measure]} of every head`} aria-rowcount={maps?.layers ?? 0} aria-colcount={(maps?.heads ?? 0) + 1}
             aria-multiselectable="true" tabIndex={0} aria-activedescendant="flow-cell" onKeyDown={passKey} onBlur={passBlur}>
             <div role="row" aria-rowindex={(at?.layer ?? 0) + 1} class="visually-hidden">
@@ -119,7 +119,7 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
               onToggle: (hit) => (hit.head < 0 ? focus.openLayer(hit.layer) : focus.toggle([hit.layer, hit.head])),
             })}
             data={it.data.value} role="none" label="" file={`${view.title} - heads - ${measure}`} state={found} retry={() => focus.maps.retry()}
-            hint="Rows are layers, columns heads. A cell opens its head, a row's number its layer; shift-click or space chooses several. A dot: not recorded."
+            hint="Rows are layers, columns are heads. Click a cell to open its head, or a row's number to open its layer. Shift-click or Space chooses several. A dot marks a head that was not recorded."
           />
         </div>
         <div class="flow-aside">
@@ -128,7 +128,7 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
           {chosen.length > 0 && (
             <div class="flow-chosen">
               <p><b>{chosen.length} {chosen.length === 1 ? "head" : "heads"} chosen</b> {chosen.slice(0, 16).map(headName).join(", ")}{chosen.length > 16 ? " …" : ""}</p>
-              <button type="button" class="button" onClick={() => { focus.choose(chosen); focus.tab.value = "layer"; }}>Look at {chosen.length === 1 ? "it" : "them"}</button>
+              <button type="button" class="button" onClick={() => { focus.choose(chosen); focus.tab.value = "layer"; }}>Open {chosen.length === 1 ? "it" : "them"}</button>
               {onWeigh && (
                 <button type="button" class="button primary" onClick={() => onWeigh(chosen.map(([l, h]): [number, number] => [l, h]))}>
                   Flow through {chosen.length === 1 ? "this head" : "these heads"} only
@@ -140,14 +140,14 @@ export function HeadsTab({ focus, onWeigh }: { focus: Focus; onWeigh?: ((heads: 
         </div>
       </div>
       <TextTable
-        title={`The 20 heads with the most ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]}
+        title={`The 20 heads with the largest ${NAMES[measure].toLowerCase()} as a table`} head={["Layer", "Head", ...MEASURES.map((m) => NAMES[m])]}
         rows={maps ? topHeads(maps, measure).map((i) => row(maps, i)) : []}
       />
     </section>
   );
 }
 
-/** Keys belong to the grid, whose cells are drawn: the canvas answers them. */
+/** Passes the grid's keys to the canvas, which draws its cells. */
 function passKey(event: KeyboardEvent): void {
   const canvas = canvasOf(event);
   if (!canvas) return;
@@ -155,7 +155,7 @@ function passKey(event: KeyboardEvent): void {
   if (!canvas.dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, shiftKey, metaKey, cancelable: true }))) event.preventDefault();
 }
 
-/** Whoever leaves the grid takes the outline of its cell along; the canvas tells of it. */
+/** Passes the grid's blur to the canvas, which then removes the outline of the cell. */
 function passBlur(event: FocusEvent): void {
   canvasOf(event)?.dispatchEvent(new FocusEvent("blur"));
 }
@@ -176,11 +176,11 @@ function Card({ maps, at, text }: { maps: HeadMaps; at: HeadHit; text: string })
   );
 }
 
-/** The heads with the most of what is shown, to be opened without pointing at a cell. */
+/** The heads with the largest values, as buttons that open them. */
 function Strongest({ maps, measure, focus }: { maps: HeadMaps; measure: Measure; focus: Focus }): VNode {
   return (
     <div class="flow-card">
-      <h3>Most {NAMES[measure].toLowerCase()}</h3>
+      <h3>Largest {NAMES[measure].toLowerCase()}</h3>
       <ol>
         {topHeads(maps, measure).slice(0, 8).map((i) => (
           <li key={i}>
@@ -198,13 +198,13 @@ function row(maps: HeadMaps, i: number): string[] {
   return [`${Math.floor(i / maps.heads)}`, `${i % maps.heads}`, ...MEASURES.map((m) => write(m, maps[m][i]))];
 }
 
-/** The 20 recorded heads with the most, as layer * heads + head. */
+/** The 20 recorded heads with the largest values, as layer * heads + head. */
 function topHeads(maps: HeadMaps, measure: Measure): number[] {
   const values = maps[measure], recorded = Array.from(values.keys()).filter((i) => !Number.isNaN(maps.mass[i]));
   return recorded.sort((a, b) => values[b] - values[a]).slice(0, 20);
 }
 
-/** What the colours mean, in numbers. */
+/** The values of the colours. */
 function Legend({ most, sqrt, measure }: { most: number; sqrt: boolean; measure: Measure }): VNode {
   const marks = [0, 0.5, 1].map((at) => (sqrt ? at * at : at) * most);
   return (

@@ -1,4 +1,4 @@
-/** One layer, or one or several heads: who looks at what. */
+/** The attention of one layer, or of one or several heads. */
 import { computed, signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
@@ -22,14 +22,14 @@ interface Answered {
   heads: readonly Head[];
   rows: Span;
   edges: LayerEdge[];
-  /** (heads) all of a head's attention that was asked for, over the rows; and its weight in this run. */
+  /** (heads) a head's attention on the requested units, summed over the rows; and its weight in this run. */
   totals: number[];
   weights: number[];
-  /** How many of the rows were looked at. */
+  /** The number of rows that were computed. */
   used: number;
 }
 
-/** Answers of several layers as one list of edges; heads are counted in the order in which they were asked for. */
+/** Merges the responses for several layers into one list of edges. Heads are numbered in the order of the request. */
 export function merge(heads: readonly Head[], rows: Span, answers: readonly { layer: number; heads: readonly number[]; answer: LayerAnswer }[]): Answered {
   const edges: LayerEdge[] = [], totals = heads.map(() => 0), weights = heads.map(() => 0);
   for (const { layer, heads: asked, answer } of answers) {
@@ -48,7 +48,7 @@ export function merge(heads: readonly Head[], rows: Span, answers: readonly { la
 
 class Model {
   readonly loader = new Loader<Answered>();
-  /** (heads) how much of each head's attention there was room for. */
+  /** (heads) the drawn part of each head's attention. */
   readonly drawn = signal<readonly number[]>([]);
   readonly readout = signal("");
   readonly heads;
@@ -63,7 +63,7 @@ class Model {
       const strongest = focus.strongest();
       return strongest ? [strongest] : [];
     });
-    // Eight heads have a colour: all that were chosen, or of a layer those that look at this most.
+    // Eight heads have a colour: the chosen heads, or the heads of a layer with the most attention here.
     this.colours = computed<number[]>(() => {
       const found = this.loader.state.value.data;
       if (!found) return [];
@@ -80,7 +80,7 @@ class Model {
       return {
         view: focus.view.value, edges: scaled, rows: found.rows, colours: this.colours.value, only: alone < 0 ? null : alone,
         picked: focus.units.value ? [focus.units.value] : [],
-        // Absolute: the thickest curve is all of a token's attention.
+        // Absolute: the thickest curve stands for a token's whole attention.
         full: focus.relative.value === "absolute" ? 1 : null,
       };
     });
@@ -90,7 +90,7 @@ class Model {
     return this.focus.weighed.value ? found.weights[head] : 1;
   }
 
-  /** Counts what was drawn; the masses of its edges may be times their head's weight. */
+  /** Sums the drawn edges of each head. Their masses may be multiplied by the head's weight. */
   count(edges: readonly LayerEdge[]): void {
     const found = this.loader.state.peek().data;
     if (!found) return;
@@ -147,7 +147,7 @@ class Model {
   }
 }
 
-/** Curves of attention between the answer's tokens and the prompt's, a colour and a dash a head. */
+/** Curves of attention from the answer's tokens to the prompt's, with one colour and dash for each head. */
 export function LayerTab({ focus }: { focus: Focus }): VNode {
   const it = useMemo(() => new Model(focus), [focus]);
   const heads = it.heads.value, place = focus.place;
@@ -173,7 +173,7 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
           </select>
         </label>
         <Choice
-          label="Relative weight" options={[["largest", "Relative to the largest"], ["absolute", "Absolute"]]}
+          label="Scale of the curves" options={[["largest", "Relative to the largest"], ["absolute", "Absolute"]]}
           value={focus.relative.value} choose={(v) => (focus.relative.value = v)}
         />
         <label>
@@ -189,9 +189,9 @@ export function LayerTab({ focus }: { focus: Focus }): VNode {
         data={it.data.value} state={own.error || own.slow ? own : maps} retry={() => (own.error ? it.loader.retry() : focus.maps.retry())} readout={it.readout}
         file={`${focus.view.value.title} - attention ${heads.slice(0, 4).map(headName).join(" ")}`}
         label={`Attention of ${heads.length === 1 ? "head" : "heads"} ${heads.slice(0, 8).map(headName).join(", ")}: ` +
-          "tokens of the prompt above, of the answer below. Arrow keys move, Enter selects."}
-        hint={`The tokens that ${focus.rowsText(found?.used)} looked at most, in the order of the text; ⋯ where others lie between. Click a token to follow it alone.`}
-        empty={found && !found.edges.length ? "None of this attention goes to what is selected." : null}
+          "prompt tokens above, answer tokens below. Arrow keys move, Enter selects."}
+        hint={`These prompt tokens got the most attention from ${focus.rowsText(found?.used)} in the order of the text. ⋯ marks a gap. Click a token to select it.`}
+        empty={found && !found.edges.length ? "None of this attention goes to the selection." : null}
       />
       <TextTable
         title="The 20 strongest curves as a table" head={["Head", "From the answer", "To the prompt", "Share of its attention"]}
@@ -208,7 +208,7 @@ function topEdges(found: Answered, focus: Focus): string[][] {
   ]);
 }
 
-/** Which head has which colour, how much of its attention is drawn, and its weight. Pressing one shows it alone. */
+/** The colour of each head, the drawn part of its attention, and its weight. A click shows one head alone. */
 function HeadChips({ it, found }: { it: Model; found: Answered }): VNode {
   const colours = it.colours.value, rows = Math.max(1, found.used);
   const drawn = it.drawn.value, only = it.focus.only.value;

@@ -75,8 +75,8 @@ class Model {
 
   say(cell: CellHit): string {
     const view = this.focus.view.peek(), at = (position: number) => `“${tokenText(view, position)}” (${position.toLocaleString("en")})`;
-    const where = cell.span === 1 ? `${at(cell.query)} looks at ${at(cell.key)}` : `${cell.span} tokens from ${at(cell.query)} look at ${cell.span} tokens from ${at(cell.key)}`;
-    if (cell.key > cell.query + cell.span - 1) return `${at(cell.query)} cannot look ahead to ${at(cell.key)}.`;
+    const where = cell.span === 1 ? `${at(cell.query)} attends to ${at(cell.key)}` : `${cell.span} tokens from ${at(cell.query)} attend to ${cell.span} tokens from ${at(cell.key)}`;
+    if (cell.key > cell.query + cell.span - 1) return `${at(cell.query)} cannot attend to the later token ${at(cell.key)}.`;
     if (cell.max === null) return `${where}: not loaded yet.`;
     return cell.span === 1 ? `${where}: ${percent(cell.max)} of its attention.` : `${where}: at most ${percent(cell.max)}, on average ${percent(cell.mean ?? 0)}.`;
   }
@@ -87,7 +87,7 @@ class Model {
   }
 }
 
-/** A matrix to zoom into. */
+/** A zoomable matrix. */
 export function MatrixTab({ focus }: { focus: Focus }): VNode {
   const it = useMemo(() => new Model(focus), [focus]);
   const place = focus.place, head = it.head.value, key = head?.join();
@@ -127,7 +127,7 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
           }))}
           data={it.data.value} state={state} retry={() => it.retry()}
           file={`${view.title} - matrix ${head ? headName(head) : ""}`}
-          label={`Attention of head ${head ? headName(head) : ""}: a row for each token, a column for each token it looks at. Arrow keys move, plus and minus zoom.`}
+          label={`Attention of head ${head ? headName(head) : ""}: a row for each token, a column for each token that it attends to. Arrow keys move, plus and minus zoom.`}
           hint="Ctrl + wheel zooms, drag moves. Click a cell of single tokens to select them."
         />
         <div class="flow-aside">
@@ -135,16 +135,16 @@ export function MatrixTab({ focus }: { focus: Focus }): VNode {
             <i aria-hidden="true" />
             <span aria-hidden="true"><b>0</b><b>{percent(largest / 4)}</b><b>{percent(largest)}</b></span>
           </p>
-          <p>Rows are tokens that read, columns the tokens that they look at. Nobody looks ahead: above the diagonal there is nothing.</p>
+          <p>Each row is a token, each column a token that it attends to. Tokens attend only to themselves and to earlier ones: there is nothing above the diagonal.</p>
           {every > 1 && (
             <p class="flow-partly">
-              Only every {ordinal(every)} row was computed here, as all would take too long: the largest is then a lower bound. Zoom in for exact numbers.
+              Only every {ordinal(every)} row was computed here, because all rows would take too long. The largest value is a lower bound. Zoom in for exact numbers.
             </p>
           )}
           <p class="flow-cell" aria-live="polite">{it.readout.value || "Point at a cell to read it."}</p>
         </div>
       </div>
-      <TextTable title="The 20 strongest cells in view as a table" head={["Token", "looks at", "Largest"]}
+      <TextTable title="The 20 strongest cells in view as a table" head={["Token", "Attends to", "Largest"]}
         rows={it.table.value.map((cell) => [`“${tokenText(view, cell.query)}” (${cell.query})`, `“${tokenText(view, cell.key)}” (${cell.key})`, percent(cell.max ?? 0)])} />
     </section>
   );
@@ -159,7 +159,7 @@ export function ordinal(n: number): string {
 function pickCell(focus: Focus, cell: CellHit): void {
   const view = focus.view.peek(), units = view.ends.length, first = view.firstToken, prompt = first ? first[units] : units;
   if (cell.key < prompt) focus.state.select({ by: "token", index: first ? lastAtMost(first.subarray(0, units), cell.key) : cell.key }, { reveal: true });
-  // A token is written by the position before it: the row that reads is the one of the next token.
+  // The position before a token predicts it, so a query's row is that of the next token.
   const row = cell.query + 1 - prompt;
   if (row >= 0 && row < view.answer.length) focus.state.pin({ start: row, stop: row + 1 });
 }

@@ -1,4 +1,4 @@
-/** The strongest routes from the answer down the layers to the prompt. */
+/** The strongest routes from the answer through the layers to the prompt. */
 import { computed, signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
@@ -18,7 +18,7 @@ import { headsText, routeText } from "./routetext";
 
 class Model {
   readonly loader = new Loader<Network>();
-  /** Ids of nodes mean something in their own network alone. */
+  /** Node ids are valid in their own network only, hence `of`. */
   private readonly chosen = signal<{ of: Network; hit: TraceHit | null; route: readonly number[] } | null>(null);
   readonly picked;
   readonly route;
@@ -55,7 +55,7 @@ class Model {
     if (!same && node && node.unit !== null) this.focus.state.select({ by: "token", index: node.unit }, { reveal: true });
   }
 
-  /** Singles out a node or a step, a route, or nothing. */
+  /** Highlights a node or a step, a route, or nothing. */
   choose(hit: TraceHit | null, route: readonly number[] = []): void {
     const of = this.loader.state.peek().data;
     this.chosen.value = of && { of, hit, route };
@@ -72,7 +72,7 @@ class Model {
     }
     const step = network.step(hit.from, hit.to);
     if (!step) return "";
-    const how = step.head === null ? "stays, on the residual connection" : `by ${headsText(network, step)}`;
+    const how = step.head === null ? "along the residual connection" : `by ${headsText(network, step)}`;
     return `${text(hit.from)} ← ${text(hit.to)}: ${showShare(step.mass / all)} of this flow, ${how}.`;
   }
 }
@@ -96,7 +96,7 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           />{" "}
           <b class="flow-number">{keep}%</b>
         </label>
-        <label>Nodes a layer, at most
+        <label>Maximum nodes per layer
           <select value={nodes} onChange={(event) => (focus.nodes.value = +event.currentTarget.value)}>{NODES.map((n) => <option key={n} value={n}>{n}</option>)}</select>
         </label>
         {network && !found.stale && (
@@ -108,8 +108,7 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
       </div>
       {network && !focus.units.value && sinkShare(network, view) > 0.5 && (
         <p class="flow-caption">
-          {showShare(sinkShare(network, view))} of what is shown ends at the first token, where attention rests. Select something in the prompt to see the routes
-          to it.
+          {showShare(sinkShare(network, view))} of the shown flow ends at the first token, an attention sink. Select a part of the prompt to see the routes to it.
         </p>
       )}
       <div class="flow-two">
@@ -117,10 +116,10 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
           make={(canvas) => new Trace(canvas, { onHover: (hit) => (it.readout.value = it.say(hit)), onPick: (hit) => it.pick(hit) })}
           data={it.data.value} state={found} retry={() => it.loader.retry()} readout={it.readout}
           file={`${view.title} - routes`}
-          label="Routes of the flow: the answer at the top, layers as rows, the prompt at the bottom. Arrow keys move from node to node, Enter lists the routes through one."
+          label="Routes of the flow: the answer at the top, layers as rows, the prompt at the bottom. Arrow keys move from node to node, Enter lists the routes through a node."
           hint={`${question ? "With these weights the flow starts at the question too. " : ""}From the answer (top) through the layers to the prompt ` +
-            "(bottom): orange moves by attention, grey stays. Click a node or a curve for the routes through it."}
-          empty={network && !network.node.size ? "No route from these rows reaches what is selected." : null}
+            "(bottom). Orange curves move by attention, grey curves stay at their position. Click a node or a curve to list the routes through it."}
+          empty={network && !network.node.size ? "No route from these answer tokens reaches the selection." : null}
         />
         <div class="flow-routes">
           <h3>
@@ -147,14 +146,14 @@ export function TraceTab({ focus }: { focus: Focus }): VNode {
   );
 }
 
-/** How much of the drawn flow ends at the first token, where that is an attention sink. */
+/** The part of the drawn flow that ends at the first token, if that is an attention sink. */
 function sinkShare(network: Network, view: View): number {
   const { levels } = network.trace, last = levels[levels.length - 1]?.nodes ?? [];
   const all = last.reduce((sum, node) => sum + node.mass, 0);
   return view.sink && all > 0 ? (last.find((node) => node.unit === 0)?.mass ?? 0) / all : 0;
 }
 
-/** What never moves is much, and one line. */
+/** One line for the routes that never change position, which have much of the mass. */
 function Staying({ network }: { network: Network }): VNode | null {
   const { mass, count } = network.staying();
   return count ? <p class="flow-staying"><b>{showShare(mass / (network.trace.exact || 1))}</b> <span>stays where it starts, on the residual connections.</span></p> : null;

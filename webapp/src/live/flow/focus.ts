@@ -1,4 +1,4 @@
-/** What the tabs share: which run, which rows and units, which heads were chosen, and all else that is in the link. */
+/** The shared state of the tabs: run, rows, units, chosen heads, and all other settings of the link. */
 import { batch, computed, effect, signal } from "@preact/signals";
 import type { ReadonlySignal } from "@preact/signals";
 
@@ -16,12 +16,12 @@ import type { Head, HeadMaps } from "./requests";
 export const sameHead = (a: Head, b: Head): boolean => a[0] === b[0] && a[1] === b[1];
 export const headName = ([layer, head]: Head): string => `${layer}.${head}`;
 
-/** One set for each run that is shown; begins as the link says. */
+/** One object for each shown run. It starts with the settings of the link. */
 export class Focus {
   readonly tab;
   readonly grain;
   readonly room;
-  /** What the map's colours show. Null until one was chosen: every head's mass on the whole prompt is close to 1, so that shows little. */
+  /** The measure of the map's colours. Null until the user chooses one: without a selection mass is close to 1 for every head, so the map shows entropy. */
   readonly measure;
   readonly relative;
   readonly weighed;
@@ -29,17 +29,17 @@ export class Focus {
   readonly cells;
   readonly keep;
   readonly nodes;
-  /** The heads that are looked at, in the order in which they were chosen: those of a link that were recorded, none before that is known. */
+  /** The chosen heads that were recorded, in the order of choice; none until the recorded heads are known. */
   readonly heads: ReadonlySignal<readonly Head[]>;
-  /** The layer that is looked at as a whole; null where single heads are. */
+  /** The layer that is shown as a whole; null if single heads are shown. */
   readonly layer: ReadonlySignal<number | null>;
-  /** The rows that pictures are made for: pinned, or the whole answer. Previews would be a storm of requests. */
+  /** The rows of the pictures: the pinned ones, or the whole answer. Previews are not used, as each would send a request. */
   readonly rows: ReadonlySignal<Span>;
   readonly units: ReadonlySignal<Span | null>;
   readonly view: ReadonlySignal<View>;
-  /** The numbers of all heads; the layer, trace and matrix tabs need the weights and what was recorded from it. */
+  /** The numbers of all heads. The layer and matrix tabs read from them which heads were recorded, and their weights. */
   readonly maps = new Loader<HeadMaps>();
-  // As they were chosen or as a link names them.
+  // As chosen by the user or named in a link, recorded or not.
   private readonly wantedHeads;
   private readonly wantedLayer;
   private readonly lead;
@@ -78,13 +78,13 @@ export class Focus {
     this.maps.ask(this.place, (signal) => fetchHeads(this.flow, rows, units, signal));
   }
 
-  /** Whether the recording holds this head. */
+  /** True if this head was recorded. */
   recorded([layer, head]: Head): boolean {
     const maps = this.maps.state.peek().data;
     return maps !== null && layer < maps.layers && head >= 0 && head < maps.heads && !Number.isNaN(maps.mass[layer * maps.heads + head]);
   }
 
-  /** The heads of a layer that were recorded. */
+  /** The recorded heads of a layer. */
   headsOf(layer: number): number[] {
     const maps = this.maps.state.value.data;
     return maps ? Array.from({ length: maps.heads }, (_, h) => h).filter((h) => this.recorded([layer, h])) : [];
@@ -96,7 +96,7 @@ export class Focus {
     return maps ? Array.from({ length: maps.layers }, (_, l) => l).filter((l) => this.headsOf(l).length > 0) : [];
   }
 
-  /** The recorded head that counted most when it was first shown. It stays: a click on a token must not exchange the head that is looked at. */
+  /** The recorded head with the largest weight * (1 + mass) when it was first shown. It stays, so that a click on a token does not change the head. */
   strongest(): Head | null {
     const maps = this.maps.state.value.data, lead = this.lead.value;
     if (!maps || (lead && this.recorded(lead))) return maps && lead;
@@ -108,7 +108,7 @@ export class Focus {
     return best;
   }
 
-  /** Looks at these heads, and at no layer as a whole. */
+  /** Shows these heads, and no layer as a whole. */
   choose(heads: readonly Head[]): void {
     batch(() => {
       this.wantedLayer.value = null;
@@ -130,7 +130,7 @@ export class Focus {
     });
   }
 
-  /** Looks at a whole layer, and changes which heads are chosen where `heads` are given; does nothing where none of the layer was recorded. */
+  /** Shows a whole layer, and chooses `heads` if given. Does nothing if no head of the layer was recorded. */
   openLayer(layer: number, heads?: readonly Head[]): void {
     if (!this.headsOf(layer).length) return;
     batch(() => {
@@ -140,7 +140,7 @@ export class Focus {
     });
   }
 
-  /** The rows in words: "the whole answer", "“Paris”", "4 tokens of the answer"; `used` of them, where not all were looked at. */
+  /** The rows as text: "the whole answer", "“Paris”", "4 tokens of the answer". `used` is the number of computed rows if not all were computed. */
   rowsText(used?: number): string {
     const rows = this.rows.value, view = this.view.value, count = rows.stop - rows.start;
     if (used !== undefined && used < count) return `${used} of ${count} tokens of the answer, evenly chosen,`;
@@ -148,7 +148,7 @@ export class Focus {
     return count === 1 ? `“${oneLine(view.answer[rows.start])}”` : `${count} tokens of the answer`;
   }
 
-  /** Keeps the link the same as what is shown, until the returned function is called; that also ends all requests. */
+  /** Synchronizes the link with the settings until the returned function is called, which also aborts the requests. */
   follow(): () => void {
     const keep = effect(() => {
       if (this.tab.value !== "layer" && this.tab.value !== "matrix") return;
@@ -164,7 +164,7 @@ export class Focus {
   }
 
   private settings(): FlowSettings {
-    const known = this.maps.state.value.data !== null; // what the recording lacks leaves the link then
+    const known = this.maps.state.value.data !== null; // heads that were not recorded are then removed from the link
     const { tab, grain, room, measure, relative, weighed, only, cells, keep, nodes } = this;
     return {
       tab: tab.value, grain: grain.value, room: room.value, heads: known ? this.heads.value : this.wantedHeads.value, lead: this.lead.value, layer: known ? this.layer.value : this.wantedLayer.value,

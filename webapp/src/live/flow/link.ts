@@ -1,4 +1,4 @@
-/** The flow views' part of a link: `f.tab=layer&f.heads=18.6,18.7` and so on; heads and layers count from 0, as on the page. */
+/** The flow views' part of a link: `f.tab=layer&f.heads=18.6,18.7` and so on. Heads and layers count from 0, as on the page. */
 import type { Room } from "../../canvas/layout";
 import type { Grain } from "../../canvas/WholeModel";
 import type { Query } from "../../model/link";
@@ -8,35 +8,35 @@ import type { Head, Measure } from "./requests";
 export const TABS = ["whole", "heads", "layer", "trace", "matrix"] as const;
 export type Tab = (typeof TABS)[number];
 
-/** What is drawn of a cell of many tokens. */
+/** The drawn value of a cell of many tokens. */
 export type Cells = "max" | "mean";
-/** What the thickest curve of a layer is: the largest that is shown, or all of a token's attention. */
+/** The thickest curve of a layer: the largest shown mass, or a token's whole attention. */
 export type Relative = "largest" | "absolute";
 
-/** How many nodes a layer may have in the picture of the routes. */
+/** Choices for the maximum number of nodes per layer in the picture of routes. */
 export const NODES: readonly number[] = [6, 12, 24, 48];
 
-/** All that the flow views' pictures depend on beside the case's own settings. Heads and layers may be more than the model has. */
+/** All settings of the flow views beside those of the case. Heads and layers may exceed the model's. */
 export interface FlowSettings {
   tab: Tab;
-  /** Of the whole model: its pieces, and what has room. */
+  /** Pieces and widths in the picture of the whole model. */
   grain: Grain;
   room: Room;
-  /** The heads that were chosen, in this order. */
+  /** The chosen heads, in this order. */
   heads: readonly Head[];
-  /** The head that is shown where none was chosen; null: the one that counts most for the rows. */
+  /** The head that is shown if none is chosen; null for the strongest one. */
   lead: Head | null;
   /** The layer that is shown as a whole. */
   layer: number | null;
-  /** What the map's colours show; null: what suits the selection. */
+  /** The measure of the map's colours; null for mass with a selection and entropy without. */
   measure: Measure | null;
   relative: Relative;
-  /** Whether a layer's curves are times their head's weight in the run. */
+  /** True if a layer's curves are multiplied by their head's weight in the run. */
   weighed: boolean;
-  /** The head of a layer, or of several, that is shown alone. */
+  /** The one head of those shown that is not hidden; null for all. */
   only: Head | null;
   cells: Cells;
-  /** Per cent of the flow that the routes keep, and nodes a layer. */
+  /** Percentage of the flow that the routes keep, and maximum nodes per layer. */
   keep: number;
   nodes: number;
 }
@@ -47,7 +47,7 @@ export const FLOW: FlowSettings = {
 
 export const LEAST_KEEP = 50, MOST_KEEP = 99;
 const GRAINS: readonly Grain[] = ["document", "sentence", "token"];
-const MOST_HEADS = 100; // the address has room for
+const MOST_HEADS = 100; // limits the length of the address
 
 const LAYER = /^\d{1,4}$/, HEAD = /^(\d{1,4})\.(\d{1,4})$/;
 
@@ -58,7 +58,7 @@ function headOf(text: string): Head | null {
 
 const nameOf = (head: Head | null): string | undefined => (head ? head.join(".") : undefined);
 
-/** Read the flow views' keys from a query. What makes no sense is what it is by default. */
+/** Read the flow views' keys from a query. Invalid values become the default. */
 export function decodeFlow(query: Query): FlowSettings {
   const get = (key: string): string => query[`f.${key}`] ?? "";
   const heads = new Map<string, Head>();
@@ -84,7 +84,7 @@ export function decodeFlow(query: Query): FlowSettings {
   };
 }
 
-/** The flow views' keys for `amend`: undefined for what is as by default. `decodeFlow` reads them back. */
+/** The flow views' keys for `amend`; undefined for default values. `decodeFlow` is the inverse. */
 export function encodeFlow(s: FlowSettings): Record<string, string | undefined> {
   const other = <K extends keyof FlowSettings>(key: K): string | undefined => (s[key] === FLOW[key] ? undefined : String(s[key]));
   return {

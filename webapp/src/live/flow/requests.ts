@@ -1,4 +1,4 @@
-/** What the flow views ask the server: numbers of heads, attention of a layer, routes, tiles. Each from the recording of a run. */
+/** Requests of the flow views: numbers of heads, attention of a layer, routes, tiles. The server computes each from a run's recording. */
 import type { Tile, TileSource } from "../../canvas/tilestore";
 import type { TraceAnswer } from "../../canvas/routes";
 import { api } from "../../api/client";
@@ -27,7 +27,7 @@ export interface LayerAnswer {
   totals: Float32Array;
   /** (heads) each head's weight in the run. */
   relative: Float32Array;
-  /** How many rows these are of: of many, some are chosen evenly. */
+  /** The number of rows used. If there are many, they are an even selection. */
   used: number;
 }
 
@@ -37,7 +37,7 @@ function tensor(tensors: Map<string, Tensor>, name: string): Tensor {
   return found;
 }
 
-/** How many rows an answer is of. */
+/** The number of rows that a response is computed from. */
 function rowsUsed(tensors: Map<string, Tensor>, rows: Span): number {
   const found = tensors.get("rows_used");
   return (found && toIntegers(found, "rows_used")[0]) || rows.stop - rows.start;
@@ -48,7 +48,7 @@ const span = (rows: Span, units: Span | null): string =>
 
 const path = (flow: string, what: string): string => `/api/flows/${encodeURIComponent(flow)}/${what}`;
 
-/** The five numbers of every head, for these rows of the answer and their attention to these units (null: to the prompt). */
+/** The five numbers of every head, for these answer rows and their attention to these units (null: the whole prompt). */
 export async function fetchHeads(flow: string, rows: Span, units: Span | null, signal: AbortSignal): Promise<HeadMaps> {
   const tensors = await api.tensors(path(flow, `heads?${span(rows, units)}`), signal);
   const [layers = 0, heads = 0] = tensor(tensors, "mass").shape;
@@ -63,12 +63,12 @@ export async function fetchLayer(flow: string, layer: number, heads: readonly nu
   return { query: whole("query"), key: whole("key"), head: whole("head"), mass: real("mass"), totals: real("totals"), relative: real("relative"), used: rowsUsed(tensors, rows) };
 }
 
-/** The strongest routes from these rows to these units (null: to the prompt). */
+/** The strongest routes from these rows to these units (null: the whole prompt). */
 export function fetchTrace(flow: string, rows: Span, units: Span | null, keep: number, nodes: number, signal: AbortSignal): Promise<TraceAnswer> {
   return api.get<TraceAnswer>(path(flow, `trace?${span(rows, units)}&keep=${keep}&nodes=${nodes}`), signal);
 }
 
-/** One head's matrix, whose tiles are fetched when they are looked at. */
+/** One head's matrix. Its tiles are fetched when they become visible. */
 export async function fetchTiles(flow: string, [layer, head]: Head, signal: AbortSignal): Promise<TileSource> {
   const about = await api.get<{ tokens: number; size: number; levels: number }>(path(flow, `tiles?layer=${layer}&head=${head}`), signal);
   return {

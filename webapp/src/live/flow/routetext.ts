@@ -1,4 +1,4 @@
-/** Routes and their steps in words. */
+/** Routes and their steps as text. */
 import type { Network, TraceEdge } from "../../canvas/routes";
 import { nodeText, readText } from "../../canvas/trace";
 import { showShare } from "../../model/scale";
@@ -10,7 +10,7 @@ export function headsText(network: Network, step: TraceEdge, most = 4): string {
   return step.heads.slice(0, most).map(([head, share]) => `head ${layer}.${head} (${showShare(share)})`).join(", ");
 }
 
-/** A route in words, from the answer to the prompt. Where it stays at one token for several layers is not told. */
+/** A route as text, from the answer to the prompt. Layers in which it stays at its token are left out. */
 export function routeText(view: View, network: Network, route: readonly number[]): string {
   const text = (id: number) => `“${nodeText(view, network, id)}”`;
   const first = network.node.get(route[0]);
