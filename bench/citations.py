@@ -110,7 +110,7 @@ class Cited:
         )
 
 
-def overlapping(cited: tuple[int, int, int], pieces: dict[Any, tuple[int, int, int]]) -> Iterator[Any]:
+def find_overlapping(cited: tuple[int, int, int], pieces: dict[Any, tuple[int, int, int]]) -> Iterator[Any]:
     document, start, stop = cited
     for name, (other, low, high) in pieces.items():
         if document == other and min(stop, high) - max(start, low) > (high - low) / 2:
@@ -139,7 +139,7 @@ def measure_hotpotqa(count: int, path: Path) -> None:
             model=model,
             tokenizer=tokenizer,
         )
-        found = {name for c in answer.citations for name in overlapping((c.document, c.start, c.stop), pieces)}
+        found = {name for c in answer.citations for name in find_overlapping((c.document, c.start, c.stop), pieces)}
         cited.add(found, set(question.gold))
         print(f"\r{cited}", end="", flush=True)
         if cited.answers == count:

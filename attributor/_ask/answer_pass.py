@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attributor._errors import InputError, RecordingError
 from attributor._flow import Recording, record
-from attributor._models import accepts_argument, device_of, evaluating, generate, strip_end_token
+from attributor._models import accepts_argument, device_of, generate, strip_end_token, use_eval_mode
 
 __all__ = ["AnswerCounter", "AnswerPass", "force_answer", "write_answer"]
 
@@ -95,7 +95,7 @@ def force_answer(
     # one row of logits is enough for the recorder to see that they are finite
     options = {"logits_to_keep": a if log_probs else 1} if accepts_argument(model.forward, "logits_to_keep") else {}
     began = time.perf_counter()
-    with evaluating(model) if weights is None else record(model, weights=weights, progress=progress) as recording:
+    with use_eval_mode(model) if weights is None else record(model, weights=weights, progress=progress) as recording:
         out = model(input_ids=ids, use_cache=cache, **options)
     values = _log_probs(out.logits[0, -a:], answer) if log_probs else None
     seconds = time.perf_counter() - began
@@ -124,7 +124,7 @@ def write_answer(
         streamer: as `model.generate` takes it.
     """
     began = time.perf_counter()
-    with evaluating(model) if weights is None else record(model, weights=weights, progress=progress) as recording:
+    with use_eval_mode(model) if weights is None else record(model, weights=weights, progress=progress) as recording:
         out = generate(model, prompt, count, output_logits=log_probs, return_dict_in_generate=True, streamer=streamer)
     written = out.sequences[0, len(prompt) :].cpu()
     answer, ended = strip_end_token(model, written)

@@ -20,7 +20,7 @@ from attributor._errors import InputError
 from attributor._flow import Recording, SweepOptions, flow_of
 from attributor._heads import Weights, resolve
 from attributor._models import DEFAULT_MODEL, load_model, model_facts
-from attributor._prompt import Prompt, without
+from attributor._prompt import Prompt, remove_spans
 from attributor._record import HeadWeights, check_decoder, check_ids
 from attributor._result import Flow
 from attributor._step import choose_impl
@@ -141,7 +141,7 @@ class Reader(PromptReader):
         """As `Answer.without`."""
         document = next(d for d in self.prompt.documents if d.index == citation.document)
         span = document.prompt_span(citation.start, citation.stop)
-        shorter = without(self.tokenizer, self.prompt, [span])
+        shorter = remove_spans(self.tokenizer, self.prompt, [span])
         ids = answer.flow.ids[answer.flow.prompt_length :]
         before, after = (
             force_answer(self.model, prompt.ids, ids, None, log_probs=True).log_prob

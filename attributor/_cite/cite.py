@@ -234,7 +234,7 @@ def _make_citation(
 ) -> Citation:
     document = documents[sentence.document or 0]
     source = document.source
-    start, stop = document.own_span(sentence.start, sentence.stop)
+    start, stop = document.source_span(sentence.start, sentence.stop)
     return Citation(
         number=number,
         document=document.index,

@@ -59,6 +59,6 @@ def _index_places(documents: Sequence[PlacedDocument], sentences: Sequence[Segme
     places = {}
     for index, sentence in enumerate(sentences):
         document = documents[sentence.document or 0]
-        start, stop = document.own_span(sentence.start, sentence.stop)
+        start, stop = document.source_span(sentence.start, sentence.stop)
         places[document.index, start, stop] = index
     return places

@@ -124,11 +124,11 @@ class PlacedDocument(Segment):
         boundaries = np.arange(stop - body + 1)
         return cls(start, stop, text[start:stop], label, source=source, body=body, boundaries=boundaries)
 
-    def moved(self, by: int) -> "PlacedDocument":
+    def shift(self, by: int) -> "PlacedDocument":
         """The same place in a text with `by` more characters before it."""
         return replace(self, start=self.start + by, stop=self.stop + by, body=self.body + by)
 
-    def own_span(self, start: int, stop: int) -> tuple[int, int]:
+    def source_span(self, start: int, stop: int) -> tuple[int, int]:
         """The characters of `source.text` that characters `start` to `stop` of the prompt's text show.
 
         Args:

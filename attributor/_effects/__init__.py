@@ -1,7 +1,7 @@
 """Removal effects: what an answer would lose without each segment of its prompt, by gradient and by real removals."""
 
 from attributor._effects.ablation import CONVENTIONS, Ablator, TokenAblator
-from attributor._effects.ablation_masks import antithetic_masks, case_seed, shared_masks
+from attributor._effects.ablation_masks import case_seed, draw_antithetic_masks, draw_shared_masks
 from attributor._effects.api import (
     EffectsTask,
     choose_rows,
@@ -23,15 +23,15 @@ __all__ = [
     "KeyEffects",
     "SegmentTokens",
     "TokenAblator",
-    "antithetic_masks",
     "case_seed",
     "choose_rows",
     "copy_context",
     "decode_prompt",
+    "draw_antithetic_masks",
+    "draw_shared_masks",
     "effects",
     "effects_of",
     "gradient_of",
     "locate_segments",
     "read_context",
-    "shared_masks",
 ]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from attributor._effects.segments import SegmentTokens
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._models import accepts_argument, device_of, evaluating, token_log_probs
-from attributor._prompt import Prompt, without
+from attributor._models import accepts_argument, device_of, token_log_probs, use_eval_mode
+from attributor._prompt import Prompt, remove_spans
 from attributor._text import Segment, assign_tokens
 
 __all__ = ["CONVENTIONS", "Ablator"]
@@ -102,7 +102,7 @@ class Ablator:
         keys = [row.numpy().tobytes() for row in masks]
         new = {key: row for key, row in zip(keys, masks, strict=True) if key not in self._known}
         read = self._by_mask if self.convention == "mask" else self._by_text
-        with evaluating(self._model):
+        with use_eval_mode(self._model):
             read(new)
         known = [self._known[key] for key in keys]
         return torch.stack(known) if known else torch.zeros(0, self._answer.numel(), dtype=torch.float64)
@@ -127,7 +127,7 @@ class Ablator:
     def _without(self, mask: Tensor) -> Tensor:
         """(k',) int64: the prompt's ids without the segments that are not kept."""
         spans = [(s.start, s.stop) for s, keep in zip(self._segments, mask.tolist(), strict=True) if not keep]
-        ids = without(self._tokenizer, self._prompt, spans).ids if spans else self._prompt.ids
+        ids = remove_spans(self._tokenizer, self._prompt, spans).ids if spans else self._prompt.ids
         if not len(ids):
             raise InputError("without these segments nothing of the prompt is left, so nothing predicts the answer")
         return ids

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attributor._errors import InputError
 
-__all__ = ["antithetic_masks", "case_seed", "count_masks", "shared_masks"]
+__all__ = ["case_seed", "count_masks", "draw_antithetic_masks", "draw_shared_masks"]
 
 
 def case_seed(seed: int, ids: Tensor) -> int:
@@ -18,7 +18,7 @@ def case_seed(seed: int, ids: Tensor) -> int:
     return _derive_seed(seed, ids.tolist())
 
 
-def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | None = None) -> Tensor:
+def draw_shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | None = None) -> Tensor:
     """(M, S) bool, distinct sets of segments, each segment kept with probability 1/2.
 
     The same arguments give the same masks on every machine. If there are fewer than `masks` distinct sets (2^S less
@@ -52,17 +52,17 @@ def shared_masks(seed: int, masks: int, segments: int, *, apart_from: Tensor | N
 
 
 def count_masks(segments: int) -> int:
-    """How many sets `antithetic_masks` can return for S segments."""
+    """How many sets `draw_antithetic_masks` can return for S segments."""
     return 1 if segments == 1 else 2**segments - 2
 
 
-def antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
+def draw_antithetic_masks(seed: int, masks: int, segments: int) -> Tensor:
     """(M, S) bool: sets of segments to keep, each followed by its complement; never all segments, never none.
 
     Every segment is left out in half of the sets if M is even. A single segment is left out once.
 
     Args:
-        seed: as in `shared_masks`.
+        seed: as in `draw_shared_masks`.
         masks: M; fewer are returned if there are fewer sets.
         segments: S >= 1.
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attributor._checks import check_callable, check_index, shorten_value
 from attributor._effects.ablation import Ablator, TokenAblator
-from attributor._effects.ablation_masks import antithetic_masks, case_seed, count_masks
+from attributor._effects.ablation_masks import case_seed, count_masks, draw_antithetic_masks
 from attributor._effects.gradient_run import GradientTask, KeyEffects, run_gradient
 from attributor._effects.posterior import fit_least_squares, fit_posterior
 from attributor._effects.result import ROWS, Effects
@@ -205,7 +205,7 @@ def gradient_of(model: Any, task: EffectsTask) -> KeyEffects:
         ids=ids,
         prompt_length=task.prompt_length,
         first=first,
-        stops=task.segments.stops(len(ids) - 1),
+        stops=task.segments.find_stops(len(ids) - 1),
         start=task.start(),
         impl=task.impl,
         progress=task.progress,
@@ -239,7 +239,7 @@ def effects_of(
     tokens, log_prob = effect.tokens[:k], float(effect.log_probs.sum())
     scores, errors, meta = segments.sum(tokens), None, _meta(model)
     if ablations and ablate is not None:
-        stays = antithetic_masks(case_seed(0, task.counted_ids()), ablations, segments.count)
+        stays = draw_antithetic_masks(case_seed(0, task.counted_ids()), ablations, segments.count)
         log_probs = _ablate_all(ablate, stays, task.progress)
         intact = torch.ones(1, segments.count, dtype=torch.bool)
         readings = torch.cat([intact, stays])

@@ -77,7 +77,7 @@ class SegmentTokens:
         """The token after the last one of all segments; 0 without any."""
         return int(self.spans[:, 1].max()) if self.count else 0
 
-    def stops(self, length: int) -> Tensor:
+    def find_stops(self, length: int) -> Tensor:
         """(length,) int64: the end of each token's segment; the next position for a token outside all segments."""
         stops = torch.arange(1, length + 1)
         inside = (self.owners >= 0).nonzero()[:, 0]

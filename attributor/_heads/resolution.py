@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attributor._checks import check_callable
 from attributor._errors import InputError, UnsupportedModelError
-from attributor._heads.calibration.cache import cached_weights
+from attributor._heads.calibration.cache import load_or_calibrate
 from attributor._heads.calibration.model_digest import weights_digest
 from attributor._heads.presets import PRESETS
 from attributor._heads.weights import Weights, shipped_file
@@ -124,8 +124,8 @@ def _retrieval_weights(rule: Weights, model: Any, tokenizer: Any, progress: Prog
     digest = weights_digest(model)
     path = shipped_file(digest)
     if path is not None:
-        return rule.over(Weights.load(path))
-    return rule.over(cached_weights(model, tokenizer, digest=digest, progress=progress))
+        return rule.apply_to(Weights.load(path))
+    return rule.apply_to(load_or_calibrate(model, tokenizer, digest=digest, progress=progress))
 
 
 def _output_norm_weights(rule: Weights, model: Any) -> Weights:

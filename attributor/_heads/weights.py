@@ -180,7 +180,7 @@ class Weights:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise FileFormatError(f"{path} holds weights that cannot be used: {reason}") from error
 
-    def shipped(self, model_id: str) -> "Weights":
+    def load_shipped(self, model_id: str) -> "Weights":
         """The weights file that comes with attributor for `model_id`.
 
         The rule "retrieval" uses it for any model with exactly the weights that it was made from, whatever its name.
@@ -200,12 +200,12 @@ class Weights:
             raise InputError(
                 f"no retrieval heads are shipped for {name} (there are: "
                 f"{', '.join(shipped)}); weights='retrieval' finds those of any model, once; or, for a copy of a model "
-                f"that there are some for, weights=Weights('retrieval').shipped({next(iter(shipped))!r})"
+                f"that there are some for, weights=Weights('retrieval').load_shipped({next(iter(shipped))!r})"
             )
         weights = Weights.load(path)
-        return self.over(weights)
+        return self.apply_to(weights)
 
-    def over(self, weights: "Weights") -> "Weights":
+    def apply_to(self, weights: "Weights") -> "Weights":
         """`weights`, with those fields of this rule that differ from the defaults."""
         changed = {"power": 1.0, "value_norms": False, "sink": "keep", "question": 0.0}
         return replace(

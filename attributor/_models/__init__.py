@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from attributor._models.facts import text_config as text_config
     from attributor._models.facts import window_of as window_of
     from attributor._models.generation import end_token_ids as end_token_ids
-    from attributor._models.generation import evaluating as evaluating
     from attributor._models.generation import generate as generate
     from attributor._models.generation import strip_end_token as strip_end_token
+    from attributor._models.generation import use_eval_mode as use_eval_mode
     from attributor._models.load import ModelLocation as ModelLocation
     from attributor._models.load import failure_reason as failure_reason
     from attributor._models.load import is_connection_failure as is_connection_failure

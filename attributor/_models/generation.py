@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attributor._models.facts import device_of
 
-__all__ = ["end_token_ids", "evaluating", "generate", "strip_end_token"]
+__all__ = ["end_token_ids", "generate", "strip_end_token", "use_eval_mode"]
 
 
 def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
@@ -41,7 +41,7 @@ def generate(model: Any, prompt: Tensor, count: int, **options: Any) -> Any:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def use_eval_mode(model: nn.Module) -> Iterator[None]:
     """Put every module in evaluation mode, without dropout; restore each mode on exit."""
     training = [module for module in model.modules() if module.training]
     try:

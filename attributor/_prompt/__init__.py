@@ -13,9 +13,9 @@ from attributor._prompt.build import (
     prompt_from_text,
 )
 from attributor._prompt.clean import clean
+from attributor._prompt.remove_spans import remove_spans
 from attributor._prompt.sequence import TokenSequence, span_tokens
 from attributor._prompt.tokenize import encode
-from attributor._prompt.without import without
 
 __all__ = [
     "INSTRUCTION",
@@ -28,6 +28,6 @@ __all__ = [
     "parse_prompts",
     "prompt_from_messages",
     "prompt_from_text",
+    "remove_spans",
     "span_tokens",
-    "without",
 ]

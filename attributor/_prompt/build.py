@@ -154,7 +154,7 @@ def build_prompt(
         raise InputError(
             "the model's chat template rewrites the text of the user's turn, so its documents cannot be located"
         )
-    prompt = _make_prompt(tokenizer, text, contents, [document.moved(start) for document in placed])
+    prompt = _make_prompt(tokenizer, text, contents, [document.shift(start) for document in placed])
     return replace(prompt, question=(start + question_span[0], start + question_span[1]))
 
 
@@ -261,7 +261,7 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
     rendered = render_messages(tokenizer, messages)
     contents = locate_contents(tokenizer, messages, rendered)
     start, stop = contents[-1]
-    blocks = [document.moved(start) for document in _place_paragraphs(rendered[start:stop])]
+    blocks = [document.shift(start) for document in _place_paragraphs(rendered[start:stop])]
     return _make_prompt(tokenizer, rendered, contents, blocks)
 
 
@@ -370,7 +370,7 @@ def _make_plain_prompt(
 ) -> Prompt:
     head = f"{clean('the system text', system)}\n\n" if system is not None else ""
     text = f"{head}{content}\nAnswer:"
-    moved = [document.moved(len(head)) for document in placed]
+    moved = [document.shift(len(head)) for document in placed]
     inside = (0, len(head) + len(content))
     prompt = _make_prompt(tokenizer, text, [inside], moved, add_special_tokens=True, note=NO_TEMPLATE)
     return replace(prompt, question=(question_span[0] + len(head), question_span[1] + len(head)))

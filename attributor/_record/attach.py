@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 
-from attributor._record.attention_interface import Session, decoder_of, is_attached, not_compiled, open_session
+from attributor._record.attention_interface import Session, decoder_of, exclude_from_compile, is_attached, open_session
 from attributor._record.embedding import EmbeddingWatch, are_ids
 from attributor._record.history import GenerateCall, ReadIds
 from attributor._record.model_state import model_state
@@ -81,7 +81,7 @@ class _ForwardPasses:
         names = list(inspect.signature(inner).parameters)
 
         def read(*args: Any, **kwargs: Any) -> Any:
-            with self._recorder.calls.reading(module) as (recorded, outermost):
+            with self._recorder.calls.track_read(module) as (recorded, outermost):
                 if not recorded or not is_attached(self._session):
                     return inner(*args, **kwargs)
                 arguments = dict(zip(names, args, strict=False)) | kwargs
@@ -99,7 +99,7 @@ class _ForwardPasses:
                     self._recorder.check_logits(logits[:, -1])
                 return output
 
-        uncompiled = not_compiled(read)
+        uncompiled = exclude_from_compile(read)
 
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:  # torch.compile traces this one and shows the reason
@@ -150,7 +150,7 @@ def _watch_generate(model: Any, recorder: Recorder) -> Callable[..., Any]:
 
     @wraps(generate)
     def watched_generate(*args: Any, **kwargs: Any) -> Any:
-        with recorder.calls.generating() as recorded:
+        with recorder.calls.track_generate() as recorded:
             if not recorded:
                 return generate(*args, **kwargs)
             named = dict(zip(("inputs", "generation_config"), args, strict=False)) | kwargs
@@ -200,7 +200,7 @@ def _watch_preparation(model: Any, recorder: Recorder) -> Callable[..., Any]:
 
     @wraps(prepare)
     def watched_preparation(*args: Any, **kwargs: Any) -> Any:
-        with recorder.calls.preparing():
+        with recorder.calls.track_preparation():
             return prepare(*args, **kwargs)
 
     return watched_preparation

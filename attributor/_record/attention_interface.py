@@ -36,9 +36,9 @@ __all__ = [
     "check_decoder",
     "check_recordable",
     "decoder_of",
+    "exclude_from_compile",
     "is_attached",
     "layer_names",
-    "not_compiled",
     "open_session",
     "use_attention_implementation",
 ]
@@ -292,15 +292,15 @@ def _make_recorded_mask(
     )
 
 
-def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def exclude_from_compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """Exclude a function from torch.compile: recording is a side effect, and masks are read element by element."""
     reason = "attributor records attention, which cannot be part of a compiled graph; leave out fullgraph=True"
     eager: Callable[..., Any] = torch.compiler.disable(function, reason=reason)  # type: ignore[no-untyped-call]
     return eager
 
 
-AttentionInterface.register(NAME, not_compiled(_attend))
-AttentionMaskInterface.register(NAME, not_compiled(_make_mask))
+AttentionInterface.register(NAME, exclude_from_compile(_attend))
+AttentionMaskInterface.register(NAME, exclude_from_compile(_make_mask))
 
 
 def check_decoder(model: Any, *, weights: bool = True) -> None:

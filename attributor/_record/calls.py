@@ -77,7 +77,7 @@ class Calls:
             self._nested -= 1
 
     @contextmanager
-    def generating(self) -> Iterator[bool]:
+    def track_generate(self) -> Iterator[bool]:
         """Run generate(); yields whether it is recorded."""
         if not self._claim():
             yield False
@@ -92,7 +92,7 @@ class Calls:
                 self._generating -= 1
 
     @contextmanager
-    def preparing(self) -> Iterator[None]:
+    def track_preparation(self) -> Iterator[None]:
         """Prepare the inputs of a forward pass, masks among them."""
         if not self._claim() or self._nested:
             yield
@@ -105,7 +105,7 @@ class Calls:
             self._preparing -= 1
 
     @contextmanager
-    def reading(self, module: Any) -> Iterator[tuple[bool, bool]]:
+    def track_read(self, module: Any) -> Iterator[tuple[bool, bool]]:
         """Run the forward pass of a module; yields whether it is recorded, and whether it is the outermost one."""
         if not self._claim():
             yield False, False

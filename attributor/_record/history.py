@@ -110,11 +110,11 @@ class History:
             return None
         return torch.cat([ids[sequence].to("cpu") for _, ids in self._ids])
 
-    def replaced(self, sequence: int) -> Tensor:
+    def find_replaced(self, sequence: int) -> Tensor:
         """(N,) bool on the CPU, the positions at which the model got another embedding than that of the id."""
         return self._mark(self._replaced, sequence)
 
-    def varying(self, sequence: int) -> Tensor:
+    def find_varying(self, sequence: int) -> Tensor:
         """(N,) bool on the CPU, the positions at which the embedding gave an id another vector than elsewhere."""
         return self._mark(self._varying, sequence)
 

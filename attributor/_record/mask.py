@@ -116,7 +116,7 @@ def from_function(
         room = max(0, start + length - padding.shape[1])
         real = torch.nn.functional.pad(padding.to(device=device, dtype=torch.bool), (0, room))
 
-    def allowed(low: int, high: int) -> Tensor:
+    def is_allowed(low: int, high: int) -> Tensor:
         query = torch.arange(start + low, start + high, device=device)
         seen = function(rows, head, query[None, None, :, None], key[None, None, None, :])
         seen = seen.expand(batch, 1, high - low, key.numel())[:, 0]
@@ -124,7 +124,7 @@ def from_function(
 
     alive = None if real is None else real[:, start : start + length]
     try:
-        first = _read_intervals(allowed, alive, batch=batch, length=length, start=start, key=key)
+        first = _read_intervals(is_allowed, alive, batch=batch, length=length, start=start, key=key)
     except UnsupportedModelError as error:
         first = torch.zeros(batch, length, dtype=torch.int64, device=device)
         return Mask(start, keys_from, first, keys, refusal=str(error))
@@ -160,7 +160,7 @@ def from_tensor(mask: Tensor, *, length: int, keys: int) -> Mask:
 
 
 def _read_intervals(
-    allowed: Callable[[int, int], Tensor],
+    is_allowed: Callable[[int, int], Tensor],
     alive: Tensor | None,  # (B, Q) bool
     *,
     batch: int,
@@ -172,7 +172,7 @@ def _read_intervals(
     step = max(1, BLOCK // max(1, batch * key.numel()))
     for low in range(0, length, step):
         high = min(low + step, length)
-        seen = allowed(low, high)  # [B, BQ, K]
+        seen = is_allowed(low, high)  # [B, BQ, K]
         query = torch.arange(start + low, start + high, device=key.device)
         begin = key[seen.to(torch.uint8).argmax(-1)]  # [B, BQ] the first key that is seen
         interval = (key >= begin[..., None]) & (key <= query[:, None])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import UnsupportedModelError
-from attributor._models import evaluating
+from attributor._models import use_eval_mode
 from attributor._record.fused_attention import OUT_OF_MEMORY_MESSAGES
 
 __all__ = ["head_gram", "head_slices", "output_norm"]
@@ -58,9 +58,9 @@ class _Projection:
         R = len(rows)
         if not isinstance(output, Tensor) or output.shape[:-1] != (1, R) or not output.is_floating_point():
             got = f"{tuple(output.shape)} {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
-            raise _unsupported(self.label, f"returns {got} for an input of {(1, R, self.inner)}")
+            raise _make_error(self.label, f"returns {got} for an input of {(1, R, self.inner)}")
         if not bool(torch.isfinite(output).all()):
-            raise _unsupported(self.label, f"returns NaN or infinity for inputs between -{SCALE:g} and {SCALE:g}")
+            raise _make_error(self.label, f"returns NaN or infinity for inputs between -{SCALE:g} and {SCALE:g}")
         return output[0].to(torch.promote_types(output.dtype, torch.float32))
 
     def tolerance(self, dtype: torch.dtype) -> float:
@@ -109,7 +109,7 @@ def _find_projection(module: nn.Module, heads: int, dtype: torch.dtype) -> _Proj
         label = f"{type(module).__name__}.{name} ({type(projection).__name__}){place}"
         inner = _input_size(projection)
         if inner is None:
-            raise _unsupported(label, "does not say the size of its input")
+            raise _make_error(label, "does not say the size of its input")
         if inner % heads:
             break
         weight = _plain_weight(projection)
@@ -154,7 +154,7 @@ def _applied_matrix(projection: _Projection, heads: int) -> Tensor:
     weight. Else W is computed from rows of the identity. Then f(SCALE x) = SCALE f(x) must hold up to rounding, and
     f(x) = W x up to ROUNDED_ACTIVATIONS.
     """
-    with evaluating(projection.module), _name_errors(projection.label):
+    with use_eval_mode(projection.module), _name_errors(projection.label):
         rows = _random_rows(heads, projection.inner).to(projection.dtype).float()
         offset = projection(torch.zeros_like(rows[:1]))
         output, scaled = projection(rows), projection(SCALE * rows)
@@ -183,7 +183,7 @@ def _applied_matrix(projection: _Projection, heads: int) -> Tensor:
                 float((_norm(off_scale) / scaled_size.clamp(min=1e-30)).max()),
                 float((_norm(residue) / size.clamp(min=1e-30)).max()),
             )
-            raise _unsupported(projection.label, f"is not linear: it is {worst:.1%} off the matrix of its columns")
+            raise _make_error(projection.label, f"is not linear: it is {worst:.1%} off the matrix of its columns")
         return matrix
 
 
@@ -234,10 +234,10 @@ def _name_errors(label: str) -> Iterator[None]:
         if any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES):
             raise
         first = (str(error).strip().splitlines() or [""])[0]
-        raise _unsupported(label, f"cannot be called for its matrix ({type(error).__name__}: {first[:200]})") from error
+        raise _make_error(label, f"cannot be called for its matrix ({type(error).__name__}: {first[:200]})") from error
 
 
-def _unsupported(label: str, reason: str) -> UnsupportedModelError:
+def _make_error(label: str, reason: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{label} {reason}; weights='output_norm' and value norms need its matrix, other weights do not"
     )

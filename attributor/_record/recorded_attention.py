@@ -117,7 +117,7 @@ class RecordedAttention:
                 "generate() returned, prompt included, before another sequence is read; beam search cannot be recorded"
                 + ("; nor are calls of other threads, or generate() inside generate()" * self._recorder.calls.ignored)
             )
-        varying = history.varying(sequence)[start : stop - 1].nonzero()
+        varying = history.find_varying(sequence)[start : stop - 1].nonzero()
         if varying.numel():
             raise RecordingError(
                 f"the model's embedding gives an id other vectors at other positions (position {int(varying[0])}), "
@@ -125,7 +125,7 @@ class RecordedAttention:
                 "a token would be wrong; record the model without it. An embedding that looks up each id for itself, "
                 "an adapter (LoRA) on it included, can be followed"
             )
-        other = history.replaced(sequence)[start : stop - 1]
+        other = history.find_replaced(sequence)[start : stop - 1]
         other &= ~torch.isin(ids[:-1], torch.tensor(self.facts.media_ids, dtype=torch.int64))
         if bool(other.any()):
             place = int(other.nonzero()[0])

@@ -12,7 +12,7 @@ from attributor._checks import shorten_value
 from attributor._errors import ImplementationError, InputError
 from attributor.kernels.common.errors import ImplementationFailure, UnsupportedCall
 
-__all__ = ["check_devices", "check_shape", "check_window", "translated_errors"]
+__all__ = ["check_devices", "check_shape", "check_window", "translate_errors"]
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -66,7 +66,7 @@ def check_window(window: Any) -> int | None:
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise errors of an implementation that is called inside as errors of this package.
 
     Raises:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from attributor._checks import check_number
 from attributor._errors import InputError
-from attributor._step.arguments import check_devices, check_shape, check_window, translated_errors
+from attributor._step.arguments import check_devices, check_shape, check_window, translate_errors
 from attributor._step.implementations import choose_impl
 from attributor.kernels.flow_step import reference
 
@@ -108,7 +108,7 @@ def flow_step(
         softcap = check_number("softcap", softcap, positive=True, optional=True)
     gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors.values())
     run = load_implementation(choose_impl(impl, rows.device, query.dtype, D, gradient=gradient))
-    with translated_errors():
+    with translate_errors():
         return run(
             rows,
             query,

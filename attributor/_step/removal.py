@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attributor._checks import check_number
 from attributor._errors import InputError
-from attributor._step.arguments import check_devices, check_shape, check_window, translated_errors
+from attributor._step.arguments import check_devices, check_shape, check_window, translate_errors
 from attributor._step.implementations import choose_impl
 
 __all__ = ["removal_step"]
@@ -108,7 +108,7 @@ def removal_step(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors.values()):
         raise InputError("removal_step has no gradient; detach its inputs, or call it under torch.no_grad()")
     run = load_implementation(choose_impl(impl, query.device, query.dtype, max(D, Dv), step="removal_step"))
-    with translated_errors():
+    with translate_errors():
         return run(query, key, value, d_output, lse, delta, stops, scale=scale, window=window, softcap=softcap)
 
 

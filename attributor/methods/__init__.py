@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from attributor._ask import force_answer as force_answer
     from attributor._effects import Ablator as Ablator
     from attributor._effects import case_seed as case_seed
-    from attributor._effects import shared_masks as shared_masks
-    from attributor._prompt import without as without
+    from attributor._effects import draw_shared_masks as draw_shared_masks
+    from attributor._prompt import remove_spans as remove_spans
     from attributor.methods._method import Fitted as Fitted
     from attributor.methods._method import InNats as InNats
     from attributor.methods._method import Method as Method

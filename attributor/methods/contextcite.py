@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attributor._effects import case_seed, shared_masks
+from attributor._effects import case_seed, draw_shared_masks
 from attributor._errors import InputError, NumericsError
 from attributor.methods._method import Needs
 
@@ -63,7 +63,7 @@ class ContextCite:
 
     def design(self, reading: Reading) -> Tensor:
         """(M, S) bool: the sets that are read for this prompt; measurements must not use them."""
-        return shared_masks(case_seed(self.seed, reading.prompt.ids), self.masks, len(reading.segments))
+        return draw_shared_masks(case_seed(self.seed, reading.prompt.ids), self.masks, len(reading.segments))
 
     def __call__(self, reading: Reading) -> Tensor:
         """(S,): the change of the logit with each segment."""

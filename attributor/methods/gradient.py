@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from attributor._errors import InputError
-from attributor._models import evaluating, token_log_probs
+from attributor._models import token_log_probs, use_eval_mode
 from attributor.methods._method import Needs
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def embedding_gradient(reading: Reading) -> tuple[Tensor, Tensor]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(evaluating(model))
+        stack.enter_context(use_eval_mode(model))
         for parameter in model.parameters():
             if parameter.requires_grad:
                 stack.callback(parameter.requires_grad_, True)

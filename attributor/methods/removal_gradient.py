@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from attributor._effects import EffectsTask, SegmentTokens, antithetic_masks, case_seed, effects_of, gradient_of
+from attributor._effects import EffectsTask, SegmentTokens, case_seed, draw_antithetic_masks, effects_of, gradient_of
 from attributor._errors import InputError
 from attributor.methods._method import Needs
 
@@ -64,7 +64,7 @@ class RemovalGradient:
         """(M, S) bool: the sets that are read for this prompt; measurements must not use them."""
         if not self.removals or not reading.segments:
             return torch.zeros(0, len(reading.segments), dtype=torch.bool)
-        return antithetic_masks(case_seed(0, reading.ids), self.removals, len(reading.segments))
+        return draw_antithetic_masks(case_seed(0, reading.ids), self.removals, len(reading.segments))
 
     def __call__(self, reading: Reading) -> Tensor:
         """(S,): nats that the answer would lose without each segment. Variants with the same rows share one pass."""

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 from compare import compare
-from variants import O, choose_weights, load_setting, materialised
+from variants import O, choose_weights, load_setting, run_materialised
 
 import attributor
 
@@ -69,4 +69,4 @@ def test_materialised_is_the_same_definition():
     """The baseline computes what the flow computes."""
     model, ids = load_setting(200)
     flow = attributor.flow(model, ids, prompt_length=200)
-    torch.testing.assert_close(materialised(model, ids), flow.scores, rtol=2e-5, atol=2e-6)
+    torch.testing.assert_close(run_materialised(model, ids), flow.scores, rtol=2e-5, atol=2e-6)

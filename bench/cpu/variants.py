@@ -54,7 +54,7 @@ def flow_sixteen(model: Any, ids: Tensor) -> attributor.Flow:
 
 
 @torch.no_grad()
-def materialised(model: Any, ids: Tensor) -> Tensor:
+def run_materialised(model: Any, ids: Tensor) -> Tensor:
     """What people do by hand: output_attentions=True, the mean over heads, matrix products."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
@@ -78,7 +78,7 @@ def generate(model: Any, ids: Tensor) -> Tensor:
     return model.generate(ids[None, :-O], **GENERATION)
 
 
-def recorded(name: str, model: Any, ids: Tensor) -> attributor.Flow:
+def run_recorded(name: str, model: Any, ids: Tensor) -> attributor.Flow:
     """Generate O tokens while recording, then the flow."""
     with attributor.record(model, weights=choose_weights(name)) as recording:
         out = model.generate(ids[None, :-O], **GENERATION)
@@ -140,10 +140,10 @@ VARIANTS = {
     "plain forward": plain,
     "flow, all heads": flow_all,
     "flow, 16 heads": flow_sixteen,
-    "materialised": materialised,
+    "materialised": run_materialised,
     "generate": generate,
-    "record, all heads": lambda model, ids: recorded("all", model, ids),
-    "record, 16 heads": lambda model, ids: recorded("sixteen", model, ids),
+    "record, all heads": lambda model, ids: run_recorded("all", model, ids),
+    "record, 16 heads": lambda model, ids: run_recorded("sixteen", model, ids),
     "effects": lambda model, ids: effects(model, ids, 1 << 62, rows="all"),
     "effects, checkpointed": lambda model, ids: effects(model, ids, 0, rows="all"),
     "effects, suffix": suffix_effects,

@@ -73,7 +73,7 @@ def exit_if_lost() -> None:
         os._exit(1)
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, int, Any]:
+def time_work(work: Callable[[], Any]) -> tuple[float, int, Any]:
     """Seconds by CUDA events from an idle device to the end of the last kernel, peak memory, and the answer."""
     if DEVICE.type != "cuda":
         began = time.perf_counter()
@@ -94,7 +94,7 @@ def attempt(label: str, work: Callable[[], Any], check: Check) -> tuple[float | 
     """Seconds of one call, and what is recorded of its answer; None and the reason if it is wrong or could not run."""
     try:
         with watchdog(2 * PATIENCE):
-            seconds, peak, answer = timed(work)
+            seconds, peak, answer = time_work(work)
         return seconds, {"peak_bytes": peak, **check(label, answer)}
     except AssertionError as error:
         return None, {"wrong": repr(error)[:200]}

@@ -96,7 +96,7 @@ def _list(path: Path) -> Iterator[tuple[int, Any]]:
             except (ValueError, IndexError, RecursionError) as error:  # broken, or not read completely yet
                 more = file.read(size)
                 if not more:
-                    reason = "the file ends too early" if isinstance(error, IndexError) else _broken(error, start)
+                    reason = "the file ends too early" if isinstance(error, IndexError) else _explain(error, start)
                     yield number, FieldError("row", f"{reason}; the rest of the list cannot be read")
                     return
                 buffer, at, size = buffer[start:] + more, 0, 2 * size
@@ -123,7 +123,7 @@ def _objects(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             content = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} cannot be read: it {_broken(error)}; name {WORKS}") from None
+            raise InputError(f"{path} cannot be read: it {_explain(error)}; name {WORKS}") from None
         examples = content.get("data") if isinstance(content, dict) else None
         if not isinstance(examples, list):
             raise InputError(f"{path} holds one object with {', '.join(content)[:80]}; name {WORKS}")
@@ -147,10 +147,10 @@ def _parse(line: bytes) -> Any:
     except UnicodeDecodeError as error:
         return FieldError("row", f"is not UTF-8, at byte {error.start} of the line")
     except (ValueError, RecursionError) as error:
-        return FieldError("row", _broken(error))
+        return FieldError("row", _explain(error))
 
 
-def _broken(error: Exception, start: int = 0) -> str:
+def _explain(error: Exception, start: int = 0) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"is broken JSON, {error.pos - start} characters in ({error.msg})"
     return f"is JSON that cannot be read ({error})"

@@ -60,7 +60,7 @@ def question(example: Example, *, separator: str = "") -> tuple[Question, list[F
         title = check_text(f"context, title {i + 1}", title, empty=True)
         field = f"context, sentences of paragraph {i + 1}"
         pieces = [check_text(field, sentence, empty=True) for sentence in check_list(field, sentences)]
-        paragraphs.append((title, _parted(pieces, separator)))
+        paragraphs.append((title, _add_separators(pieces, separator)))
     documents, _ = build_documents("context", paragraphs, notes)
     return (
         Question(
@@ -76,7 +76,7 @@ def question(example: Example, *, separator: str = "") -> tuple[Question, list[F
     )
 
 
-def _parted(sentences: list[str], separator: str) -> tuple[str, ...]:
+def _add_separators(sentences: list[str], separator: str) -> tuple[str, ...]:
     """Put the separator before each sentence that no white space separates from the one before."""
     pieces: list[str] = []
     before = ""

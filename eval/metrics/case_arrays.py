@@ -124,7 +124,7 @@ def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Case
     columns = [Column(unit, name, how) for unit, *_ in UNITS for name, there in aggregations.items() for how in there]
     n, m = len(done), len(methods)
 
-    def nothing(*shape: int) -> Floats:
+    def make_nan(*shape: int) -> Floats:
         return np.full((n, *shape), np.nan)
 
     arrays = CaseArrays(
@@ -138,15 +138,15 @@ def measure_cases(cases: Sequence[Mapping[str, Any]], main: str = "sum") -> Case
         verified=np.array([_number(case.get("verified")) for case in done], np.float64),
         methods=methods,
         columns=columns,
-        values={metric: nothing(len(columns)) for metric in METRICS},
-        curve=nothing(m, len(LEVELS)),
-        first=nothing(m, len(BINS) + 1),
-        seconds=nothing(m),
-        total=nothing(m),
-        multiple=nothing(m),
-        passes=nothing(m),
-        drops=nothing(m, len(DROPS)),
-        lds=nothing(m),
+        values={metric: make_nan(len(columns)) for metric in METRICS},
+        curve=make_nan(m, len(LEVELS)),
+        first=make_nan(m, len(BINS) + 1),
+        seconds=make_nan(m),
+        total=make_nan(m),
+        multiple=make_nan(m),
+        passes=make_nan(m),
+        drops=make_nan(m, len(DROPS)),
+        lds=make_nan(m),
         removals=measure_removals(done, methods),
     )
     arrays.counts["cases"] = len(cases)

@@ -60,7 +60,7 @@ def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, marg
                 left = x + dx - (0 if dx > 1 else width if dx < -1 else width / 2)
                 bottom = y + dy - height / 2
                 box = (left - 1, bottom - 1, left + width + 1, bottom + height + 1)
-                cost = sum(_shared(box, other) for other in boxes) + 10 * _outside(box, frame) + distance / 4
+                cost = sum(_shared_area(box, other) for other in boxes) + 10 * _outside(box, frame) + distance / 4
                 cost += 0.5 * (dx < -1)  # the right side is better
                 if cost < best[0]:
                     best = (cost, left, bottom)
@@ -69,7 +69,7 @@ def place(anchors: Floats, sizes: Floats, taken: Sequence[Box], frame: Box, marg
     return corners
 
 
-def _shared(a: Box, b: Box) -> float:
+def _shared_area(a: Box, b: Box) -> float:
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     return width * height if width > 0 and height > 0 else 0.0

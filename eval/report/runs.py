@@ -99,13 +99,13 @@ def _read_settings(run: Run) -> None:
     config = content.get("config")
     settings = dict(config) if isinstance(config, Mapping) else {}
     settings |= {name: content[name] for name in ("device", "processes") if name in content}
-    run.settings = {str(name): _shortened(value) for name, value in settings.items()}
+    run.settings = {str(name): _shorten(value) for name, value in settings.items()}
 
 
-def _shortened(value: Any) -> Any:
+def _shorten(value: Any) -> Any:
     if isinstance(value, str):
         return shorten_path(value)
-    return [_shortened(item) for item in value] if isinstance(value, list) else value
+    return [_shorten(item) for item in value] if isinstance(value, list) else value
 
 
 def shorten_path(text: str) -> str:

@@ -88,7 +88,7 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         _plain(case, forced, setting)
     answer_pass, generated = _answer(case, forced, setting)
     record |= {"seconds_plain": _plain(case, forced, setting) if timed else None, "seconds_read": answer_pass.seconds}
-    text = question.answer if forced is not None else _decoded(setting.tokenizer, answer_pass.answer)
+    text = question.answer if forced is not None else _decode(setting.tokenizer, answer_pass.answer)
     ablator = registry.Ablator(
         setting.model,
         setting.tokenizer,
@@ -113,9 +113,9 @@ def run_case(question: Question, setting: Setting, *, timed: bool = False, warm:
         "answer": text,
         "answer_tokens": answer_pass.answer.numel(),
         "log_prob": float(reading.log_probs.sum()),
-        **_judged(question, generated, setting),
+        **_judge_answer(question, generated, setting),
     }
-    record["methods"] = {method.name: _scored(method, reading) for method in setting.methods}
+    record["methods"] = {method.name: _score_method(method, reading) for method in setting.methods}
     if setting.config.faithfulness:
         designs = [method.design(reading) for method in setting.methods if isinstance(method, Fitted)]
         record["faithfulness"] = faithfulness.measure(
@@ -218,14 +218,14 @@ def _answer(case: CasePrompt, forced: Tensor | None, setting: Setting) -> tuple[
         answer_pass = write_answer(
             model, ids, config.max_new_tokens, setting.weights, log_probs=True, keep_end=config.end_token
         )
-        return answer_pass, _decoded(setting.tokenizer, answer_pass.answer)
+        return answer_pass, _decode(setting.tokenizer, answer_pass.answer)
     answer_pass = force_answer(model, ids, forced, setting.weights, log_probs=True, cache=config.check_answer)
     if not config.check_answer:
         return answer_pass, None
     window = window_of(model)
     count = config.max_new_tokens if window is None else min(config.max_new_tokens, window - len(ids) + 1)
     written = write_from_cache(model, ids, count, answer_pass.cache)
-    return replace(answer_pass, cache=None), _decoded(setting.tokenizer, written)
+    return replace(answer_pass, cache=None), _decode(setting.tokenizer, written)
 
 
 def _plain(case: CasePrompt, forced: Tensor | None, setting: Setting) -> float:
@@ -236,11 +236,11 @@ def _plain(case: CasePrompt, forced: Tensor | None, setting: Setting) -> float:
     return force_answer(model, ids, forced, None, log_probs=True).seconds
 
 
-def _decoded(tokenizer: Any, ids: Tensor) -> str:
+def _decode(tokenizer: Any, ids: Tensor) -> str:
     return str(tokenizer.decode(ids.tolist(), skip_special_tokens=True)).strip()
 
 
-def _judged(question: Question, generated: str | None, setting: Setting) -> Record:
+def _judge_answer(question: Question, generated: str | None, setting: Setting) -> Record:
     if generated is None:
         return {}
     judgement: Record = {
@@ -256,7 +256,7 @@ def _judged(question: Question, generated: str | None, setting: Setting) -> Reco
     return judgement
 
 
-def _scored(method: Method, reading: Reading) -> Record:
+def _score_method(method: Method, reading: Reading) -> Record:
     scored = registry.score(method, reading)
     return {
         "scores": {how: values.tolist() for how, values in scored.segments.items()},

@@ -47,7 +47,7 @@ def measure(
             without = torch.ones(S, dtype=torch.bool)
             without[order[:k]] = False
             keep.append(without)
-    masks = registry.shared_masks(
+    masks = registry.draw_shared_masks(
         case_seed(seed, case_id), count, S, apart_from=torch.cat(list(fitted)) if fitted else None
     )
     effects = ablate(torch.cat([torch.stack(keep), masks]))

@@ -18,7 +18,7 @@ from attributor._effects import api as effects_api
 from attributor._effects import gradient_run
 from attributor._heads import resolve
 from attributor._models import DEFAULT_MODEL, converted_folder, load_model
-from attributor._prompt import prompt_from_text, without
+from attributor._prompt import prompt_from_text, remove_spans
 
 KEEPER = Document("\r\nThe lighthouse stands on the cliff.\r\nThe keeper writes. ", "The light", {"id": 7})
 BOATS = "Fishing boats leave before dawn. The harbour has nets."
@@ -59,7 +59,7 @@ def sentences_of(answer):
     """Return the spans in the prompt of the sentences that `cite` ranks, by document and characters."""
     documents = answer.flow.documents
     return {
-        (documents[s.document].index, *documents[s.document].own_span(s.start, s.stop)): s
+        (documents[s.document].index, *documents[s.document].source_span(s.start, s.stop)): s
         for s in split_documents(answer.flow.text, documents)
     }
 
@@ -84,7 +84,7 @@ def losses_by_hand(cited, model, tokenizer, rows):
     losses = {}
     for place, sentence in sentences_of(cited).items():
         if place in needed_by_place(cited.citations):
-            shorter = without(tokenizer, prompt, [(sentence.start, sentence.stop)])
+            shorter = remove_spans(tokenizer, prompt, [(sentence.start, sentence.stop)])
             losses[place] = log_prob(prompt.ids) - log_prob(shorter.ids)
     return losses
 

@@ -53,7 +53,7 @@ def test_without_out_the_heads_go_to_the_cache(folder, quick_calibration):
     assert told.exit_code == 0, told.output
     loaded, _ = attributor.load_model(folder, progress=False)
     assert f"Wrote {cache.cache_path(loaded)}" in told.stdout
-    assert cache.cached_weights(loaded).heads.count_nonzero() == 2
+    assert cache.load_or_calibrate(loaded).heads.count_nonzero() == 2
     assert not quick_calibration
 
 

@@ -302,7 +302,7 @@ def test_the_demo_with_the_default_model(tmp_path):
     assert got["pieces"]["top"][0]["text"] == "It was finished in 1868 and has 164 steps."
     assert got["pieces"]["top"][0]["title"] == "The lighthouse"
     assert got["pieces"]["top"][0]["share"] > 2 * got["pieces"]["top"][1]["share"]
-    shipped = attributor.Weights("retrieval").shipped(DEFAULT_MODEL)
+    shipped = attributor.Weights("retrieval").load_shipped(DEFAULT_MODEL)
     assert got["meta"]["heads_used"] == str(int(shipped.heads.count_nonzero()))
     assert float(got["meta"]["question"]) == shipped.question
     assert "164 steps" in page.read_text("utf-8")

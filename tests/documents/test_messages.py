@@ -47,7 +47,7 @@ def test_each_result_is_a_document_and_the_last_user_message_the_question(templa
     assert [d.source.title for d in prompt.documents] == [d.label for d in prompt.documents]
     for document in prompt.documents:
         assert prompt.text[document.start : document.stop] == document.text
-        start, stop = document.own_span(document.body, document.stop)
+        start, stop = document.source_span(document.body, document.stop)
         assert document.source.text[start:stop].strip() == document.source.text.strip()
     start, stop = prompt.question
     assert prompt.text[start:stop] == "How high is it?"
@@ -70,7 +70,7 @@ def test_a_result_as_json_is_mapped_to_its_own_characters(content):
     place = document.body
     for i, character in enumerate(f"{content}."):
         stop = place + len(json.dumps(character, ensure_ascii=False)) - 2
-        assert document.own_span(place, stop) == (i, i + 1)
+        assert document.source_span(place, stop) == (i, i + 1)
         place = stop
     assert place == document.stop
 

@@ -39,7 +39,7 @@ def quotes(prompt_text, placed):
     """Return (sentence in the prompt, the document's own characters) of a placed document."""
     body = Segment(placed.body, placed.stop, "")
     for sentence in split_sentences(prompt_text, (body,)):
-        start, stop = placed.own_span(sentence.start, sentence.stop)
+        start, stop = placed.source_span(sentence.start, sentence.stop)
         yield sentence.text, placed.source.text[start:stop]
 
 
@@ -73,7 +73,7 @@ def test_a_prompt_with_original_line_ends_is_mapped(text):
     (placed,) = place_documents(whole, [text])
     assert placed.text == text.strip()
     assert all(sentence == own for sentence, own in quotes(whole, placed))
-    assert placed.own_span(placed.body, placed.stop) == (0, len(text.strip()))
+    assert placed.source_span(placed.body, placed.stop) == (0, len(text.strip()))
 
 
 @settings(deadline=None, max_examples=100)
@@ -92,7 +92,7 @@ def test_places_of_any_text_map_to_the_documents_characters(texts):
         assert len(shown.boundaries) == len(shown.text) + 1
         assert (np.diff(shown.boundaries) > 0).all()
         for place in range(document.body, document.stop):
-            start, stop = document.own_span(place, place + 1)
+            start, stop = document.source_span(place, place + 1)
             assert plain(document.source.text[start:stop]) == unicodedata.normalize("NFC", prompt.text[place])
 
 

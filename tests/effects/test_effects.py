@@ -13,7 +13,14 @@ from transformers import DynamicCache, StaticCache
 
 import attributor
 from attributor import InputError, NumericsError, RecordingError, UnsupportedModelError
-from attributor._effects import EffectsTask, SegmentTokens, antithetic_masks, effects_of, gradient_run, read_context
+from attributor._effects import (
+    EffectsTask,
+    SegmentTokens,
+    draw_antithetic_masks,
+    effects_of,
+    gradient_run,
+    read_context,
+)
 from attributor._effects.gradient_run import copy_context
 from attributor._effects.posterior import fit_posterior
 
@@ -28,7 +35,7 @@ def llama():
 
 
 def truth(model, **options):
-    stops = SegmentTokens.of_spans(SPANS, K).stops(len(IDS) - 1)
+    stops = SegmentTokens.of_spans(SPANS, K).find_stops(len(IDS) - 1)
     tokens = gate_gradient(model, IDS, K, stops, **options)[:K]
     return torch.stack([tokens[start:stop].sum() for start, stop in SPANS])
 
@@ -463,7 +470,7 @@ def test_images_that_would_be_read_again_as_their_ids_are_refused():
 def test_random_masks_come_in_complementary_pairs():
     for segments in (1, 2, 3, 5, 40):
         for count in (1, 2, 5, 8, 200):
-            masks = antithetic_masks(3, count, segments)
+            masks = draw_antithetic_masks(3, count, segments)
             most = 1 if segments == 1 else min(count, 2**segments - 2)
             assert masks.shape == (most, segments)
             assert len({tuple(row) for row in masks.tolist()}) == len(masks)
@@ -516,6 +523,6 @@ def test_the_posterior_finds_a_large_effect_that_the_gradient_misses():
     truth_w = torch.tensor([0.2, 0.6, 0.1, 8.0], dtype=torch.float64)
     gradient = torch.tensor([-0.8, 0.15, -0.3, 0.1], dtype=torch.float64)
     for scale in (1.0, 1e-3):
-        kept = torch.cat([torch.ones(1, 4, dtype=torch.bool), antithetic_masks(0, 8, 4)])
+        kept = torch.cat([torch.ones(1, 4, dtype=torch.bool), draw_antithetic_masks(0, 8, 4)])
         posterior = fit_posterior(scale * gradient, kept, kept.double() @ truth_w)
         assert float((posterior.mean - truth_w).abs().max()) < 0.2

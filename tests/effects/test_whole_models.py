@@ -21,7 +21,7 @@ def exact(family, **changes):
 
 
 def truth(model, spans, *, k=K, ids=IDS, **options):
-    stops = SegmentTokens.of_spans(spans, k).stops(len(ids) - 1)
+    stops = SegmentTokens.of_spans(spans, k).find_stops(len(ids) - 1)
     tokens = gate_gradient(model, ids, k, stops, **options)[:k]
     return torch.stack([tokens[start:stop].sum() for start, stop in spans]), tokens
 

@@ -384,8 +384,8 @@ def test_invalid_question_shares_are_refused(share):
 
 def test_a_rule_keeps_the_calibrated_question_share_unless_it_sets_one():
     found = Weights(HEADS, question=0.5)
-    assert Weights("retrieval").over(found).question == 0.5
-    assert Weights("retrieval", question=0.25).over(found).question == 0.25
+    assert Weights("retrieval").apply_to(found).question == 0.5
+    assert Weights("retrieval", question=0.25).apply_to(found).question == 0.25
 
 
 # ---- place of the question in a prompt

@@ -39,7 +39,7 @@ def test_calibrated_weights_have_the_question_share(model, tokenizer, quick_cali
     asked, options = torch.tensor([7, 8, 12]), {"prompt_length": 30, "tokenizer": tokenizer}
     got = flow(model, ids, weights="retrieval", question=asked, **options)
     assert got.meta["question"] == "0.5"
-    same = Weights(cache.cached_weights(model).heads, question=0.5)
+    same = Weights(cache.load_or_calibrate(model).heads, question=0.5)
     torch.testing.assert_close(got.scores, flow(model, ids, weights=same, question=asked, **options).scores)
     apart = flow(model, ids, weights="retrieval", **options).scores
     assert (got.scores - apart).abs().max() > 1e-3
@@ -59,12 +59,12 @@ def test_a_window_that_is_too_short_for_any_prompt(tokenizer):
 
 
 def test_heads_are_found_once_and_cached(model, tokenizer, quick_calibration, monkeypatch, caplog):
-    first = cache.cached_weights(model, tokenizer)
+    first = cache.load_or_calibrate(model, tokenizer)
     assert "finding the heads of LlamaForCausalLM" in caplog.text
     assert str(cache.cache_path(model)) in caplog.text
-    assert cache.cached_weights(model) is first  # from this process, without a tokenizer
+    assert cache.load_or_calibrate(model) is first  # from this process, without a tokenizer
     monkeypatch.setattr(cache, "_weights_by_digest", {})
-    again = cache.cached_weights(model)  # from the file, as in another process
+    again = cache.load_or_calibrate(model)  # from the file, as in another process
     assert torch.equal(again.heads, first.heads)
     assert again.meta == first.meta
     assert len(quick_calibration) == 1
@@ -116,7 +116,7 @@ def test_a_calibration_of_another_process_is_awaited(model, tokenizer, quick_cal
     path.parent.mkdir(parents=True)
     found = []
     with FileLock(path.with_suffix(".lock")):
-        asking = threading.Thread(target=lambda: found.append(cache.cached_weights(model, tokenizer)))
+        asking = threading.Thread(target=lambda: found.append(cache.load_or_calibrate(model, tokenizer)))
         asking.start()
         limit = time.monotonic() + 20
         while "waiting for another process" not in caplog.text and time.monotonic() < limit:
@@ -130,10 +130,10 @@ def test_a_calibration_of_another_process_is_awaited(model, tokenizer, quick_cal
 def test_an_unwritable_cache_folder_is_tolerated(model, tokenizer, quick_calibration, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "file"))
-    first = cache.cached_weights(model, tokenizer)
+    first = cache.load_or_calibrate(model, tokenizer)
     assert "cannot be kept in" in caplog.text
     assert "set ATTRIBUTOR_CACHE" in caplog.text
-    assert cache.cached_weights(model, tokenizer) is first
+    assert cache.load_or_calibrate(model, tokenizer) is first
     assert len(quick_calibration) == 1
 
 
@@ -142,18 +142,18 @@ def test_a_full_disk_leaves_no_partial_file(model, tokenizer, quick_calibration,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    assert cache.cached_weights(model, tokenizer).heads.any()
+    assert cache.load_or_calibrate(model, tokenizer).heads.any()
     assert "not kept: cannot write weights to" in caplog.text
     assert "No space left" in caplog.text
     assert [path.suffix for path in cache.cache_path(model).parent.iterdir()] == [".lock"]  # no partial file
 
 
 def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeypatch, caplog):
-    first = cache.cached_weights(model, tokenizer)
+    first = cache.load_or_calibrate(model, tokenizer)
     path = cache.cache_path(model)
     path.write_bytes(path.read_bytes()[:40])
     monkeypatch.setattr(cache, "_weights_by_digest", {})
-    assert torch.equal(cache.cached_weights(model, tokenizer).heads, first.heads)
+    assert torch.equal(cache.load_or_calibrate(model, tokenizer).heads, first.heads)
     assert "the heads are found anew" in caplog.text
     assert torch.equal(Weights.load(path).heads, first.heads)
     assert len(quick_calibration) == 2
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_replaced(model, tokenizer, quick_calibration, monkeyp
 def test_a_model_without_retrieval_heads_gets_a_warning(model, tokenizer, monkeypatch, caplog):
     poor = made_up_scores(torch.full((1, 2, 4), 0.11))
     monkeypatch.setattr(cache, "measure_heads", lambda *_, **__: poor)
-    cache.cached_weights(model, tokenizer)
+    cache.load_or_calibrate(model, tokenizer)
     assert "average precision 0.11 at best, 0.10 by chance" in caplog.text
     assert all(record.levelno == logging.WARNING and record.name == "attributor" for record in caplog.records)
 
@@ -174,7 +174,7 @@ def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick_cal
     got = flow(model, ids, tokenizer=tokenizer, progress=lambda *what: told.append(what[0]), **options)
     assert list(dict.fromkeys(told)) == ["calibrate", "prompt", "sweep"]
     assert got.meta["weights"] == "retrieval"
-    found = cache.cached_weights(model)
+    found = cache.load_or_calibrate(model)
     torch.testing.assert_close(got.scores, flow(model, ids, prompt_length=30, weights=found.heads).scores)
     sharp = flow(model, ids, prompt_length=30, weights=Weights("retrieval", power=2.0))
     same = flow(model, ids, prompt_length=30, weights=Weights(found.heads, power=2.0))

@@ -161,7 +161,7 @@ def test_a_tuned_copy_in_a_folder_gets_its_own_heads(model, shipped, quick_calib
     assert got.meta["model"] == model_id(loaded) == folder
     assert resolve("retrieval", loaded).source == folder
     assert len(quick_calibration) == 1
-    on_purpose = resolve(Weights("retrieval").shipped("someone/tiny"), loaded)
+    on_purpose = resolve(Weights("retrieval").load_shipped("someone/tiny"), loaded)
     assert on_purpose.count == 2
 
 
@@ -181,7 +181,7 @@ def test_a_file_without_digests_is_used_only_by_name(model, shipped, tokenizer, 
     assert not has_shipped_heads(model)
     resolve("retrieval", model, tokenizer)
     assert len(quick_calibration) == 1
-    assert resolve(Weights("retrieval").shipped("someone/tiny"), model).count == 2
+    assert resolve(Weights("retrieval").load_shipped("someone/tiny"), model).count == 2
 
 
 def test_a_recording_uses_the_shipped_heads_of_its_models_current_weights(model, shipped, tokenizer):

@@ -65,7 +65,7 @@ def test_every_option_equals_its_definition_on_attention_matrices(heads, power, 
 
 
 def test_every_preset_has_a_name_for_type_checkers_and_is_resolved(monkeypatch):
-    monkeypatch.setattr(resolution, "cached_weights", lambda *_, **__: Weights(HEADS))
+    monkeypatch.setattr(resolution, "load_or_calibrate", lambda *_, **__: Weights(HEADS))
     assert get_args(PresetName) == tuple(PRESETS)
     for name, preset in PRESETS.items():
         assert resolve(name, tiny("llama")).name == name
@@ -256,7 +256,7 @@ def test_unwritable_and_unreadable_files_are_errors(tmp_path):
 
 
 def test_the_shipped_heads_of_the_default_model():
-    weights = Weights("retrieval").shipped("HuggingFaceTB/SmolLM2-135M-Instruct")
+    weights = Weights("retrieval").load_shipped("HuggingFaceTB/SmolLM2-135M-Instruct")
     assert tuple(weights.heads.shape) == (30, 9)
     assert {(int(a), int(b)) for a, b in weights.heads.nonzero()} == {
         (17, 3), (17, 4), (18, 6), (18, 7),
@@ -264,7 +264,7 @@ def test_the_shipped_heads_of_the_default_model():
     assert set(weights.heads[weights.heads > 0].tolist()) == {1 / 16}
     assert weights.question == 0.5
     assert weights.note
-    other = Weights("retrieval", power=2.0, sink="drop").shipped("HuggingFaceTB/SmolLM2-135M-Instruct")
+    other = Weights("retrieval", power=2.0, sink="drop").load_shipped("HuggingFaceTB/SmolLM2-135M-Instruct")
     assert (other.power, other.sink) == (2.0, "drop")
 
 
@@ -280,5 +280,5 @@ def test_the_shipped_heads_of_the_default_model():
 )
 def test_other_models_have_no_shipped_heads(name):
     with pytest.raises(InputError, match=r"no retrieval heads are shipped for") as caught:
-        Weights("retrieval").shipped(name)
-    assert "weights=Weights('retrieval').shipped('HuggingFaceTB/SmolLM2-135M-Instruct')" in str(caught.value)
+        Weights("retrieval").load_shipped(name)
+    assert "weights=Weights('retrieval').load_shipped('HuggingFaceTB/SmolLM2-135M-Instruct')" in str(caught.value)

@@ -13,7 +13,7 @@ from method_readings import reading_of
 from attributor import InputError, NumericsError
 from attributor._ask import AnswerPass
 from attributor._text.segments import Segment
-from attributor.methods import Ablator, ContextCite, LeaveOneOut, Reading, case_seed, score, shared_masks
+from attributor.methods import Ablator, ContextCite, LeaveOneOut, Reading, case_seed, draw_shared_masks, score
 from attributor.methods.contextcite import fit_lasso, logit
 
 
@@ -139,30 +139,30 @@ def test_the_logit_is_precise_near_certainty(log_p):
 
 
 def test_masks_are_shared_distinct_and_even():
-    masks = shared_masks(7, 200, 40)
+    masks = draw_shared_masks(7, 200, 40)
     assert masks.shape == (200, 40)
     assert masks.dtype == torch.bool
-    assert torch.equal(masks, shared_masks(7, 200, 40))
+    assert torch.equal(masks, draw_shared_masks(7, 200, 40))
     assert len(masks.unique(dim=0)) == 200
     assert abs(float(masks.double().mean()) - 0.5) < 0.03
-    assert not torch.equal(masks, shared_masks(8, 200, 40))
-    assert shared_masks(7, 3, 4).tolist() == [list(map(bool, row)) for row in FIXED], "the same on every machine"
+    assert not torch.equal(masks, draw_shared_masks(8, 200, 40))
+    assert draw_shared_masks(7, 3, 4).tolist() == [list(map(bool, row)) for row in FIXED], "the same on every machine"
 
 
 FIXED = [[0, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]]
 
 
 def test_evaluation_masks_differ_from_fitted_ones():
-    fitted = shared_masks(0, 9, 4)
-    others = shared_masks(1, 32, 4, apart_from=fitted)
+    fitted = draw_shared_masks(0, 9, 4)
+    others = draw_shared_masks(1, 32, 4, apart_from=fitted)
     assert len(others) == 7, "of 16 sets, 9 are taken"
     assert len(torch.cat([fitted, others]).unique(dim=0)) == 16
-    assert len(shared_masks(1, 5, 4, apart_from=shared_masks(0, 16, 4))) == 0
-    assert shared_masks(0, 3, 0).shape == (1, 0)
+    assert len(draw_shared_masks(1, 5, 4, apart_from=draw_shared_masks(0, 16, 4))) == 0
+    assert draw_shared_masks(0, 3, 0).shape == (1, 0)
     with pytest.raises(InputError, match=">= 0"):
-        shared_masks(0, -1, 4)
+        draw_shared_masks(0, -1, 4)
     with pytest.raises(InputError, match=r"apart_from must be \(M, 5\)"):
-        shared_masks(0, 3, 5, apart_from=fitted)
+        draw_shared_masks(0, 3, 5, apart_from=fitted)
 
 
 def test_each_prompt_has_its_own_masks_in_any_order_of_calls():

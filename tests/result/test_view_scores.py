@@ -94,7 +94,7 @@ def test_received_sums_a_range_of_units_for_each_row(case):
     flow, scores, scale = case
     by_unit = units_of(flow, flow.scores.double().numpy(), scores)
     for start, stop in ranges(by_unit.shape[1], 2):
-        close(scores.received(start, stop), by_unit[:, start:stop].sum(1), scale)
+        close(scores.sum_over_prompt(start, stop), by_unit[:, start:stop].sum(1), scale)
 
 
 def test_base_sums_the_documents_or_else_the_prompt(case):
@@ -186,7 +186,7 @@ def test_the_estimated_threshold_loses_no_large_edge(kind):
         (lambda s: s.rows(0, 5), "0 to 5 is no range"),
         (lambda s: s.sums("token", 0, 1), "by must be one of sentence, document, got 'token'"),
         (lambda s: s.sums("document", 0, 99), "0 to 99"),
-        (lambda s: s.received(0, 10**9), r"pieces of the prompt; 0 to 1000000000"),
+        (lambda s: s.sum_over_prompt(0, 10**9), r"pieces of the prompt; 0 to 1000000000"),
         (lambda s: s.edges("word", 0, 1, 5), "by must be one of document, sentence, token"),
         (lambda s: s.edges("token", 0, 1, -1), "limit must be at least 0"),
         (lambda s: s.edges("token", 0, 1, 5, 3, 3), "3 to 3 is no range"),
@@ -219,7 +219,7 @@ def test_nan_is_refused_by_every_method(tmp_path):
             lambda s: s.rows(33, 34),
             lambda s: s.total,
             lambda s: s.sums("sentence", 0, 1),
-            lambda s: s.received(0, 600),
+            lambda s: s.sum_over_prompt(0, 600),
             lambda s: s.edges("token", 0, 1, 5),
         ):
             with pytest.raises(FileFormatError, match=r"^a\.safetensors has scores that are NaN or infinite"):

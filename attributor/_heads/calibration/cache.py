@@ -20,7 +20,7 @@ from attributor._heads.weights import Weights
 from attributor._models import cache_folder, model_id, silence_transformers
 from attributor._record import check_decoder, check_recordable
 
-__all__ = ["cache_path", "cached_weights", "save_weights"]
+__all__ = ["cache_path", "load_or_calibrate", "save_weights"]
 
 log = logging.getLogger("attributor")
 _weights_by_digest: dict[str, Weights] = {}  # of this process; also used if the folder cannot be written to
@@ -36,7 +36,7 @@ def _path(model: Any, key: str) -> Path:
     return cache_folder() / "heads" / f"{name[:60]}-{key[:16]}.safetensors"
 
 
-def cached_weights(
+def load_or_calibrate(
     model: Any, tokenizer: Any = None, *, digest: str | None = None, progress: Progress | None = None
 ) -> Weights:
     """The retrieval heads of this model: from the cache, else found now and cached.

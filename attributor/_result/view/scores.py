@@ -136,7 +136,7 @@ class Scores:
         sums = np.bincount(self._run_of[by] + 1, weights=runs, minlength=self._counts[by] + 1)
         return sums[1:].astype(np.float32), float(sums[0])
 
-    def received(self, start: int, stop: int) -> Floats:
+    def sum_over_prompt(self, start: int, stop: int) -> Floats:
         """(o,) float32, each row's sum over units start ... stop - 1.
 
         Raises:

@@ -69,7 +69,7 @@ def create_router(find_flow: Callable[[str], FlowView]) -> APIRouter:
     def received(scores: ViewScores, start: Start = 0, stop: Stop = None) -> Response:
         """The sum of each row over units start ... stop - 1."""
         with _answer_422_to_bad_ranges():
-            return _send_tensors(received=scores.received(start, len(scores.units) if stop is None else stop))
+            return _send_tensors(received=scores.sum_over_prompt(start, len(scores.units) if stop is None else stop))
 
     @routes.get(
         "/edges", **_describe_response("safetensors: rows I32 (e), pieces I32 (e), mass F32 (e), total F32 (1)")

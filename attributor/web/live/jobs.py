@@ -243,7 +243,7 @@ class Jobs:
                 self._report_positions()
         return job
 
-    def pending(self, kind: str) -> bool:
+    def is_pending(self, kind: str) -> bool:
         """Whether a job of this kind waits or runs."""
         with self._changed:
             return any(job.kind == kind and not job.ended for job in self._jobs.values())

@@ -72,7 +72,7 @@ def _add_run_routes(api: APIRouter, live: LiveService) -> None:
     async def run(request: RunRequest) -> JobStarted:
         """Let the model answer, or read the given answer, and follow it back to the prompt."""
         prompts.check_one_prompt(request)
-        if not live.jobs.pending("load"):  # a run may wait for the model that is being loaded
+        if not live.jobs.is_pending("load"):  # a run may wait for the model that is being loaded
             live.models.require_loaded()
         return JobStarted(job=live.jobs.submit("run", run_jobs.run_work(live, request)).id)
 

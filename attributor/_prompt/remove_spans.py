@@ -14,13 +14,13 @@ from attributor._documents import PlacedDocument
 from attributor._prompt.build import Prompt
 from attributor._prompt.tokenize import encode
 
-__all__ = ["without"]
+__all__ = ["remove_spans"]
 
 Span = tuple[int, int]
 Edit = tuple[int, int, str]  # start, stop, the replacement
 
 
-def without(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
+def remove_spans(tokenizer: Any, prompt: Prompt, spans: Sequence[Span]) -> Prompt:
     """The prompt as if the text at `spans` had never been in it.
 
     Around a removed run, only the piece of white space with the most line breaks stays. This avoids double blanks and
