@@ -16,12 +16,12 @@ __all__ = ["question", "recognises"]
 
 NAME = "hotpotqa"
 TITLE = "HotPotQA"
-SUMMARY = "HotPotQA, or our own sample of two-hop questions: evidence by sentence."
-DESCRIPTION = """HotPotQA: ten paragraphs a question, evidence by sentence. Without DATA it is our own sample of such
-questions; with --config or --split the public data set, hotpotqa/hotpot_qa. DATA is a .json or .jsonl file, in the
-official schema or in the hub's."""
+SUMMARY = "HotPotQA, or the sample that comes with attributor: evidence by sentence."
+DESCRIPTION = """HotPotQA: ten paragraphs a question, evidence by sentence. Without DATA it is a sample of such
+questions that comes with attributor; with --config or --split the public data set, hotpotqa/hotpot_qa. DATA is a .json
+or .jsonl file, in the official schema or in the hub's."""
 COMMANDS = (
-    "attributor eval hotpotqa  our own sample of two-hop questions",
+    "attributor eval hotpotqa  the sample that comes with attributor",
     "attributor eval hotpotqa --split validation --limit 200 --max-tokens 1900",
     "attributor eval hotpotqa hotpot_dev_distractor_v1.json --method flow,contextcite:32 --faithfulness",
     "attributor eval hotpotqa --split validation --model Qwen/Qwen2.5-7B-Instruct --dtype float16 --device-map cuda",

@@ -29,8 +29,8 @@ EXPLAINED = {
     "R-precision": "The precision among as many sentences as are gold.",
     "Full support@5": "The share of rows whose gold sentences are all among the first five.",
     "MRR": "The mean of 1 / rank of the first gold sentence.",
-    "Drop, LDS": "What leaving segments out does to the answer's log-probability: faithfulness to the model, which is "
-    "another question than finding the sentences that people marked.",
+    "Drop, LDS": "How the answer's log-probability changes without segments: faithfulness to the model. It does not "
+    "measure whether a method finds the sentences that people marked.",
     "Ties, intervals": "Ties count as the mean over all their orders. Intervals are 95% percentile bootstrap intervals "
     "over rows; differences are paired.",
 }

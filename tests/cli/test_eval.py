@@ -150,7 +150,7 @@ def test_help_is_complete_without_torch():
     assert f"default: {', '.join(default_methods())}, and flow:retrieval" in plain(shown)
     documented = (ROOT / "docs" / "eval.md").read_text("utf-8")
     assert f"| `--method` | {', '.join(f'`{name}`' for name in default_methods(True))}; " in documented
-    for words in ("--split validation", "torchrun", "Exit status: 0 done", "To resume a run", "our own sample"):
+    for words in ("--split validation", "torchrun", "Exit status: 0 done", "To resume a run", "comes with attributor"):
         assert words in plain(shown)
     top = plain(run("--help").stdout)
     for name in ("hotpotqa", "2wiki", "musique", "report"):
