@@ -33,7 +33,7 @@ def sentences_of(prompt):
 
 
 def make_model(family):
-    """Return a tiny model for the tokenizer's vocabulary. Its windows are shorter than the prompt but reach documents."""
+    """Return a tiny model for the tokenizer's vocabulary. Its windows are shorter than the prompt."""
     windows = {"sliding_window": 60} if family in ("mistral", "gemma2") else {}
     return tiny(family, vocab_size=len(TOKENIZER), max_position_embeddings=1024, n_positions=1024, **windows)
 
