@@ -1,9 +1,9 @@
 """flow_step on the CPU, relative to torch's fused attention and to the same result computed by stock torch.
 
-Every round times two baselines directly before ours, so the ratios are valid if the machine's speed drifts: torch's
-SDPA forward (flash, causal, the same query, key and value), and the gradient of SDPA with respect to the values
-(upstream rows: the same result from stock torch). `rate_ratio` compares FLOP/s: ours counts the one product Q K^T,
-2 H D N^2 / 2, SDPA's forward its two. `gradient_ratio` compares seconds. GF/s are for all threads together.
+Every round times two baselines directly before ours, so the ratios are valid if the machine's speed drifts. One is
+torch's SDPA forward (flash, causal, the same query, key and value). The other is the gradient of SDPA with respect to
+the values (upstream rows), the same result from stock torch. `rate_ratio` compares FLOP/s: ours counts the one product
+Q K^T, 2 H D N^2 / 2, SDPA's forward its two. `gradient_ratio` compares seconds. GF/s are for all threads together.
 """
 
 import statistics

@@ -1,7 +1,7 @@
 """flow_step: every usable implementation and instruction set agrees with the definition in float64.
 
-The error budget is twice the measured error of the reference in float32 against the definition in float64, plus a
-floor for exponents whose bias is rounded once more, in base 2.
+The error budget is twice the measured error of the reference in float32 against the definition in float64. A floor is
+added for exponents whose bias is rounded once more, in base 2.
 """
 
 import ast
