@@ -1,11 +1,11 @@
-"""How high an LDS can be, from the cases of a run.
+"""Estimate the highest possible LDS from the cases of a run.
 
     attributor eval hotpotqa FILE --max-tokens 1900 --faithfulness --masks 64 --methods contextcite:128,removal-gradient
         --out RUN
     python bench/ceiling.py RUN
 
-Prints the LDS of the run's methods, and of ContextCite that is fitted to one half of the random sets and measured on
-the other half, both ways round.
+Prints the LDS of the run's methods and of ContextCite, fitted to one half of the random sets and measured on the other
+half, in both directions.
 """
 
 import sys
@@ -18,7 +18,7 @@ from effects import format_interval, read_cases, read_removals
 from attributor.eval.metrics import linear_datamodeling_score
 from attributor.methods.contextcite import fit_lasso, logit
 
-PENALTY = 0.01  # of the lasso, as the method contextcite has it
+PENALTY = 0.01  # of the lasso, as in the method contextcite
 
 
 def main(run: Path) -> None:

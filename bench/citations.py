@@ -1,10 +1,10 @@
-"""Measures what citations find: the claims of generated answers, and the evidence of HotPotQA answers.
+"""Measure citations: the sources of claims in generated answers, and the evidence of HotPotQA answers.
 
-    python bench/citations.py claims 40                    two facts asked for in one prompt, answered by two claims
-    python bench/citations.py hotpotqa 60 FILE.json        answers forced, evidence as marked
+    python bench/citations.py claims 40                    a question about two facts, answered by two claims
+    python bench/citations.py hotpotqa 60 FILE.json        forced answers, gold evidence
 
-docs/quality.md shows the numbers. `claims` varies which share of a claim's rows begins on the question; both print what
-the rule of `Flow.cite` cites.
+docs/quality.md shows the numbers. `claims` varies the question share of a claim's rows; both commands print the
+citations of the rule of `Flow.cite`.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ FORMS = {"short": "{}.", "sentence": "The answer to the {order} question is {}."
 def two_questions(
     number: int, kind: str, form: str
 ) -> tuple[list[tuple[str, str]], str, list[str], list[tuple[str, str]]] | None:
-    """Documents, a question about two of them, an answer of two claims, and (title, sentence) of each one's source."""
+    """Return documents, a question about two of them, an answer of two claims, and (title, sentence) of each source."""
     cases = [make_case(kind, 11, 2 * number + i, documents=4) for i in (0, 1)]
     documents = [(title, " ".join(sentences)) for case in cases for title, sentences in case.documents]
     if len({title for title, _ in documents}) < len(documents):
@@ -45,7 +45,7 @@ def two_questions(
 def shares_of_sentences(
     flow: attributor.Flow, claim: attributor.Claim, share: float
 ) -> list[tuple[str | None, str, float]]:
-    """(title, sentence, share) for a claim's rows of which `share` begins on the question; the flow's have a half."""
+    """Return (title, sentence, share) for a claim's rows with question share `share`; in the flow it is a half."""
     part = flow.for_answer((claim.start, claim.stop))
     question = flow.question_scores.double()
     rows = (part.scores.double() - question) * (1 - share) * 2 + question * share * 2
@@ -55,7 +55,7 @@ def shares_of_sentences(
     shares = []
     for segment, value in zip(sentences.segments, sentences.total().tolist(), strict=True):
         document = flow.documents[segment.document or 0]
-        if segment.start >= document.body:  # a title line is no sentence
+        if segment.start >= document.body:  # a title line is not a sentence
             shares.append((document.label, segment.text, value / total))
     return shares
 
@@ -94,7 +94,7 @@ def measure_claims(count: int) -> None:
 
 
 class Cited:
-    """Counts what was cited, and what should have been."""
+    """Count the citations and the expected citations."""
 
     def __init__(self) -> None:
         self.cited = self.right = self.marked = self.answers = 0

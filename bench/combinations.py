@@ -1,12 +1,12 @@
-"""Combines the scores of two methods, from the cases of evaluation runs, and compares them with either alone.
+"""Combine the scores of two methods from the cases of evaluation runs and compare them with each method alone.
 
     attributor eval hotpotqa FILE --methods flow:retrieval,bm25,bm25:title,removal-gradient --out RUN
     python bench/combinations.py flow:retrieval,bm25:title RUN ...
     python bench/combinations.py flow:retrieval,removal-gradient RUN ...
 
-Three ways, for each sentence: "rank" adds its ranks; "share" adds its shares of the positive scores; "product"
-multiplies these shares, each with 1/S added. AP is of the marked evidence. LDS is of rows that were run with
---faithfulness. A difference is paired, combination minus the better of the two methods.
+There are three ways for each sentence: "rank" adds its ranks; "share" adds its shares of the positive scores;
+"product" multiplies these shares, each with 1/S added. AP uses the gold evidence. LDS uses rows run with
+--faithfulness. A difference is paired: combination minus the better of the two methods.
 """
 
 import sys
@@ -27,7 +27,7 @@ METRICS = ("AP", "LDS")
 
 
 def scores_of(case: dict[str, Any], method: str) -> Floats:
-    """(S,) by sentence."""
+    """Return (S,) scores by sentence."""
     if method not in case["methods"]:
         sys.exit(f"the run has no {method!r}; it has {', '.join(case['methods'])}")
     by = case["methods"][method]["scores"]
@@ -35,20 +35,20 @@ def scores_of(case: dict[str, Any], method: str) -> Floats:
 
 
 def shares(scores: Floats) -> Floats:
-    """(S,) the positive scores, with sum 1; equal ones where none is positive."""
+    """Return (S,) the positive scores, scaled to sum 1; equal shares if none is positive."""
     positive = scores.clip(min=0)
     return positive / positive.sum() if positive.any() else np.full(len(scores), 1 / max(1, len(scores)))
 
 
 def ranks(scores: Floats) -> Floats:
-    """(S,) from 0, higher for higher scores; the mean of their ranks where scores are equal."""
+    """Return (S,) ranks from 0, higher for higher scores; equal scores get the mean of their ranks."""
     from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
 
     return np.asarray(rankdata(scores), np.float64) - 1
 
 
 def combine(one: Floats, other: Floats) -> dict[str, Floats]:
-    """(S,) by way."""
+    """Return (S,) combined scores by way."""
     even = 1 / max(1, len(one))
     return {
         "rank": ranks(one) + ranks(other),
@@ -58,7 +58,7 @@ def combine(one: Floats, other: Floats) -> dict[str, Floats]:
 
 
 def measure(case: dict[str, Any], scores: Floats) -> dict[str, float]:
-    """AP, and LDS where the row has it; NaN for what cannot be measured."""
+    """Return AP, and LDS if the row has it; NaN for a value that cannot be measured."""
     ap = measure_case(scores, case["gold"])["ap"]
     measured = {"AP": np.nan if ap is None else ap, "LDS": np.nan}
     if case["faithfulness"]:

@@ -1,14 +1,14 @@
-"""Compares removal effects with real removals, from the cases of an evaluation run.
+"""Compare estimated removal effects with measured removals, from the cases of an evaluation run.
 
     attributor eval hotpotqa FILE --max-tokens 1100 --faithfulness --masks 80 --out RUN
         --methods flow:retrieval,removal-gradient,removal-gradient:suffix
     python bench/effects.py RUN ...
 
-The run holds log p(answer) for 80 random sets of sentences a row. Sets 0 to 47 fit what needs real removals
-(ContextCite, ridge, the posterior of `attributor.effects`). Sets 48 to 79 measure every method by LDS, the rank
-correlation of the scores' sums with log p. The last lines say how often the gradient has the sign of the removal for
-the sentence that the run's first method ranks first, and the medians of the posterior's alpha and tau / sigma, which
-attributor/_effects/posterior.py takes below 8 removals.
+The run holds log p(answer) for 80 random sets of sentences per row. Sets 0 to 47 fit the methods that need measured
+removals (ContextCite, ridge, the posterior of `attributor.effects`). Sets 48 to 79 measure every method by LDS, the
+rank correlation of the scores' sums with log p. The last lines show how often the gradient has the sign of the removal
+for the sentence that the run's first method ranks first. They also show the medians of the posterior's alpha and
+tau / sigma, which attributor/_effects/posterior.py uses below 8 removals.
 """
 
 import json
@@ -28,12 +28,12 @@ from attributor.eval.metrics import linear_datamodeling_score, main_aggregation,
 from attributor.eval.metrics.evidence import measure_case
 from attributor.methods.contextcite import fit_lasso, logit
 
-FITTED = 48  # sets that may be fitted; the rest measures
+FITTED = 48  # sets for fitting; the others are for measuring
 LDS, AP = "LDS", "AP"
 
 
 def read_cases(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of some runs that are done."""
+    """Return the finished rows of some runs."""
     for run in runs:
         with (run / "cases.jsonl").open(encoding="utf-8") as file:
             for line in file:
@@ -43,7 +43,7 @@ def read_cases(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def scores_of(case: dict[str, Any]) -> dict[str, Tensor]:
-    """(S,) by method: what the run scored, and what its removals say."""
+    """Return (S,) by method: the scores of the run and those fitted to its removals."""
     scores = {}
     for name, fields in case["methods"].items():
         by = fields["scores"]
@@ -63,7 +63,7 @@ def scores_of(case: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def read_removals(case: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """The sets (M, S) bool that stay, log p (M,) of the answer with each, and log p (1,) with all."""
+    """Return the kept sets (M, S) bool, log p (M,) of the answer with each, and log p (1,) with all sentences."""
     effects = case["faithfulness"]["effects"]
     sets = torch.tensor([[bit == "1" for bit in row] for row in effects["kept"]])
     return sets, torch.tensor(effects["log_probs"], dtype=torch.float64), torch.tensor([effects["full"]]).double()
@@ -101,7 +101,7 @@ def main(runs: Sequence[Path]) -> None:
 
 
 def format_interval(values: Sequence[float] | npt.NDArray[np.float64], digits: int = 2) -> str:
-    """A mean with its bootstrap interval."""
+    """Format a mean with its bootstrap interval."""
     (mean,) = mean_intervals(np.asarray(values)[:, None])
     if mean.value is None:
         return ""

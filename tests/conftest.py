@@ -1,4 +1,4 @@
-"""Shared by all tests: quiet libraries, few threads; tests/helpers and bench/gpu can be imported."""
+"""Settings of all tests: quiet libraries, few threads, and imports from tests/helpers and bench/gpu."""
 
 import gc
 import os
@@ -10,17 +10,17 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 
-gc.disable()  # hardly anything that is imported or collected is garbage, and looking for it takes a third of that time
+gc.disable()  # import and collection make almost no garbage, and searching for it takes a third of their time
 sys.path[:0] = [str(Path(__file__).parent / "helpers"), str(Path(__file__).parents[1] / "bench")]
-if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process of its own, and so do the programs that it starts
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has its own worker process, also for the programs that it starts
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-elif "OMP_NUM_THREADS" not in os.environ:  # else torch has as many threads as that says
+elif "OMP_NUM_THREADS" not in os.environ:  # otherwise the variable sets the number of torch threads
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 def pytest_collection_finish():
-    """Search for garbage from now on, in what the tests make."""
+    """Enable garbage collection for objects made by the tests."""
     gc.collect()
     gc.freeze()
     gc.enable()

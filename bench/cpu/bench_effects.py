@@ -1,8 +1,8 @@
-"""Whole effects() on SmolLM2-135M in float32, against one plain forward, and its memory against a plain backward.
+"""effects() on SmolLM2-135M in float32: time relative to one plain forward, memory relative to a plain backward.
 
-The targets: at most 4 plain forwards at 2,048 tokens, 5 with checkpointed layers; rows="suffix", on the cache that the
-prompt left, at most 0.2 at 2,048 tokens and 0.05 at 8,176; the peak memory of the checkpointed pass at 4,096 tokens at
-most 1.5 times that of a plain checkpointed backward.
+Targets in plain forwards: at most 4 at 2,048 tokens, 5 with checkpointed layers. rows="suffix" on the cache of the
+prompt takes at most 0.2 at 2,048 tokens and 0.05 at 8,176. The peak memory of the checkpointed pass at 4,096 tokens is
+at most 1.5 times that of a plain checkpointed backward.
 """
 
 import pytest
@@ -14,7 +14,7 @@ import attributor
 
 
 def check(model, ids, effects):
-    """The timed effects agree with the pure-torch kernel, where that is affordable."""
+    """Check that the timed effects agree with the pure-torch kernel, where it is fast enough."""
     k = ids.numel() - O
     assert effects.scores.shape == (len(split(k)),)
     assert bool(effects.scores.isfinite().all())
@@ -53,7 +53,7 @@ def bench_memory(benchmark, tokens):
 
 
 def test_the_baseline_is_a_backward_pass():
-    """It gives a gradient for every token, and leaves the model as it was."""
+    """It gives a gradient for every token and does not change the model."""
     model, ids = load_setting(100)
     gradient = VARIANTS["checkpointed backward"](model, ids)
     assert gradient.shape[1] == ids.numel() - 1

@@ -1,9 +1,9 @@
-"""Whole flow() on SmolLM2-135M in float32, against one plain forward and against matrix products of attentions.
+"""flow() on SmolLM2-135M in float32, relative to one plain forward and to matrix products of attentions.
 
-Every round times the baseline right before the variant, so that a machine whose speed drifts does not tilt the ratio.
-Scores agree to 2e-5 relative: the float noise of 30 layers, which missing_mass shows too, is about 5e-6 of a score.
-`ratio` in extra_info is the median over rounds of variant / baseline, `memory_ratio` that of the peak resident memory
-of a process that runs nothing else.
+Every round times the baseline directly before the variant, so a drift in machine speed does not change the ratio.
+Scores agree to 2e-5 relative: the float noise of 30 layers, also visible in missing_mass, is about 5e-6 of a score.
+`ratio` in extra_info is the median over rounds of variant / baseline. `memory_ratio` is the same ratio for the peak
+resident memory of a process that runs nothing else.
 """
 
 import psutil
@@ -18,7 +18,7 @@ LENGTHS = [1024, 2048, 4096, 8176]  # the model has 8,192 positions, and the ans
 
 
 def make_check(name: str):
-    """The timed flow: rows sum to 1, and agree with the pure-torch implementation where that is affordable."""
+    """Return a check of the timed flow: rows sum to 1 and agree with the pure-torch implementation, if fast enough."""
 
     def check(model, ids, flow):
         assert flow.scores.shape == (O, ids.numel() - O)

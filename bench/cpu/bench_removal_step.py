@@ -1,8 +1,8 @@
-"""removal_step on the CPU against torch's fused attention.
+"""removal_step on the CPU, relative to torch's fused attention.
 
-Every round times torch's SDPA forward (flash, causal, the same query, key and value) right before ours, so the ratio
-holds on a machine whose speed drifts. `rate_ratio` compares FLOP/s: both compute two products, 2 (D + Dv) H N^2 / 2.
-GF/s are of all threads together.
+Every round times torch's SDPA forward (flash, causal, the same query, key and value) directly before ours, so the ratio
+is valid if the machine's speed drifts. `rate_ratio` compares FLOP/s: both compute two products,
+2 (D + Dv) H N^2 / 2. GF/s are for all threads together.
 """
 
 import statistics

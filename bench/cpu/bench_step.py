@@ -1,9 +1,9 @@
-"""flow_step on the CPU against torch's fused attention, and against stock torch computing the same answer.
+"""flow_step on the CPU, relative to torch's fused attention and to the same result computed by stock torch.
 
-Every round times torch's SDPA forward (flash, causal, the same query, key and value) and the gradient of SDPA with
-respect to the values (upstream rows: the same answer from stock torch) right before ours, so the ratios hold on a
-machine whose speed drifts. `rate_ratio` compares FLOP/s: ours counts the one product Q K^T, 2 H D N^2 / 2, SDPA's
-forward its two; `gradient_ratio` compares seconds. GF/s are of all threads together.
+Every round times two baselines directly before ours, so the ratios are valid if the machine's speed drifts. One is
+torch's SDPA forward (flash, causal, the same query, key and value). The other is the gradient of SDPA with respect to
+the values (upstream rows), the same result from stock torch. `rate_ratio` compares FLOP/s: ours counts the one product
+Q K^T, 2 H D N^2 / 2, SDPA's forward its two. `gradient_ratio` compares seconds. GF/s are for all threads together.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from attributor import flow_step
 
-HEADS = 8  # of a layer; with fewer, the product with R weighs more
+HEADS = 8  # per layer; with fewer heads the product with R takes a larger part
 
 
 @pytest.mark.parametrize("O", [1, 16, 128])
@@ -56,7 +56,7 @@ def bench_flow_step(benchmark, dtype, D, N, O):
     plain = flow_step(rows, query, key, row_bias, scale=D**-0.5, impl="reference").double()
     if exact is None:
         torch.testing.assert_close(answer.double(), plain, rtol=1e-3, atol=1e-4 * float(plain.max()))
-    else:  # the log-sum-exp is torch's own, in float32, and both routes share its error
+    else:  # both ways use torch's log-sum-exp in float32 and share its error
         budget = (plain - exact).abs().sum()
         assert (answer.double() - exact).abs().sum() <= 2 * budget + 3e-6 * exact.sum()
     ours = benchmark.stats.stats.data
@@ -77,7 +77,7 @@ def bench_flow_step(benchmark, dtype, D, N, O):
 
 
 def compute_by_gradient(rows, query, key):
-    """Rows @ sum of attention, the stock way: the gradient of SDPA with respect to V, D rows at a time."""
+    """Compute rows @ sum of attention with stock torch: the gradient of SDPA with respect to V, D rows at a time."""
     H, N, D = query.shape
     out = []
     for low in range(0, rows.shape[0], D):

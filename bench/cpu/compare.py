@@ -1,4 +1,4 @@
-"""Time a variant beside its baseline, round by round, and the peak memory of both in processes of their own."""
+"""Time a variant and its baseline in alternating rounds, and measure the peak memory of each in its own process."""
 
 import json
 import statistics
@@ -18,7 +18,7 @@ ROUNDS = {1024: 3, 2048: 3, 4096: 2, 8176: 1}
 
 
 def compare(benchmark, variant, baseline, tokens, check):
-    """Time `variant` with `baseline` before each of its rounds; `check` sees the answer that was timed."""
+    """Time `variant` with `baseline` before each of its rounds; `check` gets the timed result."""
     try:
         model, ids = load_setting(tokens)
     except attributor.ModelLoadError as error:
@@ -52,7 +52,7 @@ PEAKS: dict[tuple[str, int], float] = {}
 
 
 def peak(variant: str, tokens: int) -> float:
-    """Peak resident memory of a fresh process that runs the variant once: the median of a few, a heap varies."""
+    """Return the peak resident memory of new processes that run the variant once: the median, because heaps vary."""
     if (variant, tokens) not in PEAKS:
         command = [sys.executable, str(Path(__file__).parent / "peak.py"), variant, str(tokens)]
         rounds = 3 if tokens < 8000 else 1

@@ -1,4 +1,4 @@
-"""Settings of all CPU benchmarks: the number of threads, and the machine's description in the results."""
+"""Settings of all CPU benchmarks: the number of threads and the description of the machine in the results."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ torch.set_num_threads(THREADS)
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """Add the device, the versions and the implementation to what pytest-benchmark writes."""
+    """Add the device, the versions and the implementation to the output of pytest-benchmark."""
     import transformers
 
     import attributor
@@ -35,6 +35,6 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """Keep the statistics; the single measurements would make the file long and say nothing more."""
+    """Keep only the statistics; single measurements would make the file long without more information."""
     for entry in output_json["benchmarks"]:
         entry["stats"].pop("data", None)

@@ -21,7 +21,7 @@ def main() -> None:
     began = time.perf_counter()
     VARIANTS[variant](model, ids)
     seconds = time.perf_counter() - began
-    # not getrusage: that begins with what the process that started this one had in memory
+    # not getrusage, which starts with the memory of the parent process
     peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     print(json.dumps({"peak": int(peak[1]) * 1024 if peak else 0, "seconds": seconds}))
 

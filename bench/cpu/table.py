@@ -1,7 +1,7 @@
-"""Keep a benchmark run and show it: python bench/cpu/table.py RUN.json writes a file of bench/results and its tables.
+"""Store a benchmark run: python bench/cpu/table.py RUN.json writes a file of bench/results and the tables.
 
-RUN.json is what `pytest bench/cpu --benchmark-json=RUN.json` writes. Without an argument the tables are made again from
-the newest file of bench/results: all of them in bench/results/README.md, the one of whole flows in README.md.
+`pytest bench/cpu --benchmark-json=RUN.json` writes RUN.json. Without an argument the tables are rebuilt from the newest
+file of bench/results: all of them in bench/results/README.md, the table of complete flows in README.md.
 """
 
 import json
@@ -17,7 +17,7 @@ BEGIN, END = re.compile(r"<!-- table:[^>]*-->\n"), "<!-- end of table -->"
 
 
 def keep(run: Path) -> Path:
-    """Store one run as results/DATE-DEVICE-COMMIT.json, without what identifies the host."""
+    """Store one run as results/DATE-DEVICE-COMMIT.json, without fields that identify the host."""
     data = json.loads(run.read_text())
     machine = data["machine_info"]["attributor"]
     commit = data["commit_info"]
@@ -43,7 +43,7 @@ def _seconds(stats: dict[str, float]) -> dict[str, float]:
 
 
 def short_table(path: Path) -> str:
-    """The table of whole flows in one results file, for the README."""
+    """Return the table of complete flows of one results file, for the README."""
     run = json.loads(path.read_text())
     machine = run["machine"]
     lines = _flows([b for b in run["benchmarks"] if b.get("baseline") == "plain forward" and "variant" in b])
@@ -51,7 +51,7 @@ def short_table(path: Path) -> str:
 
 
 def full_tables(path: Path) -> str:
-    """All tables of one results file."""
+    """Return all tables of one results file."""
     run = json.loads(path.read_text())
     machine, rows = run["machine"], run["benchmarks"]
     cpu = machine["implementations"]["cpu"]
@@ -107,7 +107,7 @@ def _records(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _by_length(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, dict[str, Any]]]]:
-    """(tokens, {variant: row}), shortest first."""
+    """Return (tokens, {variant: row}), shortest first."""
     lengths = sorted({b["tokens"] for b in rows})
     return [(tokens, {b["variant"]: b for b in rows if b["tokens"] == tokens}) for tokens in lengths]
 
@@ -147,7 +147,7 @@ def _removals(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def replace_table(page: Path, text: str) -> None:
-    """Put `text` between the two comments of the page that mark its table."""
+    """Put `text` between the two comments that mark the table of a page."""
     old = page.read_text()
     begin, end = BEGIN.search(old), old.find(END)
     if begin is None or end < begin.end():
@@ -156,8 +156,8 @@ def replace_table(page: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Keep the run that is given, then write the tables."""
-    runs = [path for path in RESULTS.glob("*.json") if not path.stem.endswith("-gpu")]  # those have tables of their own
+    """Store the given run, if any, then write the tables."""
+    runs = [path for path in RESULTS.glob("*.json") if not path.stem.endswith("-gpu")]  # those have own tables
     newest = keep(Path(sys.argv[1])) if len(sys.argv) > 1 else max(runs)
     replace_table(ROOT / "README.md", short_table(newest))
     replace_table(RESULTS / "README.md", full_tables(newest))

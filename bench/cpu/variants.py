@@ -1,4 +1,4 @@
-"""The variants that are compared: a plain forward, the flow, matrix products of attentions, removal effects."""
+"""The compared variants: a plain forward, the flow, matrix products of attentions, removal effects."""
 
 from contextlib import ExitStack
 from functools import cache, partial
@@ -20,18 +20,18 @@ SIXTEEN += [(14, 0), (15, 1), (21, 2), (22, 3)]
 
 @cache
 def model() -> Any:
-    """The default model, in float32."""
+    """Return the default model in float32."""
     return attributor.load_model(dtype="float32", progress=False)[0]
 
 
 def load_setting(tokens: int) -> tuple[Any, Tensor]:
-    """The model, and a prompt of `tokens` tokens with an answer of O behind it, (tokens + O,)."""
+    """Return the model and (tokens + O,) ids: a prompt of `tokens` tokens and an answer of O."""
     ids = torch.randint(100, 40_000, (tokens + O,), generator=torch.Generator().manual_seed(0))
     return model(), ids
 
 
 def choose_weights(name: str) -> attributor.Weights:
-    """All heads, or sixteen of 270."""
+    """Return weights of all heads, or of sixteen of 270."""
     if name == "all":
         return attributor.Weights("mean")
     return attributor.Weights.of_heads((30, 9), dict.fromkeys(SIXTEEN, 1 / 16))
@@ -39,23 +39,23 @@ def choose_weights(name: str) -> attributor.Weights:
 
 @torch.no_grad()
 def plain(model: Any, ids: Tensor) -> Tensor:
-    """One SDPA forward over what the flow reads, as generate() reads a prompt: one row of logits, a cache."""
+    """Run one SDPA forward over the tokens of the flow, as generate() reads a prompt: one row of logits, a cache."""
     return model(input_ids=ids[None, :-1], logits_to_keep=1).logits
 
 
 def flow_all(model: Any, ids: Tensor) -> attributor.Flow:
-    """The flow through all heads."""
+    """Compute the flow through all heads."""
     return attributor.flow(model, ids, prompt_length=ids.numel() - O)
 
 
 def flow_sixteen(model: Any, ids: Tensor) -> attributor.Flow:
-    """The flow through sixteen heads."""
+    """Compute the flow through sixteen heads."""
     return attributor.flow(model, ids, prompt_length=ids.numel() - O, weights=choose_weights("sixteen"))
 
 
 @torch.no_grad()
 def run_materialised(model: Any, ids: Tensor) -> Tensor:
-    """What people do by hand: output_attentions=True, the mean over heads, matrix products."""
+    """Compute the usual way by hand: output_attentions=True, the mean over heads, matrix products."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -79,24 +79,24 @@ def generate(model: Any, ids: Tensor) -> Tensor:
 
 
 def run_recorded(name: str, model: Any, ids: Tensor) -> attributor.Flow:
-    """Generate O tokens while recording, then the flow."""
+    """Generate O tokens inside a recording, then compute the flow."""
     with attributor.record(model, weights=choose_weights(name)) as recording:
         out = model.generate(ids[None, :-O], **GENERATION)
     return recording.flow(out)
 
 
 SEGMENTS = 40
-SUFFIX = 44  # prompt tokens after the last segment, as a question and a template take
+SUFFIX = 44  # prompt tokens after the last segment, about a question and a template
 
 
 def split(tokens: int) -> list[tuple[int, int]]:
-    """Equal segments of a prompt of so many tokens."""
+    """Return equal segments of a prompt with this number of tokens."""
     size = (tokens - SUFFIX) // SEGMENTS
     return [(size * index, size * (index + 1)) for index in range(SEGMENTS)]
 
 
 def effects(model: Any, ids: Tensor, limit: int, **options: Any) -> attributor.Effects:
-    """Removal effects; layers are checkpointed where their activations take more than `limit` bytes."""
+    """Compute removal effects; layers are checkpointed if their activations take more than `limit` bytes."""
     k = ids.numel() - O
     before, gradient_run.CHECKPOINT_FROM = gradient_run.CHECKPOINT_FROM, limit
     try:
@@ -107,7 +107,7 @@ def effects(model: Any, ids: Tensor, limit: int, **options: Any) -> attributor.E
 
 @cache
 def context(tokens: int) -> DynamicCache:
-    """The cache that reading the prompt leaves."""
+    """Return the cache after reading the prompt."""
     model, ids = load_setting(tokens)
     cache = DynamicCache()
     with torch.no_grad():
@@ -116,13 +116,13 @@ def context(tokens: int) -> DynamicCache:
 
 
 def suffix_effects(model: Any, ids: Tensor) -> attributor.Effects:
-    """Removal effects of the rows after the last segment, on the cache that the prompt left."""
+    """Compute removal effects of the rows after the last segment, on the cache of the prompt."""
     k = ids.numel() - O
     return effects_of(model, EffectsTask(ids, k, SegmentTokens.of_spans(split(k), k), rows="suffix", cache=context(k)))
 
 
 def checkpointed_backward(model: Any, ids: Tensor) -> Tensor:
-    """The gradient of the answer's log-probability with respect to the embeddings, by stock torch, checkpointed."""
+    """Compute the gradient of the answer's log-probability for the embeddings with stock torch, checkpointed."""
     embeddings = model.get_input_embeddings()(ids[None, :-1]).detach().requires_grad_()
     with ExitStack() as stack:
         for parameter in model.parameters():

@@ -1,4 +1,4 @@
-"""Whole models on a GPU: flow() and record() of Llamas with random weights, beside a plain prefill and generate()."""
+"""Complete models on a GPU: flow() and record() of Llamas with random weights, compared with prefill and generate()."""
 
 from functools import lru_cache, partial
 from typing import Any
@@ -14,12 +14,12 @@ VOCABULARY = 97 if REHEARSAL else 128_256
 NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
 ANSWER = 16  # tokens
 GENERATION = {"max_new_tokens": ANSWER, "min_new_tokens": ANSWER, "do_sample": False, "pad_token_id": 0}
-MASS = 1e-3  # what rows of a 16-bit model's flow may lack
+MASS = 1e-3  # allowed missing mass in a row of a 16-bit model's flow
 
 
 @lru_cache(maxsize=1)
 def load(name: str) -> Any:
-    """A model in bfloat16, drawn on the device."""
+    """Return a bfloat16 model with weights drawn on the device."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     layers, hidden, heads, kv_heads, intermediate = MODELS[name]
@@ -41,36 +41,36 @@ def load(name: str) -> Any:
 
 
 def choose_heads(layers: int, heads: int, count: int = 32) -> attributor.Weights:
-    """The mean of different heads that are spread over all layers and over the heads of each."""
+    """Return equal weights of different heads, spread over all layers and over the heads of each."""
     chosen = [(i % layers, (7 * (i % layers) + i // layers) % heads) for i in range(min(count, layers * heads))]
     return attributor.Weights.of_heads((layers, heads), dict.fromkeys(chosen, 1 / len(chosen)))
 
 
 @torch.no_grad()
 def prefill(model: Any, ids: Tensor) -> Tensor:
-    """What generate() does with a prompt: one forward pass with a cache and one row of logits."""
+    """Run the prefill of generate(): one forward pass with a cache and one row of logits."""
     return model(input_ids=ids[None, :-1].to(DEVICE), logits_to_keep=1, use_cache=True).logits
 
 
 def generate(model: Any, ids: Tensor) -> Tensor:
-    """ANSWER tokens after the prompt."""
+    """Generate ANSWER tokens after the prompt."""
     return model.generate(ids[None, :-ANSWER].to(DEVICE), **GENERATION)
 
 
 def run_flow(model: Any, ids: Tensor, weights: attributor.Weights) -> attributor.Flow:
-    """The flow of the answer's tokens."""
+    """Compute the flow of the answer's tokens."""
     return attributor.flow(model, ids, prompt_length=ids.numel() - ANSWER, weights=weights, impl=IMPL)
 
 
 def run_record(model: Any, ids: Tensor, weights: attributor.Weights) -> attributor.Flow:
-    """generate() inside record(), and the flow."""
+    """Run generate() inside record(), then compute the flow."""
     with attributor.record(model, weights=weights) as recording:
         out = generate(model, ids)
     return recording.flow(out, impl=IMPL)
 
 
 def check(label: str, answer: Any) -> dict[str, float]:
-    """Assert that a flow lacks nothing."""
+    """Assert that a flow has no missing mass."""
     if not isinstance(answer, attributor.Flow):
         return {}
     missing = float(answer.missing_mass.abs().max())
@@ -81,7 +81,7 @@ def check(label: str, answer: Any) -> dict[str, float]:
 
 
 def measure(kind: str, name: str, tokens: int) -> dict[str, Any]:
-    """The entries of one line of FLOWS."""
+    """Return the entries of one line of FLOWS."""
     model = load("rehearsal" if REHEARSAL else name)
     length = ANSWER + (16 + tokens // 2048 if REHEARSAL else tokens)
     ids = torch.randint(3, VOCABULARY, (length,), generator=torch.Generator().manual_seed(tokens))

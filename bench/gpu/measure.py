@@ -1,8 +1,8 @@
 """Measurements on a GPU: python -m gpu.measure steps | tunings | flows | sanitize KERNEL | launch.
 
-Everything that is compared runs in turns, on the same inputs, and every timed answer is checked. Each measurement is
-recorded when it is complete. ATTRIBUTOR_GPU_REHEARSAL=reference runs everything on the CPU at tiny sizes: this finds
-mistakes in the programs, and measures nothing.
+All compared works run in turns on the same inputs, and every timed result is checked. Each measurement is recorded when
+it is complete. ATTRIBUTOR_GPU_REHEARSAL=reference runs everything on the CPU at tiny sizes: this finds mistakes in the
+programs and measures nothing.
 """
 
 import contextlib
@@ -29,21 +29,21 @@ from gpu.shapes import FLOWS, HEADLINE, REMOVALS, SMALL, SMALL_CUDA, SMALL_TRITO
 
 REHEARSAL = os.environ.get("ATTRIBUTOR_GPU_REHEARSAL", "")
 LOG = Path(os.environ.get("ATTRIBUTOR_GPU_LOG", os.devnull))
-PATIENCE = float(os.environ.get("ATTRIBUTOR_GPU_PATIENCE", "60"))  # seconds for a test; a call has twice as many
+PATIENCE = float(os.environ.get("ATTRIBUTOR_GPU_PATIENCE", "60"))  # seconds per test; a call has twice as long
 DEVICE = torch.device("cpu") if REHEARSAL else torch.device("cuda", 0)
-IMPL = REHEARSAL or "triton"  # what a tensor on a GPU gets by default
+IMPL = REHEARSAL or "triton"  # the default for tensors on a GPU
 ROUNDS = 1 if REHEARSAL else 7
-CACHE = 256 << 20  # bytes, more than any second-level cache
-# Tensor cores cut off the last bits of float32 sums: what that makes of a logit of 30.
+CACHE = 256 << 20  # bytes, more than any L2 cache
+# Tensor cores truncate the last bits of float32 sums: the effect on a logit of 30.
 FLOOR = 1e-5
 Inputs = dict[str, Any]  # arguments of flow_step or removal_step
 Check = Callable[[str, Any], dict[str, float]]
 
 
 def find_obstacle(kernel: str, *, crashes: bool = True) -> str | None:
-    """Why a kernel cannot be measured here; None if it can. In a rehearsal the reference replaces both.
+    """Return why a kernel cannot be measured here; None if it can. In a rehearsal the reference replaces both.
 
-    A test that crashed is a reason too, with `crashes`: the measurement would end in the same way.
+    With `crashes`, a crashed test is also a reason, because the measurement would crash in the same way.
     """
     entry = next(entry for entry in list_availability() if entry.name == kernel)
     if not REHEARSAL and not entry.usable:
@@ -54,7 +54,7 @@ def find_obstacle(kernel: str, *, crashes: bool = True) -> str | None:
 
 @contextlib.contextmanager
 def watchdog(seconds: float = PATIENCE) -> Iterator[None]:
-    """End the process, with a traceback, if the work inside takes too long: waiting for a kernel has no other end."""
+    """End the process with a traceback if the work inside takes too long: a wait for a kernel cannot be interrupted."""
     if not REHEARSAL:
         faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
     try:
@@ -64,7 +64,7 @@ def watchdog(seconds: float = PATIENCE) -> Iterator[None]:
 
 
 def exit_if_lost() -> None:
-    """End the process if the device is lost to it, as after an illegal access: every later call would fail."""
+    """End the process if its device is unusable, as after an illegal access, because every later call would fail."""
     try:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -74,12 +74,12 @@ def exit_if_lost() -> None:
 
 
 def time_work(work: Callable[[], Any]) -> tuple[float, int, Any]:
-    """Seconds by CUDA events from an idle device to the end of the last kernel, peak memory, and the answer."""
+    """Return seconds by CUDA events from an idle device to the end of the last kernel, peak memory, and the result."""
     if DEVICE.type != "cuda":
         began = time.perf_counter()
         answer = work()
         return time.perf_counter() - began, 0, answer
-    torch.empty(CACHE, dtype=torch.uint8, device=DEVICE).zero_()  # no inputs are left in the second-level cache
+    torch.empty(CACHE, dtype=torch.uint8, device=DEVICE).zero_()  # clears the inputs from the L2 cache
     torch.cuda.synchronize(DEVICE)
     torch.cuda.reset_peak_memory_stats(DEVICE)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -91,7 +91,7 @@ def time_work(work: Callable[[], Any]) -> tuple[float, int, Any]:
 
 
 def attempt(label: str, work: Callable[[], Any], check: Check) -> tuple[float | None, dict[str, Any]]:
-    """Seconds of one call, and what is recorded of its answer; None and the reason if it is wrong or could not run."""
+    """Return the seconds of one call and the record of its result; None and the reason if it is wrong or cannot run."""
     try:
         with watchdog(2 * PATIENCE):
             seconds, peak, answer = time_work(work)
@@ -108,14 +108,14 @@ def race(works: dict[str, Callable[[], Any]], check: Check, rounds: int = ROUNDS
     """Run all works in turn, round after round, and return the entries of a finding (report.py).
 
     Args:
-        works: what is timed, by its label.
-        check: called with the label and every answer; raises AssertionError for a wrong one, and returns what is to be
-            recorded of a right one.
-        rounds: after the first call, which compiles; with 0, for work of minutes, that one is timed.
+        works: the timed functions by label.
+        check: called with the label and every result; raises AssertionError for a wrong one and returns the record of
+            a right one.
+        rounds: number of rounds after the first call, which compiles; with 0 (for work of minutes) the first is timed.
     """
     entries: dict[str, Any] = {label: {"seconds": []} for label in works}
     gc.collect()
-    gc.freeze()  # what is left is in use: the collections below need not look at it, which takes 0.1 s each
+    gc.freeze()  # excludes all current objects from the collections below, which saves 0.1 s each
     try:
         for i in range(rounds + 1):
             for label, entry in entries.items():
@@ -137,20 +137,20 @@ def race(works: dict[str, Callable[[], Any]], check: Check, rounds: int = ROUNDS
 
 
 def make_inputs(step: Step) -> Inputs:
-    """Random numbers: zeros take less power. The bias is about the log-sum-exp of each row, so rows sum to about 1."""
+    """Return random inputs: zeros take less power. The bias is about each row's log-sum-exp, so rows sum to about 1."""
     g = torch.Generator(DEVICE).manual_seed(0)
     dtype = getattr(torch, step.dtype)
     query, key = (torch.randn(n, step.N, step.D, generator=g, device=DEVICE).to(dtype) for n in (step.H, step.G))
     rows = torch.rand(step.O, step.N, generator=g, device=DEVICE)
-    lse = torch.arange(1, step.N + 1, device=DEVICE).log() + 0.5  # of that many normal logits
+    lse = torch.arange(1, step.N + 1, device=DEVICE).log() + 0.5  # for that many normal logits
     row_bias = (-lse - torch.tensor(step.H).log()).expand(step.H, -1).contiguous()
     return {"rows": rows, "query": query, "key": key, "row_bias": row_bias, "scale": step.D**-0.5}
 
 
 def run_forward(inputs: Inputs, backend: SDPBackend) -> Tensor:
-    """SDPA's forward pass on the same query and key, by one of its backends; the key is the value where there is none.
+    """Run SDPA's forward pass on the same query and key with one backend; the key also serves as a missing value.
 
-    Causal; without a mask where the queries are the last of a longer input: that is nearly the same work.
+    Causal, but without a mask if the queries are the last of a longer input, which is nearly the same work.
     """
     query, key, value = (inputs[name][None] for name in ("query", "key", "value" if "value" in inputs else "key"))
     with sdpa_kernel(backend):
@@ -159,7 +159,7 @@ def run_forward(inputs: Inputs, backend: SDPBackend) -> Tensor:
 
 
 def run_gradient(inputs: Inputs) -> Tensor:
-    """Rows @ sum of attention by stock torch, (O, N): the gradient of SDPA with respect to V, D rows at a time."""
+    """Compute rows @ sum of attention, (O, N), by stock torch: the gradient of SDPA for V, D rows at a time."""
     rows, query, key = inputs["rows"], inputs["query"][None], inputs["key"][None]
     _, H, N, D = query.shape
     parts = []
@@ -174,12 +174,12 @@ def run_gradient(inputs: Inputs) -> Tensor:
 
 
 def run_kernel(inputs: Inputs, kernel: str) -> Tensor:
-    """flow_step by one of its kernels."""
+    """Run flow_step with one of its kernels."""
     return flow_step(**inputs, impl=REHEARSAL or kernel)
 
 
 def run_variant(inputs: Inputs, tuning: dict[str, int]) -> Tensor:
-    """The CUDA kernel in a variant; in a rehearsal always the implementation that it names."""
+    """Run the CUDA kernel in a variant; in a rehearsal always the rehearsal's implementation."""
     if REHEARSAL:
         return run_kernel(inputs, "cuda")
     from attributor import _cuda
@@ -192,7 +192,7 @@ def run_variant(inputs: Inputs, tuning: dict[str, int]) -> Tensor:
 
 
 def compute_columns(inputs: Inputs, columns: Tensor, dtype: torch.dtype, block: int = 4096) -> Tensor:
-    """Columns (C,) of the answer by the definition, (O, C) in `dtype`."""
+    """Compute columns (C,) of the result by the definition, (O, C) in `dtype`."""
     rows, query, key = inputs["rows"], inputs["query"], inputs["key"][:, columns].to(dtype)
     (O, N), (H, _, D), G = rows.shape, query.shape, len(key)
     answer = torch.zeros(O, columns.numel(), dtype=dtype, device=DEVICE)
@@ -207,16 +207,16 @@ def compute_columns(inputs: Inputs, columns: Tensor, dtype: torch.dtype, block: 
 
 
 def make_check(inputs: Inputs) -> Check:
-    """Compares answers with the definition in float64 on 96 columns, the first and the last among them.
+    """Return a check against the definition in float64 on 96 columns, including the first and the last.
 
-    The budget is twice the relative L1 error of the definition in float32, and FLOOR.
+    The budget is twice the relative L1 error of the definition in float32, plus FLOOR.
     """
     columns = torch.linspace(0, inputs["rows"].shape[1] - 1, 96, device=DEVICE).long().unique()
     exact = compute_columns(inputs, columns, torch.float64)
     budget = relative_error(compute_columns(inputs, columns, torch.float32), exact)
 
     def check(label: str, answer: Tensor) -> dict[str, float]:
-        if label in BASELINES:  # rows of the gradient are rounded to 16 bits; SDPA computes something else
+        if label in BASELINES:  # rows of the gradient are rounded to 16 bits; SDPA computes another result
             return {}
         assert torch.isfinite(answer).all(), "the answer is not finite"
         error = relative_error(answer[:, columns], exact)
@@ -227,7 +227,7 @@ def make_check(inputs: Inputs) -> Check:
 
 
 def relative_error(answer: Tensor, exact: Tensor) -> float:
-    """L1 distance by the L1 norm of what is exact."""
+    """Return the L1 distance divided by the L1 norm of the exact values."""
     return float((answer.double() - exact.double()).abs().sum() / exact.double().abs().sum())
 
 
@@ -239,7 +239,7 @@ BASELINES: dict[str, Callable[[Inputs], Tensor]] = {
 
 
 def measure_step(step: Step, runs: Mapping[str, Callable[[Inputs], Tensor]]) -> dict[str, Any]:
-    """Several ways to compute one call of flow_step, or what is compared with it."""
+    """Measure several ways to compute one call of flow_step, and its baselines."""
     size = step.rehearsal() if REHEARSAL else step
     inputs = make_inputs(size)
     entries = race({label: partial(run, inputs) for label, run in runs.items()}, make_check(inputs))
@@ -249,7 +249,7 @@ def measure_step(step: Step, runs: Mapping[str, Callable[[Inputs], Tensor]]) -> 
 
 
 def measure_ceiling(n: int) -> dict[str, Any]:
-    """What the device can do: multiply two matrices in bfloat16, and copy (bytes read and written)."""
+    """Measure the limits of the device: multiplying two bfloat16 matrices, and copying (bytes read and written)."""
     n = 64 if REHEARSAL else n
     left, right = (torch.randn(n, n, device=DEVICE).bfloat16() for _ in range(2))
     source = torch.randint(0, 127, (16 * n * n,), dtype=torch.uint8, device=DEVICE)
@@ -266,7 +266,7 @@ def measure_ceiling(n: int) -> dict[str, Any]:
 
 
 def sanitize(kernel: str) -> None:
-    """Small calls that reach every kind of tile, once each."""
+    """Run small calls that reach every kind of tile, once each."""
     for step, options in SMALL + (SMALL_CUDA if kernel == "cuda" else SMALL_TRITON):
         inputs = make_inputs(step)
         key_bias = torch.zeros_like(inputs["row_bias"]) if "softcap" in options else None
@@ -278,14 +278,14 @@ def sanitize(kernel: str) -> None:
 
 
 def launch() -> None:
-    """Two calls of the CUDA kernel, for Nsight Compute to look into the second."""
+    """Run two calls of the CUDA kernel; Nsight Compute profiles the second."""
     inputs = make_inputs(HEADLINE.rehearsal() if REHEARSAL else HEADLINE)
     for _ in range(2):
         run_kernel(inputs, "cuda")
 
 
 def main(what: str, kernel: str = "cuda") -> None:
-    """Measure; the exit status is SKIPPED, with the reason printed, if the kernel cannot run here."""
+    """Measure. If the kernel cannot run here, print the reason and return the exit status SKIPPED."""
     needed = {"flows": "triton", "steps": None}.get(what, kernel)
     if needed and (obstacle := find_obstacle(needed, crashes=what != "sanitize")):
         print(obstacle)

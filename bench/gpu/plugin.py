@@ -1,7 +1,7 @@
-"""A pytest plugin for the GPU tests: record each outcome at once, and end a process whose test does not end.
+"""A pytest plugin for the GPU tests: record each outcome at once and end a process whose test does not end.
 
-pytest-xdist reports the test that ended a process as failed, and runs the rest in another. A rehearsal takes the first
-and the last test of each function.
+pytest-xdist reports the test that ended a process as failed and runs the rest in another process. A rehearsal runs only
+the first and the last test of each function.
 """
 
 import itertools
@@ -25,17 +25,17 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
-    """A test that waits for a kernel cannot be interrupted: the watchdog ends the process."""
+    """Run a test under the watchdog, because a test that waits for a kernel cannot be interrupted."""
     with watchdog():
         return (yield)
 
 
 def pytest_runtest_logreport(report):
-    """Record the outcome of a test; one that fails and leaves the device unusable ends its process."""
-    if "PYTEST_XDIST_WORKER" in os.environ:  # the process that started this one records
+    """Record the outcome of a test; end the process if the test failed and left the device unusable."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the parent process records
         if report.failed:
             exit_if_lost()
     elif report.when == "call" or not report.passed:
-        outcome = "crashed" if report.when == "???" else report.outcome  # by pytest-xdist: no phase of the test ended
+        outcome = "crashed" if report.when == "???" else report.outcome  # "???": pytest-xdist saw no phase end
         why = report.longrepr[2] if report.skipped else getattr(report.longrepr, "reprcrash", report.longrepr)
         record(LOG, "test", report.nodeid, outcome=outcome, why=str(why)[-400:])

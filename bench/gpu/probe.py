@@ -15,7 +15,7 @@ if __name__ == "__main__":
     reasons = {entry.name: entry.reason for entry in list_availability() if not entry.usable}
     if "triton" in reasons:
         sys.exit(reasons["triton"])
-    torch.zeros(1, device="cuda").item()  # fails where torch has no code for this GPU
+    torch.zeros(1, device="cuda").item()  # fails if torch has no code for this GPU
     device = torch.cuda.get_device_properties(0)
     versions = {"python": platform.python_version(), "cuda": torch.version.cuda, "hip": torch.version.hip}
     versions |= {package.__name__: package.__version__ for package in (torch, triton, transformers, pytest)}

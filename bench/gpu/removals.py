@@ -1,4 +1,4 @@
-"""removal_step on a GPU, beside SDPA's forward pass."""
+"""removal_step on a GPU, compared with SDPA's forward pass."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from gpu.shapes import SMALL_REMOVALS, Removal
 
 
 def make_inputs(removal: Removal) -> Inputs:
-    """Random numbers; the log-sum-exp is about that of each row, and segments have 32 tokens."""
+    """Return random inputs with about the log-sum-exp of each row and segments of 32 tokens."""
     g = torch.Generator(DEVICE).manual_seed(0)
     dtype, N, Q = getattr(torch, removal.dtype), removal.N, removal.Q
     sizes = {
@@ -22,7 +22,7 @@ def make_inputs(removal: Removal) -> Inputs:
         "d_output": (removal.H, Q, removal.Dv),
     }
     tensors = {name: torch.randn(size, generator=g, device=DEVICE).to(dtype) for name, size in sizes.items()}
-    lse = torch.arange(N - Q + 1, N + 1, device=DEVICE).log() + 0.5  # of that many normal logits
+    lse = torch.arange(N - Q + 1, N + 1, device=DEVICE).log() + 0.5  # for that many normal logits
     delta = torch.randn(removal.H, Q, generator=g, device=DEVICE)
     stops = torch.arange(N, device=DEVICE) // 32 * 32 + 32
     rows = {"lse": lse.expand(removal.H, -1).contiguous(), "delta": delta, "stops": stops}
@@ -30,12 +30,12 @@ def make_inputs(removal: Removal) -> Inputs:
 
 
 def run_kernel(inputs: Inputs) -> Tensor:
-    """removal_step by its kernel."""
+    """Run removal_step with its kernel."""
     return removal_step(**inputs, impl=IMPL)
 
 
 def compute_effects(inputs: Inputs, keys: Tensor, dtype: torch.dtype, block: int = 4096) -> tuple[Tensor, Tensor]:
-    """The answer at some keys (C,) by the definition in `dtype`, and the sum of its terms' sizes, (C,) each."""
+    """Compute the result at some keys (C,) by the definition in `dtype`, and the sum of its terms' sizes, (C,) each."""
     query, d_output = inputs["query"], inputs["d_output"]
     key, value = (inputs[name][:, keys].to(dtype).mT for name in ("key", "value"))
     (H, Q, _), G, N = query.shape, len(key), len(inputs["stops"])
@@ -54,9 +54,9 @@ def compute_effects(inputs: Inputs, keys: Tensor, dtype: torch.dtype, block: int
 
 
 def make_check(inputs: Inputs) -> Check:
-    """Compares answers with the definition in float64 on 96 keys, the first and the last among them.
+    """Return a check against the definition in float64 on 96 keys, including the first and the last.
 
-    The budget is twice the error of the definition in float32, and FLOOR; errors are shares of the terms' sizes.
+    The budget is twice the error of the definition in float32, plus FLOOR; errors are relative to the terms' sizes.
     """
     keys = torch.linspace(0, len(inputs["stops"]) - 1, 96, device=DEVICE).long().unique()
     exact, size = compute_effects(inputs, keys, torch.float64)
@@ -67,7 +67,7 @@ def make_check(inputs: Inputs) -> Check:
     budget = measure_error(compute_effects(inputs, keys, torch.float32)[0])
 
     def check(label: str, answer: Tensor) -> dict[str, float]:
-        if label in BASELINES:  # SDPA computes something else
+        if label in BASELINES:  # SDPA computes another result
             return {}
         assert torch.isfinite(answer).all(), "the answer is not finite"
         error = measure_error(answer[keys])
@@ -78,7 +78,7 @@ def make_check(inputs: Inputs) -> Check:
 
 
 def measure(removal: Removal) -> dict[str, Any]:
-    """removal_step beside SDPA's forward pass, which computes two products of the same sizes."""
+    """Measure removal_step and SDPA's forward pass, which computes two products of the same sizes."""
     size = removal.rehearsal() if REHEARSAL else removal
     inputs = make_inputs(size)
     runs = {label: BASELINES[label] for label in ("flash", "cudnn")} | {"triton": run_kernel}
@@ -89,6 +89,6 @@ def measure(removal: Removal) -> dict[str, Any]:
 
 
 def sanitize() -> None:
-    """Small calls that reach every kind of tile, once each."""
+    """Run small calls that reach every kind of tile, once each."""
     for removal, options in SMALL_REMOVALS:
         assert torch.isfinite(removal_step(**make_inputs(removal), **options, impl=IMPL)).all()

@@ -1,7 +1,7 @@
-"""Write the findings of a GPU check: one JSON line each as they come, and a Markdown page of all of them.
+"""Write the findings of a GPU check: one JSON line each at once, and a Markdown page of all of them.
 
-A measurement has `entries`, one for each thing that was timed in turns: {"seconds": one number a round, "amount": of
-operations or bytes, ...}, {"missing": why it could not run} or {"wrong": why its answer is wrong}. All arithmetic on
+A measurement has `entries`, one for each work timed in turns: {"seconds": one number per round, "amount": number of
+operations or bytes, ...}, {"missing": why it could not run} or {"wrong": why its result is wrong}. All arithmetic on
 seconds is in this file.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-SKIPPED = 75  # exit status of measure.py: what it would measure cannot run here
+SKIPPED = 75  # exit status of measure.py if the kernel cannot run here
 KERNELS = ("triton", "cuda")
 FAILURES = ("failed", "crashed")  # a crash ended the process of the test
 OUTCOMES = ("passed", *FAILURES, "skipped")
-# Kinds of measurements: the heading of their table, and the entries whose times the others are compared with
+# Kinds of measurements: the heading of their table, and the entries used as baselines
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "ceiling": ("What the device can do, in TFLOP/s and TB/s", ()),
     "step": ("flow_step", ("flash", "cudnn", "gradient", "triton")),
@@ -42,7 +42,7 @@ def record(log: Path, kind: str, name: str, **fields: Any) -> None:
 
 
 def read(log: Path) -> list[Finding]:
-    """All complete lines; a process that was killed may have left a part of one."""
+    """Return all complete lines; a killed process may have left a partial one."""
     findings = []
     for line in log.read_text("utf-8").splitlines() if log.exists() else []:
         with contextlib.suppress(json.JSONDecodeError):
@@ -51,19 +51,19 @@ def read(log: Path) -> list[Finding]:
 
 
 def kernel_of(test: str) -> str:
-    """The kernel that a GPU test is about: flow() and record() take Triton's by default."""
+    """Return the kernel under test in a GPU test: flow() and record() use Triton's by default."""
     file, _, rest = test.partition("::")
     parameters = rest.partition("[")[2].rstrip("]").split("-")
     return "cuda" if file.endswith("test_gpu_cuda.py") or "cuda" in parameters else "triton"
 
 
 def subject(kind: str, label: str) -> str:
-    """The kernel that an entry times; for a baseline its own label."""
+    """Return the kernel that an entry times; for a baseline its own label."""
     return {"tuning": "cuda", "flow": "triton", "record": "triton"}.get(kind, label)
 
 
 def find_wrong(findings: Iterable[Finding]) -> dict[str, str]:
-    """What failed a test, gave a wrong answer or has an error of the sanitizer, and the first reason."""
+    """Return the kernels with a failed test, a wrong result or a sanitizer error, and the first reason of each."""
     wrong: dict[str, str] = {}
     for finding in findings:
         kind, name = finding["kind"], finding["name"]
@@ -78,7 +78,7 @@ def find_wrong(findings: Iterable[Finding]) -> dict[str, str]:
 
 
 def ratio(entries: dict[str, Finding], of: str, to: str) -> float | None:
-    """Median over the rounds of the seconds of `of` by those of `to` in the same round; None if one is missing."""
+    """Return the median over rounds of the seconds of `of` divided by those of `to`; None if one is missing."""
     pair = [entries.get(label, {}).get("seconds") for label in (of, to)]
     if not all(pair):
         return None
@@ -86,7 +86,7 @@ def ratio(entries: dict[str, Finding], of: str, to: str) -> float | None:
 
 
 def markdown(run: Finding) -> str:
-    """The page of a run, also of one that has only begun. A kernel with a wrong answer gets no times."""
+    """Return the page of a run, also of an incomplete one. A kernel with a wrong result gets no times."""
     findings, wrong = run["findings"], find_wrong(run["findings"])
     title = "Rehearsal on a CPU: its numbers mean nothing" if run["rehearsal"] else run["device"]["name"]
     versions = ", ".join(f"{name} {value}" for name, value in run["versions"].items() if value)
@@ -115,13 +115,13 @@ def markdown(run: Finding) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Rows may be shorter than the head: Markdown fills them up."""
+    """Return a table. Rows may be shorter than the head, because Markdown fills them."""
     body = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *body, ""] if body else []
 
 
 def _parity(findings: list[Finding], passed: dict[str, int], wrong: dict[str, str]) -> list[list[str]]:
-    """One row for each kernel."""
+    """Return one row for each kernel."""
     rows = []
     for kernel in KERNELS:
         tests = [finding for finding in findings if finding["kind"] == "test" and kernel_of(finding["name"]) == kernel]
@@ -131,7 +131,7 @@ def _parity(findings: list[Finding], passed: dict[str, int], wrong: dict[str, st
 
 
 def _measurement(finding: Finding, wrong: dict[str, str]) -> list[list[str]]:
-    """One row for each entry."""
+    """Return one row for each entry."""
     rows, entries = [], finding["entries"]
     subjects = {label: subject(finding["kind"], label) for label in entries}
     right = {label: entry for label, entry in entries.items() if subjects[label] not in wrong}

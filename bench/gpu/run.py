@@ -1,9 +1,9 @@
 """make gpu-check: build this checkout on a machine with a GPU, test both kernels there, and measure them.
 
-Runs without a network, and installs nothing but this checkout, into build/gpu. Findings are written as they come: when
-a run is cut off, everything up to then is in bench/results. Needs torch, triton, transformers, pytest, pytest-xdist,
-hypothesis, scikit-build-core, pybind11, cmake and ninja; for the CUDA kernel also nvcc 12.3 and a GPU of compute
-capability 9.0. The exit status is 1 if a stage failed, a test failed or an answer was wrong.
+Runs without a network and installs only this checkout, into build/gpu. Findings are written at once, so an interrupted
+run leaves everything up to then in bench/results. Needs torch, triton, transformers, pytest, pytest-xdist, hypothesis,
+scikit-build-core, pybind11, cmake and ninja; for the CUDA kernel also nvcc 12.3 and a GPU of compute capability 9.0.
+The exit status is 1 if a stage failed, a test failed or a result was wrong.
 """
 
 import argparse
@@ -28,23 +28,23 @@ from gpu.shapes import HEADLINE
 BENCH = Path(__file__).parents[1]
 ROOT = BENCH.parent
 TESTS = [ROOT / "tests/gpu" / f"test_gpu_{name}.py" for name in ("flow_step", "removal_step", "memory", "cuda", "flow")]
-PROCESSES = 6  # of the tests: most of their time is Triton's compiling, on one core each
+PROCESSES = 6  # of the tests: Triton's compilation takes most of their time, on one core each
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/local/cuda/bin"])  # cmake, ncu
 MODULE = [sys.executable, "-m"]
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
 DRIVER = "--query-gpu=driver_version,clocks.max.sm,clocks.max.mem,power.limit,mig.mode.current"
-RESERVED = 35.0  # seconds for each stage, without which it does not start
+RESERVED = 35.0  # minimum seconds for each stage to start
 Outcome = tuple[str, str]  # status and reason
-Stage = Callable[["Run", float], Outcome]  # called with the seconds that it may take
+Stage = Callable[["Run", float], Outcome]  # called with its limit in seconds
 
 
 def allowance(left: float, later: int) -> float:
-    """Seconds for a stage when `left` remain, with RESERVED for each later one."""
+    """Return the seconds for a stage if `left` remain, with RESERVED for each later one."""
     return max(left - RESERVED * later, min(left, RESERVED))
 
 
 class Run:
-    """One check: its findings so far, and where they are written."""
+    """One check: its findings so far and their output files."""
 
     def __init__(self, machine: dict[str, Any], options: argparse.Namespace) -> None:
         self.began = time.monotonic()
@@ -66,9 +66,9 @@ class Run:
         self.folders += [] if options.rehearse else [options.results]
         for folder in (*self.folders, options.work):
             folder.mkdir(parents=True, exist_ok=True)
-        self.site = options.work / "site"  # what the build installs
+        self.site = options.work / "site"  # target of the build
         self.log = options.work / "findings.jsonl"
-        self.output = (options.out or options.work).resolve() / f"{self.name}.txt"  # of all programs
+        self.output = (options.out or options.work).resolve() / f"{self.name}.txt"  # output of all programs
         self.log.write_text("")
         self.output.write_text("")
 
@@ -77,11 +77,11 @@ class Run:
         print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
 
     def findings(self) -> list[report.Finding]:
-        """All of the log; the last of what is there twice."""
+        """Return the findings in the log; of duplicates, the last one."""
         return list({(line["kind"], line["name"]): line for line in report.read(self.log)}.values())
 
     def write(self) -> None:
-        """Write everything so far; whole files only."""
+        """Write everything so far, each file atomically."""
         findings = self.findings()
         passed = [line["name"] for line in findings if line.get("outcome") == "passed"]
         run = {**self.facts, "seconds": round(time.monotonic() - self.began, 1), "stages": self.stages}
@@ -94,7 +94,7 @@ class Run:
                 part.replace(folder / f"{self.name}{suffix}")
 
     def execute(self, command: Sequence[str], limit: float, **variables: str) -> tuple[int | None, str]:
-        """Run a command: its exit status, or None if time ran out, and its output. It leaves no processes behind."""
+        """Run a command; return its exit status (None if time ran out) and its output. No process of it remains."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment |= {"ATTRIBUTOR_GPU_LOG": str(self.log), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
         environment |= {"PATH": PATH, "PYTHONPATH": f"{self.site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
@@ -102,7 +102,7 @@ class Run:
             environment |= {"ATTRIBUTOR_GPU_REHEARSAL": "reference", "OMP_NUM_THREADS": "1"}
         ends, start = time.monotonic() + limit, self.output.stat().st_size
         with self.output.open("ab") as file:
-            # not in ROOT: Python may look there first, and what it finds is not the whole package
+            # not in ROOT, where Python could import the incomplete package
             process = subprocess.Popen(
                 command, stdout=file, stderr=file, cwd=BENCH, env=environment | variables, start_new_session=True
             )
@@ -118,7 +118,7 @@ class Run:
         return code, self.output.read_bytes()[start:].decode("utf-8", "replace")
 
     def stage(self, name: str, work: Stage, later: int) -> None:
-        """Run a stage within its time, and keep its outcome."""
+        """Run a stage within its time and store its outcome."""
         began = time.monotonic()
         limit = allowance(self.options.budget - (began - self.began), later)
         if limit < RESERVED:
@@ -133,7 +133,7 @@ class Run:
 
 
 def ask(*command: str) -> str | None:
-    """What a program prints; None if it is not there or fails."""
+    """Return the output of a program; None if it is missing or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -141,14 +141,14 @@ def ask(*command: str) -> str | None:
 
 
 def last_line(text: str) -> str:
-    """The line of an output that says most: the last that names an error, else the last."""
+    """Return the most informative line of an output: the last one that names an error, otherwise the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "rror" in line and "subprocess" not in line and "note:" not in line]
     return (errors or lines or ["no output"])[-1][:300]
 
 
 def judge(code: int | None, text: str) -> Outcome:
-    """The outcome of a stage by its process."""
+    """Return the outcome of a stage from its process."""
     if code is None:
         return "cut off", "out of time"
     if code == report.SKIPPED:
@@ -157,9 +157,9 @@ def judge(code: int | None, text: str) -> Outcome:
 
 
 def run_build(run: Run, limit: float) -> Outcome:
-    """Install the checkout by pip, without a network: the CUDA kernel with its variants where nvcc is.
+    """Install the checkout with pip, without a network, and the CUDA kernel with its variants if nvcc is available.
 
-    If that fails, so does the stage, and plain Python is installed for the rest.
+    If that fails, the stage fails too, and plain Python is installed for the other stages.
     """
     if run.options.rehearse:
         return "skipped", "a rehearsal runs what is installed"
@@ -178,11 +178,11 @@ def run_build(run: Run, limit: float) -> Outcome:
 
 
 def run_tests(run: Run, limit: float) -> Outcome:
-    """Every GPU test, each kernel by the same ones."""
+    """Run every GPU test; both kernels have the same tests."""
     command = [*MODULE, "pytest", *map(str, TESTS), "-p", "xdist.plugin", "-p", "gpu.plugin", "-p", "no:cacheprovider"]
-    command += ["-q", "-W", "default", f"--rootdir={ROOT}"]  # other versions of other packages may warn
+    command += ["-q", "-W", "default", f"--rootdir={ROOT}"]  # other versions of packages may warn
     command += ["-n", "0" if run.options.rehearse else str(PROCESSES)]
-    code, text = run.execute(command, limit, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # others take seconds in each process
+    code, text = run.execute(command, limit, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # other plugins load for seconds
     outcomes = [line["outcome"] for line in run.findings() if line["kind"] == "test"]
     if failed := sum(outcome in report.FAILURES for outcome in outcomes):
         return "failed", f"{failed} of {len(outcomes)} tests failed"
@@ -190,18 +190,18 @@ def run_tests(run: Run, limit: float) -> Outcome:
 
 
 def run_measure(what: str) -> Stage:
-    """A stage that is one program of measure.py."""
+    """Run a stage that is one program of measure.py."""
     return lambda run, limit: judge(*run.execute([*MODULE, "gpu.measure", what], limit))
 
 
 def run_sanitizer(run: Run, limit: float) -> Outcome:
-    """compute-sanitizer over small calls of each kernel; without torch's cache each tensor has its own allocation."""
+    """Run compute-sanitizer on small calls of each kernel. Without torch's cache each tensor has its own allocation."""
     tool, ends, statuses = shutil.which("compute-sanitizer", path=PATH), time.monotonic() + limit, []
     if tool is None:
         return "skipped", "compute-sanitizer was not found on PATH or in /usr/local/cuda/bin"
     for kernel in reversed(report.KERNELS):
         small = [*MODULE, "gpu.measure", "sanitize", kernel]
-        code, _ = run.execute(small, min(ends - time.monotonic(), 40.0))  # compiles: under a tool it would take longer
+        code, _ = run.execute(small, min(ends - time.monotonic(), 40.0))  # compiles first: slower under a tool
         for name in SANITIZERS if code != report.SKIPPED else ():
             command = [tool, "--tool", name, "--error-exitcode", "9", *small]
             left = min(ends - time.monotonic(), 40.0)
@@ -213,7 +213,7 @@ def run_sanitizer(run: Run, limit: float) -> Outcome:
 
 
 def run_ncu(run: Run, limit: float) -> Outcome:
-    """One launch of the CUDA kernel under Nsight Compute, clocks left alone."""
+    """Profile one launch of the CUDA kernel with Nsight Compute, without changing the clocks."""
     tool = shutil.which("ncu", path=PATH)
     if tool is None:
         return "skipped", "ncu was not found on PATH or in /usr/local/cuda/bin"
@@ -229,7 +229,7 @@ def run_ncu(run: Run, limit: float) -> Outcome:
 
 
 def parse_ncu(text: str) -> dict[str, float]:
-    """Time, percentages and the reasons that warps wait for, in what `ncu --csv --page raw` prints of one launch."""
+    """Return time, percentages and stall reasons of warps from the output of `ncu --csv --page raw` for one launch."""
     _, header, table = text.partition('"ID"')
     rows = list(csv.reader((header + table).splitlines()))[:3]
     metrics = {}
@@ -252,7 +252,7 @@ STAGES: dict[str, Stage] = {
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     usage = 'make gpu-check [OUT=FOLDER] [GPU_PYTHON=PYTHON] [ARGS="OPTIONS"]'
     parser = argparse.ArgumentParser(prog="make gpu-check", usage=usage, description=__doc__)
     parser.add_argument("--out", type=Path, help="a folder for the results, beside bench/results; OUT= sets it")
@@ -269,7 +269,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def probe() -> dict[str, Any]:
-    """The GPU and the versions, by another process: this one must not hold any of the device."""
+    """Return the GPU and the versions from another process, because this one must not use the device."""
     environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}{os.pathsep}{ROOT}"}
     ran = subprocess.run([*MODULE, "gpu.probe"], capture_output=True, text=True, env=environment, cwd=BENCH)
     if ran.returncode:
@@ -281,10 +281,10 @@ def probe() -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the stages; 1 if one failed or a kernel is wrong."""
+    """Run the stages; return 1 if one failed or a kernel is wrong."""
     options = parse(arguments)
     run = Run({"device": {"name": "rehearsal"}, "versions": {}} if options.rehearse else probe(), options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that execute() ends its processes
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # lets execute() end its processes
     stages = [name for name in STAGES if name in options.only]
     for i, name in enumerate(stages, 1):
         run.stage(name, STAGES[name], later=len(stages) - i)

@@ -1,4 +1,4 @@
-"""What the GPU check measures, the most important first. Imports only the standard library."""
+"""The measurements of the GPU check, the most important first. Imports only the standard library."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,16 +17,16 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Identifies the call in results."""
+        """Return the name of the call in results."""
         return f"N{self.N} H{self.H} G{self.G} D{self.D} O{self.O} {self.dtype}"
 
     @property
     def flops(self) -> float:
-        """Operations of Q K^T below the diagonal, 2 H D N^2 / 2. Attention's forward pass needs twice as many."""
+        """Return the operations of Q K^T below the diagonal, 2 H D N^2 / 2; half of attention's forward pass."""
         return self.H * self.D * self.N**2
 
     def rehearsal(self) -> "Step":
-        """The same kind of call at a size that a CPU computes in milliseconds."""
+        """Return the same kind of call at a size that a CPU computes in milliseconds."""
         H = min(self.H, 4)
         G = 2 if self.G == 8 else min(self.G, H)
         return replace(self, N=24 + self.N // 2048, O=self.O if self.O < 17 else self.O // 8, D=self.D // 4, H=H, G=G)
@@ -46,16 +46,16 @@ class Removal:
 
     @property
     def name(self) -> str:
-        """Identifies the call in results."""
+        """Return the name of the call in results."""
         return f"N{self.N} Q{self.Q} H{self.H} G{self.G} D{self.D} Dv{self.Dv} {self.dtype}"
 
     @property
     def flops(self) -> float:
-        """Operations of Q K^T and dO V^T below the diagonal: those of attention's forward pass."""
+        """Return the operations of Q K^T and dO V^T below the diagonal, as many as attention's forward pass."""
         return 2 * (self.D + self.Dv) * self.H * self.Q * (self.N - self.Q / 2)
 
     def rehearsal(self) -> "Removal":
-        """The same kind of call at a size that a CPU computes in milliseconds."""
+        """Return the same kind of call at a size that a CPU computes in milliseconds."""
         N = 60 + self.N // 2048
         return replace(self, N=N, Q=N if self.Q == self.N else 5, D=self.D // 4, Dv=self.Dv // 4, H=4, G=2)
 
@@ -94,7 +94,7 @@ REMOVALS = (
     Removal(N=8192, Q=8192, dtype="float32"),
 )
 
-# Variants of the CUDA kernel: fields of Tuning in csrc/cuda/flow_step.h. The first is what a call gets by itself.
+# Variants of the CUDA kernel: fields of Tuning in csrc/cuda/flow_step.h. The first is the default of a call.
 TUNINGS: tuple[dict[str, int], ...] = (
     {},
     {"held": 1},
@@ -112,7 +112,7 @@ TUNINGS: tuple[dict[str, int], ...] = (
 )
 TUNED = (HEADLINE, replace(HEADLINE, D=64), replace(HEADLINE, H=1, G=1), replace(HEADLINE, H=4, G=4, O=16))
 
-# Small calls for compute-sanitizer, and options. Borders inside tiles, one row and several, masks.
+# Small calls for compute-sanitizer, with options: borders inside tiles, one row and several, masks.
 Small = tuple[tuple[Step, dict[str, Any]], ...]
 SMALL: Small = (
     (Step(130, 5, 64, 2, 1), {}),
@@ -143,7 +143,7 @@ MODELS = {
     "3B": (28, 3072, 24, 8, 8192),
     "rehearsal": (2, 64, 4, 2, 64),
 }
-# (what, model, prompt tokens). Each model is made once.
+# (measurement, model, prompt tokens). Each model is built once.
 FLOWS = (
     ("flow", "8B", 32_768),
     ("record", "8B", 32_768),

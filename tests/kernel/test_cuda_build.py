@@ -1,4 +1,4 @@
-"""How the build finds a compiler for the CUDA kernel, and what it says where there is none that will do."""
+"""The build finds a compiler for the CUDA kernel or names the reason why none is suitable."""
 
 import os
 import re
@@ -26,7 +26,7 @@ needs_cmake = pytest.mark.skipif(CMAKE is None, reason="cmake is not installed")
 
 @pytest.fixture
 def configure(tmp_path):
-    """CMake's output for these definitions, with a program in the place of nvcc, and whether it went on."""
+    """Run CMake with these definitions and a stand-in for nvcc; return its output and whether it continued."""
 
     def run(nvcc=None, place="bin/nvcc", environment=None, **definitions):
         (tmp_path / "CMakeLists.txt").write_text(PROJECT, "utf-8")
@@ -36,7 +36,7 @@ def configure(tmp_path):
             fake.write_text(f"#!/bin/sh\n{nvcc}\n", "utf-8")
             fake.chmod(0o755)
         if environment is None:
-            definitions["ATTRIBUTOR_NVCC"] = tmp_path / place if nvcc else ""  # "": what was looked for in vain
+            definitions["ATTRIBUTOR_NVCC"] = tmp_path / place if nvcc else ""  # "": nvcc was not found
         options = [f"-D{name}={value}" for name, value in definitions.items()]
         shutil.rmtree(tmp_path / "build", ignore_errors=True)
         command = [CMAKE, "-S", tmp_path, "-B", tmp_path / "build", *options]

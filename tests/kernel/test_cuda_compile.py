@@ -1,4 +1,4 @@
-"""The CUDA kernel as it was compiled, without a GPU: it fits, spills nothing, and products run behind exponentials."""
+"""The compiled CUDA kernel, without a GPU: it fits, spills no registers, and products overlap with exponentials."""
 
 import os
 import re
@@ -19,31 +19,31 @@ from cuda_resources import (
 )
 from cuda_sass import Function, functions
 
-WANTED = os.environ.get("ATTRIBUTOR_CUDA") == "ON"  # then a missing kernel is a failure
+WANTED = os.environ.get("ATTRIBUTOR_CUDA") == "ON"  # then a missing kernel fails the tests
 if why_not():
     assert not WANTED, why_not()
     pytest.skip(str(why_not()), allow_module_level=True)
 
 THREADS = 384
-REGISTERS = 65_536  # of a multiprocessor
-SHARED = 232_448  # bytes that a thread block may have
+REGISTERS = 65_536  # per multiprocessor
+SHARED = 232_448  # bytes per thread block
 README = SOURCES / "README.md"
-COMPLAINT = r"(?:C75\d\d|[Ww]arning|[Ee]rror|setmaxnreg|[Ss]erializ)"  # of ptxas
+COMPLAINT = r"(?:C75\d\d|[Ww]arning|[Ee]rror|setmaxnreg|[Ss]erializ)"  # messages of ptxas
 
 
 def faults(function, width, D, queries, emulated, turns):
-    """What is wrong with the order of products, waits and exponentials."""
+    """Return the errors in the order of products, waits and exponentials."""
     found = []
-    of_keys, of_rows = D // 16, 3 * queries // 16  # instructions for one S; for W R^T
+    of_keys, of_rows = D // 16, 3 * queries // 16  # instructions for one S and for W R^T
     runs = function.products
     for run in runs:
         if run.count not in (of_keys, of_rows):
             found.append(f"{run.count} products at {run.first:#x} are waited for by themselves")
     hidden = [run.hidden for run in runs if run.count == of_keys]
-    if turns:  # the other warpgroup's exponentials hide them
+    if turns:  # the exponentials of the other warpgroup hide them
         found += [] if function.count("BAR.ARV") and function.count("BAR.SYNC") else ["the warpgroups take no turns"]
         return found
-    # On the way with the fewest; there is one way that asks which pairs are hidden, and one that does not.
+    # On the path with the fewest; one path checks which pairs are hidden, one does not.
     enough = width // 2 * (8 - emulated) // 8
     if hidden.count(0) != 1:
         found.append(
@@ -79,7 +79,7 @@ def test_no_registers_are_spilled():
 
 
 def test_ptxas_reports_no_warnings():
-    """C7510 and its neighbours say that products are serialised; others that setmaxnreg is ignored."""
+    """C7510 and related messages report serialised products; others report an ignored setmaxnreg."""
     said = reports()
     if not said and not WANTED:
         pytest.skip("the extension was not built here: no report of ptxas in build/editable")
@@ -104,12 +104,12 @@ def test_registers_are_distributed_as_setmaxnreg_requests():
                 assert max(later.highest for later in function.reached(i)) < count, variant
         feeding, computing = changes.get("DEALLOC"), changes.get("TRY_ALLOC", changes.get("ALLOC"))
         assert (feeding, computing) == (24, 240), variant
-        # what is taken comes from the block's own registers, and a warpgroup that finds too few waits for ever
+        # registers come from the thread block's own, and a warpgroup without enough of them waits forever
         assert (feeding + 2 * computing) * 128 <= resources()[variant].registers * THREADS <= REGISTERS, variant
 
 
 def test_barriers_are_not_device_wide_fences():
-    """Only the two places where the whole cluster waits order memory beyond the thread block."""
+    """Only the two waits of the whole cluster order memory beyond the thread block."""
     for variant, function in kernels().items():
         assert function.count("MEMBAR") <= 4, variant
         assert function.count("CCTL") <= 2, variant
@@ -129,12 +129,12 @@ def test_tiles_of_queries_are_multicast_to_the_cluster():
     for variant, function in kernels().items():
         all_copies, to_all = function.count("UTMALDG"), function.count("UTMALDG.3D.MULTICAST")
         assert (to_all > 0) == (variant["CLUSTER"] > 1), variant
-        assert all_copies > to_all, variant  # keys are a thread block's own
+        assert all_copies > to_all, variant  # each thread block copies its own keys
         assert function.count("UBLKCP"), variant  # and the biases
 
 
 def test_the_extension_is_imported_without_a_driver():
-    """In a process of its own, with torch or without; nothing of CUDA is linked, and nothing of it is given away."""
+    """In a new process, with or without torch; the extension links no CUDA library and exports no CUDA symbol."""
     code = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("attributor._cuda", sys.argv[1])
@@ -221,7 +221,7 @@ def test_a_worse_kernel_is_detected(tmp_path, what):
 
 
 def made_up(lines):
-    """A function of these instructions, 16 bytes apart; `@P0` and an address of a branch as cuobjdump prints them."""
+    """Return a function of these instructions, 16 bytes apart; `@P0` and branch addresses as printed by cuobjdump."""
     text = "\n".join(f"        /*{16 * i:04x}*/                   {line} ;" for i, line in enumerate(lines))
     (function,) = functions(f"\t\tFunction : made_up\n{text}\n")
     assert isinstance(function, Function)
@@ -240,10 +240,10 @@ def test_the_machine_code_reader_finds_faults():
     assert not wrong(GOOD)
     assert "waits have nothing" in wrong([*FIRST, *HALF, *FIRST, "EXIT"])[0]
     assert "after 31" in wrong([*FIRST, *HALF, *HALF[:5], *HALF[6:], "EXIT"])[0]
-    # a way around the exponentials
+    # a path around the exponentials
     around = [*FIRST, *HALF[:5], f"@P0 BRA 0x{16 * (len(FIRST) + 5 + 1 + 32):x}", *HALF[5:], *HALF, "EXIT"]
     assert "waits have nothing" in wrong(around)[0]
-    # serialised: the compiler waits for each
+    # serialised: the compiler waits for each product
     each = ["WARPGROUP.ARRIVE", "HGMMA.64x64x16.F32.BF16 R24, gdesc[UR8], R24", "WARPGROUP.DEPBAR.LE gsb0, 0x0"]
     assert "1 products" in wrong([*FIRST, *each * 4, *HALF, "EXIT"])[0]
     with pytest.raises(AssertionError, match="nothing waits"):

@@ -1,8 +1,8 @@
-"""The CUDA kernel's own source on a CPU: copies, barriers and tensor cores emulated in any order that they may take.
+"""The source of the CUDA kernel on a CPU: copies, barriers and tensor cores are emulated in any permitted order.
 
-What is checked: the values, against the definition in float64 by the budget of test_step.py; that they do not depend on
-who runs when; that nobody waits for ever, reads what is not there yet or writes what is not theirs; and that a kernel
-with a mistake does not pass.
+The values agree with the definition in float64, with the budget of test_step.py, and do not depend on the order of
+execution. No thread waits forever, reads data before its arrival or writes outside its own data. A kernel with a fault
+does not pass.
 """
 
 import cuda_emulator
@@ -23,7 +23,7 @@ PLAIN = "64 to_16 bfloat16"
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Matrices this small only keep a second thread waiting."""
+    """A second thread does not help with such small matrices."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -36,7 +36,7 @@ def emulate(tmp_path_factory):
 
 
 def check(emulate, variant, args, options, *, seeds=(1, 2, 3), floor=FLOOR, **how):
-    """The same bits for all seeds, within the budget."""
+    """Check that all seeds give the same bits, within the budget."""
     true = truth(args, options)
     budget = error(attributor.flow_step(*args, **options, impl="reference"), true)
     got = [emulate(variant, args, options, seed=seed, **how) for seed in seeds]
@@ -161,10 +161,10 @@ def test_tiles_without_rows_are_skipped(emulate, variant):
 @pytest.mark.parametrize("where", ["key", "query", "rows", "infinite bias"])
 @pytest.mark.parametrize("variant", [PLAIN, "64 one bfloat16", "64 to_128 float16"])
 def test_nan_and_infinity_do_not_spread_to_finite_results(emulate, variant, where):
-    """Keys share a scale, and so do the queries of a row: what it does not fit may not turn into zeros."""
+    """Keys share a scale, as do the queries of a row; values outside its range must not become zero."""
     args, options = case(200, 64, 2, 1, O=VARIANTS.get(variant, {}).get("O", 5), dtype=dtype_of(variant))
     true = truth(args, options)
-    hit = torch.zeros_like(true, dtype=torch.bool)  # what such a number reaches
+    hit = torch.zeros_like(true, dtype=torch.bool)  # the elements that such a number affects
     if where == "key":
         args[2][0, 40, 3] = torch.nan
         hit[:, 40] = True
@@ -180,7 +180,7 @@ def test_nan_and_infinity_do_not_spread_to_finite_results(emulate, variant, wher
     got = emulate(variant, args, options)
     assert not got[hit].isfinite().any()
     finite = got.isfinite()
-    assert finite.any() or (where == "rows" and len(got) == 1)  # 0 x NaN, where the one row's query is hidden
+    assert finite.any() or (where == "rows" and len(got) == 1)  # 0 x NaN, if the query of the only row is hidden
     torch.testing.assert_close(got[finite].double(), true[finite], rtol=1e-4, atol=1e-5)
 
 
@@ -226,7 +226,7 @@ def test_the_same_bits_in_any_order(emulate, variant):
 
 
 def test_truncated_products_and_inexact_exponentials_stay_within_the_budget(emulate):
-    """Sums of products rounded toward zero, and exponentials that are off by 2 units of the last place."""
+    """Sums of products rounded toward zero, and exponentials with an error of 2 units in the last place."""
     args, options = case(450, 128, dtype=FP16)
     check(emulate, "128 to_16 float16", args, options, floor=TENSOR_CORE_FLOOR, truncate=True, exponential_error=2)
 
@@ -238,7 +238,7 @@ def faulty(tmp_path_factory):
     return cuda_emulator.Emulator(cuda_emulator.build("emulate.cpp", folder, folder, "-DATTRIBUTOR_FAULTS"))
 
 
-# Where a mistake only shows with more rows than a few.
+# Faults that need more rows to have an effect.
 MANY_ROWS = {"rows released before their products": 200, "the factors of other rows": 200}
 
 
@@ -272,7 +272,7 @@ def test_16_bit_numbers_are_rounded_like_torch(emulate):
 
 
 def test_descriptors_equal_those_of_the_kernel():
-    """`matrix` stands in two files, for two compilers: the same bits of the same address."""
+    """`matrix` is in two files for two compilers; both give the same bits for the same address."""
     bodies = [
         path.read_text("utf-8").split("uint64_t matrix(const void* p) {")[1].split("}\n")[0]
         for path in (cuda_emulator.SOURCES / "ptx.cuh", cuda_emulator.HERE / "tensor_cores.h")

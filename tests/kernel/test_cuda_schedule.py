@@ -1,4 +1,4 @@
-"""How the CUDA kernel's work is cut: every pair of tiles that see one another is in exactly one item, at any size."""
+"""The schedule of the CUDA kernel: every pair of tiles with a visible pair of positions is in exactly one item."""
 
 import ctypes
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.skipif(cuda_emulator.COMPILER is None, reason="no Linux with g++ to build the schedule with")
-KEYS = 128  # of a thread block
+KEYS = 128  # per thread block
 
 
 class Schedule(ctypes.Structure):
@@ -33,7 +33,7 @@ class Workspace(ctypes.Structure):
 
 @dataclass
 class Cut:
-    """A schedule and what it says."""
+    """A schedule with readers for its items and parts."""
 
     library: ctypes.CDLL
     schedule: Schedule
@@ -51,14 +51,14 @@ class Cut:
         return to
 
     def item(self, first=0, count=None):
-        """(count, 4): block, part, first tile, end of the tiles."""
+        """Return (count, 4): block, part, first tile, end of the tiles."""
         return self.list(self.library.list_items, first, self.items - first if count is None else count, 4)
 
     def parts_of(self, first=0, count=None):
         return self.list(self.library.list_parts, first, self.blocks if count is None else count, 2)
 
     def masked(self):
-        """(tiles, cluster blocks)"""
+        """Return (tiles, cluster blocks)."""
         to = np.full((self.tiles, self.cluster * self.blocks), -1, np.int8)
         self.library.list_masked(ctypes.byref(self.schedule), to.ctypes.data_as(ctypes.c_void_p))
         return to
@@ -89,7 +89,7 @@ def planned(library, N, window, O, queries=128, cluster=2, group=8, H=32, D=128,
 
 
 def visible(N, window, queries):
-    """(tiles, blocks of 128 keys): how many pairs a query tile and a key tile hold that exist, and that are visible."""
+    """Return two arrays (tiles, blocks of 128 keys): the number of existing pairs and of visible pairs of positions."""
     i, j = np.arange(N)[:, None], np.arange(N)[None, :]
     seen = (j <= i) & (i - j < window)
 
@@ -100,7 +100,7 @@ def visible(N, window, queries):
 
 
 def check_cover(s, window):
-    """By the definition, pair by pair."""
+    """Check the cover by the definition, pair by pair."""
     existing, seen = visible(s.N, window, s.queries)
     assert s.tiles == len(existing)
     assert s.blocks == -(-s.N // (KEYS * s.cluster))
@@ -110,7 +110,7 @@ def check_cover(s, window):
     for block, part, begin, end in s.item():
         assert 0 <= block < s.blocks
         assert 0 <= part < s.parts
-        assert (block, part) not in written  # what two wrote would be in no order
+        assert (block, part) not in written  # two writers would have no defined order
         written.add((block, part))
         if begin < end:
             assert part * s.part_tiles <= begin < end <= min(s.tiles, (part + 1) * s.part_tiles)
@@ -147,7 +147,7 @@ def test_any_schedule(library, data):
 
 
 def test_inner_tiles_are_not_masked(library):
-    """Most tiles of a long call have no hidden pair, and are not asked for any."""
+    """Most tiles of a long call have no hidden pair and need no mask."""
     s = cut(library, 8192, 8192)
     assert s.masked().mean() < 0.6
     assert not s.masked()[10, :8].any()
@@ -169,7 +169,7 @@ def test_plans_stay_within_the_limits(library, data):
 
 
 def check_workspace(s, O, H):
-    """Pieces as large as the kernel's indices reach, one after another, each at a multiple of 256 bytes."""
+    """Check that pieces follow one another at multiples of 256 bytes and are as large as the kernel's indices need."""
     queries, keys, rows = s.tiles * s.queries, s.blocks * s.cluster * KEYS, s.library.rows_padded(O)
     assert rows >= O
     assert rows % (1 if O == 1 else 16 if O <= 16 else 64) == 0
@@ -204,7 +204,7 @@ def test_a_million_tokens(library, N, window, queries, cluster):
 
 
 def test_the_largest_number_of_tokens(library):
-    """No number is too large for its type."""
+    """Every number fits its type."""
     N = library.most_tokens()
     for window in (N, 1 << 20, 1):
         s = cut(library, N, window)
@@ -214,7 +214,7 @@ def test_the_largest_number_of_tokens(library):
 
 
 def check_far(s, window):
-    """The first and the last items, and the parts of the first and the last blocks, by arithmetic in Python."""
+    """Check the first and last items and the parts of the first and last blocks, computed in Python."""
     keys = KEYS * s.cluster
 
     def seen_by(block):

@@ -1,4 +1,4 @@
-"""The Python side of impl="cuda", without a GPU: who may call it, what reaches the extension, that nothing waits."""
+"""The Python side of impl="cuda", without a GPU: accepted calls, arguments of the extension, no synchronisation."""
 
 import ctypes
 import sys
@@ -28,14 +28,14 @@ class Error(RuntimeError):
 
 
 def read(address, dtype, shape, strides):
-    """A copy of what lies at an address, as the extension would read it."""
+    """Return a copy of the data at an address, as the extension would read it."""
     length = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     memory = (ctypes.c_char * (length * dtype.itemsize)).from_address(address)
     return torch.frombuffer(memory, dtype=dtype).as_strided(shape, strides).clone()
 
 
 def extension(calls):
-    """What stands in for attributor._cuda: reads the addresses, and computes by the definition in float64."""
+    """A stand-in for attributor._cuda: reads the addresses and computes the definition in float64."""
 
     def scratch_bytes(*, sizes, key_bias, window, device, tuning):
         if sizes[4] > 256:
@@ -86,7 +86,7 @@ def calls():
 
 @pytest.fixture
 def step(monkeypatch, calls):
-    """kernels/flow_step/cuda.py over the stand-in, on the CPU."""
+    """Run kernels/flow_step/cuda.py with the stand-in on the CPU."""
     monkeypatch.setitem(sys.modules, "attributor._cuda", extension(calls))
     monkeypatch.setattr("attributor._cuda", sys.modules["attributor._cuda"], raising=False)
     monkeypatch.delitem(sys.modules, "attributor.kernels.flow_step.cuda", raising=False)
@@ -154,7 +154,7 @@ def test_biases_and_rows_become_float32(step):
 def test_only_tensors_that_the_hardware_cannot_read_are_copied(step):
     whole = torch.randn(4, 50, 3, 64).to(BF16)
     for readable in (
-        whole[:, :, 1],  # as a fused projection of q, k and v leaves it
+        whole[:, :, 1],  # the layout of a fused projection of q, k and v
         whole[:, :, 1].transpose(0, 1),
         whole[1:, 8:, 2],
         whole[:1, :, 0].expand(1, 50, 64),
@@ -164,7 +164,7 @@ def test_only_tensors_that_the_hardware_cannot_read_are_copied(step):
     for tensor in (
         other,  # rows of 130 bytes
         other[:, :, 1:],
-        whole.flatten()[1:-63].view(-1, 64)[:500].view(4, 125, 64),  # at an address that is no multiple of 16
+        whole.flatten()[1:-63].view(-1, 64)[:500].view(4, 125, 64),  # at an address that is not a multiple of 16
         whole[:, :, 1].mT,
         whole[:1, :, 0].expand(4, 50, 64),  # strides of 0
         whole[:, :1, 0].expand(4, 50, 64),
@@ -177,7 +177,7 @@ def test_only_tensors_that_the_hardware_cannot_read_are_copied(step):
 
 
 class Operations(TorchDispatchMode):
-    """The names of every operation of torch."""
+    """Log the names of all torch operations."""
 
     def __init__(self):
         super().__init__()
@@ -192,7 +192,7 @@ READS = ("tolist", "item", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__
 
 
 def test_no_operation_synchronizes_with_the_device(step, monkeypatch):
-    """No number is read back, neither by a method nor by an operation."""
+    """No method or operation copies a number back from the device."""
     args, options = case(D=36)
     args[4] = torch.randn(6, 33, dtype=torch.float64)
     monkeypatch.setattr("attributor.kernels.flow_step.cuda._cuda.flow_step", lambda **_: None)
@@ -215,7 +215,7 @@ def test_no_operation_synchronizes_with_the_device(step, monkeypatch):
 
 
 def test_refused_calls_have_the_same_text_in_both_errors(step, monkeypatch):
-    """The implementation raises errors of its own; the public function, the package's, with the same text."""
+    """The implementation raises its own errors; the public function raises those of the package with the same text."""
     monkeypatch.setattr("attributor._step.dispatch.choose_impl", lambda *_, **__: "cuda")
     args, options = case()
 
@@ -239,7 +239,7 @@ def test_refused_calls_have_the_same_text_in_both_errors(step, monkeypatch):
 
 @pytest.fixture
 def machine(monkeypatch, step):
-    """A machine with these GPUs, by name and compute capability."""
+    """Simulate a machine with these GPUs, by name and compute capability."""
 
     def put(**gpus):
         implementations._probe_cuda.cache_clear()

@@ -1,4 +1,4 @@
-"""Definition and reference: recurrence, adjoint and step agree in float64, and with torch's own gradient."""
+"""Definition and reference: recurrence, adjoint and step agree in float64, also with torch's gradient."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from attributor.kernels.flow_step.reference import BLOCK
 
 
 def attentions(L=5, H=3, N=37, seed=0):
-    """Random causal attention matrices (L, H, N, N) with their logits' pieces, float64."""
+    """Return random causal attention matrices (L, H, N, N) in float64 with the parts of their logits."""
     g = torch.Generator().manual_seed(seed)
     query = 2 * torch.randn(L, H, N, 16, generator=g, dtype=torch.float64)
     key = torch.randn(L, H, N, 16, generator=g, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""removal_step: definition and reference are the gradient with respect to a gate on each key, in float64."""
+"""removal_step: definition and reference equal the gradient with respect to a gate on each key, in float64."""
 
 import pytest
 import torch
@@ -18,10 +18,10 @@ CASES = {
 
 
 def gate_gradient(args, options, sink, mix):
-    """Autograd through exp(g_j) on key j's unnormalised weight in the rows i >= stops[j], and what the step needs.
+    """Compute autograd through exp(g_j) on key j's unnormalised weight in the rows i >= stops[j].
 
-    Returns the gradient of a nonlinear scalar of the output, and the step's arguments: dO by autograd at the output,
-    the log-sum-exp with the sink, dO . o.
+    Returns the gradient of a nonlinear scalar of the output, and the arguments of the step: dO by autograd at the
+    output, the log-sum-exp with the sink, and dO . o.
     """
     query, key, value, *_, stops = args
     (H, Q, _), (G, N, _) = query.shape, key.shape
@@ -42,7 +42,7 @@ def gate_gradient(args, options, sink, mix):
 @pytest.mark.parametrize(("H", "G"), [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("rows", ["all", "some"])
 def test_the_definition_is_the_gradient_of_a_gate(which, H, G, rows):
-    """Segments of one token, segments that end the prompt, and tokens in no segment are among the stops."""
+    """The stops include segments of one token, segments at the end of the prompt, and tokens in no segment."""
     chosen = dict(CASES[which])
     sink = torch.linspace(-1, 2, H, dtype=torch.float64) if chosen.pop("sink", False) else None
     N = BLOCK + 37

@@ -1,8 +1,7 @@
-"""removal_step: every usable implementation and instruction set against the definition in float64.
+"""removal_step: every usable implementation and instruction set agrees with the definition in float64.
 
-The terms of c cancel, so an error is a share of the sum of the terms' sizes. Its budget is measured: how far the
-reference lands from the definition in float64. Ours may be twice that, plus a floor: the log-sum-exp is rounded once
-more, in base 2.
+The terms of c cancel, so errors are relative to the sum of the terms' sizes. The budget is twice the measured error of
+the reference against the definition in float64, plus a floor, because the log-sum-exp is rounded once more, in base 2.
 """
 
 import ast
@@ -24,7 +23,7 @@ from attributor.kernels.removal_step import reference
 
 try:
     from attributor import _core
-except ImportError:  # a pure install
+except ImportError:  # an install without the extension
     ISAS: list[str] = []
 else:
     ISAS = _core.isas()
@@ -34,11 +33,11 @@ ENTRIES = {entry.name: entry for entry in list_availability("removal_step")}
 ON_GPU = [name for name in ("triton",) if name in ENTRIES and ENTRIES[name].usable and torch.cuda.is_available()]
 USABLE = [name for name, entry in ENTRIES.items() if entry.usable and name not in ON_GPU]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-TENSOR_CORE_FLOOR = 1e-5  # tensor cores cut off the last bits of float32 sums
+TENSOR_CORE_FLOOR = 1e-5  # tensor cores truncate the last bits of float32 sums
 
 
 def run(args, options, impl=None):
-    """The checked function; what only a GPU can run goes there and back."""
+    """Call the checked function; implementations that need a GPU run there."""
     if impl not in ON_GPU:
         return removal_step(*args, **options, impl=impl)
     return removal_step(*(x.cuda() for x in args), **options, impl=impl).cpu()
@@ -59,7 +58,7 @@ EVERY = ["reference", *NATIVE, *GPU]
 
 @pytest.fixture
 def force(monkeypatch):
-    """Turn a name such as cpu-avx2 into the name of the implementation, and have it use that instruction set."""
+    """Turn a name such as cpu-avx2 into the name of the implementation and force its instruction set."""
 
     def choose(name):
         impl, _, isa = name.partition("-")
@@ -72,7 +71,7 @@ def force(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
-    """Fill fresh floats of torch with NaN: what an implementation leaves unwritten shows."""
+    """Fill new float tensors with NaN, so that unwritten elements change the result."""
     empty = torch.empty
 
     def poison(*args, **options):
@@ -83,14 +82,14 @@ def poisoned(monkeypatch):
 
 
 def check(args, options, impl):
-    """The answer of one implementation, within the budget."""
+    """Return the result of one implementation after a check of its error."""
     exact, sizes = truth(args, options), term_sizes(args, options)
     budget = error(run(args, options, "reference"), exact, sizes)
     got = run(args, options, impl)
     assert got.dtype == torch.float64
     assert torch.isfinite(got).all()
     assert error(got, exact, sizes) <= 2 * budget + (TENSOR_CORE_FLOOR if impl == "triton" else FLOOR)
-    # also where the terms are few and small: no key is off by more than its own terms allow
+    # also for few and small terms: the terms of a key bound its error
     assert ((got - exact).abs() <= 3e-5 * sizes + 1e-30).all()
     assert not got[sizes == 0].any()
     return got
@@ -107,10 +106,10 @@ def test_lengths(name, dtype, N, force):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("N", "Q"), [(400, 1), (400, 95), (400, 97), (130, 129), (64, 1)])
 def test_the_last_rows_alone(name, dtype, N, Q, force):
-    """Blocks of queries that begin anywhere: the first row stands at N - Q."""
+    """Blocks of queries may begin at any position; the first row is at N - Q."""
     got = check(*case(N, Q, D=32, dtype=dtype), force(name))
     if Q > 90:
-        assert got[: N - Q].abs().max() > 0  # keys before the first query count as well
+        assert got[: N - Q].abs().max() > 0  # keys before the first query also get values
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -131,7 +130,7 @@ def test_grouped_heads(name, H, G, force):
 @pytest.mark.parametrize("window", [1, 2, 17, 64, 65, 200, 399, 10_000])
 def test_windows(name, dtype, window, force):
     got = check(*case(400, 350, D=32, dtype=dtype, window=window), force(name))
-    assert got.any() == (window > 1)  # a row that sees only itself counts for no key
+    assert got.any() == (window > 1)  # a row that sees only itself adds nothing to any key
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -175,9 +174,9 @@ def test_stops_of_int32(name, force):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_hidden_weights_may_be_infinite(name, force):
-    """Rows before a key's stop count for nothing, however large exp(logit - lse) is there."""
+    """Rows before a key's stop add nothing, even if exp(logit - lse) is infinite there."""
     args, options = case(200, D=32, stops=torch.arange(1, 201).clamp(min=150))
-    args[4][:, :150] = -1000.0  # no key counts these rows
+    args[4][:, :150] = -1000.0  # these rows add nothing to any key
     impl = force(name)
     check(args, options, impl)
 
@@ -205,7 +204,7 @@ def test_rows_where_d_output_is_zero(name, dtype, force):
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_blocks_where_d_output_is_zero_are_skipped(name, force):
-    """Not computed at all: their queries may hold anything."""
+    """They are not computed, so their queries may hold any values."""
     args, options = case(400, D=32)
     impl = force(name)
     args[3][:, :200] = 0.0
@@ -233,7 +232,7 @@ def test_inputs_may_be_non_contiguous(name, force):
     expected = run((query, key, value, d_output, lse, delta, stops), options, impl)
 
     def spread(matrices):
-        """As a fused projection leaves them: heads interleaved with others."""
+        """Return the layout of a fused projection: heads interleaved with others."""
         wide = torch.full((matrices.shape[1], matrices.shape[0], 3, matrices.shape[2]), float("nan"))
         wide[:, :, 1] = matrices.transpose(0, 1)
         return wide[:, :, 1].transpose(0, 1)
@@ -263,7 +262,7 @@ def test_the_same_bits_for_any_number_of_threads(name, dtype, force):
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
 def test_the_forced_instruction_set_runs(monkeypatch):
-    """They round differently, so their bits tell them apart."""
+    """They round differently, so their bits differ."""
     args, options = case(300, D=128, dtype=torch.bfloat16)
     results = {}
     for isa in ISAS:
@@ -289,7 +288,7 @@ def test_any_shape(data):
     seed = data.draw(st.integers(0, 99))
     args, options = case(N, Q, D=D, Dv=Dv, H=G * sharing, G=G, dtype=dtype, window=window, softcap=softcap, seed=seed)
     exact, sizes = truth(args, options), term_sizes(args, options)
-    # A few terms do not average out: each weight may be off by the rounding of an exponent as large as the log-sum-exp.
+    # Rounding errors of few terms do not average out: a weight may have the error of an exponent as large as the lse.
     floor = 2e-6 + float(args[4].abs().max()) * 2**-23
     for impl in USABLE:
         assert error(run(args, options, impl), exact, sizes) <= floor
@@ -297,7 +296,7 @@ def test_any_shape(data):
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
 def test_ctrl_c_ends_a_long_call(monkeypatch):
-    monkeypatch.setenv("ATTRIBUTOR_ISA", "scalar")  # minutes, were it not for the interrupt
+    monkeypatch.setenv("ATTRIBUTOR_ISA", "scalar")  # would take minutes without the interrupt
     H, N, D = 8, 20_000, 128
     big = [torch.randn(H, N, D) for _ in range(4)]
     args = (*big, torch.full((H, N), 20.0), torch.zeros(H, N), torch.arange(1, N + 1))
@@ -401,7 +400,7 @@ def test_an_environment_variable_chooses_the_implementation(monkeypatch):
 
 
 def test_implementations_have_one_signature():
-    """Triton's may have one argument more, for tuning. Read from the source: not all can be imported here."""
+    """Triton's may have one more argument for tuning. Read from the source, because not all can be imported here."""
     signatures = {}
     for name in ("definition", *ENTRIES):
         source = Path(reference.__file__).with_name(f"{name}.py").read_text("utf-8")

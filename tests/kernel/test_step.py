@@ -1,7 +1,7 @@
-"""flow_step: every usable implementation and instruction set against the definition in float64, where kernels break.
+"""flow_step: every usable implementation and instruction set agrees with the definition in float64.
 
-The budget of an error is measured: how far the reference in float32 lands from the definition in float64. Ours may be
-twice that, plus a floor for exponents whose bias is rounded once more, in base 2.
+The error budget is twice the measured error of the reference in float32 against the definition in float64. A floor is
+added for exponents whose bias is rounded once more, in base 2.
 """
 
 import ast
@@ -24,7 +24,7 @@ from attributor.kernels.flow_step import reference
 
 try:
     from attributor import _core
-except ImportError:  # a pure install
+except ImportError:  # an install without the extension
     ISAS: list[str] = []
 else:
     ISAS = _core.isas()
@@ -36,7 +36,7 @@ USABLE = [name for name, entry in ENTRIES.items() if entry.usable and name not i
 
 
 def flow_step(*args, impl=None, **options):
-    """The public function; what only a GPU can run goes there and back."""
+    """Call the public function; implementations that need a GPU run there."""
     if impl not in ON_GPU:
         return attributor.flow_step(*args, impl=impl, **options)
     args = [x.cuda() if isinstance(x, torch.Tensor) else x for x in args]
@@ -58,7 +58,7 @@ EVERY = [*(name for name in ENTRIES if name not in ("cpu", "triton", "cuda")), *
 
 @pytest.fixture
 def force(monkeypatch):
-    """Turn a name such as cpu-avx2 into keyword arguments that choose it."""
+    """Turn a name such as cpu-avx2 into keyword arguments that select it."""
 
     def choose(name):
         impl, _, isa = name.partition("-")
@@ -70,12 +70,12 @@ def force(monkeypatch):
 
 
 def usual(name):
-    """float32, where the implementation takes it."""
+    """Return float32 if the implementation supports it."""
     return torch.bfloat16 if name == "cuda" else torch.float32
 
 
 def check(args, options, choice, floor=FLOOR):
-    """The answer of one implementation, within the budget; None where it takes no float32 and says so."""
+    """Return the result of one implementation after a check of its error; None if it refuses float32."""
     if choice["impl"] == "cuda" and args[1].dtype == torch.float32:
         with pytest.raises(ImplementationError, match=r"takes bfloat16 or float16 .* float32; use impl='triton'"):
             flow_step(*args, **options, **choice)
@@ -86,7 +86,7 @@ def check(args, options, choice, floor=FLOOR):
     assert got.dtype == torch.float32
     assert torch.isfinite(got).all()
     assert error(got, exact) <= 2 * budget + (TENSOR_CORE_FLOOR if choice["impl"] in ("cuda", "triton") else floor)
-    # also where the values are small: no element is off by more than the largest of its row allows
+    # also for small values: the largest value of a row bounds the error of each element
     assert ((got.double() - exact).abs() <= 1e-4 * exact.abs().amax(1, keepdim=True) + 1e-12).all()
     return got
 
@@ -144,7 +144,7 @@ OPTIONS = {
 def test_options(name, dtype, which, force):
     args, options = case(300, 40, 6, 2, dtype=dtype, **OPTIONS[which])
     got = check(args, options, force(name))
-    if got is not None and which != "all at once":  # the option changes the answer
+    if got is not None and which != "all at once":  # the option changes the result
         plain = {"softcap": None, "power": 1.0}
         without = flow_step(*args[:4], None, **options | plain, impl="reference")
         assert error(got, without.double()) > 1e-2
@@ -156,7 +156,7 @@ def test_a_bias_of_minus_infinity_excludes_its_pairs(name, dtype, force):
     args, options = case(200, 32, dtype=dtype, key_bias=True)
     args[3][:, 70] = float("-inf")  # a query
     args[3][1, 100:140] = float("-inf")  # some of one head
-    args[4][:, 0] = float("-inf")  # the sink's key
+    args[4][:, 0] = float("-inf")  # the key of the sink
     args[4][2, 30:50] = float("-inf")
     got = check(args, options, force(name))
     if got is None:
@@ -174,7 +174,7 @@ def test_zero_rows_give_exact_zeros(name, force):
     got = check(args, options, force(name))
     assert not got[2].any()
     args[0][:] = 0
-    args[0][:, 40] = 1  # nothing beyond the row's own position
+    args[0][:, 40] = 1  # no scores after the row's own position
     got = check(args, options, force(name))
     assert not got[:, 41:].any()
 
@@ -193,7 +193,7 @@ def test_inputs_may_be_non_contiguous(name, force):
     (rows, query, key, row_bias, _), options = case(120, 32, 4, 2, dtype=usual(name))
     expected = flow_step(rows, query, key, row_bias, **options, **force(name))
     spread = torch.full((120, 4, 3, 32), float("nan"), dtype=query.dtype)
-    spread[:, :, 1] = query.transpose(0, 1)  # as a fused projection of q, k and v leaves it
+    spread[:, :, 1] = query.transpose(0, 1)  # the layout of a fused projection of q, k and v
     transposed = key.mT.contiguous().mT  # the last dimension is not contiguous
     wide = torch.full((5, 400), float("nan"))
     wide[:, 30:150] = rows
@@ -226,7 +226,7 @@ def test_the_same_bits_for_any_number_of_threads(name, dtype, O, force):
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
 def test_the_forced_instruction_set_runs(monkeypatch):
-    """They round differently, so their bits tell them apart."""
+    """They round differently, so their bits differ."""
     args, options = case(300, 128, dtype=torch.bfloat16)
     results = {}
     for isa in ISAS:
@@ -263,7 +263,7 @@ def test_any_shape(data):
     args, options = case(
         N, D, H, G, O, dtype, window=window, softcap=softcap, power=power, key_bias=key_bias, seed=seed
     )
-    # logit and bias are rounded to float32 before they cancel; over many weights that averages out, over two not
+    # logit and bias are rounded to float32 before they cancel; this averages out over many weights, not over two
     floor = FLOOR + float(args[3].abs().max()) * 2**-23
     for impl in USABLE:
         check(args, options, {"impl": impl}, floor)
@@ -301,7 +301,7 @@ def test_the_call_releases_the_interpreter():
 
 @pytest.mark.skipif(not ISAS, reason="a pure install")
 def test_ctrl_c_ends_a_long_call(monkeypatch):
-    monkeypatch.setenv("ATTRIBUTOR_ISA", "scalar")  # minutes, were it not for the interrupt
+    monkeypatch.setenv("ATTRIBUTOR_ISA", "scalar")  # would take minutes without the interrupt
     O, N, H, D = 1, 20_000, 8, 128
     args = (torch.ones(O, N), torch.randn(H, N, D), torch.randn(H, N, D), torch.full((H, N), -20.0))
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
@@ -402,7 +402,7 @@ def test_unusable_implementations_are_refused():
 
 
 def test_implementations_have_one_signature():
-    """Triton's and CUDA's have one argument more, for tuning. Read from the source: not all can be imported here."""
+    """Triton's and CUDA's have one more argument for tuning. Read from the source: not all can be imported here."""
     signatures = {}
     for name in ("definition", *ENTRIES):
         source = Path(reference.__file__).with_name(f"{name}.py").read_text("utf-8")

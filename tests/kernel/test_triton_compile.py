@@ -1,6 +1,6 @@
-"""The Triton kernel compiled for GPUs that are not here: it fits, spills nothing and uses the tensor cores.
+"""The Triton kernel, compiled for GPUs that are not installed, fits, spills no registers and uses the tensor cores.
 
-A subset of what `python tests/helpers/triton_resources.py` prints.
+A subset of the output of `python tests/helpers/triton_resources.py`.
 """
 
 import ast
@@ -22,7 +22,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("TRITON_INTERPRET is set: there is nothing to compile", allow_module_level=True)
 
 KB = 1024
-# What a program may take. 8.0 has 163, but 8.6 to 8.9 and 12.x use its tiles.
+# Shared memory limits of a program. 8.0 has 163, but 8.6 to 8.9 and 12.x use its tiles.
 SHARED = {80: 99 * KB, 90: 227 * KB, 100: 227 * KB}
 MATRIX = {80: {"HMMA"}, 90: {"HGMMA"}, 100: {"UTCHMMA", "HMMA"}}
 
@@ -52,15 +52,15 @@ def test_a_variant_fits_and_uses_the_tensor_cores(variant):
     assert found.tensor_core > 0
     assert MATRIX[variant.capability] & set(found.which.split(" + "))
     tile = variant.tile
-    # Nothing is computed twice: one exponential an element, two where logits are capped, in each copy of the loop.
-    # There is one with and one without a mask; for capability 10 the compiler peels the last iteration off each.
+    # No element is computed twice: each copy of the loop has one exponential per element, two for capped logits.
+    # There is one copy with and one without a mask; for capability 10 the compiler peels the last iteration off each.
     copies = 4 if variant.capability == 100 else 2
     each = tile.queries * tile.keys // (32 * tile.warps)
     assert found.exponentials == copies * each * (2 if variant.softcap else 1)
 
 
 def test_another_length_needs_no_compilation():
-    """No size is a constant of the kernel; in a tuple it would be where it is 1 or a multiple of 16."""
+    """No size is a constant of the kernel; in a tuple, sizes of 1 and multiples of 16 would be."""
     numbers = {name for name, kind in source(CHECKED[0]).signature.items() if kind == "i32"}
     assert numbers == {"O", "N", "H", "T", "NK", "parts", "window"}
     assert numbers == {parameter.name for parameter in triton_device.step_kernel.params if parameter.do_not_specialize}
@@ -72,7 +72,7 @@ def test_the_checked_variants_are_rows_of_the_table():
 
 
 def test_the_kernel_compiles_for_amd():
-    """No inline PTX, no library of one vendor: where the compiler has the other backend, it takes the same source."""
+    """There is no inline PTX and no vendor library, so a compiler with the AMD backend accepts the same source."""
     pytest.importorskip("triton.backends.amd", reason="this triton has no backend for AMD")
     kernel = compiled(Variant(0, "bf16", 128, 65))
     assert "v_mfma" in kernel.asm["amdgcn"]
@@ -102,7 +102,7 @@ def test_every_call_has_a_tile(capability, bits):
 
 
 def test_the_package_does_not_import_triton():
-    """Nor does a call on the CPU: that would be a second lost for people without a GPU."""
+    """A call on the CPU does not import it either, which saves a second without a GPU."""
     code = """
 import sys, torch, attributor
 assert "triton" not in sys.modules

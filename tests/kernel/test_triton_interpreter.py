@@ -1,7 +1,7 @@
-"""The Triton kernel under Triton's interpreter against the definition in float64, where kernels break.
+"""The Triton kernel under Triton's interpreter agrees with the definition in float64.
 
-The cases are in triton_interpreter.py, which runs as a process of its own. The budget is that of every implementation:
-twice what the reference in float32 is off, plus a floor.
+The cases are in triton_interpreter.py, which runs in its own process. The budget is that of every implementation: twice
+the error of the reference in float32, plus a floor.
 """
 
 import json
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).parents[1] / "helpers" / "triton_interpreter.py"
 
 
 def python(*arguments, **environment):
-    """A fresh interpreter, on one thread; its standard output."""
+    """Run a new Python process on one thread and return its standard output."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=SCRIPT.parent,
@@ -41,7 +41,7 @@ def results():
 
 
 def test_every_case_is_within_the_budget(results):
-    """Also where the values are small: no element is off by more than a share of the largest of its row."""
+    """Also for small values: the error of an element is bounded relative to the largest value of its row."""
     over = [r for r in results if r["error"] > 2 * r["budget"] + FLOOR or r["largest"] > 1e-5]
     assert not over
     assert all(r["finite"] and r["dtype"] == "torch.float32" for r in results)
@@ -49,7 +49,7 @@ def test_every_case_is_within_the_budget(results):
 
 def test_zeros_are_exact(results):
     assert all(r["zeros"] for r in results)
-    nothing = {"nothing left", "one zero rows", "ahead zero rows"}  # these have one row, and it is the zero one
+    nothing = {"nothing left", "one zero rows", "ahead zero rows"}  # these have a single row, which is zero
     for r in results:
         assert (r["size"] == 0) == any(r["name"].endswith(name) for name in nothing), r["name"]
 
@@ -66,7 +66,7 @@ def test_the_cases_reach_every_kind_of_tile(results):
 
 
 def test_the_implementation_is_usable_under_the_interpreter():
-    """By its name, never by default: it is there for tests."""
+    """It is usable by name but never the default, because it exists for tests."""
     code = """
 import torch, attributor
 from attributor._step.implementations import choose_impl, list_availability

@@ -1,7 +1,7 @@
-"""removal_step's Triton kernel under Triton's interpreter against the definition in float64, where kernels break.
+"""removal_step's Triton kernel under Triton's interpreter agrees with the definition in float64.
 
-The cases are in triton_removal_interpreter.py, which runs as a process of its own. The budget is that of every
-implementation: twice what the reference in float32 is off, plus a floor, as shares of the terms' sizes.
+The cases are in triton_removal_interpreter.py, which runs in its own process. The budget is that of every
+implementation: twice the error of the reference in float32 plus a floor, relative to the sizes of the terms.
 """
 
 import json
@@ -34,13 +34,13 @@ def results(lines):
 
 
 def test_every_case_is_within_the_budget(results):
-    """Also where the sums are small: no key is off by more than a share of the largest sum of sizes."""
+    """Also for small sums: the error of a key is bounded relative to the largest sum of sizes."""
     assert not [r for r in results if r["error"] > 2 * r["budget"] + FLOOR or r["largest"] > 1e-5]
     assert all(r["finite"] and r["dtype"] == "torch.float64" for r in results)
 
 
 def test_keys_without_rows_are_exactly_zero(results):
-    """Rows before the stop, outside of the window, or with a dO of zero; every other case has some that count."""
+    """Such keys have only rows before the stop, outside the window or with dO = 0; other cases have nonzero keys."""
     assert all(r["zeros"] for r in results)
     nothing = ("N 1", "window 1", "no row", "one document")
     for r in results:

@@ -1,4 +1,4 @@
-"""Leaving text out: the prompts and masks that a model then reads."""
+"""Ablation of text: the shortened prompts and masks that a model reads."""
 
 import pytest
 import torch
@@ -169,7 +169,7 @@ def test_by_mask_later_tokens_do_not_attend_to_left_out_segments(family):
 
 
 def test_by_mask_the_text_of_masked_segments_does_not_matter(model):
-    """The same prompt with another sentence of as many tokens in the place of the one that is masked."""
+    """The same prompt with the masked sentence replaced by another one of the same number of tokens."""
     prompt = make_prompt()
     segments = sentences_of(prompt)
     kept = torch.tensor([[True, False, True, True, True, True]])

@@ -1,4 +1,4 @@
-"""The methods that live on leaving text out, leave-one-out and ContextCite, and the masks that they draw."""
+"""The ablation methods leave-one-out and ContextCite, and the masks that they draw."""
 
 import math
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def model():
 
 
 def fake(ablate, S=6, log_probs=(-0.5, -0.25), k=20, ids=None):
-    """A reading without a model: what its ablations say is a function of the masks."""
+    """Return a reading without a model, whose ablation results are a function of the masks."""
     ids = torch.arange(k) if ids is None else ids
     prompt = SimpleNamespace(ids=ids, text="x" * 10, documents=())
     segments = [Segment(i, i + 1, "x") for i in range(S)]
@@ -63,7 +63,7 @@ def test_contextcite_finds_planted_effects():
     planted = torch.zeros(S, dtype=torch.float64)
     planted[4], planted[11], planted[25] = 6.0, 3.0, -4.0
 
-    def ablate(kept):  # the logit of p is linear in what is kept
+    def ablate(kept):  # the logit of p is linear in the kept segments
         return torch.nn.functional.logsigmoid(kept.double() @ planted - 3.0)
 
     reading = fake(ablate, S)
@@ -80,10 +80,10 @@ def test_contextcite_finds_planted_effects():
 
 
 def test_the_lasso_satisfies_its_optimality_conditions():
-    """At the minimum the correlation with the residual is alpha where a coefficient stands, at most alpha elsewhere."""
+    """At the minimum the correlation with the residual is alpha for nonzero coefficients, at most alpha elsewhere."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(40, 12, generator=generator) < 0.5
-    masks[:, 5] = True  # says nothing
+    masks[:, 5] = True  # a constant column has no information
     targets = torch.rand(40, generator=generator, dtype=torch.float64) + 2.0 * masks[:, 3]
     alpha = 0.05
     w = fit_lasso(masks, targets, alpha)

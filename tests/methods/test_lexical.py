@@ -1,4 +1,4 @@
-"""The methods that compare words: BM25, the answer's string and the aligner, against values worked out by hand."""
+"""The word-based methods (BM25, the answer's string, the aligner) agree with values computed by hand."""
 
 import sys
 from importlib import import_module
@@ -20,7 +20,7 @@ LAVA, ASH, FLOWS = "Lava is black, black!", "The ash is grey.", "Lava flows."
 
 
 def reading_of_texts(*texts, question="", answer_text="", documents=()):
-    """A stand-in for a reading: segments on a line each, in documents given as (first, last, title)."""
+    """Return a stand-in for a reading: one segment per line, in documents given as (first, last, title)."""
     text = "\n".join(texts)
     starts = [sum(len(t) + 1 for t in texts[:i]) for i in range(len(texts))]
     segments = tuple(Segment(a, a + len(t), t) for a, t in zip(starts, texts, strict=True))
@@ -33,7 +33,7 @@ def reading_of_texts(*texts, question="", answer_text="", documents=()):
 
 
 def weigh(count, holding, segments=3):
-    """The weight of a word of which `holding` of the segments have one, `count` / (count + the length's part)."""
+    """Return the weight of a word that `holding` of the segments contain: `count` / (count + the length's part)."""
     return lambda length: log(1 + (segments - holding + 0.5) / (holding + 0.5)) * count / (count + length)
 
 
@@ -42,7 +42,7 @@ def length_part(words, mean):
 
 
 def test_bm25_equals_its_formula():
-    # without stop words: lava black black; ash grey; lava flows. Of 7 words 7/3 are in a segment.
+    # without stop words: lava black black; ash grey; lava flows. The mean length of a segment is 7/3 words.
     reading = reading_of_texts(LAVA, ASH, FLOWS, question="Is lava BLACK?", answer_text="Black lava.")
     first, third = length_part(3, 7 / 3), length_part(2, 7 / 3)
     lava = weigh(1, holding=2)
@@ -101,7 +101,7 @@ def test_bm25_keeps_numbers_whole(question, text):
 def test_the_document_of_a_segment_contains_it():
     spans = [(0, 2), (4, 6), (2, 5), (9, 12), (7, 9), (11, 13)]
     segments = [Segment(a, b, "") for a, b in spans]
-    documents = [Segment(4, 8, ""), Segment(0, 3, ""), Segment(9, 12, "")]  # not in the prompt's order
+    documents = [Segment(4, 8, ""), Segment(0, 3, ""), Segment(9, 12, "")]  # not in the order of the prompt
     assert find_documents_of(segments, documents).tolist() == [1, 0, -1, 2, -1, -1]
     assert find_documents_of(segments, []).tolist() == [-1] * 6
     assert find_documents_of([], documents).tolist() == []
@@ -163,12 +163,12 @@ def test_bm25_prints_nothing_and_keeps_its_name(capfd):
         ("black", [1, 0, 0]),
         ("The BLACK.", [1, 0, 0]),
         ("lava", [1, 0, 1]),
-        ("lav", [0, 0, 0]),  # no whole word
+        ("lav", [0, 0, 0]),  # not a whole word
         ("ava flows", [0, 0, 0]),
         ("lava flows", [0, 0, 1]),
         ("ash is grey", [0, 1, 0]),
-        ("black black", [1, 0, 0]),  # punctuation goes
-        ("a", [0, 0, 0]),  # nothing is left
+        ("black black", [1, 0, 0]),  # punctuation is dropped
+        ("a", [0, 0, 0]),  # no word is left
         ("?", [0, 0, 0]),
         ("", [0, 0, 0]),
     ],
@@ -209,8 +209,8 @@ def test_cite_right_aligns_question_and_answer_with_a_planted_sentence():
     texts = ("Boats leave before dawn.", "The lighthouse of Marrowick has 164 steps.", "Bread is baked at night.")
     scores = CiteRight()(reading_of_texts(*texts, question="How many steps?", answer_text="It has 164 steps."))
     assert [score > 0 for score in scores.tolist()] == [False, True, False]
-    # of the question's 3 words 1 is matched, of the answer's 4 words 3, without a gap; a word in one of three segments
-    # weighs log(4 / 2) + 1, one in none 1
+    # 1 of the question's 3 words and 3 of the answer's 4 words match, without a gap; a word in one of three segments
+    # has the weight log(4 / 2) + 1, a word in none 1
     rare = log(2) + 1
     question = 1 / 3 + 1 / 3 + 0.5 * rare / (rare + 2)
     answer = 3 / 4 + 3 / 4 + 0.5 * 3 * rare / (3 * rare + 1)

@@ -1,4 +1,4 @@
-"""Attribution methods against what they are defined to be, on tiny models."""
+"""Attribution methods agree with their definitions on tiny models."""
 
 import copy
 
@@ -29,12 +29,12 @@ FAMILIES = ["llama", "mistral", "gemma2", "gpt2"]  # grouped heads; a window; bo
 
 
 def rows_of_attention(model, reading):
-    """(L, H, a, k) float64 from eager attention matrices."""
+    """Return (L, H, a, k) float64 from eager attention matrices."""
     return eager_attentions(model, reading.ids[:-1]).double()[:, :, K - 1 :, :K]
 
 
 def value_norms(model, ids):
-    """(L, H, k) float64, ||W_O^h v_j|| from the values that the projections really gave."""
+    """Return (L, H, k) float64, ||W_O^h v_j|| from the actual outputs of the value projections."""
     found = []
     projections = [layer.self_attn.v_proj for layer in model.model.layers]
     hooks = [module.register_forward_hook(lambda m, i, out: found.append(out[0])) for module in projections]
@@ -56,7 +56,7 @@ def without_first(p):
     return p
 
 
-# method -> what it is, on the attention P (L, H, a, k)
+# method -> its definition on the attention P (L, H, a, k)
 DEFINITIONS = {
     "mean": (MeanAttention(), lambda p: p.mean((0, 1)).sum(0)),
     "max": (MaxAttention(), lambda p: p.amax((0, 1)).sum(0)),
@@ -172,8 +172,8 @@ def test_gradient_x_input_is_the_gradient_of_the_whole_model(family):
 
 
 def test_the_signed_gradient_is_the_slope_of_the_answers_log_probability():
-    """By differences: every coordinate of one token's embedding grows by a share h of itself."""
-    model = tiny("gpt2", dtype=torch.float64)  # float64 throughout; others take their norms in float32
+    """Computed by differences: every coordinate of one token's embedding grows by the fraction h."""
+    model = tiny("gpt2", dtype=torch.float64)  # all float64; other families compute norms in float32
     reading = read(model, [])
     got = GradientXInput("signed")(reading)
     embedding, h = model.get_input_embeddings()(reading.ids[None, :-1]).detach(), 1e-6

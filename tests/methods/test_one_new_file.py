@@ -1,4 +1,4 @@
-"""A method, or a data set, is one new file: offered and run by the command line without a line anywhere else."""
+"""A method or a data set is one new file: the command line offers and runs it without any other change."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tiny_chat import save
 
 import attributor.methods
 
-# the packages' folders are extended by a temporary one before the command line is imported
+# a temporary folder extends the packages before the command line is imported
 MAIN = """
 import sys
 import attributor.eval.data
@@ -61,7 +61,7 @@ def recognises(example: Example) -> bool:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A temporary folder with one new method, one new data set, rows of it and a model."""
+    """A temporary folder with one new method, one new data set, its rows and a model."""
     folder = tmp_path_factory.mktemp("new")
     (folder / "methods").mkdir()
     (folder / "data").mkdir()

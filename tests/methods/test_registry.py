@@ -1,4 +1,4 @@
-"""The registry: how methods are named, documented and imported."""
+"""The registry: names, documentation and imports of methods."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a score is made of: tokens to segments and documents."""
+"""Scores of tokens are aggregated to segments and documents."""
 
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -45,7 +45,7 @@ def test_a_score_by_tokens_has_four_aggregations_of_segments_and_documents():
     for name, value in expected.items():
         assert got.segments[name].dtype == torch.float64
         assert float(got.segments[name][1]) == pytest.approx(float(value))
-    document = tokens[19:35]  # the second document, its title too: characters 76 to 140
+    document = tokens[19:35]  # the second document with its title: characters 76 to 140
     assert float(got.documents["sum"][1]) == pytest.approx(float(document.sum()))
     assert float(got.documents["top5"][1]) == pytest.approx(float(document.topk(5).values.sum()))
     assert {len(values) for values in got.segments.values()} == {6}
@@ -64,7 +64,7 @@ def test_a_gradient_counts_as_a_pass():
 
 
 def log_probs_of_sets(kept):
-    """(M,) as if the first segment were worth 2 nats and each other one 0.5."""
+    """Return (M,) log-probabilities: the first segment is worth 2 nats and each other one 0.5."""
     return -10 + kept.double() @ torch.tensor([2.0, *[0.5] * (kept.shape[1] - 1)]).double()
 
 
@@ -84,7 +84,7 @@ def test_removal_gradient_equals_effects(variant, rows, removals):
 
 
 def test_variants_of_a_gradient_share_one_pass():
-    """The model reads once for all; each is charged, in any order; the scores are those of a reading of their own."""
+    """One pass serves all variants, each is charged for it in any order; scores equal those of separate readings."""
     specs = [
         "gradient-x-input:signed",
         "gradient-x-input",
@@ -100,7 +100,7 @@ def test_variants_of_a_gradient_share_one_pass():
         shared = {method.name: score(method, reading) for method in parse(order)}
         hook.remove()
         passes = {name: scores.passes for name, scores in shared.items()}
-        assert passes == dict(zip(specs, (1, 1, 1 + 2, 1, 1), strict=True))  # and two removals
+        assert passes == dict(zip(specs, (1, 1, 1 + 2, 1, 1), strict=True))  # plus two removals
         assert calls.call_count == 1 + 1 + 2, "one for each kind of gradient; the suffix reads its context first"
         assert all(scores.seconds > 0 for scores in shared.values())
         for method in parse(order):

@@ -1,4 +1,4 @@
-"""The method that compares sentences: with an encoder made here, without a model."""
+"""The method that compares sentences, with a stand-in encoder instead of a model."""
 
 import sys
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from attributor.methods import Similarity, parse
 
 
 class FakeSentences:
-    """Embeds a text by how often the letters a, b and c occur in it."""
+    """Embed a text by the number of letters a, b and c in it."""
 
     made: ClassVar[list[str]] = []
 

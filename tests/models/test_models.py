@@ -1,4 +1,4 @@
-"""Loading models: folders, the hub's cache, GGUF files, and what goes wrong. No test asks the network."""
+"""Loading models from folders, the hub's cache and GGUF files; errors. No test uses the network."""
 
 import json
 import shutil
@@ -137,7 +137,7 @@ def test_a_device_map_is_applied(folder):
 
 
 def in_hub_cache(folder, root, name="org/tiny"):
-    """Lay `folder` out as the hub's client does."""
+    """Copy `folder` into the cache layout of the hub's client."""
     repository = Path(root) / f"models--{name.replace('/', '--')}"
     shutil.copytree(folder, repository / "snapshots" / "1234abcd")
     (repository / "refs").mkdir()
@@ -145,7 +145,8 @@ def in_hub_cache(folder, root, name="org/tiny"):
     return repository / "snapshots" / "1234abcd"
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma", "gpt_neox"])  # of the last three transformers makes one
+# transformers would create a tokenizer for the last three families
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma", "gpt_neox"])
 def test_a_folder_without_a_tokenizer_says_how_to_save_it(family, tmp_path):
     tiny(family).save_pretrained(tmp_path)
     with pytest.raises(ModelLoadError, match=r"holds a model but no tokenizer.*tokenizer\.save_pretrained\('.*'\)"):
@@ -231,7 +232,7 @@ def test_refusals_of_the_hub_are_reported(error, message, monkeypatch):
 
 @pytest.fixture
 def hub_reachable(monkeypatch):
-    """The real question, with `head` in the place of the network."""
+    """The real check of the hub, with `head` instead of the network."""
     monkeypatch.undo()
 
     def ask(head, offline=False):

@@ -1,4 +1,4 @@
-"""Prompts: where documents lie in them, and that document text stays text."""
+"""Prompts: the places of documents, and document text that stays text."""
 
 import pytest
 import torch
@@ -82,12 +82,12 @@ def test_contents_are_located_with_a_template_that_inspects_them():
     assert [d.text for d in prompt_from_messages(made, [{"role": "user", "content": "hm </think> yes"}]).documents] == [
         "yes"
     ]
-    # the placeholder has no thinking in it, so what the template does shows only in the real text
+    # the placeholder contains no thinking, so only the real text shows the effect of the template
     loud = tokenizer("{% for m in messages %}{{ 'X' if 'q' in m['content'] }}{{ m['content'] }}{% endfor %}A:")
     assert prompt_from_messages(loud, [{"role": "user", "content": "a query"}]).documents[0].text == "a query"
 
 
-# as Qwen3's: thinking of earlier turns is dropped; behind the last question it is kept, with line breaks made anew
+# as in Qwen3's template: thinking of earlier turns is dropped; after the last question it is kept with new line breaks
 THINKING = (
     "{%- set ns = namespace(last=-1) %}"
     "{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
@@ -175,7 +175,7 @@ CALL = [{"type": "function", "function": {"name": "look", "arguments": {}}}]
 @pytest.mark.parametrize(
     "template",
     [
-        TEMPLATE,  # writes None
+        TEMPLATE,  # prints None
         TEMPLATE.replace("m['content']", "m['content'] + ''"),  # refuses None
         TEMPLATE.replace(
             "{% for", "{% for m in messages %}{{ raise_exception('none') if m.content is none }}{% endfor %}{% for"
@@ -215,7 +215,7 @@ def test_document_text_cannot_write_control_tokens():
     prompt = build_prompt(TOKENIZER, [("Evil", evil), ("Kind", "Nothing.")], "Who <|start|> keeps it?")
     harmless = build_prompt(TOKENIZER, [("Evil", "x"), ("Kind", "Nothing.")], "Who keeps it?")
     assert controls(prompt) == controls(harmless) == 3
-    assert TOKENIZER.decode(prompt.ids) == prompt.text  # nothing was dropped or changed
+    assert TOKENIZER.decode(prompt.ids) == prompt.text  # no text was dropped or changed
     assert evil in prompt.documents[0].text
     assert "".join(prompt.text[a:b] for a, b in prompt.offsets.tolist()) == prompt.text
     again = TOKENIZER("<|start|>", add_special_tokens=False)["input_ids"]

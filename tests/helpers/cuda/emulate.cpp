@@ -1,14 +1,14 @@
-// One call of the kernel on a CPU, with the preparations and the sum of the parts as csrc/cuda/flow_step.cu enqueues
-// them. tests/kernel/test_cuda_emulated.py loads this.
+// One call of the kernel on a CPU, with the preparation and the sum of the parts as enqueued by
+// csrc/cuda/flow_step.cu. tests/kernel/test_cuda_emulated.py loads this.
 #define ATTRIBUTOR_EMULATED
 #include "kernel.cuh"
 #include "prepare.cuh"
 
 namespace attributor::cuda {
 
-// What Python fills in; see tests/helpers/cuda_emulator.py.
+// Filled in by Python; see tests/helpers/cuda_emulator.py.
 struct EmulatedCall {
-    int64_t O, N, H, G, D;  // D: columns of query and key, which the variant fills up with zeros
+    int64_t O, N, H, G, D;  // D: columns of query and key, padded with zeros by the variant
     const float* rows;
     const uint16_t *query, *key;
     const float *row_bias, *key_bias;
@@ -26,7 +26,7 @@ struct Failure {
     std::string message;
 };
 
-// Memory of the device: NaN at first, at a multiple of 256 bytes, with walls that nobody may write to.
+// Device memory: filled with NaN, at a multiple of 256 bytes, between guard areas that must not be written.
 class DeviceMemory {
   public:
     explicit DeviceMemory(int64_t bytes) : bytes_(bytes), memory_(bytes + 2 * WALL + 256, '\xff') {
@@ -184,7 +184,7 @@ const char* variant_name(int index) {
     return index < static_cast<int>(std::size(variants)) ? variants[index].name : nullptr;
 }
 
-// 0, or 1 with what went wrong in `message`.
+// Return 0, or 1 with the error in `message`.
 int emulate_call(const EmulatedCall* call, char* message, int size) {
     try {
         variants[call->variant].run(*call);

@@ -1,5 +1,5 @@
-// The functions of csrc/cuda/ptx.cuh on a CPU, with what the documentation of the instructions promises and nothing
-// more: what is under way happens at once or at the last moment, and until then memory and registers hold NaN.
+// The functions of csrc/cuda/ptx.cuh on a CPU, with exactly the documented guarantees of the instructions: a pending
+// operation completes at any time up to the last moment, and until then memory and registers hold NaN.
 #pragma once
 
 #include "tensor_cores.h"
@@ -14,11 +14,11 @@ struct float2 {
     float x, y;
 };
 
-inline int exponential_error = 0;  // of exp2_unit, in units of the last place, of either sign
+inline int exponential_error = 0;  // of exp2_unit, in units of the last place, with either sign
 
-inline int fault = 0;  // the one of tests/helpers/cuda_faults.py that is let happen
+inline int fault = 0;  // number of the active fault in tests/helpers/cuda_faults.py
 
-// --- who and where
+// --- indices of threads and blocks
 
 inline int thread_index() {
     return machine.in_block(machine.current);
@@ -34,11 +34,11 @@ inline void sync_warp() {
     meet("sync_warp");
 }
 
-// A place where `count` threads are awaited; those that come by `arrive` do not stay.
+// A barrier of `count` threads; threads that call `arrive` do not wait.
 struct Gathering {
     int count = 0, arrived = 0;
     std::vector<int> waiting;
-    uint64_t warps = 0;  // that have come, a bit each
+    uint64_t warps = 0;  // arrived warps, one bit each
 };
 
 inline Gathering cluster_gathering, named_gatherings[MOST_BLOCKS][16];
@@ -79,7 +79,7 @@ inline void sync_block() {
     gather(named_gatherings[cluster_rank()][0], machine.per_block, true, "sync_block", 0);
 }
 
-constexpr int REGISTERS_AT_START = 168;  // of a thread of 384 that are to fit into 65,536
+constexpr int REGISTERS_AT_START = 168;  // per thread, for 384 threads in 65,536 registers
 
 template <int REGISTERS>
 void give_registers() {
@@ -95,7 +95,7 @@ void take_registers() {
     static_assert(REGISTERS % 8 == 0 && REGISTERS <= 256, "what setmaxnreg takes");
     constexpr int more = (REGISTERS - REGISTERS_AT_START) * LANES;
     meet("take_registers");
-    if (machine.current % LANES == 0) {  // from what the other warps of the block gave; there are no others
+    if (machine.current % LANES == 0) {  // from those that other warps of the block freed
         while (machine.free_registers[cluster_rank()] < more) {
             machine.short_of_registers.push_back(machine.current);
             machine.wait("registers");
@@ -141,7 +141,7 @@ inline float divide(float x, float y) {
     return std::fabs(y) > 0x1p126f ? 0.0f : x / y;
 }
 
-// Subnormal numbers count as zero, on both sides. The sign of the error hangs on the number, not on who asks.
+// Subnormal inputs and results count as zero. The sign of the error depends on the number, not on the thread.
 inline float exp2_unit(float x) {
     if (std::fabs(x) < 0x1p-126f) return 1.0f;
     float y = std::exp2(x);

@@ -1,5 +1,5 @@
 // A cluster of thread blocks on one CPU thread: every CUDA thread is a fiber that runs until it waits or is
-// interrupted. Who runs next, and when a copy or a product that is under way takes place, is drawn from a seed.
+// interrupted. A seed determines which fiber runs next and when a pending copy or product completes.
 #pragma once
 
 #include <setjmp.h>
@@ -17,7 +17,7 @@
 
 namespace attributor::cuda {
 
-// A state from which each draw follows; splitmix64.
+// State of the random numbers; splitmix64.
 struct Random {
     uint64_t state;
     uint32_t operator()() {
@@ -36,18 +36,18 @@ struct Thread {
     ucontext_t start;
     bool started = false, finished = false;
     const char* waits_for = "nothing";
-    uint32_t number = 0;  // of what it waits for
+    uint32_t number = 0;  // of the instruction or barrier that it waits for
     int meetings = 0;     // of its warp so far
 };
 
-// A warp at one instruction. Two sets of values: a warp that goes on may meet again while some still read.
+// A warp at one instruction. Two sets of values: a warp may reach the next instruction while some threads still read.
 struct Meeting {
     int arrived = 0;
     const char* what = "";
     uint32_t values[2][LANES];
 };
 
-// What is under way and happens later, in any order; a piece of the second kind is "the next product of a warp".
+// Pending operations, which complete later in any order; one of the second kind is "the next product of a warp".
 enum Work { COPY, PRODUCT, KINDS };
 
 class Machine {
@@ -61,7 +61,7 @@ class Machine {
     int free_registers[MOST_BLOCKS];
     std::vector<int> short_of_registers;
 
-    // Run `body` on every thread of the cluster. The message of what went wrong, empty if nothing did.
+    // Run `body` on every thread of the cluster. Return the error message, empty without an error.
     std::string run(int block_count, int thread_count, int64_t block, uint64_t seed, std::function<void()> what) {
         blocks = block_count, per_block = thread_count, first_block = block, body = std::move(what);
         random.state = seed * 1000003 + block;
@@ -86,7 +86,7 @@ class Machine {
         if (!stacks) reserve_stacks();
         schedule();
         if (!failure.empty())
-            for (auto& thread : threads) thread.started = false;  // they are given up where they stand
+            for (auto& thread : threads) thread.started = false;  // abandoned at their current place
         return failure;
     }
 
@@ -94,7 +94,7 @@ class Machine {
     int block_of(int t) const { return t / per_block; }
     int in_block(int t) const { return t % per_block; }
 
-    // Let others run now and then, at a place where the hardware may do so too.
+    // Sometimes let other threads run, at a place where the hardware may do so too.
     void interrupt() {
         if (random.below(16) < interrupts) {
             wake(current);
@@ -167,7 +167,7 @@ class Machine {
         if (_setjmp(scheduler) == 0) what();
     }
 
-    // A warp that can run, or -1: any; the one before for as long as it can; or by priorities that change at times.
+    // Choose a warp that can run, or -1: at random, the same one as long as possible, or by changing priorities.
     int pick_warp() {
         int can[MOST_WARPS], count = 0;
         for (int w = 0; w < blocks * per_block / LANES; ++w)
@@ -207,7 +207,7 @@ class Machine {
         return true;
     }
 
-    // Something that is under way, by chance, or where nobody can run.
+    // Complete a pending operation, at random or if no thread can run.
     bool work_now() {
         const int first = random.below(KINDS);
         for (int k = 0; k < KINDS; ++k) {
@@ -238,7 +238,7 @@ class Machine {
 inline Machine machine;
 
 inline void Machine::enter() {
-    for (;;) {  // a fiber is used again
+    for (;;) {  // fibers are reused
         machine.body();
         machine.thread().finished = true;
         ++machine.finished[machine.block_of(machine.current)];
@@ -246,7 +246,7 @@ inline void Machine::enter() {
     }
 }
 
-// The threads of a warp at one instruction: each brings a value and sees those of all.
+// The threads of a warp at one instruction: each passes a value and gets the values of all.
 inline const uint32_t* meet(const char* what, uint32_t value = 0) {
     const int lane = machine.current % LANES, first = machine.current - lane;
     Meeting& m = machine.meetings[first / LANES];

@@ -9,7 +9,7 @@ namespace attributor::cuda {
 
 using Barrier = uint64_t;
 
-// A tensor of 3 dimensions, innermost first, and the box that one copy brings, in the swizzle of 128 bytes.
+// A tensor of 3 dimensions, innermost first, and the box of one copy, in the swizzle of 128 bytes.
 struct TensorMap {
     const char* data;
     int64_t size[3], stride[3];  // strides in bytes
@@ -18,13 +18,13 @@ struct TensorMap {
 
 struct BarrierState {
     uint32_t count, pending;
-    int64_t bytes;  // expected and not yet here; negative where they come first
+    int64_t bytes;  // expected and not yet arrived; negative if they arrive first
     uint32_t phase;
     bool fenced;
     std::vector<int> waiting;
 };
 
-// One block's shared memory, with a wall on both sides. It begins at an address that is a multiple of 16 only.
+// The shared memory of one block, with a guard area on both sides. Its address is only a multiple of 16.
 struct SharedMemory {
     static constexpr uint32_t BYTES = 227 * 1024, WALL = 4096;
     std::vector<char> bytes = std::vector<char>(BYTES + 2 * WALL);
@@ -104,7 +104,7 @@ inline void barrier_expect(Barrier* barrier, uint32_t bytes) {
     barrier_count(b);
 }
 
-// At the same place in block `rank`.
+// Arrive at the same barrier in block `rank`.
 inline void barrier_arrive(Barrier* barrier, uint32_t rank) {
     machine.interrupt();
     machine.check(static_cast<int>(rank) < machine.blocks, "a block that the cluster does not have");
@@ -127,7 +127,7 @@ inline void barrier_wait(Barrier* barrier, uint32_t parity) {
 
 // --- copies
 
-// Into the memory of one block, any time from now on: until then nobody can tell what lies there.
+// Copy into the memory of one block at any later time; until then its content is undefined.
 inline void copy_later(int block, uint32_t to, uint32_t bytes, uint32_t barrier, std::function<void()> write) {
     SharedMemory& memory = shared_memories[block];
     machine.check(!machine.ended(block), "a copy into a block that has ended");

@@ -1,4 +1,4 @@
-// Products of warpgroups: operands found through the descriptors' bits, executed some time between issue and wait.
+// Products of warpgroups: operands are located by the bits of the descriptors, and execution is between issue and wait.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@ namespace attributor::cuda {
 
 constexpr int WARPGROUP_THREADS = 128, WARPS = 4, ROWS = 64, WARP_ROWS = ROWS / WARPS, STEP = 16, MOST_COLUMNS = 256;
 
-inline bool truncate_sums = false;  // of products: toward zero, as tensor cores do
+inline bool truncate_sums = false;  // sums of products toward zero, as in tensor cores
 
 inline float bits_to_float(uint32_t bits) {
     float x;
@@ -30,7 +30,7 @@ inline float half_to_float(uint16_t bits) {
     return static_cast<float>(bits >> 15 ? -x : x);
 }
 
-// To the nearest, ties to even; with subnormal numbers and infinity.
+// Round to nearest, ties to even; with subnormal numbers and infinity.
 inline uint16_t float_to_half(float x) {
     const uint16_t sign = static_cast<uint16_t>(std::signbit(x) ? 0x8000 : 0);
     const float size = std::fabs(x);
@@ -39,7 +39,7 @@ inline uint16_t float_to_half(float x) {
     if (size >= 65520.0f) return sign | 0x7c00;
     int exponent;
     std::frexp(size, &exponent);
-    exponent = std::max(exponent, -13);  // where the spacing of subnormal numbers begins
+    exponent = std::max(exponent, -13);  // the spacing of subnormal numbers starts here
     const int fraction = static_cast<int>(std::nearbyint(std::ldexp(size, 11 - exponent)));
     return static_cast<uint16_t>(sign | (((exponent + 13) << 10) + fraction));
 }
@@ -54,7 +54,7 @@ inline double widened(uint16_t bits, bool half) {
     return half ? halves[bits] : bits_to_float(uint32_t{bits} << 16);
 }
 
-// One call of a warpgroup; threads reach it one after another.
+// One call of a warpgroup; its threads reach it one after another.
 struct Call {
     enum Kind { BEGIN, MULTIPLY, COMMIT, WAIT } kind;
     uint64_t a, b;
@@ -68,19 +68,19 @@ struct Call {
     }
 };
 
-// An accumulator while it is under way. The threads' arrays hold this instead:
+// A pending accumulator. Meanwhile the arrays of the threads hold this value:
 constexpr uint32_t UNDER_WAY = 0x7fc0dead;  // a NaN
 struct Sum {
     int columns, closed = 0;
     float values[ROWS * MOST_COLUMNS];
 };
 
-// Each warp goes its own way: its 16 rows are computed some time after its own threads have issued them.
+// Warps are independent: the 16 rows of a warp are computed at some time after its own threads have issued them.
 struct Warpgroup {
     struct Step {
         Call call;
         int reached[WARPS] = {}, executed = 0;
-        const uint32_t* a[WARPGROUP_THREADS];  // read when it is executed
+        const uint32_t* a[WARPGROUP_THREADS];  // read at execution
     };
     struct Member {
         int64_t calls = 0, sums = 0;
@@ -102,7 +102,7 @@ inline int member_index() {
     return machine.current % WARPGROUP_THREADS;
 }
 
-// Where thread t keeps element i of its array.
+// The place of element i in the array of thread t.
 inline int sum_row(int t, int i) {
     return t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8;
 }
@@ -110,8 +110,8 @@ inline int sum_column(int t, int i) {
     return i / 4 * 8 + t % 4 * 2 + i % 2;
 }
 
-// Row `row`, columns 0 to 15 of the matrix that a descriptor names: rows of 128 bytes, 8 of them a group, groups apart
-// by the stride; bits 4 to 6 of each address are turned by bits 7 to 9.
+// Row `row`, columns 0 to 15 of the matrix of a descriptor: rows of 128 bytes, groups of 8 rows at the distance of the
+// stride; bits 4 to 6 of each address are combined with bits 7 to 9 by XOR.
 inline void read_row(SharedMemory& memory, uint64_t descriptor, int row, bool half, double* to) {
     machine.check(descriptor >> 62 == 1, "a matrix without the swizzle of 128 bytes");
     machine.check((descriptor >> 49 & 7) == 0, "a matrix with a base offset");
@@ -155,7 +155,7 @@ inline void multiply(Warpgroup& group, SharedMemory& memory, const Warpgroup::St
     }
 }
 
-// The oldest call of a warp that was not executed.
+// The oldest call of a warp that is not yet executed.
 inline void execute_next(int group_index, int warp) {
     Warpgroup& group = warpgroups[group_index];
     auto found = group.steps.find(group.executed[warp]++);
@@ -166,7 +166,7 @@ inline void execute_next(int group_index, int warp) {
     group.waiting[warp].clear();
 }
 
-// This thread makes its next call, which must be the one that the others of its warpgroup made or will make.
+// Make the next call of this thread, which must equal the call of the other threads of its warpgroup.
 inline Warpgroup::Step& reach(const Call& call) {
     machine.interrupt();
     Warpgroup& group = warpgroup();
@@ -256,7 +256,7 @@ void products_wait(float (&)[COUNT]) {
     member.open.clear();
 }
 
-// Four matrices of 8 rows of 16 bytes; thread 8 m + i brings the address of row i of matrix m.
+// Four matrices of 8 rows of 16 bytes; thread 8 m + i passes the address of row i of matrix m.
 inline void load_matrices(uint32_t* to, const void* row) {
     const uint32_t* rows = meet("load_matrices", shared_address(row));
     const int lane = machine.current % LANES;

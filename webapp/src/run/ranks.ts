@@ -30,8 +30,10 @@ export function rankable(gold: unknown, pieces: number): gold is number[] {
   return new Set(gold).size === gold.length;
 }
 
-/** Rank (S) pieces by their scores and write AP, the expected rank of the first gold piece, its reciprocal, hit@k
- * (whether a gold piece is among the first k) and the chance of each bin of the first rank into `out` at `at`.
+/** Rank (S) pieces by their scores and write the results into `out` at `at`.
+ *
+ * The results are AP, the expected rank of the first gold piece, its reciprocal, hit@k (whether a gold piece is among the
+ * first k) and the chance of each bin of the first rank.
  *
  * @param gold indices of the gold pieces; see `rankable`.
  */
