@@ -33,12 +33,12 @@ STAGES = {
 }
 
 SAYS = (
-    "says: the part of the claim's words that a cited sentence holds; in the list, of the claim where it is largest. "
-    "It compares words only: a sentence that denies the claim can have 1."
+    "says: the part of the claim's words that a cited sentence contains. The list shows the largest value of all claims. "
+    "Only words are compared: a sentence that denies the claim can have 1."
 )
 NEEDED = (
-    "A share says how much was read of a sentence; needed says how much log p the answer, or the claim, loses without "
-    "it. --without N shows what is then answered."
+    "A share says how much of a sentence was read. needed says how much log p the answer, or the claim, loses without "
+    "the sentence. --without N answers again without source N."
 )
 
 __all__ = ["OutputOptions", "check_outputs", "make_folder", "report_errors", "run_attribution", "standard_output"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerString"]
 
 NAME = "answer-string"
-SUMMARY = "1 where the segment holds the answer word for word, else 0"
+SUMMARY = "1 if the segment contains the answer word for word, else 0"
 ORDER = 104
 
 ARTICLES = frozenset({"a", "an", "the"})

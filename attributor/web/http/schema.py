@@ -51,7 +51,7 @@ class SourceFiles(_Answer):
 
     run: str | None = Field(None, description="run.json: a file id")
     cases: list[str] | None = Field(None, description="cases.jsonl and parts of it: file ids")
-    list: str | None = Field(None, description="the ancestor's JSON list: a file id")
+    list: str | None = Field(None, description="a JSON list of the previous tool: a file id")
     flow: str | None = Field(None, description="a flow id")
 
 
@@ -128,7 +128,7 @@ class Origin(_Answer):
 class CitedAnswer(_Answer):
     """An answer and its citations: the JSON of `flow.cite().to_json()`."""
 
-    version: int = Field(description="goes up when a key changes its meaning or goes away")
+    version: int = Field(description="goes up when a key changes its meaning or is removed")
     answer: str
     claims: list[Claim] = Field(description="the sentences of the answer, in order")
     citations: list[Citation] = Field(description="every cited sentence once; shares are those of the whole answer")

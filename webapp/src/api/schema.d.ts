@@ -588,7 +588,7 @@ export interface components {
             origin: components["schemas"]["Origin"] | null;
             /**
              * Version
-             * @description goes up when a key changes its meaning or goes away
+             * @description goes up when a key changes its meaning or is removed
              */
             version: number;
         };
@@ -970,7 +970,7 @@ export interface components {
             flow?: string | null;
             /**
              * List
-             * @description the ancestor's JSON list: a file id
+             * @description a JSON list of the previous tool: a file id
              */
             list?: string | null;
             /**
