@@ -33,7 +33,7 @@ STAGES = {
 }
 
 SAYS = (
-    "says: the part of the claim's words that a cited sentence contains. The list shows the largest value of all claims. "
+    "says: the part of the claim's words that a cited sentence contains. The list shows the largest value. "
     "Only words are compared: a sentence that denies the claim can have 1."
 )
 NEEDED = (

@@ -247,7 +247,7 @@ def test_needed_is_printed_and_in_the_json(folder, documents, effects):
             assert not of_number or show_says(max(of_number)) in text  # the list shows the largest value of all claims
     assert ("says: the part of the claim's words" in printed) == any(c["says"] is not None for c in of_claims)
     assert ("a sentence that denies the claim can have 1" in printed) == ("says: " in printed)
-    assert "needed says how much log p the answer, or the claim, loses without it" in printed
+    assert "needed says how much log p the answer, or the claim, loses without the sentence" in printed
     assert re.search(r"effects \d", printed.rpartition("Seconds:")[2])
     assert "needed" not in run(*command[:-2]).stdout
 
