@@ -1,7 +1,7 @@
 """Every exception that attributor raises on purpose.
 
 AttributorError
-├── InputError (ValueError)         ids, shapes, dtypes, devices, options: what was got and what would work
+├── InputError (ValueError)         ids, shapes, dtypes, devices, options: the value that was passed and a valid one
 ├── UnsupportedModelError           attention that cannot be recorded, with the layers that cannot
 ├── ModelLoadError (OSError)        a model that could not be found, fetched or read
 ├── ImplementationError             an implementation of flow_step that is unknown or not usable here
@@ -31,7 +31,7 @@ class AttributorError(Exception):
 
 
 class InputError(AttributorError, ValueError):
-    """An argument that cannot be used; the message says what was got and what would work."""
+    """An argument that cannot be used; the message says the value that was passed and a valid one."""
 
 
 class UnsupportedModelError(AttributorError):

@@ -198,7 +198,7 @@ class RunFolder:
 
 
 class CaseWriter:
-    """Appends records to a file. If `write` fails, the file is as before."""
+    """Appends records to a file. `write` adds a whole record, or fails and leaves the file as before."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

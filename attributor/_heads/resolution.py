@@ -25,7 +25,7 @@ def resolve(weights: Any, model: Any, tokenizer: Any = None, *, progress: Progre
     """Resolve `weights` to numbers for this model.
 
     "retrieval" takes the heads that are shipped for exactly these model weights, else those in the user's cache folder.
-    Else it finds them now, which takes a few dozen forward passes.
+    Otherwise it runs the calibration, which takes a few dozen forward passes.
 
     Args:
         weights: any value that a user may pass as ``weights=``.

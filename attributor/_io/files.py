@@ -80,7 +80,7 @@ def write_atomically(
 
 
 def replace_folder(target: Path, make: Callable[[Path], Path]) -> None:
-    """Put a new folder in the place of `target`; after an error or an interrupt `target` is as it was.
+    """Replace `target` with a new folder; after an error or an interrupt `target` is as it was.
 
     A process that is killed during this leaves a working folder `.NAME-*` beside `target`; the caller may remove it.
 

@@ -69,7 +69,7 @@ FLOW_FILE = FileKind("flow", "attributor.flow", 1, "flow.save(path)")
 
 @dataclass(frozen=True, slots=True)
 class TensorPlace:
-    """Where a tensor lies in its file.
+    """The dtype, shape and byte range of a tensor.
 
     Attributes:
         dtype: as the file names it, "F32".

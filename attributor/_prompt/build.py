@@ -243,7 +243,7 @@ def prompt_from_text(tokenizer: Any, text: str, *, chat: bool | None = None, sys
     Args:
         tokenizer: a Hugging Face tokenizer.
         text: the prompt.
-        chat: True makes it the user's turn of a chat, False uses it as it stands; None: True if there is a template.
+        chat: True makes it the user's turn of a chat, False uses it unchanged; None: True if there is a template.
         system: the system turn's text, only with a chat template.
 
     Raises:

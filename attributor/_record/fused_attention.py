@@ -88,7 +88,7 @@ def run_fused_kernel(
 
 
 def kernels_to_try(call: Call, queries: int) -> list[str]:
-    """The kernels to try for such a call of so many queries, the fastest first."""
+    """The kernels to try for this kind of call with `queries` queries, the fastest first."""
     if call.dtype not in HALF:
         return ["efficient"] if call.dtype == torch.float32 and not call.windowed else []
     names = ["flash"]

@@ -12,6 +12,6 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 def normalise_answer(answer: str) -> str:
     """Lower case, without ASCII punctuation, without the words a, an and the, single spaces.
 
-    In this order, which matters: punctuation goes without leaving a space, so "the-end" is the word "theend".
+    In this order, which matters: punctuation is removed, without a space, so "the-end" is the word "theend".
     """
     return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())

@@ -21,8 +21,8 @@ def split_words(text: str) -> list[str]:
     """The words of a text, in a form that is equal for equal words.
 
     Unicode form NFKC, without case. A number is one word with its point and comma, "3.5"; commas between thousands go,
-    so that "1,000" is "1000". "U.S." is "us"; of "lighthouse's" the ending goes. Hyphens separate words. Each Chinese
-    or Japanese character is a word.
+    so that "1,000" is "1000". "U.S." is "us". The possessive ending is removed: "lighthouse". Hyphens separate words.
+    Each Chinese or Japanese character is a word.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)

@@ -109,7 +109,9 @@ def generated_options(data_set: DataSet) -> dict[str, tuple[Any, Any]]:
 Limit = Annotated[int | None, _number(DATA, "Use only the first N rows.")]
 MaxTokens = Annotated[
     int | None,
-    _number(DATA, "Skip prompts of more tokens. Prompts that do not fit the model are always skipped, never cut."),
+    _number(
+        DATA, "Skip prompts longer than N tokens. Prompts that do not fit the model are always skipped, never cut."
+    ),
 ]
 
 
@@ -127,7 +129,7 @@ CostRows = Annotated[int, _number(METHODS, "On the first N rows, also time a pla
 Answer = Annotated[
     AnswerKind, option(ANSWER, "Attribute the data set's answer, or the answer that the model writes.", "--answer")
 ]
-MaxNewTokens = Annotated[int, _number(ANSWER, "The most tokens that the model writes.")]
+MaxNewTokens = Annotated[int, _number(ANSWER, "Maximum number of tokens to generate.")]
 CheckAnswer = Annotated[
     bool,
     option(ANSWER, "With the expected answer, also have the model write its own, to check whether it is right."),
@@ -164,7 +166,7 @@ Out = Annotated[
     option(RUN, "The run's folder.  [dim]\\[default: runs/DATA-MODEL-ROWS][/]", "--out", "-o", metavar="FOLDER"),
 ]
 Overwrite = Annotated[bool, option(RUN, "Remove the run in the folder and start again.", "--overwrite")]
-RetryFailed = Annotated[bool, option(RUN, "Run the rows again that failed before.", "--retry-failed")]
+RetryFailed = Annotated[bool, option(RUN, "Run failed rows again.", "--retry-failed")]
 Json = Annotated[bool, option(RUN, "Print run.json on stdout and nothing else.", "--json")]
 Debug = Annotated[bool, option(RUN, "Show the tracebacks of errors, also of rows that failed.", "--debug")]
 

@@ -122,7 +122,7 @@ Answer = Annotated[
     str | None, option(ANSWER, "Attribute this answer; the model does not write one.", "--answer", "-a", metavar="TEXT")
 ]
 MaxNewTokens = Annotated[
-    int | None, option(ANSWER, r"The most tokens that the model writes.  [dim]\[default: 64][/]", min=1, metavar="N")
+    int | None, option(ANSWER, r"Maximum number of tokens to generate.  [dim]\[default: 64][/]", min=1, metavar="N")
 ]
 
 Model = Annotated[str, option(MODEL, "A hub id, a folder or a .gguf file.", "--model", "-m", metavar="MODEL")]
@@ -188,7 +188,7 @@ Effects = Annotated[
     EffectsBy | None,
     option(
         ANSWER,
-        "Also compute needed of each cited sentence: how much log-probability the answer, or the claim, loses without "
+        "For each cited sentence, compute needed: how much log-probability the answer, or the claim, loses without "
         "it. This takes one forward pass for each cited sentence, and one backward pass for the answer or for each "
         "claim.",
         "--effects",

@@ -68,8 +68,8 @@ Host = Annotated[
     str,
     opt.option(
         SERVER,
-        "The address to listen on. Other machines can reach any address but localhost. They need the token in the "
-        "printed address. The connection is not encrypted.",
+        "The address to listen on. Other machines can reach any address except loopback (localhost, 127.0.0.1, "
+        "::1). They need the token in the printed address. The connection is not encrypted.",
         "--host",
         metavar="ADDRESS",
     ),

@@ -81,7 +81,8 @@ def _flows(rows: list[dict[str, Any]]) -> list[str]:
     out = [
         "Whole `flow()` on SmolLM2-135M, float32, 16 answer tokens, as multiples of one plain forward pass (prefill):",
         "",
-        "| prompt tokens | plain forward | all 270 heads: time, memory | 16 heads: time, memory | with attention matrices: time, memory |",
+        "| prompt tokens | plain forward | all 270 heads: time, memory | 16 heads: time, memory "
+        "| with attention matrices: time, memory |",
         "|---|---|---|---|---|",
     ]
     for tokens, mine in _by_length(rows):

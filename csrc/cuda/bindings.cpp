@@ -100,7 +100,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("versions", &versions, "CUDA of the driver, 0 where there is none, and of this extension: 12040 is 12.4.");
     m.def("scratch_bytes", &scratch_bytes, py::kw_only(), py::arg("sizes"), py::arg("key_bias"), py::arg("window"),
           py::arg("device"), py::arg("tuning"),
-          "Bytes of device memory that `flow_step` wants for itself; sizes are (O, N, H, G, D).");
+          "Bytes of device memory that `flow_step` allocates; sizes are (O, N, H, G, D).");
     m.def("flow_step", &flow_step, py::kw_only(), py::arg("sizes"), py::arg("dtype"), py::arg("rows"), py::arg("query"),
           py::arg("key"), py::arg("row_bias"), py::arg("key_bias"), py::arg("heads"), py::arg("result"),
           py::arg("scale"), py::arg("power"), py::arg("window"), py::arg("softcap"), py::arg("scratch"),

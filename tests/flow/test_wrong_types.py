@@ -148,7 +148,7 @@ FUNCTIONS = {
         lambda **changes: Weights.of_heads(**{"shape": (4, 4), "heads": {(0, 0): 1.0}} | changes),
         "shape heads power",
     ),
-    "Weights.shipped": (Weights("retrieval").shipped, "model_id"),
+    "Weights.load_shipped": (Weights("retrieval").load_shipped, "model_id"),
     "Weights.load": (Weights.load, "path"),
     "load": (attributor.load, "path"),
     "Flow": (

@@ -2,9 +2,8 @@
 
 `PACKAGES` lists the packages from the top down. A package imports only packages named in its own line, all of which
 stand below it. It imports only names of their `__init__` and uses none of their private attributes. The modules of
-one package form no import cycle; imports inside functions count. Functions have few parameters, and variables clear
-names.
-csrc includes neither torch nor Python, and one file uses transformers' attention interface.
+one package form no import cycle; imports inside functions count. Functions have few parameters, and variables
+have clear names. csrc includes neither torch nor Python, and one file uses transformers' attention interface.
 """
 
 import ast

@@ -90,7 +90,7 @@ def test_sums_agree_with_the_flow(case):
             assert rest == pytest.approx(float(grouped.rest[start:stop].double().mean()), abs=1e-6 * scale)
 
 
-def test_received_sums_a_range_of_units_for_each_row(case):
+def test_sums_over_the_prompt_a_range_of_units_for_each_row(case):
     flow, scores, scale = case
     by_unit = units_of(flow, flow.scores.double().numpy(), scores)
     for start, stop in ranges(by_unit.shape[1], 2):
@@ -294,7 +294,7 @@ def test_the_largest_case_meets_its_time_and_size_limits(largest):
     assert p95(scores.rows, rows) <= 10 * slack
     assert p95(scores.rows, ranges(512, 0, 40)) <= 10 * slack
     assert p95(lambda *r: scores.sums("sentence", *r), ranges(512, 1, 40)) <= 60 * slack
-    assert p95(scores.received, ranges(100_000, 2, 40)) <= 60 * slack
+    assert p95(scores.sum_over_prompt, ranges(100_000, 2, 40)) <= 60 * slack
     for by in ("document", "sentence"):
         assert p95(lambda *r, by=by: scores.edges(by, *r, 1000), ranges(512, 3, 20)) <= 60 * slack
 

@@ -128,7 +128,7 @@ class Model {
       return `${this.name(hit.by, hit.group, view)} → “${oneLine(view.answer[hit.row])}”: ${part}.`;
     }
     const { scores } = this.data.peek();
-    const taker = count === view.answer.length ? "the answer" : count === 1 ? "the kept token" : `the ${count} kept tokens`;
+    const taker = count === view.answer.length ? "the answer" : count === 1 ? "the selected token" : `the ${count} selected tokens`;
     const isShare = hasShare(view, hit.units.start);
     const whole = isShare ? baseOf(view, scores) : view.normalized ? 1 : sumOf(scores, { start: 0, stop: scores.length });
     const of = isShare ? `what ${taker} took from the ${sourcesOf(view)}` : `everything ${taker} took`;

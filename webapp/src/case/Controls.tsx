@@ -8,7 +8,7 @@ import { useCase } from "./state";
 
 const BY: Record<By, string> = { document: "Documents", sentence: "Sentences", token: "Tokens" };
 const SCALE: Record<Scale, string> = { linear: "Linear", sqrt: "Square root", log: "Logarithm", rank: "Rank" };
-const NORMALISE: Record<Normalise, string> = { row: "shown tokens", selection: "kept tokens", global: "whole answer" };
+const NORMALISE: Record<Normalise, string> = { row: "shown tokens", selection: "selected tokens", global: "whole answer" };
 
 export function Controls(): VNode {
   const state = useCase();
