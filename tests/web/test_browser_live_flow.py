@@ -179,13 +179,14 @@ def test_routes_can_be_listed_selected_and_limited(page):
     assert routes.first.get_attribute("aria-pressed") == "true"
     page.locator(".flow-trace canvas, .flow-views canvas").first.focus()
     page.keyboard.press("ArrowDown")
-    requests = []  # held back: a pick also selects its token, and the response with its routes would end the pick
-    page.route("**/trace?*", lambda route: requests.append(route))
+    held = []  # a pick also selects its token, and the response with its routes would end the pick
+    hold = True
+    page.route("**/trace?*", lambda route: held.append(route) if hold else route.continue_())
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=re.compile("Routes through what you picked")).wait_for()
     page.get_by_role("button", name="All", exact=True).click()
-    page.unroute("**/trace?*")
-    for route in requests:
+    hold = False
+    for route in held:
         route.continue_()
     with page.expect_response(re.compile(r"/trace\?.*nodes=(?!24)\d+")):
         options = (
@@ -193,6 +194,7 @@ def test_routes_can_be_listed_selected_and_limited(page):
         )
         page.get_by_label("Maximum nodes per layer").select_option(next(one for one in options if one != "24"))
     drawn(page)
+    page.unroute("**/trace?*")
 
 
 def test_the_matrix_can_be_zoomed_read_and_averaged(page):
