@@ -26,16 +26,16 @@ def run(*options):
 
 def test_the_command_prints_and_saves(folder, tmp_path):
     out = tmp_path / "new" / "heads.safetensors"
-    told = run("-m", folder, "--count", 4, "--heads", 3, "--out", out)
-    assert told.exit_code == 0, told.output
-    lines = told.stdout.splitlines()
+    result = run("-m", folder, "--count", 4, "--heads", 3, "--out", out)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
     assert lines[1].split() == ["layer", "head", "AP", "mass", *STANDARD]
     weights = Weights.load(out)
     assert [tuple(map(int, line.split()[:2])) for line in lines[2:5]] == [
         tuple(head[:2]) for head in json.loads(weights.meta["heads"])
     ]
     assert (weights.heads.sum(), weights.question) == (3 / 16, 0.5)
-    assert f"Wrote {out}" in told.stdout
+    assert f"Wrote {out}" in result.stdout
     before = out.read_bytes()
     refused = run("-m", folder, "--count", 1, "--out", out)
     assert refused.exit_code == 1
@@ -49,10 +49,10 @@ def test_the_command_prints_and_saves(folder, tmp_path):
 
 
 def test_without_out_the_heads_go_to_the_cache(folder, quick_calibration):
-    told = run("-m", folder, "--count", 1, "--heads", 2)
-    assert told.exit_code == 0, told.output
+    result = run("-m", folder, "--count", 1, "--heads", 2)
+    assert result.exit_code == 0, result.output
     loaded, _ = attributor.load_model(folder, progress=False)
-    assert f"Wrote {cache.cache_path(loaded)}" in told.stdout
+    assert f"Wrote {cache.cache_path(loaded)}" in result.stdout
     assert cache.load_or_calibrate(loaded).heads.count_nonzero() == 2
     assert not quick_calibration
 
@@ -66,9 +66,9 @@ def test_without_out_the_heads_go_to_the_cache(folder, quick_calibration):
     ],
 )  # fmt: skip
 def test_invalid_calls_are_refused(folder, options, match, code):
-    told = run(*(() if "--model" in options else ("-m", folder)), *options)
-    assert told.exit_code == code
-    assert match in " ".join(told.stderr.replace("│", " ").split())
+    result = run(*(() if "--model" in options else ("-m", folder)), *options)
+    assert result.exit_code == code
+    assert match in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_ctrl_c_leaves_no_files(folder, tmp_path, monkeypatch):
@@ -76,9 +76,9 @@ def test_ctrl_c_leaves_no_files(folder, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("attributor._heads.calibration.head_scores._attention", interrupted)
-    told = run("-m", folder, "--out", tmp_path / "heads.safetensors")
-    assert told.exit_code == 130
-    assert not told.stdout
+    result = run("-m", folder, "--out", tmp_path / "heads.safetensors")
+    assert result.exit_code == 130
+    assert not result.stdout
     assert not list(tmp_path.glob("*.safetensors"))
 
 

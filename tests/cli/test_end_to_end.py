@@ -147,8 +147,8 @@ def test_the_question_share_starts_on_the_question(folder, documents, half, tmp_
     same = attributor.flow(model, got.ids, question=question, **options)
     torch.testing.assert_close(got.scores, same.scores, atol=2e-6, rtol=0)
     assert (got.scores - attributor.flow(model, got.ids, **options).scores).abs().max() > 1e-3
-    told = run(*ask).stdout
-    assert "2 of 8 heads, two heads; 50% of each row begins on the question" in " ".join(told.split())
+    printed = run(*ask).stdout
+    assert "2 of 8 heads, two heads; 50% of each row begins on the question" in " ".join(printed.split())
 
 
 def test_a_prompt_without_a_marked_question_has_a_note(folder, half, tmp_path):

@@ -282,9 +282,9 @@ def test_the_script_runs_the_command_and_ends_cleanly_after_sigint(folder, examp
         process.stderr.readline()
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)  # during loading
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
     done = subprocess.run(command, capture_output=True, env=environment, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     state = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))

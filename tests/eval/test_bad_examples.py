@@ -103,9 +103,9 @@ def test_an_error_that_affects_every_case_ends_the_run(evaluate, examples, model
     ],
 )
 def test_unusable_settings_are_refused_before_a_model_is_loaded(examples, tmp_path, changes, message):
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as caught:
         runner.run_evaluation(settings(examples, **changes), tmp_path / "run")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(caught.value)
     assert not (tmp_path / "run" / "run.json").exists()
 
 

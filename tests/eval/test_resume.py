@@ -131,12 +131,12 @@ def test_a_complete_run_is_not_changed(evaluate, examples, monkeypatch):
 def test_a_folder_of_another_configuration_is_refused(evaluate, examples, tmp_path):
     outcome = evaluate(settings(examples))
     kept = (outcome.folder / "cases.jsonl").read_bytes()
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         evaluate(settings(examples, methods=("random",), max_tokens=900))
-    assert "methods: flow,max-attention,length,random there, random now" in str(told.value)
-    assert "max_tokens: none there, 900 now" in str(told.value)
-    assert "limit" not in str(told.value)
-    assert "--overwrite" in str(told.value)
+    assert "methods: flow,max-attention,length,random there, random now" in str(caught.value)
+    assert "max_tokens: none there, 900 now" in str(caught.value)
+    assert "limit" not in str(caught.value)
+    assert "--overwrite" in str(caught.value)
     assert (outcome.folder / "cases.jsonl").read_bytes() == kept
 
     write_examples(tmp_path / "rows.jsonl", [make_example(i) for i in range(3)])

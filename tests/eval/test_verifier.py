@@ -131,9 +131,9 @@ def test_bad_urls_are_refused(url):
 
 def test_secrets_in_the_url_are_refused_and_not_repeated():
     for url in (f"https://me:{KEY}@host/v1", f"https://host/v1?key={KEY}"):
-        with pytest.raises(InputError, match="ATTRIBUTOR_VERIFIER_KEY") as told:
+        with pytest.raises(InputError, match="ATTRIBUTOR_VERIFIER_KEY") as caught:
             Verifier(url, "judge")
-        assert KEY not in str(told.value)
+        assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize("answer", ["expected", "generated"])

@@ -169,10 +169,10 @@ def test_a_model_without_retrieval_heads_gets_a_warning(model, tokenizer, monkey
 
 def test_flow_and_record_find_the_heads_of_any_model(model, tokenizer, quick_calibration):
     ids = torch.randint(3, len(tokenizer), (40,), generator=torch.Generator().manual_seed(0))
-    told = []
+    events = []
     options = {"prompt_length": 30, "weights": "retrieval"}
-    got = flow(model, ids, tokenizer=tokenizer, progress=lambda *what: told.append(what[0]), **options)
-    assert list(dict.fromkeys(told)) == ["calibrate", "prompt", "sweep"]
+    got = flow(model, ids, tokenizer=tokenizer, progress=lambda *what: events.append(what[0]), **options)
+    assert list(dict.fromkeys(events)) == ["calibrate", "prompt", "sweep"]
     assert got.meta["weights"] == "retrieval"
     found = cache.load_or_calibrate(model)
     torch.testing.assert_close(got.scores, flow(model, ids, prompt_length=30, weights=found.heads).scores)

@@ -117,9 +117,9 @@ def test_scores_by_kind_and_their_mean(model, tokenizer):
 
 
 def test_progress_goes_up_to_the_end_and_the_model_is_as_before(model, tokenizer):
-    told, before = [], model.config._attn_implementation
-    score_heads(model, tokenizer, make_cases(2, documents=2), lambda *what: told.append(what))
-    assert told == [("calibrate", done, 4) for done in (1, 2, 3, 4)]
+    events, before = [], model.config._attn_implementation
+    score_heads(model, tokenizer, make_cases(2, documents=2), lambda *what: events.append(what))
+    assert events == [("calibrate", done, 4) for done in (1, 2, 3, 4)]
     assert model.config._attn_implementation == before
     with pytest.raises(InputError, match="no cases"):
         score_heads(model, tokenizer, [])

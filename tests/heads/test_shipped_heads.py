@@ -170,9 +170,9 @@ def test_the_command_line_announces_the_search_for_heads_of_a_tuned_copy(model, 
     text = tmp_path / "text.txt"
     text.write_text("The keeper lit the lamp.")
     options = ["flow", "-m", str(folder), "--prompt-file", str(text), "--answer", " Yes", "--weights", "retrieval"]
-    told = CliRunner().invoke(app, [*options, "--json"], env={"COLUMNS": "120"})
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout)["meta"]["model"] == str(folder)
+    result = CliRunner().invoke(app, [*options, "--json"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["meta"]["model"] == str(folder)
     assert len(quick_calibration) == 1
 
 

@@ -178,10 +178,10 @@ def test_missing_documents_are_reported_before_any_forward_pass(model, tmp_path)
 
 
 def test_progress_counts_the_layers_of_each_call(model):
-    told = []
-    with record(model, progress=lambda *what: told.append(what)):
+    events = []
+    with record(model, progress=lambda *what: events.append(what)):
         model.generate(ids_of(), max_new_tokens=2, min_new_tokens=2, do_sample=False)
-    assert told == [("prompt", done, 4) for _ in range(2) for done in (1, 2, 3, 4)]
+    assert events == [("prompt", done, 4) for _ in range(2) for done in (1, 2, 3, 4)]
 
 
 def test_keywords_that_might_change_attention_are_refused(model):

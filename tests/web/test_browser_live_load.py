@@ -170,8 +170,8 @@ def test_a_download_shows_stages_and_can_be_cancelled_and_retried(page, hub):
     page.get_by_label("Maximum tokens", exact=True).fill("600")
     page.get_by_role("button", name="Load", exact=True).click()
     loaded(page)
-    told = page.locator(".live-loaded").inner_text()
-    assert re.search(r"2 layers of 4 heads · 4\d thousand parameters · reads 600 tokens · float32 on cpu", told), told
+    text = page.locator(".live-loaded").inner_text()
+    assert re.search(r"2 layers of 4 heads · 4\d thousand parameters · reads 600 tokens · float32 on cpu", text), text
     # the limit applies, and the message has both numbers
     example(page, tokens=200)
     page.get_by_text("667 tokens (467 of prompt, 200 of answer) are more than 600, the limit set at loading").wait_for()

@@ -129,9 +129,9 @@ def test_stage_events_are_thinned_but_the_last_is_sent(jobs):
             job.stage("sweep", done, 10_000)
         return quick(job)
 
-    told = [data for name, data in heard(jobs.submit("run", work)) if name == "stage"]
-    assert 1 < len(told) < 200
-    assert told[-1]["done"] == 10_000
+    events = [data for name, data in heard(jobs.submit("run", work)) if name == "stage"]
+    assert 1 < len(events) < 200
+    assert events[-1]["done"] == 10_000
 
 
 def test_one_job_runs_four_wait_and_the_sixth_is_refused(jobs):

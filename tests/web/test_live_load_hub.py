@@ -27,11 +27,11 @@ def test_a_model_of_the_hub_is_downloaded_with_progress_in_bytes(live, folder, t
     assert stages(job) == ["find", "download", "read", "check"]
     wanted = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert wanted <= set(there.fetched) <= wanted | {"chat_template.jinja", "special_tokens_map.json"}
-    told = [event.data for event in job._events if event.data.get("stage") == "download"]
+    events = [event.data for event in job._events if event.data.get("stage") == "download"]
     total = sum((folder / name).stat().st_size for name in there.fetched)
-    assert {one["total"] for one in told} == {total}
-    assert [one["done"] for one in told] == sorted(one["done"] for one in told)
-    assert told[-1]["done"] == total
+    assert {one["total"] for one in events} == {total}
+    assert [one["done"] for one in events] == sorted(one["done"] for one in events)
+    assert events[-1]["done"] == total
     assert live.state().id == "org/tiny"
 
 

@@ -99,11 +99,11 @@ def test_a_chat_is_attributed(client, model):
 
 def test_retrieval_weights_are_calibrated_with_their_question_share(client, model, monkeypatch):
     rule = attributor.Weights.of_heads((2, 4), {(0, 1): 0.2, (1, 3): 0.1}, question=0.5)
-    told = []
+    calls = []
 
     def find(weights, *more):
         more[-1]("calibrate", 1, 2)
-        told.append(weights)
+        calls.append(weights)
         return rule
 
     monkeypatch.setattr("attributor._heads.resolution._retrieval_weights", find)
@@ -128,7 +128,7 @@ def test_retrieval_weights_are_calibrated_with_their_question_share(client, mode
     assert not any("a chat does not say" in note for note in info(client, plain["run"])["notes"])
     again = client.done(client.post(f"/api/runs/{plain['run']}/weigh", json={"weights": "retrieval"}))
     assert info(client, again["run"])["notes"] == info(client, chat["run"])["notes"]
-    assert len(told) == 1, "they were looked for twice"
+    assert len(calls) == 1, "they were looked for twice"
     client.live.models.require_loaded().presets._resolved.pop("retrieval")
 
 
